@@ -1,0 +1,58 @@
+# Two commands matter: `make demo` and `make test`. Each installs what it needs first.
+#   make setup        .venv with development tools, for the device tier (no torch)
+#   make test         lint, types, floors, C++ and Python tests;  EXPORT=1 adds the tiers that need torch
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+EXTRAS := cpu,gst,plot
+DEV    := $(EXTRAS),scenes,dev$(if $(EXPORT),$(comma)export$(comma)rtx)
+comma  := ,
+
+.PHONY: demo test setup check cpp bench-gate soak wheel clean
+
+demo: $(VENV)/.demo
+	$(BIN)/edge-sdk demo
+
+test: setup check cpp
+	$(BIN)/python -m pytest -q
+
+setup: $(VENV)/.dev$(EXPORT)
+
+check:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+cpp:
+	$(BIN)/cmake -S . -B build/cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DEDGE_SDK_TESTS=ON
+	$(BIN)/cmake --build build/cpp
+	$(BIN)/ctest --test-dir build/cpp --output-on-failure
+
+# Ratios measured side by side in one run, asserted at 0.85 of their targets.
+bench-gate: setup
+	$(BIN)/python -m edge_sdk.benchmarks.gate
+
+soak: setup
+	$(BIN)/python -m pytest -q -m slow
+
+wheel: setup
+	$(BIN)/python -m pip wheel -q --no-deps -w dist .
+
+clean:
+	rm -rf build dist demo out
+
+$(VENV)/.system:
+	sh tools/install_system.sh
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	touch $@
+
+# The demo uses a real wheel; developers get an editable install over it.
+$(VENV)/.demo: $(VENV)/.system pyproject.toml
+	$(BIN)/python -m pip install -q ".[$(EXTRAS)]"
+	touch $@
+
+$(VENV)/.dev$(EXPORT): $(VENV)/.system pyproject.toml CMakeLists.txt $(wildcard edge_sdk/csrc/*)
+	$(BIN)/python -m pip install -q -e ".[$(DEV)]"
+	touch $@ $(VENV)/.demo

@@ -1,0 +1,1 @@
+"""Calibration: activation statistics, operating points and rendered traffic for training and tests."""

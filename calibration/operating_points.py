@@ -1,0 +1,196 @@
+"""Chooses where the timeline fires, and learns what its numbers mean, on validation clips.
+
+Three fits, all on clips that neither training nor any test has seen: the threshold with the best clip F1, a logistic
+map from raw score to probability (Platt 1999), and the residual quantiles that turn a boundary into an 80 % interval
+(split conformal prediction, Vovk et al. 2005).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from edge_sdk.bundle import Bundle
+from numpy.typing import NDArray
+
+from edge_sdk.analysis import analyze
+from edge_sdk.clips import LabelledClip
+from edge_sdk.errors import ConfigError
+from edge_sdk.events import CrashTimeline
+from edge_sdk.manifest import OperatingPoint, Residual, Student
+from edge_sdk.perception.timeline import FrameScores, Timeline
+from edge_sdk.types import Estimate, Value
+
+COVERAGE = 0.8
+MATCH_S = 2.0
+CONFIRM_FRAMES = (1, 2, 3, 4, 5)
+MIN_CLIPS = 20
+
+
+class ScoredClip(NamedTuple):
+    """A clip's truth and its per-frame scores."""
+
+    clip: LabelledClip
+    scores: list[FrameScores]
+
+
+class Boundary(NamedTuple):
+    """One predicted boundary beside its truth, seconds."""
+
+    predicted_s: float
+    truth_s: float
+
+
+class FitReport(Value, frozen=True, kw_only=True):
+    """What was fitted, on how many clips, and how good it looked there."""
+
+    clips: int
+    crashes: int
+    f1: float
+    matched_starts: int
+    start_mae_s: float | None
+
+
+def score_clips(
+    bundle: Bundle, clips: Sequence[LabelledClip], on_progress: Callable[[int, int], None] | None = None
+) -> list[ScoredClip]:
+    """Run the bundle's student over every clip, through the same capture as on the device."""
+    scored = []
+    for done, clip in enumerate(clips, start=1):
+        scored.append(ScoredClip(clip, analyze(clip.path, bundle).scores))
+        if on_progress is not None:
+            on_progress(done, len(clips))
+    return scored
+
+
+def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple[OperatingPoint, FitReport]:
+    """The balanced operating point for `scored`. Raises `ConfigError` without enough clips of both kinds."""
+    crashes = sum(item.clip.crash for item in scored)
+    if len(scored) < MIN_CLIPS or not 0 < crashes < len(scored):
+        raise ConfigError(
+            f"an operating point needs at least {MIN_CLIPS} clips, crashes and others; found {len(scored)} clips, "
+            f"{crashes} crashes; render more with `edge-sdk scenes render`"
+        )
+    labels = np.array([item.clip.crash for item in scored])
+    frames, threshold, f1 = best_threshold(scored, labels)
+    scale, offset = fit_platt(np.array([peak_level(item.scores, frames) for item in scored]), labels)
+    point = msgspec.structs.replace(
+        student.operating_point,
+        confirm=threshold,
+        provisional=0.7 * threshold,
+        release=0.4 * threshold,
+        confirm_frames=frames,
+        scale=scale,
+        offset=offset,
+        calibrated=True,
+    )
+    point, starts = fit_residuals(msgspec.structs.replace(student, operating_point=point), scored)
+    errors = [abs(b.predicted_s + point.crash_start.shift_s - b.truth_s) for b in starts]
+    report = FitReport(
+        clips=len(scored),
+        crashes=int(crashes),
+        f1=f1,
+        matched_starts=len(starts),
+        start_mae_s=float(np.mean(errors)) if errors else None,
+    )
+    return point, report
+
+
+def peak_level(scores: Sequence[FrameScores], frames: int) -> float:
+    """Highest running mean of the crash score over `frames` frames, zeros before the first."""
+    padded = np.concatenate([np.zeros(frames - 1), [row.crash for row in scores]])
+    return float(np.convolve(padded, np.full(frames, 1 / frames), "valid").max(initial=0.0))
+
+
+def best_threshold(scored: Sequence[ScoredClip], labels: NDArray[np.bool_]) -> tuple[int, float, float]:
+    """`(confirm_frames, threshold, F1)`; among equal F1 the middle of the widest gap between scores wins."""
+    best = (0.0, 0.0, CONFIRM_FRAMES[0], 0.5)
+    for frames in CONFIRM_FRAMES:
+        peaks = np.array([peak_level(item.scores, frames) for item in scored])
+        ordered = np.unique(peaks)
+        for low, high in zip(ordered, ordered[1:], strict=False):
+            threshold = float((low + high) / 2)
+            best = max(best, (f1_score(peaks >= threshold, labels), float(high - low), frames, threshold))
+    f1, _, frames, threshold = best
+    return frames, threshold, f1
+
+
+def f1_score(predicted: NDArray[np.bool_], labels: NDArray[np.bool_]) -> float:
+    """Harmonic mean of precision and recall of the positive class."""
+    hits = int((predicted & labels).sum())
+    return 2 * hits / max(1, int(predicted.sum()) + int(labels.sum()))
+
+
+def fit_platt(raw: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[float, float]:
+    """`(scale, offset)` of sigmoid(scale * logit(raw) + offset), by Newton's method on Platt's smoothed targets."""
+    clipped = np.clip(raw, 1e-6, 1 - 1e-6)
+    design = np.stack([np.log(clipped / (1 - clipped)), np.ones_like(clipped)], axis=1)
+    positives, negatives = int(labels.sum()), int((~labels).sum())
+    targets = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    weights = np.array([1.0, 0.0])
+    for _ in range(50):
+        probability = 1 / (1 + np.exp(-design @ weights))
+        gradient = design.T @ (probability - targets)
+        hessian = (design * (probability * (1 - probability))[:, None]).T @ design + 1e-6 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        weights -= step / max(1.0, float(np.abs(step).max()))
+    return float(weights[0]), float(weights[1])
+
+
+def fit_residuals(student: Student, scored: Sequence[ScoredClip]) -> tuple[OperatingPoint, list[Boundary]]:
+    """The operating point with residuals fitted on detected crashes, and the start boundaries behind them."""
+    boundaries: dict[str, list[Boundary]] = {"pre_crash_start": [], "crash_start": [], "crash_end": []}
+    zero = Residual(lo_s=0.0, hi_s=0.0)
+    bare = msgspec.structs.replace(student.operating_point, pre_crash_start=zero, crash_start=zero, crash_end=zero)
+    for clip, scores in scored:
+        found = matched_timeline(msgspec.structs.replace(student, operating_point=bare), clip, scores)
+        if found is None:
+            continue
+        truths = {"pre_crash_start": clip.pre_crash_s, "crash_start": clip.start_s, "crash_end": clip.end_s}
+        for name, truth_s in truths.items():
+            predicted: Estimate | None = getattr(found, name)
+            if predicted is not None and truth_s is not None:
+                boundaries[name].append(Boundary(predicted.t, truth_s))
+    fitted = {name: residual(pairs) for name, pairs in boundaries.items() if len(pairs) >= MIN_CLIPS // 2}
+    return msgspec.structs.replace(student.operating_point, **fitted), boundaries["crash_start"]
+
+
+def matched_timeline(student: Student, clip: LabelledClip, scores: Sequence[FrameScores]) -> CrashTimeline | None:
+    """The last revision of the event nearest to the clip's crash; None without one within `MATCH_S`."""
+    if clip.start_s is None:
+        return None
+    timeline = Timeline(student)
+    updates = [update for row in scores for update in timeline.push(row)] + timeline.flush()
+    near = [
+        update.timeline
+        for update in updates
+        if update.state == "closed"
+        and update.timeline.crash_start is not None
+        and abs(update.timeline.crash_start.t - clip.start_s) <= MATCH_S
+    ]
+    return near[0] if near else None
+
+
+def residual(pairs: Sequence[Boundary]) -> Residual:
+    """Shift by the median error, then the conformal quantiles around it for `COVERAGE`."""
+    errors = np.array([pair.truth_s - pair.predicted_s for pair in pairs])
+    shift = float(np.median(errors))
+    tail = (1 - COVERAGE) / 2
+    count = len(errors)
+    low = np.quantile(errors, max(0.0, math.floor((count + 1) * tail) / count), method="inverted_cdf") - shift
+    high = np.quantile(errors, min(1.0, math.ceil((count + 1) * (1 - tail)) / count), method="inverted_cdf") - shift
+    return Residual(shift_s=shift, lo_s=min(0.0, float(low)), hi_s=max(0.0, float(high)))
+
+
+def calibrate_bundle(
+    bundle: Bundle, clips: Sequence[LabelledClip], on_progress: Callable[[int, int], None] | None = None
+) -> tuple[Student, FitReport]:
+    """The bundle's student with an operating point fitted on `clips`."""
+    student = bundle.manifest.student
+    if student is None:
+        raise ConfigError(f"bundle {bundle.manifest.name!r} has no student to calibrate")
+    point, report = fit_operating_point(student, score_clips(bundle, clips, on_progress))
+    return msgspec.structs.replace(student, operating_point=point), report

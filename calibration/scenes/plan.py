@@ -1,0 +1,283 @@
+"""Plans a scene: draws conditions and an outcome from the seed, then searches traffic whose physics have it.
+
+Conditions (view, light, weather, length, camera, traffic density) are drawn from streams of their own, the same way for
+every outcome; only the severity of the incident tells a crash from a near miss from a normal drive. Nothing is drawn
+here, so a plan takes about a second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_sdk.calibration.scenes.cameras import Mount, dashcam, roadside, sees_car
+from edge_sdk.calibration.scenes.geometry import gap_m
+from edge_sdk.calibration.scenes.incidents import SCENARIOS, Incident, make_incident
+from edge_sdk.calibration.scenes.labels import CrashTimes, Gap, crash_times, crashed_cars, impact_mps, smallest_gap
+from edge_sdk.calibration.scenes.physics import Car, Contact, Track, simulate
+from edge_sdk.calibration.scenes.roads import Road, draw_road
+from edge_sdk.calibration.scenes.streams import Rng, chance, stream, uniform
+from edge_sdk.calibration.scenes.traffic import Stretch, fill, observer
+from edge_sdk.clips import Light, SceneKind, View, Weather
+from edge_sdk.errors import EdgeError
+
+NEAR_MISS_M = 1.0
+REFERENCE_ASPECT = 320 / 192
+# Closer misses and softer contacts than these cannot be told apart in a picture.
+_NEAREST_MISS_M = 0.15
+_SOFTEST_IMPACT_MPS = 1.0
+# Share of crashes that are searched for the mildest contact of their incident.
+_MILD_SHARE = 0.12
+_MOST_CARS = 11
+_ATTEMPTS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a seed settles before any traffic is drawn."""
+
+    view: View
+    outcome: str
+    ego_takes_part: bool
+    light: Light
+    weather: Weather
+    duration_s: float
+    incident_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenePlan:
+    """A scene that can be drawn: conditions, cars, what they did, the camera and the labels."""
+
+    seed: int
+    conditions: Conditions
+    scenario: str
+    kind: SceneKind
+    road: Road
+    cars: tuple[Car, ...]
+    ego: int | None
+    track: Track
+    mount: Mount
+    times: CrashTimes | None
+    gap: Gap | None
+    ego_involved: bool
+
+
+def draw_conditions(seed: int) -> Conditions:
+    """Draw the conditions of a seed."""
+    rng = stream(seed, "conditions")
+    duration = round(uniform(rng, 6.0, 10.0), 1)
+    # Most clips show the aftermath, some end right after the incident.
+    late = chance(rng, 0.15)
+    low, high = (duration - 1.5, duration - 0.5) if late else (1.3, duration - 1.7)
+    return Conditions(
+        view="dashcam" if chance(rng, 0.5) else "roadside",
+        outcome=str(rng.choice(["crash", "near_miss", "normal"], p=[0.45, 0.30, 0.25])),
+        ego_takes_part=chance(rng, 0.55),
+        light=("day", "dusk", "night")[int(rng.choice(3, p=[0.58, 0.15, 0.27]))],
+        weather=("clear", "rain", "fog")[int(rng.choice(3, p=[0.68, 0.22, 0.10]))],
+        duration_s=duration,
+        incident_s=uniform(rng, low, high),
+    )
+
+
+def plan_scene(seed: int) -> ScenePlan:
+    """Plan the scene of a seed; the same seed always gives the same plan."""
+    conditions = draw_conditions(seed)
+    for attempt in range(_ATTEMPTS):
+        plan = _attempt(seed, conditions, stream(seed, f"attempt {attempt}"))
+        if plan is not None:
+            return plan
+    raise EdgeError(f"seed {seed}: no traffic for {conditions} in {_ATTEMPTS} attempts")
+
+
+def _attempt(seed: int, conditions: Conditions, rng: Rng) -> ScenePlan | None:
+    name = _scenario_name(rng, conditions)
+    scenario = SCENARIOS[name]
+    has_crossing = chance(rng, 0.4) if scenario.crossing is None else scenario.crossing
+    road = draw_road(rng, crossing=has_crossing, fewest_lanes=scenario.fewest_lanes, wet=conditions.weather == "rain")
+    if scenario.parking:
+        road = replace(road, shoulder_m=uniform(rng, 2.3, 2.9))
+    incident = make_incident(scenario, rng, road, conditions.incident_s)
+    severity = _severity(rng, incident, conditions, road)
+    if severity is None:
+        return None
+    actors = incident.stage(severity)
+    ego: int | None = None
+    cars = list(actors)
+    if conditions.view == "dashcam":
+        ego = (1 if name in ("crossing", "left_turn") and chance(rng, 0.3) else 0) if conditions.ego_takes_part else 2
+        if ego == 2:
+            cars.append(observer(rng, road, incident, actors, name))
+    mount = _mount(rng, road, incident, cars, ego)
+    stretch = _stretch(incident, cars, ego, conditions)
+    cars += fill(rng, road, incident, cars, stretch, _MOST_CARS - len(cars), name)
+    if _start_overlap(cars):
+        return None
+    track = simulate(cars, conditions.duration_s, road.grip)
+    return _accept(seed, conditions, name, road, tuple(cars), ego, track, mount)
+
+
+def _scenario_name(rng: Rng, conditions: Conditions) -> str:
+    if conditions.outcome == "normal" and chance(rng, 0.35):
+        return "cruise"
+    names = list(SCENARIOS)
+    return names[int(rng.choice(len(names), p=[SCENARIOS[name].share for name in names]))]
+
+
+def _outlines(cars: tuple[Car, ...] | list[Car]) -> list[tuple[float, float]]:
+    return [car.vehicle.outline for car in cars]
+
+
+def _severity(rng: Rng, incident: Incident, conditions: Conditions, road: Road) -> float | None:
+    """Search the severity with the two actors alone on the road."""
+
+    def gap(severity: float) -> float:
+        cars = incident.stage(severity)
+        track = simulate(cars, min(conditions.duration_s, conditions.incident_s + 2.5), road.grip)
+        if track.contacts:
+            return 0.0
+        found = smallest_gap(track, _outlines(cars), 60.0)
+        return math.inf if found is None else found.gap_m
+
+    if conditions.outcome == "normal":
+        severity = uniform(rng, 0.0, 0.3)
+        return severity if gap(severity) >= NEAR_MISS_M else None
+    if conditions.outcome == "crash" and not chance(rng, _MILD_SHARE):
+        severity = uniform(rng, 0.75, 1.0)
+        return severity if gap(severity) == 0.0 else None
+    return _bisect(gap, want_contact=conditions.outcome == "crash", aim_m=uniform(rng, 0.3, 0.9))
+
+
+def _bisect(gap: Callable[[float], float], want_contact: bool, aim_m: float) -> float | None:
+    """The mildest crash, or a near miss with a gap around `aim_m`."""
+    low, high = 0.0, 1.0
+    if gap(high) > 0.0:
+        return None
+    for _ in range(7):
+        middle = (low + high) / 2
+        found = gap(middle)
+        if not want_contact and 0.15 < found < 0.95 and abs(found - aim_m) < 0.3:
+            return middle
+        low, high = (low, middle) if found < (1e-9 if want_contact else aim_m) else (middle, high)
+    return high if want_contact else None
+
+
+def _mount(rng: Rng, road: Road, incident: Incident, cars: list[Car], ego: int | None) -> Mount:
+    if ego is not None:
+        return dashcam(rng, ego, cars[ego], REFERENCE_ASPECT)
+    return roadside(rng, (incident.x_m, incident.y_m), road.half_m, road.cross_half_m, REFERENCE_ASPECT)
+
+
+def _stretch(incident: Incident, cars: list[Car], ego: int | None, conditions: Conditions) -> Stretch:
+    """The piece of road that is or will come into view."""
+    if ego is None:
+        return Stretch(incident.x_m - 110.0, incident.x_m + 110.0)
+    x, _, yaw = cars[ego].driver.start_pose()
+    reach = 70.0 + cars[ego].driver.start_mps * conditions.duration_s
+    ends = sorted((x - 25.0 * math.cos(yaw), x + reach * math.cos(yaw)))
+    return Stretch(min(ends[0], x - 40.0), max(ends[1], x + 40.0))
+
+
+def _start_overlap(cars: list[Car]) -> bool:
+    """Whether two cars start in one place; a cheap test on circles around front and rear."""
+    poses = [car.driver.start_pose() for car in cars]
+    for i, (xi, yi, _) in enumerate(poses):
+        for j, (xj, yj, _) in enumerate(poses[:i]):
+            reach = (cars[i].vehicle.length_m + cars[j].vehicle.length_m) / 2 + 0.3
+            if abs(xi - xj) < reach and abs(yi - yj) < reach and _boxes_touch(cars[i], cars[j]):
+                return True
+    return False
+
+
+def _boxes_touch(a: Car, b: Car) -> bool:
+    poses = [np.array(car.driver.start_pose()) for car in (a, b)]
+    return bool(gap_m(poses[0], a.vehicle.outline, poses[1], b.vehicle.outline) < 0.3)
+
+
+def _accept(
+    seed: int,
+    conditions: Conditions,
+    name: str,
+    road: Road,
+    cars: tuple[Car, ...],
+    ego: int | None,
+    track: Track,
+    mount: Mount,
+) -> ScenePlan | None:
+    """Check that the physics have the wanted outcome and that the camera sees it."""
+    outlines = _outlines(cars)
+    times, gap = crash_times(track, outlines), smallest_gap(track, outlines)
+    if not _outcome_fits(conditions, track, gap):
+        return None
+    kind: SceneKind = "near_miss" if conditions.outcome == "near_miss" else "normal"
+    if times is not None:
+        kind = contact_kind(cars, track, track.contacts[0])
+    if not _visible(mount, cars, track, list(_moments(conditions, times, gap))):
+        return None
+    involved = ego is not None and (ego in crashed_cars(track) if times else ego in (0, 1))
+    if times is not None and ego is not None and conditions.ego_takes_part != involved:
+        return None
+    return ScenePlan(
+        seed=seed,
+        conditions=conditions,
+        scenario=name,
+        kind=kind,
+        road=road,
+        cars=cars,
+        ego=ego,
+        track=track,
+        mount=mount,
+        times=times,
+        gap=gap,
+        ego_involved=involved,
+    )
+
+
+def _outcome_fits(conditions: Conditions, track: Track, gap: Gap | None) -> bool:
+    if conditions.outcome == "crash":
+        if not track.contacts:
+            return False
+        contact = track.contacts[0]
+        if (contact.touch.first, contact.touch.second) != (0, 1) or impact_mps(track, contact) < _SOFTEST_IMPACT_MPS:
+            return False
+        return 0.9 <= contact.time_s <= conditions.duration_s - 0.4
+    if track.contacts:
+        return False
+    if conditions.outcome == "near_miss":
+        return gap is not None and gap.pair == (0, 1) and _NEAREST_MISS_M < gap.gap_m < NEAR_MISS_M and gap.time_s > 0.6
+    return gap is None or gap.gap_m >= NEAR_MISS_M
+
+
+def _moments(conditions: Conditions, times: CrashTimes | None, gap: Gap | None) -> Iterator[float]:
+    """The times at which the camera has to see the incident."""
+    at = conditions.incident_s
+    if times is not None:
+        at = times.crash_start_s
+    elif gap is not None and conditions.outcome == "near_miss":
+        at = gap.time_s
+    yield max(at - 0.4, 0.0)
+    yield at
+
+
+def _visible(mount: Mount, cars: tuple[Car, ...], track: Track, moments: list[float]) -> bool:
+    targets = [i for i in (0, 1) if i != mount.car]
+    return all(sees_car(mount, cars, track.pose_at(at), target) for at in moments for target in targets)
+
+
+def contact_kind(cars: tuple[Car, ...], track: Track, contact: Contact) -> SceneKind:
+    """rear_end: headings within 35 degrees and the contact at one car's rear bumper; every other contact is side."""
+    pose = track.pose_at(contact.time_s - 0.02)
+    pair = contact.touch.first, contact.touch.second
+    turn = math.remainder(float(pose[pair[0], 2] - pose[pair[1], 2]), 2 * math.pi)
+    if abs(turn) > math.radians(35):
+        return "side"
+    for i, j in (pair, pair[::-1]):
+        dx, dy = pose[j, 0] - pose[i, 0], pose[j, 1] - pose[i, 1]
+        along = math.cos(pose[i, 2]) * dx + math.sin(pose[i, 2]) * dy
+        if along > 0.85 * (cars[i].vehicle.length_m + cars[j].vehicle.length_m) / 2:
+            return "rear_end"
+    return "side"

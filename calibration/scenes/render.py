@@ -1,0 +1,174 @@
+"""Renders scenes to clips: one seed is NAME.mp4, its record NAME.json and its boxes NAME.boxes.npy (see `boxes`)."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.calibration.scenes import GENERATOR_VERSION
+from edge_sdk.calibration.scenes.encode import Encoder
+from edge_sdk.calibration.scenes.film import shoot
+from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
+from edge_sdk.calibration.scenes.streams import stream, uniform
+from edge_sdk.clips import SceneRecord, read_record
+from edge_sdk.errors import ConfigError
+
+DEFAULT_SIZE = (320, 192)
+DEFAULT_FPS = 10.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: clips done of all, seconds spent and the estimate of what is left."""
+
+    done: int
+    total: int
+    elapsed_s: float
+    remaining_s: float
+    record: SceneRecord
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scene to render."""
+
+    seed: int
+    folder: Path
+    fps: float
+    size: tuple[int, int]
+
+
+def scene_name(seed: int) -> str:
+    """File name, without suffix, of a seed's clip."""
+    return f"scene_{seed:08d}"
+
+
+def render(
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    fps: float = DEFAULT_FPS,
+    size: tuple[int, int] = DEFAULT_SIZE,
+    jobs: int = 2,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[SceneRecord]:
+    """Render the scenes of `seeds` into folder `out` and return their records in the order of the seeds.
+
+    Clips that are complete (of this generator version, size and rate) are kept, so an interrupted run goes on where
+    it stopped. `jobs` processes render side by side, each with a graphics context of its own.
+    """
+    _check(seeds, fps, size, jobs)
+    out.mkdir(parents=True, exist_ok=True)
+    started, records = time.monotonic(), dict[int, SceneRecord]()
+    todo = []
+    for seed in seeds:
+        record = _finished(Job(seed, out, fps, size))
+        if record is None:
+            todo.append(Job(seed, out, fps, size))
+        else:
+            records[seed] = record
+    kept = len(records)
+    for record in _run(todo, jobs):
+        records[record.seed] = record
+        if on_progress is not None:
+            elapsed, fresh = time.monotonic() - started, len(records) - kept
+            left = elapsed / fresh * (len(todo) - fresh)
+            on_progress(Progress(len(records), len(seeds), elapsed, left, record))
+    return [records[seed] for seed in seeds]
+
+
+def _check(seeds: Sequence[int], fps: float, size: tuple[int, int], jobs: int) -> None:
+    if len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
+        raise ConfigError("seeds must be distinct and not negative")
+    if not 1.0 <= fps <= 60.0:
+        raise ConfigError(f"fps is {fps}, expected 1 to 60")
+    if size[0] % 16 or size[1] % 16 or not (64 <= size[0] <= 1920 and 64 <= size[1] <= 1200):
+        raise ConfigError(f"size is {size[0]}x{size[1]}, expected multiples of 16 between 64x64 and 1920x1200")
+    if jobs < 1:
+        raise ConfigError(f"jobs is {jobs}, expected at least 1")
+
+
+def _run(todo: list[Job], jobs: int) -> Iterator[SceneRecord]:
+    if jobs == 1 or len(todo) < 2:
+        yield from map(render_scene, todo)
+        return
+    # Spawned, not forked: a graphics context does not survive a fork.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(render_scene, job) for job in todo]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _finished(job: Job) -> SceneRecord | None:
+    """The record of a clip that needs no rendering."""
+    path = job.folder / f"{scene_name(job.seed)}.json"
+    if not all(path.with_suffix(suffix).is_file() for suffix in (".json", ".mp4", ".boxes.npy")):
+        return None
+    record = read_record(path)
+    asked = (GENERATOR_VERSION, job.fps, *job.size)
+    return record if (record.generator, record.fps, record.width, record.height) == asked else None
+
+
+def render_scene(job: Job) -> SceneRecord:
+    """Plan, draw, encode and describe one scene."""
+    plan = plan_scene(job.seed)
+    rng = stream(job.seed, "encoder")
+    bitrate = int(np.exp(uniform(rng, np.log(120), np.log(900))) * job.size[0] * job.size[1] / (320 * 192))
+    path = job.folder / f"{scene_name(job.seed)}.mp4"
+    boxes: list[NDArray[np.float32]] = []
+    with Encoder(path, job.size, job.fps, bitrate, int(rng.integers(10, 100))) as encoder:
+        for shot in shoot(plan, job.fps, job.size):
+            encoder.write(shot.image)
+            boxes.append(shot.boxes)
+    record = describe(plan, job, len(boxes), bitrate)
+    table = io.BytesIO()
+    np.save(table, np.array(boxes), allow_pickle=False)
+    _write(path.with_suffix(".boxes.npy"), table.getvalue())
+    # The record goes last: where it lies, the scene is complete.
+    _write(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    return record
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    part.rename(path)
+
+
+def describe(plan: ScenePlan, job: Job, count: int, bitrate_kbps: int) -> SceneRecord:
+    """The record of a rendered plan."""
+    times, conditions = plan.times, plan.conditions
+    return SceneRecord(
+        name=scene_name(plan.seed),
+        seed=plan.seed,
+        generator=GENERATOR_VERSION,
+        view=conditions.view,
+        kind=plan.kind,
+        scenario=plan.scenario,
+        crash=times is not None,
+        ego_involved=plan.ego_involved,
+        light=conditions.light,
+        weather=conditions.weather,
+        fps=job.fps,
+        width=job.size[0],
+        height=job.size[1],
+        frames=count,
+        duration_s=round(count / job.fps, 3),
+        pre_crash_start_s=None if times is None else round(times.pre_crash_start_s, 3),
+        crash_start_s=None if times is None else round(times.crash_start_s, 3),
+        crash_end_s=None if times is None else round(times.crash_end_s, 3),
+        min_gap_m=None if plan.gap is None else round(plan.gap.gap_m, 3),
+        bitrate_kbps=bitrate_kbps,
+    )

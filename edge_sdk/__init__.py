@@ -1,0 +1,39 @@
+"""CrashChat Edge SDK: recognise and localise traffic crashes in video, on the device.
+
+    with edge_sdk.open("clip.mp4") as unit:
+        for event in unit.events():
+            print(event.state, event.timeline.crash_start)
+
+Importing this package loads nothing heavy; runtimes, GStreamer and the rooms are opened when asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_sdk.bundle import Bundle
+    from edge_sdk.unit import Unit
+
+__all__ = ["__version__", "open"]
+
+__version__ = "0.1.0"
+
+
+def open(  # noqa: A001 - reads as edge_sdk.open; the builtin is not used here
+    source: str | Path,
+    bundle: Bundle | str | Path | None = None,
+    *,
+    runtime: str = "ort",
+    threads: int = 1,
+) -> Unit:
+    """Watch `source` (a path or a URI) with a bundle's student; the demo bundle by default.
+
+    Returns a context manager with `.events()`, `.scores()` and `.frames()`. Raises `SourceError`, `BundleError` or
+    `MissingDependencyError`, each saying what to do.
+    """
+    from edge_sdk.unit import Unit
+
+    return Unit(source, bundle, runtime=runtime, threads=threads)

@@ -1,0 +1,151 @@
+"""A whole file at once: was there a crash, when, and what did finding out cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.events import Event, calibrate
+from edge_sdk.perception.recogniser import student_of
+from edge_sdk.perception.timeline import FrameScores
+from edge_sdk.registry import DEFAULT_RUNTIME
+from edge_sdk.types import Value
+from edge_sdk.unit import Step, Unit
+
+BOUNDARIES = ("pre_crash_start", "crash_start", "crash_end")
+
+
+class SourceReport(Value, frozen=True, kw_only=True):
+    """The analysed file. `start_time_s` is the container's offset of the first decoded frame."""
+
+    uri: str
+    duration_s: float | None
+    start_time_s: float
+
+
+class CrashReport(Value, frozen=True, kw_only=True):
+    """Whether a crash was confirmed, and the highest score of the clip."""
+
+    detected: bool
+    score: float
+    calibrated: bool
+
+
+class FrameCounts(Value, frozen=True, kw_only=True):
+    """Frames decoded, given to the student, and lost between the two."""
+
+    decoded: int
+    analysed: int
+    dropped: int
+
+
+class Quantiles(Value, frozen=True, kw_only=True):
+    """Median and 95th percentile in ms; null where nothing was measured."""
+
+    p50: float | None
+    p95: float | None
+
+
+class Latency(Value, frozen=True, kw_only=True):
+    """Per frame: waiting for the decoded frame, and planes plus student."""
+
+    decode: Quantiles
+    student: Quantiles
+
+
+class BundleReport(Value, frozen=True, kw_only=True):
+    """The bundle that answered."""
+
+    name: str
+    sha256: str
+
+
+class Analysis(Value, frozen=True, kw_only=True):
+    """What `edge-sdk analyze --json` prints. `events` holds every revision's last state, one an incident."""
+
+    schema: int = 1
+    source: SourceReport
+    crash: CrashReport
+    events: tuple[Event, ...]
+    frames: FrameCounts
+    latency_ms: Latency
+    bundle: BundleReport
+
+
+class AnalysedClip(NamedTuple):
+    """An analysis with the per-frame scores behind it, and the times of the frames that confirmed an event."""
+
+    analysis: Analysis
+    scores: list[FrameScores]
+    alarms_s: tuple[float, ...]
+
+
+def analyze(
+    clip: str | Path,
+    bundle: Bundle | str | Path | None = None,
+    *,
+    runtime: str = DEFAULT_RUNTIME,
+    threads: int = 1,
+    on_step: Callable[[Step], None] | None = None,
+) -> AnalysedClip:
+    """Run the student over the whole of `clip` and report. Raises `SourceError` or `BundleError` as opening does."""
+    with Unit(clip, bundle, runtime=runtime, threads=threads) as unit:
+        steps: list[tuple[FrameScores, float, float]] = []
+        last: dict[str, Event] = {}
+        alarms_s: list[float] = []
+        for step in unit.steps():
+            steps.append((step.scores, step.decode_ms, step.student_ms))
+            last.update((event.id, event) for event in step.events)
+            alarms_s.extend(step.scores.time_s for event in step.events if event.state == "confirmed")
+            if on_step is not None:
+                on_step(step)
+        last.update((event.id, event) for event in unit.finish())
+        point = student_of(unit.bundle).operating_point
+        events = tuple(last.values())
+        report = Analysis(
+            source=SourceReport(
+                uri=unit.info.uri, duration_s=unit.info.duration_s, start_time_s=unit.info.start_time_s
+            ),
+            crash=CrashReport(
+                detected=any(event.state != "rejected" for event in events),
+                score=calibrate(unit.peak_score, point),
+                calibrated=point.calibrated,
+            ),
+            events=events,
+            frames=FrameCounts(decoded=unit.stats.decoded, analysed=len(steps), dropped=unit.stats.dropped),
+            latency_ms=Latency(
+                decode=quantiles([decode for _, decode, _ in steps]),
+                student=quantiles([student for _, _, student in steps]),
+            ),
+            bundle=BundleReport(name=unit.bundle.manifest.name, sha256=unit.bundle.sha256),
+        )
+    return AnalysedClip(report, [scores for scores, _, _ in steps], tuple(alarms_s))
+
+
+def describe(report: Analysis) -> str:
+    """The analysis in a few lines for people."""
+    verdict = "crash" if report.crash.detected else "no crash"
+    kind = "probability" if report.crash.calibrated else "score, not calibrated"
+    lines = [f"{report.source.uri}: {verdict} ({kind} {report.crash.score:.3f})"]
+    for event in report.events:
+        spans = [(name.replace("_", "-"), getattr(event.timeline, name)) for name in BOUNDARIES]
+        found = "; ".join(f"{name} {e.t:.2f} s ({e.lo:.2f}-{e.hi:.2f})" for name, e in spans if e is not None)
+        lines.append(f"  {event.state} event, score {event.score:.3f}: {found}")
+    frames, latency = report.frames, report.latency_ms
+    lines.append(
+        f"  {frames.analysed} of {frames.decoded} decoded frames analysed; per frame p50/p95: "
+        f"decode {latency.decode.p50}/{latency.decode.p95} ms, student {latency.student.p50}/{latency.student.p95} ms"
+    )
+    return "\n".join(lines)
+
+
+def quantiles(samples_ms: list[float]) -> Quantiles:
+    """Median and 95th percentile, linear between samples."""
+    if not samples_ms:
+        return Quantiles(p50=None, p95=None)
+    p50, p95 = np.percentile(samples_ms, [50, 95])
+    return Quantiles(p50=round(float(p50), 3), p95=round(float(p95), 3))

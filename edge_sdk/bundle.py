@@ -1,0 +1,228 @@
+"""A bundle: one folder with a manifest that vouches for every byte in it.
+
+Opening checks everything and executes nothing: paths stay inside, no file is missing, changed or unlisted, and no
+graph reads weights the manifest does not vouch for. Symbolic links are refused, for what they point to can move.
+Writing stages a whole folder, opens it as a user would, and renames it into place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_sdk.errors import (
+    BundleChangedFileError,
+    BundleError,
+    BundleMissingFileError,
+    BundlePathError,
+    BundleUnlistedFileError,
+    UnknownNameError,
+)
+from edge_sdk.files import atomic_folder
+from edge_sdk.manifest import SCHEMA, DemoClip, FileEntry, Graph, Manifest, Student
+from edge_sdk.manifest_text import MANIFEST_NAME, check_path, manifest_text, read_manifest
+from edge_sdk.onnx_file import external_locations
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle that has been checked: its folder (absolute), manifest, and the SHA-256 of the manifest."""
+
+    folder: Path
+    manifest: Manifest
+    sha256: str
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Bundle:
+        """Open and check the bundle in `folder`, hashing every file.
+
+        Raises `BundleMissingFileError`, `BundleChangedFileError`, `BundleUnlistedFileError`, `BundleKeyError`,
+        `BundlePathError` or `BundleSchemaError`; another fault of the folder is a plain `BundleError`.
+        """
+        root = Path(folder).absolute()
+        try:
+            manifest, digest = read_manifest(root)
+            _check_presence(root, manifest)
+            for path, entry in sorted(manifest.files.items()):
+                _check_bytes(root, path, entry)
+            _check_external_data(root, manifest)
+        except OSError as error:
+            raise BundleError(f"the bundle {root} cannot be read: {error}") from error
+        return cls(folder=root, manifest=manifest, sha256=digest)
+
+    def path(self, relative: str) -> Path:
+        """Where the listed file `relative` lies. Raises `BundleMissingFileError` when the manifest does not list it."""
+        if relative not in self.manifest.files:
+            raise BundleMissingFileError(f"{relative!r} is not a file of the bundle {self.folder}")
+        return self.folder / relative
+
+    def graph(self, name: str = "student") -> tuple[Graph, Path]:
+        """The graph called `name` and its ONNX file. Raises `UnknownNameError`."""
+        if name not in self.manifest.graphs:
+            raise UnknownNameError("graph", name, list(self.manifest.graphs))
+        graph = self.manifest.graphs[name]
+        return graph, self.path(graph.file)
+
+
+def default_bundle() -> Path:
+    """The folder of the demo bundle that travels with the package."""
+    return Path(__file__).parent / "bundles" / "demo"
+
+
+def open_bundle(folder: str | Path | None = None) -> Bundle:
+    """Open the bundle in `folder`, or the demo bundle. Raises as `Bundle.open`."""
+    return Bundle.open(default_bundle() if folder is None else folder)
+
+
+def write_bundle(
+    folder: str | Path,
+    *,
+    name: str,
+    version: str,
+    graphs: Mapping[str, Graph],
+    files: Mapping[str, Path | bytes],
+    student: Student | None = None,
+    demo: DemoClip | None = None,
+    # Any: what the recipe recorded, see Manifest.provenance.
+    provenance: Mapping[str, Any] | None = None,
+    created_utc: str | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write a bundle to `folder` whole, and return it opened.
+
+    `files` maps paths in the bundle to bytes, or to files that are copied. `created_utc` is now unless given. Raises
+    `ConfigError` when `folder` exists and `overwrite` is false, and what `Bundle.open` raises for a bundle that would
+    not open; nothing is left behind then.
+    """
+    target = Path(folder).absolute()
+    with atomic_folder(target, overwrite=overwrite) as stage:
+        entries = {path: _place(target, stage, path, source) for path, source in files.items()}
+        manifest = Manifest(
+            schema=SCHEMA,
+            name=name,
+            version=version,
+            created_utc=created_utc or datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            graphs=dict(graphs),
+            student=student,
+            demo=demo,
+            provenance=dict(provenance or {}),
+            files=entries,
+        )
+        (stage / MANIFEST_NAME).write_text(manifest_text(manifest), encoding="utf-8", newline="\n")
+        opened = Bundle.open(stage)
+    return msgspec.structs.replace(opened, folder=target)
+
+
+def rewrite(
+    bundle: Bundle,
+    folder: str | Path,
+    *,
+    student: Student | None = None,
+    demo: DemoClip | None = None,
+    version: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    extra_files: Mapping[str, Path | bytes] | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write a changed copy of `bundle` to `folder`, which may be its own with `overwrite`; returns it opened.
+
+    What is not given stays. `provenance` adds its keys to the old ones, `extra_files` their files; an equal key or
+    path replaces. The old files are checked again, lest a changed byte be vouched for. Raises as `write_bundle`.
+    """
+    current = Bundle.open(bundle.folder)
+    old = current.manifest
+    kept = {path: current.path(path) for path in old.files}
+    return write_bundle(
+        folder,
+        name=old.name,
+        version=version or old.version,
+        graphs=old.graphs,
+        files={**kept, **(extra_files or {})},
+        student=student or old.student,
+        demo=demo or old.demo,
+        provenance={**old.provenance, **(provenance or {})},
+        overwrite=overwrite,
+    )
+
+
+def _place(target: Path, stage: Path, path: str, source: Path | bytes) -> FileEntry:
+    check_path(target / MANIFEST_NAME, "$.files", path)
+    place = stage / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(source, bytes):
+        place.write_bytes(source)
+    else:
+        shutil.copyfile(source, place)
+    return FileEntry(sha256=_sha256(place), size_bytes=place.stat().st_size)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every entry below `root` that is not a folder, as a POSIX path relative to it; links are not followed."""
+    for parent, folders, names in os.walk(root, onerror=_raise):
+        for name in [*folders, *names]:
+            place = Path(parent, name)
+            status = place.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                yield place.relative_to(root).as_posix(), status
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _check_presence(root: Path, manifest: Manifest) -> None:
+    found = dict(_walk(root))
+    found.pop(MANIFEST_NAME)
+    for path, status in sorted(found.items()):
+        if stat.S_ISLNK(status.st_mode):
+            raise BundlePathError(f"{root}: {path!r} is a symbolic link; put the file itself there")
+    for path in sorted(manifest.files):
+        if path not in found or not stat.S_ISREG(found[path].st_mode):
+            raise BundleMissingFileError(f"{root}: {path!r} is in the manifest, but no such file is in the folder")
+    for path in sorted(found.keys() - manifest.files.keys()):
+        raise BundleUnlistedFileError(
+            f"{root}: {path!r} is not in the manifest; remove it, or write the bundle with it"
+        )
+
+
+def _check_bytes(root: Path, path: str, entry: FileEntry) -> None:
+    place = root / path
+    size_bytes = place.stat().st_size
+    if size_bytes != entry.size_bytes:
+        raise BundleChangedFileError(
+            f"{root}: {path!r} has {size_bytes} bytes, the manifest says {entry.size_bytes}; fetch the bundle again"
+        )
+    digest = _sha256(place)
+    if digest != entry.sha256:
+        raise BundleChangedFileError(
+            f"{root}: {path!r} has SHA-256 {digest}, the manifest says {entry.sha256}; fetch the bundle again"
+        )
+
+
+def _check_external_data(root: Path, manifest: Manifest) -> None:
+    for graph in manifest.graphs.values():
+        for location in sorted(external_locations(root / graph.file)):
+            check_path(root / graph.file, "external data", location)
+            path = posixpath.join(posixpath.dirname(graph.file), location)
+            if path not in manifest.files:
+                raise BundleUnlistedFileError(
+                    f"{root}: the graph {graph.file!r} reads weights from {path!r}, which is not in the manifest"
+                )

@@ -1,0 +1,259 @@
+"""`edge-sdk VERB`: the API spoken aloud, one function a verb with the same argument names.
+
+Every verb takes `--json`; then the last line of stdout is one JSON document. Exit codes: 0 ok, 1 our bug, 2 usage or
+config, 3 hardware or runtime missing, 4 model or bundle, 5 degraded, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from edge_sdk import __version__
+from edge_sdk.console import Progress, parse_size, say
+from edge_sdk.errors import ConfigError, EdgeError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+scenes_app = typer.Typer(no_args_is_help=True, help="Rendered traffic scenes with labels from physics.")
+distil_app = typer.Typer(no_args_is_help=True, help="Train the models that run on the device.")
+bundle_app = typer.Typer(no_args_is_help=True, help="Look into a bundle.")
+bench_app = typer.Typer(help="Measure, compare.")
+app.add_typer(scenes_app, name="scenes")
+app.add_typer(distil_app, name="distil")
+app.add_typer(bundle_app, name="bundle")
+app.add_typer(bench_app, name="bench")
+
+BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle folder; the demo bundle by default.")]
+RuntimeOption = Annotated[str, typer.Option(help="Inference runtime: ort, null.")]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 leaves it to the runtime.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """CrashChat Edge SDK: recognise and localise traffic crashes in video, on the device."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def doctor(json: JsonOption = False) -> None:
+    """What this machine can run, and why the rest is missing."""
+    from edge_sdk.doctor import examine
+
+    checks = examine()
+    if json:
+        say(msgspec.json.encode(checks).decode())
+        return
+    for check in checks:
+        say(f"{check.status:8} {check.name:18} {check.found}" + (f"\n{'':27} -> {check.fix}" if check.fix else ""))
+
+
+@app.command()
+def demo(bundle: BundleOption = None, out: Path = Path("demo"), json: JsonOption = False) -> None:
+    """Run the bundle's own clip through everything: live scores, the event, and a picture."""
+    from edge_sdk.demo import run_demo
+
+    report = run_demo(bundle, out, quiet=json)
+    if json:
+        say(msgspec.json.encode(report).decode())
+
+
+@app.command()
+def run(
+    source: str,
+    bundle: BundleOption = None,
+    runtime: RuntimeOption = "ort",
+    threads: ThreadsOption = 1,
+    json: JsonOption = False,
+) -> None:
+    """Watch SOURCE and print every event revision as one JSON line."""
+    from edge_sdk.unit import Unit
+
+    with Unit(source, bundle, runtime=runtime, threads=threads) as unit:
+        for event in unit.events():
+            say(event.to_json())
+        if json:
+            say(msgspec.json.encode(unit.stats).decode())
+
+
+@app.command()
+def analyze(
+    clip: str,
+    bundle: BundleOption = None,
+    runtime: RuntimeOption = "ort",
+    threads: ThreadsOption = 1,
+    json: JsonOption = False,
+) -> None:
+    """Analyse a whole file: was there a crash, and when."""
+    from edge_sdk.analysis import analyze as analyze_clip
+    from edge_sdk.analysis import describe
+
+    report = analyze_clip(clip, bundle, runtime=runtime, threads=threads).analysis
+    say(msgspec.json.encode(report).decode() if json else describe(report))
+
+
+@app.command()
+def verify(
+    bundle: BundleOption = None, runtime: RuntimeOption = "ort", threads: ThreadsOption = 1, json: JsonOption = False
+) -> None:
+    """Compare a runtime's outputs with the bundle's reference outputs, on this machine."""
+    from edge_sdk.bundle import open_bundle
+    from edge_sdk.runtime import SessionOptions
+    from edge_sdk.verify import verify as verify_bundle
+
+    report = verify_bundle(open_bundle(bundle), runtime, SessionOptions(threads=threads))
+    say(msgspec.json.encode(report).decode() if json else str(report))
+    if not report.ok:
+        raise typer.Exit(4)
+
+
+@bundle_app.command("show")
+def bundle_show(bundle: BundleOption = None, json: JsonOption = False) -> None:
+    """Print what the bundle holds."""
+    from edge_sdk.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    if json:
+        say(msgspec.json.encode(opened.manifest).decode())
+        return
+    manifest = opened.manifest
+    say(f"{manifest.name} {manifest.version}, made {manifest.created_utc}, sha256 {opened.sha256}")
+    for name, graph in manifest.graphs.items():
+        say(f"graph {name}: {graph.file}, opset {graph.opset}, {'/'.join(graph.dialects)}, {len(graph.state)} states")
+    for path, entry in sorted(manifest.files.items()):
+        say(f"{entry.size_bytes:>10}  {entry.sha256[:12]}  {path}")
+
+
+@bundle_app.command("check")
+def bundle_check(bundle: BundleOption = None, json: JsonOption = False) -> None:
+    """Check every file of the bundle against its manifest."""
+    from edge_sdk.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    found = {"ok": True, "name": opened.manifest.name, "sha256": opened.sha256, "files": len(opened.manifest.files)}
+    say(msgspec.json.encode(found).decode() if json else f"ok: {opened.manifest.name}, {found['files']} files")
+
+
+@scenes_app.command("render")
+def scenes_render(
+    out: Path,
+    first_seed: int = 0,
+    count: Annotated[int, typer.Option(min=1)] = 10,
+    suite: bool = False,
+    fps: float = 10.0,
+    size: str = "320x192",
+    jobs: Annotated[int, typer.Option(min=1)] = 2,
+    json: JsonOption = False,
+) -> None:
+    """Render labelled scenes into OUT; `--suite` renders the committed test suite instead of COUNT seeds."""
+    seeds = _room("calibration.scenes.suite").suite_seeds() if suite else range(first_seed, first_seed + count)
+    with Progress("render", quiet=json) as progress:
+        records = _room("calibration.scenes.render").render(
+            seeds, out, fps=fps, size=parse_size(size), jobs=jobs, on_progress=progress
+        )
+    crashes = sum(record.crash for record in records)
+    found = {"out": str(out), "clips": len(records), "crashes": crashes}
+    say(msgspec.json.encode(found).decode() if json else f"{len(records)} clips in {out}, {crashes} with a crash")
+
+
+@distil_app.command("student")
+def distil_student(
+    out: Path,
+    labels: Annotated[bool, typer.Option("--labels", help="Train on the scenes' own labels.")] = False,
+    recipe: str = "student-demo",
+    work: Path = Path("out/student"),
+    json: JsonOption = False,
+) -> None:
+    """Render the recipe's scenes, train the student on them, calibrate it and write the bundle OUT."""
+    if not labels:
+        raise ConfigError("a student is trained on labels in this version; run: edge-sdk distil student OUT --labels")
+    from edge_sdk.distillation import make_student
+
+    report = make_student(recipe, work, out, quiet=json)
+    say(msgspec.json.encode(report).decode() if json else f"bundle {out}: {report}")
+
+
+@bench_app.callback(invoke_without_command=True)
+def bench(
+    context: typer.Context,
+    bundle: BundleOption = None,
+    runtime: RuntimeOption = "ort",
+    scenario: str = "single",
+    fps: float = 10.0,
+    warmup_s: float = 10.0,
+    duration_s: float = 60.0,
+    min_samples: int = 662,
+    threads: ThreadsOption = 1,
+    out: Path = Path("out/bench"),
+    json: JsonOption = False,
+) -> None:
+    """Measure the student on this machine: latency with its conditions, raw values kept."""
+    if context.invoked_subcommand is not None:
+        return
+    from edge_sdk.bundle import default_bundle
+
+    path = _room("benchmarks.run").run_bench(
+        bundle or default_bundle(),
+        runtime=runtime,
+        scenario=scenario,
+        fps=fps,
+        warmup_s=warmup_s,
+        duration_s=duration_s,
+        min_samples=min_samples,
+        threads=threads,
+        out=out,
+    )
+    say(path.read_text().replace("\n", "") if json else _room("benchmarks.report").table([path]))
+
+
+@bench_app.command("compare")
+def bench_compare(
+    old: Path,
+    new: Path,
+    fail: Annotated[list[str] | None, typer.Option(help="Such as p50:3%.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare two measurements; leaves with 5 where NEW is slower than `--fail` allows."""
+    result = _room("benchmarks.compare").compare(old, new, fail=tuple(fail or ()))
+    say(msgspec.json.encode(result).decode() if json else str(result))
+    if not result.ok:
+        raise typer.Exit(5)
+
+
+# Any: a room is opened by name, so that the ground depends on none; its functions are typed where they stand.
+def _room(module: str) -> Any:
+    return import_module(f"edge_sdk.{module}")
+
+
+def main() -> None:
+    """Entry point of the `edge-sdk` command."""
+    try:
+        app()
+    except EdgeError as error:
+        typer.echo(f"edge-sdk: {error}", err=True)
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        typer.echo(f"edge-sdk: {_missing(error)}", err=True)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+# package -> extra that installs it
+_EXTRAS = {"mujoco": "scenes", "torch": "export", "onnx": "export", "matplotlib": "plot", "onnxruntime": "cpu"}
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    package = (error.name or "").split(".")[0]
+    if package not in _EXTRAS:
+        raise error
+    return (
+        f"this needs the package {package!r}, which is not installed; run: pip install 'edge-sdk[{_EXTRAS[package]}]'"
+    )

@@ -1,0 +1,170 @@
+"""Labelled clips: the record written beside every rendered scene, and readers for folders and label tables.
+
+Times are seconds since the clip's first decoded frame.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from edge_sdk.errors import ConfigError
+
+View = Literal["dashcam", "roadside"]
+SceneKind = Literal["rear_end", "side", "near_miss", "normal"]
+Light = Literal["day", "dusk", "night"]
+Weather = Literal["clear", "rain", "fog"]
+
+SCHEMA = 1
+T = TypeVar("T")
+# Archives of surveillance footage call the fixed camera CCTV; this SDK calls it roadside.
+_VIEW_NAMES: dict[str, View] = {"dashcam": "dashcam", "roadside": "roadside", "cctv": "roadside"}
+_YES_NO = {"yes": True, "no": False}
+
+
+class SceneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known about one rendered scene; stored as `NAME.json` beside `NAME.mp4`.
+
+    `crash_start_s` is the first contact of the physics, `pre_crash_start_s` the first moment from which the collision
+    was foreseeable, `crash_end_s` the last relevant motion of the cars involved; all three are None without a crash.
+    `min_gap_m` is the smallest distance between the outlines of two cars of which at least one moved (0 in a crash).
+    """
+
+    schema: int = SCHEMA
+    name: str
+    seed: int
+    generator: str
+    view: View
+    kind: SceneKind
+    scenario: str
+    crash: bool
+    ego_involved: bool
+    light: Light
+    weather: Weather
+    fps: float
+    width: int
+    height: int
+    frames: int
+    duration_s: float
+    pre_crash_start_s: float | None
+    crash_start_s: float | None
+    crash_end_s: float | None
+    min_gap_m: float | None
+    bitrate_kbps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledClip:
+    """One clip with its label. `group` names the recording: clips of one group never go to both sides of a split."""
+
+    path: Path
+    view: View
+    crash: bool
+    start_s: float | None
+    end_s: float | None
+    pre_crash_s: float | None
+    group: str
+    record: SceneRecord | None = None
+
+
+def read_record(path: Path) -> SceneRecord:
+    """Read one scene record; raise ConfigError naming the file and the field when it does not fit."""
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=SceneRecord)
+    except OSError as error:
+        raise ConfigError(f"cannot read scene record {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"scene record {path} is not valid: {error}") from error
+    if record.schema != SCHEMA:
+        raise ConfigError(f"scene record {path}: field schema is {record.schema}, this version reads {SCHEMA}")
+    if record.crash and record.crash_start_s is None:
+        raise ConfigError(f"scene record {path}: field crash_start_s is missing although crash is true")
+    return record
+
+
+def read_scenes(folder: Path) -> list[LabelledClip]:
+    """Read a folder of rendered scenes (`NAME.mp4` with `NAME.json`), sorted by name."""
+    if not folder.is_dir():
+        raise ConfigError(f"scene folder {folder} does not exist")
+    clips = [_scene_clip(path) for path in sorted(folder.glob("*.json"))]
+    if not clips:
+        raise ConfigError(f"scene folder {folder} holds no scene record (*.json)")
+    return clips
+
+
+def read_labels(csv_path: Path) -> list[LabelledClip]:
+    """Read a label table (columns clip, view, crash, crash_start_s, crash_end_s, group); clips lie beside the table."""
+    try:
+        with csv_path.open(newline="", encoding="utf-8") as handle:
+            return [_table_clip(csv_path, line, row) for line, row in enumerate(csv.DictReader(handle), start=2)]
+    except OSError as error:
+        raise ConfigError(f"cannot read label table {csv_path}: {error.strerror}") from error
+
+
+def _scene_clip(json_path: Path) -> LabelledClip:
+    record = read_record(json_path)
+    video = json_path.with_suffix(".mp4")
+    if not video.is_file():
+        raise ConfigError(f"scene record {json_path} has no video {video.name} beside it")
+    return LabelledClip(
+        path=video,
+        view=record.view,
+        crash=record.crash,
+        start_s=record.crash_start_s,
+        end_s=record.crash_end_s,
+        pre_crash_s=record.pre_crash_start_s,
+        group=record.name,
+        record=record,
+    )
+
+
+def _table_clip(table: Path, line: int, row: dict[str, str]) -> LabelledClip:
+    where = f"label table {table}, line {line}"
+    path = table.parent / _field(row, "clip", where)
+    if not path.is_file():
+        raise ConfigError(f"{where}: field clip names {path.name}, which is not beside the table")
+    crash = _choice(row, "crash", _YES_NO, where)
+    start_s, end_s = _seconds(row, "crash_start_s", where), _seconds(row, "crash_end_s", where)
+    if crash and start_s is None:
+        raise ConfigError(f"{where}: field crash_start_s is empty although crash is yes")
+    if start_s is not None and end_s is not None and end_s < start_s:
+        raise ConfigError(f"{where}: field crash_end_s {end_s} lies before crash_start_s {start_s}")
+    return LabelledClip(
+        path=path,
+        view=_choice(row, "view", _VIEW_NAMES, where),
+        crash=crash,
+        start_s=start_s,
+        end_s=end_s,
+        pre_crash_s=None,
+        group=_field(row, "group", where),
+    )
+
+
+def _field(row: dict[str, str], name: str, where: str) -> str:
+    value = row.get(name)
+    if not value:
+        raise ConfigError(f"{where}: field {name} is missing or empty")
+    return value
+
+
+def _choice(row: dict[str, str], name: str, choices: dict[str, T], where: str) -> T:
+    value = _field(row, name, where)
+    if value not in choices:
+        raise ConfigError(f"{where}: field {name} is {value!r}, expected one of {', '.join(choices)}")
+    return choices[value]
+
+
+def _seconds(row: dict[str, str], name: str, where: str) -> float | None:
+    text = row.get(name)
+    if text is None:
+        raise ConfigError(f"{where}: field {name} is missing")
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: field {name} is {text!r}, expected seconds") from error

@@ -1,0 +1,76 @@
+"""What people see on a terminal: lines, a progress line with an estimate, sizes as text."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+import typer
+
+from edge_sdk.errors import ConfigError
+
+REFRESH_S = 0.2
+
+
+def say(line: str) -> None:
+    """Print one line to stdout, at once."""
+    typer.echo(line)
+    sys.stdout.flush()
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`"320x192"` as (width, height). Raises `ConfigError` for anything else."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"a size is WIDTHxHEIGHT in pixels, such as 320x192; found {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+def bar(value: float, width: int = 20) -> str:
+    """A bar of `width` characters for a value in 0..1."""
+    filled = round(min(max(value, 0.0), 1.0) * width)
+    return "█" * filled + "·" * (width - filled)
+
+
+class Progress:
+    """A line on stderr that counts what is done and estimates what remains. Call it with (done, total)."""
+
+    def __init__(self, label: str, *, quiet: bool = False) -> None:
+        self._label = label
+        self._quiet = quiet
+        self._live = sys.stderr.isatty()
+        self._started_s = time.monotonic()
+        self._shown_s = 0.0
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show `done` of `total`; on a terminal the line is redrawn, elsewhere one is printed every tenth."""
+        now_s = time.monotonic()
+        if self._quiet or (done < total and not self._due(done, total, now_s)):
+            return
+        self._shown_s = now_s
+        spent_s = now_s - self._started_s
+        left = f"{duration(spent_s / done * (total - done))} left" if 0 < done < total else duration(spent_s)
+        line = f"{self._label} {done}/{total} {bar(done / max(total, 1))} {left} {note}".rstrip()
+        sys.stderr.write(f"\r\x1b[K{line}" if self._live else line + "\n")
+        sys.stderr.flush()
+
+    def _due(self, done: int, total: int, now_s: float) -> bool:
+        if self._live:
+            return now_s - self._shown_s >= REFRESH_S
+        return done % max(1, total // 10) == 0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live and not self._quiet:
+            sys.stderr.write("\n")
+
+
+def duration(seconds: float) -> str:
+    """`75` as `1:15`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

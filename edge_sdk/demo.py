@@ -1,0 +1,76 @@
+"""The main job on the bundle's own clip: frames through GStreamer, live scores, the event, and a picture beside truth."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.analysis import Analysis, analyze, describe
+from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.capture import CaptureSettings, open_source
+from edge_sdk.clips import SceneRecord, read_record
+from edge_sdk.console import bar, say
+from edge_sdk.errors import BundleError
+from edge_sdk.types import Value
+from edge_sdk.unit import Step
+
+STRIP_FRAMES = 8
+STRIP_SIZE = (320, 192)
+
+
+class DemoReport(Value, frozen=True, kw_only=True):
+    """What the demo found, what was true, and where the picture is."""
+
+    analysis: Analysis
+    truth: SceneRecord
+    picture: str
+
+
+def run_demo(bundle: Bundle | Path | None, out: Path, *, quiet: bool = False) -> DemoReport:
+    """Analyse the bundle's demo clip and draw `out/timeline.png`. Raises `BundleError` where there is no demo clip."""
+    from edge_sdk.picture import draw_timeline
+
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    clip = opened.manifest.demo
+    if clip is None:
+        raise BundleError(f"bundle {opened.manifest.name!r} carries no demo clip; use `edge-sdk analyze CLIP`")
+    video, truth = opened.path(clip.video), read_record(opened.path(clip.record))
+    found = analyze(video, opened, on_step=None if quiet else show_step)
+    if not quiet:
+        say("")
+        for event in found.analysis.events:
+            say(msgspec.json.format(event.to_json(), indent=2))
+        say(describe(found.analysis))
+        say(f"truth: {truth.scenario}, crash {truth.crash_start_s:.2f}-{truth.crash_end_s:.2f} s")
+    out.mkdir(parents=True, exist_ok=True)
+    picture = out / "timeline.png"
+    draw_timeline(found, truth, film_strip(video, truth.duration_s), picture)
+    if not quiet:
+        say(f"picture: {picture}")
+    return DemoReport(analysis=found.analysis, truth=truth, picture=str(picture))
+
+
+def show_step(step: Step) -> None:
+    """One live line: time, crash score, what just happened. On a terminal it is redrawn in place."""
+    scores = step.scores
+    news = " ".join(event.state.upper() for event in step.events)
+    curves = f"crash {bar(scores.crash)} {scores.crash:.2f}  pre-crash {scores.pre_crash:.2f}"
+    line = f"{scores.time_s:6.2f} s  {curves}  {news}"
+    if sys.stdout.isatty():
+        sys.stdout.write(f"\r\x1b[K{line}" + ("\n" if news else ""))
+        sys.stdout.flush()
+    elif news or step.frame.sequence % 10 == 0:
+        say(line.rstrip())
+
+
+def film_strip(video: Path, duration_s: float) -> list[tuple[float, NDArray[np.uint8]]]:
+    """`STRIP_FRAMES` colour pictures spread over the clip, each with its time in seconds."""
+    settings = CaptureSettings(width=STRIP_SIZE[0], height=STRIP_SIZE[1], rate_hz=10.0, pixels="rgb")
+    with open_source(str(video), settings) as source:
+        frames = [(frame.time_s, frame.pixels) for frame in source]
+    wanted = np.linspace(0, len(frames) - 1, STRIP_FRAMES).round().astype(int)
+    return [frames[index] for index in wanted]

@@ -1,0 +1,192 @@
+"""What this machine can run, why the rest is missing, and the command that mends it.
+
+The doctor works in the poorest environment, so everything it looks at is opened by name, inside the check that asks
+for it: a check that fails is a finding, not a crash.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from edge_sdk import __version__
+from edge_sdk.bundle import default_bundle, open_bundle
+from edge_sdk.capture.codecs import CODECS
+from edge_sdk.errors import EdgeError
+from edge_sdk.hardware import CPU, identify, observe, target_of
+from edge_sdk.registry import DEFAULT_RUNTIME, RUNTIMES, open_runtime
+from edge_sdk.types import Value
+
+Status = Literal["ok", "missing", "note"]
+
+_CAPTURE = "edge_sdk.capture.gst"
+_NATIVE = "edge_sdk._native"
+_NEEDED_CODEC = "h264"
+
+
+class Check(Value, frozen=True, kw_only=True):
+    """One finding.
+
+    `missing`: the main job cannot run without it; `note`: something optional is absent, or is only reported. `fix` is
+    a command or one sentence, empty where nothing is to be done.
+    """
+
+    name: str
+    status: Status
+    found: str
+    fix: str = ""
+
+
+class _Finding(NamedTuple):
+    status: Status
+    found: str
+    fix: str = ""
+
+
+def examine(bundle: Path | None = None) -> list[Check]:
+    """Every check, in the order in which things are needed. Never raises.
+
+    `bundle` is the folder of the bundle to look at, the demo bundle by default.
+    """
+    capture = _examined("capture", _capture)
+    codecs = [codec.name for codec in CODECS] if capture.status == "ok" else []
+    return [
+        _examined("python", _python),
+        _examined("edge-sdk", _package),
+        _examined("native extension", _native),
+        *(_examined(f"runtime {name}", partial(_runtime, name)) for name in RUNTIMES),
+        capture,
+        *(_examined(f"decoder {name}", partial(_decoder, name)) for name in codecs),
+        _examined("bundle", partial(_bundle, bundle or default_bundle())),
+        _examined("timeline picture", partial(_optional, "matplotlib", "plot", "the picture of `demo`")),
+        _examined("scene rendering", _rendering),
+        _examined("export", partial(_optional, "torch", "export", "training and exporting models")),
+        _examined("machine", _machine),
+        _examined("conditions", _conditions),
+    ]
+
+
+def _examined(name: str, check: Callable[[], _Finding]) -> Check:
+    try:
+        status, found, fix = check()
+    except EdgeError as error:
+        status, found, fix = _refused(error)
+    except Exception as error:  # whatever a foreign package raises while it loads is a finding too
+        status, found, fix = "missing", f"the check failed: {type(error).__name__}: {error}", ""
+    return Check(name=name, status=status, found=found, fix=fix)
+
+
+def _python() -> _Finding:
+    return _Finding("ok", f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}")
+
+
+def _package() -> _Finding:
+    return _Finding("ok", f"{__version__}, {Path(__file__).parent}")
+
+
+def _native() -> _Finding:
+    try:
+        module = import_module(_NATIVE)
+    except ImportError as error:
+        return _Finding("missing", str(error), "pip install --force-reinstall edge-sdk, or in a checkout: make setup")
+    return _Finding("ok", str(module.__file__))
+
+
+def _runtime(name: str) -> _Finding:
+    try:
+        described = open_runtime(name).describe()
+    except EdgeError as error:
+        return _refused(error, "missing" if name == DEFAULT_RUNTIME else "note")
+    return _Finding("ok", _joined(f"{key} {value}" for key, value in described.items() if key != "runtime"))
+
+
+def _capture() -> _Finding:
+    return _Finding("ok", str(import_module(_CAPTURE).Gst.version_string()))
+
+
+def _decoder(codec: str) -> _Finding:
+    """The decoder that is taken for `codec`, or why there is none."""
+    known = [status for status in import_module(_CAPTURE).probe() if status.codec == codec]
+    for status in known:
+        if status.usable:
+            return _Finding("ok", status.decoder)
+    reasons = _joined(f"{status.decoder}: {status.reason.partition('; ')[0]}" for status in known)
+    fix = known[-1].reason.partition("; ")[2]
+    return _Finding("missing" if codec == _NEEDED_CODEC else "note", f"no decoder works ({reasons})", fix)
+
+
+def _bundle(folder: Path) -> _Finding:
+    try:
+        opened = open_bundle(folder)
+    except EdgeError as error:
+        return _Finding("missing", str(error), "give another with --bundle, or reinstall edge-sdk")
+    manifest = opened.manifest
+    return _Finding(
+        "ok", f"{manifest.name} {manifest.version}, {len(manifest.files)} files, sha256 {opened.sha256[:12]}, {folder}"
+    )
+
+
+def _refused(error: EdgeError, status: Status = "missing") -> _Finding:
+    """A finding from an error whose message ends in the command that mends it."""
+    found, _, fix = str(error).partition("; run: ")
+    return _Finding(status, found, fix)
+
+
+def _optional(package: str, extra: str, purpose: str) -> _Finding:
+    """Whether a package is installed, without importing it."""
+    try:
+        return _Finding("ok", f"{package} {version(package)}")
+    except PackageNotFoundError:
+        return _Finding("note", f"{package} is not installed; only {purpose} needs it", _install(extra))
+
+
+def _rendering() -> _Finding:
+    found = _optional("mujoco", "scenes", "rendering scenes")
+    if found.status == "ok" and sys.platform == "linux" and ctypes.util.find_library("EGL") is None:
+        return _Finding("note", f"{found.found}, but no libEGL", "apt-get install libegl1 libgl1-mesa-dri")
+    return found
+
+
+def _machine() -> _Finding:
+    machine = identify()
+    target = target_of(machine)
+    parts = [
+        machine.board,
+        f"{machine.cpu_model or machine.arch}, {machine.cores} cores",
+        machine.memory_total_mb and f"{machine.memory_total_mb / 1e3:.1f} GB",
+        machine.os,
+        machine.l4t and f"L4T {machine.l4t}",
+        machine.nvidia_driver and f"NVIDIA driver {machine.nvidia_driver}",
+        None if target is CPU else f"target {target.name}",
+    ]
+    return _Finding("note", _joined(part for part in parts if part))
+
+
+def _conditions() -> _Finding:
+    now = observe()
+    hottest = max(now.temperatures_c.values(), default=None)
+    parts = [
+        now.cpu_mhz and f"CPU {now.cpu_mhz:.0f} MHz",
+        now.governor and f"governor {now.governor}",
+        {True: "clocks locked", False: "clocks not locked", None: None}[now.clocks_locked],
+        now.gpu_mhz and f"GPU {now.gpu_mhz:.0f} MHz",
+        now.power_mode and f"power mode {now.power_mode}",
+        now.memory_available_mb and f"{now.memory_available_mb / 1e3:.1f} GB free",
+        hottest and f"hottest zone {hottest:.0f} °C",
+    ]
+    return _Finding("note", _joined(part for part in parts if part) or "no sensor answers")
+
+
+def _install(extra: str) -> str:
+    return f"pip install 'edge-sdk[{extra}]'"
+
+
+def _joined(parts: Iterable[object]) -> str:
+    return ", ".join(str(part) for part in parts)

@@ -1,0 +1,94 @@
+"""The event record: one JSON object, the same on the command line, in the store and in the sinks.
+
+An unknown part is null, never absent. Times of the timeline are seconds since the source's first decoded frame.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from edge_sdk.types import Estimate, Value
+
+State = Literal["provisional", "confirmed", "refined", "closed", "rejected"]
+
+
+class CrashTimeline(Value, frozen=True, kw_only=True):
+    """When it became foreseeable, when it began and when it was over; each with its central 80 % interval."""
+
+    pre_crash_start: Estimate | None = None
+    crash_start: Estimate | None = None
+    crash_end: Estimate | None = None
+
+
+class EventTime(Value, frozen=True, kw_only=True):
+    """When this revision was made. `utc` is null where no clock can be trusted for the source, as for a file."""
+
+    monotonic_s: float
+    utc: str | None = None
+    uncertainty_s: float | None = None
+    source: Literal["none", "system", "ntp", "ptp", "gnss"] = "none"
+
+
+class EventClip(Value, frozen=True, kw_only=True):
+    """The recording around the event: what was asked and what was delivered."""
+
+    uri: str
+    pre_s: float
+    post_s: float
+    gaps_s: tuple[tuple[float, float], ...]
+    sha256: str
+
+
+class Answer(Value, frozen=True, kw_only=True):
+    """One answer of the video language model."""
+
+    form: str
+    text: str
+    probability: float | None
+    model: str
+    prompt_sha256: str
+    abstain: bool
+    contradiction: bool
+
+
+class DeviceState(Value, frozen=True, kw_only=True):
+    """State of the device when the revision was made; null where a sensor is silent."""
+
+    power_mode: str | None = None
+    throttled: bool | None = None
+    temperature_c: float | None = None
+
+
+class Provenance(Value, frozen=True, kw_only=True):
+    """What produced the event."""
+
+    bundle: str
+    bundle_sha256: str
+    runtime: str
+    config_sha256: str
+
+
+class Event(Value, frozen=True, kw_only=True):
+    """One revision of one crash event."""
+
+    schema: int = 1
+    id: str
+    revision: int
+    state: State
+    source: str
+    timeline: CrashTimeline
+    score: float
+    calibrated: bool
+    trigger: Literal["student", "manual"]
+    time: EventTime
+    clip: EventClip | None = None
+    reasoning: dict[str, Answer] | None = None
+    latency_ms: dict[str, float] | None = None
+    device: DeviceState | None = None
+    provenance: Provenance
+
+    def to_json(self) -> str:
+        """The event as one line of JSON."""
+        return msgspec.json.encode(self).decode()

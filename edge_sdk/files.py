@@ -1,0 +1,118 @@
+"""Files and folders that appear whole or not at all.
+
+Power fails on a vehicle without notice. So what is written goes to a temporary name beside its target, reaches the
+disk (`fsync`), takes its name by one rename, and the folder that holds the name is synchronised too. An exception or
+Ctrl-C removes the temporary name and leaves what stood there before.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_sdk.errors import ConfigError
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path in the target's folder; on leaving, what was written there becomes `target`.
+
+    The temporary name keeps the suffix, by which many writers choose their format. Missing parents are made. An
+    existing file is replaced. Raises `FileNotFoundError` when the body wrote nothing.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stage = target.with_name(f".{target.stem}.{_tag()}{target.suffix}")
+    try:
+        yield stage
+        sync(stage)
+        stage.replace(target)
+    except BaseException:
+        stage.unlink(missing_ok=True)
+        raise
+    sync(target.parent)
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write `data` to `target`, replacing it whole."""
+    with atomic_path(target) as stage:
+        stage.write_bytes(data)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `target`, replacing it whole."""
+    write_bytes(target, text.encode())
+
+
+@contextmanager
+def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give an empty folder beside `target`; on leaving, it becomes `target` with all that was written into it.
+
+    Raises `ConfigError` when `target` exists and `overwrite` is false: at once, and again at the end should it have
+    appeared meanwhile.
+    """
+    _refuse_existing(target, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stage = target.with_name(f"{target.name}.{_tag()}")
+    stage.mkdir()
+    try:
+        yield stage
+        _sync_tree(stage)
+        _refuse_existing(target, overwrite)
+        _swap_in(stage, target)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+    sync(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, reach the disk. Folders are left alone where that is not possible."""
+    if path.is_dir() and os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _tag() -> str:
+    return f"tmp-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    if os.path.lexists(target) and not overwrite:
+        raise ConfigError(f"{target} exists already; choose another folder, or allow it to be overwritten")
+
+
+def _sync_tree(folder: Path) -> None:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            sync(Path(parent, name))
+        sync(Path(parent))
+
+
+def _swap_in(stage: Path, target: Path) -> None:
+    """Rename `stage` to `target`; what stood there is kept aside until the new folder is in its place."""
+    if not os.path.lexists(target):
+        stage.rename(target)
+        return
+    old = target.with_name(f"{target.name}.old-{secrets.token_hex(4)}")
+    target.rename(old)
+    try:
+        stage.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

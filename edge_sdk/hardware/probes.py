@@ -1,0 +1,191 @@
+"""What this machine is, and what state it is in, read from the files the kernel offers; nothing is run or changed.
+
+A silent sensor is None, never a crash: boards, containers and virtual machines each hide something else. Every reader
+takes the root of the file system, so that a board can be described by a folder.
+
+Sources: Linux kernel documentation (`admin-guide/pm/cpufreq`, `driver-api/thermal/sysfs-api`, `devfreq` ABI,
+`filesystems/proc`); Jetson Linux Developer Guide, "Platform Power and Performance" (nvpmodel).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from edge_sdk.types import Value
+
+ROOT = Path("/")
+
+_GPU_CLOCK = re.compile(r"gpu|\.g[av]\d+b")
+_DRIVER = re.compile(r"Kernel Module\D*?(?:x86_64|aarch64)?\s+(\d+\.[\d.]+)")
+_L4T = re.compile(r"# R(\d+) \(release\), REVISION: ([\d.]+)")
+_POWER_MODE = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)")
+
+
+class Machine(Value, frozen=True, kw_only=True):
+    """What does not change while a program runs. `cores` are those this process may use; MB are 10^6 bytes."""
+
+    os: str
+    kernel: str
+    arch: str
+    cores: int
+    cpu_model: str | None
+    memory_total_mb: float | None
+    board: str | None
+    l4t: str | None
+    nvidia_driver: str | None
+
+
+class Conditions(Value, frozen=True, kw_only=True):
+    """What does change, at one instant.
+
+    `cpu_mhz` is the clock of the slowest core now, `cpu_limit_mhz` the highest clock any core may reach;
+    `clocks_locked` says that no core may leave its clock; `temperatures_c` has the thermal zones that answer, by type.
+    """
+
+    cpu_mhz: float | None
+    cpu_limit_mhz: float | None
+    clocks_locked: bool | None
+    governor: str | None
+    gpu_mhz: float | None
+    power_mode: str | None
+    memory_available_mb: float | None
+    temperatures_c: dict[str, float]
+
+
+def identify(root: Path = ROOT) -> Machine:
+    """Describe the machine whose files lie below `root`."""
+    return Machine(
+        os=_field(root / "etc/os-release", "PRETTY_NAME", "=") or platform.system(),
+        kernel=platform.release(),
+        arch=platform.machine(),
+        cores=_usable_cores(),
+        cpu_model=_cpu_model(root),
+        memory_total_mb=_memory_mb(root, "MemTotal"),
+        board=_board(root),
+        l4t=_l4t(root),
+        nvidia_driver=_match(_DRIVER, _read(root / "proc/driver/nvidia/version")),
+    )
+
+
+def observe(root: Path = ROOT) -> Conditions:
+    """Read clocks, temperatures, power mode and free memory once."""
+    clocks = root / "sys/devices/system/cpu"
+    lowest = [_number(path) for path in sorted(clocks.glob("cpu[0-9]*/cpufreq/scaling_min_freq"))]
+    highest = [_number(path) for path in sorted(clocks.glob("cpu[0-9]*/cpufreq/scaling_max_freq"))]
+    return Conditions(
+        cpu_mhz=_cpu_mhz(root),
+        cpu_limit_mhz=_scaled(max(_known(highest), default=None), 1e-3),
+        clocks_locked=lowest == highest if lowest and None not in lowest else None,
+        governor=_read(clocks / "cpu0/cpufreq/scaling_governor"),
+        gpu_mhz=_gpu_mhz(root),
+        power_mode=_power_mode(root),
+        memory_available_mb=_memory_mb(root, "MemAvailable"),
+        temperatures_c=dict(_temperatures_c(root)),
+    )
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n") or None
+    except OSError:
+        return None
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(_read(path) or "")
+    except ValueError:
+        return None
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def _match(pattern: re.Pattern[str], text: str | None) -> str | None:
+    found = pattern.search(text or "")
+    return found.group(1) if found else None
+
+
+def _field(path: Path, name: str, separator: str) -> str | None:
+    """The value of the first line `name<separator>value`, without quotes."""
+    for line in (_read(path) or "").splitlines():
+        key, found, value = line.partition(separator)
+        if found and key.strip() == name:
+            return value.strip().strip('"') or None
+    return None
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_model(root: Path) -> str | None:
+    cpuinfo = root / "proc/cpuinfo"
+    model = _field(cpuinfo, "model name", ":")
+    if model:
+        return model
+    implementer, part = _field(cpuinfo, "CPU implementer", ":"), _field(cpuinfo, "CPU part", ":")
+    return f"implementer {implementer} part {part}" if implementer and part else None
+
+
+def _memory_mb(root: Path, name: str) -> float | None:
+    text = _field(root / "proc/meminfo", name, ":")
+    kib = _match(re.compile(r"^(\d+) kB$"), text)
+    return float(kib) * 1024 / 1e6 if kib else None
+
+
+def _board(root: Path) -> str | None:
+    model = _read(root / "proc/device-tree/model")
+    if model:
+        return model
+    names = [_read(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name")]
+    return " ".join(name for name in names if name) or None
+
+
+def _l4t(root: Path) -> str | None:
+    found = _L4T.search(_read(root / "etc/nv_tegra_release") or "")
+    return f"{found.group(1)}.{found.group(2)}" if found else None
+
+
+def _cpu_mhz(root: Path) -> float | None:
+    current = root / "sys/devices/system/cpu"
+    khz = _known(_number(path) for path in current.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
+    if khz:
+        return min(khz) / 1e3
+    text = _read(root / "proc/cpuinfo") or ""
+    return min((float(mhz) for mhz in re.findall(r"^cpu MHz\s*:\s*(\d+\.?\d*)", text, re.MULTILINE)), default=None)
+
+
+def _gpu_mhz(root: Path) -> float | None:
+    clocks = sorted((root / "sys/class/devfreq").glob("*/cur_freq"))
+    hz = _known(_number(path) for path in clocks if _GPU_CLOCK.search(path.parent.name))
+    return _scaled(min(hz, default=None), 1e-6)
+
+
+def _power_mode(root: Path) -> str | None:
+    """The name of the board's nvpmodel mode, or the firmware's platform profile."""
+    mode = _match(re.compile(r"pmode:(\d+)"), _read(root / "var/lib/nvpmodel/status"))
+    if mode is None:
+        return _read(root / "sys/firmware/acpi/platform_profile")
+    for number, name in _POWER_MODE.findall(_read(root / "etc/nvpmodel.conf") or ""):
+        if int(number) == int(mode):
+            return str(name)
+    return f"mode {int(mode)}"
+
+
+def _temperatures_c(root: Path) -> Iterator[tuple[str, float]]:
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        millidegrees = _number(zone / "temp")
+        if millidegrees is not None:
+            yield _read(zone / "type") or zone.name, millidegrees / 1e3

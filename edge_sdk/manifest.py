@@ -1,0 +1,114 @@
+"""The manifest of a bundle: what `manifest.json` may hold, and nothing else.
+
+`bundle.py` reads, checks and writes it. Times are in seconds, rates in hertz, paths relative to the bundle's folder.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from edge_sdk.types import StateSpec, TensorSpec, Value
+
+SCHEMA = 1
+
+Dialect = Literal["native", "decomposed"]
+
+
+class FileEntry(Value, frozen=True, kw_only=True):
+    """One file of the bundle."""
+
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    size_bytes: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class ReferenceCase(Value, frozen=True, kw_only=True):
+    """Seeded inputs and fp32 outputs of a graph, in one safetensors file, and how far a session may be from them.
+
+    Tensors are called `in.NAME` and `out.NAME`. The error of an output is max |a - b| / max |b|.
+    """
+
+    file: str
+    max_relative_error: Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Graph(Value, frozen=True, kw_only=True):
+    """One ONNX graph: its file, tensors and state.
+
+    `dialects` are the dialects whose operators it keeps to; a graph of plain operators keeps to both.
+    """
+
+    file: str
+    dialects: tuple[Dialect, ...]
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    state: tuple[StateSpec, ...] = ()
+    reference: ReferenceCase | None = None
+
+
+class Residual(Value, frozen=True, kw_only=True):
+    """Calibrated error of one timeline boundary, seconds: truth lies in `t + lo_s .. t + hi_s` for 80 % of events."""
+
+    shift_s: float = 0.0
+    lo_s: float
+    hi_s: float
+
+
+class OperatingPoint(Value, frozen=True, kw_only=True):
+    """Where the timeline fires, and what its numbers mean; chosen on validation clips by `calibration`.
+
+    `score` is calibrated as sigmoid(scale * logit(raw) + offset) when `calibrated` is true.
+    """
+
+    name: str = "balanced"
+    provisional: float = 0.35
+    confirm: float = 0.5
+    release: float = 0.2
+    confirm_frames: int = 3
+    scale: float = 1.0
+    offset: float = 0.0
+    calibrated: bool = False
+    pre_crash_start: Residual = msgspec.field(default_factory=lambda: Residual(lo_s=-1.5, hi_s=1.5))
+    crash_start: Residual = msgspec.field(default_factory=lambda: Residual(lo_s=-1.0, hi_s=1.0))
+    crash_end: Residual = msgspec.field(default_factory=lambda: Residual(lo_s=-1.5, hi_s=1.5))
+
+
+class Student(Value, frozen=True, kw_only=True):
+    """The student component: how frames become planes, and how its scores are read.
+
+    `lags` are the frame distances of the motion planes; `heat_delay_frames` is how many frames after an instant its
+    start and end heat are given; `scores` names the columns of the output `scores [streams, n]`.
+    """
+
+    graph: str = "student"
+    rate_hz: float
+    height: int
+    width: int
+    lags: tuple[int, ...]
+    scores: tuple[str, ...]
+    heat_delay_frames: int
+    operating_point: OperatingPoint
+
+
+class DemoClip(Value, frozen=True, kw_only=True):
+    """A rendered clip that travels with the bundle, and the scene record that is its truth."""
+
+    video: str
+    record: str
+
+
+class Manifest(Value, frozen=True, kw_only=True):
+    """The whole of `manifest.json`."""
+
+    schema: int
+    name: str
+    version: str
+    created_utc: str
+    graphs: dict[str, Graph]
+    student: Student | None = None
+    demo: DemoClip | None = None
+    # Any: provenance is whatever the recipe recorded (recipe text, metrics, versions); it is shown, never interpreted.
+    provenance: dict[str, Any] = msgspec.field(default_factory=dict)
+    files: dict[str, FileEntry]

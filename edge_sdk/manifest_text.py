@@ -1,0 +1,161 @@
+"""The text of a manifest: read with suspicion, written one way only.
+
+A manifest comes from wherever the bundle came from. Its size is bounded before it is read, keys may not repeat (two
+readers would see two manifests), and every path is judged as text before the disk is touched. Writing is
+deterministic, and the digest is taken over that form, so reformatting changes nothing and `sha256sum manifest.json`
+of a bundle this SDK wrote is the bundle's digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+import msgspec
+
+from edge_sdk.errors import BundleKeyError, BundleMissingFileError, BundlePathError, BundleSchemaError
+from edge_sdk.manifest import SCHEMA, Graph, Manifest
+from edge_sdk.tensors import state_problem
+
+MANIFEST_NAME = "manifest.json"
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """The manifest in `folder` and the SHA-256 of its canonical text, after every check that needs no other file.
+
+    Raises `BundleMissingFileError`, `BundleKeyError`, `BundleSchemaError` or `BundlePathError`.
+    """
+    source = folder / MANIFEST_NAME
+    document = _parse(source, _read_bounded(source))
+    _check_schema(source, document)
+    try:
+        manifest = msgspec.convert(document, Manifest)
+        digest = hashlib.sha256(_canonical_text(document).encode()).hexdigest()
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise BundleKeyError(f"{source}: {error}") from error
+    _check_references(source, manifest)
+    return manifest, digest
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The one text of a manifest. Raises `BundleKeyError` for a value that JSON cannot hold, such as NaN."""
+    try:
+        return _canonical_text(msgspec.to_builtins(manifest))
+    except (TypeError, ValueError) as error:
+        raise BundleKeyError(f"the manifest cannot be written as JSON: {error}") from error
+
+
+# Any: a parsed JSON document, before its shape is known.
+def _canonical_text(document: Any) -> str:
+    """JSON with sorted keys, two spaces of indent, plain UTF-8 and a newline at the end."""
+    return json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _check_schema(source: Path, document: Any) -> None:
+    """Refuse a manifest of another schema before its keys are judged by this one."""
+    if not isinstance(document, dict):
+        raise BundleKeyError(f"{source}: expected a JSON object, found {type(document).__name__}")
+    schema = document.get("schema")
+    if isinstance(schema, bool) or not isinstance(schema, int):
+        raise BundleKeyError(f"{source}: `$.schema` must be an integer, found {schema!r}")
+    if schema > SCHEMA:
+        raise BundleSchemaError(
+            f"{source}: schema {schema} is newer than this SDK reads (up to {SCHEMA}); upgrade with: "
+            "pip install -U edge-sdk"
+        )
+    if schema < 1:
+        raise BundleSchemaError(f"{source}: schema {schema} never existed; the first is 1")
+
+
+def check_path(source: Path, where: str, path: str) -> None:
+    """Raise `BundlePathError` unless `path` is a plain relative POSIX path below the bundle's folder."""
+    reason = _path_problem(path)
+    if reason:
+        raise BundlePathError(
+            f"{source}: {where}: the path {path!r} {reason}; paths are relative to the bundle's folder"
+        )
+
+
+def _check_references(source: Path, manifest: Manifest) -> None:
+    """Check that paths stay inside, that every file spoken of is vouched for, and that names refer to something."""
+    for path in manifest.files:
+        check_path(source, "$.files", path)
+        if path == MANIFEST_NAME:
+            raise BundlePathError(f"{source}: $.files: {MANIFEST_NAME} cannot vouch for itself; remove that entry")
+    for where, path in _mentioned(manifest):
+        check_path(source, where, path)
+        if path not in manifest.files:
+            raise BundleKeyError(f"{source}: {where}: {path!r} is not among $.files")
+    for name, graph in manifest.graphs.items():
+        _check_tensors(f"{source}: $.graphs.{name}", graph)
+    if manifest.student and manifest.student.graph not in manifest.graphs:
+        known = ", ".join(sorted(manifest.graphs)) or "none"
+        raise BundleKeyError(
+            f"{source}: $.student.graph: no graph is called {manifest.student.graph!r}; known: {known}"
+        )
+
+
+def _read_bounded(source: Path) -> bytes:
+    if not source.is_file() or source.is_symlink():
+        raise BundleMissingFileError(f"{source.parent} is not a bundle: it holds no regular file {MANIFEST_NAME}")
+    with source.open("rb") as file:
+        raw = file.read(MAX_MANIFEST_BYTES + 1)
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise BundleKeyError(f"{source}: larger than the {MAX_MANIFEST_BYTES} bytes a manifest may have")
+    return raw
+
+
+def _parse(source: Path, raw: bytes) -> Any:
+    try:
+        return json.loads(raw.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BundleKeyError(f"{source}: not a JSON document that can be read: {error}") from error
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return document
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _path_problem(path: str) -> str | None:
+    if not path:
+        return "is empty"
+    if any(character in path for character in "\\:\0"):
+        return "has a backslash, a colon or a zero byte"
+    if path.startswith("/"):
+        return "is absolute"
+    if ".." in path.split("/"):
+        return "leaves the folder"
+    return None if str(PurePosixPath(path)) == path and path != "." else "is not in its shortest form"
+
+
+def _mentioned(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    for name, graph in manifest.graphs.items():
+        yield f"$.graphs.{name}.file", graph.file
+        if graph.reference:
+            yield f"$.graphs.{name}.reference.file", graph.reference.file
+    if manifest.demo:
+        yield "$.demo.video", manifest.demo.video
+        yield "$.demo.record", manifest.demo.record
+
+
+def _check_tensors(where: str, graph: Graph) -> None:
+    for kind, specs in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        names = [spec.name for spec in specs]
+        if len(set(names)) != len(names):
+            raise BundleKeyError(f"{where}.{kind}: a name stands twice: {', '.join(names)}")
+    problem = state_problem(graph.inputs, graph.outputs, graph.state)
+    if problem:
+        raise BundleKeyError(f"{where}.state: {problem}")

@@ -1,0 +1,77 @@
+"""The always-on student: luma pictures in, per-frame scores out, several streams in one run.
+
+State lives where the runtime keeps it, so a frame costs one plane pass and one run. A stream that restarts is reset
+alone; the others never notice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.errors import BundleError, ConfigError
+from edge_sdk.manifest import Student
+from edge_sdk.perception.planes import PlaneStack
+from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
+from edge_sdk.runtime import SessionOptions
+
+FRAMES_INPUT = "frames"
+SCORES_OUTPUT = "scores"
+
+
+class Recogniser:
+    """The student of `bundle`, opened by `runtime` for `streams` pictures at a time."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: str = DEFAULT_RUNTIME,
+        streams: int = 1,
+        options: SessionOptions | None = None,
+    ) -> None:
+        self.student = student_of(bundle)
+        if streams < 1:
+            raise ConfigError(f"streams must be at least 1, found {streams}")
+        graph, path = bundle.graph(self.student.graph)
+        self._session = open_runtime(runtime).open(path, graph, options or SessionOptions())
+        self._state = self._session.bind_state(graph.state, {"streams": streams})
+        self._state_names = tuple(spec.input for spec in graph.state)
+        self._planes = PlaneStack(streams, self.student.height, self.student.width, self.student.lags)
+
+    def push(self, stream: int, luma: NDArray[np.uint8]) -> None:
+        """Give stream number `stream` its next picture, uint8 `[height, width]`; `step` then scores all streams."""
+        self._planes.push(stream, luma)
+
+    def step(self) -> NDArray[np.float32]:
+        """Score the pushed pictures: float32 `[streams, len(student.scores)]`, probabilities in 0..1."""
+        scores: NDArray[np.float32] = self._state.run({FRAMES_INPUT: self._planes.batch})[SCORES_OUTPUT]
+        return scores
+
+    def score(self, luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Push one picture to the only stream and score it: float32 `[len(student.scores)]`."""
+        self.push(0, luma)
+        row: NDArray[np.float32] = self.step()[0]
+        return row
+
+    def reset(self, stream: int) -> None:
+        """Forget the past of one stream, as if its next picture were its first."""
+        self._planes.reset(stream)
+        for name in self._state_names:
+            value = self._state.read(name)
+            value[stream] = 0
+            self._state.write(name, value)
+
+    def close(self) -> None:
+        """Release the session."""
+        self._session.close()
+
+
+def student_of(bundle: Bundle) -> Student:
+    """The bundle's student component. Raises `BundleError` where it has none."""
+    student = bundle.manifest.student
+    if student is None:
+        raise BundleError(
+            f"bundle {bundle.manifest.name!r} has no student; use a bundle made by `edge-sdk distil student`"
+        )
+    return student

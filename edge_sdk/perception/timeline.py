@@ -1,0 +1,194 @@
+"""Per-frame scores in, a crash timeline out: causal, one incident at a time.
+
+Opening and closing follow the running mean of the crash score with hysteresis; boundaries come from the start and end
+heat, which the student gives `heat_delay_frames` after the instant they speak of. A first estimate therefore leaves at
+once (`provisional`, `confirmed`) and is revised when the heat around it has been seen (`refined`, `closed`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import BundleError
+from edge_sdk.events.record import CrashTimeline, State
+from edge_sdk.manifest import OperatingPoint, Residual, Student
+from edge_sdk.types import Estimate
+
+COLUMNS = ("crash", "pre_crash", "start", "end")
+
+# Windows of the event decoder, seconds. They bound how far a boundary may lie from what opened the event; the
+# operating point's residuals, fitted on validation clips, carry the error they leave.
+HISTORY_S = 20.0
+START_BEFORE_S = 1.5
+START_AFTER_S = 0.7
+QUIET_REJECT_S = 0.5
+QUIET_CLOSE_S = 1.0
+REFRACTORY_S = 2.0
+PRE_CRASH_LIMIT_S = 6.0
+PRE_CRASH_GAP_S = 0.4
+PRE_CRASH_LEVEL = 0.4
+HEAT_FLOOR = 0.05
+CENTROID_FRAMES = 3
+
+
+class FrameScores(NamedTuple):
+    """Scores of one frame, probabilities; `start` and `end` speak of the instant `heat_delay_frames` earlier."""
+
+    time_s: float
+    crash: float
+    pre_crash: float
+    start: float
+    end: float
+
+
+class TimelineUpdate(NamedTuple):
+    """What an incident has become: its state, its boundaries so far, its highest running-mean score (raw)."""
+
+    state: State
+    timeline: CrashTimeline
+    score: float
+
+
+class Timeline:
+    """The event decoder of one stream."""
+
+    def __init__(self, student: Student) -> None:
+        if student.scores != COLUMNS:
+            raise BundleError(f"student scores must be {COLUMNS}, found {student.scores}")
+        self._point: OperatingPoint = student.operating_point
+        self._delay_s = student.heat_delay_frames / student.rate_hz
+        self._history: deque[FrameScores] = deque(maxlen=round(HISTORY_S * student.rate_hz))
+        self._recent: deque[float] = deque(maxlen=self._point.confirm_frames)
+        self._state: State | None = None
+        self._closed_at_s = -REFRACTORY_S
+        self._level = 0.0
+        self.peak = 0.0
+        self._open_peak = 0.0
+        self._coarse_start_s = 0.0
+        self._quiet_since_s: float | None = None
+        self._start_s: float | None = None
+
+    def push(self, scores: FrameScores) -> list[TimelineUpdate]:
+        """Take the next frame's scores, in order of time; returns the revisions that they cause, oldest first."""
+        self._history.append(scores)
+        self._recent.append(scores.crash)
+        self._level = sum(self._recent) / self._point.confirm_frames
+        self.peak = max(self.peak, self._level)
+        updates: list[TimelineUpdate] = []
+        if self._state is None:
+            if self._level < self._point.provisional or scores.time_s < self._closed_at_s + REFRACTORY_S:
+                return updates
+            updates.append(self._open())
+        self._open_peak = max(self._open_peak, self._level)
+        if self._state == "provisional" and self._level >= self._point.confirm:
+            updates.append(self._update("confirmed"))
+        if self._state == "confirmed" and scores.time_s >= self._coarse_start_s + START_AFTER_S + self._delay_s:
+            self._start_s = self._fine_start()
+            updates.append(self._update("refined"))
+        updates.extend(self._settle(scores.time_s))
+        return updates
+
+    def flush(self) -> list[TimelineUpdate]:
+        """The source has ended: close or reject what is open."""
+        if self._state is None:
+            return []
+        return [self._finish(self._history[-1].time_s)]
+
+    def _open(self) -> TimelineUpdate:
+        self._coarse_start_s = self._rising_edge()
+        self._open_peak = 0.0
+        self._start_s = None
+        self._quiet_since_s = None
+        return self._update("provisional")
+
+    def _settle(self, now_s: float) -> list[TimelineUpdate]:
+        if self._level >= self._point.release:
+            self._quiet_since_s = None
+            return []
+        if self._quiet_since_s is None:
+            self._quiet_since_s = now_s
+        wait_s = QUIET_REJECT_S if self._state == "provisional" else QUIET_CLOSE_S
+        return [self._finish(now_s)] if now_s - self._quiet_since_s >= wait_s else []
+
+    def _finish(self, now_s: float) -> TimelineUpdate:
+        if self._state == "provisional":
+            update = self._update("rejected")
+        else:
+            if self._start_s is None:
+                self._start_s = self._fine_start()
+            update = self._update("closed", end_s=self._end(now_s), last_s=now_s)
+            self._closed_at_s = now_s
+        self._state = None
+        return update
+
+    def _update(self, state: State, *, end_s: float | None = None, last_s: float | None = None) -> TimelineUpdate:
+        self._state = state
+        start_s = self._coarse_start_s if self._start_s is None else self._start_s
+        pre_s = self._pre_crash_start(start_s)
+        timeline = CrashTimeline(
+            pre_crash_start=None if pre_s is None else estimate(pre_s, self._point.pre_crash_start),
+            crash_start=estimate(start_s, self._point.crash_start),
+            crash_end=None if end_s is None else estimate(max(end_s, start_s), self._point.crash_end, last_s),
+        )
+        return TimelineUpdate(state, timeline, max(self._open_peak, self._level))
+
+    def _rising_edge(self) -> float:
+        """First frame of the run of raised scores that led here."""
+        edge_s = self._history[-1].time_s
+        for frame in reversed(self._history):
+            if frame.crash < self._point.provisional / 2:
+                break
+            edge_s = frame.time_s
+        return edge_s
+
+    def _fine_start(self) -> float:
+        low_s, high_s = self._coarse_start_s - START_BEFORE_S, self._coarse_start_s + START_AFTER_S
+        inside = [f for f in self._history if low_s <= f.time_s - self._delay_s <= high_s]
+        peak_s = heat_peak([f.time_s - self._delay_s for f in inside], [f.start for f in inside])
+        return self._coarse_start_s if peak_s is None else peak_s
+
+    def _end(self, now_s: float) -> float:
+        """Peak of the end heat since the start; without one, the moment the score fell, or now if it has not."""
+        start_s = self._coarse_start_s if self._start_s is None else self._start_s
+        inside = [f for f in self._history if f.time_s - self._delay_s > start_s]
+        peak_s = heat_peak([f.time_s - self._delay_s for f in inside], [f.end for f in inside])
+        if peak_s is not None:
+            return peak_s
+        return now_s if self._quiet_since_s is None else self._quiet_since_s
+
+    def _pre_crash_start(self, start_s: float) -> float | None:
+        """First frame of the run of pre-crash scores that leads to the start, short gaps forgiven."""
+        first_s: float | None = None
+        expected_s = start_s
+        for frame in reversed(self._history):
+            if frame.time_s > start_s:
+                continue
+            if frame.time_s < max(expected_s - PRE_CRASH_GAP_S, start_s - PRE_CRASH_LIMIT_S):
+                break
+            if frame.pre_crash >= PRE_CRASH_LEVEL:
+                first_s = expected_s = frame.time_s
+        return first_s
+
+
+def heat_peak(times_s: Sequence[float], heat: Sequence[float]) -> float | None:
+    """Time of the highest heat, refined by the centroid of its neighbours; None below `HEAT_FLOOR`."""
+    if not heat:
+        return None
+    values: NDArray[np.float64] = np.asarray(heat, np.float64)
+    top = int(values.argmax())
+    if values[top] < HEAT_FLOOR:
+        return None
+    near = slice(max(0, top - CENTROID_FRAMES), top + CENTROID_FRAMES + 1)
+    return float(np.average(np.asarray(times_s)[near], weights=values[near]))
+
+
+def estimate(t_s: float, residual: Residual, last_s: float | None = None) -> Estimate:
+    """A boundary with its calibrated interval; never before 0, and not after `last_s` where the source has ended."""
+    limit_s = float("inf") if last_s is None else last_s
+    t = min(max(0.0, t_s + residual.shift_s), limit_s)
+    return Estimate(t=t, lo=min(max(0.0, t + residual.lo_s), t), hi=max(min(t + residual.hi_s, limit_s), t))

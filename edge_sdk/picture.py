@@ -1,0 +1,73 @@
+"""The timeline as a picture: film strip, score curves, localised intervals, the truth. The only user of matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from edge_sdk.analysis import BOUNDARIES, AnalysedClip
+from edge_sdk.clips import SceneRecord
+from edge_sdk.files import atomic_path
+
+COLOURS = {"pre_crash_start": "#e0a000", "crash_start": "#d03030", "crash_end": "#3060c0"}
+
+
+def draw_timeline(
+    found: AnalysedClip, truth: SceneRecord, strip: Sequence[tuple[float, NDArray[np.uint8]]], out: Path
+) -> None:
+    """Write the picture to `out` as PNG, replacing what is there."""
+    figure = Figure(figsize=(14, 7), layout="constrained")
+    grid = figure.add_gridspec(3, max(1, len(strip)), height_ratios=[1.2, 2.2, 1.3])
+    for column, (time_s, pixels) in enumerate(strip):
+        axes = figure.add_subplot(grid[0, column])
+        axes.imshow(pixels)
+        axes.set_title(f"{time_s:.1f} s", fontsize=9)
+        axes.axis("off")
+    curves = figure.add_subplot(grid[1, :])
+    draw_curves(curves, found)
+    spans = figure.add_subplot(grid[2, :], sharex=curves)
+    draw_spans(spans, found, truth)
+    verdict = "crash" if found.analysis.crash.detected else "no crash"
+    figure.suptitle(f"{truth.view}, {truth.light}, {truth.weather}: {verdict}, p = {found.analysis.crash.score:.2f}")
+    with atomic_path(out) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
+
+
+def draw_curves(axes: Axes, found: AnalysedClip) -> None:
+    """Per-frame scores over time."""
+    times_s = [row.time_s for row in found.scores]
+    axes.plot(times_s, [row.crash for row in found.scores], color="#d03030", label="crash")
+    axes.plot(times_s, [row.pre_crash for row in found.scores], color="#e0a000", label="pre-crash")
+    axes.plot(times_s, [row.start for row in found.scores], color="#d03030", ls=":", label="start heat (delayed)")
+    axes.plot(times_s, [row.end for row in found.scores], color="#3060c0", ls=":", label="end heat (delayed)")
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_ylabel("probability")
+    axes.legend(loc="upper left", fontsize=8, ncols=4)
+    axes.grid(alpha=0.3)
+
+
+def draw_spans(axes: Axes, found: AnalysedClip, truth: SceneRecord) -> None:
+    """Localised boundaries with their 80 % intervals above, the true spans below."""
+    for event in found.analysis.events:
+        for name in BOUNDARIES:
+            estimate = getattr(event.timeline, name)
+            if estimate is not None:
+                axes.barh(1, estimate.hi - estimate.lo, left=estimate.lo, height=0.5, color=COLOURS[name], alpha=0.4)
+                axes.plot([estimate.t], [1], marker="|", ms=22, mew=2.5, color=COLOURS[name])
+    true_s = {name: getattr(truth, f"{name}_s") for name in BOUNDARIES}
+    if true_s["crash_start"] is not None and true_s["crash_end"] is not None:
+        axes.barh(
+            0, true_s["crash_end"] - true_s["crash_start"], left=true_s["crash_start"], height=0.5, color="#d03030"
+        )
+        foreseeable_s = true_s["pre_crash_start"]
+        if foreseeable_s is not None:
+            axes.barh(0, true_s["crash_start"] - foreseeable_s, left=foreseeable_s, height=0.5, color="#e0a000")
+    axes.set_yticks([0, 1], ["truth", "found, 80 %"])
+    axes.set_ylim(-0.6, 1.6)
+    axes.set_xlabel("seconds since the first decoded frame")
+    axes.grid(alpha=0.3, axis="x")

@@ -1,0 +1,50 @@
+"""Runtime names and the modules behind them, imported only when asked for.
+
+The ground never imports a room: it opens one by name, so `import edge_sdk` costs nothing and a missing package is
+one clear error at the moment it is needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from edge_sdk.errors import MissingDependencyError, UnknownNameError
+from edge_sdk.runtime import Runtime
+
+# runtime name -> (module, extra that installs what it needs)
+RUNTIMES: dict[str, tuple[str, str]] = {
+    "null": ("edge_sdk.runtimes.null", ""),
+    "ort": ("edge_sdk.runtimes.ort", "cpu"),
+}
+
+DEFAULT_RUNTIME = "ort"
+
+
+def open_runtime(name: str) -> Runtime:
+    """The runtime called `name`. Raises `UnknownNameError`, or `MissingDependencyError` with the extra to install."""
+    if name not in RUNTIMES:
+        raise UnknownNameError("runtime", name, list(RUNTIMES))
+    module_name, extra = RUNTIMES[name]
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"runtime {name!r} needs the package {error.name!r}, which is not installed; "
+            f"run: pip install 'edge-sdk[{extra}]'"
+        ) from error
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"runtime {name!r} is installed but does not load: {error}; "
+            f"run: pip install --force-reinstall 'edge-sdk[{extra}]'"
+        ) from error
+    return cast(Runtime, module.open_runtime())
+
+
+def why_missing(name: str) -> str | None:
+    """None when the runtime `name` can be opened here, else the reason in one line."""
+    try:
+        open_runtime(name)
+    except MissingDependencyError as error:
+        return str(error)
+    return None

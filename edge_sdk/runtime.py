@@ -1,0 +1,84 @@
+"""The runtime contract: a graph opened by a runtime is a `Session`; its state stays where the runtime keeps it.
+
+Implementations live in `runtimes/`, one file each, and are opened by name through `edge_sdk.registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from numpy.typing import NDArray
+
+from edge_sdk.manifest import Graph
+from edge_sdk.types import StateSpec, TensorSpec
+
+# Any: tensors of several element types travel in one mapping; the specs say which.
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+
+
+class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a session may use the machine. `threads` = 0 leaves the number to the runtime."""
+
+    threads: int = 0
+    device: str = "cpu"
+
+
+class BoundState(Protocol):
+    """A session with its state kept between calls, on the device; called by the recogniser and the reasoner."""
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Run once: `feeds` are the inputs that are not state; returns the outputs that are not state.
+
+        The arrays returned belong to the caller. Raises `RuntimeFailure` for a wrong feed, or for rows that do not
+        fit; the state is then as it was.
+        """
+
+    def reset(self) -> None:
+        """Set every state tensor to zero."""
+
+    def read(self, name: str) -> Array:
+        """Copy of the state input `name` as the next call will see it."""
+
+    def write(self, name: str, value: Array) -> None:
+        """Replace the state input `name`; shape and dtype must be those it was bound with."""
+
+
+class Session(Protocol):
+    """One graph, opened and ready; called by consumers that hold no opinion about the runtime."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs in the manifest's order."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Outputs in the manifest's order."""
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Run once with every input given; returns every output. Raises `RuntimeFailure` for a wrong feed."""
+
+    def bind_state(self, state: Sequence[StateSpec], dims: Mapping[str, int]) -> BoundState:
+        """Allocate the state tensors as zeros, free dimensions taken from `dims`, and keep them between calls."""
+
+    def close(self) -> None:
+        """Release what the session holds; using it afterwards is an error."""
+
+
+class Runtime(Protocol):
+    """A way of running graphs on this machine."""
+
+    name: str
+
+    def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:
+        """Open the ONNX file at `path` (or what was built from it), which the manifest describes as `graph`.
+
+        The session's tensors are those of `graph`, free dimensions under its names. Raises `RuntimeFailure` saying
+        what was refused, and naming the tensor in which the file differs from `graph`.
+        """
+
+    def describe(self) -> dict[str, str]:
+        """Versions and devices, for `doctor` and for the conditions of a measurement."""

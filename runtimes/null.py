@@ -1,0 +1,98 @@
+"""The null runtime: answers zeros in the shapes the manifest declares, and needs no package.
+
+It keeps feeds and state by the same rules as a real runtime, so host code can be measured without the model's time,
+and tests run where no runtime is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edge_sdk.errors import RuntimeFailure
+from edge_sdk.manifest import Graph
+from edge_sdk.runtime import Array, BoundState, Feeds, Runtime, Session, SessionOptions
+from edge_sdk.runtimes.host_state import HostState
+from edge_sdk.tensors import allocate, check_feeds
+from edge_sdk.types import StateSpec, TensorSpec
+
+
+class NullSession:
+    """A graph that is never read: only its declared tensors count."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._closed = False
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs in the manifest's order."""
+        return self._graph.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Outputs in the manifest's order."""
+        return self._graph.outputs
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Zeros for every output. Raises `RuntimeFailure` for a wrong feed, or a length that no input tells."""
+        return self.answer(self.inputs, self.outputs, feeds, {})
+
+    def answer(
+        self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], feeds: Feeds, dims: Mapping[str, int]
+    ) -> dict[str, Array]:
+        """Zeros for `outputs` after `feeds` were compared with `inputs`."""
+        if self._closed:
+            raise RuntimeFailure("this session is closed; open the graph again")
+        known = check_feeds(inputs, feeds, dims)
+        return {spec.name: allocate(spec, known) for spec in outputs}
+
+    def bind_state(self, state: Sequence[StateSpec], dims: Mapping[str, int]) -> BoundState:
+        """Keep the state tensors between calls."""
+        return NullBound(self, HostState(self.inputs, self.outputs, state, dims))
+
+    def close(self) -> None:
+        """Refuse every later use."""
+        self._closed = True
+
+
+class NullBound:
+    """State that zeros pass through."""
+
+    def __init__(self, session: NullSession, state: HostState) -> None:
+        self._session = session
+        self._state = state
+        self.reset = state.reset
+        self.read = state.read
+        self.write = state.write
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Zeros for every output that is not state; state outputs are zeros too, and are kept as the manifest says."""
+        state = self._state
+        found = self._session.answer(state.feed_specs, self._session.outputs, feeds, state.dims)
+        state.finish(feeds, found)
+        for entry in state.entries:
+            if entry.kind == "alias":
+                state.front(entry, state.phase)[...] = 0
+        return {spec.name: found[spec.name] for spec in state.result_specs}
+
+
+class NullRuntime:
+    """Opens any graph of a bundle."""
+
+    name = "null"
+
+    def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:
+        """Open `graph` by its declaration alone. Raises `RuntimeFailure` when the file is not there."""
+        if not path.is_file():
+            raise RuntimeFailure(f"no graph file at {path}")
+        return NullSession(graph)
+
+    def describe(self) -> dict[str, str]:
+        """That it computes nothing."""
+        return {"runtime": self.name, "device": "none: every output is zero"}
+
+
+def open_runtime() -> Runtime:
+    """The null runtime."""
+    return NullRuntime()

@@ -1,0 +1,214 @@
+"""ONNX Runtime: runs a bundle's ONNX files as they are, here on the CPU.
+
+State is bound once, to memory that stays in place, so a call allocates nothing for it. Threads do not spin between
+calls: a device has other work than to wait for the next frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as native_module
+
+from edge_sdk.errors import MissingDependencyError, RuntimeFailure, UnknownNameError
+from edge_sdk.manifest import Graph
+from edge_sdk.runtime import Array, BoundState, Feeds, Runtime, Session, SessionOptions
+from edge_sdk.runtimes.host_state import HostState
+from edge_sdk.tensors import check_feeds, describe, numpy_dtype
+from edge_sdk.types import StateSpec, TensorSpec
+
+# device of SessionOptions -> execution providers, the most wanted first
+PROVIDERS: dict[str, tuple[str, ...]] = {"cpu": ("CPUExecutionProvider",)}
+
+_DTYPES = {"tensor(float)": "float32"} | {
+    f"tensor({name})": name for name in ("float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
+}
+_FATAL_ONLY = 4
+_OWN_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    *(kind for kind in vars(native_module).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+)
+T = TypeVar("T")
+
+
+class OrtSession:
+    """One ONNX graph in an `onnxruntime.InferenceSession`. Not for use by two threads at once."""
+
+    # Any: onnxruntime ships no types.
+    def __init__(self, label: str, native: Any, graph: Graph) -> None:
+        self._label = label
+        self._native = native
+        self._graph = graph
+        self._names = [spec.name for spec in graph.outputs]
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs in the manifest's order."""
+        return self._graph.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Outputs in the manifest's order."""
+        return self._graph.outputs
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Run once with every input given; returns every output. Raises `RuntimeFailure` for a wrong feed."""
+        native = self.native()
+        check_feeds(self.inputs, feeds, {})
+        found = _guarded(f"{self._label} failed", lambda: native.run(self._names, dict(feeds)))
+        return dict(zip(self._names, found, strict=True))
+
+    def bind_state(self, state: Sequence[StateSpec], dims: Mapping[str, int]) -> BoundState:
+        """Keep the state tensors in host memory between calls."""
+        return OrtBound(self, self._label, HostState(self.inputs, self.outputs, state, dims))
+
+    def close(self) -> None:
+        """Release the graph; bound states of this session cannot run afterwards either."""
+        self._native = None
+
+    # Any: onnxruntime ships no types.
+    def native(self) -> Any:
+        """The underlying session. Raises `RuntimeFailure` when this one is closed."""
+        if self._native is None:
+            raise RuntimeFailure(f"{self._label}: this session is closed; open the graph again")
+        return self._native
+
+
+class OrtBound:
+    """A session whose state tensors are bound to host buffers, one binding for each order of the buffers."""
+
+    def __init__(self, session: OrtSession, label: str, state: HostState) -> None:
+        self._session = session
+        self._label = label
+        self._state = state
+        self._aliased = [entry.output for entry in state.entries if entry.kind == "alias"]
+        self._appended = [entry.output for entry in state.entries if entry.kind == "append"]
+        self._results = [spec.name for spec in state.result_specs]
+        self._bindings = [self._bind(phase) for phase in range(state.phases)]
+        self.reset = state.reset
+        self.read = state.read
+        self.write = state.write
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Run once with the inputs that are not state; returns the outputs that are not state."""
+        native = self._session.native()
+        check_feeds(self._state.feed_specs, feeds, self._state.dims)
+        binding = self._bindings[self._state.phase]
+        held = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        for name, array in held.items():
+            binding.bind_cpu_input(name, array)
+        for name in self._fresh():
+            # Bound anew each time: what the last call gave belongs to whoever got it.
+            binding.bind_output(name, "cpu")
+        _guarded(f"{self._label} failed", lambda: native.run_with_iobinding(binding))
+        found = dict(zip([*self._aliased, *self._fresh()], binding.get_outputs(), strict=True))
+        self._state.finish(feeds, {name: found[name].numpy() for name in self._appended})
+        return {name: found[name].numpy() for name in self._results}
+
+    def _fresh(self) -> list[str]:
+        return [*self._appended, *self._results]
+
+    # Any: onnxruntime ships no types.
+    def _bind(self, phase: int) -> Any:
+        """A binding of every state tensor. Outputs come back in the order in which they were first bound."""
+        binding = self._session.native().io_binding()
+        for entry in self._state.entries:
+            binding.bind_ortvalue_input(entry.input, _wrap(self._state.front(entry, phase)))
+            if entry.kind == "alias":
+                binding.bind_ortvalue_output(entry.output, _wrap(self._state.back(entry, phase)))
+        return binding
+
+
+class OrtRuntime:
+    """ONNX Runtime as it is installed here."""
+
+    name = "ort"
+
+    def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:
+        """Open the ONNX file at `path` and compare its tensors with `graph`.
+
+        Raises `RuntimeFailure` for a file that onnxruntime refuses or whose tensors are not those of `graph`, and
+        `UnknownNameError` or `MissingDependencyError` for `options.device`.
+        """
+        native = _guarded(
+            f"onnxruntime {onnxruntime.__version__} refused {path.name}",
+            lambda: onnxruntime.InferenceSession(
+                path, _native_options(options), providers=list(_providers(options.device))
+            ),
+        )
+        _check_tensors(path, "input", graph.inputs, native.get_inputs())
+        _check_tensors(path, "output", graph.outputs, native.get_outputs())
+        return OrtSession(path.name, native, graph)
+
+    def describe(self) -> dict[str, str]:
+        """Version and execution providers."""
+        return {
+            "runtime": self.name,
+            "onnxruntime": onnxruntime.__version__,
+            "providers": ", ".join(onnxruntime.get_available_providers()),
+        }
+
+
+def open_runtime() -> Runtime:
+    """The ONNX Runtime."""
+    return OrtRuntime()
+
+
+def _guarded(what: str, call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except _OWN_ERRORS as error:
+        raise RuntimeFailure(f"{what}: {' '.join(str(error).split())}") from error
+
+
+# Any: onnxruntime ships no types.
+def _wrap(buffer: Array) -> Any:
+    """An OrtValue over the buffer's own memory, without a copy."""
+    value = onnxruntime.OrtValue.ortvalue_from_numpy(buffer)
+    if value.data_ptr() != buffer.ctypes.data:
+        raise RuntimeFailure(f"onnxruntime {onnxruntime.__version__} copied a state buffer; install a newer one")
+    return value
+
+
+# Any: onnxruntime ships no types.
+def _native_options(options: SessionOptions) -> Any:
+    native = onnxruntime.SessionOptions()
+    native.intra_op_num_threads = options.threads
+    native.inter_op_num_threads = 1
+    native.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Everything it would print comes back as an exception too.
+    native.log_severity_level = _FATAL_ONLY
+    return native
+
+
+def _providers(device: str) -> tuple[str, ...]:
+    if device not in PROVIDERS:
+        raise UnknownNameError("device of runtime ort", device, list(PROVIDERS))
+    absent = set(PROVIDERS[device]) - set(onnxruntime.get_available_providers())
+    if absent:
+        raise MissingDependencyError(
+            f"this onnxruntime has no {', '.join(sorted(absent))}, which device {device!r} needs"
+        )
+    return PROVIDERS[device]
+
+
+# Any: onnxruntime ships no types.
+def _check_tensors(path: Path, kind: str, specs: Sequence[TensorSpec], found: Sequence[Any]) -> None:
+    """Raise `RuntimeFailure` unless the file has these tensors. A free dimension of the file may be fixed by a spec."""
+    there = {tensor.name: tensor for tensor in found}
+    if there.keys() != {spec.name for spec in specs}:
+        names = sorted(spec.name for spec in specs)
+        raise RuntimeFailure(f"{path.name}: the manifest declares the {kind}s {names}, the file has {sorted(there)}")
+    for spec in specs:
+        tensor = there[spec.name]
+        numpy_dtype(spec)
+        same = _DTYPES.get(tensor.type) == spec.dtype and len(tensor.shape) == len(spec.shape)
+        if not same or any(isinstance(b, int) and a != b for a, b in zip(spec.shape, tensor.shape, strict=True)):
+            raise RuntimeFailure(
+                f"{path.name}: the manifest declares {kind} {spec.name!r} as {describe(spec)}, "
+                f"the file has {tensor.type} {tensor.shape}"
+            )

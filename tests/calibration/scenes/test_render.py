@@ -1,0 +1,124 @@
+"""Drawing and encoding of tiny clips, with a real EGL context and encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_sdk.calibration.scenes import GENERATOR_VERSION
+from edge_sdk.calibration.scenes.boxes import CRASHED
+from edge_sdk.calibration.scenes.encode import Encoder
+from edge_sdk.calibration.scenes.engine import gl_context
+from edge_sdk.calibration.scenes.film import shoot
+from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
+from edge_sdk.calibration.scenes.render import Progress, render
+from edge_sdk.clips import read_scenes
+from edge_sdk.errors import ConfigError, EdgeError, MissingDependencyError
+
+SIZE = (160, 96)
+# Seeds of this generator version; the last one's camera sees at the full rate of its stream.
+NIGHT_CRASH, DAY_DASHCAM, SMOOTH_DASHCAM = 15, 4, 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _egl() -> None:
+    pytest.importorskip("mujoco", reason="rendered scenes need mujoco (extra: scenes)")
+    try:
+        gl_context()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+
+
+def clip(plan: ScenePlan, fps: float, count: int) -> np.ndarray:
+    return np.array([shot.image for shot in islice(shoot(plan, fps, SIZE), count)])
+
+
+@pytest.mark.parametrize("seed", [NIGHT_CRASH, DAY_DASHCAM])
+def test_the_same_seed_gives_the_same_frames(seed: int) -> None:
+    plan = plan_scene(seed)
+    first, second = clip(plan, 10.0, 6), clip(plan, 10.0, 6)
+    assert first.shape == (6, SIZE[1], SIZE[0], 3)
+    assert np.array_equal(first, second)
+    assert 15 < first.mean() < 240
+    assert first.std() > 8
+    assert np.abs(first[0].astype(int) - first[-1]).mean() > 0.3
+
+
+def test_the_frame_rate_does_not_change_the_scene() -> None:
+    """Only the sensor's noise may differ between frames of one moment."""
+    plan = plan_scene(SMOOTH_DASHCAM)
+    slow, fast = clip(plan, 10.0, 3), clip(plan, 30.0, 7)
+    assert np.abs(slow.astype(int) - fast[::3]).mean() < 6.0
+    assert np.abs(slow[1].astype(int) - fast[0]).mean() > np.abs(slow[1].astype(int) - fast[3]).mean()
+
+
+def test_boxes_follow_the_cars() -> None:
+    plan = plan_scene(DAY_DASHCAM)
+    assert plan.times is not None
+    shots = list(islice(shoot(plan, 10.0, SIZE), int(plan.times.crash_start_s * 10) + 1))
+    boxes = shots[-1].boxes
+    crashed = boxes[(boxes[:, 5] == CRASHED) & (boxes[:, 4] == 1)]
+    assert len(crashed) >= 1
+    assert (boxes[boxes[:, 4] == 1, 2:4] > boxes[boxes[:, 4] == 1, 0:2]).all()
+    assert boxes[:, :4].min() >= 0
+    assert boxes[:, :4].max() <= 1
+
+
+def test_render_writes_resumes_and_reports(tmp_path: Path) -> None:
+    if shutil.which("gst-launch-1.0") is None:
+        pytest.skip("gst-launch-1.0 is not installed")
+    reports: list[Progress] = []
+    records = render([DAY_DASHCAM], tmp_path, fps=5.0, size=SIZE, jobs=1, on_progress=reports.append)
+    assert [report.done for report in reports] == [1]
+    assert reports[0].remaining_s == 0.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "scene_00000004.boxes.npy",
+        "scene_00000004.json",
+        "scene_00000004.mp4",
+    ]
+    (labelled,) = read_scenes(tmp_path)
+    assert labelled.record == records[0]
+    assert records[0].generator == GENERATOR_VERSION
+    assert labelled.start_s == records[0].crash_start_s
+    before = labelled.path.stat().st_mtime_ns
+    assert render([DAY_DASHCAM], tmp_path, fps=5.0, size=SIZE, jobs=1) == records
+    assert labelled.path.stat().st_mtime_ns == before
+
+
+def test_parts_fly_only_after_a_contact() -> None:
+    from edge_sdk.calibration.scenes.debris import draw_parts
+    from edge_sdk.calibration.scenes.streams import stream
+
+    plan = plan_scene(DAY_DASHCAM)
+    parts = draw_parts(stream(plan.seed, "debris"), plan.track)
+    assert all(part.place(part.start_s - 0.01)[2] < 0 < part.place(part.start_s + 0.01)[2] for part in parts)
+    calm = dataclasses.replace(plan.track, contacts=())
+    assert draw_parts(stream(plan.seed, "debris"), calm) == []
+
+
+@pytest.mark.parametrize(
+    ("seeds", "options", "field"),
+    [([1, 1], {}, "seeds"), ([1], {"fps": 0.0}, "fps"), ([1], {"size": (100, 96)}, "size"), ([1], {"jobs": 0}, "jobs")],
+)
+def test_bad_requests_name_the_argument(seeds: list[int], options: dict, field: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=field):
+        render(seeds, tmp_path, **options)
+
+
+def test_a_failing_encoder_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    if shutil.which("gst-launch-1.0") is None:
+        pytest.skip("gst-launch-1.0 is not installed")
+    encoder = Encoder(tmp_path / "absent" / "clip.mp4", SIZE, 10.0, 200, 30)
+    with pytest.raises(EdgeError, match="encoder failed"):
+        feed(encoder, 50)
+
+
+def feed(encoder: Encoder, count: int) -> None:
+    with encoder:
+        for _ in range(count):
+            encoder.write(np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
