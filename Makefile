@@ -1,12 +1,14 @@
 # Two commands matter: `make demo` and `make test`. Each installs what it needs first.
 #   make setup        .venv with development tools, for the device tier (no torch)
-#   make test         lint, types, floors, C++ and Python tests;  EXPORT=1 adds the tiers that need torch
+#   make test         lint, floors, C++ and Python tests; EXPORT=1 adds types and the tests that need torch
+# TORCH says which torch EXPORT=1 installs; the README tells how to get a CPU build.
 PYTHON ?= python3
+TORCH  ?= torch==2.13.0
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 EXTRAS := cpu,gst,plot
-DEV    := $(EXTRAS),scenes,dev$(if $(EXPORT),$(comma)export$(comma)rtx)
 comma  := ,
+DEV    := $(EXTRAS),scenes,dev$(if $(EXPORT),$(comma)export$(comma)rtx)
 
 .PHONY: demo test setup check cpp bench-gate soak wheel clean
 
@@ -22,7 +24,7 @@ check:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy
+	$(if $(EXPORT),$(BIN)/mypy)
 
 cpp:
 	$(BIN)/cmake -S . -B build/cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DEDGE_SDK_TESTS=ON
@@ -54,5 +56,6 @@ $(VENV)/.demo: $(VENV)/.system pyproject.toml
 	touch $@
 
 $(VENV)/.dev$(EXPORT): $(VENV)/.system pyproject.toml CMakeLists.txt $(wildcard edge_sdk/csrc/*)
+	$(if $(EXPORT),$(BIN)/python -m pip install -q $(TORCH))
 	$(BIN)/python -m pip install -q -e ".[$(DEV)]"
 	touch $@ $(VENV)/.demo

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from edge_sdk.bundle import Bundle
 from numpy.typing import NDArray
 
 from edge_sdk.analysis import analyze
+from edge_sdk.bundle import Bundle
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.events import CrashTimeline
@@ -111,7 +112,7 @@ def best_threshold(scored: Sequence[ScoredClip], labels: NDArray[np.bool_]) -> t
     for frames in CONFIRM_FRAMES:
         peaks = np.array([peak_level(item.scores, frames) for item in scored])
         ordered = np.unique(peaks)
-        for low, high in zip(ordered, ordered[1:], strict=False):
+        for low, high in pairwise(ordered):
             threshold = float((low + high) / 2)
             best = max(best, (f1_score(peaks >= threshold, labels), float(high - low), frames, threshold))
     f1, _, frames, threshold = best

@@ -156,7 +156,7 @@ def scenes_render(
     seeds = _room("calibration.scenes.suite").suite_seeds() if suite else range(first_seed, first_seed + count)
     with Progress("render", quiet=json) as progress:
         records = _room("calibration.scenes.render").render(
-            seeds, out, fps=fps, size=parse_size(size), jobs=jobs, on_progress=progress
+            seeds, out, fps=fps, size=parse_size(size), jobs=jobs, on_progress=lambda at: progress(at.done, at.total)
         )
     crashes = sum(record.crash for record in records)
     found = {"out": str(out), "clips": len(records), "crashes": crashes}

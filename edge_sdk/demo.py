@@ -1,4 +1,4 @@
-"""The main job on the bundle's own clip: frames through GStreamer, live scores, the event, and a picture beside truth."""
+"""The main job on the bundle's own clip: live scores, the event, and a picture beside the truth."""
 
 from __future__ import annotations
 

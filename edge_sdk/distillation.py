@@ -70,7 +70,7 @@ def make_student(recipe: str, work: Path, out: Path, *, quiet: bool = False) -> 
 def _render(seeds: Any, folder: Path, quiet: bool) -> list[LabelledClip]:
     with Progress(f"render {folder.name}", quiet=quiet) as progress:
         _room("calibration.scenes.render").render(
-            range(seeds.first, seeds.first + seeds.count), folder, on_progress=progress
+            range(seeds.first, seeds.first + seeds.count), folder, on_progress=lambda at: progress(at.done, at.total)
         )
     return read_scenes(folder)
 
@@ -78,7 +78,7 @@ def _render(seeds: Any, folder: Path, quiet: bool) -> list[LabelledClip]:
 def _demo_clip(seed: int, folder: Path, quiet: bool) -> Path:
     with Progress("render demo clip", quiet=quiet) as progress:
         records = _room("calibration.scenes.render").render(
-            [seed], folder, fps=DEMO_FPS, size=DEMO_SIZE, on_progress=progress
+            [seed], folder, fps=DEMO_FPS, size=DEMO_SIZE, on_progress=lambda at: progress(at.done, at.total)
         )
     return folder / f"{records[0].name}.mp4"
 

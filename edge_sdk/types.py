@@ -14,7 +14,7 @@ DType = Literal["float32", "float16", "bfloat16", "int64", "int32", "int8", "uin
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the values that are read from and written to JSON: immutable, unknown keys refused.
 
-    Every value also says `frozen=True, kw_only=True`, which checkers and msgspec do not pass from a base to its children.
+    Every value repeats `frozen=True, kw_only=True`: type checkers and msgspec do not hand them down.
     """
 
 

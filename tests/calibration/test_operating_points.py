@@ -46,7 +46,7 @@ def clip(name: str, start_s: float | None) -> LabelledClip:
 
 
 def scored_clip(name: str, rng: np.random.Generator, crash: bool) -> ScoredClip:
-    """A crash scores 0.55–0.9 and its heat errs by a skewed noise; others stay under 0.45."""
+    """A crash scores 0.55 to 0.9 and its heat errs by a skewed noise; others stay under 0.45."""
     times = np.arange(100) / 10
     start_s = float(rng.uniform(3, 6)) if crash else None
     level = np.full(100, 0.05)

@@ -1,0 +1,134 @@
+"""Two measurements against each other: how much slower, how sure, and whether that is more than allowed.
+
+Latencies of neighbouring frames are alike, so a plain bootstrap would be too sure; blocks of frames are drawn instead.
+A gate fails when the difference exceeds its limit and the whole interval lies on the slow side.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.benchmarks.measure import NEEDED
+from edge_sdk.benchmarks.report import Report, read_report, read_samples
+from edge_sdk.errors import ConfigError
+from edge_sdk.types import Value
+
+DEFAULT_GATES = ("p50:3%", "p95:5%")
+ROUNDS = 1000
+SEED = 0
+
+_GATE = re.compile(r"(p50|p90|p95|p99):(\d+(?:\.\d+)?)%")
+
+
+class Change(Value, frozen=True, kw_only=True):
+    """One percentile in both runs. `relative` is new / old - 1, with its bootstrap 95 % interval `lo`..`hi`."""
+
+    percentile: str
+    old_ms: float
+    new_ms: float
+    relative: float
+    lo: float
+    hi: float
+    limit: float
+    ok: bool
+
+
+class Comparison(Value, frozen=True, kw_only=True):
+    """All gates. `differences` are conditions that were not the same, which may explain a change."""
+
+    old: str
+    new: str
+    changes: tuple[Change, ...]
+    differences: tuple[str, ...]
+    ok: bool
+
+    def __str__(self) -> str:
+        lines = [
+            f"{each.percentile}: {each.old_ms:.3f} -> {each.new_ms:.3f} ms, {each.relative:+.1%} "
+            f"({each.lo:+.1%} to {each.hi:+.1%}), allowed {each.limit:+.1%}: {'ok' if each.ok else 'SLOWER'}"
+            for each in self.changes
+        ]
+        return "\n".join([*lines, *(f"not the same: {difference}" for difference in self.differences)])
+
+
+def compare(old: Path, new: Path, fail: Sequence[str] = DEFAULT_GATES) -> Comparison:
+    """Compare two reports by the gates `fail`, such as `p50:3%`; none given means the default ones.
+
+    Raises `ConfigError` for gates or files that cannot be read, scenarios that differ, or a percentile that either
+    run has too few samples for.
+    """
+    reports = read_report(old), read_report(new)
+    first, second = (_milliseconds(path, report) for path, report in zip((old, new), reports, strict=True))
+    _check_alike(*reports)
+    changes = tuple(_change(*_gate(text), first, second) for text in fail or DEFAULT_GATES)
+    return Comparison(
+        old=old.name,
+        new=new.name,
+        changes=changes,
+        differences=differences(*reports),
+        ok=all(change.ok for change in changes),
+    )
+
+
+def differences(old: Report, new: Report) -> tuple[str, ...]:
+    """Conditions of two runs that are not the same, in words."""
+    pairs = {
+        "target": (old.machine.target, new.machine.target),
+        "CPU": (old.machine.cpu_model, new.machine.cpu_model),
+        "power mode": (old.machine.power_mode, new.machine.power_mode),
+        "clocks locked": (old.machine.clocks_locked, new.machine.clocks_locked),
+        "runtime": (old.subject.runtime, new.subject.runtime),
+        "bundle": (old.subject.bundle_sha256[:12], new.subject.bundle_sha256[:12]),
+        "threads": (old.method.threads, new.method.threads),
+        "versions": (old.machine.versions, new.machine.versions),
+    }
+    return tuple(f"{name}: {before} and {after}" for name, (before, after) in pairs.items() if before != after)
+
+
+def _check_alike(old: Report, new: Report) -> None:
+    before, after = (old.method.scenario, old.method.fps), (new.method.scenario, new.method.fps)
+    if before != after:
+        raise ConfigError(f"these runs cannot be compared: scenario and fps are {before} and {after}")
+
+
+def _milliseconds(path: Path, report: Report) -> NDArray[np.float64]:
+    latency: NDArray[np.float64] = read_samples(path, report).latency / 1e6
+    return latency
+
+
+def _gate(text: str) -> tuple[str, float]:
+    found = _GATE.fullmatch(text)
+    if found is None:
+        raise ConfigError(f"a gate is a percentile and a share, such as p50:3%; found {text!r}")
+    return found.group(1), float(found.group(2)) / 100
+
+
+def _change(name: str, limit: float, old: NDArray[np.float64], new: NDArray[np.float64]) -> Change:
+    fewest = min(old.size, new.size)
+    if fewest < NEEDED[name]:
+        raise ConfigError(f"{name} needs {NEEDED[name]} samples, one run has {fewest}; measure longer")
+    level = float(name[1:])
+    before, after = (float(np.percentile(values, level)) for values in (old, new))
+    ratios = _resampled(new, level, SEED + 1) / _resampled(old, level, SEED) - 1
+    lo, hi = (float(bound) for bound in np.quantile(ratios, [0.025, 0.975]))
+    relative = after / before - 1
+    slower = relative > limit and lo > 0
+    return Change(
+        percentile=name, old_ms=before, new_ms=after, relative=relative, lo=lo, hi=hi, limit=limit, ok=not slower
+    )
+
+
+def _resampled(values: NDArray[np.float64], level: float, seed: int) -> NDArray[np.float64]:
+    """The percentile in `ROUNDS` resamples of circular blocks of about sqrt(n) neighbours (Politis & Romano 1992)."""
+    length = max(1, math.isqrt(values.size))
+    count = math.ceil(values.size / length)
+    begins = np.random.default_rng(seed).integers(0, values.size, (ROUNDS, count, 1))
+    drawn = values[(begins + np.arange(length)) % values.size].reshape(ROUNDS, -1)[:, : values.size]
+    resampled: NDArray[np.float64] = np.percentile(drawn, level, axis=1)
+    return resampled

@@ -1,0 +1,198 @@
+"""One measurement as JSON (schema 1) and as a row of a table; what was not measured is null, never absent.
+
+Every leaf has its unit in its name. Raw values lie beside the JSON in an .npz, so that any other statistic can be had
+later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edge_sdk.benchmarks.measure import Samples
+from edge_sdk.errors import ConfigError
+from edge_sdk.files import atomic_path, write_bytes
+from edge_sdk.types import Value
+
+SCHEMA = 1
+
+
+class Subject(Value, frozen=True, kw_only=True):
+    """What was measured. `precision` is the element type of each part's inputs."""
+
+    model: str
+    bundle_sha256: str
+    commit: str | None
+    runtime: str
+    precision: dict[str, str]
+    input_shape: dict[str, tuple[int | str, ...]]
+    batch: int
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class Spread(Value, frozen=True, kw_only=True):
+    """Lowest and median reading during the run; null where the sensor is silent."""
+
+    min: float | None
+    p50: float | None
+
+
+class Span(Value, frozen=True, kw_only=True):
+    """Reading before and after; null where the sensor is silent."""
+
+    start: float | None
+    end: float | None
+
+
+class MachineState(Value, frozen=True, kw_only=True):
+    """Where it ran, and how the machine fared. `other_cores` is what other processes used meanwhile, in cores."""
+
+    target: str
+    os: str
+    kernel: str
+    cpu_model: str | None
+    cores: int
+    memory_total_mb: float | None
+    power_mode: str | None
+    governor: str | None
+    clocks_locked: bool | None
+    jetpack: str | None
+    tensorrt: str | None
+    versions: dict[str, str]
+    cpu_mhz: Spread
+    gpu_mhz: Spread
+    temperature_c: Span
+    throttled: tuple[str, ...] | None
+    load_1min: float | None
+    other_cores: float | None
+
+
+class Method(Value, frozen=True, kw_only=True):
+    """How it was measured; `inside` is what the time contains."""
+
+    scenario: str
+    fps: float | None
+    warmup_s: float
+    duration_s: float
+    samples: int
+    threads: int
+    timer: str
+    inside: tuple[str, ...]
+    started_utc: str
+
+
+class LatencyMs(Value, frozen=True, kw_only=True, rename={"p99_9": "p99.9"}):
+    """Latency of a frame; a percentile is null with too few samples. `late_share` is told for a paced run."""
+
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    p99_9: float | None
+    max: float
+    mean: float
+    by_stage_p50: dict[str, float]
+    late_share: float | None
+
+
+class MemoryMb(Value, frozen=True, kw_only=True):
+    """MB are 10^6 bytes. `peak_process` is the largest resident set so far; `engine_on_disk` the graph's file."""
+
+    peak_process: float | None
+    available_drop: float | None
+    engine_on_disk: float | None
+
+
+class Report(Value, frozen=True, kw_only=True):
+    """One run. `raw` names the .npz beside it; the parts that this version does not measure are null."""
+
+    schema: int = SCHEMA
+    subject: Subject
+    machine: MachineState
+    method: Method
+    latency_ms: LatencyMs
+    cold_start_ms: dict[str, list[float]] | None = None
+    generation: dict[str, float] | None = None
+    memory_mb: MemoryMb
+    energy: dict[str, float] | None = None
+    accuracy: dict[str, float] | None = None
+    validity: tuple[str, ...]
+    raw: str
+
+
+def write_report(report: Report, samples: Samples, folder: Path, stem: str) -> Path:
+    """Write `STEM.samples.npz`, then `STEM.json`, into `folder`; returns the path of the latter."""
+    stages = {f"stage_{name}_ns": values for name, values in samples.stages.items()}
+    with atomic_path(folder / f"{stem}.samples.npz") as stage:
+        np.savez_compressed(stage, begin_ns=samples.begin, latency_ns=samples.latency, **stages)  # type: ignore[arg-type]
+    path = folder / f"{stem}.json"
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    return path
+
+
+def read_report(path: Path) -> Report:
+    """Read one report. Raises `ConfigError` naming the file and what does not fit."""
+    try:
+        report = msgspec.json.decode(path.read_bytes(), type=Report)
+    except OSError as error:
+        raise ConfigError(f"cannot read the measurement {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path} is not a measurement of this version: {error}") from error
+    if report.schema != SCHEMA:
+        raise ConfigError(f"{path}: schema is {report.schema}, this version reads {SCHEMA}")
+    return report
+
+
+def read_samples(path: Path, report: Report) -> Samples:
+    """The raw values of the report at `path`. Raises `ConfigError` when they are gone or not those of the report."""
+    raw = path.parent / report.raw
+    try:
+        with np.load(raw, allow_pickle=False) as arrays:
+            stages = {name: arrays[f"stage_{name}_ns"] for name in report.latency_ms.by_stage_p50}
+            samples = Samples(arrays["begin_ns"], arrays["latency_ns"], stages)
+    except (OSError, KeyError, ValueError) as error:
+        raise ConfigError(f"raw values {raw} of {path.name} cannot be read: {error}") from error
+    if samples.latency.size != report.method.samples:
+        raise ConfigError(f"{raw} holds {samples.latency.size} samples, {path.name} says {report.method.samples}")
+    return samples
+
+
+def table(paths: Sequence[Path]) -> str:
+    """Markdown: one row a run, the conditions of each beneath."""
+    reports = [read_report(path) for path in paths]
+    head = "| target, power mode | runtime, precision | scenario | p50 ms | p95 ms | p99 ms | late | peak MB |"
+    lines = [head, "|---|---|---|--:|--:|--:|--:|--:|", *map(_row, reports), ""]
+    return "\n".join([*lines, *map(conditions, reports)])
+
+
+def conditions(report: Report) -> str:
+    """The sentences that stand under a row."""
+    machine, method, subject = report.machine, report.method, report.subject
+    paced = "" if method.fps is None else f" at {method.fps:g} fps"
+    threads = f"{method.threads} thread{'s' * (method.threads != 1)}" if method.threads else "the runtime's own threads"
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    return (
+        f"{method.scenario}{paced}, {method.duration_s:.0f} s after {method.warmup_s:g} s warm-up, "
+        f"n = {method.samples}, {threads}; {machine.cpu_model or 'unknown CPU'}, {machine.cores} cores, {machine.os}; "
+        f"{versions}; commit {subject.commit or 'unknown'}, bundle {subject.bundle_sha256[:12]}. "
+        f"Inside the time: {', '.join(method.inside)}; outside: capture, decoding. "
+        f"Validity: {'; '.join(report.validity) or 'nothing to note'}."
+    )
+
+
+def _row(report: Report) -> str:
+    latency, subject = report.latency_ms, report.subject
+    precision = "/".join(dict.fromkeys(subject.precision.values()))
+    where = ", ".join(filter(None, (report.machine.target, report.machine.power_mode)))
+    late = "" if latency.late_share is None else f"{latency.late_share:.1%}"
+    cells = [where, f"{subject.runtime}, {precision}", report.method.scenario]
+    cells += [_number(latency.p50), _number(latency.p95), _number(latency.p99), late]
+    return "| " + " | ".join([*cells, _number(report.memory_mb.peak_process, 0)]) + " |"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "n/a" if value is None else f"{value:.{digits}f}"

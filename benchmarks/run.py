@@ -1,0 +1,108 @@
+"""`edge-sdk bench`: open the bundle's student, time a scenario, write the report with its conditions."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from edge_sdk.benchmarks.conditions import Watch, commit, validity
+from edge_sdk.benchmarks.measure import TIMER, Limits, Samples, median_ms, percentiles, withheld
+from edge_sdk.benchmarks.report import LatencyMs, Method, Report, Subject, write_report
+from edge_sdk.benchmarks.scenarios import STAGES, Scenario, late_share, moving_pictures, run_scenario
+from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.errors import UnknownNameError
+from edge_sdk.perception.recogniser import Recogniser, student_of
+from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
+from edge_sdk.runtime import SessionOptions
+
+
+def run_bench(
+    bundle: Path,
+    *,
+    runtime: str = DEFAULT_RUNTIME,
+    scenario: str = "single",
+    fps: float = 10.0,
+    warmup_s: float = 10.0,
+    duration_s: float = 60.0,
+    min_samples: int = 662,
+    threads: int = 1,
+    out: Path = Path("out/bench"),
+) -> Path:
+    """Measure the student of the bundle in folder `bundle` and write JSON and raw values into `out`.
+
+    Returns the path of the JSON. `fps` counts in the scenario `paced` only; `threads` 0 leaves them to the runtime.
+    Raises `UnknownNameError`, `ConfigError`, `BundleError` or `MissingDependencyError`.
+    """
+    known = next((name for name in STAGES if name == scenario), None)
+    if known is None:
+        raise UnknownNameError("scenario", scenario, list(STAGES))
+    opened, limits = open_bundle(bundle), Limits(warmup_s, duration_s, min_samples)
+    limits.check()
+    student = student_of(opened)
+    recogniser = Recogniser(opened, runtime, options=SessionOptions(threads=threads))
+    watch, started = Watch(), datetime.now(timezone.utc)
+    try:
+        pictures = moving_pictures(student.height, student.width)
+        samples = run_scenario(known, recogniser, pictures, limits, fps=fps, between=watch.look)
+    finally:
+        recogniser.close()
+    stem = f"{started:%Y-%m-%dT%H%M%S}-{opened.manifest.name}-{runtime}-{known}"
+    state = watch.state(open_runtime(runtime).describe())
+    notes = [*validity(state), *filter(None, [withheld(samples.latency.size)])]
+    report = Report(
+        subject=_subject(opened, runtime),
+        machine=state,
+        method=_method(known, samples, limits, threads, fps, started),
+        latency_ms=latency_ms(samples, fps if known == "paced" else None),
+        memory_mb=watch.memory(opened.graph(student.graph)[1]),
+        validity=tuple(notes),
+        raw=f"{stem}.samples.npz",
+    )
+    return write_report(report, samples, out, stem)
+
+
+def latency_ms(samples: Samples, fps: float | None) -> LatencyMs:
+    """The numbers of a run; those of a percentile with too few samples are None."""
+    told = percentiles(samples.latency / 1e6)
+    return LatencyMs(
+        p50=told["p50"],
+        p90=told["p90"],
+        p95=told["p95"],
+        p99=told["p99"],
+        p99_9=told["p99.9"],
+        max=float(samples.latency.max()) / 1e6,
+        mean=float(np.mean(samples.latency)) / 1e6,
+        by_stage_p50=median_ms(samples.stages),
+        late_share=None if fps is None else late_share(samples, fps),
+    )
+
+
+def _subject(bundle: Bundle, runtime: str) -> Subject:
+    graph, _ = bundle.graph(student_of(bundle).graph)
+    return Subject(
+        model=f"{bundle.manifest.name} {bundle.manifest.version}",
+        bundle_sha256=bundle.sha256,
+        commit=commit(Path(__file__).parent),
+        runtime=runtime,
+        precision={spec.name: spec.dtype for spec in graph.inputs[:1]},
+        input_shape={spec.name: spec.shape for spec in graph.inputs[:1]},
+        batch=1,
+    )
+
+
+def _method(
+    scenario: Scenario, samples: Samples, limits: Limits, threads: int, fps: float, started: datetime
+) -> Method:
+    return Method(
+        scenario=scenario,
+        fps=fps if scenario == "paced" else None,
+        warmup_s=limits.warmup_s,
+        duration_s=float(samples.begin[-1] - samples.begin[0] + samples.latency[-1]) / 1e9,
+        samples=samples.latency.size,
+        threads=threads,
+        timer=TIMER,
+        inside=STAGES[scenario],
+        started_utc=f"{started:%Y-%m-%dT%H:%M:%SZ}",
+    )

@@ -1,0 +1,139 @@
+"""Errors of localised times and intervals: start error, overlap, coverage, delay.
+
+A missing answer is NaN. It counts as a miss wherever a share is asked for, and is left out of means, whose number of
+answers is therefore always given beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.resample import Proportion, proportion
+from edge_sdk.types import Value
+
+Floats = NDArray[np.float64]
+IOU_LEVELS = (0.3, 0.5, 0.7)
+# An alarm belongs to a crash when it is raised in this span around the labelled start (or, before it, the first
+# warning sign where that is labelled).
+ALARM_BEFORE_S = 1.5
+ALARM_AFTER_S = 2.0
+
+
+class StartError(Value, frozen=True, kw_only=True):
+    """Absolute error of start times. `n` crashes, of which `answered` got an estimate; means over the answered."""
+
+    n: int
+    answered: int
+    mae_s: float | None
+    median_s: float | None
+    within_half_s: Proportion
+    within_one_s: Proportion
+
+
+class Overlap(Value, frozen=True, kw_only=True):
+    """Interval overlap over `n` crashes with a labelled end; an unanswered one has overlap 0."""
+
+    n: int
+    mean_iou: float | None
+    recall: dict[str, Proportion]
+
+
+class Delay(Value, frozen=True, kw_only=True):
+    """Alarms over `n` crashes: share caught in time, and seconds from labelled start to alarm for the caught ones."""
+
+    recall: Proportion
+    median_s: float | None
+    p90_s: float | None
+
+
+def start_error(truth_s: ArrayLike, estimate_s: ArrayLike) -> StartError:
+    """Compare start times, both float `[n]` in seconds; NaN in `estimate_s` is no answer."""
+    error = np.abs(_pair(estimate_s, truth_s))
+    known = error[~np.isnan(error)]
+    return StartError(
+        n=error.size,
+        answered=known.size,
+        mae_s=float(known.mean()) if known.size else None,
+        median_s=float(np.median(known)) if known.size else None,
+        within_half_s=proportion(int((known <= 0.5).sum()), error.size),
+        within_one_s=proportion(int((known <= 1.0).sum()), error.size),
+    )
+
+
+def interval_iou(a: ArrayLike, b: ArrayLike) -> Floats:
+    """Intersection over union of intervals, float `[n, 2]` each (begin, end); NaN gives 0, as do two empty ones."""
+    first, second = np.asarray(a, np.float64).reshape(-1, 2), np.asarray(b, np.float64).reshape(-1, 2)
+    if first.shape != second.shape:
+        raise ConfigError(f"intervals must be two lists of one length, found {len(first)} and {len(second)}")
+    inner = np.minimum(first[:, 1], second[:, 1]) - np.maximum(first[:, 0], second[:, 0])
+    inner = np.maximum(inner, 0.0)
+    union = np.diff(first).ravel() + np.diff(second).ravel() - inner
+    iou: Floats = np.divide(inner, union, out=np.zeros_like(union), where=union > 0)
+    return np.nan_to_num(iou)
+
+
+def overlap(truth: ArrayLike, estimate: ArrayLike) -> Overlap:
+    """Mean IoU and recall at IoU .3, .5 and .7 of intervals float `[n, 2]`; NaN in `estimate` is no answer."""
+    iou = interval_iou(estimate, truth)
+    return Overlap(
+        n=iou.size,
+        mean_iou=float(iou.mean()) if iou.size else None,
+        recall={f"{level:g}": proportion(int((iou >= level).sum()), iou.size) for level in IOU_LEVELS},
+    )
+
+
+def best_constant_interval(truth: ArrayLike, step_s: float = 0.1) -> tuple[float, float]:
+    """The one (begin, end) with the highest mean IoU over all `truth` intervals: what a blind answer can reach."""
+    spans = np.asarray(truth, np.float64).reshape(-1, 2)
+    if not spans.size:
+        raise ConfigError("a constant interval needs at least one labelled interval to fit")
+    ticks = np.arange(0.0, float(spans.max()) + step_s, step_s)
+    begin, end = (grid.ravel() for grid in np.meshgrid(ticks, ticks, indexing="ij"))
+    begin, end = begin[end > begin], end[end > begin]
+    total = np.zeros_like(begin)
+    for lo, hi in spans:
+        inner = np.maximum(np.minimum(end, hi) - np.maximum(begin, lo), 0.0)
+        total += inner / (end - begin + (hi - lo) - inner)
+    best = int(total.argmax())
+    return float(begin[best]), float(end[best])
+
+
+def coverage(truth_s: ArrayLike, lo_s: ArrayLike, hi_s: ArrayLike) -> Proportion:
+    """Share of truths inside `lo..hi` among those answered with an interval (NaN bounds: none)."""
+    truth, lo, hi = (np.asarray(values, np.float64) for values in (truth_s, lo_s, hi_s))
+    answered = ~np.isnan(lo) & ~np.isnan(hi)
+    inside = (lo <= truth) & (truth <= hi) & answered
+    return proportion(int(inside.sum()), int(answered.sum()))
+
+
+def alarm_begin_s(start_s: float, warning_s: float | None = None) -> float:
+    """From when an alarm counts for the crash at `start_s`; `warning_s` is its first sign, where labelled."""
+    return (start_s if warning_s is None else min(warning_s, start_s)) - ALARM_BEFORE_S
+
+
+def first_alarm_s(start_s: float, alarms_s: Sequence[float], warning_s: float | None = None) -> float | None:
+    """The earliest alarm that belongs to the crash at `start_s`: from 1.5 s before its first sign to 2 s after it."""
+    begin_s = alarm_begin_s(start_s, warning_s)
+    return min((alarm for alarm in alarms_s if begin_s <= alarm <= start_s + ALARM_AFTER_S), default=None)
+
+
+def delay(start_s: Sequence[float], alarm_s: Sequence[float | None]) -> Delay:
+    """Share of crashes with an alarm, and how long after the start it came (negative: before)."""
+    late = [alarm - start for start, alarm in zip(start_s, alarm_s, strict=True) if alarm is not None]
+    return Delay(
+        recall=proportion(len(late), len(start_s)),
+        median_s=float(np.median(late)) if late else None,
+        p90_s=float(np.quantile(late, 0.9)) if late else None,
+    )
+
+
+def _pair(a: ArrayLike, b: ArrayLike) -> Floats:
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ConfigError(f"times must be two lists of one length, found {first.shape} and {second.shape}")
+    difference: Floats = first - second
+    return difference

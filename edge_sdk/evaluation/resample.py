@@ -1,0 +1,89 @@
+"""How sure a number is: bootstrap by group, Wilson's interval for shares, an exact bound for rare events.
+
+Clips of one recording are not independent, so a bootstrap draws whole groups. All bounds are 95 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.types import Value
+
+Floats = NDArray[np.float64]
+# 97.5 % quantile of the standard normal distribution.
+Z_95 = 1.959963984540054
+
+
+class Bounds(NamedTuple):
+    """A 95 % interval; NaN where the resamples define none."""
+
+    lo: float
+    hi: float
+
+
+class Proportion(Value, frozen=True, kw_only=True):
+    """A share of `n` with its Wilson 95 % interval; null where n is 0."""
+
+    hits: int
+    n: int
+    share: float | None
+    lo: float | None
+    hi: float | None
+
+
+def proportion(hits: int, n: int) -> Proportion:
+    """Share `hits / n` with the score interval of Wilson (1927), which stays inside 0..1 and is honest at small n."""
+    if not 0 <= hits <= n:
+        raise ConfigError(f"hits must lie in 0..n, found {hits} of {n}")
+    if n == 0:
+        return Proportion(hits=0, n=0, share=None, lo=None, hi=None)
+    share, z2 = hits / n, Z_95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return Proportion(hits=hits, n=n, share=share, lo=max(0.0, centre - half), hi=min(1.0, centre + half))
+
+
+def bootstrap(groups: Sequence[str], statistic: Callable[[Floats], float], *, rounds: int, seed: int) -> Bounds:
+    """Percentile interval of `statistic` over `rounds` resamples of the groups, drawn with replacement.
+
+    `groups` names each item's group; `statistic` takes a weight per item, float64 `[n]` (how often its group was
+    drawn). Rounds in which it is NaN are left out; where fewer than half remain the interval is NaN.
+    """
+    names, codes = np.unique(np.asarray(groups, np.str_), return_inverse=True)
+    if rounds <= 0 or names.size < 2:
+        return Bounds(float("nan"), float("nan"))
+    draws = np.random.default_rng(seed).multinomial(names.size, np.full(names.size, 1 / names.size), rounds)
+    values = np.array([statistic(draw[codes].astype(np.float64)) for draw in draws])
+    kept = values[~np.isnan(values)]
+    if kept.size * 2 < rounds:
+        return Bounds(float("nan"), float("nan"))
+    lo, hi = np.quantile(kept, [0.025, 0.975])
+    return Bounds(float(lo), float(hi))
+
+
+def rate_upper_bound(events: int, hours: float) -> float:
+    """Highest rate per hour that `events` in `hours` leave possible at 95 %: exact Poisson, one-sided (Garwood 1936).
+
+    Zero events in one hour give 3.0 per hour. NaN without observation time.
+    """
+    if hours <= 0:
+        return float("nan")
+    low, high = 0.0, 10.0 + 3.0 * (events + 1)
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _poisson_cdf(events, middle) > 0.05 else (low, middle)
+    return high / hours
+
+
+def _poisson_cdf(count: int, mean: float) -> float:
+    term = total = math.exp(-mean)
+    for k in range(1, count + 1):
+        term *= mean / k
+        total += term
+    return total

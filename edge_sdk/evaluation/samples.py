@@ -1,0 +1,96 @@
+"""What a scorer is shown, and the truth about it: a clip, a piece of one, or a stream with one inside."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.clips import LabelledClip, View
+from edge_sdk.evaluation.detail import Bytes, Detail
+
+Track = Literal["whole", "windows", "streams"]
+Kind = Literal["crash", "normal", "pre_crash"]
+
+TRACKS: dict[Track, str] = {
+    "whole": "clips as they are, seen whole",
+    "windows": "equal detail, codec and lengths; negatives are normal clips and pre-crash pieces of the crash clips",
+    "streams": "equal detail and codec; clips spliced at a random offset into normal footage of the same view",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One video file and its truth; times in seconds since its first decoded frame.
+
+    Frames count for frame metrics inside `scored_s` (None: all of them) and outside `shadows_s`, the moments after a
+    splice, in which alarms are ignored as well.
+    """
+
+    path: Path
+    track: Track
+    kind: Kind
+    set: str
+    view: View
+    group: str
+    duration_s: float
+    start_s: float | None = None
+    end_s: float | None = None
+    warning_s: float | None = None
+    scored_s: tuple[float, float] | None = None
+    shadows_s: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def crash(self) -> bool:
+        """Whether a crash is to be seen."""
+        return self.kind == "crash"
+
+    def counted(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of `times_s` count for frame metrics."""
+        begin, end = self.scored_s or (-np.inf, np.inf)
+        return (times_s >= begin) & (times_s < end) & ~self.shaded(times_s)
+
+    def shaded(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of `times_s` lie in a splice's shadow."""
+        shaded = np.zeros(times_s.shape, np.bool_)
+        for begin, end in self.shadows_s:
+            shaded |= (times_s >= begin) & (times_s < end)
+        return shaded
+
+    def crashing(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of `times_s` lie inside the labelled crash; without a labelled end it lasts to the sample's end."""
+        if not self.crash or self.start_s is None:
+            return np.zeros(times_s.shape, np.bool_)
+        end_s = np.inf if self.end_s is None else self.end_s
+        crashing: NDArray[np.bool_] = (times_s >= self.start_s) & (times_s <= end_s)
+        return crashing
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Footage:
+    """A labelled clip in the common form: of its `decoded` pictures, those up to the last that shows anything."""
+
+    clip: LabelledClip
+    set: str
+    frames: Bytes
+    decoded: int
+    detail: Detail
+
+    @property
+    def content_s(self) -> float:
+        """Length of what is to be seen."""
+        return len(self.frames) / self.detail.rate_hz
+
+    def cut(self, begin_s: float, end_s: float) -> Bytes:
+        """The pictures from `begin_s` to `end_s`, to the nearest whole picture."""
+        rate_hz = self.detail.rate_hz
+        return self.frames[round(begin_s * rate_hz) : round(end_s * rate_hz)]
+
+
+def generator_for(seed: int, *names: str) -> np.random.Generator:
+    """Random numbers that depend on the seed and the names only, so that adding a clip changes no other's draw."""
+    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])

@@ -1,0 +1,88 @@
+"""Crash clips spliced at random offsets into normal footage: what a camera that is always on would see.
+
+Without this a clock wins: archives cut their clips so that the crash comes at nearly the same second. Normal footage
+of the same view goes before and after each clip, and the clip itself loses a random beginning. Controls have the same
+splices and no crash, so that alarms raised by the splice itself are seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_sdk.evaluation.detail import Bytes
+from edge_sdk.evaluation.samples import Footage, generator_for
+
+# After a splice the picture has jumped: frames do not count and alarms are ignored for this long.
+SHADOW_S = 1.5
+MAX_DROP_S = 2.0
+PREFIX_S = (4.0, 12.0)
+SUFFIX_S = 3.0
+MIN_NORMAL_S = PREFIX_S[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stream:
+    """Pictures `[frames, bytes]` of normal footage, then the event's footage from `drop_s` on, then normal footage."""
+
+    event: Footage
+    frames: Bytes
+    drop_s: float
+    begin_s: float
+    end_s: float
+    repeat: int
+
+
+def can_stream(item: Footage) -> bool:
+    """Whether the start of a crash clip lies behind the shadow of a splice put before it."""
+    if not item.clip.crash:
+        return item.content_s >= MIN_NORMAL_S
+    return item.clip.start_s is not None and SHADOW_S <= item.clip.start_s < item.content_s
+
+
+def build_streams(events: Sequence[Footage], normals: Sequence[Footage], seed: int, repeats: int) -> list[Stream]:
+    """One stream per event and repeat; the surroundings come from normals of the same view and another group.
+
+    Events (crash clips, or normal clips as controls) without such a normal are left out, as are those of which
+    `can_stream` is False.
+    """
+    streams = []
+    for item in events:
+        near = [
+            normal
+            for normal in normals
+            if normal.clip.view == item.clip.view
+            and normal.clip.group != item.clip.group
+            and normal.content_s >= MIN_NORMAL_S
+        ]
+        if near and can_stream(item):
+            streams += [_splice(item, near, seed, repeat) for repeat in range(repeats)]
+    return streams
+
+
+def _splice(item: Footage, near: Sequence[Footage], seed: int, repeat: int) -> Stream:
+    rng = generator_for(seed, item.clip.path.name, str(repeat))
+    before, after = (near[int(rng.integers(len(near)))] for _ in range(2))
+    prefix = _piece(before, float(rng.uniform(*PREFIX_S)), rng)
+    suffix = _piece(after, SUFFIX_S, rng)
+    latest_s = MAX_DROP_S if item.clip.start_s is None else min(MAX_DROP_S, item.clip.start_s - SHADOW_S)
+    rate_hz = item.detail.rate_hz
+    drop_s = float(np.floor(rng.uniform(0.0, latest_s) * rate_hz)) / rate_hz
+    middle = item.cut(drop_s, item.content_s)
+    begin_s = len(prefix) / rate_hz
+    return Stream(
+        event=item,
+        frames=np.concatenate([prefix, middle, suffix]),
+        drop_s=drop_s,
+        begin_s=begin_s,
+        end_s=begin_s + len(middle) / rate_hz,
+        repeat=repeat,
+    )
+
+
+def _piece(item: Footage, length_s: float, rng: np.random.Generator) -> Bytes:
+    """At most `length_s` of a normal clip, from a random moment."""
+    begin_s = float(rng.uniform(0.0, max(0.0, item.content_s - length_s)))
+    return item.cut(begin_s, min(begin_s + length_s, item.content_s))

@@ -1,0 +1,56 @@
+"""The student as a scorer: the whole device path, from the file to the event, judged like any other row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edge_sdk.analysis import AnalysedClip, analyze
+from edge_sdk.bundle import Bundle
+from edge_sdk.evaluation.scorer import ClipScores, Guess
+from edge_sdk.events import Event
+from edge_sdk.manifest import Student
+from edge_sdk.perception.recogniser import student_of
+
+
+class StudentScorer:
+    """Analyses a clip with the student of `bundle`."""
+
+    name = "student"
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._student = student_of(bundle)
+
+    def __call__(self, path: Path) -> ClipScores:
+        """Score the clip at `path`. Raises `SourceError` for a clip that cannot be read."""
+        return clip_scores(analyze(path, self._bundle), self._student)
+
+
+def clip_scores(found: AnalysedClip, student: Student) -> ClipScores:
+    """An analysis in the form that `evaluate` takes; its events are the guesses, the best first."""
+    events = [event for event in found.analysis.events if event.state != "rejected"]
+    events.sort(key=lambda event: event.score, reverse=True)
+    return ClipScores(
+        frame_times_s=np.array([row.time_s for row in found.scores]),
+        crash=np.array([row.crash for row in found.scores]),
+        score=found.analysis.crash.score,
+        guesses=(*filter(None, map(guess_of, events)), *hottest_starts(found, student)),
+        alarms_s=found.alarms_s,
+    )
+
+
+def guess_of(event: Event) -> Guess | None:
+    """What an event says of its crash; None before it has a start."""
+    start, end = event.timeline.crash_start, event.timeline.crash_end
+    if start is None:
+        return None
+    return Guess(start_s=start.t, start_interval_s=(start.lo, start.hi), end_s=None if end is None else end.t)
+
+
+def hottest_starts(found: AnalysedClip, student: Student) -> list[Guess]:
+    """Where the start heat was highest, the hottest first: the guesses for a clip without an event."""
+    delay_s = student.heat_delay_frames / student.rate_hz
+    rows = sorted(found.scores, key=lambda row: row.start, reverse=True)
+    return [Guess(start_s=max(0.0, row.time_s - delay_s)) for row in rows]

@@ -1,0 +1,110 @@
+"""Pieces of clips for the clip-level question "is there a crash in this?", with nothing else to go by.
+
+Positives are cut around the start at a random offset, negatives from normal clips and from before the crash of the
+same files. Lengths of both classes are drawn from one distribution: quantile by quantile, the shorter of what the two
+classes can offer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_sdk.evaluation.samples import Footage, Kind, generator_for
+
+MIN_WINDOW_S = 2.0
+MAX_WINDOW_S = 6.0
+# A pre-crash piece ends this long before the start and comes from files whose start leaves room for one.
+PRE_CRASH_GAP_S = 1.5
+PRE_CRASH_MIN_START_S = 3.5
+# What a crash piece shows at least, where the file has it: before the start and after it.
+LEAD_S = 0.5
+TAIL_S = 1.0
+# A time within this part of a frame of a whole frame is one.
+SLACK = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Window:
+    """A piece of footage: seconds of the source file, which become 0..end - begin."""
+
+    footage: Footage
+    kind: Kind
+    begin_s: float
+    end_s: float
+
+
+def plan_windows(footage: Sequence[Footage], seed: int) -> list[Window]:
+    """Choose the pieces; per view the two classes have one distribution of lengths.
+
+    Footage that cannot give `MIN_WINDOW_S` is left out.
+    """
+    windows: list[Window] = []
+    crash: Kind = "crash"
+    for view in sorted({item.clip.view for item in footage}):
+        chosen = [item for item in footage if item.clip.view == view]
+        positives = [(item, crash) for item in chosen if item.clip.crash and item.content_s >= MIN_WINDOW_S]
+        negatives = [(item, kind) for item in chosen for kind in negative_kinds(item)]
+        windows.extend(_matched(positives, negatives, seed))
+    return windows
+
+
+def negative_kinds(item: Footage) -> Iterator[Kind]:
+    """What `item` can give as a negative: a normal piece, a pre-crash piece, or nothing."""
+    if not item.clip.crash and item.content_s >= MIN_WINDOW_S:
+        yield "normal"
+    elif item.clip.start_s is not None and item.clip.start_s >= PRE_CRASH_MIN_START_S:
+        yield "pre_crash"
+
+
+def matched_lengths(first: Sequence[float], second: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Lengths within two lists of capacities such that both lists of lengths have one distribution.
+
+    The piece at quantile u of its class gets the smaller of the two classes' capacities at u.
+    """
+    return _lengths(first, second), _lengths(second, first)
+
+
+def _lengths(own: Sequence[float], other: Sequence[float]) -> list[float]:
+    order, others = np.argsort(own, kind="stable"), np.sort(other)
+    lengths = [0.0] * len(own)
+    for rank, index in enumerate(order):
+        partner = others[int((rank + 0.5) / len(own) * len(others))]
+        lengths[int(index)] = min(float(own[int(index)]), float(partner), MAX_WINDOW_S)
+    return lengths
+
+
+def _matched(
+    positives: list[tuple[Footage, Kind]], negatives: list[tuple[Footage, Kind]], seed: int
+) -> Iterator[Window]:
+    if not positives or not negatives:
+        return
+    lengths = matched_lengths([_room_s(*one) for one in positives], [_room_s(*one) for one in negatives])
+    for (item, kind), length_s in zip([*positives, *negatives], [*lengths[0], *lengths[1]], strict=True):
+        yield _place(item, kind, length_s, seed)
+
+
+def _room_s(item: Footage, kind: Kind) -> float:
+    """How long a piece of this kind can be at most."""
+    if kind == "pre_crash" and item.clip.start_s is not None:
+        return min(item.clip.start_s, item.content_s) - PRE_CRASH_GAP_S
+    return item.content_s
+
+
+def _place(item: Footage, kind: Kind, length_s: float, seed: int) -> Window:
+    """Cut at a random offset, in whole frames; a crash piece has its start inside."""
+    rate_hz = item.detail.rate_hz
+    length_s = math.floor(length_s * rate_hz + SLACK) / rate_hz
+    low_s, high_s = 0.0, _room_s(item, kind) - length_s
+    if kind == "crash" and item.clip.start_s is not None:
+        start_s = item.clip.start_s
+        tail_s = min(TAIL_S, max(0.0, item.content_s - start_s))
+        low_s = max(low_s, start_s + tail_s - length_s)
+        high_s = min(high_s, start_s - min(LEAD_S, start_s))
+    high = max(0, math.floor(high_s * rate_hz + SLACK))
+    low = min(high, math.ceil(low_s * rate_hz - SLACK))
+    begin_s = int(generator_for(seed, item.clip.path.name, kind).integers(low, high + 1)) / rate_hz
+    return Window(footage=item, kind=kind, begin_s=begin_s, end_s=begin_s + length_s)

@@ -1,0 +1,125 @@
+"""Makes one window of luma look like another camera saw it.
+
+Whatever is drawn holds for the whole window, as it would for a real camera; only shake and noise change from frame to
+frame. Everything is done on luma before the motion planes, so a held frame or a shake shows in them as it would live.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+Luma = NDArray[np.uint8]
+Rng = np.random.Generator
+_NOISE = torch.from_numpy(np.random.default_rng(0).standard_normal(1 << 20, np.float32))
+
+
+def augment(luma: Luma, rng: Rng, height: int, width: int) -> tuple[Luma, Tensor]:
+    """A window uint8 `[frames, h, w]` as uint8 `[frames, height, width]`, changed at random.
+
+    Also returns the warp float32 `[2, 3]` that was drawn, with which `warp` moves a map along.
+    """
+    luma = _hold(_shade(luma, rng), rng)
+    matrix = _draw_warp(rng)
+    x = warp(_resize(torch.from_numpy(luma).float(), height, width), matrix)
+    x = _bars(_noise(_blur(_shake(x, rng), rng), rng), rng)
+    return _to_luma(x), matrix
+
+
+def resize(luma: Luma, height: int, width: int) -> Luma:
+    """A window at another size and nothing else changed, for validation at a training stage's size."""
+    if luma.shape[1:] == (height, width):
+        return luma
+    return _to_luma(_resize(torch.from_numpy(luma).float(), height, width))
+
+
+def _to_luma(x: Tensor) -> Luma:
+    pictures: Luma = x.round_().clamp_(0, 255).to(torch.uint8).contiguous().numpy()
+    return pictures
+
+
+def _resize(x: Tensor, height: int, width: int) -> Tensor:
+    across, down = x.shape[2] // width, x.shape[1] // height
+    if x.shape[1:] == (height * down, width * across):
+        # The same mean over an area, several times faster.
+        return x if down == across == 1 else functional.avg_pool2d(x[None], (down, across))[0]
+    return functional.interpolate(x[None], (height, width), mode="area")[0]
+
+
+def _shade(luma: Luma, rng: Rng) -> Luma:
+    """Exposure, contrast and gamma by a table of 256 entries."""
+    level = np.linspace(0, 1, 256) ** math.exp(rng.uniform(-0.5, 0.5))
+    level = 0.5 + (level - 0.5) * rng.uniform(0.6, 1.3) + rng.uniform(-0.15, 0.15)
+    table = (level.clip(0, 1) * 255).round().astype(np.uint8)
+    shaded: Luma = table[luma]
+    return shaded
+
+
+def _hold(luma: Luma, rng: Rng) -> Luma:
+    """A source slower than ours: frames are shown again until the next one comes."""
+    if rng.random() >= 0.15:
+        return luma
+    share = rng.uniform(0.5, 0.85)
+    shown = np.floor(np.arange(len(luma)) * share) / share
+    return luma[np.ceil(shown).astype(np.int64).clip(0, len(luma) - 1)]
+
+
+def _draw_warp(rng: Rng) -> Tensor:
+    """Mirror, zoom, stretch, shift and a slight roll, as a map from places in the result to places in the source."""
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    if rng.random() < 0.3:
+        return torch.tensor([[mirror, 0, 0], [0, 1, 0]])
+    zoom, stretch = math.exp(rng.uniform(-0.25, 0.2)), math.exp(rng.uniform(-0.1, 0.1))
+    shift_x, shift_y, roll = rng.uniform(-0.15, 0.15), rng.uniform(-0.15, 0.15), rng.uniform(-0.05, 0.05)
+    return torch.tensor([[mirror * zoom * stretch, roll * zoom, shift_x], [-roll * zoom, zoom / stretch, shift_y]])
+
+
+def warp(x: Tensor, matrix: Tensor) -> Tensor:
+    """Pictures or maps float32 `[n, h, w]` under a drawn warp; what lies outside the source is 0."""
+    if matrix[1].tolist() == [0, 1, 0]:
+        return x.flip(2) if matrix[0, 0] < 0 else x
+    grid = functional.affine_grid(matrix[None], [1, *x.shape], align_corners=False)
+    return functional.grid_sample(x[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+
+
+def _shake(x: Tensor, rng: Rng) -> Tensor:
+    """A camera that trembles: each frame is shifted by whole pixels of a slow random walk and a fast one."""
+    if rng.random() >= 0.2:
+        return x
+    reach = rng.uniform(0.3, 2.0)
+    steps = np.rint(rng.normal(0, reach, (len(x), 2))).astype(int)
+    shaken = [torch.roll(frame, tuple(step.tolist()), (0, 1)) for frame, step in zip(x, steps, strict=True)]
+    return torch.stack(shaken)
+
+
+def _blur(x: Tensor, rng: Rng) -> Tensor:
+    if rng.random() >= 0.2:
+        return x
+    return functional.avg_pool2d(x[None], 3, 1, 1, count_include_pad=False)[0]
+
+
+def _noise(x: Tensor, rng: Rng) -> Tensor:
+    """Sensor noise: stretches of one table of normal numbers, a different one for each frame."""
+    if rng.random() >= 0.4:
+        return x
+    sigma, size = rng.uniform(1, 10), x[0].numel()
+    for frame in x:
+        start = int(rng.integers(0, len(_NOISE) - size))
+        frame.add_(_NOISE[start : start + size].view_as(frame), alpha=sigma)
+    return x
+
+
+def _bars(x: Tensor, rng: Rng) -> Tensor:
+    """Letterbox or pillarbox bars, as files with another aspect have them."""
+    if rng.random() >= 0.12:
+        return x
+    axis = int(rng.integers(1, 3))
+    size = round(x.shape[axis] * rng.uniform(0.04, 0.22))
+    x.narrow(axis, 0, size).fill_(0)
+    x.narrow(axis, x.shape[axis] - size, size).fill_(0)
+    return x

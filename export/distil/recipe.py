@@ -1,0 +1,136 @@
+"""A recipe: everything that decides what a student becomes, in one TOML file beside this package.
+
+A recipe, a seed and the same clips give the same student, as far as torch's CPU kernels allow. Its text goes into
+the bundle's provenance.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.graphs.student import StudentShape
+from edge_sdk.types import Value
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+class Seeds(Value, frozen=True, kw_only=True):
+    """Rendered scenes with the seeds `first .. first + count - 1`."""
+
+    first: int
+    count: int
+
+
+class Scenes(Value, frozen=True, kw_only=True):
+    """Which scenes are rendered for training, for validation, and as the clip that travels with the bundle."""
+
+    training: Seeds
+    validation: Seeds
+    demo_seed: int
+
+
+class Pictures(Value, frozen=True, kw_only=True):
+    """How frames reach the student on the device."""
+
+    rate_hz: float
+    height: int
+    width: int
+    lags: tuple[int, ...]
+
+
+class Targets(Value, frozen=True, kw_only=True):
+    """How labels become per-frame targets. Heat comes `heat_delay_frames` late, so that it may see what followed."""
+
+    heat_delay_frames: int
+    heat_sigma_s: float
+
+
+class Windows(Value, frozen=True, kw_only=True):
+    """What one training example is.
+
+    `frames` long; `splice_share` of the windows are joined from two clips by a hard cut; frames before `warm_up_s`
+    count `warm_up_weight` in the loss, because too little has been seen there.
+    """
+
+    frames: int
+    splice_share: float
+    warm_up_s: float
+    warm_up_weight: float
+
+
+class Loss(Value, frozen=True, kw_only=True):
+    """Weights of the four scores' losses, and of a positive frame against a negative one; then the same of the maps."""
+
+    weights: tuple[float, float, float, float]
+    positive: tuple[float, float, float, float]
+    map_weights: tuple[float, float, float]
+    map_positive: tuple[float, float, float]
+
+
+class Stage(Value, frozen=True, kw_only=True):
+    """Epochs at one picture size. A step sees `windows` windows, `micro` of them at a time in each worker."""
+
+    epochs: int
+    height: int
+    width: int
+    windows: int
+    micro: int
+
+
+class Optimiser(Value, frozen=True, kw_only=True):
+    """AdamW under one cosine cycle over all stages; `average` is the decay of the weights that are kept."""
+
+    learning_rate: float
+    weight_decay: float
+    warm_up_share: float
+    clip_norm: float
+    average: float
+    bfloat16: bool
+
+
+class Recipe(Value, frozen=True, kw_only=True):
+    """The whole of a recipe file."""
+
+    name: str
+    version: str
+    seed: int
+    scenes: Scenes
+    pictures: Pictures
+    shape: StudentShape
+    targets: Targets
+    windows: Windows
+    loss: Loss
+    optimiser: Optimiser
+    stages: tuple[Stage, ...]
+
+
+def load_recipe(name: str | Path) -> tuple[Recipe, str]:
+    """The recipe called `name` in `export/recipes`, or the file at a path, and its text.
+
+    Raises `ConfigError` for a file that is not there, is not TOML, or has an unknown, missing or ill-typed key.
+    """
+    path = RECIPES / f"{name}.toml" if isinstance(name, str) and not name.endswith(".toml") else Path(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+        recipe = msgspec.toml.decode(text, type=Recipe)
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+        raise ConfigError(f"no recipe at {path}; recipes that come with the package: {known}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"recipe {path} is not valid: {error}") from error
+    _check(recipe, path)
+    return recipe, text
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    sizes = [(recipe.pictures.height, recipe.pictures.width), *((stage.height, stage.width) for stage in recipe.stages)]
+    for height, width in sizes:
+        if height % 32 or width % 32 or height < 32 or width < 32:
+            raise ConfigError(f"recipe {path}: picture sides must divide by 32, found {height}x{width}")
+    if not recipe.stages or any(min(stage.epochs, stage.windows, stage.micro) < 1 for stage in recipe.stages):
+        raise ConfigError(f"recipe {path}: expected at least one stage with epochs, windows and micro of at least 1")
+    if recipe.shape.planes != 1 + len(recipe.pictures.lags):
+        raise ConfigError(f"recipe {path}: shape.planes must be 1 + the number of pictures.lags")

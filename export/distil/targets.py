@@ -1,0 +1,92 @@
+"""Labels to per-frame targets, maps of the grid, and their weights.
+
+Crash and pre-crash are true while they last. An instant (start, end) becomes a short Gaussian bump, given some frames
+late: one picture seldom shows that a crash begins, but the half second after it does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.clips import LabelledClip
+from edge_sdk.export.distil.data import CachedClip
+from edge_sdk.export.distil.recipe import Pictures, Targets
+
+Floats = NDArray[np.float32]
+CRASH, PRE_CRASH, START, END = range(4)
+MAP_HEIGHT, MAP_WIDTH = 48, 80
+# Role of a box whose vehicle crashes.
+CRASHED = 2
+# A bump reaches about this many standard deviations; inside it an unknown label must not be learnt from.
+_REACH = 3.0
+
+
+def frame_targets(
+    times_s: NDArray[np.float64], clip: LabelledClip, targets: Targets, pictures: Pictures
+) -> tuple[Floats, Floats]:
+    """Targets in 0..1 and weights (0 where the label does not say), both float32 `[frames, 4]`.
+
+    `times_s` are the frames' presentation times since the clip's first decoded frame.
+    """
+    truth, weights = np.zeros((len(times_s), 4), np.float32), np.ones((len(times_s), 4), np.float32)
+    if not clip.crash or clip.start_s is None:
+        return truth, weights
+    delay_s = targets.heat_delay_frames / pictures.rate_hz
+    truth[:, START] = _bump(times_s, clip.start_s + delay_s, targets.heat_sigma_s)
+    _crash(truth, weights, times_s, clip.start_s, clip.end_s)
+    if clip.end_s is None:
+        weights[times_s >= clip.start_s, END] = 0
+    else:
+        truth[:, END] = _bump(times_s, clip.end_s + delay_s, targets.heat_sigma_s)
+    if clip.pre_crash_s is None:
+        weights[times_s < clip.start_s, PRE_CRASH] = 0
+    else:
+        truth[:, PRE_CRASH] = (times_s >= clip.pre_crash_s) & (times_s < clip.start_s)
+    return truth, weights
+
+
+def _crash(truth: Floats, weights: Floats, times_s: NDArray[np.float64], start_s: float, end_s: float | None) -> None:
+    if end_s is None:
+        near = (times_s >= start_s) & (times_s < start_s + 1.0)
+        truth[near, CRASH] = 1
+        weights[times_s >= start_s + 1.0, CRASH] = 0
+    else:
+        truth[:, CRASH] = (times_s >= start_s) & (times_s <= end_s)
+
+
+def _bump(times_s: NDArray[np.float64], at_s: float, sigma_s: float) -> Floats:
+    distance = (times_s - at_s) / sigma_s
+    return np.where(np.abs(distance) < _REACH, np.exp(-0.5 * distance**2), 0.0).astype(np.float32)
+
+
+def frame_maps(clip: CachedClip) -> NDArray[np.uint8] | None:
+    """Maps uint8 `[frames, 3, MAP_HEIGHT, MAP_WIDTH]` of where a vehicle is, crashes, and will; None without boxes.
+
+    Finer than the grid, so that they can be warped with the picture before cells are taken from them.
+    """
+    if clip.boxes is None:
+        return None
+    maps = np.zeros((len(clip.boxes), 3, MAP_HEIGHT, MAP_WIDTH), np.uint8)
+    states = frame_states(clip)
+    corners = clip.boxes[..., :4] * [MAP_WIDTH, MAP_HEIGHT, MAP_WIDTH, MAP_HEIGHT]
+    low, high = np.floor(corners[..., :2]).astype(int), np.ceil(corners[..., 2:]).astype(int)
+    for t, vehicle in np.argwhere(clip.boxes[..., 4] > 0):
+        (x0, y0), (x1, y1) = low[t, vehicle], high[t, vehicle]
+        maps[t, 0, y0:y1, x0:x1] = 1
+        if clip.boxes[t, vehicle, 5] == CRASHED:
+            maps[t, 1:, y0:y1, x0:x1] |= states[t, :, None, None]
+    return maps
+
+
+def frame_states(clip: CachedClip) -> NDArray[np.uint8]:
+    """Whether a crash lasts, and whether it is foreseeable: uint8 `[frames, 2]`."""
+    label, times = clip.label, clip.times_s
+    states = np.zeros((len(times), 2), np.uint8)
+    if label.start_s is not None:
+        end_s = label.start_s + 1.0 if label.end_s is None else label.end_s
+        states[:, 0] = (times >= label.start_s) & (times <= end_s)
+        states[:, 1] = (times >= (label.start_s if label.pre_crash_s is None else label.pre_crash_s)) & (
+            times < label.start_s
+        )
+    return states

@@ -1,0 +1,114 @@
+"""Training windows: pieces of clips that begin anywhere, some joined from two clips by a hard cut.
+
+Every clip of a rendered set has its crash at about the same second. A window that begins at a random frame, and may
+follow other footage, leaves a network no clock to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from edge_sdk.export.distil.augment import Luma, Rng, augment, resize, warp
+from edge_sdk.export.distil.data import CachedClip
+from edge_sdk.export.distil.recipe import Recipe
+from edge_sdk.export.distil.targets import MAP_HEIGHT, MAP_WIDTH, Floats, frame_maps, frame_targets
+from edge_sdk.export.graphs.student import CELL
+from edge_sdk.perception.planes import Planes, window_planes
+
+_SHORTEST_PIECE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One window: planes float32 `[frames, planes, h, w]`, targets and loss weights float32 `[frames, 4]`.
+
+    `maps` float32 `[frames, 3, h / 16, w / 16]` are the shares of each cell's best-covered spot, in 0..1; `map_weights`
+    float32 `[frames]` are 0 where a clip has no boxes.
+    """
+
+    planes: Planes
+    targets: Floats
+    weights: Floats
+    maps: Floats
+    map_weights: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    luma: Luma
+    targets: Floats
+    weights: Floats
+    maps: NDArray[np.uint8]
+    map_weights: Floats
+
+
+class WindowSampler:
+    """Draws windows of one picture size; everything random comes from the generator it is given.
+
+    Clips of another size are resized once and kept in memory: 1.2 GB for 80,000 frames at 96 x 160.
+    """
+
+    def __init__(self, clips: Sequence[CachedClip], recipe: Recipe, height: int, width: int) -> None:
+        self._recipe, self._height, self._width = recipe, height, width
+        self._luma = [
+            clip.luma if clip.luma.shape[1:] == (height, width) else _resized(clip, height, width) for clip in clips
+        ]
+        self.clips = len(clips)
+        self._labels = [frame_targets(clip.times_s, clip.label, recipe.targets, recipe.pictures) for clip in clips]
+        self._maps = [frame_maps(clip) for clip in clips]
+
+    def draw(self, rng: Rng, clip: int) -> Example:
+        """One augmented window that ends in clip number `clip`."""
+        height, width = self._height, self._width
+        pieces = [self._piece(rng, *piece) for piece in self._plan(rng, clip)]
+        luma, matrix = augment(np.concatenate([piece.luma for piece in pieces]), rng, height, width)
+        weights = np.concatenate([piece.weights for piece in pieces])
+        settings, pictures = self._recipe.windows, self._recipe.pictures
+        weights[: round(settings.warm_up_s * pictures.rate_hz)] *= settings.warm_up_weight
+        maps = torch.from_numpy(np.concatenate([piece.maps for piece in pieces])).float()
+        moved = warp(maps.flatten(0, 1), matrix).unflatten(0, maps.shape[:2])
+        return Example(
+            planes=window_planes(luma, pictures.lags),
+            targets=np.concatenate([piece.targets for piece in pieces]),
+            weights=weights,
+            maps=functional.adaptive_max_pool2d(moved, (height // CELL, width // CELL)).numpy(),
+            map_weights=np.concatenate([piece.map_weights for piece in pieces]),
+        )
+
+    def _plan(self, rng: Rng, clip: int) -> list[tuple[int, int]]:
+        """Pairs of clip and number of frames that make a window."""
+        wanted = self._recipe.windows.frames
+        longest = min(wanted, len(self._luma[clip]))
+        if longest == wanted and rng.random() >= self._recipe.windows.splice_share:
+            return [(clip, wanted)]
+        shortest = min(2 * _SHORTEST_PIECE, longest)
+        last = int(rng.integers(shortest, max(min(longest, wanted - _SHORTEST_PIECE), shortest) + 1))
+        plan, missing = [(clip, last)], wanted - last
+        while missing > 0:
+            other = int(rng.integers(self.clips))
+            taken = min(missing, len(self._luma[other]))
+            plan.insert(0, (other, taken))
+            missing -= taken
+        return plan
+
+    def _piece(self, rng: Rng, clip: int, frames: int) -> _Piece:
+        luma, (targets, weights), maps = self._luma[clip], self._labels[clip], self._maps[clip]
+        first = int(rng.integers(len(luma) - frames + 1))
+        piece = slice(first, first + frames)
+        return _Piece(
+            luma=np.asarray(luma[piece]),
+            targets=targets[piece],
+            weights=weights[piece],
+            maps=np.zeros((frames, 3, MAP_HEIGHT, MAP_WIDTH), np.uint8) if maps is None else maps[piece],
+            map_weights=np.full(frames, 0.0 if maps is None else 1.0, np.float32),
+        )
+
+
+def _resized(clip: CachedClip, height: int, width: int) -> Luma:
+    return resize(np.array(clip.luma), height, width)

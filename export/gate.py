@@ -1,0 +1,94 @@
+"""Will TensorRT take this graph? Asked on a machine without a GPU, with TensorRT-RTX's ahead-of-time compiler.
+
+TensorRT-RTX parses and compiles on a CPU; only running needs a device. So a graph that its parser or builder would
+refuse on a board is refused here, in CI.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorrt_rtx as trt
+
+from edge_sdk.errors import RuntimeFailure
+from edge_sdk.types import Value
+
+
+class Profile(Value, frozen=True, kw_only=True):
+    """Shapes of one input: the smallest, the one to optimise for, the largest."""
+
+    smallest: tuple[int, ...]
+    best: tuple[int, ...]
+    largest: tuple[int, ...]
+
+
+class GateResult(Value, frozen=True, kw_only=True):
+    """What the compiler made of a graph: its engine's size, how long it took, and the version that did it."""
+
+    engine_bytes: int
+    seconds: float
+    layers: int
+    tensorrt_rtx: str
+
+
+def profiles_for(
+    shapes: Mapping[str, tuple[int | str, ...]], ranges: Mapping[str, tuple[int, int, int]]
+) -> dict[str, Profile]:
+    """One profile per input from its shape, with each named dimension taken from `ranges` (smallest, best, largest)."""
+    return {
+        name: Profile(
+            smallest=tuple(ranges[size][0] if isinstance(size, str) else size for size in shape),
+            best=tuple(ranges[size][1] if isinstance(size, str) else size for size in shape),
+            largest=tuple(ranges[size][2] if isinstance(size, str) else size for size in shape),
+        )
+        for name, shape in shapes.items()
+    }
+
+
+def compile_gate(onnx_path: Path, profiles: Mapping[str, Profile]) -> GateResult:
+    """Parse and compile `onnx_path` as a strongly typed network under one profile; nothing is kept.
+
+    Raises `RuntimeFailure` with the parser's or builder's own words when the graph is refused.
+    """
+    began_s = time.monotonic()
+    log = _Log()
+    builder = trt.Builder(log)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(onnx_path)):
+        reasons = [str(parser.get_error(index)) for index in range(parser.num_errors)]
+        raise RuntimeFailure(f"TensorRT-RTX cannot parse {onnx_path}: {'; '.join(reasons)}")
+    plan = builder.build_serialized_network(network, _config(builder, profiles))
+    if plan is None:
+        raise RuntimeFailure(f"TensorRT-RTX cannot compile {onnx_path}: {'; '.join(log.problems)}")
+    return GateResult(
+        engine_bytes=plan.nbytes,
+        seconds=time.monotonic() - began_s,
+        layers=network.num_layers,
+        tensorrt_rtx=trt.__version__,
+    )
+
+
+# Any: the package ships no types.
+def _config(builder: Any, profiles: Mapping[str, Profile]) -> Any:
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    for name, shapes in profiles.items():
+        profile.set_shape(name, shapes.smallest, shapes.best, shapes.largest)
+    config.add_optimization_profile(profile)
+    return config
+
+
+class _Log(trt.ILogger):  # type: ignore[misc]  # the package ships no types
+    """Keeps what goes wrong, so that an error can say it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: list[str] = []
+
+    def log(self, severity: Any, message: str) -> None:
+        if severity <= trt.ILogger.Severity.ERROR:
+            self.problems.append(message)

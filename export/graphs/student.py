@@ -1,0 +1,228 @@
+"""The student as a torch module: the eager reference of the ONNX graph, and what is trained.
+
+Plain convolutions with ReLU and batch normalisation that folds away: they quantise well and run at full speed on a
+CPU as on TensorRT. Memory is finite by construction (causal convolutions, no recurrence), so a score cannot count the
+seconds of a stream: once the receptive field is full, it is the same whenever the stream began. Two convolutions over
+time look at the grid before it is pooled, because two cars that meet are told from two that pass by where things move.
+
+Every temporal layer runs in two ways that agree: over a whole window (training), and one frame at a time with an
+explicit state (the graph).
+
+Three maps on the grid (a vehicle is here; it crashes; its crash is foreseeable) are trained from the boxes of rendered
+scenes, where one frame's label says much more than four numbers, and their peaks join the features of the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from edge_sdk.types import Value
+
+SCORES = ("crash", "pre_crash", "start", "end")
+MAPS = ("vehicle", "crash", "pre_crash")
+# Side of a cell of the grid, pixels.
+CELL = 16
+TAPS = 3
+# Motion planes of rendered and real clips have a third to a half of the spread of luma.
+MOTION_START = 3.0
+# About one frame in ten is positive.
+RARE_LOGIT = -2.0
+
+
+class StudentShape(Value, frozen=True, kw_only=True):
+    """Widths of the network: the four stages of the picture, the features of a frame, and the temporal dilations."""
+
+    planes: int = 3
+    stages: tuple[int, int, int, int] = (32, 48, 72, 96)
+    grid_dilations: tuple[int, ...] = (1, 2)
+    features: int = 96
+    dilations: tuple[int, ...] = (1, 2, 4, 8)
+
+    @property
+    def memory_frames(self) -> int:
+        """Frames before the newest one that can still move a score, beside those in the motion planes."""
+        return (TAPS - 1) * (sum(self.grid_dilations) + sum(self.dilations))
+
+
+class ConvNorm(nn.Module):
+    """Convolution and batch normalisation, which become one convolution at export."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int | None = None) -> None:
+        super().__init__()
+        pad = kernel // 2 if padding is None else padding
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, pad, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[n, inputs, h, w]` to `[n, outputs, h / stride, w / stride]`."""
+        y: Tensor = self.norm(self.conv(x))
+        return y
+
+    def fuse(self) -> None:
+        """Fold the normalisation into the convolution's weights; only for a module in evaluation mode."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
+            self.norm = nn.Identity()
+
+
+class Residual(nn.Module):
+    """Two convolutions and a way around them."""
+
+    def __init__(self, width: int, second_kernel: int = 3) -> None:
+        super().__init__()
+        self.first = ConvNorm(width, width, 3)
+        self.second = ConvNorm(width, width, second_kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape out as in."""
+        return functional.relu(x + self.second(functional.relu(self.first(x))))
+
+
+class GridMemory(nn.Module):
+    """A residual block that sees the grid now, `dilation` and `2 * dilation` frames ago.
+
+    State: the grids of the last `2 * dilation` frames side by side, oldest first, `[n, 2 * dilation * width, h, w]`
+    (four dimensions are what every runtime takes).
+    """
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.width, self.dilation = width, dilation
+        self.first = ConvNorm(TAPS * width, width, 1)
+        self.second = ConvNorm(width, width, 3)
+
+    @property
+    def state_channels(self) -> int:
+        """Channels of the state."""
+        return (TAPS - 1) * self.dilation * self.width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A window `[n, time, width, h, w]` whose past is zero."""
+        past = x.new_zeros(x.shape[0], (TAPS - 1) * self.dilation, *x.shape[2:])
+        padded = torch.cat([past, x], 1)
+        taps = [padded[:, i * self.dilation : i * self.dilation + x.shape[1]] for i in range(TAPS)]
+        mixed: Tensor = self._mix(torch.cat(taps, 2).flatten(0, 1), x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return mixed
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One frame `[n, width, h, w]` and the state; returns the result and the next state."""
+        kept, middle = self.width, self.dilation * self.width
+        taps = torch.cat([state[:, :kept], state[:, middle : middle + kept], x], 1)
+        return self._mix(taps, x), torch.cat([state[:, kept:], x], 1)
+
+    def _mix(self, taps: Tensor, x: Tensor) -> Tensor:
+        return functional.relu(x + self.second(functional.relu(self.first(taps))))
+
+
+class FeatureMemory(nn.Module):
+    """A residual causal convolution over the features of frames. State: `[n, width, 2 * dilation]`, oldest first."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.width, self.dilation = width, dilation
+        self.conv = nn.Conv1d(width, width, TAPS, dilation=dilation)
+
+    @property
+    def state_frames(self) -> int:
+        """Frames in the state."""
+        return (TAPS - 1) * self.dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A window `[n, width, time]` whose past is zero."""
+        return x + functional.relu(self.conv(functional.pad(x, (self.state_frames, 0))))
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One frame `[n, width, 1]` and the state; returns the result and the next state."""
+        window = torch.cat([state, x], 2)
+        return x + functional.relu(self.conv(window)), window[:, :, 1:]
+
+
+class Student(nn.Module):
+    """Planes in, one logit per frame for each of `SCORES` out. Needs pictures whose sides divide by 32."""
+
+    def __init__(self, shape: StudentShape) -> None:
+        super().__init__()
+        self.shape = shape
+        a, b, c, d = shape.stages
+        stem = ConvNorm(shape.planes, a, 6, stride=4, padding=1)
+        self.picture = nn.Sequential(
+            stem,
+            nn.ReLU(),
+            Residual(a, second_kernel=1),
+            ConvNorm(a, b, 3, stride=2),
+            nn.ReLU(),
+            Residual(b),
+            ConvNorm(b, c, 3, stride=2),
+            nn.ReLU(),
+            Residual(c),
+        )
+        self.grid = nn.ModuleList(GridMemory(c, dilation) for dilation in shape.grid_dilations)
+        self.maps = nn.Conv2d(c, len(MAPS), 1)
+        self.wide = nn.Sequential(ConvNorm(c, d, 3, stride=2), nn.ReLU())
+        self.pooled = nn.Linear(2 * d + len(MAPS), shape.features)
+        self.memory = nn.ModuleList(FeatureMemory(shape.features, dilation) for dilation in shape.dilations)
+        self.head = nn.Linear(shape.features, len(SCORES))
+        self._begin(stem)
+
+    def forward(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `[n, time, 4]` and maps `[n, time, 3, rows, cols]` of windows `[n, time, planes, height, width]`."""
+        size = planes.shape[:2]
+        x = self.picture(planes.flatten(0, 1)).unflatten(0, size)
+        for block in self._grids:
+            x = block(x)
+        maps = self.maps(x.flatten(0, 1))
+        features = self._pool(x.flatten(0, 1), maps).unflatten(0, size).transpose(1, 2)
+        for layer in self._memories:
+            features = layer(features)
+        return self.head(features.transpose(1, 2)), maps.unflatten(0, size)
+
+    def step(self, frames: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Scores `[streams, 4]` in 0..1 of one frame per stream, and the next states, ordered as `state_shapes`."""
+        x, following = self.picture(frames), []
+        for block, state in zip(self._grids, states, strict=False):
+            x, kept = block.step(x, state)
+            following.append(kept)
+        features = self._pool(x, self.maps(x)).unsqueeze(2)
+        for layer, state in zip(self._memories, states[len(self.grid) :], strict=True):
+            features, kept = layer.step(features, state)
+            following.append(kept)
+        return torch.sigmoid(self.head(features.squeeze(2))), following
+
+    def state_shapes(self, height: int, width: int) -> list[tuple[int, ...]]:
+        """Shape of each state without its first dimension, `streams`, for pictures of that size."""
+        grids = [(block.state_channels, height // CELL, width // CELL) for block in self._grids]
+        return [*grids, *((layer.width, layer.state_frames) for layer in self._memories)]
+
+    @property
+    def _grids(self) -> list[GridMemory]:
+        return [cast(GridMemory, block) for block in self.grid]
+
+    @property
+    def _memories(self) -> list[FeatureMemory]:
+        return [cast(FeatureMemory, layer) for layer in self.memory]
+
+    def fuse(self) -> Student:
+        """Fold every normalisation into its convolution, in place; sets evaluation mode."""
+        self.eval()
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                module.fuse()
+        return self
+
+    def _begin(self, stem: ConvNorm) -> None:
+        """Starting weights that save the first epochs: motion is heard beside luma, and every score starts rare."""
+        with torch.no_grad():
+            stem.conv.weight[:, 1:] *= MOTION_START
+            self.head.bias.fill_(RARE_LOGIT)
+            self.maps.bias.fill_(RARE_LOGIT)  # type: ignore[union-attr]  # made with a bias
+
+    def _pool(self, x: Tensor, maps: Tensor) -> Tensor:
+        wide = self.wide(x)
+        peaks = [wide.mean((2, 3)), wide.amax((2, 3)), maps.amax((2, 3))]
+        return functional.relu(self.pooled(torch.cat(peaks, 1)))

@@ -1,0 +1,122 @@
+"""The student as an ONNX graph of one frame per stream, its state as inputs and outputs.
+
+Only operators that opset 18 already had, so the graph keeps to both dialects. Normalisations are folded into the
+convolutions first, and the reference outputs come from the folded torch module, not from a runtime.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edge_sdk.export.graphs.student import SCORES, Student
+from edge_sdk.runtime import Array
+from edge_sdk.types import StateSpec, TensorSpec
+
+OPSET = 18
+STREAMS = "streams"
+
+
+@dataclass(frozen=True, eq=False)
+class StudentGraph:
+    """The serialised graph, its tensors and state, and one seeded call with the outputs torch gives for it."""
+
+    onnx: bytes
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    state: tuple[StateSpec, ...]
+    reference_inputs: dict[str, Array]
+    reference_outputs: dict[str, Array]
+
+
+class _Step(nn.Module):
+    """`Student.step` with its states as separate arguments, the form that an exporter takes."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Scores and the next states."""
+        scores, following = self.student.step(frames, states)
+        return scores, *following
+
+
+def export_student(student: Student, height: int, width: int, seed: int = 0) -> StudentGraph:
+    """The graph of `student` for pictures `height` x `width`; the module itself is left as it is."""
+    step = _Step(copy.deepcopy(student).fuse()).eval()
+    shapes = [(student.shape.planes, height, width), *student.state_shapes(height, width)]
+    names = ["frames", *(f"state.{index}" for index in range(len(shapes) - 1))]
+    following = ["scores", *(f"next_{name}" for name in names[1:])]
+    arguments = _seeded(shapes, seed)
+    with torch.inference_mode():
+        outputs = step(*arguments)
+    output_shapes = [(len(SCORES),), *shapes[1:]]
+    return StudentGraph(
+        onnx=_export(step, shapes, names, following),
+        inputs=_specs(names, shapes),
+        outputs=_specs(following, output_shapes),
+        state=tuple(StateSpec(input=name, output=f"next_{name}", kind="alias") for name in names[1:]),
+        reference_inputs={name: tensor.numpy() for name, tensor in zip(names, arguments, strict=True)},
+        reference_outputs={name: tensor.numpy() for name, tensor in zip(following, outputs, strict=True)},
+    )
+
+
+def _specs(names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name=name, dtype="float32", shape=(STREAMS, *shape))
+        for name, shape in zip(names, shapes, strict=True)
+    )
+
+
+def _seeded(shapes: Sequence[tuple[int, ...]], seed: int, streams: int = 1) -> list[Tensor]:
+    """Frames in the range of planes, and states that are not negative, as features after a ReLU are."""
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.rand(streams, *shapes[0], generator=generator) * 2 - 1
+    return [frames, *(torch.rand(streams, *shape, generator=generator) for shape in shapes[1:])]
+
+
+def _export(step: nn.Module, shapes: Sequence[tuple[int, ...]], names: list[str], outputs: list[str]) -> bytes:
+    # Two streams, because an exporter takes a dimension of length one for a constant.
+    example = _seeded(shapes, seed=0, streams=2)
+    streams = torch.export.Dim(STREAMS, min=1, max=64)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The exporter warns of its own calls into torch, and that one axis has one name, as it should.
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "student.onnx"
+        torch.onnx.export(
+            step,
+            tuple(example),
+            path,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=outputs,
+            dynamic_shapes=({0: streams}, tuple({0: streams} for _ in example[1:])),
+            external_data=False,
+            verbose=False,
+        )
+        model = onnx.load(path)
+    _strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    serialised: bytes = model.SerializeToString()
+    return serialised
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what the exporter noted for debugging: stack traces with this machine's paths."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output]:
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]

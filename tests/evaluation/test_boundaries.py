@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation import boundaries
+
+NAN = float("nan")
+
+
+def test_start_error_by_hand() -> None:
+    result = boundaries.start_error([1.0, 2.0, 3.0, 4.0], [1.2, 2.9, 6.0, NAN])
+    assert (result.n, result.answered) == (4, 3)
+    assert result.mae_s == pytest.approx((0.2 + 0.9 + 3.0) / 3)
+    assert result.median_s == pytest.approx(0.9)
+    assert result.within_half_s.hits == 1
+    assert result.within_one_s.share == 0.5
+
+
+def test_start_error_without_answers_is_null() -> None:
+    result = boundaries.start_error([1.0], [NAN])
+    assert result.mae_s is None
+    assert result.median_s is None
+    assert result.within_one_s.share == 0.0
+
+
+def test_iou_by_hand() -> None:
+    a = [(0.0, 2.0), (0.0, 1.0), (0.0, 4.0), (NAN, NAN), (1.0, 1.0)]
+    b = [(1.0, 3.0), (2.0, 3.0), (1.0, 2.0), (0.0, 1.0), (1.0, 1.0)]
+    assert boundaries.interval_iou(a, b) == pytest.approx([1 / 3, 0.0, 0.25, 0.0, 0.0])
+
+
+def test_overlap_counts_missing_answers_as_zero() -> None:
+    result = boundaries.overlap([(0.0, 2.0), (0.0, 2.0)], [(0.0, 1.0), (NAN, NAN)])
+    assert result.mean_iou == 0.25
+    assert {level: share.hits for level, share in result.recall.items()} == {"0.3": 1, "0.5": 1, "0.7": 0}
+
+
+def test_best_constant_interval_beats_a_random_search() -> None:
+    rng = np.random.default_rng(3)
+    begin = rng.uniform(1, 6, 40)
+    truth = np.stack([begin, begin + rng.uniform(0.5, 4, 40)], axis=1)
+    found = boundaries.best_constant_interval(truth)
+    reached = boundaries.interval_iou(np.tile(found, (40, 1)), truth).mean()
+    for _ in range(2000):
+        lo, hi = np.sort(rng.uniform(0, 10, 2))
+        assert boundaries.interval_iou(np.tile((lo, hi), (40, 1)), truth).mean() <= reached + 0.01
+
+
+def test_coverage_counts_answered_intervals_only() -> None:
+    result = boundaries.coverage([1.0, 2.0, 3.0], [0.5, 2.5, NAN], [1.5, 3.5, NAN])
+    assert (result.hits, result.n) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("alarms", "warning", "expected"),
+    [
+        ((3.4, 5.2), None, 5.2),
+        ((3.6,), None, 3.6),
+        ((7.1,), None, None),
+        ((), None, None),
+        ((2.6,), 4.0, 2.6),
+        ((3.6,), 9.0, 3.6),
+    ],
+)
+def test_an_alarm_belongs_to_the_crash_around_it(
+    alarms: tuple[float, ...], warning: float | None, expected: float | None
+) -> None:
+    assert boundaries.first_alarm_s(5.0, alarms, warning) == expected
+
+
+def test_delay_is_over_caught_crashes_and_recall_over_all() -> None:
+    result = boundaries.delay([1.0, 2.0, 3.0], [1.4, None, 2.9])
+    assert result.recall.share == pytest.approx(2 / 3)
+    assert result.median_s == pytest.approx(0.15)
+
+
+def test_lists_of_two_lengths_are_refused() -> None:
+    with pytest.raises(ConfigError, match="one length"):
+        boundaries.start_error([1.0, 2.0], [1.0])
+    with pytest.raises(ConfigError, match="one length"):
+        boundaries.interval_iou([(0.0, 1.0)], [])

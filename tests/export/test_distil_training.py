@@ -1,0 +1,165 @@
+"""Training on a toy: it learns what is there, resumes exactly, and leaves a bundle that runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.clips import LabelledClip
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.distil import Recipe, load_recipe, student, train
+from edge_sdk.export.distil.data import CachedClip
+from edge_sdk.export.distil.recipe import Pictures, Stage
+from edge_sdk.export.distil.windows import WindowSampler
+from edge_sdk.export.distil.workers import Workers
+from edge_sdk.export.graphs.student import Student, StudentShape
+from edge_sdk.types import Frame
+from edge_sdk.verify import verify
+
+FRAMES, HEIGHT, WIDTH = 40, 32, 64
+
+
+def toy_recipe(epochs: int) -> tuple[Recipe, str]:
+    recipe, _ = load_recipe("student-demo")
+    changed = msgspec.structs.replace(
+        recipe,
+        shape=StudentShape(stages=(8, 8, 16, 16), features=16, grid_dilations=(1,), dilations=(1, 2)),
+        pictures=Pictures(rate_hz=10.0, height=HEIGHT, width=WIDTH, lags=(1, 3)),
+        windows=msgspec.structs.replace(recipe.windows, frames=24),
+        optimiser=msgspec.structs.replace(recipe.optimiser, average=0.8, learning_rate=0.01, bfloat16=False),
+        stages=(Stage(epochs=epochs, height=HEIGHT, width=WIDTH, windows=4, micro=1),),
+    )
+    return changed, f"toy of {epochs} epochs"
+
+
+def picture(number: int, t: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    """A grey street; in odd clips a large flicker from frame 15 to 24, which is what this world calls a crash."""
+    frame = np.full((HEIGHT, WIDTH), 90 + number % 7, np.uint8)
+    if number % 2 and 15 <= t < 25:
+        frame[8:24, 16:48] = 220 if t % 2 else 20
+    return frame
+
+
+def read_toy(path: Path, pictures: Pictures) -> Iterator[Frame]:
+    for t in range(FRAMES):
+        yield Frame(pixels=picture(int(path.stem), t), time_s=t / 10, sequence=t, captured_s=0.0)
+
+
+def toy_clips(folder: Path, numbers: range) -> list[LabelledClip]:
+    made = []
+    for number in numbers:
+        path = folder / f"{number}.mp4"
+        path.write_text(str(number))
+        crash = bool(number % 2)
+        times = (1.5, 2.4, 1.0) if crash else (None, None, None)
+        made.append(
+            LabelledClip(
+                path=path,
+                view="roadside",
+                crash=crash,
+                start_s=times[0],
+                end_s=times[1],
+                pre_crash_s=times[2],
+                group=path.stem,
+            )
+        )
+    return made
+
+
+@pytest.fixture
+def toy_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames come from `picture`, not from a decoder: the toy's clips are not videos."""
+    load = student.load_clips
+    monkeypatch.setattr(
+        student, "load_clips", lambda clips, folder, pictures, on: load(clips, folder, pictures, on, read_toy)
+    )
+
+
+@pytest.mark.usefixtures("toy_reader")
+def test_training_learns_the_toy_and_its_bundle_runs(tmp_path: Path) -> None:
+    notes: list[str] = []
+    clips, held_out = toy_clips(tmp_path, range(16)), toy_clips(tmp_path, range(100, 108))
+    recipe, text = toy_recipe(epochs=8)
+    train(recipe, text, clips, held_out, tmp_path / "b", tmp_path / "w", lambda _, __, note: notes.append(note))
+    metrics = msgspec.json.decode((tmp_path / "w" / "metrics.json").read_bytes())
+    assert metrics["clip_auc"] > 0.9
+    assert metrics["start_mae_s"] < 0.6
+    assert any("loss" in note for note in notes)
+    assert (tmp_path / "w" / "curves.png").stat().st_size > 1000
+    bundle = Bundle.open(tmp_path / "b")
+    assert bundle.manifest.provenance["recipe"] == text
+    assert bundle.manifest.student is not None
+    assert bundle.manifest.student.heat_delay_frames == recipe.targets.heat_delay_frames
+    assert verify(bundle, "ort").ok
+
+
+@pytest.mark.usefixtures("toy_reader")
+def test_a_run_that_was_interrupted_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    clips, held_out = toy_clips(tmp_path, range(8)), toy_clips(tmp_path, range(100, 104))
+    recipe, text = toy_recipe(epochs=2)
+
+    class Interrupted(Exception):
+        pass
+
+    def stop_in_the_second_epoch(done: int, total: int, note: str) -> None:
+        if "epoch 2/2" in note:
+            raise Interrupted
+
+    train(recipe, text, clips, held_out, tmp_path / "whole", tmp_path / "one")
+    with pytest.raises(Interrupted):
+        train(recipe, text, clips, held_out, tmp_path / "parts", tmp_path / "two", stop_in_the_second_epoch)
+    assert not (tmp_path / "parts").exists()
+    train(recipe, text, clips, held_out, tmp_path / "parts", tmp_path / "two")
+    graphs = [(tmp_path / name / "student.onnx").read_bytes() for name in ("whole", "parts")]
+    assert graphs[0] == graphs[1]
+
+
+def test_training_needs_clips_on_both_sides(tmp_path: Path) -> None:
+    recipe, text = toy_recipe(epochs=1)
+    with pytest.raises(ConfigError, match="found 0 to train on"):
+        train(recipe, text, [], toy_clips(tmp_path, range(2)), tmp_path / "b", tmp_path / "w")
+
+
+def test_two_workers_give_the_gradient_of_one() -> None:
+    torch.manual_seed(0)
+    model = Student(StudentShape(stages=(8, 8, 8, 8), features=8, grid_dilations=(1,), dilations=(1,)))
+    windows = torch.randn(4, 6, 3, 32, 32)
+
+    def run(replica: Student, numbers: list[int]) -> float:
+        loss = replica(windows[numbers])[0].square().mean() / 4
+        loss.backward()
+        return float(loss.detach())
+
+    alone, shared = copy.deepcopy(model), copy.deepcopy(model)
+    for trained, count in ((alone, 1), (shared, 2)):
+        with Workers(trained, count) as workers:
+            workers.step(4, 1, run)  # type: ignore[arg-type]
+    for one, two in zip(alone.parameters(), shared.parameters(), strict=True):
+        assert one.grad is not None
+        torch.testing.assert_close(one.grad, two.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_windows_begin_anywhere_and_some_are_joined(tmp_path: Path) -> None:
+    clips = [
+        CachedClip(
+            np.stack([np.full((HEIGHT, WIDTH), 10 * number + t // 8, np.uint8) for t in range(FRAMES)]),
+            np.arange(FRAMES) / 10,
+            label,
+        )
+        for number, label in enumerate(toy_clips(tmp_path, range(10)))
+    ]
+    recipe, _ = toy_recipe(epochs=1)
+    sampler = WindowSampler(clips, recipe, HEIGHT, WIDTH)
+    examples = [sampler.draw(np.random.default_rng(seed), 3) for seed in range(120)]
+    assert {example.planes.shape for example in examples} == {(24, 3, HEIGHT, WIDTH)}
+    onsets = {int(np.argmax(example.targets[:, 0])) for example in examples if example.targets[:, 0].any()}
+    assert len(onsets) > 8
+    warm = recipe.windows.warm_up_weight
+    assert all((example.weights[:10] == warm).all() and (example.weights[10:] == 1).all() for example in examples)

@@ -1,0 +1,93 @@
+"""Labels to per-frame targets, worked out by hand on a ten-frames-a-second clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_sdk.clips import LabelledClip
+from edge_sdk.export.distil.data import CachedClip
+from edge_sdk.export.distil.recipe import Pictures, Targets
+from edge_sdk.export.distil.targets import (
+    CRASH,
+    END,
+    MAP_HEIGHT,
+    MAP_WIDTH,
+    PRE_CRASH,
+    START,
+    frame_maps,
+    frame_targets,
+)
+
+TIMES = np.arange(60) / 10
+PICTURES = Pictures(rate_hz=10.0, height=64, width=96, lags=(1, 3))
+TARGETS = Targets(heat_delay_frames=5, heat_sigma_s=0.2)
+
+
+def clip(start: float | None, end: float | None, pre: float | None) -> LabelledClip:
+    return LabelledClip(
+        path=Path("x.mp4"),
+        view="roadside",
+        crash=start is not None,
+        start_s=start,
+        end_s=end,
+        pre_crash_s=pre,
+        group="x",
+    )
+
+
+def test_states_last_from_instant_to_instant() -> None:
+    truth, weights = frame_targets(TIMES, clip(3.05, 4.02, 2.0), TARGETS, PICTURES)
+    assert np.flatnonzero(truth[:, PRE_CRASH]).tolist() == list(range(20, 31))
+    assert np.flatnonzero(truth[:, CRASH]).tolist() == list(range(31, 41))
+    assert (weights == 1).all()
+
+
+@pytest.mark.parametrize(("column", "instant_s"), [(START, 3.0), (END, 4.0)])
+def test_heat_peaks_late_by_the_delay_and_falls_off_as_a_gaussian(column: int, instant_s: float) -> None:
+    heat = frame_targets(TIMES, clip(3.0, 4.0, 2.0), TARGETS, PICTURES)[0][:, column]
+    peak = round((instant_s + 0.5) * 10)
+    assert int(np.argmax(heat)) == peak
+    assert heat[peak] == pytest.approx(1)
+    assert heat[peak + 2] == pytest.approx(np.exp(-0.5), rel=1e-5)
+    assert heat[peak - 2] == pytest.approx(heat[peak + 2], rel=1e-5)
+    assert not heat[: peak - 6].any()
+
+
+def test_a_normal_clip_is_zero_and_counts() -> None:
+    truth, weights = frame_targets(TIMES, clip(None, None, None), TARGETS, PICTURES)
+    assert not truth.any()
+    assert weights.all()
+
+
+def test_what_a_label_does_not_say_is_not_learnt() -> None:
+    truth, weights = frame_targets(TIMES, clip(3.0, None, None), TARGETS, PICTURES)
+    assert not weights[:30, PRE_CRASH].any()
+    assert weights[30:, PRE_CRASH].all()
+    assert not weights[30:, END].any()
+    assert np.flatnonzero(truth[:, CRASH]).tolist() == list(range(30, 40))
+    assert weights[:40, CRASH].all()
+    assert not weights[40:, CRASH].any()
+    assert weights[:, START].all()
+
+
+def test_maps_hold_vehicles_and_those_of_the_crash_while_it_lasts() -> None:
+    boxes = np.zeros((60, 3, 6), np.float32)
+    boxes[:, 0] = (0.0, 0.0, 0.5, 0.5, 1, 2)
+    boxes[:, 1] = (0.5, 0.5, 1.0, 1.0, 1, 0)
+    boxes[:, 2] = (0.0, 0.5, 0.5, 1.0, 0, 2)
+    cached = CachedClip(np.zeros((60, 8, 8), np.uint8), TIMES, clip(3.05, 4.02, 2.0), boxes)
+    maps = frame_maps(cached)
+    assert maps is not None
+    shares = maps.reshape(60, 3, 2, MAP_HEIGHT // 2, 2, MAP_WIDTH // 2).mean((3, 5))
+    np.testing.assert_array_equal(shares[:, 0], np.broadcast_to([[1, 0], [0, 1]], (60, 2, 2)))
+    assert not shares[:, 1:, 0, 1].any()
+    assert not shares[:, 1:, 1].any()
+    assert np.flatnonzero(shares[:, 1, 0, 0]).tolist() == list(range(31, 41))
+    assert np.flatnonzero(shares[:, 2, 0, 0]).tolist() == list(range(20, 31))
+
+
+def test_a_clip_without_boxes_has_no_maps() -> None:
+    assert frame_maps(CachedClip(np.zeros((60, 8, 8), np.uint8), TIMES, clip(3.0, 4.0, 2.0))) is None

@@ -1,0 +1,154 @@
+"""The timeline against score traces whose truth is known by construction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_sdk.errors import BundleError
+from edge_sdk.events import FOLLOWS
+from edge_sdk.manifest import OperatingPoint, Residual, Student
+from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate, estimate, heat_peak
+
+RATE_HZ = 10.0
+DELAY = 5
+POINT = OperatingPoint(
+    provisional=0.35,
+    confirm=0.5,
+    release=0.2,
+    confirm_frames=3,
+    crash_start=Residual(lo_s=-0.3, hi_s=0.4),
+    crash_end=Residual(lo_s=-0.5, hi_s=0.5),
+    pre_crash_start=Residual(lo_s=-0.6, hi_s=0.2),
+)
+
+
+def student(point: OperatingPoint = POINT) -> Student:
+    return Student(
+        rate_hz=RATE_HZ,
+        height=192,
+        width=320,
+        lags=(1, 3),
+        scores=("crash", "pre_crash", "start", "end"),
+        heat_delay_frames=DELAY,
+        operating_point=point,
+    )
+
+
+def bump(times: NDArray[np.float64], centre_s: float) -> NDArray[np.float64]:
+    return 0.9 * np.exp(-((times - centre_s) ** 2) / (2 * 0.2**2))
+
+
+def trace(length_s: float, crashes: list[tuple[float, float, float]], level: float = 0.95) -> list[FrameScores]:
+    """Scores a perfect student would give for crashes (pre, start, end)."""
+    times = np.arange(round(length_s * RATE_HZ)) / RATE_HZ
+    crash, pre, start, end = (np.full_like(times, 0.02) for _ in range(4))
+    for pre_s, start_s, end_s in crashes:
+        crash[(times >= start_s) & (times <= end_s)] = level
+        pre[(times >= pre_s) & (times < start_s)] = 0.8
+        start = np.maximum(start, bump(times, start_s + DELAY / RATE_HZ))
+        end = np.maximum(end, bump(times, end_s + DELAY / RATE_HZ))
+    return [FrameScores(*(float(v) for v in row)) for row in zip(times, crash, pre, start, end, strict=True)]
+
+
+def run(scores: list[FrameScores], point: OperatingPoint = POINT) -> list[TimelineUpdate]:
+    timeline = Timeline(student(point))
+    return [update for row in scores for update in timeline.push(row)] + timeline.flush()
+
+
+def test_a_crash_is_found_where_it_is() -> None:
+    updates = run(trace(12, [(3.0, 4.3, 6.1)]))
+    assert [u.state for u in updates] == ["provisional", "confirmed", "refined", "closed"]
+    last = updates[-1].timeline
+    assert last.crash_start is not None
+    assert last.crash_end is not None
+    assert last.pre_crash_start is not None
+    assert last.crash_start.t == pytest.approx(4.3, abs=0.06)
+    assert last.crash_end.t == pytest.approx(6.1, abs=0.06)
+    assert last.pre_crash_start.t == pytest.approx(3.0, abs=0.06)
+    assert last.crash_start.lo == pytest.approx(last.crash_start.t - 0.3)
+    assert last.crash_start.hi == pytest.approx(last.crash_start.t + 0.4)
+
+
+def test_the_first_revision_leaves_before_the_heat_is_seen() -> None:
+    timeline = Timeline(student())
+    for row in trace(12, [(3.0, 4.3, 6.1)]):
+        updates = timeline.push(row)
+        if updates:
+            assert updates[0].state == "provisional"
+            assert row.time_s - 4.3 < DELAY / RATE_HZ
+            return
+    pytest.fail("no event")
+
+
+def test_two_crashes_are_two_events() -> None:
+    updates = run(trace(25, [(3.0, 4.0, 6.0), (14.0, 15.0, 17.0)]))
+    starts = [u.timeline.crash_start.t for u in updates if u.state == "closed" and u.timeline.crash_start]
+    assert starts == pytest.approx([4.0, 15.0], abs=0.06)
+
+
+def test_a_short_flicker_is_rejected_once_and_never_confirmed() -> None:
+    scores = trace(8, [])
+    for index in (40, 41):
+        scores[index] = scores[index]._replace(crash=0.7)
+    states = [u.state for u in run(scores)]
+    assert states == ["provisional", "rejected"]
+
+
+def test_nothing_happens_in_quiet_traffic() -> None:
+    assert run(trace(30, [])) == []
+
+
+def test_a_crash_cut_by_the_end_of_the_file_closes_there() -> None:
+    updates = run(trace(6, [(3.0, 4.5, 9.0)]))
+    assert updates[-1].state == "closed"
+    end = updates[-1].timeline.crash_end
+    assert end is not None
+    assert end.t == end.hi == pytest.approx(5.9)
+
+
+def test_a_crash_seen_from_the_first_frame() -> None:
+    updates = run(trace(6, [(0.0, 0.0, 2.0)]))
+    start = updates[-1].timeline.crash_start
+    assert start is not None
+    assert 0.0 <= start.lo <= start.t <= 0.2
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_noise_never_breaks_the_promises(seed: int) -> None:
+    """Any scores at all: states follow the life cycle, boundaries are ordered and lie in their intervals."""
+    rng = np.random.default_rng(seed)
+    smooth = np.clip(np.cumsum(rng.normal(0, 0.15, (300, 4)), axis=0) % 1.0, 0, 1)
+    scores = [FrameScores(index / RATE_HZ, *map(float, row)) for index, row in enumerate(smooth)]
+    state = None
+    for update in run(scores):
+        assert update.state in FOLLOWS[state]
+        state = None if update.state in ("closed", "rejected") else update.state
+        found = update.timeline
+        for boundary in (found.pre_crash_start, found.crash_start, found.crash_end):
+            assert boundary is None or 0 <= boundary.lo <= boundary.t <= boundary.hi
+        if found.crash_start and found.crash_end:
+            assert found.crash_start.t <= found.crash_end.t
+        if found.crash_start and found.pre_crash_start:
+            assert found.pre_crash_start.t <= found.crash_start.t
+
+
+def test_the_student_must_have_the_columns_the_timeline_reads() -> None:
+    other = Student(
+        rate_hz=10, height=192, width=320, lags=(1,), scores=("crash",), heat_delay_frames=0, operating_point=POINT
+    )
+    with pytest.raises(BundleError, match="pre_crash"):
+        Timeline(other)
+
+
+def test_heat_peak_is_the_centroid_of_the_hill() -> None:
+    times = [0.1 * k for k in range(10)]
+    assert heat_peak(times, [0, 0, 0, 0.5, 0.5, 0, 0, 0, 0, 0]) == pytest.approx(0.35)
+    assert heat_peak(times, [0.01] * 10) is None
+    assert heat_peak([], []) is None
+
+
+def test_an_interval_never_leaves_the_clip() -> None:
+    found = estimate(0.1, Residual(lo_s=-0.5, hi_s=0.5), last_s=0.3)
+    assert (found.lo, found.t, found.hi) == (0.0, 0.1, 0.3)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_sdk.clips import SceneRecord, read_labels, read_record, read_scenes
+from edge_sdk.errors import ConfigError
+
+RECORD = SceneRecord(
+    name="scene_1",
+    seed=1,
+    generator="1",
+    view="roadside",
+    kind="side",
+    scenario="crossing",
+    crash=True,
+    ego_involved=False,
+    light="day",
+    weather="rain",
+    fps=10.0,
+    width=320,
+    height=192,
+    frames=80,
+    duration_s=8.0,
+    pre_crash_start_s=2.0,
+    crash_start_s=3.5,
+    crash_end_s=6.0,
+    min_gap_m=0.0,
+    bitrate_kbps=300,
+)
+HEADER = "clip,view,crash,crash_start_s,crash_end_s,label_source,label_confidence,group,origin,licence\n"
+
+
+def write_scene(folder: Path, record: SceneRecord = RECORD) -> Path:
+    path = folder / f"{record.name}.json"
+    path.write_bytes(msgspec.json.encode(record))
+    path.with_suffix(".mp4").write_bytes(b"video")
+    return path
+
+
+def test_scenes_come_back_as_labelled_clips(tmp_path: Path) -> None:
+    write_scene(tmp_path)
+    (clip,) = read_scenes(tmp_path)
+    assert (clip.view, clip.crash, clip.start_s, clip.end_s, clip.pre_crash_s) == ("roadside", True, 3.5, 6.0, 2.0)
+    assert clip.record == RECORD
+    assert clip.path.name == "scene_1.mp4"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"kind": "head_on"}, "kind"),
+        ({"seeds": 3}, "seeds"),
+        ({"schema": 9}, "schema"),
+        ({"crash_start_s": None}, "crash_start_s"),
+    ],
+)
+def test_a_broken_record_names_file_and_field(change: dict[str, object], field: str, tmp_path: Path) -> None:
+    path = write_scene(tmp_path)
+    path.write_bytes(msgspec.json.encode({**msgspec.to_builtins(RECORD), **change}))
+    with pytest.raises(ConfigError, match=rf"{path.name}.*{field}"):
+        read_record(path)
+
+
+def test_folders_without_scenes_or_videos_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        read_scenes(tmp_path / "absent")
+    with pytest.raises(ConfigError, match="no scene record"):
+        read_scenes(tmp_path)
+    write_scene(tmp_path).with_suffix(".mp4").unlink()
+    with pytest.raises(ConfigError, match="no video"):
+        read_scenes(tmp_path)
+
+
+def test_label_tables_map_cctv_to_roadside(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(HEADER + "a.mp4,cctv,yes,1.5,2.5,s,high,g1,o,none\nb.mp4,dashcam,no,,,s,high,g2,o,none\n")
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    first, second = read_labels(table)
+    assert (first.view, first.crash, first.start_s, first.end_s, first.group) == ("roadside", True, 1.5, 2.5, "g1")
+    assert (second.view, second.crash, second.start_s, second.record) == ("dashcam", False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ("a.mp4,drone,yes,1.5,2.5,s,high,g,o,none", "view"),
+        ("a.mp4,cctv,maybe,1.5,2.5,s,high,g,o,none", "crash"),
+        ("a.mp4,cctv,yes,soon,2.5,s,high,g,o,none", "crash_start_s"),
+        ("a.mp4,cctv,yes,,2.5,s,high,g,o,none", "crash_start_s"),
+        ("a.mp4,cctv,yes,3.5,2.5,s,high,g,o,none", "crash_end_s"),
+        ("b.mp4,cctv,yes,1.5,2.5,s,high,g,o,none", "clip"),
+        ("a.mp4,cctv,yes,1.5,2.5,s,high,,o,none", "group"),
+    ],
+)
+def test_a_broken_row_names_line_and_field(row: str, field: str, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(HEADER + row + "\n")
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(ConfigError, match=rf"line 2.*{field}"):
+        read_labels(table)

@@ -1,0 +1,117 @@
+"""The doctor: every check answers in any environment, and says what would mend it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_sdk import __version__
+from edge_sdk.bundle import write_bundle
+from edge_sdk.doctor import Check, examine
+
+EXTRAS = "gi mujoco matplotlib onnx onnxruntime safetensors torch"
+
+
+def found(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+@pytest.fixture(scope="module")
+def here() -> dict[str, Check]:
+    return found(examine())
+
+
+def test_what_is_here_is_found(here: dict[str, Check]) -> None:
+    assert sys.executable in here["python"].found
+    assert here["edge-sdk"].found.startswith(__version__)
+    assert here["runtime null"].status == here["runtime ort"].status == "ok"
+    assert "onnxruntime" in here["runtime ort"].found
+    assert "GStreamer" in here["capture"].found
+    assert here["decoder h264"].status == "ok"
+
+
+def test_every_finding_says_something(here: dict[str, Check]) -> None:
+    for check in here.values():
+        assert check.found
+        assert "the check failed" not in check.found
+
+
+def test_a_bundle_is_looked_at(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "b", name="toy", version="7", graphs={}, files={"a.txt": b"a"})
+    check = found(examine(tmp_path / "b"))["bundle"]
+    assert check.status == "ok"
+    assert check.found.startswith("toy 7, 1 files")
+    (tmp_path / "b" / "a.txt").write_bytes(b"b")
+    check = found(examine(tmp_path / "b"))["bundle"]
+    assert check.status == "missing"
+    assert "a.txt" in check.found
+    assert check.fix
+
+
+BARE = f"""
+import importlib.metadata, sys
+
+class Bare:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {EXTRAS.split()} or name == "edge_sdk._native":
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Bare())
+real = importlib.metadata.version
+
+def version(name):
+    if name in {EXTRAS.split()}:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return real(name)
+
+importlib.metadata.version = version
+import msgspec
+from edge_sdk.doctor import examine
+from pathlib import Path
+print(msgspec.json.encode(examine(Path("nowhere"))).decode())
+"""
+
+
+def test_a_bare_environment_gets_commands_instead_of_a_crash() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", BARE], capture_output=True, text=True, check=True)
+    checks = found(msgspec.convert(json.loads(done.stdout), list[Check]))
+    for name, fix in {
+        "runtime ort": "pip install 'edge-sdk[cpu]'",
+        "capture": "edge-sdk[gst]",
+        "native extension": "reinstall",
+        "bundle": "--bundle",
+    }.items():
+        assert checks[name].status == "missing", checks[name]
+        assert fix in checks[name].fix
+    for name, fix in {"timeline picture": "[plot]", "scene rendering": "[scenes]", "export": "[export]"}.items():
+        assert checks[name].status == "note"
+        assert fix in checks[name].fix
+    assert checks["runtime null"].status == "ok"
+    assert "the check failed" not in done.stdout
+
+
+def test_a_gstreamer_without_plugins_names_the_packages(tmp_path: Path) -> None:
+    code = "import msgspec\nfrom edge_sdk.doctor import examine\nprint(msgspec.json.encode(examine()).decode())"
+    bare = {"GST_PLUGIN_SYSTEM_PATH_1_0": str(tmp_path), "GST_REGISTRY": str(tmp_path / "registry")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | bare
+    )
+    checks = found(msgspec.convert(json.loads(done.stdout), list[Check]))
+    assert checks["capture"].status == "ok"
+    assert checks["decoder h264"].status == "missing"
+    assert checks["decoder vp9"].status == "note"
+    assert "avdec_h264: not installed" in checks["decoder h264"].found
+    assert "apt-get install" in checks["decoder h264"].fix
+
+
+def test_a_package_that_fails_in_its_own_way_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise OSError('illegal instruction')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom edge_sdk.doctor import examine\nprint(examine())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "illegal instruction" in done.stdout
