@@ -29,6 +29,9 @@ COVERAGE = 0.8
 MATCH_S = 2.0
 CONFIRM_FRAMES = (1, 2, 3, 4, 5)
 MIN_CLIPS = 20
+PRE_CRASH_LEVELS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+MISSING_PRE_CRASH_S = 1.0
+NO_RESIDUAL = Residual(lo_s=0.0, hi_s=0.0)
 
 
 class ScoredClip(NamedTuple):
@@ -88,6 +91,7 @@ def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple
         offset=offset,
         calibrated=True,
     )
+    point = msgspec.structs.replace(point, pre_crash=best_pre_crash_level(student, point, scored))
     point, starts = fit_residuals(msgspec.structs.replace(student, operating_point=point), scored)
     errors = [abs(b.predicted_s + point.crash_start.shift_s - b.truth_s) for b in starts]
     report = FitReport(
@@ -141,11 +145,38 @@ def fit_platt(raw: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[floa
     return float(weights[0]), float(weights[1])
 
 
+def best_pre_crash_level(student: Student, point: OperatingPoint, scored: Sequence[ScoredClip]) -> float:
+    """The level with the least mean absolute error of the pre-crash start around its median error.
+
+    An event without a pre-crash start counts `MISSING_PRE_CRASH_S`.
+    """
+    return min(PRE_CRASH_LEVELS, key=lambda level: pre_crash_error(student, point, level, scored))
+
+
+def pre_crash_error(student: Student, point: OperatingPoint, level: float, scored: Sequence[ScoredClip]) -> float:
+    """Mean absolute error in seconds of the pre-crash start at one level, freed of its median."""
+    trial = msgspec.structs.replace(
+        student, operating_point=msgspec.structs.replace(point, pre_crash=level, pre_crash_start=NO_RESIDUAL)
+    )
+    errors, missing = [], 0
+    for clip, scores in scored:
+        found = matched_timeline(trial, clip, scores)
+        if found is not None and clip.pre_crash_s is not None:
+            predicted = found.pre_crash_start
+            if predicted is None:
+                missing += 1
+            else:
+                errors.append(clip.pre_crash_s - predicted.t)
+    spread_s = float(np.abs(np.array(errors) - np.median(errors)).sum()) if errors else 0.0
+    return (spread_s + missing * MISSING_PRE_CRASH_S) / max(1, len(errors) + missing)
+
+
 def fit_residuals(student: Student, scored: Sequence[ScoredClip]) -> tuple[OperatingPoint, list[Boundary]]:
     """The operating point with residuals fitted on detected crashes, and the start boundaries behind them."""
     boundaries: dict[str, list[Boundary]] = {"pre_crash_start": [], "crash_start": [], "crash_end": []}
-    zero = Residual(lo_s=0.0, hi_s=0.0)
-    bare = msgspec.structs.replace(student.operating_point, pre_crash_start=zero, crash_start=zero, crash_end=zero)
+    bare = msgspec.structs.replace(
+        student.operating_point, pre_crash_start=NO_RESIDUAL, crash_start=NO_RESIDUAL, crash_end=NO_RESIDUAL
+    )
     for clip, scores in scored:
         found = matched_timeline(msgspec.structs.replace(student, operating_point=bare), clip, scores)
         if found is None:

@@ -36,7 +36,7 @@ class CrashReport(Value, frozen=True, kw_only=True):
 
 
 class FrameCounts(Value, frozen=True, kw_only=True):
-    """Frames decoded, given to the student, and lost between the two."""
+    """Frames decoded, given to the student, and left out on the way to reach the student's rate."""
 
     decoded: int
     analysed: int

@@ -59,7 +59,9 @@ class Residual(Value, frozen=True, kw_only=True):
 class OperatingPoint(Value, frozen=True, kw_only=True):
     """Where the timeline fires, and what its numbers mean; chosen on validation clips by `calibration`.
 
-    `score` is calibrated as sigmoid(scale * logit(raw) + offset) when `calibrated` is true.
+    `provisional`, `confirm` and `release` are levels of the running mean of the crash score over `confirm_frames`;
+    `pre_crash` is the level from which a frame counts as foreseeable. The score is calibrated as
+    sigmoid(scale * logit(raw) + offset) when `calibrated` is true.
     """
 
     name: str = "balanced"
@@ -67,6 +69,7 @@ class OperatingPoint(Value, frozen=True, kw_only=True):
     confirm: float = 0.5
     release: float = 0.2
     confirm_frames: int = 3
+    pre_crash: float = 0.4
     scale: float = 1.0
     offset: float = 0.0
     calibrated: bool = False

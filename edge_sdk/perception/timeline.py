@@ -31,7 +31,6 @@ QUIET_CLOSE_S = 1.0
 REFRACTORY_S = 2.0
 PRE_CRASH_LIMIT_S = 6.0
 PRE_CRASH_GAP_S = 0.4
-PRE_CRASH_LEVEL = 0.4
 HEAT_FLOOR = 0.05
 CENTROID_FRAMES = 3
 
@@ -170,7 +169,7 @@ class Timeline:
                 continue
             if frame.time_s < max(expected_s - PRE_CRASH_GAP_S, start_s - PRE_CRASH_LIMIT_S):
                 break
-            if frame.pre_crash >= PRE_CRASH_LEVEL:
+            if frame.pre_crash >= self._point.pre_crash:
                 first_s = expected_s = frame.time_s
         return first_s
 
@@ -188,7 +187,11 @@ def heat_peak(times_s: Sequence[float], heat: Sequence[float]) -> float | None:
 
 
 def estimate(t_s: float, residual: Residual, last_s: float | None = None) -> Estimate:
-    """A boundary with its calibrated interval; never before 0, and not after `last_s` where the source has ended."""
+    """A boundary with its calibrated interval, to the millisecond.
+
+    Never before 0, and not after `last_s` where the source has ended.
+    """
     limit_s = float("inf") if last_s is None else last_s
-    t = min(max(0.0, t_s + residual.shift_s), limit_s)
-    return Estimate(t=t, lo=min(max(0.0, t + residual.lo_s), t), hi=max(min(t + residual.hi_s, limit_s), t))
+    t = round(min(max(0.0, t_s + residual.shift_s), limit_s), 3)
+    low, high = max(0.0, t + residual.lo_s), min(t + residual.hi_s, limit_s)
+    return Estimate(t=t, lo=min(round(low, 3), t), hi=max(round(high, 3), t))

@@ -66,7 +66,8 @@ def _hold(luma: Luma, rng: Rng) -> Luma:
         return luma
     share = rng.uniform(0.5, 0.85)
     shown = np.floor(np.arange(len(luma)) * share) / share
-    return luma[np.ceil(shown).astype(np.int64).clip(0, len(luma) - 1)]
+    held: Luma = luma[np.ceil(shown).astype(np.int64).clip(0, len(luma) - 1)]
+    return held
 
 
 def _draw_warp(rng: Rng) -> Tensor:

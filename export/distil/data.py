@@ -98,7 +98,8 @@ def read_boxes(path: Path, frames: int) -> NDArray[np.float32] | None:
     boxes = np.load(beside, allow_pickle=False)
     if boxes.ndim != 3 or boxes.shape[0] != frames or boxes.shape[2] != 6:
         raise ConfigError(f"{beside}: expected boxes [{frames}, vehicles, 6], found {list(boxes.shape)}")
-    return boxes.astype(np.float32)
+    found: NDArray[np.float32] = boxes.astype(np.float32)
+    return found
 
 
 class _Store:

@@ -28,9 +28,7 @@ def clip(index: int, start_s: float | None) -> LabelledClip:
 
 def answer(score: float, start_s: float) -> ClipScores:
     guess = Guess(start_s=start_s, start_interval_s=(start_s - 0.3, start_s + 0.3), end_s=None)
-    return ClipScores(
-        frame_times_s=np.zeros(1), crash=np.zeros(1), score=score, guesses=(guess,), alarms_s=(start_s,)
-    )
+    return ClipScores(frame_times_s=np.zeros(1), crash=np.zeros(1), score=score, guesses=(guess,), alarms_s=(start_s,))
 
 
 def test_a_row_counts_hits_misses_and_false_alarms() -> None:

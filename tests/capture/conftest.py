@@ -18,6 +18,8 @@ Luma = NDArray[np.uint8]
 BITS = 8
 WIDTH, HEIGHT = 320, 192
 H264 = "x264enc speed-preset=veryfast quantizer=18 pass=quant key-int-max=20 threads=1 ! h264parse"
+# x265enc writes senseless decoding times for B-frames of a clip of few frames
+H265 = "x265enc speed-preset=ultrafast qp=18 log-level=none key-int-max=10 option-string=bframes=0 ! h265parse"
 
 # codec and container -> encoder and muxer
 CHAINS = {
@@ -26,7 +28,7 @@ CHAINS = {
     "h264.ts": f"{H264} ! mpegtsmux",
     "h264.flv": "x264enc speed-preset=veryfast quantizer=18 pass=quant bframes=0 threads=1 ! h264parse ! flvmux",
     "h264.avi": "x264enc speed-preset=veryfast quantizer=18 pass=quant bframes=0 threads=1 ! h264parse ! avimux",
-    "h265.mp4": "x265enc speed-preset=ultrafast qp=18 log-level=none ! h265parse ! mp4mux",
+    "h265.mp4": f"{H265} ! mp4mux",
     "mjpeg.avi": "jpegenc quality=90 ! avimux",
     "mjpeg.mov": "jpegenc quality=90 ! qtmux",
     "mjpeg.mkv": "jpegenc quality=90 ! matroskamux",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,9 @@ def test_what_is_no_file_is_said_to_be_none(tmp_path: Path) -> None:
     assert "folder" in refused(tmp_path)
     (tmp_path / "zero.mp4").touch()
     assert "empty (0 bytes)" in refused(tmp_path / "zero.mp4")
+    assert "cannot be read" in refused(tmp_path / ("long" * 100))
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert "device" in refused(tmp_path / "pipe.mp4")
 
 
 @pytest.mark.parametrize("size", [1, 11, 4000])

@@ -1,0 +1,155 @@
+"""Opening a source: from what the caller named to a `Source` whose first frame is decoded.
+
+GStreamer is opened by name, so that importing the capture package costs nothing and a missing GStreamer is one clear
+error when a source is opened.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from edge_sdk.capture.codecs import CODECS, Codec, Container, Decoder, codec_of, container_of, install_command
+from edge_sdk.capture.pipelines import ORIENTATIONS, UPRIGHT, FilePlan, Orientation, file_text, pattern_text
+from edge_sdk.capture.player import Media, Player, PlayerModule
+from edge_sdk.capture.settings import CaptureSettings, SourceInfo
+from edge_sdk.capture.source import Source
+from edge_sdk.capture.uri import FileSource, PatternSource, parse_source
+from edge_sdk.errors import ConfigError, MissingDependencyError, SourceError
+
+OPEN_TIMEOUT_S = 10.0
+_PLAYER_MODULE = "edge_sdk.capture.gst"
+
+
+def open_source(uri: str, settings: CaptureSettings) -> Source:
+    """Open the file or test pattern that `uri` names; its first frame has been decoded when this returns.
+
+    Raises `ConfigError` for a name or setting that cannot be used, `SourceError` for a file that cannot be decoded,
+    `MissingDependencyError` when GStreamer or a plugin is missing.
+    """
+    source = parse_source(uri)
+    if settings.policy != "every":
+        raise ConfigError(f"policy {settings.policy!r} is for live sources; a file gives every frame: use 'every'")
+    if isinstance(source, FileSource):
+        return _open_file(source, settings)
+    return _open_pattern(source, settings)
+
+
+def _gst() -> PlayerModule:
+    return cast(PlayerModule, import_module(_PLAYER_MODULE))
+
+
+def _open_pattern(source: PatternSource, settings: CaptureSettings) -> Source:
+    gst = _gst()
+    player = gst.play(pattern_text(source, settings, gst.scaler()), None, OPEN_TIMEOUT_S)
+    return Source(player, _info(source.uri, player), settings, ())
+
+
+def _open_file(source: FileSource, settings: CaptureSettings) -> Source:
+    _check_file(source.path)
+    gst = _gst()
+    try:
+        return _play_file(gst, source, settings)
+    except SourceError as error:
+        raise SourceError(f"{source.path}: expected a video file, but {error}") from error
+
+
+def _play_file(gst: PlayerModule, source: FileSource, settings: CaptureSettings) -> Source:
+    """Try the decoders in order: one that starts may still refuse the stream, as hardware does with odd profiles."""
+    deadline_s = time.monotonic() + OPEN_TIMEOUT_S
+    media = gst.describe(source.path, OPEN_TIMEOUT_S)
+    codec = _codec(media)
+    container = container_of(media.container) or Container(media=media.container)
+    refused: list[str] = []
+    for decoder in _candidates(gst, codec, settings):
+        plan = FilePlan(container=container, codec=codec, decoder=decoder, settings=settings, scaler=gst.scaler())
+        try:
+            player, orientation = _play_upright(gst, source.uri, plan, deadline_s)
+        except SourceError as error:
+            refused.append(f"{decoder.element}: {error}")
+        else:
+            info = _info(source.uri, player, msgspec.structs.replace(plan, orientation=orientation))
+            return Source(player, info, settings, tuple(refused))
+    raise SourceError(f"its {codec.name} track cannot be decoded ({'; '.join(refused)})")
+
+
+def _play_upright(gst: PlayerModule, uri: str, plan: FilePlan, deadline_s: float) -> tuple[Player, Orientation]:
+    """Play the file. That its pictures lie on their side is known with the first one; then the pipeline is built anew,
+    which only rotated files pay for.
+    """
+    player = gst.play(file_text(plan), uri, _left_s(deadline_s))
+    orientation = ORIENTATIONS.get(player.info.orientation, UPRIGHT)
+    if orientation == UPRIGHT:
+        return player, orientation
+    player.close()
+    turned = msgspec.structs.replace(plan, orientation=orientation)
+    return gst.play(file_text(turned), uri, _left_s(deadline_s)), orientation
+
+
+def _left_s(deadline_s: float) -> float:
+    """Time until the deadline, at least a second: the last decoder to try gets a chance."""
+    return max(1.0, deadline_s - time.monotonic())
+
+
+def _codec(media: Media) -> Codec:
+    """The codec of the first track that can be decoded here. Raises `SourceError` when there is none."""
+    for track in media.tracks:
+        codec = codec_of(track)
+        if codec is not None:
+            return codec
+    video = [track for track in media.tracks if track.startswith(("video/", "image/"))]
+    if not video:
+        raise SourceError(f"it has no video track (found: {', '.join(media.tracks) or 'no track at all'})")
+    names = ", ".join(known.name for known in CODECS)
+    raise SourceError(f"its video is {video[0]}, which is not among {names}: convert it to one of them")
+
+
+def _candidates(gst: PlayerModule, codec: Codec, settings: CaptureSettings) -> list[Decoder]:
+    """The decoders to try. Raises `ConfigError` for one that does not exist, `MissingDependencyError` for none."""
+    usable = gst.decoders(codec)
+    if settings.decoder is not None:
+        usable = [decoder for decoder in usable if decoder.element == settings.decoder]
+        if not usable:
+            known = ", ".join(decoder.element for decoder in codec.decoders)
+            raise ConfigError(f"no decoder {settings.decoder!r} works here for {codec.name}; known: {known}")
+    if not usable:
+        package = next(decoder.package for decoder in codec.decoders if not decoder.hardware)
+        raise MissingDependencyError(f"no decoder for {codec.name} here; run: {install_command(package)}")
+    return usable
+
+
+def _info(uri: str, player: Player, plan: FilePlan | None = None) -> SourceInfo:
+    """What is known of a file played by `plan`, or of a test pattern, which needs none."""
+    orientation = plan.orientation if plan else UPRIGHT
+    width, height = player.info.width, player.info.height
+    return SourceInfo(
+        uri=uri,
+        duration_s=player.duration_s,
+        start_time_s=player.start_clock_s if plan and plan.container.keeps_clock else player.start_s,
+        width=height if orientation.swaps_sides else width,
+        height=width if orientation.swaps_sides else height,
+        codec=plan.codec.name if plan else "raw",
+        decoder=plan.decoder.element if plan else "",
+        rate_hz=player.info.rate_hz,
+        rotation_deg=orientation.rotation_deg,
+    )
+
+
+def _check_file(path: str) -> None:
+    """What can be said without opening a pipeline. Raises `SourceError`."""
+    file = Path(path)
+    try:
+        if not file.exists():
+            raise SourceError(f"{path}: no such file; check the path")
+        if not file.is_file():
+            raise SourceError(f"{path}: expected a video file, found a folder or device; name one file in it")
+        with file.open("rb") as stream:
+            empty = not stream.read(1)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check its name and permissions") from error
+    if empty:
+        raise SourceError(f"{path}: the file is empty (0 bytes); the recording or copy did not finish")

@@ -1,0 +1,136 @@
+"""A source opened: an iterator of frames that begins at time 0, counts what it does and always closes.
+
+It knows no GStreamer, only a `Player`; the pipeline behind one is released at the end, on errors and when the source
+is dropped.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from types import TracebackType
+
+import numpy as np
+
+from edge_sdk.capture.player import Counters, Picture, Player
+from edge_sdk.capture.settings import CaptureSettings, SourceInfo, SourceStats
+from edge_sdk.errors import SourceError
+from edge_sdk.types import Frame
+
+STALL_TIMEOUT_S = 30.0
+_PULL_S = 0.1
+_MAX_WARNINGS = 20
+# A file whose pictures end this much before its declared end is said to be cut off; audio may end a little later.
+_CUT_OFF_S = 0.5
+
+# Studio range to full range, ITU-R BT.601 2.5.3: Y' = 16 is black and 235 is white.
+_FULL_RANGE = np.clip(np.round((np.arange(256) - 16.0) * (255.0 / 219.0)), 0, 255).astype(np.uint8)
+
+
+class Source:
+    """An open source: iterate it for its frames, once; use it as a context manager, or call `close`.
+
+    A source that is dropped without being closed closes itself. Not for two threads at once.
+    """
+
+    def __init__(self, player: Player, info: SourceInfo, settings: CaptureSettings, warnings: tuple[str, ...]) -> None:
+        self.info = info
+        self._player = player
+        self._expand = settings.pixels == "luma" and not player.info.full_range
+        self._grid_s = 1.0 / settings.rate_hz if settings.rate_hz else 0.0
+        self._delivered = 0
+        self._last_time_s = 0.0
+        self._ended = False
+        self._warnings = list(warnings)
+        self._finish = weakref.finalize(self, player.close)
+
+    @property
+    def stats(self) -> SourceStats:
+        """Counts so far, and what was wrong with the source."""
+        decoded, dropped, repeated = self._player.counters() or Counters(self._delivered, 0, 0)
+        return SourceStats(
+            decoded=decoded,
+            delivered=self._delivered,
+            # the grid does not count the picture that it still holds when the file ends
+            dropped=decoded + repeated - self._delivered if self._ended else dropped,
+            repeated=repeated,
+            warnings=tuple(self._warnings),
+        )
+
+    def __iter__(self) -> Source:
+        return self
+
+    def __next__(self) -> Frame:
+        """The next frame. Raises `StopIteration` at the end of the source, `SourceError` when it stalls."""
+        if not self._finish.alive:
+            raise StopIteration
+        try:
+            picture = self._pull()
+        except EOFError:
+            self._end()
+            raise StopIteration from None
+        except SourceError as error:
+            self.close()
+            raise SourceError(f"{self.info.uri}: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+        frame = Frame(
+            pixels=_FULL_RANGE.take(picture.pixels) if self._expand else picture.pixels,
+            time_s=picture.stream_time_s - self._player.start_s,
+            sequence=self._delivered,
+            captured_s=time.monotonic(),
+            source=self.info.uri,
+        )
+        self._delivered += 1
+        self._last_time_s = frame.time_s
+        return frame
+
+    def close(self) -> None:
+        """Stop and release the source; iterating it then ends, and `info` and `stats` stay readable."""
+        self._finish()
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _pull(self) -> Picture:
+        """The next picture. A slow decoder is not a stalled one: what counts is whether it decodes."""
+        progress, since_s = self._player.counters(), time.monotonic()
+        while (picture := self._player.pull(_PULL_S)) is None:
+            counters = self._player.counters()
+            if counters != progress:
+                progress, since_s = counters, time.monotonic()
+            if time.monotonic() - since_s > STALL_TIMEOUT_S:
+                raise SourceError(
+                    f"no picture for {STALL_TIMEOUT_S:.0f} s, after {self._last_time_s:.2f} s of video; the storage or "
+                    "the decoder hangs"
+                )
+        return picture
+
+    def _end(self) -> None:
+        """Note what went wrong before the end, then release the pipeline."""
+        warnings, error = self._player.problems()
+        for text in warnings:
+            self._warn(text)
+        if error is not None:
+            self._warn(f"stopped after {self._last_time_s:.2f} s of video: {error}")
+        declared_s, until_s = self.info.duration_s, self._pictures_until_s()
+        if declared_s is not None and until_s < declared_s - _CUT_OFF_S:
+            self._warn(f"the pictures end at {until_s:.2f} s but the file declares {declared_s:.2f} s: it is cut off")
+        self._ended = True
+        self.close()
+
+    def _pictures_until_s(self) -> float:
+        """Stream time at which the last picture leaves the screen, at least; a decoder may not know where it stands."""
+        delivered_s = self._player.start_s + self._last_time_s + self._grid_s
+        still_s = 1.0 / self.info.rate_hz if self.info.rate_hz else 0.0
+        return max(self._player.decoded_until_s() or 0.0, delivered_s) + still_s
+
+    def _warn(self, text: str) -> None:
+        if len(self._warnings) < _MAX_WARNINGS and text not in self._warnings:
+            self._warnings.append(text)

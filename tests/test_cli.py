@@ -1,0 +1,110 @@
+"""The command line as users start it: a real process, real exit codes, one JSON document at the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_sdk.bundle import default_bundle
+
+SDK = Path(sys.executable).with_name("edge-sdk")
+
+
+def sdk(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(SDK), *words], capture_output=True, text=True, timeout=120, check=False, cwd=cwd)
+
+
+def last_json(result: subprocess.CompletedProcess[str]) -> Any:
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def demo_clip() -> Path:
+    return default_bundle() / "demo" / "clip.mp4"
+
+
+def test_analyze_prints_the_documented_object(demo_clip: Path) -> None:
+    found = last_json(sdk("analyze", str(demo_clip), "--json"))
+    assert set(found) == {"schema", "source", "crash", "events", "frames", "latency_ms", "bundle"}
+    assert set(found["source"]) == {"uri", "duration_s", "start_time_s"}
+    assert set(found["crash"]) == {"detected", "score", "calibrated"}
+    assert set(found["frames"]) == {"decoded", "analysed", "dropped"}
+    assert set(found["latency_ms"]) == {"decode", "student"}
+    assert set(found["latency_ms"]["student"]) == {"p50", "p95"}
+    assert set(found["bundle"]) == {"name", "sha256"}
+    assert found["schema"] == 1
+    # 30 pictures a second were decoded, and 10 given to the student.
+    frames = found["frames"]
+    assert frames["decoded"] == frames["analysed"] + frames["dropped"] == 222
+    truth = json.loads(demo_clip.with_suffix(".json").read_text())
+    assert found["crash"]["detected"] is truth["crash"] is True
+    start = found["events"][0]["timeline"]["crash_start"]
+    assert abs(start["t"] - truth["crash_start_s"]) < 0.7
+
+
+def test_run_prints_one_event_revision_a_line(demo_clip: Path) -> None:
+    result = sdk("run", str(demo_clip))
+    assert result.returncode == 0, result.stderr
+    revisions = [json.loads(line) for line in result.stdout.splitlines()]
+    states = [revision["state"] for revision in revisions]
+    assert states.count("confirmed") == 1
+    assert states[-1] == "closed"
+    assert [r["revision"] for r in revisions] == list(range(1, len(revisions) + 1))
+
+
+def test_bundle_show_and_check() -> None:
+    assert last_json(sdk("bundle", "check", "--json"))["ok"] is True
+    assert "student" in last_json(sdk("bundle", "show", "--json"))["graphs"]
+
+
+def test_verify_passes_on_the_demo_bundle_and_leaves_with_4_on_a_changed_one(tmp_path: Path) -> None:
+    assert last_json(sdk("verify", "--json"))["ok"] is True
+    broken = tmp_path / "bundle"
+    shutil.copytree(default_bundle(), broken)
+    graph = next(broken.glob("*.onnx"))
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\x00")
+    result = sdk("verify", "--bundle", str(broken))
+    assert result.returncode == 4
+    assert graph.name in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_doctor_leaves_with_0_and_lists_the_runtimes() -> None:
+    checks = last_json(sdk("doctor", "--json"))
+    assert any("ort" in check["name"] for check in checks)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("analyze", "missing.mp4"), 3, "missing.mp4"),
+        (("analyze", "gopher://x"), 2, "gopher"),
+        (("analyze", "x.mp4", "--runtime", "abacus"), 2, "abacus"),
+        (("analyze", "x.mp4", "--bundle", "nowhere"), 4, "nowhere"),
+        (("scenes", "render", "out", "--size", "big"), 2, "320x192"),
+        (("distil", "student", "out"), 2, "--labels"),
+        (("frobnicate",), 2, "frobnicate"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(
+    words: tuple[str, ...], code: int, message: str, tmp_path: Path
+) -> None:
+    result = sdk(*words, cwd=tmp_path)
+    assert result.returncode == code, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_demo_draws_its_picture(tmp_path: Path) -> None:
+    report = last_json(sdk("demo", "--json", cwd=tmp_path))
+    picture = tmp_path / report["picture"]
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert report["analysis"]["crash"]["detected"] is True

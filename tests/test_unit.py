@@ -1,0 +1,95 @@
+"""The Python API on the demo bundle's own clip: one loop, three views, one truth."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edge_sdk
+from edge_sdk.analysis import BOUNDARIES, analyze, describe, quantiles
+from edge_sdk.bundle import default_bundle
+from edge_sdk.errors import BundleError, SourceError
+from edge_sdk.unit import Unit
+
+CLIP = default_bundle() / "demo" / "clip.mp4"
+
+
+def test_events_tell_the_scene_s_truth() -> None:
+    truth = json.loads(CLIP.with_suffix(".json").read_text())
+    with edge_sdk.open(CLIP) as unit:
+        events = list(unit.events())
+    closed = [event for event in events if event.state == "closed"]
+    assert [event.state for event in events].count("confirmed") == len(closed) == 1
+    start = closed[0].timeline.crash_start
+    assert start is not None
+    assert abs(start.t - truth["crash_start_s"]) < 0.7
+    assert closed[0].provenance.bundle_sha256 == unit.bundle.sha256
+
+
+def test_only_the_states_asked_for() -> None:
+    with edge_sdk.open(CLIP) as unit:
+        assert [event.state for event in unit.events({"confirmed"})] == ["confirmed"]
+
+
+def test_frames_and_scores_walk_the_same_grid() -> None:
+    with Unit(CLIP) as unit:
+        frames = [(frame.time_s, frame.sequence, frame.pixels.shape) for frame in unit.frames()]
+    with Unit(CLIP) as unit:
+        times = [row.time_s for row in unit.scores()]
+    assert [time_s for time_s, _, _ in frames] == times
+    assert [sequence for _, sequence, _ in frames] == list(range(len(frames)))
+    assert {shape for _, _, shape in frames} == {(192, 320)}
+    assert np.allclose(np.diff(times), 0.1, atol=1e-6)
+
+
+def test_the_same_file_gives_the_same_scores() -> None:
+    first, second = (analyze(CLIP) for _ in range(2))
+    assert first.scores == second.scores
+    assert first.analysis.crash == second.analysis.crash
+
+
+def test_a_unit_left_early_closes() -> None:
+    with Unit(CLIP) as unit:
+        next(unit.scores())
+
+
+def test_a_test_pattern_is_not_a_crash() -> None:
+    found = analyze("test://gradient?duration=3").analysis
+    assert not found.crash.detected
+    assert found.events == ()
+    assert found.frames.analysed in (30, 31)
+
+
+def test_a_clip_cut_out_of_its_file_is_analysed_too(tmp_path: Path) -> None:
+    """Another container moves the first presentation time and may end the grid one instant later; events stay."""
+    moved = tmp_path / "moved.ts"
+    words = f"filesrc location={CLIP} ! qtdemux ! h264parse ! mpegtsmux ! filesink location={moved}"
+    subprocess.run(["gst-launch-1.0", "-q", *words.split()], check=True, timeout=60)
+    original, remuxed = analyze(CLIP).analysis, analyze(moved).analysis
+    assert remuxed.crash.score == pytest.approx(original.crash.score, abs=1e-3)
+    for name in BOUNDARIES:
+        before, after = (getattr(found.events[0].timeline, name) for found in (original, remuxed))
+        assert after.t == pytest.approx(before.t, abs=0.11)
+
+
+def test_a_bundle_without_a_student_and_a_missing_clip_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=str(tmp_path)):
+        Unit(CLIP, tmp_path)
+    with pytest.raises(SourceError, match="nothing-here"):
+        Unit(tmp_path / "nothing-here.mp4")
+
+
+def test_the_report_for_people_names_the_verdict_and_the_times() -> None:
+    text = describe(analyze(CLIP).analysis)
+    assert "crash (probability" in text
+    assert "crash-start" in text
+    assert "frames analysed" in text
+
+
+def test_quantiles_of_nothing_are_unknown() -> None:
+    assert quantiles([]).p50 is None
+    assert quantiles([1.0, 3.0]).p50 == 2.0
