@@ -77,11 +77,12 @@ class Analysis(Value, frozen=True, kw_only=True):
 
 
 class AnalysedClip(NamedTuple):
-    """An analysis with the per-frame scores behind it, and the times of the frames that confirmed an event."""
+    """An analysis, the scores behind it, the times of the frames that confirmed an event, and faults of the file."""
 
     analysis: Analysis
     scores: list[FrameScores]
     alarms_s: tuple[float, ...]
+    warnings: tuple[str, ...]
 
 
 def analyze(
@@ -105,7 +106,7 @@ def analyze(
                 on_step(step)
         last.update((event.id, event) for event in unit.finish())
         point = student_of(unit.bundle).operating_point
-        events = tuple(last.values())
+        events, warnings = tuple(last.values()), unit.stats.warnings
         report = Analysis(
             source=SourceReport(
                 uri=unit.info.uri, duration_s=unit.info.duration_s, start_time_s=unit.info.start_time_s
@@ -123,7 +124,7 @@ def analyze(
             ),
             bundle=BundleReport(name=unit.bundle.manifest.name, sha256=unit.bundle.sha256),
         )
-    return AnalysedClip(report, [scores for scores, _, _ in steps], tuple(alarms_s))
+    return AnalysedClip(report, [scores for scores, _, _ in steps], tuple(alarms_s), warnings)
 
 
 def describe(report: Analysis) -> str:

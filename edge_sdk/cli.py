@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from edge_sdk import __version__
-from edge_sdk.console import Progress, parse_size, say
+from edge_sdk.console import Progress, parse_size, say, warn
 from edge_sdk.errors import ConfigError, EdgeError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -79,6 +79,7 @@ def run(
     with Unit(source, bundle, runtime=runtime, threads=threads) as unit:
         for event in unit.events():
             say(event.to_json())
+        warn(unit.stats.warnings)
         if json:
             say(msgspec.json.encode(unit.stats).decode())
 
@@ -95,8 +96,9 @@ def analyze(
     from edge_sdk.analysis import analyze as analyze_clip
     from edge_sdk.analysis import describe
 
-    report = analyze_clip(clip, bundle, runtime=runtime, threads=threads).analysis
-    say(msgspec.json.encode(report).decode() if json else describe(report))
+    found = analyze_clip(clip, bundle, runtime=runtime, threads=threads)
+    warn(found.warnings)
+    say(msgspec.json.encode(found.analysis).decode() if json else describe(found.analysis))
 
 
 @app.command()

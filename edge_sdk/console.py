@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 
 import typer
@@ -17,6 +18,12 @@ def say(line: str) -> None:
     """Print one line to stdout, at once."""
     typer.echo(line)
     sys.stdout.flush()
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print lines to stderr: what was odd, though the work was done."""
+    for line in lines:
+        typer.echo(f"edge-sdk: warning: {line}", err=True)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.manifest import DemoClip
 from edge_sdk.types import Value
 
-DEMO_SIZE = (640, 384)
+DEMO_SIZE = (400, 240)
 DEMO_FPS = 30.0
 
 

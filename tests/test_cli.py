@@ -59,6 +59,16 @@ def test_run_prints_one_event_revision_a_line(demo_clip: Path) -> None:
     assert [r["revision"] for r in revisions] == list(range(1, len(revisions) + 1))
 
 
+def test_a_file_that_was_cut_off_is_analysed_with_a_warning(demo_clip: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.mkv", tmp_path / "cut.mkv"
+    words = f"filesrc location={demo_clip} ! qtdemux ! h264parse ! matroskamux ! filesink location={whole}"
+    subprocess.run(["gst-launch-1.0", "-q", *words.split()], check=True, timeout=60)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    result = sdk("analyze", str(cut), "--json")
+    assert 0 < last_json(result)["frames"]["decoded"] < 222
+    assert "edge-sdk: warning:" in result.stderr
+
+
 def test_bundle_show_and_check() -> None:
     assert last_json(sdk("bundle", "check", "--json"))["ok"] is True
     assert "student" in last_json(sdk("bundle", "show", "--json"))["graphs"]

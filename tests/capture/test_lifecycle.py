@@ -169,7 +169,9 @@ def test_a_source_can_be_read_on_another_thread(counted_clip: Make) -> None:
 
 
 def test_ctrl_c_ends_a_reader_at_once() -> None:
+    # A job in the background is started with SIGINT ignored, and hands that down.
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from edge_sdk.capture import CaptureSettings, open_source\n"
         f"with open_source({ENDLESS!r}, CaptureSettings(width=160, height=96)) as source:\n"
         "    for frame in source:\n"
