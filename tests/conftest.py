@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy_bundle import folder as folder
 
 ROOT = Path(__file__).parents[1]
 

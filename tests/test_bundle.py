@@ -6,17 +6,16 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from toy_bundle import GRAPH, STUDENT, Edit, edit, files, onnx_bytes, refused, write
 
-from edge_sdk.bundle import Bundle, rewrite, write_bundle
+from edge_sdk.bundle import Bundle
 from edge_sdk.errors import (
     BundleChangedFileError,
     BundleError,
@@ -25,92 +24,8 @@ from edge_sdk.errors import (
     BundlePathError,
     BundleSchemaError,
     BundleUnlistedFileError,
-    ConfigError,
     UnknownNameError,
 )
-from edge_sdk.manifest import DemoClip, Graph, OperatingPoint, Student
-from edge_sdk.types import StateSpec, TensorSpec
-
-Edit = Callable[[dict[str, Any]], None]
-
-GRAPH = Graph(
-    file="graphs/student.onnx",
-    dialects=("native", "decomposed"),
-    opset=17,
-    inputs=(
-        TensorSpec(name="x", dtype="float32", shape=("n", 4)),
-        TensorSpec(name="s", dtype="float32", shape=("n", 3)),
-    ),
-    outputs=(
-        TensorSpec(name="y", dtype="float32", shape=("n", 3)),
-        TensorSpec(name="s2", dtype="float32", shape=("n", 3)),
-    ),
-    state=(StateSpec(input="s", output="s2", kind="alias"),),
-)
-STUDENT = Student(
-    rate_hz=10.0,
-    height=96,
-    width=160,
-    lags=(1, 4),
-    scores=("crash", "pre_crash"),
-    heat_delay_frames=5,
-    operating_point=OperatingPoint(),
-)
-
-
-def onnx_bytes(location: str = "student.weights") -> bytes:
-    weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 3], np.zeros(12, np.float32).tobytes(), raw=True)
-    weight.ClearField("raw_data")
-    weight.data_location = TensorProto.EXTERNAL
-    weight.external_data.add(key="location", value=location)
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Add", ["s", "y"], ["s2"])]
-    rows = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("s", "y", "s2")}
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
-    graph = helper.make_graph(nodes, "toy", [x, rows["s"]], [rows["y"], rows["s2"]], [weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
-
-
-def files() -> dict[str, Path | bytes]:
-    return {
-        "graphs/student.onnx": onnx_bytes(),
-        "graphs/student.weights": np.arange(12, dtype=np.float32).tobytes(),
-        "notes.txt": b"made for a test\n",
-    }
-
-
-def write(folder: Path, **changes: Any) -> Bundle:
-    fields: dict[str, Any] = {
-        "name": "toy",
-        "version": "1",
-        "graphs": {"student": GRAPH},
-        "student": STUDENT,
-        "files": files(),
-        "provenance": {"recipe": "toy.toml", "metrics": {"f1": 0.5}},
-        "created_utc": "2026-01-02T03:04:05Z",
-    }
-    return write_bundle(folder, **(fields | changes))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write(tmp_path / "toy").folder
-
-
-def edit(folder: Path, change: Edit) -> None:
-    path = folder / "manifest.json"
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))
-
-
-def refused(folder: Path, kind: type[BundleError], *words: str) -> None:
-    """Opening raises exactly `kind`, and the message names each of `words`."""
-    with pytest.raises(BundleError) as caught:
-        Bundle.open(folder)
-    assert type(caught.value) is kind, caught.value
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_what_was_written_is_what_opens(folder: Path) -> None:
@@ -360,97 +275,6 @@ def test_weights_outside_the_folder(tmp_path: Path, location: str) -> None:
 def test_a_graph_that_is_no_protobuf(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(BundleError, match="not an ONNX file"):
         write(tmp_path / "toy", files=files() | {"graphs/student.onnx": data})
-
-
-def test_an_existing_folder_is_not_overwritten_unasked(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="exists already"):
-        write(folder, version="2")
-    assert Bundle.open(folder).manifest.version == "1"
-    assert write(folder, version="2", overwrite=True).manifest.version == "2"
-    assert Bundle.open(folder).manifest.version == "2"
-    assert [path.name for path in folder.parent.iterdir()] == ["toy"]
-
-
-class Interrupted(dict[str, Path | bytes]):
-    """Files whose listing is interrupted after the first, as by Ctrl-C."""
-
-    def items(self) -> Any:
-        def some() -> Iterator[tuple[str, Path | bytes]]:
-            yield next(iter(super(Interrupted, self).items()))
-            raise KeyboardInterrupt
-
-        return some()
-
-
-@pytest.mark.parametrize("existing", [True, False])
-def test_an_interrupted_write_leaves_nothing(tmp_path: Path, existing: bool) -> None:
-    if existing:
-        write(tmp_path / "toy")
-    with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "toy", version="2", files=Interrupted(files()), overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == (["toy"] if existing else [])
-    if existing:
-        assert Bundle.open(tmp_path / "toy").manifest.version == "1"
-
-
-def test_a_source_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        write(tmp_path / "toy", files=files() | {"notes.txt": tmp_path / "nowhere"})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_value_that_json_cannot_hold(tmp_path: Path) -> None:
-    with pytest.raises(BundleKeyError, match="JSON"):
-        write(tmp_path / "toy", provenance={"f1": float("nan")})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_files_are_copied_from_paths(tmp_path: Path) -> None:
-    (tmp_path / "source.txt").write_bytes(b"from disk")
-    bundle = write(tmp_path / "toy", files=files() | {"notes.txt": tmp_path / "source.txt"})
-    assert bundle.path("notes.txt").read_bytes() == b"from disk"
-
-
-POINT = OperatingPoint(name="calibrated", confirm=0.7, calibrated=True)
-
-
-def test_a_changed_copy(folder: Path, tmp_path: Path) -> None:
-    old = Bundle.open(folder)
-    new = rewrite(
-        old,
-        tmp_path / "new",
-        student=msgspec.structs.replace(STUDENT, operating_point=POINT),
-        demo=DemoClip(video="demo.mp4", record="notes.txt"),
-        provenance={"calibration": {"clips": 40}},
-        extra_files={"calibration.json": b"{}", "notes.txt": b"newer", "demo.mp4": b"video"},
-    )
-    reopened = Bundle.open(tmp_path / "new")
-    assert reopened == new
-    assert reopened.manifest.student is not None
-    assert reopened.manifest.student.operating_point == POINT
-    assert reopened.manifest.demo == DemoClip(video="demo.mp4", record="notes.txt")
-    assert reopened.manifest.graphs == old.manifest.graphs
-    assert reopened.manifest.provenance == {**old.manifest.provenance, "calibration": {"clips": 40}}
-    assert reopened.path("notes.txt").read_bytes() == b"newer"
-    assert reopened.path("calibration.json").read_bytes() == b"{}"
-    assert Bundle.open(folder) == old
-
-
-def test_a_bundle_changed_in_place(folder: Path) -> None:
-    old = Bundle.open(folder)
-    with pytest.raises(ConfigError, match="exists already"):
-        rewrite(old, folder, version="2")
-    new = rewrite(old, folder, version="2", overwrite=True)
-    assert Bundle.open(folder).sha256 == new.sha256 != old.sha256
-    assert [path.name for path in folder.parent.iterdir()] == ["toy"]
-
-
-def test_a_changed_copy_does_not_vouch_for_a_changed_byte(folder: Path, tmp_path: Path) -> None:
-    old = Bundle.open(folder)
-    (folder / "graphs/student.weights").write_bytes(bytes(48))
-    with pytest.raises(BundleChangedFileError, match=r"student\.weights"):
-        rewrite(old, tmp_path / "new", version="2")
-    assert not (tmp_path / "new").exists()
 
 
 def test_the_toy_is_a_graph_that_onnx_accepts(folder: Path) -> None:
