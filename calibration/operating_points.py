@@ -20,6 +20,7 @@ from edge_sdk.analysis import analyze
 from edge_sdk.bundle import Bundle
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.metrics import f1_score
 from edge_sdk.events import CrashTimeline
 from edge_sdk.manifest import OperatingPoint, Residual, Student
 from edge_sdk.perception.timeline import FrameScores, Timeline
@@ -118,15 +119,9 @@ def best_threshold(scored: Sequence[ScoredClip], labels: NDArray[np.bool_]) -> t
         ordered = np.unique(peaks)
         for low, high in pairwise(ordered):
             threshold = float((low + high) / 2)
-            best = max(best, (f1_score(peaks >= threshold, labels), float(high - low), frames, threshold))
+            best = max(best, (f1_score(labels, peaks, threshold), float(high - low), frames, threshold))
     f1, _, frames, threshold = best
     return frames, threshold, f1
-
-
-def f1_score(predicted: NDArray[np.bool_], labels: NDArray[np.bool_]) -> float:
-    """Harmonic mean of precision and recall of the positive class."""
-    hits = int((predicted & labels).sum())
-    return 2 * hits / max(1, int(predicted.sum()) + int(labels.sum()))
 
 
 def fit_platt(raw: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[float, float]:

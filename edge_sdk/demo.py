@@ -45,10 +45,11 @@ def run_demo(bundle: Bundle | Path | None, out: Path, *, quiet: bool = False) ->
         for event in found.analysis.events:
             say(msgspec.json.format(event.to_json(), indent=2))
         say(describe(found.analysis))
-        say(f"truth: {truth.scenario}, crash {truth.crash_start_s:.2f}-{truth.crash_end_s:.2f} s")
+        span = f"crash {truth.crash_start_s}-{truth.crash_end_s} s" if truth.crash else "no crash"
+        say(f"truth: {truth.scenario}, {span}")
     out.mkdir(parents=True, exist_ok=True)
     picture = out / "timeline.png"
-    draw_timeline(found, truth, film_strip(video, truth.duration_s), picture)
+    draw_timeline(found, truth, film_strip(video), picture)
     if not quiet:
         say(f"picture: {picture}")
     return DemoReport(analysis=found.analysis, truth=truth, picture=str(picture))
@@ -67,7 +68,7 @@ def show_step(step: Step) -> None:
         say(line.rstrip())
 
 
-def film_strip(video: Path, duration_s: float) -> list[tuple[float, NDArray[np.uint8]]]:
+def film_strip(video: Path) -> list[tuple[float, NDArray[np.uint8]]]:
     """`STRIP_FRAMES` colour pictures spread over the clip, each with its time in seconds."""
     settings = CaptureSettings(width=STRIP_SIZE[0], height=STRIP_SIZE[1], rate_hz=10.0, pixels="rgb")
     with open_source(str(video), settings) as source:

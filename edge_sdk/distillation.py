@@ -6,6 +6,7 @@ Each step skips what an earlier, interrupted run has finished.
 
 from __future__ import annotations
 
+import hashlib
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,10 @@ def make_student(recipe: str, work: Path, out: Path, *, quiet: bool = False) -> 
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     plan, text = _room("export.distil.recipe").load_recipe(recipe)
-    training = _render(plan.scenes.training, work / "training", quiet)
-    validation = _render(plan.scenes.validation, work / "validation", quiet)
-    draft = work / "draft"
+    training = _render(plan.scenes.training, work, quiet)
+    validation = _render(plan.scenes.validation, work, quiet)
+    # Named by the recipe: what another recipe left in `work` must not pass for finished.
+    draft = work / f"draft-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
             _room("export.distil.student").train(plan, text, training, validation, draft, work, progress)
@@ -67,7 +69,8 @@ def make_student(recipe: str, work: Path, out: Path, *, quiet: bool = False) -> 
 
 
 # Any: the seeds are a recipe's, whose type belongs to the room that reads it.
-def _render(seeds: Any, folder: Path, quiet: bool) -> list[LabelledClip]:
+def _render(seeds: Any, work: Path, quiet: bool) -> list[LabelledClip]:
+    folder = work / f"scenes-{seeds.first}-{seeds.count}"
     with Progress(f"render {folder.name}", quiet=quiet) as progress:
         _room("calibration.scenes.render").render(
             range(seeds.first, seeds.first + seeds.count), folder, on_progress=lambda at: progress(at.done, at.total)

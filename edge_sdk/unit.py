@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -107,10 +106,9 @@ class Unit:
 
     def events(self, states: Collection[State] | None = None) -> Iterator[Event]:
         """Event revisions as they happen; only those of `states`, where given."""
-        revisions = chain.from_iterable(step.events for step in self.steps())
-        for event in chain(revisions, _later(self.finish)):
-            if states is None or event.state in states:
-                yield event
+        for step in self.steps():
+            yield from (event for event in step.events if states is None or event.state in states)
+        yield from (event for event in self.finish() if states is None or event.state in states)
 
     def close(self) -> None:
         """Release the source and the session."""
@@ -131,8 +129,3 @@ class Unit:
         if update.state in ("closed", "rejected"):
             self._incident = None
         return event
-
-
-def _later(call: Callable[[], Iterable[Event]]) -> Iterator[Event]:
-    """What `call` gives, asked for only when reached."""
-    yield from call()
