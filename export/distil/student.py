@@ -26,6 +26,7 @@ from edge_sdk.export.distil.curves import draw_curves
 from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.evaluate import Metrics, measure, score_clip
 from edge_sdk.export.distil.recipe import Recipe, Stage
+from edge_sdk.export.distil.targets import ACTORS, CRASH
 from edge_sdk.export.distil.windows import WindowSampler
 from edge_sdk.export.distil.workers import Workers
 from edge_sdk.export.graphs.student import Student
@@ -37,6 +38,8 @@ Progress = Callable[[int, int, str], object]
 WORKERS = 2
 # Validation clips scored after an epoch; all of them after the last one.
 QUICK_VALIDATION = 60
+# Frames whose mean is a window's peak: the longest confirmation of an alarm.
+PEAK_FRAMES = 5
 
 
 @dataclass
@@ -111,12 +114,13 @@ def _train(
     with Workers(run.model, WORKERS) as workers:
         for epoch in range(len(run.losses), len(plan)):
             if sampler is None or plan[epoch] != plan[epoch - 1]:
-                sampler = WindowSampler(clips, recipe, plan[epoch].height, plan[epoch].width)
+                sampler = WindowSampler(clips, recipe, plan[epoch])
             run.losses.append(_epoch(run, recipe, sampler, workers, plan[epoch], (epoch, steps), report))
             last = epoch + 1 == len(plan) or plan[epoch + 1] != plan[epoch]
             quick = held_out if last else held_out[:QUICK_VALIDATION]
             model = _averaged(run)
-            scores = [score_clip(model, clip, recipe, plan[epoch].height, plan[epoch].width) for clip in quick]
+            shown = recipe.pictures if plan[epoch].crop else plan[epoch]
+            scores = [score_clip(model, clip, recipe, shown.height, shown.width) for clip in quick]
             run.metrics.append(measure(scores, quick, recipe))
             report(sum(steps[: epoch + 1]), sum(steps), _note(run))
             _save(run, checkpoint)
@@ -172,6 +176,7 @@ def _step(
             logits, maps = model(batch["planes"])
         loss = window_loss(logits.float(), batch["targets"], batch["weights"], recipe)
         loss = loss + map_loss(maps.float(), batch["maps"], batch["map_weights"], recipe)
+        loss = loss + recipe.loss.window_weight * peak_loss(logits.float(), batch["targets"], batch["weights"])
         loss = loss * len(numbers) / len(chosen)
         torch.autograd.backward(loss)
         return float(loss.detach())
@@ -192,10 +197,30 @@ def window_loss(logits: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe
     return (mean * logits.new_tensor(recipe.loss.weights)).sum()
 
 
+def peak_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Binary cross-entropy of each window's highest crash logits against whether the window shows a crash.
+
+    An alarm is raised by the highest scores, so they are what a near miss must not have. Windows that show only a
+    moment of a crash, or whose label does not say, count for nothing.
+    """
+    known = torch.where(weights[..., CRASH] > 0, logits[..., CRASH], -torch.inf)
+    peak = known.topk(PEAK_FRAMES, dim=1).values.mean(1)
+    crashing = (targets[..., CRASH] > 0.5).sum(1)
+    clear = ((crashing == 0) | (crashing >= PEAK_FRAMES)) & peak.isfinite()
+    if not clear.any():
+        return logits.new_zeros(())
+    return functional.binary_cross_entropy_with_logits(peak[clear], (crashing[clear] > 0).float())
+
+
 def map_loss(logits: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
-    """The same for maps `[n, time, 3, rows, cols]`, averaged over the cells of frames with weights `[n, time]`."""
+    """The same as `window_loss` for maps `[n, time, 3, rows, cols]`, averaged over cells and frames.
+
+    `targets` `[n, time, 4, rows, cols]` end with the map that weighs cells; `weights` are `[n, time]`.
+    """
     positive = logits.new_tensor(recipe.loss.map_positive)[:, None, None]
-    each = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=positive, reduction="none")
+    truth, actors = targets[:, :, :ACTORS], targets[:, :, ACTORS:]
+    each = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=positive, reduction="none")
+    each = each * (1 + (recipe.loss.actor_cells - 1) * actors)
     mean = (each.mean((3, 4)) * weights[..., None]).sum((0, 1)) / weights.sum().clamp(min=1.0)
     return (mean * logits.new_tensor(recipe.loss.map_weights)).sum()
 

@@ -16,8 +16,10 @@ from edge_sdk.export.distil.recipe import Pictures, Targets
 Floats = NDArray[np.float32]
 CRASH, PRE_CRASH, START, END = range(4)
 MAP_HEIGHT, MAP_WIDTH = 48, 80
-# Role of a box whose vehicle crashes.
-CRASHED = 2
+# Roles of a box whose vehicle takes part in the incident, and of one that crashes.
+ACTOR, CRASHED = 1, 2
+# The map that weighs cells.
+ACTORS = 3
 # A bump reaches about this many standard deviations; inside it an unknown label must not be learnt from.
 _REACH = 3.0
 
@@ -61,13 +63,15 @@ def _bump(times_s: NDArray[np.float64], at_s: float, sigma_s: float) -> Floats:
 
 
 def frame_maps(clip: CachedClip) -> NDArray[np.uint8] | None:
-    """Maps uint8 `[frames, 3, MAP_HEIGHT, MAP_WIDTH]` of where a vehicle is, crashes, and will; None without boxes.
+    """Maps uint8 `[frames, 4, MAP_HEIGHT, MAP_WIDTH]`; None without boxes.
 
-    Finer than the grid, so that they can be warped with the picture before cells are taken from them.
+    The first three say where a vehicle is, crashes, and will. The fourth is no target: it covers the vehicles that the
+    clip is about, crash or near miss, and those are the cells worth learning from. All are finer than the grid, so that
+    they can be warped with the picture before cells are taken from them.
     """
     if clip.boxes is None:
         return None
-    maps = np.zeros((len(clip.boxes), 3, MAP_HEIGHT, MAP_WIDTH), np.uint8)
+    maps = np.zeros((len(clip.boxes), 4, MAP_HEIGHT, MAP_WIDTH), np.uint8)
     states = frame_states(clip)
     corners = clip.boxes[..., :4] * [MAP_WIDTH, MAP_HEIGHT, MAP_WIDTH, MAP_HEIGHT]
     low, high = np.floor(corners[..., :2]).astype(int), np.ceil(corners[..., 2:]).astype(int)
@@ -75,7 +79,9 @@ def frame_maps(clip: CachedClip) -> NDArray[np.uint8] | None:
         (x0, y0), (x1, y1) = low[t, vehicle], high[t, vehicle]
         maps[t, 0, y0:y1, x0:x1] = 1
         if clip.boxes[t, vehicle, 5] == CRASHED:
-            maps[t, 1:, y0:y1, x0:x1] |= states[t, :, None, None]
+            maps[t, 1:3, y0:y1, x0:x1] |= states[t, :, None, None]
+        if clip.boxes[t, vehicle, 5] >= ACTOR:
+            maps[t, ACTORS, y0:y1, x0:x1] = 1
     return maps
 
 

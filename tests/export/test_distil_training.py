@@ -156,7 +156,7 @@ def test_windows_begin_anywhere_and_some_are_joined(tmp_path: Path) -> None:
         for number, label in enumerate(toy_clips(tmp_path, range(10)))
     ]
     recipe, _ = toy_recipe(epochs=1)
-    sampler = WindowSampler(clips, recipe, HEIGHT, WIDTH)
+    sampler = WindowSampler(clips, recipe, recipe.stages[0])
     examples = [sampler.draw(np.random.default_rng(seed), 3) for seed in range(120)]
     assert {example.planes.shape for example in examples} == {(24, 3, HEIGHT, WIDTH)}
     onsets = {int(np.argmax(example.targets[:, 0])) for example in examples if example.targets[:, 0].any()}

@@ -81,10 +81,11 @@ def test_maps_hold_vehicles_and_those_of_the_crash_while_it_lasts() -> None:
     cached = CachedClip(np.zeros((60, 8, 8), np.uint8), TIMES, clip(3.05, 4.02, 2.0), boxes)
     maps = frame_maps(cached)
     assert maps is not None
-    shares = maps.reshape(60, 3, 2, MAP_HEIGHT // 2, 2, MAP_WIDTH // 2).mean((3, 5))
+    shares = maps.reshape(60, 4, 2, MAP_HEIGHT // 2, 2, MAP_WIDTH // 2).mean((3, 5))
     np.testing.assert_array_equal(shares[:, 0], np.broadcast_to([[1, 0], [0, 1]], (60, 2, 2)))
     assert not shares[:, 1:, 0, 1].any()
     assert not shares[:, 1:, 1].any()
+    assert (shares[:, 3, 0, 0] == 1).all()
     assert np.flatnonzero(shares[:, 1, 0, 0]).tolist() == list(range(31, 41))
     assert np.flatnonzero(shares[:, 2, 0, 0]).tolist() == list(range(20, 31))
 
