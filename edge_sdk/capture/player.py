@@ -1,4 +1,4 @@
-"""What `source.py` asks of the module that plays pipelines; `gst.py` keeps to it and is opened by name."""
+"""What `source.py` asks of the module that plays pipelines; `gst/` keeps to it and is opened by name."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Player(Protocol):
 
 
 class PlayerModule(Protocol):
-    """The names that `gst.py` offers."""
+    """The names that `gst/` offers."""
 
     def describe(self, path: str, timeout_s: float) -> Media:
         """Look into a file without decoding. Raises `SourceError` when it is no container of a known kind."""

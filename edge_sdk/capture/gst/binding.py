@@ -1,0 +1,40 @@
+"""GStreamer's Python binding: the only module that imports `gi`; its neighbours take it from here."""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
+
+from edge_sdk.capture.codecs import INTROSPECTION_PACKAGES, install_command
+from edge_sdk.errors import MissingDependencyError
+
+__all__ = ["NS", "POLL_S", "GLib", "Gst", "GstApp", "GstBase", "GstVideo"]
+
+# GStreamer on Debian brings libunwind into the process, whose `_Unwind_Resume` would then serve every extension that
+# is loaded later and crash it at its first C++ exception. The compiler's own library must be found first.
+with suppress(OSError):
+    ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
+
+try:
+    import gi
+
+    for _namespace in ("Gst", "GstApp", "GstBase", "GstVideo"):
+        gi.require_version(_namespace, "1.0")
+    from gi.repository import GLib, Gst, GstApp, GstBase, GstVideo
+except ImportError as _error:
+    raise MissingDependencyError(
+        f"reading video needs GStreamer's Python binding, which does not load ({_error}); run: pip install "
+        f"'edge-sdk[gst]', or {install_command('python3-gi', *INTROSPECTION_PACKAGES)} and a virtual environment "
+        "with --system-site-packages"
+    ) from _error
+except ValueError as _error:
+    raise MissingDependencyError(
+        f"reading video needs GStreamer's introspection data, which does not load ({_error}); "
+        f"run: {install_command(*INTROSPECTION_PACKAGES)}"
+    ) from _error
+
+Gst.init(None)
+
+NS = 1_000_000_000
+# Waits are cut into steps of this length, so that signals are handled.
+POLL_S = 0.1

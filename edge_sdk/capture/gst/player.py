@@ -1,0 +1,109 @@
+"""A file or test pattern that plays: its pictures are pulled with time-outs, so that Ctrl-C is never waited for.
+
+While it plays, no Python runs on GStreamer's threads. A pipeline is always taken to the NULL state, on errors too,
+which ends its threads and closes its files.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import cast
+
+from edge_sdk.capture.gst.binding import NS, POLL_S, Gst, GstApp
+from edge_sdk.capture.gst.launch import launch, reason
+from edge_sdk.capture.gst.samples import picture_info, pixels, times_s
+from edge_sdk.capture.player import Counters, Picture
+from edge_sdk.errors import SourceError
+
+
+class GstPlayer:
+    """A playing pipeline whose pictures arrive at the appsink `frames`."""
+
+    def __init__(self, text: str, uri: str | None, timeout_s: float) -> None:
+        self._pipeline: Gst.Pipeline | None = launch(text, uri)
+        self._sink = cast(GstApp.AppSink, self._pipeline.get_by_name("frames"))
+        self._rate = self._pipeline.get_by_name("rate")
+        self._first: Gst.Sample | None = None
+        self._counters: Counters | None = None
+        self._warnings: list[str] = []
+        try:
+            self._start(self._pipeline, timeout_s)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, pipeline: Gst.Pipeline, timeout_s: float) -> None:
+        """Play until the first picture, and keep it. A gap before it prerolls the sink, so that is no sign of one."""
+        pipeline.set_state(Gst.State.PLAYING)
+        progress, deadline_s = self.counters(), time.monotonic() + timeout_s
+        while (first := self._sink.try_pull_sample(round(POLL_S * NS))) is None:
+            error = self._read_bus()
+            if error is not None:
+                raise SourceError(error)
+            if self._sink.is_eos():
+                raise SourceError("it holds no picture that can be decoded")
+            if self.counters() != progress:  # at a low rate many pictures are decoded for the first that comes out
+                progress, deadline_s = self.counters(), time.monotonic() + timeout_s
+            if time.monotonic() > deadline_s:
+                raise SourceError("no picture came out of it in time")
+        self._first = first
+        self.info = picture_info(pipeline)
+        self.start_s, self.start_clock_s = times_s(first)
+        known, duration = pipeline.query_duration(Gst.Format.TIME)
+        self.duration_s = duration / NS if known and duration >= 0 else None
+
+    def pull(self, timeout_s: float) -> Picture | None:
+        """The next picture, or None when none came in time. Raises `EOFError` after the last one."""
+        if self._pipeline is None:
+            raise EOFError
+        sample, self._first = self._first or self._sink.try_pull_sample(round(timeout_s * NS)), None
+        if sample is not None:
+            return Picture(pixels(sample), times_s(sample)[0])
+        if self._sink.is_eos():
+            raise EOFError
+        return None
+
+    def counters(self) -> Counters | None:
+        """Counts of the rate grid, None without one; they stay readable after `close`."""
+        if self._rate is not None:
+            decoded, dropped, repeated = (int(self._rate.get_property(name)) for name in ("in", "drop", "duplicate"))
+            self._counters = Counters(decoded, dropped, repeated)
+        return self._counters
+
+    def decoded_until_s(self) -> float | None:
+        """The stream time up to which pictures were decoded, None when the decoder does not say."""
+        decoder = self._pipeline.get_by_name("decoder") if self._pipeline is not None else None
+        known, position = decoder.query_position(Gst.Format.TIME) if decoder is not None else (False, 0)
+        return position / NS if known else None
+
+    def problems(self) -> tuple[list[str], str | None]:
+        """Warnings since the last call, each once, and the error that stopped the pipeline, if one did."""
+        error = self._read_bus()
+        warnings, self._warnings = self._warnings, []
+        return list(dict.fromkeys(warnings)), error
+
+    def _read_bus(self) -> str | None:
+        """Collect warnings; returns the first error."""
+        bus = self._pipeline.get_bus() if self._pipeline is not None else None
+        while bus is not None and (message := bus.pop_filtered(Gst.MessageType.ERROR | Gst.MessageType.WARNING)):
+            if message.type == Gst.MessageType.ERROR:
+                return reason(message)
+            self._warnings.append(reason(message))
+        return None
+
+    def close(self) -> None:
+        """Take the pipeline to NULL, which ends its threads and closes its files, and let go of it."""
+        self.counters()
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.set_state(Gst.State.NULL)
+            self._rate = self._first = None
+            del self._sink
+
+
+def play(text: str, uri: str | None, timeout_s: float) -> GstPlayer:
+    """Start the pipeline `text` on the file at `uri` (None: it needs none) and wait for its first picture.
+
+    Raises `SourceError` when none comes within `timeout_s`, `MissingDependencyError` for a missing element.
+    """
+    return GstPlayer(text, uri, timeout_s)

@@ -1,0 +1,93 @@
+"""A sample's picture as an array, its times, and what the decoder says of its pictures.
+
+A buffer is mapped, copied and unmapped in one place, because one that stays mapped is never freed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.capture.gst.binding import NS, Gst, GstVideo
+from edge_sdk.capture.player import PictureInfo
+from edge_sdk.errors import SourceError
+
+_RANGE_16_235 = 2  # GST_VIDEO_COLOR_RANGE_16_235; its name is not one in Python
+
+
+def picture_info(pipeline: Gst.Pipeline) -> PictureInfo:
+    """What leaves the decoder; the range of luma is that of the planes it is taken from, where it is taken."""
+    decoded = _source_pad(pipeline, "decoder")
+    if decoded is None:
+        raise SourceError("its decoder has no output")
+    info = _video_info(decoded.get_current_caps())
+    planes = _source_pad(pipeline, "planes")
+    luma = _video_info(planes.get_current_caps()) if planes is not None else info
+    return PictureInfo(
+        width=info.width,
+        height=info.height,
+        full_range=int(luma.colorimetry.range) != _RANGE_16_235,
+        rate_hz=info.fps_n / info.fps_d if info.fps_n and info.fps_d else None,
+        orientation=_orientation(decoded),
+    )
+
+
+def _source_pad(pipeline: Gst.Pipeline, name: str) -> Gst.Pad | None:
+    element = pipeline.get_by_name(name)
+    return element.get_static_pad("src") if element is not None else None
+
+
+def _orientation(pad: Gst.Pad) -> str:
+    """The `image-orientation` tag that came with the stream; files may carry several lists of tags."""
+    index = 0
+    while event := pad.get_sticky_event(Gst.EventType.TAG, index):
+        known, orientation = event.parse_tag().get_string(Gst.TAG_IMAGE_ORIENTATION)
+        if known and orientation:
+            return orientation
+        index += 1
+    return ""
+
+
+def _video_info(caps: Gst.Caps | None) -> GstVideo.VideoInfo:
+    info = GstVideo.VideoInfo.new_from_caps(caps) if caps is not None else None
+    if info is None:
+        raise SourceError("its decoder does not say what its pictures are")
+    return info
+
+
+def times_s(sample: Gst.Sample) -> tuple[float, float]:
+    """The sample's stream time (negative before the file's own zero) and the time its buffer carries, seconds."""
+    buffer = sample.get_buffer()
+    if buffer is None or buffer.pts == Gst.CLOCK_TIME_NONE:
+        raise SourceError("its pictures carry no presentation times; put it into MP4 or Matroska")
+    sign, time_ns = sample.get_segment().to_stream_time_full(Gst.Format.TIME, buffer.pts)
+    return sign * time_ns / NS, buffer.pts / NS
+
+
+def pixels(sample: Gst.Sample) -> NDArray[np.uint8]:
+    """A copy of the sample's picture, `[height, width]` or `[height, width, 3]`; rows may be padded in the buffer."""
+    info, buffer = _video_info(sample.get_caps()), sample.get_buffer()
+    if buffer is None:
+        raise SourceError("a picture came without its bytes")
+    meta = GstVideo.buffer_get_video_meta(buffer)
+    offset, stride = (meta.offset[0], meta.stride[0]) if meta is not None else (info.offset[0], info.stride[0])
+    size, step = (info.height, info.width), info.finfo.pixel_stride[0]
+    shape = size if step == 1 else (*size, step)
+    strides = (stride, 1) if step == 1 else (stride, step, 1)
+    with _mapped(buffer) as data:
+        return np.ndarray(shape, np.uint8, data, offset, strides).copy()
+
+
+@contextmanager
+def _mapped(buffer: Gst.Buffer) -> Iterator[bytes | memoryview]:
+    """The buffer's bytes, readable inside the `with` only."""
+    mapped, info = buffer.map(Gst.MapFlags.READ)
+    if not mapped:
+        raise SourceError("a picture's memory cannot be read")
+    try:
+        yield info.data
+    finally:
+        buffer.unmap(info)
