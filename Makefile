@@ -35,8 +35,10 @@ cpp:
 bench-gate: setup
 	$(BIN)/python -m edge_sdk.benchmarks.gate
 
+# Half an hour: the slow tests, then 1,000 reconnects of live sources, whose memory must not grow.
 soak: setup
 	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m edge_sdk.benchmarks.live.reconnects --count 1000 --out out/live
 
 wheel: setup
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

@@ -12,10 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from edge_sdk.bundle import Bundle
-    from edge_sdk.unit import Unit
+    from edge_sdk.capture import LiveSettings
+    from edge_sdk.unit import AnySource, Unit
 
 __all__ = ["__version__", "open"]
 
@@ -23,17 +25,19 @@ __version__ = "0.1.0"
 
 
 def open(  # noqa: A001 - reads as edge_sdk.open; the builtin is not used here
-    source: str | Path,
+    source: AnySource | Sequence[AnySource],
     bundle: Bundle | str | Path | None = None,
     *,
     runtime: str = "ort",
     threads: int = 1,
+    live: LiveSettings | None = None,
+    rate_hz: float | None = None,
 ) -> Unit:
-    """Watch `source` (a path or a URI) with a bundle's student; the demo bundle by default.
+    """Watch `source` (a path, a URI, a `Feed`, or several of them) with a bundle's student; the demo bundle by default.
 
-    Returns a context manager with `.events()`, `.scores()` and `.frames()`. Raises `SourceError`, `BundleError` or
-    `MissingDependencyError`, each saying what to do.
+    Returns a context manager with `.events()`, `.scores()`, `.frames()` and `.watch()`, which gives the states of live
+    sources too. Raises `ConfigError`, `SourceError`, `BundleError` or `MissingDependencyError`, each saying what to do.
     """
     from edge_sdk.unit import Unit
 
-    return Unit(source, bundle, runtime=runtime, threads=threads)
+    return Unit(source, bundle, runtime=runtime, threads=threads, live=live, rate_hz=rate_hz)

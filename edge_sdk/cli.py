@@ -67,21 +67,30 @@ def demo(bundle: BundleOption = None, out: Path = Path("demo"), json: JsonOption
 
 @app.command()
 def run(
-    source: str,
+    source: Annotated[list[str], typer.Argument(help="Files, rtsp://, v4l2://, csi://, test://; several at once.")],
     bundle: BundleOption = None,
     runtime: RuntimeOption = "ort",
     threads: ThreadsOption = 1,
+    rate_hz: Annotated[float | None, typer.Option(help="Rounds a second of live sources; the student's rate.")] = None,
+    stall_timeout_s: Annotated[float, typer.Option(help="Silence after which a live source is rebuilt.")] = 2.0,
+    protocol: Annotated[str, typer.Option(help="RTSP transport: tcp, udp.")] = "tcp",
     json: JsonOption = False,
 ) -> None:
-    """Watch SOURCE and print every event revision as one JSON line."""
-    from edge_sdk.unit import Unit
+    """Watch every SOURCE; print event revisions and source states as JSON lines.
 
-    with Unit(source, bundle, runtime=runtime, threads=threads) as unit:
-        for event in unit.events():
-            say(event.to_json())
-        warn(unit.stats.warnings)
-        if json:
-            say(msgspec.json.encode(unit.stats).decode())
+    Ctrl-C and SIGTERM close what is open and print it before they end the run.
+    """
+    from edge_sdk.capture import LiveSettings
+    from edge_sdk.watch import run_sources
+
+    if protocol not in ("tcp", "udp"):
+        raise ConfigError(f"--protocol must be tcp or udp, found {protocol!r}")
+    settings = LiveSettings(stall_timeout_s=stall_timeout_s, protocol="udp" if protocol == "udp" else "tcp")
+    summary = run_sources(source, bundle, runtime=runtime, threads=threads, live=settings, rate_hz=rate_hz, quiet=json)
+    if json:
+        say(msgspec.json.encode(summary).decode())
+    if summary.signal == "SIGINT":
+        raise typer.Exit(130)
 
 
 @app.command()
@@ -114,6 +123,26 @@ def verify(
     say(msgspec.json.encode(report).decode() if json else str(report))
     if not report.ok:
         raise typer.Exit(4)
+
+
+@app.command()
+def plan(
+    target: Annotated[str, typer.Option(help="A known target's name, or `here` for this machine's CPU, measured.")],
+    bundle: BundleOption = None,
+    tensorrt: Annotated[str | None, typer.Option(help="TensorRT version that is installed there.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores of a CPU that take part; all by default.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Say whether the bundle fits on a target, how fast it will be, and what bounds it; nothing is built."""
+    from edge_sdk.bundle import open_bundle
+    from edge_sdk.hardware import find_target
+    from edge_sdk.hardware.host import measure_host
+    from edge_sdk.plan import describe as describe_plan
+    from edge_sdk.plan import plan as make_plan
+
+    place = measure_host() if target == "here" else find_target(target)
+    found = make_plan(open_bundle(bundle), place, tensorrt=tensorrt, threads=threads)
+    say(msgspec.json.encode(found).decode() if json else describe_plan(found))
 
 
 @bundle_app.command("show")

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 from edge_sdk import __version__
 from edge_sdk.bundle import default_bundle, open_bundle
 from edge_sdk.capture.codecs import CODECS
+from edge_sdk.capture.platforms import LIVE_CODECS, choose, choose_encoder
 from edge_sdk.errors import EdgeError
 from edge_sdk.hardware import CPU, identify, observe, target_of
 from edge_sdk.registry import DEFAULT_RUNTIME, RUNTIMES, open_runtime
@@ -57,6 +58,7 @@ def examine(bundle: Path | None = None) -> list[Check]:
     """
     capture = _examined("capture", _capture)
     codecs = [codec.name for codec in CODECS] if capture.status == "ok" else []
+    live = [name for name in codecs if name in LIVE_CODECS]
     return [
         _examined("python", _python),
         _examined("edge-sdk", _package),
@@ -64,6 +66,8 @@ def examine(bundle: Path | None = None) -> list[Check]:
         *(_examined(f"runtime {name}", partial(_runtime, name)) for name in RUNTIMES),
         capture,
         *(_examined(f"decoder {name}", partial(_decoder, name)) for name in codecs),
+        *(_examined(f"live {name}", partial(_live, name)) for name in live),
+        *([_examined("live encoder", _live_encoder)] if live else []),
         _examined("bundle", partial(_bundle, bundle or default_bundle())),
         _examined("timeline picture", partial(_optional, "matplotlib", "plot", "the picture of `demo`")),
         _examined("scene rendering", _rendering),
@@ -120,6 +124,25 @@ def _decoder(codec: str) -> _Finding:
     reasons = _joined(f"{status.decoder}: {status.reason.partition('; ')[0]}" for status in known)
     fix = known[-1].reason.partition("; ")[2]
     return _Finding("missing" if codec == _NEEDED_CODEC else "note", f"no decoder works ({reasons})", fix)
+
+
+def _live(codec: str) -> _Finding:
+    """Where `codec` is decoded from live sources, and why there."""
+    known = next(row for row in CODECS if row.name == codec)
+    try:
+        choice = choose(known, import_module(_CAPTURE).features())
+    except EdgeError as error:
+        return _refused(error, "missing" if codec == _NEEDED_CODEC else "note")
+    return _Finding("ok", f"{choice.element} {choice.reason}")
+
+
+def _live_encoder() -> _Finding:
+    """What encodes raw sources, of which encoded video is kept."""
+    try:
+        choice = choose_encoder(import_module(_CAPTURE).features())
+    except EdgeError as error:
+        return _refused(error, "note")
+    return _Finding("ok", f"{choice.element} {choice.reason}")
 
 
 def _bundle(folder: Path) -> _Finding:

@@ -13,6 +13,7 @@
     │   ├── BundleKeyError             the manifest is not JSON, or has an unknown, missing or ill-typed key
     │   ├── BundlePathError            a path leaves the bundle's folder, or is not plain
     │   └── BundleSchemaError          the manifest is of a schema this SDK does not read
+    ├── CheckpointError            a checkpoint or adapter that is not whole, not understood, or does not fit (4)
     └── VerificationError          a session's outputs are not the bundle's reference outputs (4)
 
 Each message says what was expected, what was found and what to do. `exit_code` is the code with which the
@@ -87,6 +88,12 @@ class BundlePathError(BundleError):
 
 class BundleSchemaError(BundleError):
     """The manifest is of a schema that this SDK does not read."""
+
+
+class CheckpointError(EdgeError):
+    """A checkpoint or an adapter is not whole, not understood, or does not fit."""
+
+    exit_code = 4
 
 
 class VerificationError(EdgeError):

@@ -56,12 +56,30 @@ class Estimate(Value, frozen=True, kw_only=True):
     hi: float
 
 
+class CaptureTime(Value, frozen=True, kw_only=True):
+    """When a picture was taken, as well as this device can know it.
+
+    `monotonic_s` is on the clock of `time.monotonic()`. `utc_s` is seconds since 1970-01-01 UTC, None where no clock
+    speaks for the source. `uncertainty_s` is half the width of the interval that holds the truth, None when unknown.
+    `source`: "arrival", this device received it (transport and camera delay are not known); "driver", the capture
+    driver's stamp; "sender", the camera's own clock by RTCP sender reports (RFC 3550 6.4.1); "host", the program that
+    pushed it; "file", the moment it was read, which says nothing of when it was taken.
+    """
+
+    monotonic_s: float
+    utc_s: float | None = None
+    uncertainty_s: float | None = None
+    source: Literal["arrival", "driver", "sender", "host", "file"]
+
+
 class Frame(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One decoded picture.
 
     `pixels` is uint8, `[height, width]` for luma and `[height, width, 3]` for RGB; it belongs to the receiver.
     `time_s` is the presentation time in seconds since the source's first decoded frame; `sequence` counts the frames
-    delivered by this source from 0; `captured_s` is `time.monotonic()` at arrival.
+    delivered by this source from 0; `captured_s` is `capture.monotonic_s`. `restarted`: a live source was built anew
+    before this frame, so that what it shows need not follow from the frame before. `repeated`: a live source had no new
+    frame when one was due, and this is its last one again, a period later.
     """
 
     pixels: NDArray[np.uint8]
@@ -69,3 +87,6 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     sequence: int
     captured_s: float
     source: str = ""
+    capture: CaptureTime | None = None
+    restarted: bool = False
+    repeated: bool = False

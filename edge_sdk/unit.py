@@ -1,14 +1,16 @@
-"""One source, one student, one timeline: what `edge_sdk.open` gives.
+"""Sources, one student, a timeline each: what `edge_sdk.open` gives.
 
-A unit is read once, by whichever of `frames`, `scores` and `events` the caller likes; each drives the same loop of one
-pull, one copy, one run.
+A unit is read once, by whichever of `steps`, `frames`, `scores`, `events` and `watch` the caller likes; each drives the
+same loop of rounds. In a round every source gives at most one frame, and all of them are scored in one run. With files
+alone, rounds follow each other as fast as they can; with a live source they keep the student's rate.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,84 +19,120 @@ from typing import NamedTuple
 import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
-from edge_sdk.capture import CaptureSettings, SourceInfo, SourceStats, open_source
-from edge_sdk.events import Event, Incident, Provenance, State
+from edge_sdk.capture import (
+    CaptureSettings,
+    Feed,
+    LiveSettings,
+    SourceChange,
+    SourceInfo,
+    SourceStats,
+    is_live,
+    open_live,
+    open_source,
+)
+from edge_sdk.capture.ages import FrameAges
+from edge_sdk.errors import ConfigError, SourceError
+from edge_sdk.events import Event, Provenance, State
+from edge_sdk.manifest import Student
+from edge_sdk.pace import Pace
 from edge_sdk.perception.recogniser import Recogniser, student_of
-from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate
+from edge_sdk.perception.timeline import FrameScores
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
+from edge_sdk.stream import Feeder, FileFeeder, LiveFeeder, SourceView, Stream
 from edge_sdk.types import Frame
+
+AnySource = str | Path | Feed
 
 
 class Step(NamedTuple):
-    """What one frame brought. Durations in ms: `decode_ms` waiting for the frame, `student_ms` planes and run."""
+    """What one frame brought. Durations in ms: `decode_ms` waiting for frames, `student_ms` planes and run; both are
+    those of the whole round, which the frames of several sources share. `age_ms`: from capture to scores, None for
+    files and for frames that were taken again.
+    """
 
     frame: Frame
     scores: FrameScores
     events: tuple[Event, ...]
     decode_ms: float
     student_ms: float
+    age_ms: float | None = None
+    stream: int = 0
 
 
 class Unit:
-    """A source being watched by a bundle's student. Use as a context manager."""
+    """Sources being watched by a bundle's student. Use as a context manager.
+
+    `source` is one source or several. A file that cannot be opened raises; a live source that is not there yet is
+    waited for, and its states tell so. `rate_hz` is the rate of rounds with live sources, by default the student's; a
+    lower one saves work, and scores are then of a student that sees the world go faster.
+    """
 
     def __init__(
         self,
-        source: str | Path,
+        source: AnySource | Sequence[AnySource],
         bundle: Bundle | str | Path | None = None,
         *,
         runtime: str = DEFAULT_RUNTIME,
         threads: int = 1,
+        live: LiveSettings | None = None,
+        rate_hz: float | None = None,
     ) -> None:
+        sources = [source] if isinstance(source, str | Path | Feed) else list(source)
+        if not sources:
+            raise ConfigError("expected at least one source, found none; name a file or a camera")
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         student = student_of(self.bundle)
-        self._point = student.operating_point
-        self._timeline = Timeline(student)
-        self._incident: Incident | None = None
-        self._provenance = Provenance(
-            bundle=self.bundle.manifest.name,
-            bundle_sha256=self.bundle.sha256,
-            runtime=runtime,
-            config_sha256=hashlib.sha256(msgspec.json.encode(student)).hexdigest(),
-        )
-        settings = CaptureSettings(width=student.width, height=student.height, rate_hz=student.rate_hz)
+        self._stopped = threading.Event()
+        self._lost: list[SourceChange] = []
+        live_rate_hz = rate_hz or student.rate_hz
         with ExitStack() as opened:
-            self._recogniser = Recogniser(self.bundle, runtime, options=SessionOptions(threads=threads))
+            options = SessionOptions(threads=threads)
+            self._recogniser = Recogniser(self.bundle, runtime, streams=len(sources), options=options)
             opened.callback(self._recogniser.close)
-            self._source = opened.enter_context(open_source(str(source), settings))
+            provenance = _provenance(self.bundle, runtime, student)
+            self.streams: tuple[Stream, ...] = tuple(
+                Stream(number, _feeder(one, student, live_rate_hz, live, opened), student, provenance)
+                for number, one in enumerate(sources)
+            )
             self._opened = opened.pop_all()
+        self._pace = Pace(1 / live_rate_hz) if any(isinstance(s.feeder, LiveFeeder) for s in self.streams) else None
+
+    @property
+    def sources(self) -> tuple[SourceView, ...]:
+        """Every source as it is now: its state, what it says of itself, its counts and the age of its frames."""
+        return tuple(stream.feeder.view() for stream in self.streams)
 
     @property
     def info(self) -> SourceInfo:
-        """What the source says of itself."""
-        return self._source.info
+        """What the first source says of itself. Raises `SourceError` while a live one has shown no picture."""
+        info = self.streams[0].feeder.view().info
+        if info is None:
+            raise SourceError(f"{self.streams[0].feeder.uri}: no picture has come yet; look at `sources` for its state")
+        return info
 
     @property
     def stats(self) -> SourceStats:
-        """Frames decoded, delivered and dropped so far."""
-        return self._source.stats
+        """Frames decoded, delivered and dropped so far by the first source."""
+        return self.streams[0].feeder.view().stats
 
     @property
     def peak_score(self) -> float:
-        """Highest running mean of the raw crash score so far."""
-        return self._timeline.peak
+        """Highest running mean of the raw crash score so far, of all sources."""
+        return max(stream.timeline.peak for stream in self.streams)
+
+    @property
+    def missed_rounds(self) -> int:
+        """Rounds that were skipped because an earlier one took too long; 0 without live sources."""
+        return self._pace.missed if self._pace is not None else 0
 
     def steps(self) -> Iterator[Step]:
         """Every frame with its scores, the event revisions it caused, and what it cost."""
-        before_s = time.perf_counter()
-        for frame in self._source:
-            pulled_s = time.perf_counter()
-            row = self._recogniser.score(frame.pixels)
-            scored_s = time.perf_counter()
-            scores = FrameScores(frame.time_s, *(float(value) for value in row))
-            events = tuple(self._revise(update) for update in self._timeline.push(scores))
-            yield Step(frame, scores, events, (pulled_s - before_s) * 1e3, (scored_s - pulled_s) * 1e3)
-            before_s = time.perf_counter()
+        return (item for item in self._walk() if isinstance(item, Step))
 
     def finish(self) -> tuple[Event, ...]:
-        """The source has ended: the last revisions of what is still open."""
-        return tuple(self._revise(update) for update in self._timeline.flush())
+        """The sources have ended: the last revisions of what is still open."""
+        return tuple(event for stream in self.streams for event in stream.finish())
 
     def frames(self) -> Iterator[Frame]:
         """The student's frames, in order."""
@@ -106,12 +144,30 @@ class Unit:
 
     def events(self, states: Collection[State] | None = None) -> Iterator[Event]:
         """Event revisions as they happen; only those of `states`, where given."""
-        for step in self.steps():
-            yield from (event for event in step.events if states is None or event.state in states)
-        yield from (event for event in self.finish() if states is None or event.state in states)
+        for item in self.watch():
+            if isinstance(item, Event) and (states is None or item.state in states):
+                yield item
+
+    def watch(self, on_round: Callable[[], object] | None = None) -> Iterator[Event | SourceChange]:
+        """Event revisions and changes of the sources' states, as they happen.
+
+        `on_round` is called before every round, and many times a second while nothing comes.
+        """
+        for item in self._walk(on_round):
+            if isinstance(item, Step):
+                yield from item.events
+            else:
+                yield item
+        yield from self.finish()
+        yield from self._changes()
+
+    def stop(self) -> None:
+        """End the iteration after the present round; may be called from another thread or a signal handler."""
+        self._stopped.set()
 
     def close(self) -> None:
-        """Release the source and the session."""
+        """Release the sources and the session."""
+        self._stopped.set()
         self._opened.close()
 
     def __enter__(self) -> Unit:
@@ -122,10 +178,105 @@ class Unit:
     ) -> None:
         self.close()
 
-    def _revise(self, update: TimelineUpdate) -> Event:
-        if self._incident is None:
-            self._incident = Incident(self.info.uri, self._provenance, self._point)
-        event = self._incident.revise(update.state, update.timeline, update.score, now_s=time.monotonic())
-        if update.state in ("closed", "rejected"):
-            self._incident = None
-        return event
+    def _walk(self, on_round: Callable[[], object] | None = None) -> Iterator[Step | Event | SourceChange]:
+        before_s = time.perf_counter()
+        while not self._stopped.is_set():
+            if on_round is not None:
+                on_round()
+            yield from self._changes()
+            streams = [stream for stream in self.streams if stream.open]
+            if not streams:
+                return
+            if self._due():
+                yield from self._round(streams, before_s)
+                before_s = time.perf_counter()
+
+    def _due(self) -> bool:
+        """Whether a round may begin now; where it may not, a short while is waited."""
+        if self._pace is None:
+            return True
+        rest_s = self._pace.rest_s()
+        if rest_s > 0:
+            self._stopped.wait(rest_s)
+            return False
+        self._pace.begin()
+        return True
+
+    def _round(self, streams: list[Stream], before_s: float) -> Iterator[Step | Event]:
+        """One frame of each stream that has one, scored together; a stream that ends while others go on is closed."""
+        taken = [(stream, frame) for stream in streams if (frame := self._take(stream)) is not None]
+        for stream, frame in taken:
+            if frame.restarted:
+                self._recogniser.reset(stream.number)
+                yield from stream.restart()
+        if taken:
+            yield from self._score(taken, before_s)
+        ended = [stream for stream in streams if not stream.open]
+        if len(ended) < len(streams):
+            for stream in ended:
+                yield from stream.finish()
+
+    def _take(self, stream: Stream) -> Frame | None:
+        """The stream's frame of this round. One of several sources that fails ends alone; a single one raises."""
+        try:
+            frame = stream.feeder.take()
+        except SourceError as error:
+            if len(self.streams) == 1:
+                raise
+            stream.feeder.close()
+            self._lost.append(
+                SourceChange(source=stream.feeder.uri, state="ended", at_s=time.monotonic(), reason=str(error))
+            )
+            frame = None
+        stream.open = not stream.feeder.ended
+        return frame
+
+    def _score(self, taken: list[tuple[Stream, Frame]], before_s: float) -> Iterator[Step]:
+        pulled_s = time.perf_counter()
+        for stream, frame in taken:
+            self._recogniser.push(stream.number, frame.pixels)
+        rows = self._recogniser.step()
+        scored_s, now_s = time.perf_counter(), time.monotonic()
+        decode_ms, student_ms = (pulled_s - before_s) * 1e3, (scored_s - pulled_s) * 1e3
+        for stream, frame in taken:
+            scores = FrameScores(frame.time_s, *(float(value) for value in rows[stream.number]))
+            age_ms = _age_ms(stream, frame, now_s)
+            latency_ms = None
+            if age_ms is not None:
+                latency_ms = {"capture_to_scores": round(age_ms, 3), "student": round(student_ms, 3)}
+            events = stream.push(frame, scores, latency_ms)
+            yield Step(frame, scores, events, decode_ms, student_ms, age_ms, stream.number)
+
+    def _changes(self) -> Iterator[SourceChange]:
+        lost, self._lost = self._lost, []
+        yield from lost
+        for stream in self.streams:
+            yield from stream.feeder.changes()
+
+
+def _provenance(bundle: Bundle, runtime: str, student: Student) -> Provenance:
+    return Provenance(
+        bundle=bundle.manifest.name,
+        bundle_sha256=bundle.sha256,
+        runtime=runtime,
+        config_sha256=hashlib.sha256(msgspec.json.encode(student)).hexdigest(),
+    )
+
+
+def _feeder(
+    source: AnySource, student: Student, rate_hz: float, live: LiveSettings | None, opened: ExitStack
+) -> Feeder:
+    settings = CaptureSettings(width=student.width, height=student.height, rate_hz=student.rate_hz)
+    if is_live(source):
+        latest = msgspec.structs.replace(settings, rate_hz=None, policy="latest", live=live or LiveSettings())
+        camera = open_live(source if isinstance(source, Feed) else str(source), latest)
+        return LiveFeeder(opened.enter_context(camera), FrameAges(), 1 / rate_hz)
+    return FileFeeder(opened.enter_context(open_source(str(source), settings)))
+
+
+def _age_ms(stream: Stream, frame: Frame, now_s: float) -> float | None:
+    if frame.repeated or not isinstance(stream.feeder, LiveFeeder):
+        return None
+    age_ms = (now_s - frame.captured_s) * 1e3
+    stream.feeder.ages.add(age_ms)
+    return age_ms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,21 @@ def test_what_is_here_is_found(here: dict[str, Check]) -> None:
     assert "onnxruntime" in here["runtime ort"].found
     assert "GStreamer" in here["capture"].found
     assert here["decoder h264"].status == "ok"
+
+
+def test_where_live_video_is_decoded_is_said_with_the_reason(here: dict[str, Check]) -> None:
+    """Better elements than the one that is taken are named, each with why not."""
+    better = {
+        "live h264": ["nvv4l2decoder", "nvh264dec", "vah264dec", "avdec_h264", "openh264dec"],
+        "live h265": ["nvv4l2decoder", "nvh265dec", "vah265dec", "avdec_h265", "libde265dec"],
+        "live mjpeg": ["nvv4l2decoder", "vajpegdec", "jpegdec", "avdec_mjpeg"],
+        "live encoder": ["nvv4l2h264enc", "nvh264enc", "vah264enc", "openh264enc"],
+    }
+    for name, elements in better.items():
+        taken, reason = here[name].found.split(" ", 1)
+        assert here[name].status == "ok"
+        assert reason.startswith("on ")
+        assert set(re.findall(r"\w+", reason)) & set(elements) == set(elements[: elements.index(taken)])
 
 
 def test_every_finding_says_something(here: dict[str, Check]) -> None:
@@ -108,6 +124,11 @@ def test_a_gstreamer_without_plugins_names_the_packages(tmp_path: Path) -> None:
     assert checks["decoder vp9"].status == "note"
     assert "avdec_h264: not installed" in checks["decoder h264"].found
     assert "apt-get install" in checks["decoder h264"].fix
+    assert checks["live h264"].status == "missing"
+    assert "avdec_h264, openh264dec not installed" in checks["live h264"].found
+    for name in ("live h265", "live mjpeg", "live encoder"):
+        assert checks[name].status == "note"
+        assert checks[name].fix.startswith("sudo apt-get install -y gstreamer1.0-")
 
 
 def test_a_package_that_fails_in_its_own_way_is_a_finding(tmp_path: Path) -> None:

@@ -110,6 +110,17 @@ PACKAGES = {
     "vp9parse": _BAD,
     "jpegparse": _BAD,
     "nvvidconv": _JETSON,
+    "nvarguscamerasrc": _JETSON,
+    "appsrc": _BASE,
+    "capssetter": _BAD,
+    "identity": "libgstreamer1.0-0",
+    "openh264enc": _BAD,
+    "rtph264depay": _GOOD,
+    "rtph265depay": _GOOD,
+    "rtpjpegdepay": _GOOD,
+    "rtspsrc": _GOOD,
+    "tee": "libgstreamer1.0-0",
+    "v4l2src": _GOOD,
 }
 
 _QTDEMUX = ("video/quicktime", "application/x-3gp", "audio/x-m4a")

@@ -1,4 +1,4 @@
-"""Opening a source: from what the caller named to a `Source` whose first frame is decoded.
+"""Opening a source: from what the caller named to a `Source` whose first frame is decoded, or to a `LiveSource`.
 
 GStreamer is opened by name, so that importing the capture package costs nothing and a missing GStreamer is one clear
 error when a source is opened.
@@ -13,12 +13,16 @@ from typing import cast
 
 import msgspec
 
+from edge_sdk.capture.attempts import Attempts
 from edge_sdk.capture.codecs import CODECS, Codec, Container, Decoder, codec_of, container_of, install_command
+from edge_sdk.capture.feed import Feed
+from edge_sdk.capture.live import LiveSource
+from edge_sdk.capture.live_pipelines import LivePlan
 from edge_sdk.capture.pipelines import ORIENTATIONS, UPRIGHT, FilePlan, Orientation, file_text, pattern_text
 from edge_sdk.capture.player import Media, Player, PlayerModule
 from edge_sdk.capture.settings import CaptureSettings, SourceInfo
 from edge_sdk.capture.source import Source
-from edge_sdk.capture.uri import FileSource, PatternSource, parse_source
+from edge_sdk.capture.uri import FileSource, LiveUri, PatternSource, parse_source
 from edge_sdk.errors import ConfigError, MissingDependencyError, SourceError
 
 OPEN_TIMEOUT_S = 10.0
@@ -32,11 +36,37 @@ def open_source(uri: str, settings: CaptureSettings) -> Source:
     `MissingDependencyError` when GStreamer or a plugin is missing.
     """
     source = parse_source(uri)
+    if isinstance(source, LiveUri):
+        raise ConfigError(f"{source.uri} is a live source: open it with open_live")
     if settings.policy != "every":
         raise ConfigError(f"policy {settings.policy!r} is for live sources; a file gives every frame: use 'every'")
     if isinstance(source, FileSource):
         return _open_file(source, settings)
     return _open_pattern(source, settings)
+
+
+def open_live(source: str | Feed, settings: CaptureSettings) -> LiveSource:
+    """Open the camera that `source` names, or what the program pushes into a feed; returns at once, `connecting`.
+
+    A camera that is off is no error here: see the source's `state`. `settings.rate_hz` is not used, since frames are
+    taken when they are asked for. Raises `ConfigError` for a name or setting that cannot be used, or a feed that is in
+    use; `MissingDependencyError` when GStreamer or a plugin is missing.
+    """
+    feed = source if isinstance(source, Feed) else None
+    parsed = parse_source(source) if isinstance(source, str) else source.source
+    if not isinstance(parsed, LiveUri):
+        raise ConfigError(f"{parsed.uri} is no live source: open it with open_source")
+    if settings.policy != "latest":
+        raise ConfigError(f"policy {settings.policy!r} is for files; a live source cannot wait: use 'latest'")
+    gst = _gst()
+    plan = LivePlan(source=parsed, settings=settings, features=gst.features(), scaler=gst.scaler())
+    gst.check_live(plan)
+    return LiveSource(Attempts(gst, plan, feed))
+
+
+def is_live(source: str | Path | Feed) -> bool:
+    """Whether `source` is for `open_live`. Raises `ConfigError` for a name that cannot be read."""
+    return isinstance(source, Feed) or isinstance(parse_source(str(source)), LiveUri)
 
 
 def _gst() -> PlayerModule:

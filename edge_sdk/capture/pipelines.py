@@ -78,7 +78,7 @@ def file_text(plan: FilePlan) -> str:
     audio, are left unread.
     """
     demuxer = plan.container.demuxer
-    return _joined(
+    return joined(
         "filesrc name=source",
         f"{demuxer} name=demux demux. ! {plan.codec.media}" if demuxer else "",
         plan.codec.parser,
@@ -90,8 +90,8 @@ def file_text(plan: FilePlan) -> str:
 
 def pattern_text(source: PatternSource, settings: CaptureSettings, scaler: Scaler) -> str:
     """A test pattern to frames."""
-    size = f"width={source.width},height={source.height},framerate={_fraction(source.rate_hz)}"
-    return _joined(
+    size = f"width={source.width},height={source.height},framerate={rate_text(source.rate_hz)}"
+    return joined(
         f"videotestsrc name=source pattern={source.pattern} num-buffers={source.frames}",
         f"video/x-raw,format=I420,{size},colorimetry=bt601",
         "identity name=decoder",
@@ -104,16 +104,17 @@ def frames_text(settings: CaptureSettings, orientation: Orientation, scaler: Sca
 
     The queue lets decoding go on while a frame is scaled; the sink holds back the decoder when nobody pulls.
     """
-    return _joined(
+    return joined(
         "queue max-size-buffers=3 max-size-bytes=0 max-size-time=0",
         "" if settings.rate_hz is None else _grid(settings.rate_hz),
-        _luma(settings, orientation, scaler) if settings.pixels == "luma" else _rgb(settings, orientation),
+        luma_text(settings, orientation, scaler) if settings.pixels == "luma" else rgb_text(settings, orientation),
         f"videoflip video-direction={orientation.direction}" if orientation.direction else "",
         "appsink name=frames sync=false max-buffers=4 enable-last-sample=false",
     )
 
 
-def _luma(settings: CaptureSettings, orientation: Orientation, scaler: Scaler) -> str:
+def luma_text(settings: CaptureSettings, orientation: Orientation, scaler: Scaler) -> str:
+    """From decoded pictures to luma of the asked size, letterboxed."""
     planes = f"videoconvert name=planes ! video/x-raw,format=(string){{{','.join(LUMA_FORMATS)}}}"
     gray = f"video/x-raw,format=GRAY8,{_size(settings, orientation)}"
     scaling = "method=bilinear2 add-borders=true"
@@ -123,7 +124,8 @@ def _luma(settings: CaptureSettings, orientation: Orientation, scaler: Scaler) -
     return f"{planes} ! {extract} ! videoscale name=scale {scaling} ! {gray}"
 
 
-def _rgb(settings: CaptureSettings, orientation: Orientation) -> str:
+def rgb_text(settings: CaptureSettings, orientation: Orientation) -> str:
+    """From decoded pictures to RGB of the asked size, letterboxed."""
     small = f"video/x-raw,{_size(settings, orientation)}"
     return f"videoscale name=scale method=bilinear2 add-borders=true ! {small} ! videoconvert ! video/x-raw,format=RGB"
 
@@ -136,14 +138,15 @@ def _size(settings: CaptureSettings, orientation: Orientation) -> str:
 
 
 def _grid(rate_hz: float) -> str:
-    return f"videorate name=rate skip-to-first=true ! video/x-raw,framerate={_fraction(rate_hz)}"
+    return f"videorate name=rate skip-to-first=true ! video/x-raw,framerate={rate_text(rate_hz)}"
 
 
-def _fraction(rate_hz: float) -> str:
+def rate_text(rate_hz: float) -> str:
     """The nearest fraction that keeps both 29.97 and 30000/1001 apart and both terms small enough for GStreamer."""
     fraction = Fraction(rate_hz).limit_denominator(10_000)
     return f"{fraction.numerator}/{fraction.denominator}"
 
 
-def _joined(*parts: str) -> str:
+def joined(*parts: str) -> str:
+    """Pipeline text from its parts; empty ones are left out."""
     return " ! ".join(part for part in parts if part)

@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.capture.codecs import Codec, Decoder
+from edge_sdk.capture.feed import Feed
+from edge_sdk.capture.live_pipelines import LivePlan
 from edge_sdk.capture.pipelines import Scaler
+from edge_sdk.capture.platforms import Features
 from edge_sdk.capture.settings import DecoderStatus
 from edge_sdk.types import Value
 
@@ -75,6 +78,76 @@ class Player(Protocol):
         """Stop and release the pipeline; further calls do nothing."""
 
 
+class LivePicture(NamedTuple):
+    """A scaled picture that owns its pixels: uint8 `[height, width]` luma or `[height, width, 3]` RGB.
+
+    `captured_s` is on the clock of `time.monotonic()`: arrival at this device, or the driver's or the host's stamp.
+    `sender_utc_s` is what the sender's clock said when it was taken, seconds since 1970; None before the first
+    sender report and for sources that have no such clock.
+    """
+
+    pixels: NDArray[np.uint8]
+    captured_s: float
+    sender_utc_s: float | None
+
+
+class Unit(NamedTuple):
+    """One encoded picture as it came: an access unit (byte-stream, with its parameter sets where `key`) or a JPEG."""
+
+    data: bytes
+    captured_s: float
+    key: bool
+
+
+class Fault(NamedTuple):
+    """Why a pipeline stopped, in one sentence without credentials.
+
+    `refused`: the other side said no (wrong password, no such stream, a codec that is not read); asking again at once
+    would be no use. `element` is what failed, as `avdec_h264`, where it was a part of the pipeline.
+    """
+
+    reason: str
+    refused: bool = False
+    element: str = ""
+
+
+class LivePlayer(Protocol):
+    """A playing live pipeline. No call waits for pictures; `close` may take as long as a teardown does."""
+
+    def picture(self) -> LivePicture | None:
+        """The newest picture that was not given yet, None when there is none."""
+
+    def history(self) -> list[LivePicture]:
+        """RGB pictures of the history branch since the last call, oldest first."""
+
+    def units(self) -> list[Unit]:
+        """Encoded units since the last call, oldest first."""
+
+    def arrived(self) -> tuple[int, int]:
+        """Encoded units received and pictures decoded so far."""
+
+    def info(self) -> PictureInfo | None:
+        """What leaves the decoder; None before the first picture."""
+
+    def codec(self) -> str:
+        """Name of the stream's codec, `raw` for uncompressed ones, empty while it is not known."""
+
+    def decoder(self) -> str:
+        """The element that decodes, empty while it is not known."""
+
+    def fault(self) -> Fault | None:
+        """What has stopped the pipeline: an error, or the end of a stream that should have none."""
+
+    def ended(self) -> bool:
+        """Whether the host has said that its pushed stream is over and every picture of it was given."""
+
+    def warnings(self) -> list[str]:
+        """What was wrong since the last call, each thing once, although the pipeline goes on; without credentials."""
+
+    def close(self) -> None:
+        """Stop and release the pipeline; further calls do nothing."""
+
+
 class PlayerModule(Protocol):
     """The names that `gst/` offers."""
 
@@ -83,6 +156,21 @@ class PlayerModule(Protocol):
 
     def play(self, text: str, uri: str | None, timeout_s: float) -> Player:
         """Start the pipeline `text` and wait for its first picture. Raises `SourceError` when none comes."""
+
+    def play_live(self, plan: LivePlan, feed: Feed | None) -> LivePlayer:
+        """Start the pipeline of `plan`, which plays what `feed` is pushed where there is one; waits for nothing.
+
+        Raises `MissingDependencyError`.
+        """
+
+    def check_live(self, plan: LivePlan) -> None:
+        """Build the pipeline of `plan`, as far as it is known, and let it go. Raises `MissingDependencyError`."""
+
+    def features(self) -> Features:
+        """What GStreamer has here."""
+
+    def camera_media(self, device: str) -> frozenset[str]:
+        """The media types that the V4L2 camera at `device` gives; empty when it cannot be opened."""
 
     def decoders(self, codec: Codec) -> list[Decoder]:
         """The decoders of `codec` that start here, best first."""

@@ -18,6 +18,68 @@ Policy = Literal["every", "latest"]
 MAX_SIDE = 16384
 
 
+class HistorySettings(Value, frozen=True, kw_only=True):
+    """The RGB frames that are kept for reasoning: the last `keep_s` seconds, letterboxed, at `rate_hz`.
+
+    Memory is `frames * width * height * 3` bytes, taken at opening and never more.
+    """
+
+    width: int
+    height: int
+    rate_hz: float = 10.0
+    keep_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
+            raise ConfigError(f"history size must be 1..{MAX_SIDE} a side, got {self.width} x {self.height}")
+        for name, value, most in (("rate_hz", self.rate_hz, 1000.0), ("keep_s", self.keep_s, 1e6)):
+            if not (math.isfinite(value) and 0.001 <= value <= most):
+                raise ConfigError(f"history {name} must be 0.001..{most:g}, got {value}")
+
+    @property
+    def frames(self) -> int:
+        """Frames that are kept."""
+        return max(1, math.ceil(self.keep_s * self.rate_hz))
+
+    @property
+    def memory_mb(self) -> float:
+        """Memory of the frames, in 10^6 bytes."""
+        return self.frames * self.width * self.height * 3 / 1e6
+
+
+class LiveSettings(Value, frozen=True, kw_only=True):
+    """What a live source may do before it is taken for broken, and what is kept of it.
+
+    No first picture within `connect_timeout_s` (longer, up to 20 s, after an attempt that got units but no picture: the
+    next keyframe may have been far), no picture for `stall_timeout_s`, the very same picture for
+    `frozen_timeout_s` (None: never asked): each ends the attempt, and the source is built anew after a back-off.
+
+    `pre_roll_s` keeps encoded units for at least that long, in whole GOPs, within `ring_limit_mb` (10^6 bytes);
+    0 keeps none. `history` keeps RGB frames. `protocol` is for RTSP; `jitter_ms` is how long packets
+    over UDP may wait for an earlier one (over TCP they come in order, and none is given up).
+    """
+
+    connect_timeout_s: float = 5.0
+    stall_timeout_s: float = 2.0
+    frozen_timeout_s: float | None = 10.0
+    protocol: Literal["tcp", "udp"] = "tcp"
+    jitter_ms: int = 100
+    pre_roll_s: float = 0.0
+    ring_limit_mb: float = 64.0
+    history: HistorySettings | None = None
+
+    def __post_init__(self) -> None:
+        positive = {"connect_timeout_s": self.connect_timeout_s, "stall_timeout_s": self.stall_timeout_s}
+        if self.frozen_timeout_s is not None:
+            positive["frozen_timeout_s"] = self.frozen_timeout_s
+        for name, value in positive.items():
+            if not (math.isfinite(value) and value >= 0.1):
+                raise ConfigError(f"{name} must be at least 0.1 s, got {value}")
+        if not (math.isfinite(self.pre_roll_s) and self.pre_roll_s >= 0 and self.ring_limit_mb > 0):
+            found = f"{self.pre_roll_s} and {self.ring_limit_mb}"
+            raise ConfigError(f"pre_roll_s must be 0 or more and ring_limit_mb above 0, got {found}")
+
+
 class CaptureSettings(Value, frozen=True, kw_only=True):
     """How the frames of a source shall look.
 
@@ -29,8 +91,10 @@ class CaptureSettings(Value, frozen=True, kw_only=True):
     slower one are repeated. It ends at the last frame, or one instant later where the container does not say how long
     that one is shown. None gives every decoded frame at its own presentation time.
 
-    `policy` "every" loses no frame to a slow consumer; "latest" is for live sources. `decoder` names the GStreamer
-    element to decode with; None takes the first that works here. Raises `ConfigError` for sizes or rates out of range.
+    `policy` "every" loses no frame to a slow consumer; it is for files. "latest" gives the newest frame and drops the
+    others, after decoding and never before; it is for live sources, whose other settings are `live`. `decoder` names
+    the GStreamer element to decode with; None takes the first that works here. Raises `ConfigError` for sizes or
+    rates out of range.
     """
 
     width: int
@@ -39,6 +103,7 @@ class CaptureSettings(Value, frozen=True, kw_only=True):
     pixels: Pixels = "luma"
     policy: Policy = "every"
     decoder: str | None = None
+    live: LiveSettings = LiveSettings()
 
     def __post_init__(self) -> None:
         if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
@@ -72,12 +137,17 @@ class SourceStats(Value, frozen=True, kw_only=True):
 
     `dropped` and `repeated` are the work of the rate grid. `warnings` says in sentences what was wrong with the
     source although frames came out of it, as when a file ends before its header says.
+
+    Of a live source, `dropped` are pictures that were decoded and never asked for, `units` the encoded units received,
+    and `reconnects` the attempts after the first.
     """
 
     decoded: int = 0
     delivered: int = 0
     dropped: int = 0
     repeated: int = 0
+    units: int = 0
+    reconnects: int = 0
     warnings: tuple[str, ...] = ()
 
 

@@ -10,8 +10,7 @@ import time
 import weakref
 from types import TracebackType
 
-import numpy as np
-
+from edge_sdk.capture.luma import widened
 from edge_sdk.capture.player import Counters, Picture, Player
 from edge_sdk.capture.settings import CaptureSettings, SourceInfo, SourceStats
 from edge_sdk.errors import SourceError
@@ -22,9 +21,6 @@ _PULL_S = 0.1
 _MAX_WARNINGS = 20
 # A file whose pictures end this much before its declared end is said to be cut off; audio may end a little later.
 _CUT_OFF_S = 0.5
-
-# Studio range to full range, ITU-R BT.601 2.5.3: Y' = 16 is black and 235 is white.
-_FULL_RANGE = np.clip(np.round((np.arange(256) - 16.0) * (255.0 / 219.0)), 0, 255).astype(np.uint8)
 
 
 class Source:
@@ -76,7 +72,7 @@ class Source:
             self.close()
             raise
         frame = Frame(
-            pixels=_FULL_RANGE.take(picture.pixels) if self._expand else picture.pixels,
+            pixels=widened(picture.pixels) if self._expand else picture.pixels,
             time_s=picture.stream_time_s - self._player.start_s,
             sequence=self._delivered,
             captured_s=time.monotonic(),

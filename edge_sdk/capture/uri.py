@@ -2,21 +2,25 @@
 
     clip.mp4   /data/clip 1.mp4   file:///data/clip%201.mp4      files
     test://ball?duration=5&width=640&height=360&rate=30          a pattern drawn by GStreamer
+    rtsp://user:password@camera/stream   rtsps://camera/stream   cameras and servers on the network
+    v4l2:///dev/video0?width=1280&height=720&rate=30&format=mjpeg   v4l2://0      USB cameras
+    csi://0?width=1920&height=1080&rate=30                       cameras on a Jetson's CSI port
 
 A bare path is taken as it stands: a `%` in it is a percent sign, and only what has a scheme and `://` is a URI.
+Credentials are split off where a name is read. No message of this module shows them; `redact` hides them elsewhere.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from edge_sdk.errors import ConfigError, UnknownNameError
 from edge_sdk.types import Value
 
-LIVE_SCHEMES = ("csi", "push", "rtsp", "v4l2")
-SCHEMES = ("file", "test", *LIVE_SCHEMES)
+SCHEMES = ("file", "test", "csi", "push", "rtsp", "rtsps", "v4l2")
 
 # Patterns of videotestsrc that are the same in every run.
 PATTERNS = (
@@ -24,8 +28,13 @@ PATTERNS = (
     "smpte100", "smpte75", "snow", "spokes", "white", "zone-plate",
 )  # fmt: skip
 
+CAMERA_FORMATS = ("mjpeg", "h264", "h265", "raw")
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PUSH = re.compile(r"push\Z|push:")
+_SLIP = re.compile(r"(rtsps?):(?!//)", re.IGNORECASE)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[^\]]+)?\]|[^:\[\]@/?]+)(:(?P<port>[0-9]{1,5}))?")
+_LIMITS = {"width": (16, 16384), "height": (16, 16384), "rate": (0.1, 1000.0)}
 
 
 class FileSource(Value, frozen=True, kw_only=True):
@@ -62,28 +71,103 @@ class PatternSource(Value, frozen=True, kw_only=True):
         return max(1, round(self.duration_s * self.rate_hz))
 
 
-SourceUri = FileSource | PatternSource
+class RtspSource(Value, frozen=True, kw_only=True):
+    """A camera or server. `location` holds no credentials; they are apart, so that no text shows them by accident."""
+
+    location: str
+    user: str = ""
+    password: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The source without user and password, and with the values of secret-looking query keys hidden."""
+        return redact(self.location)
+
+
+class V4l2Source(Value, frozen=True, kw_only=True):
+    """A USB or platform camera. What is None is left to the camera; `format` is `mjpeg`, `h264`, `h265` or `raw`."""
+
+    device: str = "/dev/video0"
+    width: int | None = None
+    height: int | None = None
+    rate_hz: float | None = None
+    format: str | None = None
+
+    @property
+    def uri(self) -> str:
+        """The source as it can be opened again."""
+        values = {"width": self.width, "height": self.height, "rate": self.rate_hz, "format": self.format}
+        query = "&".join(
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in values.items()
+            if value is not None
+        )
+        return f"v4l2://{quote(self.device)}" + (f"?{query}" if query else "")
+
+
+class CsiSource(Value, frozen=True, kw_only=True):
+    """A camera on a Jetson's CSI port, through Argus."""
+
+    sensor: int = 0
+    width: int = 1920
+    height: int = 1080
+    rate_hz: float = 30.0
+
+    @property
+    def uri(self) -> str:
+        """The source as it can be opened again."""
+        return f"csi://{self.sensor}?width={self.width}&height={self.height}&rate={self.rate_hz:g}"
+
+
+class PushSource(Value, frozen=True, kw_only=True):
+    """Units or frames that the host program pushes; `format` is `h264`, `h265`, `mjpeg`, `nv12` or `rgb`.
+
+    `width`, `height` and `rate_hz` are needed for `nv12` and `rgb` only.
+    """
+
+    name: str
+    format: str
+    width: int | None = None
+    height: int | None = None
+    rate_hz: float = 30.0
+
+    @property
+    def uri(self) -> str:
+        """A name for logs and events; the host program alone can open it."""
+        return f"push://{self.name}"
+
+
+LiveUri = RtspSource | V4l2Source | CsiSource | PushSource
+SourceUri = FileSource | PatternSource | LiveUri
 
 
 def parse_source(text: str) -> SourceUri:
     """The source that `text` names.
 
-    Raises `ConfigError` for text that names none, and for live sources, which this version does not open;
-    `UnknownNameError` for a scheme, pattern or option that does not exist, with those that do.
+    Raises `ConfigError` for text that names none; `UnknownNameError` for a scheme, pattern or option that does not
+    exist, with those that do.
     """
     if not text or "\0" in text:
-        raise ConfigError(f"expected a path or URI of a video, found {text!r}; name a file, e.g. clip.mp4")
+        raise ConfigError(f"expected a path or URI of a video, found {redact(text)!r}; name a file, e.g. clip.mp4")
+    if slip := _SLIP.match(text):
+        raise ConfigError(f"{slip[1]}: must be followed by //, as in rtsp://camera/stream")
     found = _SCHEME.match(text)
     if found is None and not _PUSH.match(text):
         return FileSource(path=text)
     scheme = found.group(1).lower() if found else "push"
-    if scheme in LIVE_SCHEMES:
-        raise ConfigError(f"{text}: live sources ({scheme}://) are not in this version; record to a file and open that")
-    if scheme == "file":
-        return _file(text)
-    if scheme == "test":
-        return _test(text)
-    raise UnknownNameError("source scheme", scheme, list(SCHEMES))
+    if scheme == "push":
+        raise ConfigError("push has no name: make a feed object in your program and hand it to edge_sdk.open")
+    readers: dict[str, Callable[[str], SourceUri]] = {
+        "file": _file,
+        "test": _test,
+        "rtsp": _rtsp,
+        "rtsps": _rtsp,
+        "v4l2": _v4l2,
+        "csi": _csi,
+    }
+    if scheme not in readers:
+        raise UnknownNameError("source scheme", scheme, list(SCHEMES))
+    return readers[scheme](text)
 
 
 def _file(text: str) -> FileSource:
@@ -101,11 +185,9 @@ def _test(text: str) -> PatternSource:
     pattern = parts.netloc or "ball"
     if pattern not in PATTERNS:
         raise UnknownNameError("test pattern", pattern, list(PATTERNS))
-    values = {"duration": 10.0, "width": 640.0, "height": 360.0, "rate": 30.0}
     limits = {"duration": (0.001, 86400.0), "width": (16, 7680), "height": (16, 4320), "rate": (0.1, 1000.0)}
-    for key, value in parse_qsl(parts.query, keep_blank_values=True):
-        if key not in values:
-            raise UnknownNameError("option of test://", key, list(values))
+    values = {"duration": 10.0, "width": 640.0, "height": 360.0, "rate": 30.0}
+    for key, value in _options(text, parts.query, list(limits)).items():
         values[key] = _number(text, key, value, *limits[key])
     return PatternSource(
         pattern=pattern,
@@ -116,6 +198,66 @@ def _test(text: str) -> PatternSource:
     )
 
 
+def _rtsp(text: str) -> RtspSource:
+    """What stands before the last `@` of the authority is user and password; all else goes to the server unchanged."""
+    shown = redact(text)
+    scheme, rest = text.split("://", 1)
+    if re.search(r"[\x00-\x20\x7f]", rest):
+        raise ConfigError(f"{shown!r}: a URL holds no spaces or control characters; write a space as %20")
+    userinfo, at, host = _authority(rest).rpartition("@")
+    if not host:
+        raise ConfigError(f"{shown}: the host is missing; write e.g. rtsp://user:password@camera/stream")
+    known = _HOST.fullmatch(host)
+    if known is None or int(known["port"] or 1) not in range(1, 65536):
+        raise ConfigError(
+            f"{shown}: expected HOST or HOST:PORT (IPv6 as [::1]:554) after the credentials; in a password, "
+            "write / as %2F, ? as %3F, % as %25"
+        )
+    user, _, password = userinfo.partition(":")
+    location = f"{scheme.lower()}://{rest[len(userinfo) + len(at) :]}"
+    return RtspSource(location=location, user=unquote(user), password=unquote(password))
+
+
+def _v4l2(text: str) -> V4l2Source:
+    name, _, query = text.split("://", 1)[1].partition("?")
+    device = f"/dev/video{int(name)}" if name.isascii() and name.isdigit() else unquote(name)
+    if not device.startswith("/") or "\0" in device:
+        raise ConfigError(f"{text}: expected v4l2:///dev/video0 or v4l2://0; `v4l2-ctl --list-devices` names cameras")
+    values = _options(text, query, ["width", "height", "rate", "format"])
+    form = values.pop("format", None)
+    if form is not None and form not in CAMERA_FORMATS:
+        raise UnknownNameError("format of v4l2://", form, list(CAMERA_FORMATS))
+    width, height, rate_hz = _geometry(text, values)
+    return V4l2Source(device=device, width=width, height=height, rate_hz=rate_hz, format=form)
+
+
+def _csi(text: str) -> CsiSource:
+    name, _, query = text.split("://", 1)[1].partition("?")
+    if not re.fullmatch(r"[0-9]{1,2}", name or "0"):
+        raise ConfigError(f"{text}: expected the number of a sensor, as in csi://0")
+    width, height, rate_hz = _geometry(text, _options(text, query, ["width", "height", "rate"]))
+    return CsiSource(sensor=int(name or "0"), width=width or 1920, height=height or 1080, rate_hz=rate_hz or 30.0)
+
+
+def _options(text: str, query: str, known: list[str]) -> dict[str, str]:
+    """Keys and values of a query. Raises `UnknownNameError` for a key that is not known."""
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    for key in values:
+        if key not in known:
+            raise UnknownNameError(f"option of {text.split('://')[0].lower()}://", key, known)
+    return values
+
+
+def _geometry(text: str, values: Mapping[str, str]) -> tuple[int | None, int | None, float | None]:
+    """Width, height and rate as far as they are given."""
+    found = {key: _number(text, key, value, *_LIMITS[key]) for key, value in values.items()}
+    for key in ("width", "height"):
+        if key in found and found[key] != int(found[key]):
+            raise ConfigError(f"{text}: {key} must be a whole number, found {values[key]}")
+    width, height = (int(found[key]) if key in found else None for key in ("width", "height"))
+    return width, height, found.get("rate")
+
+
 def _number(text: str, key: str, value: str, low: float, high: float) -> float:
     try:
         number = float(value)
@@ -124,3 +266,61 @@ def _number(text: str, key: str, value: str, low: float, high: float) -> float:
     if not low <= number <= high:
         raise ConfigError(f"{text}: {key} must be {low:g}..{high:g}, found {value}")
     return number
+
+
+# In these nothing is secret, and a path may hold an @.
+_OPEN_SCHEMES = ("file", "test", "v4l2", "csi")
+_BRACKETED = re.compile(r"^\[[0-9A-Fa-f:.]+(%[^\]]+)?\](:[0-9]+)?")
+# Keys of queries, and of paths such as /user=admin_password=x_channel=1 that many recorders use. The value reaches to
+# the next key; a / or ? may be part of it.
+_PAIR = re.compile(
+    r"(?:(?<![^&;?/\s\"])|(?=_[A-Za-z]+=))(?P<key>[^=&;?/\s\"]+)=(?P<value>(?:(?!_[A-Za-z]+=)[^&;\s\"])*)"
+)
+_SECRET_PART = re.compile(r"pass|pwd|psw|token|secret|auth|cred|user|usr|login|sign|session|key$")
+_SECRET_KEYS = ("u", "p", "pw", "sig", "sid", "pin")
+_HIDDEN = "***"
+
+
+def redact(text: str) -> str:
+    """`text` with the secrets of every URL in it hidden: user and password, and values of keys that look secret.
+
+    In doubt it hides too much: a password may hold any character, so all before the last `@` of a URL goes where it
+    may be one, as in `rtsp://camera:554/live@1`, which could be user `camera` with password `554/live`.
+    """
+    parts, done = [], 0
+    while found := _SCHEME.search(text, done):
+        parts.append(text[done : found.end()])
+        done = found.end()
+        if found[1].lower() not in _OPEN_SCHEMES:
+            url = _url(text[done:])
+            parts.append(_redacted(url))
+            done += len(url)
+    return "".join([*parts, text[done:]])
+
+
+def _url(after: str) -> str:
+    """The URL that goes on with `after`: to the first space or quotation mark, or to the end of the line when the
+    host has not come by then, as in a password with a space in it.
+    """
+    line = after.partition("\n")[0]
+    url = re.split(r"[\s\"]", line, maxsplit=1)[0]
+    authority = _authority(url)
+    unfinished = ":" in _BRACKETED.sub("", authority) and _HOST.fullmatch(authority) is None
+    return line if unfinished and "@" not in url else url
+
+
+def _redacted(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    if at and ("@" in _authority(url) or ":" in _BRACKETED.sub("", head)):
+        return f"{_HIDDEN}@{_PAIR.sub(_hidden, tail)}"
+    return _PAIR.sub(_hidden, url)
+
+
+def _authority(url: str) -> str:
+    return re.split(r"[/?]", url, maxsplit=1)[0]
+
+
+def _hidden(pair: re.Match[str]) -> str:
+    key = re.sub(r"[^a-z0-9]", "", unquote(pair["key"]).lower())
+    secret = key in _SECRET_KEYS or _SECRET_PART.search(key)
+    return f"{pair['key']}={_HIDDEN}" if secret and pair["value"] else pair[0]

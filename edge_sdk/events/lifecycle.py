@@ -52,7 +52,7 @@ class Incident:
         timeline: CrashTimeline,
         raw_score: float,
         *,
-        now_s: float,
+        time: EventTime,
         latency_ms: dict[str, float] | None = None,
         device: DeviceState | None = None,
     ) -> Event:
@@ -70,7 +70,7 @@ class Incident:
             score=calibrate(raw_score, self._point),
             calibrated=self._point.calibrated,
             trigger=self._trigger,
-            time=EventTime(monotonic_s=now_s),
+            time=time,
             latency_ms=latency_ms,
             device=device,
             provenance=self._provenance,

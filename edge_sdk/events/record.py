@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from edge_sdk.types import Estimate, Value
+from edge_sdk.types import CaptureTime, Estimate, Value
 
 State = Literal["provisional", "confirmed", "refined", "closed", "rejected"]
 
@@ -23,12 +23,18 @@ class CrashTimeline(Value, frozen=True, kw_only=True):
 
 
 class EventTime(Value, frozen=True, kw_only=True):
-    """When this revision was made. `utc` is null where no clock can be trusted for the source, as for a file."""
+    """When this revision was made: `monotonic_s` on this device's monotonic clock, `utc` in ISO 8601.
+
+    `utc` is null where no clock speaks for the source, as for a file. `uncertainty_s` is half the width of the interval
+    that holds the true time, null when nothing bounds it; `source` is what disciplines the clock. `capture` is when the
+    picture was taken whose scores made the revision, null for the last revisions of a source that has ended.
+    """
 
     monotonic_s: float
     utc: str | None = None
     uncertainty_s: float | None = None
     source: Literal["none", "system", "ntp", "ptp", "gnss"] = "none"
+    capture: CaptureTime | None = None
 
 
 class EventClip(Value, frozen=True, kw_only=True):

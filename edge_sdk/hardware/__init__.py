@@ -1,6 +1,28 @@
 """Hardware as data: what this machine is and how it fares, and the targets this SDK is made for."""
 
+from edge_sdk.hardware.clock import Discipline, UtcTime, discipline, utc_of
+from edge_sdk.hardware.figures import Figure, Target
+from edge_sdk.hardware.jetpack import JETPACKS, JetPack, dialect_of, newest_jetpack
 from edge_sdk.hardware.probes import Conditions, Machine, identify, observe
-from edge_sdk.hardware.targets import CPU, TARGETS, Target, find_target, target_of
+from edge_sdk.hardware.targets import CPU, TARGETS, find_target, target_of
 
-__all__ = ["CPU", "Conditions", "Machine", "TARGETS", "Target", "find_target", "identify", "observe", "target_of"]
+__all__ = [
+    "CPU",
+    "Conditions",
+    "Discipline",
+    "Figure",
+    "JETPACKS",
+    "JetPack",
+    "Machine",
+    "TARGETS",
+    "Target",
+    "UtcTime",
+    "dialect_of",
+    "discipline",
+    "find_target",
+    "identify",
+    "newest_jetpack",
+    "observe",
+    "target_of",
+    "utc_of",
+]

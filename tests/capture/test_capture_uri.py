@@ -42,16 +42,10 @@ def test_a_test_pattern_has_defaults_and_options() -> None:
     assert parse_source(source.uri) == source
 
 
-@pytest.mark.parametrize("text", ["rtsp://camera/1", "v4l2:///dev/video0", "csi://0", "push", "push://"])
-def test_live_sources_are_refused_by_name(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"live sources .* are not in this version"):
-        parse_source(text)
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("http://host/x.mp4", "unknown source scheme 'http'; known: csi, file, push, rtsp, test, v4l2"),
+        ("http://host/x.mp4", "unknown source scheme 'http'; known: csi, file, push, rtsp, rtsps, test, v4l2"),
         ("test://boll", "unknown test pattern 'boll'; known: .*ball"),
         ("test://ball?speed=2", "unknown option of test:// 'speed'; known: duration, height, rate, width"),
     ],

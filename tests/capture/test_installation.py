@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.capture import gst
+from edge_sdk.capture.gst.launch import launch
 
 Make = Callable[[str], Path]
 
@@ -114,7 +115,7 @@ def test_probing_names_every_decoder_with_its_reason() -> None:
 
 def test_tuning_reaches_the_elements_that_have_the_property() -> None:
     text = "videotestsrc num-buffers=1 ! videoconvertscale name=scale ! identity name=decoder ! fakesink"
-    pipeline = gst._pipeline(text, None)
+    pipeline = launch(text, None)
     scale = pipeline.get_by_name("scale")
     assert scale.get_property("matrix-mode").value_nick == "none"
     assert scale.get_property("dither").value_nick == "none"

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from edge_sdk.capture import CaptureSettings, gst, open_source
+from edge_sdk.capture.gst.samples import mapped
 from edge_sdk.errors import SourceError
 
 Make = Callable[[str], Path]
@@ -118,7 +119,7 @@ def test_frames_are_freed_one_by_one() -> None:
 
 def test_a_buffer_is_unmapped_when_reading_it_fails() -> None:
     def read_badly() -> None:
-        with gst._mapped(gst.Gst.Buffer.new_wrapped(b"\x07" * 2**20)) as data:
+        with mapped(gst.Gst.Buffer.new_wrapped(b"\x07" * 2**20)) as data:
             data[0] / 0
 
     before_mb = resident_mb()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from edge_sdk.events import CrashTimeline, Event, Incident, Provenance, State, calibrate
+from edge_sdk.events import CrashTimeline, Event, EventTime, Incident, Provenance, State, calibrate
 from edge_sdk.manifest import OperatingPoint
 
 POINT = OperatingPoint(scale=2.0, offset=-1.0, calibrated=True)
@@ -19,7 +19,10 @@ def incident() -> Incident:
 
 def test_revisions_rise_by_one_under_one_id() -> None:
     event = incident()
-    made = [event.revise(s, CrashTimeline(), 0.5, now_s=1.0) for s in ("provisional", "confirmed", "refined", "closed")]
+    made = [
+        event.revise(s, CrashTimeline(), 0.5, time=EventTime(monotonic_s=1.0))
+        for s in ("provisional", "confirmed", "refined", "closed")
+    ]
     assert [m.revision for m in made] == [1, 2, 3, 4]
     assert len({m.id for m in made}) == 1
     assert incident().id != event.id
@@ -33,13 +36,13 @@ def test_an_order_that_breaks_the_promises_is_refused(states: tuple[State, ...])
     event = incident()
     *allowed, refused = states
     for state in allowed:
-        event.revise(state, CrashTimeline(), 0.5, now_s=1.0)
+        event.revise(state, CrashTimeline(), 0.5, time=EventTime(monotonic_s=1.0))
     with pytest.raises(ValueError, match="may not follow"):
-        event.revise(refused, CrashTimeline(), 0.5, now_s=1.0)
+        event.revise(refused, CrashTimeline(), 0.5, time=EventTime(monotonic_s=1.0))
 
 
 def test_unknown_parts_are_null_and_never_absent() -> None:
-    line = incident().revise("provisional", CrashTimeline(), 0.5, now_s=1.0).to_json()
+    line = incident().revise("provisional", CrashTimeline(), 0.5, time=EventTime(monotonic_s=1.0)).to_json()
     parsed = json.loads(line)
     assert "\n" not in line
     assert parsed["schema"] == 1

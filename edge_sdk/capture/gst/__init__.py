@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from edge_sdk.capture.gst.binding import Gst
 from edge_sdk.capture.gst.describe import describe
+from edge_sdk.capture.gst.live import check_live, play_live
 from edge_sdk.capture.gst.player import play
-from edge_sdk.capture.gst.probe import decoders, probe, scaler
+from edge_sdk.capture.gst.probe import camera_media, decoders, features, probe, scaler
 
-__all__ = ["Gst", "decoders", "describe", "play", "probe", "scaler"]
+__all__ = [
+    "Gst",
+    "camera_media",
+    "check_live",
+    "decoders",
+    "describe",
+    "features",
+    "play",
+    "play_live",
+    "probe",
+    "scaler",
+]

@@ -18,17 +18,42 @@ _FINAL = Gst.MessageType.ERROR | Gst.MessageType.EOS | Gst.MessageType.APPLICATI
 def launch(text: str, uri: str | None) -> Gst.Pipeline:
     """The pipeline of `text`, tuned, its element `source` set to `uri`. Raises `MissingDependencyError`."""
     try:
-        pipeline = cast(Gst.Pipeline, Gst.parse_launch(text))
+        parsed = Gst.parse_launch(text)
     except GLib.Error as error:
         raise _parse_error(error) from error
-    for name, values in TUNING.items():
-        element = pipeline.get_by_name(name)
-        for key, value in values.items():
-            if element is not None and element.find_property(key) is not None:
-                Gst.util_set_object_arg(element, key, value)
+    pipeline = parsed if isinstance(parsed, Gst.Pipeline) else _alone(parsed)
+    _tune(pipeline)
     if uri is not None:
         cast(Gst.URIHandler, pipeline.get_by_name("source")).set_uri(uri)
     return pipeline
+
+
+def branch(text: str) -> Gst.Bin:
+    """The elements of `text` as a bin, tuned, with the pad `sink` where its first one is open.
+
+    Raises `MissingDependencyError`.
+    """
+    try:
+        made = Gst.parse_bin_from_description(text, True)
+    except GLib.Error as error:
+        raise _parse_error(error) from error
+    _tune(made)
+    return made
+
+
+def _alone(element: Gst.Element) -> Gst.Pipeline:
+    """A pipeline around an element: GStreamer makes none of text that names a single one."""
+    pipeline = Gst.Pipeline.new(None)
+    pipeline.add(element)
+    return pipeline
+
+
+def _tune(elements: Gst.Bin) -> None:
+    for name, values in TUNING.items():
+        element = elements.get_by_name(name)
+        for key, value in values.items():
+            if element is not None and element.find_property(key) is not None:
+                Gst.util_set_object_arg(element, key, value)
 
 
 def _parse_error(error: GLib.Error) -> MissingDependencyError:

@@ -5,6 +5,7 @@ A buffer is mapped, copied and unmapped in one place, because one that stays map
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,20 +18,29 @@ from edge_sdk.errors import SourceError
 
 _RANGE_16_235 = 2  # GST_VIDEO_COLOR_RANGE_16_235; its name is not one in Python
 
+_NTP = Gst.Caps.from_string("timestamp/x-ntp")
+# Seconds from 1900, where NTP begins, to 1970: RFC 5905 6.
+_NTP_TO_UNIX_S = 2_208_988_800
+# A clock that tells an earlier time than 2020-01-01 was never set.
+_EARLIEST_UTC_S = 1_577_836_800.0
+
 
 def picture_info(pipeline: Gst.Pipeline) -> PictureInfo:
     """What leaves the decoder; the range of luma is that of the planes it is taken from, where it is taken."""
     decoded = _source_pad(pipeline, "decoder")
-    if decoded is None:
+    caps = decoded.get_current_caps() if decoded is not None else None
+    if decoded is None or caps is None:
         raise SourceError("its decoder has no output")
-    info = _video_info(decoded.get_current_caps())
-    planes = _source_pad(pipeline, "planes")
-    luma = _video_info(planes.get_current_caps()) if planes is not None else info
+    planes, said = _source_pad(pipeline, "planes"), caps.get_structure(0)
+    # Pictures in a GPU's memory may be of formats of which GStreamer can tell no more than the size.
+    known = GstVideo.VideoInfo.new_from_caps(caps)
+    luma = _video_info(planes.get_current_caps()) if planes is not None else known
+    timed, rate, per = said.get_fraction("framerate")
     return PictureInfo(
-        width=info.width,
-        height=info.height,
-        full_range=int(luma.colorimetry.range) != _RANGE_16_235,
-        rate_hz=info.fps_n / info.fps_d if info.fps_n and info.fps_d else None,
+        width=said.get_int("width")[1],
+        height=said.get_int("height")[1],
+        full_range=luma is None or int(luma.colorimetry.range) != _RANGE_16_235,
+        rate_hz=rate / per if timed and rate and per else None,
         orientation=_orientation(decoded),
     )
 
@@ -67,6 +77,36 @@ def times_s(sample: Gst.Sample) -> tuple[float, float]:
     return sign * time_ns / NS, buffer.pts / NS
 
 
+def captured_s(sample: Gst.Sample, base_ns: int) -> float:
+    """When the sample was captured, on the clock of `time.monotonic()`; `base_ns` is its pipeline's base time.
+
+    Never later than now: when packets of an RTSP source come late together, its clock model takes that for the new
+    delay, and stamps lie ahead until it has learnt better (2 s).
+    """
+    buffer, now_s = sample.get_buffer(), time.monotonic()
+    if buffer is None or buffer.pts == Gst.CLOCK_TIME_NONE:
+        return now_s
+    running_ns = sample.get_segment().to_running_time(Gst.Format.TIME, buffer.pts)
+    return now_s if running_ns == Gst.CLOCK_TIME_NONE else min(now_s, (base_ns + running_ns) / NS)
+
+
+def sender_utc_s(sample: Gst.Sample) -> float | None:
+    """When the sender's clock says that the sample was taken, seconds since 1970; None where it does not say."""
+    buffer = sample.get_buffer()
+    stamp = buffer.get_reference_timestamp_meta(_NTP) if buffer is not None else None
+    utc_s = stamp.timestamp / NS - _NTP_TO_UNIX_S if stamp is not None else 0.0
+    return utc_s if utc_s >= _EARLIEST_UTC_S else None
+
+
+def encoded(sample: Gst.Sample) -> tuple[bytes, bool]:
+    """A copy of the sample's bytes, and whether a decoder can begin with them."""
+    buffer = sample.get_buffer()
+    if buffer is None:
+        raise SourceError("an encoded unit came without its bytes")
+    with mapped(buffer) as data:
+        return bytes(data), not buffer.has_flags(Gst.BufferFlags.DELTA_UNIT)
+
+
 def pixels(sample: Gst.Sample) -> NDArray[np.uint8]:
     """A copy of the sample's picture, `[height, width]` or `[height, width, 3]`; rows may be padded in the buffer."""
     info, buffer = _video_info(sample.get_caps()), sample.get_buffer()
@@ -77,12 +117,12 @@ def pixels(sample: Gst.Sample) -> NDArray[np.uint8]:
     size, step = (info.height, info.width), info.finfo.pixel_stride[0]
     shape = size if step == 1 else (*size, step)
     strides = (stride, 1) if step == 1 else (stride, step, 1)
-    with _mapped(buffer) as data:
+    with mapped(buffer) as data:
         return np.ndarray(shape, np.uint8, data, offset, strides).copy()
 
 
 @contextmanager
-def _mapped(buffer: Gst.Buffer) -> Iterator[bytes | memoryview]:
+def mapped(buffer: Gst.Buffer) -> Iterator[bytes | memoryview]:
     """The buffer's bytes, readable inside the `with` only."""
     mapped, info = buffer.map(Gst.MapFlags.READ)
     if not mapped:

@@ -1,0 +1,104 @@
+"""What the live benchmarks have in common: quantiles of ages, the conditions of a run, where results go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edge_sdk.benchmarks.conditions import TICK_S, Watch, commit, validity
+from edge_sdk.benchmarks.live.server import Stream
+from edge_sdk.benchmarks.measure import percentiles
+from edge_sdk.benchmarks.report import MachineState
+from edge_sdk.files import write_bytes
+from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
+from edge_sdk.types import Value
+
+
+class Ages(Value, frozen=True, kw_only=True):
+    """Ages of frames in ms; a percentile is null with too few frames for it (`benchmarks/measure.py`)."""
+
+    count: int
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+
+class Setting(Value, frozen=True, kw_only=True):
+    """Where and on what it was measured. `server_cores` is what the server took of the same machine, in cores."""
+
+    started_utc: str
+    commit: str | None
+    bundle_sha256: str | None
+    stream: Stream
+    server_cores: float | None
+    own_cores: float
+    machine: MachineState
+    validity: tuple[str, ...]
+
+
+class Observer:
+    """Watches machine, server and this process from its making until `setting` is asked for."""
+
+    def __init__(self) -> None:
+        self._watch = Watch()
+        self._started = datetime.now(timezone.utc)
+        self._begin = cpu_s(os.getpid())
+
+    def look(self) -> None:
+        """Read the machine's state, when a second has passed."""
+        self._watch.look()
+
+    def setting(self, stream: Stream, bundle_sha256: str | None, server_cores: float | None) -> Setting:
+        """What was seen. The server's own load is part of the benchmark, so it is no note on validity."""
+        wall_s = (datetime.now(timezone.utc) - self._started).total_seconds()
+        state = self._watch.state(open_runtime(DEFAULT_RUNTIME).describe())
+        if state.other_cores is not None and server_cores is not None:
+            state = msgspec.structs.replace(state, other_cores=max(0.0, state.other_cores - server_cores))
+        return Setting(
+            started_utc=f"{self._started:%Y-%m-%dT%H:%M:%SZ}",
+            commit=commit(Path(__file__).resolve().parent),
+            bundle_sha256=bundle_sha256,
+            stream=msgspec.structs.replace(stream, user="", password=""),
+            server_cores=server_cores,
+            own_cores=(cpu_s(os.getpid()) - self._begin) / wall_s,
+            machine=state,
+            validity=tuple(validity(state)),
+        )
+
+
+def ages_of(values_ms: Sequence[float]) -> Ages:
+    """The quantiles of `values_ms`."""
+    told = percentiles(np.asarray(values_ms, np.float64))
+    return Ages(
+        count=len(values_ms),
+        p50_ms=told["p50"],
+        p95_ms=told["p95"],
+        p99_ms=told["p99"],
+        max_ms=max(values_ms, default=None),
+    )
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used so far, 0 where it is gone or cannot be asked (proc(5), /proc/PID/stat)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) * TICK_S
+
+
+def resident_kb() -> float:
+    """Resident set of this process in 1,024 bytes (proc(5), /proc/PID/statm)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+def write_result(result: Value, path: Path) -> None:
+    """Write `result` as JSON that people can read, too."""
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")

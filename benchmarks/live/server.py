@@ -1,0 +1,121 @@
+"""The RTSP server of tests and benchmarks as a process of its own: started, told what to do wrong, killed, restarted.
+
+The server is `tests/rtsp_server.py`; it shares no process with what is measured, so it can be stopped as a camera can.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+from urllib.parse import quote
+
+import msgspec
+
+from edge_sdk.errors import ConfigError, MissingDependencyError
+from edge_sdk.types import Value
+
+Codec = Literal["h264", "h265", "mjpeg", "vp8"]
+
+_PROGRAM = Path(__file__).resolve().parents[2] / "tests" / "rtsp_server.py"
+
+
+class Stream(Value, frozen=True, kw_only=True):
+    """What the server sends. `port` 0 takes a free one; with a `user` it asks for the password, in either method."""
+
+    codec: Codec = "h264"
+    width: int = 1280
+    height: int = 720
+    rate_hz: float = 30.0
+    gop_s: float = 1.0
+    kbit_s: int = 4000
+    audio: bool = False
+    user: str = ""
+    password: str = ""
+    port: int = 0
+
+
+class RtspServer:
+    """A running server on 127.0.0.1. Use as a context manager; it ends with this process in any case."""
+
+    def __init__(self, stream: Stream | None = None, program: Path = _PROGRAM) -> None:
+        self.stream = stream or Stream()
+        self._program = program
+        self._process = self._start()
+
+    @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        return self._process.pid
+
+    @property
+    def uri(self) -> str:
+        """Where the stream is, with the credentials that the stream began with."""
+        return self.uri_as(self.stream.user, self.stream.password)
+
+    def uri_as(self, user: str, password: str) -> str:
+        """Where the stream is, for someone with these credentials; an empty `user` has none."""
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
+        return f"rtsp://{login}127.0.0.1:{self.stream.port}/camera"
+
+    def tell(self, command: str) -> None:
+        """Give one of the commands of `tests/rtsp_server.py` and wait until it is obeyed. Raises `ConfigError`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+        self._answer()
+
+    def stop(self) -> None:
+        """Stop the process as it stands; its connections stay open and say nothing (SIGSTOP)."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on after `stop` (SIGCONT)."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it without a word to its clients (SIGKILL)."""
+        self._process.kill()
+        with suppress(BrokenPipeError):
+            self._process.communicate()
+
+    def restart(self, stream: Stream | None = None) -> None:
+        """Kill it and start again on the same port, with another stream where one is given."""
+        self.kill()
+        self.stream = msgspec.structs.replace(stream or self.stream, port=self.stream.port)
+        self._process = self._start()
+
+    def __enter__(self) -> RtspServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def _start(self) -> subprocess.Popen[str]:
+        if not self._program.is_file():
+            raise MissingDependencyError(f"{self._program.name} is not here: this needs a checkout, not a wheel")
+        self._process = subprocess.Popen(
+            [sys.executable, str(self._program), msgspec.json.encode(self.stream).decode()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        port = int(self._answer()["port"])
+        self.stream = msgspec.structs.replace(self.stream, port=port)
+        return self._process
+
+    def _answer(self) -> dict[str, str]:
+        """The server's next line: what it has to say. Raises `ConfigError` for a complaint or silence."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        found: dict[str, str] = json.loads(line) if line else {"error": "it has ended; see its messages above"}
+        if "error" in found:
+            raise ConfigError(f"the RTSP server: {found['error']}")
+        return found

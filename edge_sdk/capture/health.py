@@ -1,0 +1,303 @@
+"""The health of a live source: when it counts as live, when it is given up, when it is tried again.
+
+Pure: no threads, no GStreamer and no clock of its own; each call says what time it is. The owner reports what has come
+since it last looked, then does what `tick` says:
+
+    health.unit(now_s); health.picture(now_s, fingerprint); health.fault(now_s, fault)     whichever happened
+    order = health.tick(now_s)
+    "start": build a player; a build that fails is reported by `fault`, and a "stop" follows as for any player
+    "stop":  take the player down, then call `stopped`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from edge_sdk.capture.player import Fault
+from edge_sdk.capture.settings import LiveSettings
+from edge_sdk.capture.states import SourceChange, SourceState
+
+Order = Literal["start", "stop"]
+
+# Waits between attempts, the last one repeated. Nothing random is added: a device has few sources, each with its own
+# supervisor, so there is no herd to scatter, and the same faults give the same waits.
+YOUNG_OUTAGE_S = 120.0
+YOUNG_WAITS_S = (0.5, 1.0, 2.0)
+OLD_WAITS_S = (4.0, 8.0, 16.0, 30.0)
+# Cameras lock out who keeps asking with a wrong password.
+REFUSED_WAITS_S = (5.0, 10.0, 20.0, 30.0)
+# A picture this long after the first one of an attempt ends the outage.
+SETTLED_S = 10.0
+# Cameras that save bits send a keyframe every 10 s or so: an attempt that joins between two of them needs longer.
+LONGEST_CONNECT_S = 20.0
+# Encoders renew a still scene at each keyframe, in a few pictures; what moves changes in every picture.
+MOVING_PICTURES = 5
+LONGEST_STILL_S = 600.0
+
+
+class Health:
+    """The state machine of one source.
+
+    connecting -> live, backoff; live -> stalled, backoff; stalled -> backoff; backoff -> connecting; all -> ended.
+    `stalled` is for silence and for a picture that has frozen, and lasts while the player is taken down; a fault leads
+    to `backoff` at once.
+
+    An outage begins with a back-off, and is over when a picture comes 10 s or more after the first one of the same
+    attempt. Until then attempts are counted and waits go on growing, however often the source was live in between: one
+    that gives a picture and dies is tried ever more rarely.
+    The wait after a failure is 0.5, 1, 2, 2, ... s while the outage is younger than two minutes, then 4, 8, 16,
+    30, 30, ... s; after a refusal it is at least 5, 10, 20, 30, 30, ... s. It is counted from the moment `backoff` is
+    entered, and no attempt begins before `stopped`.
+
+    `attempt` of a change is the attempt under way, or in `stalled` and `backoff` the one that comes next.
+
+    Each attempt has `connect_timeout_s`, and twice as long as the one before, up to 20 s, when that one received
+    encoded units but no picture: the next keyframe may have been further away.
+
+    A picture that stays the same for `frozen_timeout_s` is rebuilt for once. When that does not make it move, it is
+    taken for a still scene (a parked camera at night, a test card): `warnings` says so, the source stays live, and is
+    not rebuilt for it again until five pictures in a row have each differed from the one before. The time-out then
+    doubles, up to ten minutes, until a rebuild for it has helped.
+
+    Time in which nobody looked proves no silence: between two calls at most half the stall timeout counts, so that a
+    program that was suspended, or kept from running, finds its sources as it left them.
+
+    Not for two threads at once; `on_change` is called within the call that caused the change.
+    """
+
+    def __init__(
+        self, source: str, settings: LiveSettings, now_s: float, on_change: Callable[[SourceChange], None]
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._on_change = on_change
+        self._backoff = _Backoff()
+        self._stillness = _Stillness(settings.frozen_timeout_s)
+        self._player: Literal["none", "up", "stopping"] = "none"
+        self._now_s = now_s
+        self._watched_s = 0.0  # time in which somebody looked; what follows is on this clock
+        self._began_s = 0.0
+        self._live_s = 0.0
+        self._picture_s = 0.0
+        self._units_s: tuple[float, float] | None = None  # the first and the last of this attempt
+        self._connect_limit_s = settings.connect_timeout_s
+        self._retry_at_s = now_s
+        self._attempt = 1
+        self.warnings: tuple[str, ...] = ()
+        self._enter("connecting")
+
+    @property
+    def state(self) -> SourceState:
+        """The state now."""
+        return self.last.state
+
+    def picture(self, now_s: float, fingerprint: int | None = None) -> None:
+        """Pictures have been decoded since the last call.
+
+        `fingerprint` is equal for equal pictures only: that of the newest one delivered since the last call, None when
+        none was.
+        """
+        self._look(now_s)
+        if not self._watching:
+            return
+        self._picture_s = self._watched_s
+        if self.state == "connecting":
+            self._live_s = self._watched_s
+            self._connect_limit_s = self._settings.connect_timeout_s
+            self._enter("live")
+        elif self._watched_s - self._live_s >= SETTLED_S:
+            self._attempt = 0
+            self._backoff.settle()
+        if fingerprint is not None:
+            self._compare(fingerprint)
+
+    def unit(self, now_s: float) -> None:
+        """Encoded units have come since the last call."""
+        self._look(now_s)
+        if self._watching:
+            self._units_s = (self._units_s[0] if self._units_s else self._watched_s, self._watched_s)
+
+    def fault(self, now_s: float, fault: Fault) -> None:
+        """The pipeline has stopped, or could not be built. Ignored unless the source is connecting or live."""
+        self._look(now_s)
+        if self._watching:
+            self._fail(fault.reason, refused=fault.refused)
+
+    def tick(self, now_s: float) -> Order | None:
+        """What the owner shall do now; each order is given once, and "start" and "stop" take turns."""
+        self._look(now_s)
+        if self._watching:
+            self._check_silence()
+        elif self.state == "backoff" and self._player == "none" and self._now_s >= self._retry_at_s:
+            self._enter("connecting")
+        if self._player == "up" and not self._watching:
+            self._player = "stopping"
+            return "stop"
+        if self._player == "none" and self.state == "connecting":
+            self._begin()
+            return "start"
+        return None
+
+    def stopped(self, now_s: float) -> None:
+        """The owner has taken the player down."""
+        self._look(now_s)
+        self._player = "none"
+        if self.state == "stalled":
+            self._wait(refused=False, reason=self.last.reason)
+
+    def end(self, now_s: float, reason: str = "") -> None:
+        """The source is closed for good; a "stop" follows if a player is up."""
+        self._look(now_s)
+        if self.state != "ended":
+            self._enter("ended", reason)
+
+    @property
+    def _watching(self) -> bool:
+        return self._player == "up" and self.state in ("connecting", "live")
+
+    def _look(self, now_s: float) -> None:
+        self._watched_s += min(now_s - self._now_s, self._settings.stall_timeout_s / 2)
+        self._now_s = now_s
+
+    def _begin(self) -> None:
+        self._player = "up"
+        self._began_s = self._watched_s
+        self._units_s = None
+        self._stillness.begin()
+
+    def _check_silence(self) -> None:
+        if self.state == "live" and self._watched_s - self._picture_s >= self._settings.stall_timeout_s:
+            self._stall(self._why_silent())
+        elif self.state == "connecting" and self._watched_s - self._began_s >= self._connect_limit_s:
+            reason = self._why_blind()
+            if self._units_s:
+                longest_s = max(LONGEST_CONNECT_S, self._settings.connect_timeout_s)
+                self._connect_limit_s = min(2 * self._connect_limit_s, longest_s)
+            self._fail(reason, refused=False)
+
+    def _why_silent(self) -> str:
+        silent_s = self._watched_s - self._picture_s
+        if self._units_s and self._watched_s - self._units_s[1] < silent_s / 2:
+            return f"no picture for {silent_s:.1f} s although encoded units come: the decoder hangs or lost the stream"
+        return f"nothing has come for {silent_s:.1f} s: the camera, its server or the network is silent"
+
+    def _why_blind(self) -> str:
+        waited_s = self._watched_s - self._began_s
+        if self._units_s is None:
+            return f"nothing came within {waited_s:.1f} s: the source does not answer or sends no video"
+        return (
+            f"{self._units_s[1] - self._units_s[0]:.1f} s of encoded units came but no picture: the decoder refuses "
+            "the stream or waits for a keyframe"
+        )
+
+    def _compare(self, fingerprint: int) -> None:
+        verdict = self._stillness.look(self._watched_s, fingerprint)
+        if verdict == "fine":
+            return
+        same = f"the same picture for {self._settings.frozen_timeout_s:g} s"
+        if verdict == "frozen":
+            self._stall(same)
+        else:
+            self.warnings = (f"{same}, and again after building the source anew: taken for a still scene",)
+
+    def _stall(self, reason: str) -> None:
+        self._attempt += 1
+        self._enter("stalled", reason)
+
+    def _fail(self, reason: str, *, refused: bool) -> None:
+        self._attempt += 1
+        self._wait(refused=refused, reason=reason)
+
+    def _wait(self, *, refused: bool, reason: str) -> None:
+        wait_s = self._backoff.wait_s(self._now_s, refused=refused)
+        self._retry_at_s = self._now_s + wait_s
+        self._enter("backoff", reason, wait_s)
+
+    def _enter(self, state: SourceState, reason: str = "", retry_in_s: float | None = None) -> None:
+        self.last = SourceChange(
+            source=self._source,
+            state=state,
+            at_s=self._now_s,
+            reason=reason,
+            attempt=max(1, self._attempt),
+            retry_in_s=retry_in_s,
+        )
+        self._on_change(self.last)
+
+
+class _Backoff:
+    """How long to wait after each failure of an outage."""
+
+    def __init__(self) -> None:
+        self.settle()
+
+    def settle(self) -> None:
+        """The outage is over."""
+        self._since_s: float | None = None
+        self._young = self._old = self._refused = 0
+
+    def wait_s(self, now_s: float, *, refused: bool) -> float:
+        """The wait after one more failure."""
+        if self._since_s is None:
+            self._since_s = now_s
+        if now_s - self._since_s < YOUNG_OUTAGE_S:
+            self._young += 1
+            wait_s = _nth(YOUNG_WAITS_S, self._young)
+        else:
+            self._old += 1
+            wait_s = _nth(OLD_WAITS_S, self._old)
+        if refused:
+            self._refused += 1
+            wait_s = max(wait_s, _nth(REFUSED_WAITS_S, self._refused))
+        return wait_s
+
+
+class _Stillness:
+    """Tells a picture that has frozen from a scene in which nothing moves.
+
+    Each time that building anew did not help, twice as long is waited the next time, up to ten minutes: a quiet street
+    at night would otherwise be rebuilt after every car.
+    """
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._timeout_s = self._wait_s = timeout_s
+        self._fingerprint: int | None = None
+        self._since_s = 0.0
+        self._moving = 0
+        self._rebuilt = False
+        self._began_s = 0.0
+
+    def begin(self) -> None:
+        """A new attempt: its first picture is compared with none before it."""
+        self._fingerprint = None
+        self._moving = 0
+
+    def look(self, now_s: float, fingerprint: int) -> Literal["fine", "frozen", "still"]:
+        """`frozen` asks for a rebuild, and is not said again before the picture has moved."""
+        if self._fingerprint is None:
+            self._began_s = now_s
+        if fingerprint != self._fingerprint:
+            self._moving += self._fingerprint is not None
+            if self._rebuilt and self._moving >= MOVING_PICTURES:
+                self._rebuilt = False
+                self._wait_s = self._next_wait_s(now_s)
+            self._fingerprint, self._since_s = fingerprint, now_s
+            return "fine"
+        self._moving = 0
+        if self._wait_s is None or now_s - self._since_s < self._wait_s:
+            return "fine"
+        if self._rebuilt:
+            return "still"
+        self._rebuilt = True
+        return "frozen"
+
+    def _next_wait_s(self, now_s: float) -> float | None:
+        """A rebuild has helped when the picture moves soon after it."""
+        if self._timeout_s is None or self._wait_s is None or now_s - self._began_s < self._timeout_s:
+            return self._timeout_s
+        return min(2 * self._wait_s, LONGEST_STILL_S)
+
+
+def _nth(waits_s: tuple[float, ...], count: int) -> float:
+    return waits_s[min(count, len(waits_s)) - 1]

@@ -1,0 +1,112 @@
+"""The RGB frames that are kept for reasoning: a ring of fixed memory, read by copy.
+
+Reasoning takes consecutive frames from an instant on and appends to them as they arrive, so a reader asks once for a
+window, then for what followed by sequence number, and is told when it came too late.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.capture.settings import HistorySettings
+from edge_sdk.errors import ConfigError
+
+
+class FrameWindow(NamedTuple):
+    """Consecutive frames, oldest first, in memory of their own.
+
+    `pixels` uint8 `[count, height, width, 3]`; `captured_s` float64 `[count]` on the clock of `time.monotonic()`;
+    `sender_utc_s` float64 `[count]`, seconds since 1970 by the sender's clock, NaN where it did not say. `first` is
+    the sequence number of the first frame; `missed` counts the frames before it that were asked for but are no longer
+    kept. Frames of two attempts follow one another: their times tell.
+    """
+
+    pixels: NDArray[np.uint8]
+    captured_s: NDArray[np.float64]
+    sender_utc_s: NDArray[np.float64]
+    first: int
+    missed: int
+
+    @property
+    def next(self) -> int:
+        """The sequence number that `FrameHistory.since` goes on with."""
+        return self.first + len(self.pixels)
+
+
+class FrameHistory:
+    """The last `settings.frames` frames of a source; one thread pushes, any may read.
+
+    All memory is taken at opening: raises `ConfigError` when it is not there.
+    """
+
+    def __init__(self, settings: HistorySettings) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+        try:
+            self._pixels = np.empty((settings.frames, settings.height, settings.width, 3), np.uint8)
+        except MemoryError:
+            raise ConfigError(
+                f"a history of {settings.frames} frames of {settings.width} x {settings.height} needs "
+                f"{settings.memory_mb:.0f} MB, which is not there; keep fewer seconds or smaller frames"
+            ) from None
+        # Written once, so that the pages are this process's now and not some seconds into the drive.
+        self._pixels.fill(0)
+        self._captured_s = np.zeros(settings.frames)
+        self._sender_utc_s = np.full(settings.frames, np.nan)
+        self._pushed = 0
+
+    @property
+    def memory_mb(self) -> float:
+        """Memory of the ring, in 10^6 bytes; it never changes."""
+        return (self._pixels.nbytes + self._captured_s.nbytes + self._sender_utc_s.nbytes) / 1e6
+
+    @property
+    def next(self) -> int:
+        """The sequence number that the next frame will have; frames count from 0."""
+        return self._pushed
+
+    def push(self, pixels: NDArray[np.uint8], captured_s: float, sender_utc_s: float | None = None) -> None:
+        """Copy one frame in. Raises `ValueError` for one of another shape or type: a bug, not input."""
+        if pixels.shape != self._pixels.shape[1:] or pixels.dtype != np.uint8:
+            raise ValueError(
+                f"a frame of this history is uint8 {self._pixels.shape[1:]}, got {pixels.dtype} {pixels.shape}"
+            )
+        with self._lock:
+            row = self._pushed % len(self._pixels)
+            self._pixels[row] = pixels
+            self._captured_s[row] = captured_s
+            self._sender_utc_s[row] = np.nan if sender_utc_s is None else sender_utc_s
+            self._pushed += 1
+
+    def window(self, from_s: float, count: int) -> FrameWindow:
+        """Up to `count` consecutive frames, beginning with the oldest kept that was captured at `from_s` or later.
+
+        Fewer when fewer have come; `since(window.next)` goes on.
+        """
+        with self._lock:
+            kept = self._kept(self._oldest, self._pushed)
+            late_enough = np.flatnonzero(self._captured_s[kept] >= from_s)
+            first = self._oldest + int(late_enough[0]) if len(late_enough) else self._pushed
+            return self._copy(first, count, 0)
+
+    def since(self, sequence: int, count: int | None = None) -> FrameWindow:
+        """The frames from `sequence` on, at most `count` of them; empty while it has not come."""
+        with self._lock:
+            first = max(sequence, self._oldest)
+            return self._copy(first, self._pushed if count is None else count, first - sequence)
+
+    @property
+    def _oldest(self) -> int:
+        return max(0, self._pushed - len(self._pixels))
+
+    def _kept(self, first: int, end: int) -> NDArray[np.intp]:
+        """Rows of the frames `first` up to `end`, in order of time."""
+        return np.arange(first, end) % len(self._pixels)
+
+    def _copy(self, first: int, count: int, missed: int) -> FrameWindow:
+        rows = self._kept(first, max(first, min(first + max(0, count), self._pushed)))
+        return FrameWindow(self._pixels[rows], self._captured_s[rows], self._sender_utc_s[rows], first, missed)

@@ -1,0 +1,207 @@
+"""Pipeline text for live sources, from values, by pure functions: no GStreamer is needed to read or to test them.
+
+Encoded units are never thrown away: a decoder that misses one shows rubbish until the next key picture. Pictures are
+dropped after decoding, in queues of one, before anything copies or touches their pixels; so what is pulled is always
+the newest, and only what is used is brought into system memory. Luma is scaled as for files (`pipelines.py`), so that
+the student sees the same pixels. Locations, credentials and device paths never enter the text: the player sets them.
+"""
+
+from __future__ import annotations
+
+from edge_sdk.capture.codecs import Codec
+from edge_sdk.capture.pipelines import UPRIGHT, Scaler, joined, luma_text, rate_text, rgb_text
+from edge_sdk.capture.platforms import JETSON, Features, choose, choose_encoder, settings_of
+from edge_sdk.capture.settings import CaptureSettings, HistorySettings, LiveSettings
+from edge_sdk.capture.uri import CsiSource, LiveUri, RtspSource, V4l2Source
+from edge_sdk.errors import MissingDependencyError
+from edge_sdk.types import Value
+
+_NEWEST = "queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0"
+# Room for what comes at once after a hiccup of the network. A decoder that is slower than the stream for good fills it
+# and holds the stream back, so that pictures grow no older than this.
+_BURST = "queue max-size-buffers=0 max-size-bytes=0 max-size-time=1000000000"
+# Units are collected many times a second. When nobody has done so for 600 of them, the stream is held back.
+_UNITS = "queue max-size-buffers=8 max-size-bytes=0 max-size-time=0 ! appsink name=units sync=false max-buffers=600"
+# Raw pictures may be dropped before an encoder that is too slow for them.
+_ENCODER_QUEUE = "queue leaky=downstream max-size-buffers=4 max-size-bytes=0 max-size-time=0"
+# Without this a sink says that the stream has ended only when all that it holds was pulled.
+_SINK_END = "wait-on-eos=false enable-last-sample=false"
+# A connection on which nothing comes for so long is broken; the player's own timeouts are shorter.
+_TCP_TIMEOUT_US = 5_000_000
+_TCP_BUFFER_MS = 2000
+# History pictures that wait to be collected: 3 s of 20 a second.
+_HISTORY_BUFFERS = 64
+
+# What is encoded here: a key picture each second, and bits enough that number plates stay readable (1080p30: 6 Mbit/s).
+_GOP_S = 1.0
+_BITS_PER_PIXEL = 0.1
+_USUAL = (1280, 720, 30.0)
+
+_DEPAYLOADERS = {"h264": "rtph264depay", "h265": "rtph265depay", "mjpeg": "rtpjpegdepay"}
+
+
+class LivePlan(Value, frozen=True, kw_only=True):
+    """All that decides the pipeline of a live source."""
+
+    source: LiveUri
+    settings: CaptureSettings
+    features: Features
+    scaler: Scaler
+
+
+def source_text(plan: LivePlan) -> str:
+    """The source up to the branch; for RTSP the element `source` alone, whose pads come when the server answers.
+
+    The caller sets what does not stand in text: `location`, `user-id` and `user-pw` of RTSP, `device` of V4L2, `caps`
+    of `push`. Raises `MissingDependencyError` for a CSI camera where there is no Argus.
+    """
+    source = plan.source
+    if isinstance(source, RtspSource):
+        return _rtsp(plan)
+    if isinstance(source, V4l2Source):
+        return joined("v4l2src name=source io-mode=mmap", _camera_caps(source))
+    if isinstance(source, CsiSource):
+        return _csi(source, plan.features)
+    return "appsrc name=source is-live=true format=time"
+
+
+def branch_text(plan: LivePlan, codec: Codec | None) -> str:
+    """From an encoded pad (raw pictures where `codec` is None) to the sinks; the first element's sink pad is free.
+
+    Counters are the identities `received` and `decoded`, sinks `frames`, `units` and `history`, as far as they are
+    asked for. Raises `ConfigError` or `MissingDependencyError` when nothing can decode or encode.
+    """
+    return _raw_branch(plan) if codec is None else _encoded_branch(plan, codec)
+
+
+def camera_format(media: frozenset[str]) -> str:
+    """The `format` for a V4L2 camera that gives these media types, where none is asked for.
+
+    MJPEG comes first because on USB it is the only one that most cameras give at their full size and rate.
+    """
+    known = {"image/jpeg": "mjpeg", "video/x-h264": "h264", "video/x-h265": "h265"}
+    return next((name for kind, name in known.items() if kind in media), "raw")
+
+
+def _jitter_ms(live: LiveSettings) -> int:
+    """Packets over TCP come in order and are never waited for; when this process was paused, they come late, and the
+    buffer must not throw them away.
+    """
+    return live.jitter_ms if live.protocol == "udp" else max(live.jitter_ms, _TCP_BUFFER_MS)
+
+
+def _rtsp(plan: LivePlan) -> str:
+    live = plan.settings.live
+    values = f"protocols={live.protocol} latency={_jitter_ms(live)} drop-on-latency=true tcp-timeout={_TCP_TIMEOUT_US}"
+    return f"{settings_of('rtspsrc', plan.features)} name=source {values}"
+
+
+def _camera_caps(source: V4l2Source) -> str:
+    media = {"mjpeg": "image/jpeg", "h264": "video/x-h264", "h265": "video/x-h265"}.get(source.format or "raw")
+    size = {"width": source.width, "height": source.height}
+    parts = [media or "video/x-raw", *(f"{key}={value}" for key, value in size.items() if value is not None)]
+    if source.rate_hz is not None:
+        parts.append(f"framerate={rate_text(source.rate_hz)}")
+    return ",".join(parts)
+
+
+def _csi(source: CsiSource, features: Features) -> str:
+    needed = ("nvarguscamerasrc", JETSON.after.split()[0])
+    missing = [name for name in needed if name not in features.elements]
+    if missing:
+        raise MissingDependencyError(
+            f"csi:// needs {' and '.join(missing)}, which a Jetson has with JetPack (package nvidia-l4t-gstreamer); "
+            "on other boards open the camera as v4l2:///dev/video0"
+        )
+    size = f"width={source.width},height={source.height},framerate={rate_text(source.rate_hz)}"
+    return f"nvarguscamerasrc name=source sensor-id={source.sensor} ! video/x-raw(memory:NVMM),format=NV12,{size}"
+
+
+def _encoded_branch(plan: LivePlan, codec: Codec) -> str:
+    choice = choose(codec, plan.features, plan.settings.decoder)
+    decoder = settings_of(choice.element, plan.features)
+    if choice.platform is JETSON and codec.name == "mjpeg":
+        decoder += " mjpeg=true"
+    head = joined(
+        _depayloader(codec, plan.features) if isinstance(plan.source, RtspSource) else "",
+        _units(codec),
+        "identity name=received silent=true",
+    )
+    decode = joined(_BURST, f"{decoder} name=decoder", "identity name=decoded silent=true")
+    pictures = _pictures(plan, choice.platform.after)
+    if not plan.settings.live.pre_roll_s:
+        return joined(head, decode, pictures)
+    units = f"encoded. ! {_UNITS} {_SINK_END}"
+    return f"{head} ! tee name=encoded {units} encoded. ! {joined(decode, pictures)}"
+
+
+def _raw_branch(plan: LivePlan) -> str:
+    """Raw pictures need no decoder: the element `decoder` only tells what they are. CSI pictures are in NVMM memory."""
+    nvmm = isinstance(plan.source, CsiSource)
+    head = "identity name=received silent=true"
+    counted = "identity name=decoder silent=true ! identity name=decoded silent=true"
+    pictures = _pictures(plan, JETSON.after if nvmm else "")
+    if not plan.settings.live.pre_roll_s:
+        return joined(head, counted, pictures)
+    units = f"raw. ! {joined(_ENCODER_QUEUE, _encoder(plan, nvmm), _UNITS)} {_SINK_END}"
+    return f"{head} ! tee name=raw {units} raw. ! {joined(counted, pictures)}"
+
+
+def _depayloader(codec: Codec, features: Features) -> str:
+    """Whole units leave it: a parser that is given pieces waits for the next unit before it lets go of one."""
+    whole = f"{codec.media},stream-format=byte-stream,alignment=au" if codec.name != "mjpeg" else ""
+    return joined(settings_of(_DEPAYLOADERS[codec.name], features), whole)
+
+
+def _units(codec: Codec) -> str:
+    """Whole units, each key picture with its parameter sets, so that a ring may begin at any of them."""
+    if codec.name == "mjpeg":
+        return f"{codec.parser} ! {codec.media}"
+    return f"{codec.parser} config-interval=-1 ! {codec.media},stream-format=byte-stream,alignment=au"
+
+
+def _encoder(plan: LivePlan, nvmm: bool) -> str:
+    """Raw pictures to H.264 units."""
+    choice = choose_encoder(plan.features)
+    source = plan.source
+    asked = [getattr(source, name, None) for name in ("width", "height", "rate_hz")]
+    width, height, rate_hz = (value or usual for value, usual in zip(asked, _USUAL, strict=True))
+    bps = round(_BITS_PER_PIXEL * width * height * rate_hz)
+    pace = choice.platform.pace.format(gop=max(1, round(_GOP_S * rate_hz)), bps=bps, kbps=max(1, bps // 1000))
+    upload = choice.platform.upload
+    if nvmm:
+        upload = "" if choice.platform is JETSON else joined(JETSON.after, upload)
+    return joined(
+        upload,
+        f"{settings_of(choice.element, plan.features)} name=encoder {pace}",
+        "h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream,alignment=au",
+    )
+
+
+def _pictures(plan: LivePlan, after: str) -> str:
+    settings, history = plan.settings, plan.settings.live.history
+    scaled = luma_text(settings, UPRIGHT, plan.scaler) if settings.pixels == "luma" else rgb_text(settings, UPRIGHT)
+    sink = f"appsink name=frames sync=false max-buffers=1 drop=true {_SINK_END}"
+    frames = joined(_NEWEST, after, scaled, sink)
+    if history is None:
+        return frames
+    return f"tee name=pictures pictures. ! {frames} pictures. ! {_history(history, after)}"
+
+
+def _history(history: HistorySettings, after: str) -> str:
+    """RGB pictures at a lower rate, at their own times and none twice.
+
+    Cameras declare any rate, or none, and videorate only drops where the declared rate is above the asked one; so it
+    is told that there may be 1,000 a second and goes by the pictures' times.
+    """
+    return joined(
+        _NEWEST,
+        "capssetter caps=video/x-raw,framerate=1000/1",
+        "videorate name=history-rate drop-only=true skip-to-first=true",
+        f"video/x-raw(ANY),framerate={rate_text(history.rate_hz)}",
+        after,
+        "videoscale name=history-scale method=bilinear2 add-borders=true",
+        f"video/x-raw,width={history.width},height={history.height},pixel-aspect-ratio=1/1",
+        "videoconvert ! video/x-raw,format=RGB",
+        f"appsink name=history sync=false max-buffers={_HISTORY_BUFFERS} drop=true {_SINK_END}",
+    )

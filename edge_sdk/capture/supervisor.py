@@ -1,0 +1,251 @@
+"""Keeps one live source alive on a thread of its own: looks after the player, and builds it anew when it fails.
+
+Taking a pipeline down can block, so each source has its own thread, and no lock is held meanwhile. The thread holds
+this object and not the `LiveSource`: one that is dropped ends it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from edge_sdk.capture.attempts import Attempts
+from edge_sdk.capture.health import Health
+from edge_sdk.capture.history import FrameHistory
+from edge_sdk.capture.player import Fault, LivePicture, LivePlayer, PictureInfo
+from edge_sdk.capture.ring import GopRing
+from edge_sdk.capture.sameness import Sameness
+from edge_sdk.capture.settings import SourceInfo
+from edge_sdk.capture.states import SourceChange
+from edge_sdk.capture.uri import redact
+from edge_sdk.errors import EdgeError
+
+POLL_S = 0.05
+# A decoder that was given units for this long and has shown nothing is taken for unable to.
+BLIND_S = 2.0
+# What a broken driver may take to let go of its device, before its thread is left behind.
+JOIN_S = 10.0
+# Of changes that nobody collects the oldest are forgotten.
+_CHANGES_KEPT = 1000
+_WARNINGS_KEPT = 20
+
+
+class Shown(NamedTuple):
+    """A picture, and the number of the attempt that gave it, from 0."""
+
+    picture: LivePicture
+    attempt: int
+
+
+class Counts(NamedTuple):
+    """What all attempts together have received, decoded and needed."""
+
+    units: int
+    decoded: int
+    reconnects: int
+
+
+class Supervisor:
+    """The thread and what it looks after. `take`, `counts`, `changes` and `close` are for other threads."""
+
+    def __init__(self, attempts: Attempts) -> None:
+        live = attempts.plan.settings.live
+        self.uri = attempts.plan.source.uri
+        self.ring = GopRing(live.pre_roll_s, live.ring_limit_mb) if live.pre_roll_s else None
+        self.history = FrameHistory(live.history) if live.history is not None else None
+        self.info: SourceInfo | None = None
+        self.warnings: list[str] = []
+        self._attempts = attempts
+        self._changes: deque[SourceChange] = deque(maxlen=_CHANGES_KEPT)
+        self._health = Health(self.uri, live, time.monotonic(), self._changes.append)
+        self._sameness = Sameness()
+        self._lock = threading.Lock()
+        self._player: LivePlayer | None = None
+        self._attempt = -1
+        self._shown: Shown | None = None
+        self._shown_s = -1.0
+        self._fingerprint: int | None = None
+        self._pictures: PictureInfo | None = None
+        self._before = Counts(0, 0, 0)
+        self._arrived = (0, 0)
+        self._first_unit_s = 0.0
+        self._fault: Fault | None = None
+        self._broken: Fault | None = None
+        self._closing = False
+        # A finaliser may interrupt a thread anywhere, also one that holds the lock of an Event.
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"edge-sdk {self.uri}", daemon=True)
+
+    @property
+    def last(self) -> SourceChange:
+        """The last change of state."""
+        return self._health.last
+
+    def start(self) -> None:
+        """Begin; called once. Raises `ConfigError` for a feed that is in use."""
+        if self._attempts.feed is not None:
+            self._attempts.feed.claim()
+        self._thread.start()
+
+    def take(self) -> Shown | None:
+        """The newest picture, once; waits for nothing."""
+        self._refresh()
+        with self._lock:
+            shown, self._shown = self._shown, None
+        return shown
+
+    def counts(self) -> Counts:
+        """Counts so far."""
+        with self._lock:
+            units, decoded = self._player.arrived() if self._player is not None else (0, 0)
+            before = self._before
+        return Counts(before.units + units, before.decoded + decoded, max(0, self._attempt))
+
+    def changes(self) -> list[SourceChange]:
+        """Changes of state since the last call."""
+        found: list[SourceChange] = []
+        while self._changes:
+            found.append(self._changes.popleft())
+        return found
+
+    def close(self) -> None:
+        """End the source, and wait until its pipeline is gone; not when it hangs."""
+        self._closing = True
+        self._wake.put(None)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(JOIN_S)
+        self._shown = None
+
+    def _run(self) -> None:
+        try:
+            while self._step():
+                self._rest()
+        finally:
+            self._health.end(time.monotonic(), "its supervisor failed")
+            self._stop()
+            if self._attempts.feed is not None:
+                self._attempts.feed.release()
+
+    def _rest(self) -> None:
+        try:
+            self._wake.get(timeout=POLL_S)
+        except Empty:
+            return
+
+    def _step(self) -> bool:
+        """Look after the player once; returns whether there is more to do."""
+        if self._closing:
+            self._health.end(time.monotonic(), "closed")
+        if self._player is not None:
+            self._look_after(self._player)
+        order = self._health.tick(time.monotonic())
+        if order == "start":
+            self._start()
+        elif order == "stop":
+            self._stop()
+            self._health.stopped(time.monotonic())
+        return self._health.state != "ended" or order is not None
+
+    def _start(self) -> None:
+        self._attempt += 1
+        self._arrived, self._fault, self._broken = (0, 0), None, None
+        try:
+            player = self._attempts.start()
+        except EdgeError as error:
+            self._health.fault(time.monotonic(), Fault(redact(str(error)), refused=True))
+            return
+        with self._lock:
+            self._player = player
+
+    def _stop(self) -> None:
+        """Take the player down; from here on its pictures are not shown any more."""
+        with self._lock:
+            player, self._player = self._player, None
+            if player is None:
+                return
+            units, decoded = player.arrived()
+            self._before = Counts(self._before.units + units, self._before.decoded + decoded, 0)
+        self._blame(player, units, decoded)
+        player.close()
+        if self.ring is not None:
+            self.ring.mark_gap()
+
+    def _blame(self, player: LivePlayer, units: int, decoded: int) -> None:
+        """When the decoder was given units and has shown no picture, have another one the next time."""
+        decoder = player.decoder()
+        failed = self._fault is not None and self._fault.element == decoder
+        waited = units > 0 and time.monotonic() - self._first_unit_s >= BLIND_S
+        if decoder and not decoded and (failed or waited):
+            self._warn(self._attempts.blame(player.codec(), decoder))
+
+    def _look_after(self, player: LivePlayer) -> None:
+        """Collect what has come, and tell the health of it."""
+        self._collect(player)
+        arrived, before, now_s = player.arrived(), self._arrived, time.monotonic()
+        self._arrived = arrived
+        if arrived[0] > before[0]:
+            self._first_unit_s = self._first_unit_s if before[0] else now_s
+            self._health.unit(now_s)
+        if arrived[1] > before[1]:
+            self._health.picture(now_s, self._fingerprint)
+            self._fingerprint = None
+        self._fault = player.fault() or self._broken
+        if player.ended():
+            self._health.end(now_s, "the host program ended it")
+        elif self._fault is not None:
+            self._health.fault(now_s, self._fault)
+        for text in (*player.warnings(), *self._health.warnings):
+            self._warn(text)
+
+    def _collect(self, player: LivePlayer) -> None:
+        self._refresh()
+        try:
+            if self.ring is not None:
+                for unit in player.units():
+                    self.ring.push(unit)
+            if self.history is not None:
+                for picture in player.history():
+                    self.history.push(picture.pixels, picture.captured_s, picture.sender_utc_s)
+        except EdgeError as error:
+            self._broken = Fault(str(error))
+
+    def _refresh(self) -> None:
+        """Fetch the newest picture; the consumer and this thread both do, so it may have been overtaken by then."""
+        player = self._player
+        try:
+            picture = player.picture() if player is not None else None
+        except EdgeError as error:
+            self._broken = Fault(str(error))
+            return
+        if player is None or picture is None:
+            return
+        with self._lock:
+            if player is self._player and picture.captured_s > self._shown_s:
+                self._shown, self._shown_s = Shown(picture, self._attempt), picture.captured_s
+                self._fingerprint = self._sameness.look(picture.pixels)
+                self._note(player)
+
+    def _note(self, player: LivePlayer) -> None:
+        """Say what is known of the source, at its first picture and when its pictures change."""
+        pictures = player.info()
+        if pictures is None or pictures is self._pictures:
+            return
+        self._pictures = pictures
+        self.info = SourceInfo(
+            uri=self.uri,
+            duration_s=None,
+            start_time_s=0.0,
+            width=pictures.width,
+            height=pictures.height,
+            codec=player.codec(),
+            decoder=player.decoder(),
+            rate_hz=pictures.rate_hz,
+            rotation_deg=0,
+        )
+
+    def _warn(self, text: str) -> None:
+        if text and text not in self.warnings and len(self.warnings) < _WARNINGS_KEPT:
+            self.warnings.append(text)

@@ -1,0 +1,82 @@
+"""Which TensorRT comes with which JetPack, and which dialect of graphs a TensorRT reads.
+
+The installed TensorRT decides, not the board's name: one board has had both dialects in its life.
+"""
+
+from __future__ import annotations
+
+import re
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.manifest import Dialect
+from edge_sdk.types import Value
+
+OLDEST_TENSORRT = (10, 3)
+# From here on RotaryEmbedding, RMSNormalization and TensorScatter are parsed (onnx-tensorrt, docs/Changelog.md).
+NATIVE_TENSORRT = (10, 15)
+
+
+class JetPack(Value, frozen=True, kw_only=True):
+    """One release, by its versions of Jetson Linux, CUDA and TensorRT, and the `sm` of the GPUs it is for.
+
+    `verified`: the versions of CUDA and TensorRT were read in `source`.
+    """
+
+    name: str
+    l4t: str
+    cuda: str
+    tensorrt: str
+    sm: tuple[int, ...]
+    source: str
+    verified: bool
+
+
+_NOTES = "docs.nvidia.com/jetson, release notes"
+
+JETPACKS: tuple[JetPack, ...] = (
+    JetPack(
+        name="6.1",
+        l4t="36.4",
+        cuda="12.6",
+        tensorrt="10.3",
+        sm=(87,),
+        source="pytorch.org/TensorRT/getting_started/jetpack.html",
+        verified=True,
+    ),
+    JetPack(
+        name="6.2",
+        l4t="36.4.3",
+        cuda="12.6",
+        tensorrt="10.3",
+        sm=(87,),
+        source="docs.pytorch.org/TensorRT, getting_started/jetpack",
+        verified=True,
+    ),
+    JetPack(name="7.0", l4t="38.2", cuda="13.0", tensorrt="10.13.3", sm=(110,), source=_NOTES, verified=False),
+    JetPack(name="7.1", l4t="38.4", cuda="13.0", tensorrt="10.13.3", sm=(110,), source=_NOTES, verified=False),
+    JetPack(name="7.2", l4t="39.2", cuda="13.2", tensorrt="10.16.2", sm=(87, 110), source=_NOTES, verified=False),
+)
+"""Releases with a TensorRT that this SDK can use, oldest first.
+
+JetPack 7.2.2 also takes TensorRT 11.4.1, as a package of its own, on AGX Orin and Thor
+(docs.nvidia.com/deeplearning/tensorrt/11.4.1/api/migration/tensorrt-10x-to-11x-jetson.html).
+"""
+
+
+def newest_jetpack(sm: int) -> JetPack | None:
+    """The newest release for a board whose GPU is `sm`; None where there is none, such as for a graphics card."""
+    return next((jetpack for jetpack in reversed(JETPACKS) if sm in jetpack.sm), None)
+
+
+def dialect_of(tensorrt: str) -> Dialect:
+    """The dialect for a version of TensorRT, such as "10.3.0.30".
+
+    Raises `ConfigError` for one that is older than 10.3, or is not a version.
+    """
+    found = re.match(r"(\d+)\.(\d+)", tensorrt)
+    if found is None:
+        raise ConfigError(f"a version of TensorRT is written such as 10.3.0, found {tensorrt!r}")
+    version = (int(found.group(1)), int(found.group(2)))
+    if version < OLDEST_TENSORRT:
+        raise ConfigError(f"TensorRT 10.3 or newer is needed, found {tensorrt}; install JetPack 6.1 or newer")
+    return "native" if version >= NATIVE_TENSORRT else "decomposed"

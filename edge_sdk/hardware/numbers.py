@@ -1,0 +1,124 @@
+"""The models in numbers: all that a plan needs to know of them, before a bundle of them exists."""
+
+from __future__ import annotations
+
+import math
+
+from edge_sdk.hardware.roofline import PRECISIONS, DecoderNumbers, Precision, VisionNumbers, projector_weights
+from edge_sdk.types import Value
+
+# Tokens of a prompt beside image tokens: header; "Time 0.0s:" of the first frame, one more for the comma of the others.
+_HEADER_TOKENS, _FIRST_STAMP_TOKENS, _STAMP_TOKENS = 3, 7, 8
+# The six questions and what frames each of them; the longest answer of either adapter on average, which the steps of
+# decoding follow because the answers advance together (CrashChat's validation answers).
+QUESTION_TOKENS = 751
+ANSWER_STEPS = (35, 10)
+_PATCHES_PER_TOKEN = 4
+
+
+class StudentNumbers(Value, frozen=True, kw_only=True):
+    """The student: operations of one frame of one stream, bytes of its weights, and of one stream's state and tensors.
+
+    `activation_bytes` is what its largest operator reads and writes.
+    """
+
+    flops: float
+    weight_bytes: int
+    state_bytes: int
+    activation_bytes: int
+    rate_hz: float
+    streams: int = 1
+    precision: Precision = "fp32"
+
+
+class ReasoningNumbers(Value, frozen=True, kw_only=True):
+    """The video LLM as it is exported.
+
+    `precision` is that of the decoder's layers, `vision_precision` of the tower and the projectors; `head_bits` and
+    `kv_bits`, a value of the head and of the cache, are as an activation unless stated. `chunk` rows are prefilled in
+    one call, `branches` rows decoded in one. Every adapter has a projector; `switchable` adapters add LoRA matrices of
+    `lora_rank` to one decoder, merged ones are a decoder each.
+    """
+
+    vision: VisionNumbers
+    decoder: DecoderNumbers
+    precision: Precision = "fp16"
+    vision_precision: Precision = "fp16"
+    head_bits: int | None = None
+    kv_bits: int | None = None
+    adapters: int = 1
+    switchable: bool = False
+    lora_rank: int = 64
+    frames: int = 96
+    patches: int = 364
+    slots: int = 10_752
+    chunk: int = 512
+    branches: int = 8
+
+    @property
+    def frame_tokens(self) -> int:
+        """Image tokens of one frame."""
+        return self.patches // _PATCHES_PER_TOKEN
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before the question: header, times and images."""
+        stamps = _FIRST_STAMP_TOKENS + _STAMP_TOKENS * (self.frames - 1)
+        return _HEADER_TOKENS + stamps + self.frames * self.frame_tokens
+
+    @property
+    def decoders(self) -> int:
+        """Sets of decoder weights."""
+        return 1 if self.switchable else self.adapters
+
+    @property
+    def lora_values(self) -> int:
+        """Values of one adapter's LoRA matrices on the seven linears of each layer."""
+        d = self.decoder
+        width, kv = d.heads * d.head_dim, d.kv_heads * d.head_dim
+        sides = 2 * (d.hidden + width) + 2 * (d.hidden + kv) + 3 * (d.hidden + d.intermediate)
+        return self.lora_rank * d.layers * sides
+
+    def weight_bytes(self) -> dict[str, float]:
+        """Bytes that stay in the memory of the device, by part."""
+        bits, vision_bits = PRECISIONS[self.precision], PRECISIONS[self.vision_precision]
+        head_bits, kv_bits = self.head_bits or bits.activation_bits, self.kv_bits or bits.activation_bits
+        parts = {
+            "vision": self.vision.weights * vision_bits.weight_bits,
+            "projector": self.adapters * projector_weights(self.vision, self.decoder) * vision_bits.weight_bits,
+            "decoder": self.decoders * self.decoder.weights * bits.weight_bits,
+            "head": self.decoder.head_weights * head_bits,
+            "LoRA": self.adapters * self.lora_values * bits.activation_bits if self.switchable else 0,
+            "KV cache": self.slots * self.decoder.kv_values * kv_bits,
+        }
+        return {name: value / 8 for name, value in parts.items() if value}
+
+    def embedding_bytes(self) -> float:
+        """Bytes of the embedding table, which is mapped from disk and read row by row."""
+        return self.decoder.head_weights * PRECISIONS[self.precision].activation_bits / 8
+
+    def largest_graph_values(self) -> int:
+        """Values of the largest graph's weights: one decoder with its head."""
+        return self.decoder.weights + self.decoder.head_weights
+
+    def prefill_calls(self) -> int:
+        """Calls that prefill the prefix of one adapter."""
+        return math.ceil(self.prefix_tokens / self.chunk)
+
+
+class ModelNumbers(Value, frozen=True, kw_only=True):
+    """What runs on the device: the student, the video LLM, or both."""
+
+    name: str
+    student: StudentNumbers | None = None
+    reasoning: ReasoningNumbers | None = None
+
+
+QWEN_1_5B = DecoderNumbers(layers=28, hidden=1536, heads=12, kv_heads=2, head_dim=128, intermediate=8960, vocab=151_936)
+QWEN_7B = DecoderNumbers(layers=28, hidden=3584, heads=28, kv_heads=4, head_dim=128, intermediate=18_944, vocab=152_064)
+
+MODELS: dict[str, ModelNumbers] = {
+    name: ModelNumbers(name=name, reasoning=ReasoningNumbers(vision=VisionNumbers(), decoder=decoder))
+    for name, decoder in (("videollama3-2b", QWEN_1_5B), ("videollama3-7b", QWEN_7B))
+}
+"""Models that can be planned for without a bundle, in fp16 with one adapter; `msgspec.structs.replace` changes them."""

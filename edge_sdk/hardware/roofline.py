@@ -1,0 +1,202 @@
+"""How much arithmetic and how much memory traffic each stage of the models is, and the time that either sets.
+
+A stage takes at least its operations over the peak, and at least its bytes over the bandwidth; the longer of the two
+rules it (Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009). A multiply-add counts as two operations. Small
+operators (norms, activations, softmax) are left out: they hide behind the large ones.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edge_sdk.hardware.figures import Peak, Target
+from edge_sdk.types import Value
+
+Bound = Literal["compute", "bandwidth"]
+Precision = Literal["fp32", "fp16", "w8a16", "w8a8", "w4a16", "fp8", "nvfp4"]
+
+
+class PrecisionNumbers(Value, frozen=True, kw_only=True):
+    """What a precision costs: bits a weight with its scales, bits an activation, the peak that it runs at.
+
+    `smallest_sm`: the oldest GPU that has it. 4-bit weights carry one fp16 scale for 128, NVFP4 one fp8 scale for 16.
+    """
+
+    weight_bits: float
+    activation_bits: int
+    peak: Peak
+    smallest_sm: int = 0
+
+
+PRECISIONS: dict[Precision, PrecisionNumbers] = {
+    "fp32": PrecisionNumbers(weight_bits=32, activation_bits=32, peak="fp32"),
+    "fp16": PrecisionNumbers(weight_bits=16, activation_bits=16, peak="fp16"),
+    "w8a16": PrecisionNumbers(weight_bits=8, activation_bits=16, peak="fp16"),
+    "w8a8": PrecisionNumbers(weight_bits=8, activation_bits=16, peak="int8"),
+    "w4a16": PrecisionNumbers(weight_bits=4 + 16 / 128, activation_bits=16, peak="fp16"),
+    "fp8": PrecisionNumbers(weight_bits=8, activation_bits=16, peak="fp8", smallest_sm=89),
+    "nvfp4": PrecisionNumbers(weight_bits=4 + 8 / 16, activation_bits=16, peak="fp4", smallest_sm=100),
+}
+
+
+class Work(Value, frozen=True, kw_only=True):
+    """Operations, and bytes that pass between memory and processor."""
+
+    flops: float
+    bytes: float
+
+
+class Rates(Value, frozen=True, kw_only=True):
+    """What a target sustains: operations a second and bytes a second."""
+
+    flops_s: float
+    bytes_s: float
+
+
+class Stage(Value, frozen=True, kw_only=True):
+    """One stage: what one `unit` of it costs, and how many units an event takes.
+
+    `each_s` is the longer of `compute_s` and `bandwidth_s`, seconds a unit, and `bound` says which of them it is; None
+    where the target claims nothing.
+    """
+
+    name: str
+    unit: str
+    count: int
+    work: Work
+    compute_s: float | None = None
+    bandwidth_s: float | None = None
+    each_s: float | None = None
+    bound: Bound | None = None
+
+
+class VisionNumbers(Value, frozen=True, kw_only=True):
+    """Shape of the vision tower; VideoLLaMA3's SigLIP-NaViT by default, the same in its 2B and 7B."""
+
+    layers: int = 27
+    hidden: int = 1152
+    heads: int = 16
+    intermediate: int = 4304
+    patch_values: int = 588
+
+    @property
+    def weights(self) -> int:
+        """Values in the matrices: four of attention, two of the MLP, and the patch embedding."""
+        layer = 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
+        return self.layers * layer + self.patch_values * self.hidden
+
+
+class DecoderNumbers(Value, frozen=True, kw_only=True):
+    """Shape of the language model: grouped-query attention, gated MLP, and a head over the vocabulary."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocab: int
+
+    @property
+    def weights(self) -> int:
+        """Values in the matrices of all layers, without the head."""
+        attention = 2 * self.hidden * (self.heads + self.kv_heads) * self.head_dim
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+    @property
+    def head_weights(self) -> int:
+        """Values of the head; the embedding table has as many."""
+        return self.vocab * self.hidden
+
+    @property
+    def kv_values(self) -> int:
+        """Values that one token leaves in the cache."""
+        return self.layers * 2 * self.kv_heads * self.head_dim
+
+
+def rates(target: Target, precision: Precision, threads: int | None = None) -> Rates | None:
+    """What `target` sustains in `precision`; None where it claims no peak or no bandwidth.
+
+    A precision without a peak of its own runs at that of fp32, as fp16 does on most CPUs. `threads` of a CPU's cores
+    have their part of its peak and all of its bandwidth.
+    """
+    peak = target.dense_tops.get(PRECISIONS[precision].peak) or target.dense_tops.get("fp32")
+    if peak is None or target.bandwidth_gb_s is None:
+        return None
+    part = min(1.0, threads / target.cores) if threads and target.cores else 1.0
+    compute = target.compute_share.value if target.compute_share else 1.0
+    bandwidth = target.bandwidth_share.value if target.bandwidth_share else 1.0
+    return Rates(
+        flops_s=peak.value * 1e12 * part * compute,
+        bytes_s=target.bandwidth_gb_s.value * 1e9 * bandwidth,
+    )
+
+
+def stage(name: str, unit: str, count: int, work: Work, at: Rates | None) -> Stage:
+    """A stage timed at `at`."""
+    if at is None:
+        return Stage(name=name, unit=unit, count=count, work=work)
+    compute_s, bandwidth_s = work.flops / at.flops_s, work.bytes / at.bytes_s
+    return Stage(
+        name=name,
+        unit=unit,
+        count=count,
+        work=work,
+        compute_s=compute_s,
+        bandwidth_s=bandwidth_s,
+        each_s=max(compute_s, bandwidth_s),
+        bound="compute" if compute_s >= bandwidth_s else "bandwidth",
+    )
+
+
+def vision_work(vision: VisionNumbers, patches: int, frames: int, precision: Precision) -> Work:
+    """A run of `frames` frames of `patches` patches; attention stays inside a frame."""
+    bits = PRECISIONS[precision]
+    linear = 2 * vision.weights * patches
+    attention = 4 * vision.layers * vision.hidden * patches**2
+    passed = vision.layers * patches * (8 * vision.hidden + 2 * vision.intermediate)
+    return Work(
+        flops=frames * (linear + attention),
+        bytes=vision.weights * bits.weight_bits / 8 + frames * passed * bits.activation_bits / 8,
+    )
+
+
+def projector_weights(vision: VisionNumbers, decoder: DecoderNumbers) -> int:
+    """Values in the two matrices of one projector."""
+    return vision.hidden * decoder.hidden + decoder.hidden**2
+
+
+def projector_work(vision: VisionNumbers, decoder: DecoderNumbers, tokens: int, precision: Precision) -> Work:
+    """Projecting `tokens` image tokens."""
+    weights = projector_weights(vision, decoder)
+    bits = PRECISIONS[precision]
+    passed = tokens * (vision.hidden + 3 * decoder.hidden)
+    return Work(flops=2 * weights * tokens, bytes=(weights * bits.weight_bits + passed * bits.activation_bits) / 8)
+
+
+def decoder_work(
+    decoder: DecoderNumbers,
+    tokens: int,
+    attended: float,
+    rows: int,
+    precision: Precision,
+    head_bits: int | None = None,
+    kv_bits: int | None = None,
+    lora_values: int = 0,
+) -> Work:
+    """One call with `tokens` new tokens, each of which meets `attended` slots, and `rows` rows of logits.
+
+    The weights and the attended part of the cache are read once. The bits of a value of the head and of the cache are
+    those of an activation unless they are given; `lora_values` are matrices beside the weights, in the bits of one.
+    """
+    bits = PRECISIONS[precision]
+    head_bits, kv_bits = head_bits or bits.activation_bits, kv_bits or bits.activation_bits
+    linear = 2 * ((decoder.weights + lora_values) * tokens + decoder.head_weights * rows)
+    attention = 4 * decoder.layers * decoder.heads * decoder.head_dim * tokens * attended
+    passed = decoder.layers * tokens * (6 * decoder.hidden + 3 * decoder.intermediate) * bits.activation_bits
+    weights = decoder.weights * bits.weight_bits + lora_values * bits.activation_bits
+    weights += decoder.head_weights * head_bits * (rows > 0)
+    return Work(
+        flops=linear + attention,
+        bytes=(weights + passed + decoder.kv_values * kv_bits * (attended + tokens)) / 8,
+    )

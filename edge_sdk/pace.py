@@ -1,0 +1,29 @@
+"""A steady beat for live sources: rounds begin at fixed instants, and a late one is skipped, never made up for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+# Waiting is cut into pieces, so that a request to stop is heard.
+_LONGEST_SLEEP_S = 0.05
+
+
+class Pace:
+    """Instants `period_s` apart on a monotonic clock. `missed` counts those that passed unused."""
+
+    def __init__(self, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.period_s = period_s
+        self.missed = 0
+        self._clock = clock
+        self._due_s = clock()
+
+    def rest_s(self) -> float:
+        """How long until the next round is due, 0 when it is; at most a short while."""
+        return min(max(self._due_s - self._clock(), 0.0), _LONGEST_SLEEP_S)
+
+    def begin(self) -> None:
+        """A round begins now: the next one is due at the first instant after now."""
+        passed = int((self._clock() - self._due_s) / self.period_s)
+        self.missed += max(passed, 0)
+        self._due_s += (max(passed, 0) + 1) * self.period_s

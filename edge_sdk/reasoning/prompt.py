@@ -1,0 +1,107 @@
+"""The prompt as VideoLLaMA3 was tuned on it, in pieces that can be made while frames arrive.
+
+    <|im_start|>user
+    Time 0.0s:<image>…<image>,Time 0.1s:<image>…<image>,…
+    QUESTION<|im_end|>
+    <|im_start|>assistant
+
+(a line break at the end of each line, the last included).
+
+The pieces are the header, each frame, and the question with what follows it. No token spans two of them (there is a
+control token or a line break between), so their ids, joined, are the ids of the whole text. There is no system prompt,
+as in CrashChat's training and evaluation.
+
+Form: chat template of VideoLLaMA3's processor (`videollama3/model/processor.py`), as CrashChat calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.reasoning.text import IM_END, IM_START, IMAGE, Ids, Tokenizer
+from edge_sdk.types import Value
+
+EVALUATION_MARK = "<video>\n"
+IMAGE_TEXT = "<image>"
+
+
+class PromptFrame(Value, frozen=True, kw_only=True):
+    """One frame of a prompt: its time in seconds, as the video counts them, and how many image tokens stand for it."""
+
+    time_s: float
+    tokens: int
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.time_s):
+            raise ConfigError(f"the time of a frame must be a number of seconds, found {self.time_s}")
+        if self.tokens < 1:
+            raise ConfigError(f"a frame needs at least 1 image token, found {self.tokens}")
+
+
+def kept_frame(time_s: float, keep: NDArray[np.bool_]) -> PromptFrame:
+    """A frame that token compression has thinned: `keep` is bool `[tokens]`, True for the tokens that remain.
+
+    Raises `ConfigError` where none remains.
+    """
+    return PromptFrame(time_s=time_s, tokens=int(np.count_nonzero(keep)))
+
+
+class Prompt:
+    """Makes prompts with one tokenizer.
+
+    CrashChat was tuned on the bare question, but its evaluation left `<video>` and a line break in front of it;
+    `eval_compat` does the same, to compare numbers with the published ones.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, eval_compat: bool = False) -> None:
+        self._tokenizer = tokenizer
+        self._eval_compat = eval_compat
+        encode = tokenizer.encode
+        self._header = np.array([IM_START, *encode("user\n")], np.int64)
+        self._tail = np.array([IM_END, *encode("\n"), IM_START, *encode("assistant\n")], np.int64)
+
+    def header(self) -> Ids:
+        """Ids before the first frame, int64 `[n]`."""
+        return self._header.copy()
+
+    def frame(self, frame: PromptFrame, *, first: bool) -> Ids:
+        """Ids of one frame, int64 `[n]`; the last `frame.tokens` of them are `IMAGE`, whose rows the picture gives."""
+        stamp = self._tokenizer.encode(_stamp(frame.time_s, first))
+        return np.concatenate([stamp, np.full(frame.tokens, IMAGE, np.int64)])
+
+    def question(self, question: str) -> Ids:
+        """Ids from the end of the last frame to where the answer begins, int64 `[n]`."""
+        return np.concatenate([self._tokenizer.encode(self._asked(question)), self._tail])
+
+    def whole(self, frames: Sequence[PromptFrame], question: str) -> Ids:
+        """Ids of a whole prompt, int64 `[n]`. Raises `ConfigError` without a frame."""
+        pieces = [self.frame(frame, first=index == 0) for index, frame in enumerate(_some(frames))]
+        return np.concatenate([self._header, *pieces, self.question(question)])
+
+    def text(self, frames: Sequence[PromptFrame], question: str) -> str:
+        """A whole prompt as text, which a tokenizer that knows the control tokens turns into the same ids.
+
+        That holds for questions that spell no control token. Raises `ConfigError` without a frame.
+        """
+        shown = ((_stamp(f.time_s, index == 0), IMAGE_TEXT * f.tokens) for index, f in enumerate(_some(frames)))
+        body = "".join(chain.from_iterable(shown))
+        return f"<|im_start|>user\n{body}{self._asked(question)}<|im_end|>\n<|im_start|>assistant\n"
+
+    def _asked(self, question: str) -> str:
+        return f"\n{EVALUATION_MARK if self._eval_compat else ''}{question.strip()}"
+
+
+def _stamp(time_s: float, first: bool) -> str:
+    """The words before a frame. numpy rounds 0.05 to 0.0 where Python gives 0.1; the reference's times are numpy's."""
+    return f"{'' if first else ','}Time {float(np.round(time_s, 1))}s:"
+
+
+def _some(frames: Sequence[PromptFrame]) -> Sequence[PromptFrame]:
+    if not frames:
+        raise ConfigError("a prompt needs at least one frame, found none")
+    return frames

@@ -1,0 +1,119 @@
+"""Text to token ids and back, by the tokenizer that travels in a bundle.
+
+Control tokens steer the model, so only this SDK may place them: text that happens to spell one is encoded as plain
+text. An id that is not where the model learnt it gives fluent nonsense, so every control token is checked on opening.
+
+Tokens are pieces of bytes, not of text: one character may be spread over several. A stream of answers therefore holds
+bytes back until they make a character.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from edge_sdk.errors import BundleError
+
+Ids = NDArray[np.int64]
+
+IM_START, IM_END, IMAGE = 151644, 151645, 151665
+CONTROL_TOKENS: Mapping[str, int] = MappingProxyType(
+    {
+        "<|endoftext|>": 151643,
+        "<|im_start|>": IM_START,
+        "<|im_end|>": IM_END,
+        "<image>": IMAGE,
+        "<|stream_start|>": 151666,
+        "<|stream_end|>": 151667,
+    }
+)
+"""Control tokens of VideoLLaMA3 and their ids: those of Qwen2.5, and three that VideoLLaMA3 added behind them."""
+
+
+class Tokenizer:
+    """A byte-level BPE tokenizer with the control tokens at their ids."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, source: str = "the tokenizer") -> None:
+        """Wrap `backend`, whose settings are changed; `source` names it in errors. Raises `BundleError`."""
+        backend.no_padding()
+        backend.no_truncation()
+        backend.encode_special_tokens = True
+        self._backend = backend
+        added = backend.get_added_tokens_decoder()
+        self._added = {token: b"" if each.special else each.content.encode() for token, each in added.items()}
+        self._check_control_tokens(source)
+
+    @classmethod
+    def open(cls, path: Path) -> Tokenizer:
+        """Open a `tokenizer.json`. Raises `BundleError` when it cannot be read, or has a control token elsewhere."""
+        try:
+            backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except Exception as error:  # the tokenizers package raises nothing more precise
+            raise BundleError(f"{path} cannot be read as a tokenizer: {error}; export the bundle again") from error
+        return cls(backend, str(path))
+
+    def encode(self, text: str) -> Ids:
+        """Ids of plain text, int64 `[n]`; nothing is added before or after it."""
+        return np.array(self._backend.encode(text, add_special_tokens=False).ids, np.int64)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`, control tokens left out; bytes that make no character become U+FFFD."""
+        stream = self.stream()
+        return "".join([*(stream.push(int(token)) for token in ids), stream.finish()])
+
+    def stream(self) -> TextStream:
+        """A decoder for ids that come one by one."""
+        return TextStream(self)
+
+    def token_bytes(self, token: int) -> bytes:
+        """Bytes of one token: none for a control token and for an id that only pads the vocabulary."""
+        if token in self._added:
+            return self._added[token]
+        piece = self._backend.id_to_token(token) or ""
+        return b"".join(_BYTES_OF.get(character, character.encode()) for character in piece)
+
+    def _check_control_tokens(self, source: str) -> None:
+        for content, token in CONTROL_TOKENS.items():
+            found = self._backend.token_to_id(content)
+            if found != token:
+                raise BundleError(
+                    f"{source}: {content!r} must have id {token}, found {found}; export with the checkpoint's own files"
+                )
+            if token in self.encode(content):
+                raise BundleError(
+                    f"{source}: {content!r} is not marked as special, so that text could steer the model; "
+                    "export the bundle again"
+                )
+
+
+class TextStream:
+    """Turns ids that come one by one into text that never ends inside a character."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token: int) -> str:
+        """Text that `token` completes; often a word, sometimes nothing."""
+        return self._decoder.decode(self._tokenizer.token_bytes(token))
+
+    def finish(self) -> str:
+        """What is left at the end: U+FFFD for a character that never became whole, else nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
+def _byte_alphabet() -> dict[str, bytes]:
+    """The byte behind each character of a byte-level vocabulary: bytes without a glyph move up to U+0100 (GPT-2)."""
+    glyphs = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in glyphs]
+    characters = {chr(byte): byte for byte in glyphs} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
+    return {character: bytes([byte]) for character, byte in characters.items()}
+
+
+_BYTES_OF = _byte_alphabet()

@@ -1,0 +1,195 @@
+"""One source of a unit: where its frames come from, its timeline, and the event that is open on it.
+
+Files and live sources differ here and nowhere else. A file gives its next frame and is waited for. A live source gives
+its newest frame or none, and is never waited for; while it is live, a round without a new frame takes the last one
+again, as the rate grid of a file does, so that the student's memory keeps its clock.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from edge_sdk.capture import LiveSource, Source, SourceChange, SourceInfo, SourceStats
+from edge_sdk.capture.ages import AgeReport, FrameAges
+from edge_sdk.events import Event, EventTime, Incident, Provenance
+from edge_sdk.hardware import utc_of
+from edge_sdk.manifest import Student
+from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate
+from edge_sdk.types import Frame
+
+
+class SourceView(NamedTuple):
+    """A source as it is now. `info` is None before its first picture; `age` is of frames when their scores were there,
+    from the best known capture time; files have none.
+    """
+
+    uri: str
+    state: str
+    info: SourceInfo | None
+    stats: SourceStats
+    age: AgeReport | None
+
+
+class Feeder(Protocol):
+    """Where a stream's frames come from."""
+
+    uri: str
+
+    def take(self) -> Frame | None:
+        """The frame of this round, or None. Raises `SourceError` for a file that fails."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no frame will come any more."""
+
+    def changes(self) -> list[SourceChange]:
+        """State changes since the last call."""
+
+    def view(self) -> SourceView:
+        """The source as it is now."""
+
+    def time_of(self, frame: Frame | None) -> EventTime:
+        """The time of a revision that is made now, because of `frame` where there is one."""
+
+    def close(self) -> None:
+        """Release the source."""
+
+
+class FileFeeder:
+    """A file or test pattern: every frame, in order."""
+
+    def __init__(self, source: Source) -> None:
+        self.uri = source.info.uri
+        self._source = source
+        self._ended = False
+
+    def take(self) -> Frame | None:
+        """The next frame; None at the end."""
+        frame = next(self._source, None)
+        self._ended = frame is None
+        return frame
+
+    @property
+    def ended(self) -> bool:
+        """Whether the file has ended."""
+        return self._ended
+
+    def changes(self) -> list[SourceChange]:
+        """A file has no states worth telling."""
+        return []
+
+    def view(self) -> SourceView:
+        """The file as it is now."""
+        state = "ended" if self._ended else "live"
+        return SourceView(self.uri, state, self._source.info, self._source.stats, None)
+
+    def time_of(self, frame: Frame | None) -> EventTime:
+        """Now; no clock speaks for what a file shows."""
+        return EventTime(monotonic_s=time.monotonic())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._ended = True
+        self._source.close()
+
+
+class LiveFeeder:
+    """A live source: the newest frame of each round."""
+
+    def __init__(self, source: LiveSource, ages: FrameAges, period_s: float) -> None:
+        self.uri = source.uri
+        self.ages = ages
+        self._source = source
+        self._period_s = period_s
+        self._last: Frame | None = None
+        self._sequence = 0
+
+    def take(self) -> Frame | None:
+        """The newest frame, the last one again while the source is live, or None."""
+        frame = self._source.latest()
+        if frame is None:
+            if self._last is None or self._source.state != "live":
+                return None
+            frame = msgspec.structs.replace(
+                self._last, time_s=self._last.time_s + self._period_s, restarted=False, repeated=True
+            )
+        elif self._last is not None and not frame.restarted and frame.time_s <= self._last.time_s:
+            # Repeats ran ahead of a source that came back within the stall time-out.
+            return None
+        self._last = msgspec.structs.replace(frame, sequence=self._sequence)
+        self._sequence += 1
+        return self._last
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source was closed, or its end pushed."""
+        return self._source.state == "ended"
+
+    def changes(self) -> list[SourceChange]:
+        """State changes since the last call."""
+        return self._source.changes()
+
+    def view(self) -> SourceView:
+        """The source as it is now."""
+        source = self._source
+        return SourceView(self.uri, source.state, source.info, source.stats, self.ages.report())
+
+    def time_of(self, frame: Frame | None) -> EventTime:
+        """Now by this device's clocks, and when the frame was taken."""
+        now = utc_of(time.monotonic())
+        return EventTime(
+            monotonic_s=now.monotonic_s,
+            utc=now.iso,
+            uncertainty_s=now.uncertainty_s,
+            source=now.source,
+            capture=frame.capture if frame is not None else None,
+        )
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+class Stream:
+    """A source's place in a unit."""
+
+    def __init__(self, number: int, feeder: Feeder, student: Student, provenance: Provenance) -> None:
+        self.number = number
+        self.feeder = feeder
+        self.timeline = Timeline(student)
+        self.open = True
+        self._student = student
+        self._provenance = provenance
+        self._incident: Incident | None = None
+
+    def push(self, frame: Frame, scores: FrameScores, latency_ms: dict[str, float] | None) -> tuple[Event, ...]:
+        """The event revisions that one frame's scores cause."""
+        return tuple(self._revise(update, frame, latency_ms) for update in self.timeline.push(scores))
+
+    def finish(self) -> tuple[Event, ...]:
+        """The last revisions of what is still open: the source has ended, or its memory is lost."""
+        return tuple(self._revise(update, None, None) for update in self.timeline.flush())
+
+    def restart(self) -> tuple[Event, ...]:
+        """The stream goes on after a gap: close what is open, and begin anew."""
+        events, peak = self.finish(), self.timeline.peak
+        self.timeline = Timeline(self._student)
+        self.timeline.peak = peak
+        return events
+
+    def _revise(self, update: TimelineUpdate, frame: Frame | None, latency_ms: dict[str, float] | None) -> Event:
+        if self._incident is None:
+            self._incident = Incident(self.feeder.uri, self._provenance, self._student.operating_point)
+        event = self._incident.revise(
+            update.state,
+            update.timeline,
+            update.score,
+            time=self.feeder.time_of(frame),
+            latency_ms=latency_ms,
+        )
+        if update.state in ("closed", "rejected"):
+            self._incident = None
+        return event

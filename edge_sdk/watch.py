@@ -1,0 +1,146 @@
+"""`edge-sdk run`: events and source states as JSON lines on stdout, a status line on stderr, a clean end on signals.
+
+The first SIGINT or SIGTERM ends the loop after the present round; what is still open is then closed and printed, and
+the sources are released. A second one interrupts at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.capture import LiveSettings, SourceChange
+from edge_sdk.capture.ages import AgeReport
+from edge_sdk.capture.settings import SourceStats
+from edge_sdk.console import say, warn
+from edge_sdk.events import Event
+from edge_sdk.stream import SourceView
+from edge_sdk.types import Value
+from edge_sdk.unit import Unit
+
+STATUS_EVERY_S = 1.0
+# Where stderr is no terminal, a status line is a line of a log.
+LOG_EVERY_S = 60.0
+
+
+class SourceSummary(Value, frozen=True, kw_only=True):
+    """What became of one source."""
+
+    uri: str
+    state: str
+    stats: SourceStats
+    age_ms: AgeReport | None
+
+
+class RunSummary(Value, frozen=True, kw_only=True):
+    """What `edge-sdk run --json` prints last."""
+
+    schema: int = 1
+    sources: tuple[SourceSummary, ...]
+    events: int
+    missed_rounds: int
+    signal: str | None
+
+
+def run_sources(
+    sources: Sequence[str],
+    bundle: Bundle | str | Path | None = None,
+    *,
+    runtime: str,
+    threads: int,
+    live: LiveSettings | None = None,
+    rate_hz: float | None = None,
+    quiet: bool = False,
+) -> RunSummary:
+    """Watch `sources` until they end or a signal comes; print as the module says. Raises what `Unit` raises."""
+    with (
+        Unit(sources, bundle, runtime=runtime, threads=threads, live=live, rate_hz=rate_hz) as unit,
+        _draining(unit) as heard,
+    ):
+        status = Status(unit, quiet=quiet)
+        events = 0
+        for item in unit.watch(on_round=status.show):
+            say(item.to_json() if isinstance(item, Event) else _line(item))
+            events += isinstance(item, Event)
+        status.clear()
+        summary = RunSummary(
+            sources=tuple(_summary(view) for view in unit.sources),
+            events=events,
+            missed_rounds=unit.missed_rounds,
+            signal=heard[0] if heard else None,
+        )
+    for source in summary.sources:
+        warn(source.stats.warnings)
+    return summary
+
+
+class Status:
+    """The line that says how every source does: on a terminal redrawn each second, in a log once a minute."""
+
+    def __init__(self, unit: Unit, *, quiet: bool = False) -> None:
+        self._unit = unit
+        self._terminal = sys.stderr.isatty()
+        self._quiet = quiet
+        self._every_s = STATUS_EVERY_S if self._terminal else LOG_EVERY_S
+        self._next_s = time.monotonic() + self._every_s
+
+    def show(self) -> None:
+        """Draw it when it is due."""
+        now_s = time.monotonic()
+        if self._quiet or now_s < self._next_s:
+            return
+        self._next_s = now_s + self._every_s
+        line = describe_sources(self._unit.sources)
+        sys.stderr.write(f"\r\x1b[K{line}" if self._terminal else f"edge-sdk: {line}\n")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take it off the terminal."""
+        if self._terminal and not self._quiet:
+            sys.stderr.write("\r\x1b[K")
+
+
+def describe_sources(views: Sequence[SourceView]) -> str:
+    """One line: each source's state, frames and, where it is live, the age of its frames when they were scored."""
+    return " | ".join(_describe(view) for view in views)
+
+
+def _describe(view: SourceView) -> str:
+    age = f", age p95 {view.age.p95_ms:.0f} ms" if view.age is not None and view.age.p95_ms is not None else ""
+    return f"{view.uri}: {view.state}, {view.stats.delivered} frames{age}"
+
+
+def _line(change: SourceChange) -> str:
+    """A change of state as one JSON line; its one key tells it from an event."""
+    return msgspec.json.encode({"source_state": change}).decode()
+
+
+def _summary(view: SourceView) -> SourceSummary:
+    return SourceSummary(uri=view.uri, state=view.state, stats=view.stats, age_ms=view.age)
+
+
+@contextmanager
+def _draining(unit: Unit) -> Iterator[list[str]]:
+    """Inside, the first signal stops `unit` and is noted; the handlers that were there come back at the end."""
+    heard: list[str] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if heard:
+            raise KeyboardInterrupt
+        heard.append(signal.Signals(number).name)
+        unit.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,257 @@
+"""A camera to test with: an RTSP server whose pictures show when they were drawn, and which can be told to misbehave.
+
+Run as a process with a `Stream` in JSON; `edge_sdk.benchmarks.live.server` is the side that starts it. Its first line
+on stdout is `{"port": N}`. Each line on stdin is a command, answered by `{}` or `{"error": …}`; at the end of stdin it
+ends, so that no server outlives its test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+import gi
+import msgspec
+import numpy as np
+
+from edge_sdk.benchmarks.live import stamp
+from edge_sdk.benchmarks.live.server import Stream
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402 - the version must be chosen first
+
+ROLE = "viewer"
+ENCODERS = {
+    # what a camera sends, CABAC and deblocking, at a preset that costs little
+    "h264": "x264enc speed-preset=ultrafast option-string=cabac=1:no-deblock=0 tune=zerolatency threads=1"
+    " bitrate={kbit_s} key-int-max={gop} ! video/x-h264,profile=main ! {breaker}"
+    " ! rtph264pay config-interval=-1 name=pay0 pt=96",
+    "h265": "x265enc speed-preset=ultrafast tune=zerolatency log-level=none bitrate={kbit_s} key-int-max={gop}"
+    " ! h265parse ! {breaker} ! rtph265pay config-interval=-1 name=pay0 pt=96",
+    "mjpeg": "jpegenc quality=80 ! {breaker} ! rtpjpegpay name=pay0 pt=26",
+    "vp8": "vp8enc deadline=1 cpu-used=8 keyframe-max-dist={gop} ! {breaker} ! rtpvp8pay name=pay0 pt=96",
+}
+# Bytes of a unit before which nothing is broken: headers stay, so that it is a picture that is damaged.
+BREAKER = "breakmydata name=breaker probability=0 skip=64"
+# Pixels a picture; grey levels and different pictures of the noise, without which an encoder would hardly have work.
+SPEED, NOISE, NOISES = 4, 24, 8
+AUDIO = "audiotestsrc is-live=true wave=silence ! alawenc ! rtppcmapay name=pay1 pt=8"
+
+
+class Camera(threading.Thread):
+    """Draws at a steady rate for as long as somebody watches, and hands its pictures to every `appsrc` that does."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(daemon=True)
+        self.muted = self.frozen = False
+        self._drawn = 0
+        self._period_ns = round(1e9 / stream.rate_hz)
+        self._rate = f"{round(stream.rate_hz * 1000)}/1000"
+        self._watched: list[Gst.Element] = []
+        self._lock = threading.Lock()
+        self.resize(stream.width, stream.height)
+
+    def resize(self, width: int, height: int) -> None:
+        """Pictures of another size from now on; raises `ValueError` for one that RTP/JPEG cannot tell."""
+        if width % 8 or height % 8:
+            raise ValueError(f"sides must be multiples of 8, found {width}x{height}")
+        chance = np.random.default_rng(0)
+        below = height - height // 2
+        scene = chance.integers(60, 190, (below // 8 + 1, width // 8 + 1), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+        caps = f"video/x-raw,format=I420,width={width},height={height},framerate={self._rate},colorimetry=bt601"
+        with self._lock:
+            self._planes = np.full(width * height * 3 // 2, 128, np.uint8)
+            self._luma = self._planes[: width * height].reshape(height, width)
+            self._scene = np.hstack([scene[:below, :width]] * 2)
+            self._noise = chance.integers(0, NOISE, (NOISES, below, width), np.uint8)
+            self._caps = Gst.Caps.from_string(caps)
+
+    def watch(self, source: Gst.Element) -> None:
+        """Feed this `appsrc` from now on."""
+        with self._lock:
+            self._watched.append(source)
+
+    def leave(self, source: Gst.Element) -> None:
+        """Feed it no more."""
+        with self._lock:
+            self._watched.remove(source)
+
+    def run(self) -> None:
+        """Draw and push, by a schedule that does not drift; instants that were missed (SIGSTOP) are skipped."""
+        due_ns = time.monotonic_ns()
+        while True:
+            due_ns += self._period_ns
+            wait_ns = due_ns - time.monotonic_ns()
+            if wait_ns < 0:
+                due_ns += -wait_ns // self._period_ns * self._period_ns
+            time.sleep(max(0, wait_ns) / 1e9)
+            if not self.muted:
+                self._push()
+
+    def _push(self) -> None:
+        with self._lock:
+            if not self._watched:
+                return
+            if not self.frozen:
+                self._draw()
+            data, caps = self._planes.tobytes(), self._caps
+            for source in self._watched:
+                source.set_property("caps", caps)
+                source.emit("push-buffer", Gst.Buffer.new_wrapped(data))
+
+    def _draw(self) -> None:
+        """The stamp above; below a scene that moves to the left, with the noise of a sensor."""
+        self._drawn += 1
+        width = self._luma.shape[1]
+        left = self._drawn * SPEED % width
+        scene, noise = self._scene[:, left : left + width], self._noise[self._drawn % NOISES]
+        np.add(scene, noise, out=self._luma[self._luma.shape[0] // 2 :])
+        stamp.draw(self._luma, time.monotonic_ns())
+
+
+class Server:
+    """The RTSP side, and the commands."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._camera = Camera(stream)
+        self._media: list[GstRtspServer.RTSPMedia] = []
+        self._factory = factory = GstRtspServer.RTSPMediaFactory.new()
+        factory.set_launch(launch_text(stream))
+        factory.set_shared(True)
+        factory.connect("media-configure", self._configure)
+        self._server = server = GstRtspServer.RTSPServer.new()
+        server.set_address("127.0.0.1")
+        server.set_service(str(stream.port))
+        server.get_mount_points().add_factory("/camera", factory)
+        if stream.user:
+            factory.set_permissions(permissions())
+            self.password(stream.user, stream.password)
+        if server.attach(None) == 0:
+            raise OSError(f"port {stream.port} cannot be had")
+        self.port = server.get_bound_port()
+        self._camera.start()
+
+    def _configure(self, factory: GstRtspServer.RTSPMediaFactory, media: GstRtspServer.RTSPMedia) -> None:
+        source = media.get_element().get_by_name("camera")
+        self._media.append(media)
+        media.connect("unprepared", self._forget, source)
+        self._camera.watch(source)
+
+    def _forget(self, media: GstRtspServer.RTSPMedia, source: Gst.Element) -> None:
+        self._camera.leave(source)
+        self._media.remove(media)
+
+    def obey(self, command: str) -> None:
+        """One command: its name is that of a method, its words are the arguments."""
+        name, *words = command.split()
+        if name not in COMMANDS:
+            raise ValueError(f"no command {name!r}; known: {', '.join(COMMANDS)}")
+        getattr(self, name)(*words)
+
+    def freeze(self) -> None:
+        """The same picture again and again, at the same rate."""
+        self._camera.frozen = True
+
+    def thaw(self) -> None:
+        """Pictures move again."""
+        self._camera.frozen = False
+
+    def mute(self) -> None:
+        """No pictures; connections and RTCP go on."""
+        self._camera.muted = True
+
+    def unmute(self) -> None:
+        """Pictures again."""
+        self._camera.muted = False
+
+    def resize(self, width: str, height: str) -> None:
+        """Another resolution in mid-stream."""
+        self._camera.resize(int(width), int(height))
+
+    def corrupt(self, probability: str) -> None:
+        """Set this share of a unit's bytes to chance values; 0 stops it. For those who watch now."""
+        for media in self._media:
+            media.get_element().get_by_name("breaker").set_property("probability", float(probability))
+
+    def rtcp(self, wanted: str) -> None:
+        """`off`: no sender reports any more, for those who watch now."""
+        for media in self._media:
+            for index in range(media.n_streams()):
+                for pad in rtcp_pads(media.get_stream(index).get_joined_bin()):
+                    pad.add_probe(Gst.PadProbeType.BUFFER, lambda *_: Gst.PadProbeReturn.DROP)
+
+    def password(self, user: str, password: str) -> None:
+        """Ask for these from now on, by the basic or the digest method."""
+        token = GstRtspServer.RTSPToken.new()
+        token.set_string("media.factory.role", ROLE)
+        auth = GstRtspServer.RTSPAuth.new()
+        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+        auth.add_digest(user, password, token)
+        self._server.set_auth(auth)
+
+
+COMMANDS = ("freeze", "thaw", "mute", "unmute", "resize", "corrupt", "rtcp", "password")
+
+
+def launch_text(stream: Stream) -> str:
+    """The pipeline behind the stream."""
+    gop = max(1, round(stream.gop_s * stream.rate_hz))
+    encoder = ENCODERS[stream.codec].format(kbit_s=stream.kbit_s, gop=gop, breaker=BREAKER)
+    source = "appsrc name=camera is-live=true do-timestamp=true format=time max-buffers=4 leaky-type=downstream"
+    return f"( {source} ! {encoder} {AUDIO if stream.audio else ''} )"
+
+
+def permissions() -> GstRtspServer.RTSPPermissions:
+    """Who has the password may see the stream."""
+    found = GstRtspServer.RTSPPermissions.new()
+    found.add_role(ROLE)
+    for right in ("access", "construct"):
+        found.add_permission_for_role(ROLE, f"media.factory.{right}", True)
+    return found
+
+
+def rtcp_pads(pipeline: Gst.Bin) -> list[Gst.Pad]:
+    """The pads on which reports leave."""
+    managers = [element for element in pipeline.children if element.get_factory().get_name() == "rtpbin"]
+    return [pad for manager in managers for pad in manager.pads if pad.get_name().startswith("send_rtcp_src")]
+
+
+def answer(**words: Any) -> None:
+    """One line to the side that started us."""
+    print(json.dumps(words), flush=True)
+
+
+def listen(server: Server) -> None:
+    """Read commands until stdin ends, and obey each on GLib's thread."""
+    for line in sys.stdin:
+        GLib.idle_add(obey, server, line)
+    os._exit(0)
+
+
+def obey(server: Server, line: str) -> bool:
+    """Obey once; GLib calls again what returns True."""
+    try:
+        server.obey(line)
+    except (ValueError, TypeError, IndexError) as error:
+        answer(error=str(error))
+    else:
+        answer()
+    return False
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    Gst.init(None)
+    server = Server(msgspec.json.decode(sys.argv[1] if len(sys.argv) > 1 else "{}", type=Stream))
+    answer(port=server.port)
+    threading.Thread(target=listen, args=(server,), daemon=True).start()
+    GLib.MainLoop().run()
+
+
+if __name__ == "__main__":
+    main()
