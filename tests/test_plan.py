@@ -1,0 +1,190 @@
+"""Plans against sums by hand: memory, times, verdicts, and what is said of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.errors import ConfigError
+from edge_sdk.hardware import TARGETS, Target, find_target
+from edge_sdk.hardware.numbers import MODELS, ModelNumbers, StudentNumbers
+from edge_sdk.plan import describe, model_numbers, plan
+
+STUDENT = ModelNumbers(
+    name="student",
+    student=StudentNumbers(
+        flops=4e8, weight_bytes=2_000_000, state_bytes=500_000, activation_bytes=1_500_000, rate_hz=10.0
+    ),
+)
+
+
+def language(name: str, **changes: object) -> ModelNumbers:
+    model = MODELS[name]
+    return msgspec.structs.replace(model, reasoning=msgspec.structs.replace(model.reasoning, **changes))
+
+
+def test_a_student_by_hand() -> None:
+    found = plan(STUDENT, find_target("orin-nano-8gb"))
+    # 450 MB of process, 2 MB of weights, a state of 0.5 MB twice; one operator holds 1.5 MB more
+    assert (found.rest_mb, found.peak_mb, found.peak_stage) == (453.0, 454.5, "student")
+    # 8 GiB, 7 % unseen, 1 GB for the rest of the system
+    assert found.available_mb == pytest.approx(8 * 1073.741824 * 0.93 - 1000)
+    (only,) = found.stages
+    assert only.compute_s == pytest.approx(4e8 / (2.09e12 * 0.37))
+    assert only.bandwidth_s == pytest.approx(4.5e6 / (102e9 * 0.5))
+    assert (found.runs, found.builds, found.reasons, found.clip_s) == (True, True, (), None)
+
+
+def test_streams_share_the_weights() -> None:
+    assert STUDENT.student is not None
+    four = msgspec.structs.replace(STUDENT, student=msgspec.structs.replace(STUDENT.student, streams=4))
+    one, more = (plan(each, find_target("agx-orin-64gb")) for each in (STUDENT, four))
+    assert more.rest_mb - one.rest_mb == pytest.approx(3 * 2 * 0.5)
+    assert more.stages[0].work.flops == 4 * one.stages[0].work.flops
+
+
+def test_a_student_that_is_too_slow() -> None:
+    assert STUDENT.student is not None
+    heavy = msgspec.structs.replace(STUDENT, student=msgspec.structs.replace(STUDENT.student, flops=4e11))
+    (reason,) = plan(heavy, find_target("orin-nano-8gb")).reasons
+    assert reason == "the student takes 517 ms a frame, and 10 frames come a second"
+
+
+def test_the_7b_on_an_agx_orin_by_hand() -> None:
+    found = plan(language("videollama3-7b", precision="w4a16"), find_target("agx-orin-64gb"))
+    parts = {part.name: part.mb for part in found.rest}
+    assert parts == pytest.approx(
+        {"process": 450, "vision": 823.5, "projector": 33.9, "decoder": 3364.6, "head": 1090.0, "KV cache": 616.6},
+        abs=0.1,
+    )
+    assert found.rest_mb == pytest.approx(sum(parts.values()))
+    assert found.mapped_mb == pytest.approx(1090.0, abs=0.1)
+    assert found.build_mb == pytest.approx(3.5 * (6525.288448 + 544.997376))
+    stages = {each.name: each for each in found.stages}
+    # 316.24 GFLOP a frame, at half of 42.6 TFLOPS
+    assert stages["vision"].each_s == pytest.approx(0.31624 / (42.6 * 0.5), rel=1e-4)
+    assert (stages["vision"].count, stages["prefill"].count, stages["decode"].count) == (96, 19, 35)
+    # 512 tokens: linears, and attention of 28 layers of 3,584 over all 10,752 slots
+    chunk = 2 * 6525.288448e6 * 512 + 4 * 28 * 3584 * 512 * 10_752
+    assert stages["prefill"].each_s == pytest.approx(chunk / (42.6e12 * 0.5))
+    assert stages["decode"].bound == "bandwidth"
+    # 5.07 GB of weights and cache and little else, at three quarters of 204.8 GB/s
+    assert stages["decode"].each_s == pytest.approx(5.07e9 / (204.8e9 * 0.75), rel=0.01)
+    assert found.clip_s == pytest.approx(sum((each.each_s or 0) * each.count for each in found.stages))
+    assert found.runs
+
+
+def test_two_adapters_prefill_twice_and_see_once() -> None:
+    one, two = (plan(language("videollama3-7b", adapters=n), find_target("h200")) for n in (1, 2))
+    counts = [{each.name: each.count for each in found.stages} for found in (one, two)]
+    assert counts[0] == {"vision": 96, "projector": 96, "prefill": 19, "questions": 2, "decode": 35}
+    assert counts[1] == {"vision": 96, "projector": 192, "prefill": 38, "questions": 2, "decode": 45}
+
+
+def test_a_switchable_adapter_is_read_at_every_step() -> None:
+    merged, switchable = (
+        plan(language("videollama3-7b", switchable=each), find_target("agx-orin-64gb")) for each in (False, True)
+    )
+    more = switchable.stages[-1].work.bytes - merged.stages[-1].work.bytes
+    assert more / 1e6 == pytest.approx(323, rel=0.001)
+    assert switchable.rest_mb - merged.rest_mb == pytest.approx(323, rel=0.001)
+
+
+def test_what_does_not_fit_says_by_how_much_and_what_would() -> None:
+    found = plan(language("videollama3-7b"), find_target("orin-nx-16gb"))
+    assert (found.runs, found.builds) == (False, False)
+    running, building = found.reasons
+    assert running == "running needs 16,166 MB, and 14,977 MB can be had"
+    assert building.startswith("building engines needs about 24,746 MB, and 14,977 MB can be had; add 9,769 MB of swap")
+    assert found.advice == ("with w8a16 it would need 9,641 MB, and run",)
+
+
+def test_a_model_that_no_precision_makes_fit() -> None:
+    found = plan(language("videollama3-7b", slots=60_000), find_target("orin-nano-8gb"))
+    assert found.advice == ("no precision makes it fit; take a smaller model, fewer slots, or a larger board",)
+
+
+def test_unfused_attention_needs_room_for_its_scores() -> None:
+    orin, model = find_target("agx-orin-64gb"), language("videollama3-7b")
+    fused, written = (plan(model, orin, tensorrt=version) for version in ("10.16.2", "10.3.0"))
+    assert (fused.dialect, written.dialect) == ("native", "decomposed")
+    # 28 heads of 512 by 10,752 scores of two bytes, before and after the softmax
+    assert written.peak_mb - fused.peak_mb == pytest.approx(2 * 28 * 512 * 10_752 * 2 / 1e6)
+    assert written.peak_stage == "prefill"
+
+
+@pytest.mark.parametrize(
+    ("name", "runtime", "tensorrt", "dialect"),
+    [
+        ("orin-nano-8gb", "trt", "10.16.2", "native"),
+        ("thor-t5000", "trt", "10.16.2", "native"),
+        ("rtx-4090", "trt", None, "native"),
+        ("arm64-cpu", "ort", None, "native"),
+    ],
+)
+def test_runtime_and_dialect(name: str, runtime: str, tensorrt: str | None, dialect: str) -> None:
+    found = plan(STUDENT, find_target(name))
+    assert (found.runtime, found.tensorrt, found.dialect) == (runtime, tensorrt, dialect)
+    assert (found.build_mb is None) == (runtime == "ort")
+
+
+def test_a_tensorrt_that_is_too_old() -> None:
+    with pytest.raises(ConfigError, match=r"10\.3 or newer"):
+        plan(STUDENT, find_target("orin-nano-8gb"), tensorrt="8.6.2")
+
+
+@pytest.mark.parametrize(("precision", "name"), [("nvfp4", "agx-orin-64gb"), ("fp8", "rtx-3090"), ("fp8", "arm64-cpu")])
+def test_a_precision_that_the_target_lacks(precision: str, name: str) -> None:
+    (reason,) = [
+        r for r in plan(language("videollama3-2b", precision=precision), find_target(name)).reasons if "sm" in r
+    ]
+    assert reason.startswith(f"decoder: {precision} needs a GPU of sm_")
+
+
+def test_fewer_threads_are_slower() -> None:
+    one, all_six = (plan(STUDENT, find_target("arm64-cpu"), threads=n).stages[0] for n in (1, None))
+    assert one.compute_s == pytest.approx(6 * (all_six.compute_s or 0))
+
+
+def test_nothing_is_said_of_a_machine_of_which_nothing_is_known() -> None:
+    found = plan(STUDENT, find_target("cpu"))
+    assert (found.runs, found.available_mb, found.stages[0].each_s) == (None, None, None)
+    assert "no times and no verdict" in describe(found)
+
+
+def test_the_demo_bundle_is_planned_from_its_own_files() -> None:
+    bundle = open_bundle()
+    student = model_numbers(bundle).student
+    assert student is not None
+    assert student.weight_bytes == bundle.manifest.files["student.onnx"].size_bytes
+    # states of 144 and 288 channels on a grid of 12 by 20, and of 96 features for 30 frames, fp32
+    assert student.state_bytes == 4 * (144 * 240 + 288 * 240 + 96 * 30)
+    assert student.rate_hz == 10.0
+    assert plan(bundle, find_target("orin-nano-8gb")).runs
+
+
+def test_weights_beside_a_graph_count(folder: Path) -> None:
+    student = model_numbers(Bundle.open(folder)).student
+    assert student is not None
+    sizes = [(folder / "graphs" / name).stat().st_size for name in ("student.onnx", "student.weights")]
+    assert student.weight_bytes == sum(sizes)
+
+
+def test_a_bundle_without_models(folder: Path) -> None:
+    empty = msgspec.structs.replace(Bundle.open(folder).manifest, student=None)
+    assert model_numbers(Bundle(folder=folder, manifest=empty, sha256="")).student is None
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_a_plan_is_told_in_words_and_in_json(target: Target) -> None:
+    found = plan(language("videollama3-2b", precision="w4a16"), target)
+    text = describe(found)
+    assert text.startswith(f"videollama3-2b on {target.name}: ")
+    assert all(part.name in text for part in found.rest)
+    assert all(f"no: {reason}" in text for reason in found.reasons)
+    assert all(len(line) < 300 for line in text.splitlines())
+    read = msgspec.json.decode(msgspec.json.encode(found), type=type(found))
+    assert read == found

@@ -1,0 +1,77 @@
+"""The camera that the live tests believe in, seen by another client: FFmpeg."""
+
+from __future__ import annotations
+
+import subprocess
+
+import numpy as np
+import pytest
+
+from edge_sdk.benchmarks.live import stamp
+from edge_sdk.benchmarks.live.server import RtspServer, Stream
+from edge_sdk.errors import ConfigError
+
+# JPEG over RTP counts in blocks of 8 pixels
+WIDTH, HEIGHT, RATE_HZ = 256, 144, 20.0
+
+
+def small(codec: str = "h264", user: str = "", password: str = "") -> Stream:
+    return Stream(
+        codec=codec, width=WIDTH, height=HEIGHT, rate_hz=RATE_HZ, kbit_s=500, gop_s=0.5, user=user, password=password
+    )
+
+
+def seen(uri: str, count: int = 20) -> tuple[np.ndarray, str]:
+    """Ticks in the pictures, -1 where one shows none, and what FFmpeg said."""
+    command = ["ffmpeg", "-v", "error", "-rtsp_transport", "tcp", "-i", uri, "-frames:v", str(count)]
+    done = subprocess.run(
+        [*command, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "-"],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, HEIGHT, WIDTH)
+    ticks = [stamp.read(picture) for picture in pictures]
+    return np.array([-1 if each is None else each for each in ticks]), done.stderr.decode()
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265", "mjpeg", "vp8"])
+def test_pictures_show_when_they_were_drawn_at_a_steady_rate(codec: str) -> None:
+    with RtspServer(small(codec)) as server:
+        ticks, said = seen(server.uri)
+    assert len(ticks) == 20, said
+    assert ticks.min() > 0
+    assert np.median(np.diff(ticks)) * stamp.TICK_NS / 1e9 == pytest.approx(1 / RATE_HZ, rel=0.05)
+
+
+def test_the_password_is_asked_for_and_can_change() -> None:
+    with RtspServer(small(user="viewer", password="one/two")) as server:
+        assert len(seen(server.uri, 2)[0]) == 2
+        assert "401" in seen(server.uri_as("viewer", "three"), 2)[1]
+        server.tell("password viewer three")
+        assert len(seen(server.uri_as("viewer", "three"), 2)[0]) == 2
+
+
+def test_it_freezes_moves_and_comes_back_on_its_port() -> None:
+    with RtspServer(small()) as server:
+        uri = server.uri
+        server.tell("freeze")
+        assert len(set(seen(uri, 10)[0])) == 1
+        server.tell("thaw")
+        assert len(set(seen(uri, 10)[0])) == 10
+        server.kill()
+        assert "refused" in seen(uri, 2)[1]
+        server.restart(small("mjpeg"))
+        assert server.uri == uri
+        assert len(seen(uri, 2)[0]) == 2
+
+
+def test_a_command_that_does_not_exist_is_refused() -> None:
+    with RtspServer(small()) as server:
+        with pytest.raises(ConfigError, match=r"no command 'explode'; known: freeze"):
+            server.tell("explode")
+        with pytest.raises(ConfigError, match="resize"):
+            server.tell("resize 320")
+        with pytest.raises(ConfigError, match="multiples of 8"):
+            server.tell("resize 320 180")
+        server.tell("thaw")
