@@ -7,7 +7,7 @@ refuse on a board is refused here, in CI.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,10 @@ def profiles_for(
     }
 
 
-def compile_gate(onnx_path: Path, profiles: Mapping[str, Profile]) -> GateResult:
-    """Parse and compile `onnx_path` as a strongly typed network under one profile; nothing is kept.
+def compile_gate(onnx_path: Path, *profiles: Mapping[str, Profile]) -> GateResult:
+    """Parse and compile `onnx_path` as a strongly typed network; nothing is kept.
 
+    Each of `profiles` has every input that is not of one shape; an engine serves all of them with the same weights.
     Raises `RuntimeFailure` with the parser's or builder's own words when the graph is refused.
     """
     began_s = time.monotonic()
@@ -61,6 +62,7 @@ def compile_gate(onnx_path: Path, profiles: Mapping[str, Profile]) -> GateResult
     if not parser.parse_from_file(str(onnx_path)):
         reasons = [str(parser.get_error(index)) for index in range(parser.num_errors)]
         raise RuntimeFailure(f"TensorRT-RTX cannot parse {onnx_path}: {'; '.join(reasons)}")
+    _allow_float32_attention(network)
     plan = builder.build_serialized_network(network, _config(builder, profiles))
     if plan is None:
         raise RuntimeFailure(f"TensorRT-RTX cannot compile {onnx_path}: {'; '.join(log.problems)}")
@@ -73,13 +75,24 @@ def compile_gate(onnx_path: Path, profiles: Mapping[str, Profile]) -> GateResult
 
 
 # Any: the package ships no types.
-def _config(builder: Any, profiles: Mapping[str, Profile]) -> Any:
+def _config(builder: Any, profiles: Sequence[Mapping[str, Profile]]) -> Any:
     config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    for name, shapes in profiles.items():
-        profile.set_shape(name, shapes.smallest, shapes.best, shapes.largest)
-    config.add_optimization_profile(profile)
+    for named in profiles:
+        profile = builder.create_optimization_profile()
+        for name, shapes in named.items():
+            profile.set_shape(name, shapes.smallest, shapes.best, shapes.largest)
+        config.add_optimization_profile(profile)
     return config
+
+
+# Any: the package ships no types.
+def _allow_float32_attention(network: Any) -> None:
+    """Let float32 attention, which no fused kernel computes, be built from smaller steps; other types stay strict."""
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == trt.LayerType.ATTENTION_INPUT and layer.get_input(0).dtype == trt.float32:
+            layer.__class__ = trt.IAttentionInputLayer  # how the package casts a layer to its kind
+            layer.attention.decomposable = True
 
 
 class _Log(trt.ILogger):  # type: ignore[misc]  # the package ships no types

@@ -1,0 +1,14 @@
+"""Which operators a dialect is written in."""
+
+from __future__ import annotations
+
+from edge_sdk.export.graphs.native_ops import NativeOperators
+from edge_sdk.export.graphs.onnx_ops import Operators
+from edge_sdk.export.graphs.plain_ops import PlainOperators
+from edge_sdk.export.graphs.weight_file import WeightFile
+from edge_sdk.manifest import Dialect
+
+
+def operators(dialect: Dialect, weights: WeightFile) -> Operators:
+    """A graph without nodes, to be built in `dialect`."""
+    return NativeOperators(weights) if dialect == "native" else PlainOperators(weights)

@@ -1,0 +1,14 @@
+"""The projector as a torch module: vision tokens to the decoder's embeddings. Each adapter brings one of its own."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from edge_sdk.export.model_config import ProjectorConfig
+
+
+class Projector(nn.Sequential):
+    """`tokens [n, 1152]` to `embeds [n, hidden]`. GELU by the error function, not the tower's approximation by tanh."""
+
+    def __init__(self, config: ProjectorConfig) -> None:
+        super().__init__(nn.Linear(config.input, config.output), nn.GELU(), nn.Linear(config.output, config.output))

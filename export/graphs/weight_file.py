@@ -1,0 +1,117 @@
+"""The weights of one part of the model in one file, which all of that part's graphs share.
+
+Graphs of either dialect and of any number of slots or grid name the same tensors at the same places, so a bundle holds
+each weight once. Where a tensor lies follows from names and shapes alone: graphs can be made without reading a weight.
+
+A matrix is stored as a product takes it, x·W with W `[inputs, outputs]`, the transpose of a checkpoint's: no graph
+holds a Transpose, and blocks for quantisation lie along the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import torch
+from torch import Tensor
+
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.graphs.decoder import text_rope
+from edge_sdk.export.graphs.loading import source_name
+from edge_sdk.export.layouts import EMBEDDING, HEAD, Shape
+from edge_sdk.export.shards import finite
+from edge_sdk.types import DType
+
+Part = Literal["vision", "projector", "decoder"]
+
+ROPE = ("decoder.rope.cos", "decoder.rope.sin")
+# A page, so that a runtime may map each tensor by itself (ONNX, ExternalData.md).
+_ALIGNMENT = 4096
+_BLOCK_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where one tensor lies in the file, and what it is there."""
+
+    name: str
+    shape: Shape
+    offset: int
+    length: int
+
+
+class WeightFile:
+    """The plan of one part's file.
+
+    `location` is the file's name, beside the graphs that use it; a bundle with several projectors gives each its own.
+    """
+
+    def __init__(self, weights: Weights, part: Part, dtype: DType, location: str = "") -> None:
+        self.part, self.dtype, self.location = part, dtype, location or f"{part}.weights"
+        self._type: torch.dtype = getattr(torch, dtype)
+        self._readers = dict(_readers(weights, part))
+        self._placed = {placed.name: placed for placed in self._place()}
+
+    def __getitem__(self, name: str) -> Placed:
+        """A tensor's place. Raises `KeyError` for a name that the part does not have."""
+        return self._placed[name]
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the file."""
+        return max(placed.offset + placed.length for placed in self._placed.values())
+
+    def write(self, folder: Path) -> Path:
+        """Write `folder / location`, one tensor at a time; returns it.
+
+        Raises `CheckpointError` for a value that is not finite, or not in the element type.
+        """
+        path = folder / self.location
+        with path.open("wb") as file:
+            for name, placed in self._placed.items():
+                file.seek(placed.offset)
+                self._write(file, name, self._readers[name].read())
+        return path
+
+    def _write(self, file: BinaryIO, name: str, tensor: Tensor) -> None:
+        rows = max(1, _BLOCK_BYTES * len(tensor) // (tensor.numel() * self._type.itemsize))
+        for block in tensor.split(rows):
+            stored = finite(block.to(self._type), f"{name} as {self.dtype}").contiguous()
+            file.write(stored.view(torch.uint8).numpy().data)
+
+    def _place(self) -> Iterator[Placed]:
+        offset = 0
+        for name, reader in self._readers.items():
+            length = torch.Size(reader.shape).numel() * self._type.itemsize
+            yield Placed(name, reader.shape, offset, length)
+            offset += -(-length // _ALIGNMENT) * _ALIGNMENT
+
+
+@dataclass(frozen=True)
+class _Reader:
+    shape: Shape
+    read: Callable[[], Tensor]
+
+
+def _readers(weights: Weights, part: Part) -> Iterator[tuple[str, _Reader]]:
+    names = [name for name in weights.names() if name.startswith(f"{part}.") and name not in (EMBEDDING, HEAD)]
+    if part == "decoder":
+        names.append(HEAD)
+        yield from _rope_readers(weights)
+    for name in names:
+        yield name, _reader(weights, source_name(weights, name))
+
+
+def _reader(weights: Weights, source: str) -> _Reader:
+    shape = tuple(int(length) for length in weights.spec(source).shape)
+    return _Reader(shape[::-1], lambda: weights.tensor(source).t())
+
+
+def _rope_readers(weights: Weights) -> Iterator[tuple[str, _Reader]]:
+    text = weights.config.text
+    shape = (text.max_positions, text.head_dim // 2)
+    cos, sin = ROPE
+    yield cos, _Reader(shape, lambda: text_rope(text)[0])
+    yield sin, _Reader(shape, lambda: text_rope(text)[1])
