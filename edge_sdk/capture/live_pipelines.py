@@ -11,7 +11,7 @@ from __future__ import annotations
 from edge_sdk.capture.codecs import Codec
 from edge_sdk.capture.pipelines import UPRIGHT, Scaler, joined, luma_text, rate_text, rgb_text
 from edge_sdk.capture.platforms import JETSON, Features, choose, choose_encoder, settings_of
-from edge_sdk.capture.settings import CaptureSettings, HistorySettings, LiveSettings
+from edge_sdk.capture.settings import CaptureSettings, HistorySettings
 from edge_sdk.capture.uri import CsiSource, LiveUri, RtspSource, V4l2Source
 from edge_sdk.errors import MissingDependencyError
 from edge_sdk.types import Value
@@ -28,7 +28,6 @@ _ENCODER_QUEUE = "queue leaky=downstream max-size-buffers=4 max-size-bytes=0 max
 _SINK_END = "wait-on-eos=false enable-last-sample=false"
 # A connection on which nothing comes for so long is broken; the player's own timeouts are shorter.
 _TCP_TIMEOUT_US = 5_000_000
-_TCP_BUFFER_MS = 2000
 # History pictures that wait to be collected: 3 s of 20 a second.
 _HISTORY_BUFFERS = 64
 
@@ -83,16 +82,11 @@ def camera_format(media: frozenset[str]) -> str:
     return next((name for kind, name in known.items() if kind in media), "raw")
 
 
-def _jitter_ms(live: LiveSettings) -> int:
-    """Packets over TCP come in order and are never waited for; when this process was paused, they come late, and the
-    buffer must not throw them away.
-    """
-    return live.jitter_ms if live.protocol == "udp" else max(live.jitter_ms, _TCP_BUFFER_MS)
-
-
 def _rtsp(plan: LivePlan) -> str:
     live = plan.settings.live
-    values = f"protocols={live.protocol} latency={_jitter_ms(live)} drop-on-latency=true tcp-timeout={_TCP_TIMEOUT_US}"
+    # Packets over TCP come in order. When this process was paused many come at once, and none of them is to be dropped.
+    drops = "true" if live.protocol == "udp" else "false"
+    values = f"protocols={live.protocol} latency={live.jitter_ms} drop-on-latency={drops} tcp-timeout={_TCP_TIMEOUT_US}"
     return f"{settings_of('rtspsrc', plan.features)} name=source {values}"
 
 

@@ -55,8 +55,8 @@ class LiveSettings(Value, frozen=True, kw_only=True):
     `frozen_timeout_s` (None: never asked): each ends the attempt, and the source is built anew after a back-off.
 
     `pre_roll_s` keeps encoded units for at least that long, in whole GOPs, within `ring_limit_mb` (10^6 bytes);
-    0 keeps none. `history` keeps RGB frames. `protocol` is for RTSP; `jitter_ms` is how long packets
-    over UDP may wait for an earlier one (over TCP they come in order, and none is given up).
+    0 keeps none. `history` keeps RGB frames. `protocol` is for RTSP; `jitter_ms` is how long a
+    packet may wait for an earlier one.
     """
 
     connect_timeout_s: float = 5.0

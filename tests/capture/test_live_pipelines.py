@@ -107,7 +107,7 @@ def text(here: Features, codec: str | None, live: LiveSettings = PLAIN, **given:
 
 
 def test_rtsp_asks_for_stamps_where_the_element_has_them() -> None:
-    tail = "protocols=tcp latency=2000 drop-on-latency=true tcp-timeout=5000000"
+    tail = "protocols=tcp latency=100 drop-on-latency=false tcp-timeout=5000000"
     assert source_text(plan(SOFTWARE)) == f"rtspsrc add-reference-timestamp-meta=true name=source {tail}"
     assert source_text(plan(ORIN_6)) == f"rtspsrc name=source {tail}"
     udp = LiveSettings(protocol="udp", jitter_ms=40)
