@@ -27,7 +27,8 @@ from edge_sdk.perception.timeline import FrameScores, Timeline
 from edge_sdk.types import Estimate, Value
 
 COVERAGE = 0.8
-MATCH_S = 2.0
+# An alarm this near a crash is one for it; residuals are fitted on all of those, the far ones included.
+MATCH_S = 4.0
 CONFIRM_FRAMES = (1, 2, 3, 4, 5)
 MIN_CLIPS = 20
 PRE_CRASH_LEVELS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)

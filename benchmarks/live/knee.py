@@ -28,7 +28,9 @@ LEAST_FRESH = 0.99
 
 
 class KneeStep(Value, frozen=True, kw_only=True):
-    """So many sources. `fresh` is the share of due rounds in which the worst source had a new frame."""
+    """So many sources. `fresh` is the share of due rounds in which the worst source had a new frame; `other_cores` is
+    what programs that have no part in this took meanwhile.
+    """
 
     sources: int
     age: Ages
@@ -38,6 +40,7 @@ class KneeStep(Value, frozen=True, kw_only=True):
     student_p50_ms: float | None
     own_cores: float
     server_cores: float
+    other_cores: float | None
     keeps_up: bool
 
 
@@ -65,19 +68,20 @@ def knee_of(steps: Sequence[KneeStep]) -> int:
     return knee
 
 
-def judge(sources: int, tallies: Sequence[Tally], due: float, missed: int, own: float, server: float) -> KneeStep:
-    """One step from its tallies; `due` is how many rounds there should have been."""
+def judge(tallies: Sequence[Tally], due: float, missed: int, setting: Setting) -> KneeStep:
+    """One step from its tallies, one a source; `due` is how many rounds there should have been."""
     age = ages_of([value for tally in tallies for value in tally.ages_ms])
     fresh = min((len(tally.ages_ms) + tally.unreadable) / due for tally in tallies)
     return KneeStep(
-        sources=sources,
+        sources=len(tallies),
         age=age,
         fresh=min(1.0, fresh),
         missed_rounds=missed,
         unreadable=sum(tally.unreadable for tally in tallies),
         student_p50_ms=ages_of([value for tally in tallies for value in tally.student_ms]).p50_ms,
-        own_cores=own,
-        server_cores=server,
+        own_cores=setting.own_cores,
+        server_cores=setting.server_cores or 0.0,
+        other_cores=setting.machine.other_cores,
         keeps_up=fresh >= LEAST_FRESH and age.p95_ms is not None and age.p95_ms <= LIMIT_P95_MS,
     )
 
@@ -89,7 +93,7 @@ def run_step(stream: Stream, bundle: Bundle, sources: int, seconds: float, rate_
         collect(unit, tallies, observer, seconds)
         server_cores, missed = cpu_s(server.pid) / (WARM_UP_S + seconds), unit.missed_rounds
     setting = observer.setting(server.stream, bundle.sha256, server_cores)
-    return judge(sources, tallies, seconds * rate_hz, missed, setting.own_cores, server_cores), setting
+    return judge(tallies, seconds * rate_hz, missed, setting), setting
 
 
 def run_knee(stream: Stream, bundle: Bundle, most: int, seconds: float, rate_hz: float) -> KneeRun:
@@ -107,8 +111,8 @@ def run_knee(stream: Stream, bundle: Bundle, most: int, seconds: float, rate_hz:
 
 
 HEAD = (
-    "| sources | age p50 ms | p95 | p99 | max | fresh | missed rounds | student ms | cores | server's | kept up |\n"
-    "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"
+    "| sources | age p50 ms | p95 | p99 | max | fresh | missed | student ms | cores | server | others | keeps up |\n"
+    "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"
 )
 
 
@@ -116,7 +120,8 @@ def row(step: KneeStep) -> str:
     """A row of the table."""
     age = [_number(value) for value in (step.age.p50_ms, step.age.p95_ms, step.age.p99_ms, step.age.max_ms)]
     cells = [str(step.sources), *age, f"{step.fresh:.1%}", str(step.missed_rounds), _number(step.student_p50_ms)]
-    cells += [f"{step.own_cores:.2f}", f"{step.server_cores:.2f}", "yes" if step.keeps_up else "no"]
+    cells += [f"{step.own_cores:.2f}", f"{step.server_cores:.2f}"]
+    cells += ["n/a" if step.other_cores is None else f"{step.other_cores:.2f}", "yes" if step.keeps_up else "no"]
     return "| " + " | ".join(cells) + " |"
 
 

@@ -1,6 +1,6 @@
 """A camera that is killed and comes back, again and again: does memory grow, is it live each time, how soon.
 
-    python -m edge_sdk.benchmarks.live.reconnects --count 1000 --sources 10 --out DIR
+    python -m edge_sdk.benchmarks.live.reconnects --count 1000 --out DIR
 
 Several sources watch one server, so each kill is as many reconnects; and since a source that fails again at once waits
 ever longer, all are left in peace for a while now and then. The slope is fitted over the second half of the run as the
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.benchmarks.live.plots import draw_memory
-from edge_sdk.benchmarks.live.results import Observer, Setting, resident_kb, write_result
+from edge_sdk.benchmarks.live.results import Observer, Setting, heap_kb, resident_kb, write_result
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.capture import CaptureSettings, LiveSettings, LiveSource, open_live
 from edge_sdk.errors import EdgeError, SourceError
@@ -40,8 +40,8 @@ FIT_POINTS = 400
 class ReconnectRun(Value, frozen=True, kw_only=True):
     """One run. `states` counts the changes into each state; `live_again` is from the server's start to all being live.
 
-    `slope_kb` is growth of the resident set per reconnect (1 KB = 1,024 bytes) over the second half; `resident_kb` has
-    one value a kill.
+    `slope_kb` is growth of the resident set per reconnect (1 KB = 1,024 bytes) over the second half, `heap_slope_kb`
+    that of what `malloc` has given; `resident_kb` and `heap_kb` have one value a kill.
     """
 
     schema: int = 1
@@ -52,6 +52,7 @@ class ReconnectRun(Value, frozen=True, kw_only=True):
     resident_first_kb: float
     resident_last_kb: float
     slope_kb: float
+    heap_slope_kb: float | None
     target_kb: float = TARGET_KB
     threads_first: int
     threads_last: int
@@ -62,6 +63,7 @@ class ReconnectRun(Value, frozen=True, kw_only=True):
     live_again_p50_s: float
     live_again_max_s: float
     resident_kb: tuple[float, ...]
+    heap_kb: tuple[float, ...]
     setting: Setting
 
 
@@ -129,6 +131,7 @@ def run_reconnects(count: int, sources: int = 1, live: LiveSettings | None = Non
         resident_first_kb=notes.resident_kb[0],
         resident_last_kb=notes.resident_kb[-1],
         slope_kb=slope_of(notes.resident_kb) / sources,
+        heap_slope_kb=slope_of(notes.heap_kb) / sources if notes.heap_kb else None,
         threads_first=first[0],
         threads_last=last[0],
         files_first=first[1],
@@ -138,6 +141,7 @@ def run_reconnects(count: int, sources: int = 1, live: LiveSettings | None = Non
         live_again_p50_s=float(np.median(notes.waits_s)),
         live_again_max_s=max(notes.waits_s),
         resident_kb=tuple(notes.resident_kb),
+        heap_kb=tuple(notes.heap_kb),
         setting=observer.setting(server.stream, None, None),
     )
 
@@ -147,12 +151,15 @@ class _Notes:
 
     def __init__(self) -> None:
         self.resident_kb: list[float] = []
+        self.heap_kb: list[float] = []
         self.waits_s: list[float] = []
         self.states = Counter[str]()
         self.reasons = Counter[str]()
 
     def take(self, sources: Sequence[LiveSource], wait_s: float) -> None:
         self.resident_kb.append(resident_kb())
+        heap = heap_kb()
+        self.heap_kb += [] if heap is None else [heap]
         self.waits_s.append(wait_s)
         for change in (change for source in sources for change in source.changes()):
             self.states[change.state] += 1
@@ -163,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code, 1 where memory grows more than it may."""
     parser = argparse.ArgumentParser(prog="reconnects", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--sources", type=int, default=10, help="sources that watch the server that is killed")
+    parser.add_argument("--sources", type=int, default=4, help="sources that watch the server that is killed")
     parser.add_argument("--out", type=Path, default=Path("out/live"))
     chosen = parser.parse_args(arguments)
     try:
@@ -182,7 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     print(
         f"{run.reconnects} times in {run.seconds:.0f} s: {run.resident_first_kb:.0f} to {run.resident_last_kb:.0f} "
-        f"KB, slope {run.slope_kb:+.3f} KB each (target below {run.target_kb:g}); live again after p50 "
+        f"KB, slope {run.slope_kb:+.3f} KB each (target below {run.target_kb:g}), of the heap "
+        f"{'n/a' if run.heap_slope_kb is None else f'{run.heap_slope_kb:+.3f}'}; live again after p50 "
         f"{run.live_again_p50_s:.2f} s, max {run.live_again_max_s:.2f} s; states {run.states}"
     )
     return 0 if run.slope_kb < run.target_kb else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -17,6 +18,28 @@ from edge_sdk.benchmarks.report import MachineState
 from edge_sdk.files import write_bytes
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
 from edge_sdk.types import Value
+
+_LIBC = ctypes.CDLL(None)
+
+
+class _Mallinfo(ctypes.Structure):
+    """`struct mallinfo2` of glibc 2.33 and later."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keep",
+        )
+    )
 
 
 class Ages(Value, frozen=True, kw_only=True):
@@ -94,9 +117,23 @@ def cpu_s(pid: int) -> float:
 
 
 def resident_kb() -> float:
-    """Resident set of this process in 1,024 bytes (proc(5), /proc/PID/statm)."""
+    """Resident set of this process in 1,024 bytes (proc(5), /proc/PID/statm), after free pages were given back.
+
+    An allocator keeps some of what was freed for later, in one arena a few threads; that is no growth.
+    """
+    if hasattr(_LIBC, "malloc_trim"):
+        _LIBC.malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+def heap_kb() -> float | None:
+    """What `malloc` has given and not got back, in 1,024 bytes (mallinfo(3)); None where the C library does not say."""
+    if not hasattr(_LIBC, "mallinfo2"):
+        return None
+    _LIBC.mallinfo2.restype = _Mallinfo
+    told = _LIBC.mallinfo2()
+    return float(told.uordblks + told.hblkhd) / 1024
 
 
 def write_result(result: Value, path: Path) -> None:

@@ -42,10 +42,15 @@ class Pictures(Value, frozen=True, kw_only=True):
 
 
 class Targets(Value, frozen=True, kw_only=True):
-    """How labels become per-frame targets. Heat comes `heat_delay_frames` late, so that it may see what followed."""
+    """How labels become per-frame targets. Heat comes `heat_delay_frames` late, so that it may see what followed.
+
+    A crash counts as going on for `aftermath_s` after its start at least: what tells it from a near miss is often what
+    the vehicles do next.
+    """
 
     heat_delay_frames: int
     heat_sigma_s: float
+    aftermath_s: float
 
 
 class Windows(Value, frozen=True, kw_only=True):
@@ -64,7 +69,8 @@ class Windows(Value, frozen=True, kw_only=True):
 class Loss(Value, frozen=True, kw_only=True):
     """Weights of the four scores' losses, and of a positive frame against a negative one; then the same of the maps.
 
-    `actor_cells` is the weight of a map's cell on a vehicle of the incident, `window_weight` that of `peak_loss`.
+    `actor_cells` is the weight of a map's cell on a vehicle of the incident, `flow_weight` that of the vehicles'
+    motion, `window_weight` that of a window's peak.
     """
 
     weights: tuple[float, float, float, float]
@@ -72,21 +78,18 @@ class Loss(Value, frozen=True, kw_only=True):
     map_weights: tuple[float, float, float]
     map_positive: tuple[float, float, float]
     actor_cells: float
+    flow_weight: float
     window_weight: float
 
 
 class Stage(Value, frozen=True, kw_only=True):
-    """Epochs at one picture size. A step sees `windows` windows, `micro` of them at a time in each worker.
-
-    With `crop` the size is that of a part of the picture, cut around the incident at full detail.
-    """
+    """Epochs at one picture size. A step sees `windows` windows, `micro` of them at a time in each worker."""
 
     epochs: int
     height: int
     width: int
     windows: int
     micro: int
-    crop: bool = False
 
 
 class Optimiser(Value, frozen=True, kw_only=True):
@@ -139,9 +142,6 @@ def _check(recipe: Recipe, path: Path) -> None:
     for height, width in sizes:
         if height % 32 or width % 32 or height < 32 or width < 32:
             raise ConfigError(f"recipe {path}: picture sides must divide by 32, found {height}x{width}")
-    cuts = [stage for stage in recipe.stages if stage.crop]
-    if any(stage.height > recipe.pictures.height or stage.width > recipe.pictures.width for stage in cuts):
-        raise ConfigError(f"recipe {path}: a stage with crop cannot be larger than the pictures")
     if not recipe.stages or any(min(stage.epochs, stage.windows, stage.micro) < 1 for stage in recipe.stages):
         raise ConfigError(f"recipe {path}: expected at least one stage with epochs, windows and micro of at least 1")
     if recipe.shape.planes != 1 + len(recipe.pictures.lags):

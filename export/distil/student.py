@@ -26,7 +26,7 @@ from edge_sdk.export.distil.curves import draw_curves
 from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.evaluate import Metrics, measure, score_clip
 from edge_sdk.export.distil.recipe import Recipe, Stage
-from edge_sdk.export.distil.targets import ACTORS, CRASH
+from edge_sdk.export.distil.targets import ACTORS, CRASH, FLOW
 from edge_sdk.export.distil.windows import WindowSampler
 from edge_sdk.export.distil.workers import Workers
 from edge_sdk.export.graphs.student import Student
@@ -40,6 +40,8 @@ WORKERS = 2
 QUICK_VALIDATION = 60
 # Frames whose mean is a window's peak: the longest confirmation of an alarm.
 PEAK_FRAMES = 5
+# Units of motion in one unit of its loss: some two pixels at full size.
+FLOW_SCALE = 4.0
 
 
 @dataclass
@@ -114,13 +116,12 @@ def _train(
     with Workers(run.model, WORKERS) as workers:
         for epoch in range(len(run.losses), len(plan)):
             if sampler is None or plan[epoch] != plan[epoch - 1]:
-                sampler = WindowSampler(clips, recipe, plan[epoch])
+                sampler = WindowSampler(clips, recipe, plan[epoch].height, plan[epoch].width)
             run.losses.append(_epoch(run, recipe, sampler, workers, plan[epoch], (epoch, steps), report))
             last = epoch + 1 == len(plan) or plan[epoch + 1] != plan[epoch]
             quick = held_out if last else held_out[:QUICK_VALIDATION]
             model = _averaged(run)
-            shown = recipe.pictures if plan[epoch].crop else plan[epoch]
-            scores = [score_clip(model, clip, recipe, shown.height, shown.width) for clip in quick]
+            scores = [score_clip(model, clip, recipe, plan[epoch].height, plan[epoch].width) for clip in quick]
             run.metrics.append(measure(scores, quick, recipe))
             report(sum(steps[: epoch + 1]), sum(steps), _note(run))
             _save(run, checkpoint)
@@ -212,17 +213,30 @@ def peak_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(peak[clear], (crashing[clear] > 0).float())
 
 
-def map_loss(logits: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
-    """The same as `window_loss` for maps `[n, time, 3, rows, cols]`, averaged over cells and frames.
+def map_loss(found: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
+    """The loss of maps and motion `[n, time, 5, rows, cols]`, averaged over cells and frames.
 
-    `targets` `[n, time, 4, rows, cols]` end with the map that weighs cells; `weights` are `[n, time]`.
+    `targets` `[n, time, 6, rows, cols]` are those of `frame_maps`; `weights` are `[n, time]`. Maps are judged as in
+    `window_loss`; motion, in `FLOW_SCALE` units, by its distance where a vehicle is (Huber 1964, threshold 1).
     """
-    positive = logits.new_tensor(recipe.loss.map_positive)[:, None, None]
-    truth, actors = targets[:, :, :ACTORS], targets[:, :, ACTORS:]
-    each = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=positive, reduction="none")
-    each = each * (1 + (recipe.loss.actor_cells - 1) * actors)
-    mean = (each.mean((3, 4)) * weights[..., None]).sum((0, 1)) / weights.sum().clamp(min=1.0)
-    return (mean * logits.new_tensor(recipe.loss.map_weights)).sum()
+    settings = recipe.loss
+    truth, actors = targets[:, :, :ACTORS], targets[:, :, ACTORS : ACTORS + 1]
+    positive = found.new_tensor(settings.map_positive)[:, None, None]
+    each = functional.binary_cross_entropy_with_logits(
+        found[:, :, :ACTORS], truth, pos_weight=positive, reduction="none"
+    )
+    shares = 1 + (settings.actor_cells - 1) * actors
+    mean = _frame_mean((each * shares).mean((3, 4)) / shares.mean((3, 4)), weights)
+    vehicles = (truth[:, :, :1] > 0.5) * shares
+    distance = functional.smooth_l1_loss(found[:, :, ACTORS:], targets[:, :, FLOW] / FLOW_SCALE, reduction="none")
+    moved = (distance * vehicles).sum((2, 3, 4)) / vehicles.sum((2, 3, 4)).clamp(min=1.0)
+    flow = (moved * weights).sum() / weights.sum().clamp(min=1.0)
+    return (mean * found.new_tensor(settings.map_weights)).sum() + settings.flow_weight * flow
+
+
+def _frame_mean(each: Tensor, weights: Tensor) -> Tensor:
+    """Mean of `[n, time, k]` over frames with weights `[n, time]`: `[k]`."""
+    return (each * weights[..., None]).sum((0, 1)) / weights.sum().clamp(min=1.0)
 
 
 def _set_rate(run: Run, recipe: Recipe, total: int) -> None:

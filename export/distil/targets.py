@@ -14,12 +14,15 @@ from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.recipe import Pictures, Targets
 
 Floats = NDArray[np.float32]
+Maps = NDArray[np.int8]
 CRASH, PRE_CRASH, START, END = range(4)
 MAP_HEIGHT, MAP_WIDTH = 48, 80
 # Roles of a box whose vehicle takes part in the incident, and of one that crashes.
 ACTOR, CRASHED = 1, 2
-# The map that weighs cells.
-ACTORS = 3
+# Places of the map that weighs cells, and of the two of motion.
+ACTORS, FLOW = 3, slice(4, 6)
+# A vehicle's motion is learnt over the longest lag of the demo student's planes; most move less than 127 units in it.
+FLOW_FRAMES, FLOW_UNIT = 3, 1 / 512
 # A bump reaches about this many standard deviations; inside it an unknown label must not be learnt from.
 _REACH = 3.0
 
@@ -36,7 +39,7 @@ def frame_targets(
         return truth, weights
     delay_s = targets.heat_delay_frames / pictures.rate_hz
     truth[:, START] = _bump(times_s, clip.start_s + delay_s, targets.heat_sigma_s)
-    _crash(truth, weights, times_s, clip.start_s, clip.end_s)
+    _crash(truth, weights, times_s, clip.start_s, clip.end_s, targets.aftermath_s)
     if clip.end_s is None:
         weights[times_s >= clip.start_s, END] = 0
     else:
@@ -48,13 +51,18 @@ def frame_targets(
     return truth, weights
 
 
-def _crash(truth: Floats, weights: Floats, times_s: NDArray[np.float64], start_s: float, end_s: float | None) -> None:
+def _crash(
+    truth: Floats,
+    weights: Floats,
+    times_s: NDArray[np.float64],
+    start_s: float,
+    end_s: float | None,
+    aftermath_s: float,
+) -> None:
+    until_s = start_s + aftermath_s
+    truth[:, CRASH] = (times_s >= start_s) & (times_s <= max(until_s, end_s or 0.0))
     if end_s is None:
-        near = (times_s >= start_s) & (times_s < start_s + 1.0)
-        truth[near, CRASH] = 1
-        weights[times_s >= start_s + 1.0, CRASH] = 0
-    else:
-        truth[:, CRASH] = (times_s >= start_s) & (times_s <= end_s)
+        weights[times_s > until_s, CRASH] = 0
 
 
 def _bump(times_s: NDArray[np.float64], at_s: float, sigma_s: float) -> Floats:
@@ -62,35 +70,49 @@ def _bump(times_s: NDArray[np.float64], at_s: float, sigma_s: float) -> Floats:
     return np.where(np.abs(distance) < _REACH, np.exp(-0.5 * distance**2), 0.0).astype(np.float32)
 
 
-def frame_maps(clip: CachedClip) -> NDArray[np.uint8] | None:
-    """Maps uint8 `[frames, 4, MAP_HEIGHT, MAP_WIDTH]`; None without boxes.
+def frame_maps(clip: CachedClip, targets: Targets) -> Maps | None:
+    """Maps int8 `[frames, 6, MAP_HEIGHT, MAP_WIDTH]`; None without boxes.
 
     The first three say where a vehicle is, crashes, and will. The fourth is no target: it covers the vehicles that the
-    clip is about, crash or near miss, and those are the cells worth learning from. All are finer than the grid, so that
-    they can be warped with the picture before cells are taken from them.
+    clip is about, crash or near miss, and those are the cells worth learning from. The last two are how far the vehicle
+    there has moved across and down in `FLOW_FRAMES` frames, in `FLOW_UNIT` of the picture's width and height. All are
+    finer than the grid, so that they can be warped with the picture before cells are taken from them.
     """
     if clip.boxes is None:
         return None
-    maps = np.zeros((len(clip.boxes), 4, MAP_HEIGHT, MAP_WIDTH), np.uint8)
-    states = frame_states(clip)
+    maps = np.zeros((len(clip.boxes), FLOW.stop, MAP_HEIGHT, MAP_WIDTH), np.int8)
+    states, moved = frame_states(clip, targets.aftermath_s), _moved(clip.boxes)
     corners = clip.boxes[..., :4] * [MAP_WIDTH, MAP_HEIGHT, MAP_WIDTH, MAP_HEIGHT]
     low, high = np.floor(corners[..., :2]).astype(int), np.ceil(corners[..., 2:]).astype(int)
     for t, vehicle in np.argwhere(clip.boxes[..., 4] > 0):
         (x0, y0), (x1, y1) = low[t, vehicle], high[t, vehicle]
         maps[t, 0, y0:y1, x0:x1] = 1
+        maps[t, FLOW, y0:y1, x0:x1] = moved[t, vehicle, :, None, None]
         if clip.boxes[t, vehicle, 5] == CRASHED:
-            maps[t, 1:3, y0:y1, x0:x1] |= states[t, :, None, None]
+            maps[t, 1:ACTORS, y0:y1, x0:x1] |= states[t, :, None, None]
         if clip.boxes[t, vehicle, 5] >= ACTOR:
             maps[t, ACTORS, y0:y1, x0:x1] = 1
     return maps
 
 
-def frame_states(clip: CachedClip) -> NDArray[np.uint8]:
-    """Whether a crash lasts, and whether it is foreseeable: uint8 `[frames, 2]`."""
+def _moved(boxes: Floats) -> Maps:
+    """Displacement of every vehicle's middle over the last `FLOW_FRAMES` frames, int8 `[frames, vehicles, 2]`.
+
+    0 where it was not in the picture then.
+    """
+    middle = (boxes[..., :2] + boxes[..., 2:4]) / 2
+    moved = np.zeros((*boxes.shape[:2], 2), np.float32)
+    seen = (boxes[FLOW_FRAMES:, :, 4] > 0) & (boxes[:-FLOW_FRAMES, :, 4] > 0)
+    moved[FLOW_FRAMES:][seen] = (middle[FLOW_FRAMES:] - middle[:-FLOW_FRAMES])[seen]
+    return np.clip(np.round(moved / FLOW_UNIT), -127, 127).astype(np.int8)
+
+
+def frame_states(clip: CachedClip, aftermath_s: float) -> Maps:
+    """Whether a crash lasts, and whether it is foreseeable: int8 `[frames, 2]`."""
     label, times = clip.label, clip.times_s
-    states = np.zeros((len(times), 2), np.uint8)
+    states = np.zeros((len(times), 2), np.int8)
     if label.start_s is not None:
-        end_s = label.start_s + 1.0 if label.end_s is None else label.end_s
+        end_s = max(label.start_s + aftermath_s, label.end_s or 0.0)
         states[:, 0] = (times >= label.start_s) & (times <= end_s)
         states[:, 1] = (times >= (label.start_s if label.pre_crash_s is None else label.pre_crash_s)) & (
             times < label.start_s

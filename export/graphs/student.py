@@ -9,7 +9,8 @@ Every temporal layer runs in two ways that agree: over a whole window (training)
 explicit state (the graph).
 
 Three maps on the grid (a vehicle is here; it crashes; its crash is foreseeable) are trained from the boxes of rendered
-scenes, where one frame's label says much more than four numbers, and their peaks join the features of the frame.
+scenes, where one frame's label says much more than four numbers, and their peaks join the features of the frame. How
+far each vehicle has moved is trained too and left out of the graph: what has learnt to see motion sees it stop.
 """
 
 from __future__ import annotations
@@ -164,6 +165,7 @@ class Student(nn.Module):
         )
         self.grid = nn.ModuleList(GridMemory(c, dilation) for dilation in shape.grid_dilations)
         self.maps = nn.Conv2d(c, len(MAPS), 1)
+        self.flow = nn.Conv2d(c, 2, 1)
         self.wide = nn.Sequential(ConvNorm(c, d, 3, stride=2), nn.ReLU())
         self.pooled = nn.Linear(2 * d + len(MAPS), shape.features)
         self.memory = nn.ModuleList(FeatureMemory(shape.features, dilation) for dilation in shape.dilations)
@@ -171,7 +173,10 @@ class Student(nn.Module):
         self._begin(stem)
 
     def forward(self, planes: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[n, time, 4]` and maps `[n, time, 3, rows, cols]` of windows `[n, time, planes, height, width]`."""
+        """Logits `[n, time, 4]` of windows `[n, time, planes, height, width]`, and what only training looks at.
+
+        That is, on the grid `[n, time, 5, rows, cols]`: the logits of the maps, and how far vehicles have moved.
+        """
         size = planes.shape[:2]
         x = self.picture(planes.flatten(0, 1)).unflatten(0, size)
         for block in self._grids:
@@ -180,7 +185,8 @@ class Student(nn.Module):
         features = self._pool(x.flatten(0, 1), maps).unflatten(0, size).transpose(1, 2)
         for layer in self._memories:
             features = layer(features)
-        return self.head(features.transpose(1, 2)), maps.unflatten(0, size)
+        dense = torch.cat([maps, self.flow(x.flatten(0, 1))], 1).unflatten(0, size)
+        return self.head(features.transpose(1, 2)), dense
 
     def step(self, frames: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Scores `[streams, 4]` in 0..1 of one frame per stream, and the next states, ordered as `state_shapes`."""

@@ -133,7 +133,8 @@ def test_two_workers_give_the_gradient_of_one() -> None:
     windows = torch.randn(4, 6, 3, 32, 32)
 
     def run(replica: Student, numbers: list[int]) -> float:
-        loss = replica(windows[numbers])[0].square().mean() / 4
+        logits, maps = replica(windows[numbers])
+        loss = (logits.square().mean() + maps.square().mean()) / 4
         loss.backward()
         return float(loss.detach())
 
@@ -156,7 +157,7 @@ def test_windows_begin_anywhere_and_some_are_joined(tmp_path: Path) -> None:
         for number, label in enumerate(toy_clips(tmp_path, range(10)))
     ]
     recipe, _ = toy_recipe(epochs=1)
-    sampler = WindowSampler(clips, recipe, recipe.stages[0])
+    sampler = WindowSampler(clips, recipe, HEIGHT, WIDTH)
     examples = [sampler.draw(np.random.default_rng(seed), 3) for seed in range(120)]
     assert {example.planes.shape for example in examples} == {(24, 3, HEIGHT, WIDTH)}
     onsets = {int(np.argmax(example.targets[:, 0])) for example in examples if example.targets[:, 0].any()}
