@@ -141,6 +141,9 @@ class GstLivePlayer:
         if self._feed is not None:
             self._feed.detach()
         pipeline.set_state(Gst.State.NULL)
+        # A branch that joined while the rest went down may have been passed over; to drop it playing is fatal.
+        for element in pipeline.children:
+            element.set_state(Gst.State.NULL)
         self._elements.clear()
 
     def _element(self, name: str) -> Gst.Element | None:
