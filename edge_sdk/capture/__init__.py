@@ -15,7 +15,7 @@ from edge_sdk.capture.feed import Feed
 from edge_sdk.capture.history import FrameHistory, FrameWindow
 from edge_sdk.capture.live import LiveSource
 from edge_sdk.capture.opening import is_live, open_live, open_source
-from edge_sdk.capture.player import Unit
+from edge_sdk.capture.player import EncodedUnit
 from edge_sdk.capture.ring import Clip, GopRing
 from edge_sdk.capture.settings import (
     CaptureSettings,
@@ -44,7 +44,7 @@ __all__ = [
     "SourceInfo",
     "SourceState",
     "SourceStats",
-    "Unit",
+    "EncodedUnit",
     "is_live",
     "open_live",
     "open_source",

@@ -91,7 +91,7 @@ class LivePicture(NamedTuple):
     sender_utc_s: float | None
 
 
-class Unit(NamedTuple):
+class EncodedUnit(NamedTuple):
     """One encoded picture as it came: an access unit (byte-stream, with its parameter sets where `key`) or a JPEG."""
 
     data: bytes
@@ -120,7 +120,7 @@ class LivePlayer(Protocol):
     def history(self) -> list[LivePicture]:
         """RGB pictures of the history branch since the last call, oldest first."""
 
-    def units(self) -> list[Unit]:
+    def units(self) -> list[EncodedUnit]:
         """Encoded units since the last call, oldest first."""
 
     def arrived(self) -> tuple[int, int]:

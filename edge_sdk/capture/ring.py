@@ -12,7 +12,7 @@ import statistics
 import threading
 from collections import deque
 
-from edge_sdk.capture.player import Unit
+from edge_sdk.capture.player import EncodedUnit
 from edge_sdk.types import Value
 
 # What Python keeps beside a unit's bytes: two object headers, a time stamp, a place in a list, rounding of the heap.
@@ -33,7 +33,7 @@ class Clip(Value, frozen=True, kw_only=True):
     clip begins after the gap; where it is older than the ring, with the oldest unit kept.
     """
 
-    units: tuple[Unit, ...]
+    units: tuple[EncodedUnit, ...]
     at_s: float
     asked_s: float
     start_s: float
@@ -81,7 +81,7 @@ class GopRing:
         with self._lock:
             return tuple(self._gaps)
 
-    def push(self, unit: Unit) -> None:
+    def push(self, unit: EncodedUnit) -> None:
         """Take the next unit of the stream; times may run back within a GOP, as pictures are reordered."""
         with self._lock:
             if self._wants_key and not unit.key:
@@ -96,7 +96,7 @@ class GopRing:
         with self._lock:
             self._cut()
 
-    def since(self, t_s: float) -> list[Unit]:
+    def since(self, t_s: float) -> list[EncodedUnit]:
         """The units from the key unit at or before `t_s` on; what `clip` says of gaps and of old instants holds."""
         return list(self.clip(t_s, 0.0).units)
 
@@ -123,7 +123,7 @@ class GopRing:
         first = earlier[-1] if earlier else 0
         return first + (first + 1 < len(self._gops) and self._gops[first].over_before(from_s))
 
-    def _make_room(self, unit: Unit) -> bool:
+    def _make_room(self, unit: EncodedUnit) -> bool:
         """Whether the unit fits, once older GOPs than its own have left."""
         others = len(self._gops) if unit.key else len(self._gops) - 1
         while others and self._bytes + _cost(unit) > self.limit_mb * 1e6:
@@ -135,7 +135,7 @@ class GopRing:
         self._cut()
         return False
 
-    def _append(self, unit: Unit) -> None:
+    def _append(self, unit: EncodedUnit) -> None:
         if unit.key:
             self._gops.append(_Gop(unit.captured_s))
             self._wants_key = False
@@ -183,7 +183,7 @@ class _Gop:
     __slots__ = ("bytes", "cut", "end_s", "start_s", "units")
 
     def __init__(self, start_s: float) -> None:
-        self.units: list[Unit] = []
+        self.units: list[EncodedUnit] = []
         self.bytes = 0
         self.start_s = self.end_s = start_s
         self.cut = False
@@ -193,5 +193,5 @@ class _Gop:
         return self.cut and self.end_s < t_s
 
 
-def _cost(unit: Unit) -> int:
+def _cost(unit: EncodedUnit) -> int:
     return len(unit.data) + UNIT_OVERHEAD_BYTES + unit.key * GOP_OVERHEAD_BYTES

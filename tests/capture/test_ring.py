@@ -11,23 +11,25 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edge_sdk.capture.player import Unit
+from edge_sdk.capture.player import EncodedUnit
 from edge_sdk.capture.ring import Clip, GopRing
 
 FRAME_S = 1 / 30
 ROOMY_MB = 1000.0
 
 
-def unit(at_s: float, key: bool = False, size: int = 100) -> Unit:
-    return Unit(bytes(size), at_s, key)
+def unit(at_s: float, key: bool = False, size: int = 100) -> EncodedUnit:
+    return EncodedUnit(bytes(size), at_s, key)
 
 
-def stream(from_s: float, to_s: float, gop: int = 30, frame_s: float = FRAME_S, size: int = 100) -> Iterator[Unit]:
+def stream(
+    from_s: float, to_s: float, gop: int = 30, frame_s: float = FRAME_S, size: int = 100
+) -> Iterator[EncodedUnit]:
     for number in range(round((to_s - from_s) / frame_s)):
         yield unit(from_s + number * frame_s, key=number % gop == 0, size=size)
 
 
-def ring_of(*streams: Iterator[Unit], keep_s: float = 10.0, limit_mb: float = ROOMY_MB) -> GopRing:
+def ring_of(*streams: Iterator[EncodedUnit], keep_s: float = 10.0, limit_mb: float = ROOMY_MB) -> GopRing:
     ring = GopRing(keep_s, limit_mb)
     for unit_ in itertools.chain(*streams):
         ring.push(unit_)
@@ -238,7 +240,7 @@ def test_the_memory_stated_is_the_memory_used(size: int, gop: int) -> None:
     tracemalloc.start()
     ring = GopRing(keep_s=1000.0, limit_mb=ROOMY_MB)
     for number in range(3000):
-        ring.push(Unit(bytes([number % 256]) * size, 100.0 + number * FRAME_S, number % gop == 0))
+        ring.push(EncodedUnit(bytes([number % 256]) * size, 100.0 + number * FRAME_S, number % gop == 0))
     used_mb = tracemalloc.get_traced_memory()[0] / 1e6
     tracemalloc.stop()
     assert used_mb <= ring.memory_mb < used_mb + 3000 * 150 / 1e6 + (3000 / gop) * 200 / 1e6
@@ -248,11 +250,11 @@ class Model:
     """The ring as a list: every unit that was taken is kept for ever."""
 
     def __init__(self) -> None:
-        self.units: list[Unit] = []
+        self.units: list[EncodedUnit] = []
         self.after_cut: set[int] = set()
         self.wants_key = True
 
-    def push(self, unit_: Unit) -> None:
+    def push(self, unit_: EncodedUnit) -> None:
         if self.wants_key and not unit_.key:
             return
         if self.wants_key:
@@ -260,7 +262,7 @@ class Model:
         self.wants_key = False
         self.units.append(unit_)
 
-    def since(self, t_s: float) -> list[Unit]:
+    def since(self, t_s: float) -> list[EncodedUnit]:
         keys = [place for place, each in enumerate(self.units) if each.key]
         earlier = [place for place in keys if self.units[place].captured_s <= t_s]
         if not earlier:

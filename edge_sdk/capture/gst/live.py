@@ -22,7 +22,7 @@ from edge_sdk.capture.gst.rtsp import RtspOutputs
 from edge_sdk.capture.gst.samples import captured_s, encoded, picture_info, pixels, sender_utc_s
 from edge_sdk.capture.live_pipelines import LivePlan, branch_text, camera_format, source_text
 from edge_sdk.capture.luma import widened
-from edge_sdk.capture.player import Fault, LivePicture, PictureInfo, Unit
+from edge_sdk.capture.player import EncodedUnit, Fault, LivePicture, PictureInfo
 from edge_sdk.capture.uri import PushSource, RtspSource, V4l2Source, redact
 
 _TOLD = Gst.MessageType.ERROR | Gst.MessageType.EOS | Gst.MessageType.WARNING
@@ -86,11 +86,11 @@ class GstLivePlayer:
         wanted = self._plan.settings.live.history is not None
         return [self._picture(sample) for sample in self._samples("history")] if wanted else []
 
-    def units(self) -> list[Unit]:
+    def units(self) -> list[EncodedUnit]:
         """Encoded units since the last call, oldest first."""
         found = self._samples("units") if self._plan.settings.live.pre_roll_s else ()
         units = ((encoded(sample), captured_s(sample, self._base_ns)) for sample in found)
-        return [Unit(data, taken_s, key) for (data, key), taken_s in units]
+        return [EncodedUnit(data, taken_s, key) for (data, key), taken_s in units]
 
     def arrived(self) -> tuple[int, int]:
         """Encoded units received and pictures decoded so far; 0 after `close`."""
