@@ -29,6 +29,7 @@ from edge_sdk.errors import (
 )
 from edge_sdk.files import atomic_folder
 from edge_sdk.manifest import SCHEMA, DemoClip, FileEntry, Graph, Manifest, Student
+from edge_sdk.manifest_language import Language
 from edge_sdk.manifest_text import MANIFEST_NAME, check_path, manifest_text, read_manifest
 from edge_sdk.onnx_file import external_locations
 
@@ -92,21 +93,25 @@ def write_bundle(
     graphs: Mapping[str, Graph],
     files: Mapping[str, Path | bytes],
     student: Student | None = None,
+    language: Language | None = None,
     demo: DemoClip | None = None,
     # Any: what the recipe recorded, see Manifest.provenance.
     provenance: Mapping[str, Any] | None = None,
     created_utc: str | None = None,
     overwrite: bool = False,
+    link: bool = False,
 ) -> Bundle:
     """Write a bundle to `folder` whole, and return it opened.
 
-    `files` maps paths in the bundle to bytes, or to files that are copied. `created_utc` is now unless given. Raises
+    `files` maps paths in the bundle to bytes, or to files that are copied; `link` gives the files themselves another
+    name instead, where the file system can, for weights that the disk would not hold twice: nobody may write into them
+    afterwards. `created_utc` is now unless given. Raises
     `ConfigError` when `folder` exists and `overwrite` is false, and what `Bundle.open` raises for a bundle that would
     not open; nothing is left behind then.
     """
     target = Path(folder).absolute()
     with atomic_folder(target, overwrite=overwrite) as stage:
-        entries = {path: _place(target, stage, path, source) for path, source in files.items()}
+        entries = {path: _place(target, stage, path, source, link) for path, source in files.items()}
         manifest = Manifest(
             schema=SCHEMA,
             name=name,
@@ -114,6 +119,7 @@ def write_bundle(
             created_utc=created_utc or datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             graphs=dict(graphs),
             student=student,
+            language=language,
             demo=demo,
             provenance=dict(provenance or {}),
             files=entries,
@@ -128,6 +134,7 @@ def rewrite(
     folder: str | Path,
     *,
     student: Student | None = None,
+    language: Language | None = None,
     demo: DemoClip | None = None,
     version: str | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -149,21 +156,30 @@ def rewrite(
         graphs=old.graphs,
         files={**kept, **(extra_files or {})},
         student=student or old.student,
+        language=language or old.language,
         demo=demo or old.demo,
         provenance={**old.provenance, **(provenance or {})},
         overwrite=overwrite,
     )
 
 
-def _place(target: Path, stage: Path, path: str, source: Path | bytes) -> FileEntry:
+def _place(target: Path, stage: Path, path: str, source: Path | bytes, link: bool) -> FileEntry:
     check_path(target / MANIFEST_NAME, "$.files", path)
     place = stage / path
     place.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(source, bytes):
         place.write_bytes(source)
-    else:
+    elif not (link and _linked(source, place)):
         shutil.copyfile(source, place)
     return FileEntry(sha256=_sha256(place), size_bytes=place.stat().st_size)
+
+
+def _linked(source: Path, place: Path) -> bool:
+    try:
+        os.link(source, place)
+    except OSError:  # another file system, or one without links
+        return False
+    return True
 
 
 def _sha256(path: Path) -> str:

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
-from edge_sdk.types import StateSpec, TensorSpec, Value
+from edge_sdk.manifest_language import Language
+from edge_sdk.types import Dialect, StateSpec, TensorSpec, Value
 
 SCHEMA = 1
-
-Dialect = Literal["native", "decomposed"]
 
 
 class FileEntry(Value, frozen=True, kw_only=True):
@@ -26,10 +25,13 @@ class FileEntry(Value, frozen=True, kw_only=True):
 class ReferenceCase(Value, frozen=True, kw_only=True):
     """Seeded inputs and fp32 outputs of a graph, in one safetensors file, and how far a session may be from them.
 
-    Tensors are called `in.NAME` and `out.NAME`. The error of an output is max |a - b| / max |b|.
+    Tensors are called `in.NAME` and `out.NAME`. The error of an output is max |a - b| / max |b|. A state input that the
+    file does not give begins as zeros; `inputs_from` is a file with more inputs under their own names, such as LoRA
+    matrices that the bundle holds anyway.
     """
 
     file: str
+    inputs_from: str | None = None
     max_relative_error: Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -111,6 +113,7 @@ class Manifest(Value, frozen=True, kw_only=True):
     created_utc: str
     graphs: dict[str, Graph]
     student: Student | None = None
+    language: Language | None = None
     demo: DemoClip | None = None
     # Any: provenance is whatever the recipe recorded (recipe text, metrics, versions); it is shown, never interpreted.
     provenance: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ import msgspec
 
 from edge_sdk.errors import BundleKeyError, BundleMissingFileError, BundlePathError, BundleSchemaError
 from edge_sdk.manifest import SCHEMA, Graph, Manifest
+from edge_sdk.manifest_language import files_of, named_in
 from edge_sdk.tensors import state_problem
 
 MANIFEST_NAME = "manifest.json"
@@ -92,11 +93,10 @@ def _check_references(source: Path, manifest: Manifest) -> None:
             raise BundleKeyError(f"{source}: {where}: {path!r} is not among $.files")
     for name, graph in manifest.graphs.items():
         _check_tensors(f"{source}: $.graphs.{name}", graph)
-    if manifest.student and manifest.student.graph not in manifest.graphs:
-        known = ", ".join(sorted(manifest.graphs)) or "none"
-        raise BundleKeyError(
-            f"{source}: $.student.graph: no graph is called {manifest.student.graph!r}; known: {known}"
-        )
+    for where, name, known in _named(manifest):
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise BundleKeyError(f"{source}: {where}: nothing is called {name!r} there; known: {listed}")
 
 
 def _read_bounded(source: Path) -> bytes:
@@ -146,9 +146,21 @@ def _mentioned(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield f"$.graphs.{name}.file", graph.file
         if graph.reference:
             yield f"$.graphs.{name}.reference.file", graph.reference.file
+            if graph.reference.inputs_from:
+                yield f"$.graphs.{name}.reference.inputs_from", graph.reference.inputs_from
     if manifest.demo:
         yield "$.demo.video", manifest.demo.video
         yield "$.demo.record", manifest.demo.record
+    if manifest.language:
+        yield from files_of(manifest.language)
+
+
+def _named(manifest: Manifest) -> Iterator[tuple[str, str, Collection[str]]]:
+    """Every name that must stand somewhere else: where it is said, the name, and the names that there are."""
+    if manifest.student:
+        yield "$.student.graph", manifest.student.graph, manifest.graphs
+    if manifest.language:
+        yield from named_in(manifest.language, manifest.graphs)
 
 
 def _check_tensors(where: str, graph: Graph) -> None:

@@ -28,11 +28,10 @@ from edge_sdk.hardware.memory import (
 from edge_sdk.hardware.numbers import ModelNumbers, StudentNumbers
 from edge_sdk.hardware.roofline import PRECISIONS, Precision, Stage
 from edge_sdk.hardware.stages import clip_s, stages
-from edge_sdk.manifest import Dialect
 from edge_sdk.onnx_file import external_locations
 from edge_sdk.onnx_work import graph_work
 from edge_sdk.tensors import numpy_dtype
-from edge_sdk.types import TensorSpec, Value
+from edge_sdk.types import Dialect, TensorSpec, Value
 
 _MB = 1e6
 # Tried when a model does not fit, the most exact first.

@@ -35,7 +35,7 @@ class Task(Value, frozen=True, kw_only=True):
 
 TASKS: tuple[Task, ...] = (
     Task(
-        id="crash_recognition",
+        id="recognition",
         adapter="linguistic",
         form="yes_no",
         negative="No",
@@ -46,7 +46,7 @@ TASKS: tuple[Task, ...] = (
         ),
     ),
     Task(
-        id="crash_description",
+        id="description",
         adapter="linguistic",
         form="text",
         negative="no collision.",
@@ -60,7 +60,7 @@ TASKS: tuple[Task, ...] = (
         ),
     ),
     Task(
-        id="cause_reasoning",
+        id="cause",
         adapter="linguistic",
         form="text",
         negative="No accident, no cause.",
@@ -71,7 +71,7 @@ TASKS: tuple[Task, ...] = (
         ),
     ),
     Task(
-        id="prevention_reasoning",
+        id="prevention",
         adapter="linguistic",
         form="text",
         negative="No accident, no prevention needed.",
@@ -92,7 +92,7 @@ TASKS: tuple[Task, ...] = (
         ),
     ),
     Task(
-        id="crash_localization",
+        id="crash_interval",
         adapter="perception",
         form="interval",
         prompt=(
@@ -103,7 +103,7 @@ TASKS: tuple[Task, ...] = (
         ),
     ),
     Task(
-        id="pre_crash_localization",
+        id="pre_crash_time",
         adapter="perception",
         form="time",
         prompt=(
@@ -118,6 +118,8 @@ TASKS: tuple[Task, ...] = (
     ),
 )
 """Every task, in the order in which they are asked."""
+
+TASK_IDS: tuple[str, ...] = tuple(task.id for task in TASKS)
 
 
 def find_task(task_id: str) -> Task:

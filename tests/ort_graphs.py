@@ -17,10 +17,10 @@ from edge_sdk.export.graphs.vision_onnx import projector_graph, vision_graph
 from edge_sdk.export.graphs.weight_file import Part, WeightFile
 from edge_sdk.export.layouts import tensor_shapes
 from edge_sdk.export.model_config import ModelConfig
-from edge_sdk.manifest import Dialect, Graph
+from edge_sdk.manifest import Graph
 from edge_sdk.runtime import Session, SessionOptions
 from edge_sdk.runtimes.ort import OrtRuntime
-from edge_sdk.types import DType, TensorSpec
+from edge_sdk.types import Dialect, DType, TensorSpec
 
 
 class RandomWeights:

@@ -14,18 +14,27 @@ from edge_sdk.tasks import TASKS, Task, find_task
 
 # Share of clips without a crash in CrashChat's validation files: 699 of 1,838.
 NEGATIVES = 699
+# What the data set calls the tasks, in its file names and its list of prompts.
+DATA_NAMES = {
+    "recognition": "crash_recognition",
+    "description": "crash_description",
+    "cause": "cause_reasoning",
+    "prevention": "prevention_reasoning",
+    "crash_interval": "crash_localization",
+    "pre_crash_time": "pre_crash_localization",
+}
 FORMS = {"yes_no": r"Yes|No", "interval": r"\d+\.\d - \d+\.\d seconds", "time": r"\d+\.\d seconds", "text": r"\S.*"}
 by_id = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
 
 
 def conversations(shared_data: Path, task: Task) -> list[tuple[str, str]]:
-    file = next((shared_data / "crashchat-val").glob(f"*_total_{task.id}_val.json"))
+    file = next((shared_data / "crashchat-val").glob(f"*_total_{DATA_NAMES[task.id]}_val.json"))
     return [tuple(turn["value"] for turn in row["conversations"]) for row in json.loads(file.read_text())]
 
 
 def test_prompts_are_those_of_the_data_set(shared_data: Path) -> None:
     published = json.loads((shared_data / "crashchat-prompts.json").read_text())
-    assert {task.id: f"<video>\n{task.prompt}" for task in TASKS} == published
+    assert {DATA_NAMES[task.id]: f"<video>\n{task.prompt}" for task in TASKS} == published
 
 
 @by_id
@@ -39,12 +48,12 @@ def test_every_row_asks_and_answers_as_the_task_says(shared_data: Path, task: Ta
 
 def test_localisation_belongs_to_perception() -> None:
     assert {task.id for task in TASKS if task.adapter == "perception"} == {
-        "crash_localization",
-        "pre_crash_localization",
+        "crash_interval",
+        "pre_crash_time",
     }
 
 
 def test_a_task_by_name() -> None:
-    assert find_task("crash_recognition") is TASKS[0]
-    with pytest.raises(UnknownNameError, match=r"'crash'.*cause_reasoning"):
+    assert find_task("recognition") is TASKS[0]
+    with pytest.raises(UnknownNameError, match=r"'crash'.*cause, crash_interval"):
         find_task("crash")

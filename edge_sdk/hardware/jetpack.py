@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.manifest import Dialect
-from edge_sdk.types import Value
+from edge_sdk.types import Dialect, Value
 
 OLDEST_TENSORRT = (10, 3)
 # From here on RotaryEmbedding, RMSNormalization and TensorScatter are parsed (onnx-tensorrt, docs/Changelog.md).

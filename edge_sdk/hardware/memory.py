@@ -11,8 +11,7 @@ from typing import Literal
 from edge_sdk.hardware.figures import Figure, Target
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers
 from edge_sdk.hardware.roofline import PRECISIONS
-from edge_sdk.manifest import Dialect
-from edge_sdk.types import Value
+from edge_sdk.types import Dialect, Value
 
 RuntimeName = Literal["ort", "trt"]
 

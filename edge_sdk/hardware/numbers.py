@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from edge_sdk.hardware.roofline import PRECISIONS, DecoderNumbers, Precision, VisionNumbers, projector_weights
+from edge_sdk.hardware.roofline import PRECISIONS, Precision, projector_weights
+from edge_sdk.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.types import Value
 
 # Tokens of a prompt beside image tokens: header; "Time 0.0s:" of the first frame, one more for the comma of the others.
@@ -40,8 +41,8 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
     `lora_rank` to one decoder, merged ones are a decoder each.
     """
 
-    vision: VisionNumbers
-    decoder: DecoderNumbers
+    vision: VisionSizes
+    decoder: DecoderSizes
     precision: Precision = "fp16"
     vision_precision: Precision = "fp16"
     head_bits: int | None = None
@@ -114,11 +115,11 @@ class ModelNumbers(Value, frozen=True, kw_only=True):
     reasoning: ReasoningNumbers | None = None
 
 
-QWEN_1_5B = DecoderNumbers(layers=28, hidden=1536, heads=12, kv_heads=2, head_dim=128, intermediate=8960, vocab=151_936)
-QWEN_7B = DecoderNumbers(layers=28, hidden=3584, heads=28, kv_heads=4, head_dim=128, intermediate=18_944, vocab=152_064)
+QWEN_1_5B = DecoderSizes(layers=28, hidden=1536, heads=12, kv_heads=2, head_dim=128, intermediate=8960, vocab=151_936)
+QWEN_7B = DecoderSizes(layers=28, hidden=3584, heads=28, kv_heads=4, head_dim=128, intermediate=18_944, vocab=152_064)
 
 MODELS: dict[str, ModelNumbers] = {
-    name: ModelNumbers(name=name, reasoning=ReasoningNumbers(vision=VisionNumbers(), decoder=decoder))
+    name: ModelNumbers(name=name, reasoning=ReasoningNumbers(vision=VisionSizes(), decoder=decoder))
     for name, decoder in (("videollama3-2b", QWEN_1_5B), ("videollama3-7b", QWEN_7B))
 }
 """Models that can be planned for without a bundle, in fp16 with one adapter; `msgspec.structs.replace` changes them."""

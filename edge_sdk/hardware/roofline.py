@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from edge_sdk.hardware.figures import Peak, Target
+from edge_sdk.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.types import Value
 
 Bound = Literal["compute", "bandwidth"]
@@ -70,50 +71,6 @@ class Stage(Value, frozen=True, kw_only=True):
     bound: Bound | None = None
 
 
-class VisionNumbers(Value, frozen=True, kw_only=True):
-    """Shape of the vision tower; VideoLLaMA3's SigLIP-NaViT by default, the same in its 2B and 7B."""
-
-    layers: int = 27
-    hidden: int = 1152
-    heads: int = 16
-    intermediate: int = 4304
-    patch_values: int = 588
-
-    @property
-    def weights(self) -> int:
-        """Values in the matrices: four of attention, two of the MLP, and the patch embedding."""
-        layer = 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
-        return self.layers * layer + self.patch_values * self.hidden
-
-
-class DecoderNumbers(Value, frozen=True, kw_only=True):
-    """Shape of the language model: grouped-query attention, gated MLP, and a head over the vocabulary."""
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    vocab: int
-
-    @property
-    def weights(self) -> int:
-        """Values in the matrices of all layers, without the head."""
-        attention = 2 * self.hidden * (self.heads + self.kv_heads) * self.head_dim
-        return self.layers * (attention + 3 * self.hidden * self.intermediate)
-
-    @property
-    def head_weights(self) -> int:
-        """Values of the head; the embedding table has as many."""
-        return self.vocab * self.hidden
-
-    @property
-    def kv_values(self) -> int:
-        """Values that one token leaves in the cache."""
-        return self.layers * 2 * self.kv_heads * self.head_dim
-
-
 def rates(target: Target, precision: Precision, threads: int | None = None) -> Rates | None:
     """What `target` sustains in `precision`; None where it claims no peak or no bandwidth.
 
@@ -149,7 +106,7 @@ def stage(name: str, unit: str, count: int, work: Work, at: Rates | None) -> Sta
     )
 
 
-def vision_work(vision: VisionNumbers, patches: int, frames: int, precision: Precision) -> Work:
+def vision_work(vision: VisionSizes, patches: int, frames: int, precision: Precision) -> Work:
     """A run of `frames` frames of `patches` patches; attention stays inside a frame."""
     bits = PRECISIONS[precision]
     linear = 2 * vision.weights * patches
@@ -161,12 +118,12 @@ def vision_work(vision: VisionNumbers, patches: int, frames: int, precision: Pre
     )
 
 
-def projector_weights(vision: VisionNumbers, decoder: DecoderNumbers) -> int:
+def projector_weights(vision: VisionSizes, decoder: DecoderSizes) -> int:
     """Values in the two matrices of one projector."""
     return vision.hidden * decoder.hidden + decoder.hidden**2
 
 
-def projector_work(vision: VisionNumbers, decoder: DecoderNumbers, tokens: int, precision: Precision) -> Work:
+def projector_work(vision: VisionSizes, decoder: DecoderSizes, tokens: int, precision: Precision) -> Work:
     """Projecting `tokens` image tokens."""
     weights = projector_weights(vision, decoder)
     bits = PRECISIONS[precision]
@@ -175,7 +132,7 @@ def projector_work(vision: VisionNumbers, decoder: DecoderNumbers, tokens: int, 
 
 
 def decoder_work(
-    decoder: DecoderNumbers,
+    decoder: DecoderSizes,
     tokens: int,
     attended: float,
     rows: int,

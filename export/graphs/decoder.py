@@ -19,7 +19,7 @@ from edge_sdk.export.graphs.decoder_io import kept_names, linear_sizes, lora_nam
 from edge_sdk.export.graphs.vision import turn
 from edge_sdk.export.layouts import LINEARS
 from edge_sdk.export.model_config import TextConfig
-from edge_sdk.manifest import Dialect
+from edge_sdk.types import Dialect
 
 Pair = tuple[Tensor, Tensor]
 

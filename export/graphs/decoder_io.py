@@ -14,8 +14,7 @@ from collections.abc import Sequence
 
 from edge_sdk.export.layouts import LINEARS
 from edge_sdk.export.model_config import TextConfig
-from edge_sdk.manifest import Dialect
-from edge_sdk.types import DType, StateSpec, TensorSpec, Value
+from edge_sdk.types import Dialect, DType, StateSpec, TensorSpec, Value
 
 TOKENS, ROWS = "q", "r"
 _SLOT_AXIS = 2

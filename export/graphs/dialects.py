@@ -6,7 +6,7 @@ from edge_sdk.export.graphs.native_ops import NativeOperators
 from edge_sdk.export.graphs.onnx_ops import Operators
 from edge_sdk.export.graphs.plain_ops import PlainOperators
 from edge_sdk.export.graphs.weight_file import WeightFile
-from edge_sdk.manifest import Dialect
+from edge_sdk.types import Dialect
 
 
 def operators(dialect: Dialect, weights: WeightFile) -> Operators:

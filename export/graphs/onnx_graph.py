@@ -16,9 +16,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_sdk.export.graphs.weight_file import WeightFile
-from edge_sdk.manifest import Dialect, Graph
+from edge_sdk.manifest import Graph
 from edge_sdk.runtime import Array
-from edge_sdk.types import DType, StateSpec, TensorSpec
+from edge_sdk.types import Dialect, DType, StateSpec, TensorSpec
 
 OPSETS: dict[Dialect, int] = {"native": 24, "decomposed": 20}
 

@@ -8,8 +8,7 @@ from edge_sdk.export.graphs.onnx_ops import Operators
 from edge_sdk.export.graphs.vision import MERGE, Grid, grid_rope
 from edge_sdk.export.graphs.weight_file import WeightFile
 from edge_sdk.export.model_config import ProjectorConfig, VisionConfig
-from edge_sdk.manifest import Dialect
-from edge_sdk.types import TensorSpec
+from edge_sdk.types import Dialect, TensorSpec
 
 FRAMES, TOKENS = "frames", "n"
 

@@ -18,7 +18,7 @@ from edge_sdk.export.graphs.decoder import Decoder
 from edge_sdk.export.graphs.decoder_io import DecoderForm, decoder_inputs, decoder_outputs
 from edge_sdk.export.graphs.loading import load
 from edge_sdk.export.graphs.lora import lora_inputs
-from edge_sdk.manifest import Dialect
+from edge_sdk.types import Dialect
 
 DIALECTS: tuple[Dialect, ...] = ("native", "decomposed")
 SLOTS, TOKENS = 96, 32

@@ -17,8 +17,7 @@ from edge_sdk.export.graphs.onnx_graph import ModelGraph
 from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.graphs.weight_file import WeightFile
 from edge_sdk.export.model_config import ModelConfig
-from edge_sdk.manifest import Dialect
-from edge_sdk.types import DType
+from edge_sdk.types import Dialect, DType
 
 # (domain, operator): the version of it that the dialect's opset has. All domains here are ONNX's own.
 OPERATORS: dict[Dialect, dict[tuple[str, str], int]] = {

@@ -15,8 +15,7 @@ from edge_sdk.export.graphs.decoder_io import DecoderForm
 from edge_sdk.export.graphs.onnx_graph import ModelGraph
 from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.model_config import ModelConfig, ProjectorConfig, TextConfig, TokenIds, VisionConfig
-from edge_sdk.manifest import Dialect
-from edge_sdk.types import DType
+from edge_sdk.types import Dialect, DType
 
 PARTS = ("vision", "projector", "decoder", "switchable decoder")
 TINY_VISION = VisionConfig(hidden=32, layers=2, heads=2, intermediate=64)

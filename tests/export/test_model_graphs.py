@@ -21,8 +21,8 @@ from edge_sdk.export.graphs.loading import load
 from edge_sdk.export.graphs.lora import lora_inputs
 from edge_sdk.export.graphs.projector import Projector
 from edge_sdk.export.graphs.vision import Grid, Vision
-from edge_sdk.manifest import Dialect
 from edge_sdk.runtime import Array, Feeds
+from edge_sdk.types import Dialect
 
 DIALECTS: tuple[Dialect, ...] = ("native", "decomposed")
 SLOTS, TOKENS = 96, 32

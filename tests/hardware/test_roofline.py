@@ -8,10 +8,8 @@ from edge_sdk.hardware import find_target
 from edge_sdk.hardware.figures import Figure, Target
 from edge_sdk.hardware.numbers import QWEN_1_5B, QWEN_7B
 from edge_sdk.hardware.roofline import (
-    DecoderNumbers,
     Precision,
     Rates,
-    VisionNumbers,
     Work,
     decoder_work,
     projector_weights,
@@ -20,21 +18,18 @@ from edge_sdk.hardware.roofline import (
     stage,
     vision_work,
 )
+from edge_sdk.model_sizes import DecoderSizes, VisionSizes
 
-TOWER = VisionNumbers()
+TOWER = VisionSizes()
 # Qwen3's public configurations, of which NVIDIA publishes runs; their layers are Qwen2.5's without biases.
-QWEN3_1_7B = DecoderNumbers(
-    layers=28, hidden=2048, heads=16, kv_heads=8, head_dim=128, intermediate=6144, vocab=151_936
-)
-QWEN3_4B = DecoderNumbers(layers=36, hidden=2560, heads=32, kv_heads=8, head_dim=128, intermediate=9728, vocab=151_936)
-QWEN3_8B = DecoderNumbers(
-    layers=36, hidden=4096, heads=32, kv_heads=8, head_dim=128, intermediate=12_288, vocab=151_936
-)
+QWEN3_1_7B = DecoderSizes(layers=28, hidden=2048, heads=16, kv_heads=8, head_dim=128, intermediate=6144, vocab=151_936)
+QWEN3_4B = DecoderSizes(layers=36, hidden=2560, heads=32, kv_heads=8, head_dim=128, intermediate=9728, vocab=151_936)
+QWEN3_8B = DecoderSizes(layers=36, hidden=4096, heads=32, kv_heads=8, head_dim=128, intermediate=12_288, vocab=151_936)
 
 
 def test_a_toy_by_hand() -> None:
     """Hidden 2, one head of 2, MLP of 3, one layer: q, k, v and o have 4 values each, the MLP 18."""
-    toy = DecoderNumbers(layers=1, hidden=2, heads=1, kv_heads=1, head_dim=2, intermediate=3, vocab=5)
+    toy = DecoderSizes(layers=1, hidden=2, heads=1, kv_heads=1, head_dim=2, intermediate=3, vocab=5)
     assert (toy.weights, toy.head_weights, toy.kv_values) == (34, 10, 4)
     work = decoder_work(toy, tokens=1, attended=7, rows=1, precision="fp16")
     # 44 multiply-adds with weights; scores and sums over 7 slots: 2 · 7 multiply-adds each
@@ -48,7 +43,7 @@ def test_a_toy_by_hand() -> None:
     [(QWEN_1_5B, 1_310_195_712, 233_373_696, 28_672), (QWEN_7B, 6_525_288_448, 544_997_376, 57_344)],
 )
 def test_sizes_are_those_of_the_public_models(
-    decoder: DecoderNumbers, linears: int, embedding: int, kv_bytes: int
+    decoder: DecoderSizes, linears: int, embedding: int, kv_bytes: int
 ) -> None:
     assert decoder.weights == linears
     assert decoder.head_weights == embedding
@@ -80,7 +75,7 @@ def test_operations_of_a_frame(patches: int, gigaflops: float) -> None:
         (QWEN_7B, 4_100, 56.9),
     ],
 )
-def test_operations_of_a_causal_prefill(decoder: DecoderNumbers, tokens: int, teraflops: float) -> None:
+def test_operations_of_a_causal_prefill(decoder: DecoderSizes, tokens: int, teraflops: float) -> None:
     """A causal kernel meets half of the tokens on average."""
     assert decoder_work(decoder, tokens, tokens / 2, 0, "fp16").flops / 1e12 == pytest.approx(teraflops, abs=0.07)
 
@@ -96,7 +91,7 @@ def test_operations_of_a_causal_prefill(decoder: DecoderNumbers, tokens: int, te
         (QWEN_7B, "w4a16", 5.01),
     ],
 )
-def test_traffic_of_a_decoded_token(decoder: DecoderNumbers, precision: Precision, gigabytes: float) -> None:
+def test_traffic_of_a_decoded_token(decoder: DecoderSizes, precision: Precision, gigabytes: float) -> None:
     """At 9,600 tokens of context, head and cache in fp16."""
     assert decoder_work(decoder, 1, 9_600, 1, precision).bytes / 1e9 == pytest.approx(gigabytes, rel=0.003)
 
@@ -150,7 +145,7 @@ def test_rates_are_shares_of_peak_and_bandwidth() -> None:
     ],
 )
 def test_published_runs_of_language_models(
-    target: str, decoder: DecoderNumbers, prefill_ms: float, tokens_s: float
+    target: str, decoder: DecoderSizes, prefill_ms: float, tokens_s: float
 ) -> None:
     """TensorRT Edge-LLM 0.10.0, 4-bit weights, batch 1: prefill of 2,048 tokens, decoding behind them."""
     at = rates(find_target(target), "w4a16")

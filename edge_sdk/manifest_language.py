@@ -1,0 +1,160 @@
+"""The language component of a manifest: the video LLM that answers on demand, split as the device runs it.
+
+Vision tokens are shared by every adapter. An adapter is a projector and a decoder: one of its own with the LoRA summed
+into the weights, or one that several adapters share and that takes the LoRA matrices as inputs. Graphs of one part
+differ in dialect, in the number of cache slots, or in the grid of the pictures; their weights are the same files.
+Graphs are named by their key in the manifest's `graphs`, files by their path in the bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Annotated
+
+import msgspec
+
+from edge_sdk.model_sizes import DecoderSizes, VisionSizes
+from edge_sdk.tasks import TASK_IDS
+from edge_sdk.types import Dialect, DType, Value
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Embedding(Value, frozen=True, kw_only=True):
+    """The token embedding table: a file of nothing but its values, row by row, little-endian, `[vocab, hidden]`.
+
+    It stays on the host, mapped; a text token reads one row.
+    """
+
+    file: str
+    dtype: DType
+    vocab: Positive
+    hidden: Positive
+
+
+class Compression(Value, frozen=True, kw_only=True):
+    """When a token is dropped: the mean change of its pixels since the frame before is at most `threshold`.
+
+    The change is |a - b| of normalised pixels times 255, over the window of one token; at least `min_tokens` of a frame
+    stay (VideoLLaMA3, `_compress_visual_tokens`).
+    """
+
+    threshold: float = 0.1
+    min_tokens: Positive = 1
+
+
+class VisionProfile(Value, frozen=True, kw_only=True):
+    """Pictures of one size, in pixels, and the vision graph of each dialect.
+
+    `frames` at `rate_hz` are what the size was chosen for; fewer frames may be given, their size stays the same.
+    """
+
+    frames: Positive
+    rate_hz: float
+    width: Positive
+    height: Positive
+    graphs: dict[Dialect, str]
+
+
+class DecoderGraph(Value, frozen=True, kw_only=True):
+    """One decoder graph: its dialect, how many cache slots it has, and its name among the manifest's graphs."""
+
+    dialect: Dialect
+    slots: Positive
+    graph: str
+
+
+class DecoderSet(Value, frozen=True, kw_only=True):
+    """The graphs of one set of decoder weights. `lora_rank` is the rank of its LoRA inputs, 0 where it has none."""
+
+    graphs: tuple[DecoderGraph, ...]
+    lora_rank: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class ChainReference(Value, frozen=True, kw_only=True):
+    """A clip that goes through all graphs, with the answer that the checkpoint gives to it in float32.
+
+    `file` is safetensors: `patches` uint8 `[frames, patches, 588]` of a clip in `profile`, `ids` int64 `[n]` of a whole
+    prompt, `tokens` int64 `[m]` of the greedy answer, `top_ids` int64 and `top_logits` float32 `[m, k]`, the largest
+    logits of each step. The error of a step is max |a - b| / max |b| over those.
+    """
+
+    file: str
+    profile: str
+    max_relative_error: Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Adapter(Value, frozen=True, kw_only=True):
+    """One tuned model: its projector graphs, its decoder, and the tasks that it is asked.
+
+    `decoder` names an entry of `decoders`. `lora` is the safetensors file with the values of that decoder's LoRA inputs
+    under their names, None for weights that are merged or were never tuned.
+    """
+
+    projector: dict[Dialect, str]
+    decoder: str
+    lora: str | None = None
+    tasks: tuple[str, ...]
+    reference: ChainReference | None = None
+
+
+class Language(Value, frozen=True, kw_only=True):
+    """The video LLM: its shapes, constants, files and graphs.
+
+    `dtype` is the element type of the graphs' inputs and activations. A pixel of 0..255 becomes
+    (x / 255 - `pixel_mean`) / `pixel_std`. `end_tokens` end an answer. `prompts` is the file with the text and token
+    ids of each task's question.
+    """
+
+    model: str
+    dtype: DType
+    vision: VisionSizes
+    decoder: DecoderSizes
+    patch: Positive
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+    embedding: Embedding
+    tokenizer: str
+    prompts: str
+    image_token: int
+    end_tokens: tuple[int, ...]
+    compression: Compression | None
+    profiles: dict[str, VisionProfile]
+    decoders: dict[str, DecoderSet]
+    adapters: dict[str, Adapter]
+
+
+def files_of(language: Language) -> Iterator[tuple[str, str]]:
+    """Every file that the component speaks of: where it is said, and its path."""
+    yield "$.language.embedding.file", language.embedding.file
+    yield "$.language.tokenizer", language.tokenizer
+    yield "$.language.prompts", language.prompts
+    for name, adapter in language.adapters.items():
+        if adapter.lora:
+            yield f"$.language.adapters.{name}.lora", adapter.lora
+        if adapter.reference:
+            yield f"$.language.adapters.{name}.reference.file", adapter.reference.file
+
+
+def named_in(language: Language, graphs: Collection[str]) -> Iterator[tuple[str, str, Collection[str]]]:
+    """Every name that must stand somewhere else: where it is said, the name, and the names that there are."""
+    for name, profile in language.profiles.items():
+        for graph in profile.graphs.values():
+            yield f"$.language.profiles.{name}.graphs", graph, graphs
+    for name, decoder in language.decoders.items():
+        for each in decoder.graphs:
+            yield f"$.language.decoders.{name}.graphs", each.graph, graphs
+    for name, adapter in language.adapters.items():
+        yield from _named_in_adapter(f"$.language.adapters.{name}", adapter, language, graphs)
+
+
+def _named_in_adapter(
+    at: str, adapter: Adapter, language: Language, graphs: Collection[str]
+) -> Iterator[tuple[str, str, Collection[str]]]:
+    yield f"{at}.decoder", adapter.decoder, language.decoders
+    for graph in adapter.projector.values():
+        yield f"{at}.projector", graph, graphs
+    for task in adapter.tasks:
+        yield f"{at}.tasks", task, TASK_IDS
+    if adapter.reference:
+        yield f"{at}.reference.profile", adapter.reference.profile, language.profiles

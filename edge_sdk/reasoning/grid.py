@@ -1,0 +1,73 @@
+"""How large a frame is when the video LLM sees it: the reference's rule, and the sizes that bundles are exported for.
+
+The size follows from how many frames share the budget of tokens. On a device it is fixed when the bundle is exported,
+so that a frame can be encoded when it arrives, whatever comes after it.
+
+Rule: `image_processing_videollama3.py` of VideoLLaMA3. Budget: CrashChat was trained with 10,240 tokens a clip; its
+evaluation used 16,384.
+"""
+
+from __future__ import annotations
+
+import math
+
+from edge_sdk.errors import ConfigError, UnknownNameError
+from edge_sdk.types import Value
+
+TRAINING_BUDGET, EVALUATION_BUDGET = 10_240, 16_384
+# Pixels along a side of the window that becomes one token, and the fewest windows of a frame.
+WINDOW, SMALLEST_WINDOWS = 28, 16
+
+
+class FrameSize(Value, frozen=True, kw_only=True):
+    """Pixels across and down a frame as the model sees it, multiples of `WINDOW`."""
+
+    width: int
+    height: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one frame."""
+        return self.width * self.height // WINDOW**2
+
+
+class Profile(Value, frozen=True, kw_only=True):
+    """A clip that a bundle is exported for: frames a clip, frames a second, and the size of each."""
+
+    frames: int
+    rate_hz: float
+    size: FrameSize
+
+
+def frame_size(width: int, height: int, frames: int, budget: int = TRAINING_BUDGET) -> FrameSize:
+    """The size to which a source of `width` x `height` is resized when `frames` of it share `budget` tokens.
+
+    The aspect ratio is kept about, not exactly. Raises `ConfigError` for a length below 1.
+    """
+    if min(width, height, frames, budget) < 1:
+        raise ConfigError(
+            f"expected a picture, frames and a budget of at least 1, found {width}x{height}, {frames} and {budget}"
+        )
+    # round() halves to even, as the reference does.
+    across, down = round(width / WINDOW) * WINDOW, round(height / WINDOW) * WINDOW
+    most, least = budget * WINDOW**2 // frames, SMALLEST_WINDOWS * WINDOW**2
+    if across * down > most:
+        shrink = math.sqrt(width * height / most)
+        across, down = (math.floor(side / shrink / WINDOW) * WINDOW for side in (width, height))
+    if across * down < least:
+        grow = math.sqrt(least / (width * height))
+        across, down = (math.ceil(side * grow / WINDOW) * WINDOW for side in (width, height))
+    return FrameSize(width=across, height=down)
+
+
+PROFILES: dict[str, Profile] = {
+    f"{frames}f": Profile(frames=frames, rate_hz=10.0, size=frame_size(1280, 720, frames)) for frames in (96, 48)
+}
+"""Profiles by name, for sources of 16:9: `96f` as in training, `48f` for clips of half the length in finer detail."""
+
+
+def find_profile(name: str) -> Profile:
+    """The profile called `name`. Raises `UnknownNameError`."""
+    if name not in PROFILES:
+        raise UnknownNameError("profile", name, list(PROFILES))
+    return PROFILES[name]
