@@ -13,6 +13,7 @@
     │   ├── BundleKeyError             the manifest is not JSON, or has an unknown, missing or ill-typed key
     │   ├── BundlePathError            a path leaves the bundle's folder, or is not plain
     │   └── BundleSchemaError          the manifest is of a schema this SDK does not read
+    ├── EngineError                an engine that is foreign, stale or damaged, or could not be built (4)
     ├── CheckpointError            a checkpoint or adapter that is not whole, not understood, or does not fit (4)
     └── VerificationError          a session's outputs are not the bundle's reference outputs (4)
 
@@ -88,6 +89,12 @@ class BundlePathError(BundleError):
 
 class BundleSchemaError(BundleError):
     """The manifest is of a schema that this SDK does not read."""
+
+
+class EngineError(EdgeError):
+    """An engine cannot be built here, or is not the one that was asked for."""
+
+    exit_code = 4
 
 
 class CheckpointError(EdgeError):

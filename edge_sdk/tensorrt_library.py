@@ -1,0 +1,79 @@
+"""The one door to TensorRT: the board's `tensorrt`, or TensorRT-RTX, which compiles without a GPU.
+
+The two packages have one shape under two names. Rooms build with it and run with it, so what they share stands here:
+which is installed, of which version, and how it talks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+from edge_sdk.errors import MissingDependencyError
+from edge_sdk.hardware import dialect_of
+from edge_sdk.types import Dialect
+
+Flavour = Literal["trt", "rtx"]
+
+# flavour -> package, and how it is installed
+PACKAGES: dict[Flavour, tuple[str, str]] = {
+    "trt": ("tensorrt", "on a Jetson it comes with JetPack (python3-libnvinfer), elsewhere: pip install tensorrt"),
+    "rtx": ("tensorrt_rtx", "run: pip install 'edge-sdk[rtx]'"),
+}
+
+
+@dataclass(frozen=True)
+class TensorRT:
+    """An installed TensorRT. `module` is the package; `version` is such as "10.3.0"."""
+
+    flavour: Flavour
+    # Any: the packages ship no types.
+    module: Any
+    version: str
+
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect of graphs that it parses. Raises `ConfigError` for a TensorRT before 10.3."""
+        return "native" if self.flavour == "rtx" else dialect_of(self.version)
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """Major and minor version."""
+        major, minor = re.findall(r"\d+", self.version)[:2]
+        return int(major), int(minor)
+
+
+def open_tensorrt(flavour: Flavour) -> TensorRT:
+    """The installed package. Raises `MissingDependencyError` saying how to install it, or why it does not load."""
+    package, remedy = PACKAGES[flavour]
+    try:
+        module = import_module(package)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f"the package {error.name!r} is not installed; {remedy}") from error
+    except (ImportError, OSError) as error:
+        raise MissingDependencyError(f"{package} is installed but does not load: {error}; {remedy}") from error
+    return TensorRT(flavour=flavour, module=module, version=str(module.__version__))
+
+
+# Any: the class is made from the package's own, which has no types.
+def problem_log(tensorrt: TensorRT) -> Any:
+    """A logger that prints nothing and keeps errors in its list `problems`, so that an exception can say them."""
+    base = tensorrt.module.ILogger
+
+    class ProblemLog(base):  # type: ignore[misc, valid-type]  # a class of a package without types
+        def __init__(self) -> None:
+            super().__init__()
+            self.problems: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (base.Severity.ERROR, base.Severity.INTERNAL_ERROR):
+                self.problems.append(message.strip())
+
+    return ProblemLog()
+
+
+def problems(log: Any) -> str:
+    """What a logger of `problem_log` has kept, in one line."""
+    return "; ".join(log.problems) or "it gave no reason"
