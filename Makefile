@@ -10,7 +10,7 @@ EXTRAS := cpu,gst,plot
 comma  := ,
 DEV    := $(EXTRAS),scenes,dev$(if $(EXPORT),$(comma)export$(comma)rtx)
 
-.PHONY: demo test setup check cpp bench-gate soak wheel clean
+.PHONY: demo test setup check cpp bench-gate gate soak soak-live soak-export wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-sdk demo
@@ -35,10 +35,25 @@ cpp:
 bench-gate: setup
 	$(BIN)/python -m edge_sdk.benchmarks.gate
 
-# Half an hour: the slow tests, then 1,000 reconnects of live sources, whose memory must not grow.
-soak: setup
-	$(BIN)/python -m pytest -q -m slow
+# Every graph that is exported, at true widths, against TensorRT-RTX's compiler and TensorRT 10.3's table of operators.
+gate: setup
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/export/test_gate.py tests/export/test_gate_models.py \
+	    tests/export/test_parser_check.py tests/export/test_dialects.py
+
+# What takes minutes: cameras that fail, 1,000 reconnects whose memory must not grow, and graphs of true size.
+soak: soak-live soak-export
+
+soak-live: setup
+	$(BIN)/python -m pytest -q -m slow --ignore tests/export
+	$(BIN)/python -m edge_sdk.benchmarks.live.faults --out out/live
 	$(BIN)/python -m edge_sdk.benchmarks.live.reconnects --count 1000 --out out/live
+
+# An hour, 8 GB of memory, 36 GB of disk: parity, gate, plan and export at the models' true sizes, with their tables.
+soak-export: setup
+	$(BIN)/python tests/parity_cases.py out/export tiny tied 2b 7b
+	$(BIN)/python tests/gate_cases.py out/export
+	$(BIN)/python tests/plan_measured.py out/export
+	$(BIN)/python tests/true_size.py out/export 2B 7B
 
 wheel: setup
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

@@ -61,11 +61,12 @@ class Estimate(Value, frozen=True, kw_only=True):
 class CaptureTime(Value, frozen=True, kw_only=True):
     """When a picture was taken, as well as this device can know it.
 
-    `monotonic_s` is on the clock of `time.monotonic()`. `utc_s` is seconds since 1970-01-01 UTC, None where no clock
-    speaks for the source. `uncertainty_s` is half the width of the interval that holds the truth, None when unknown.
-    `source`: "arrival", this device received it (transport and camera delay are not known); "driver", the capture
-    driver's stamp; "sender", the camera's own clock by RTCP sender reports (RFC 3550 6.4.1); "host", the program that
-    pushed it; "file", the moment it was read, which says nothing of when it was taken.
+    `monotonic_s` is on the clock of `time.monotonic()`. `utc_s` is seconds since 1970-01-01 UTC: by the sender's clock
+    for "sender", else by this device's where a time service keeps it, None where neither speaks. `uncertainty_s` is
+    half the width of the interval that holds the truth, None when unknown. `source`: "arrival", this device received it
+    (transport and camera delay are not known); "driver", the capture driver's stamp; "sender", the camera's own clock
+    by RTCP sender reports (RFC 3550 6.4.1); "host", the program that pushed it; "file", the moment it was read, which
+    says nothing of when it was taken.
     """
 
     monotonic_s: float

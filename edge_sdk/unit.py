@@ -8,6 +8,7 @@ alone, rounds follow each other as fast as they can; with a live source they kee
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -65,7 +66,8 @@ class Unit:
 
     `source` is one source or several. A file that cannot be opened raises; a live source that is not there yet is
     waited for, and its states tell so. `rate_hz` is the rate of rounds with live sources, by default the student's; a
-    lower one saves work, and scores are then of a student that sees the world go faster.
+    lower one saves work, and scores are then of a student that sees the world go faster. Raises `ConfigError` for no
+    source at all, and for a rate that is not above 0.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Unit:
         sources = [source] if isinstance(source, str | Path | Feed) else list(source)
         if not sources:
             raise ConfigError("expected at least one source, found none; name a file or a camera")
+        if rate_hz is not None and not 0 < rate_hz < math.inf:
+            raise ConfigError(f"rate_hz must be above 0, found {rate_hz:g}; leave it out for the student's own rate")
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         student = student_of(self.bundle)
         self._stopped = threading.Event()

@@ -17,7 +17,7 @@ from types import FrameType
 import msgspec
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.capture import LiveSettings, SourceChange
+from edge_sdk.capture import LiveSettings, SourceChange, limit_arenas
 from edge_sdk.capture.ages import AgeReport
 from edge_sdk.capture.settings import SourceStats
 from edge_sdk.console import say, warn
@@ -61,6 +61,7 @@ def run_sources(
     quiet: bool = False,
 ) -> RunSummary:
     """Watch `sources` until they end or a signal comes; print as the module says. Raises what `Unit` raises."""
+    limit_arenas()
     with (
         Unit(sources, bundle, runtime=runtime, threads=threads, live=live, rate_hz=rate_hz) as unit,
         _draining(unit) as heard,

@@ -91,16 +91,20 @@ class Camera(threading.Thread):
                 due_ns += -wait_ns // self._period_ns * self._period_ns
             time.sleep(max(0, wait_ns) / 1e9)
             if not self.muted:
-                self._push()
+                self.push()
 
-    def _push(self) -> None:
+    def push(self) -> None:
+        """A picture to every source that plays. One that does not yet may have the clock and no base time: it would
+        stamp the picture with the hours since the machine started, and its sink would wait as long.
+        """
         with self._lock:
-            if not self._watched:
+            playing = [source for source in self._watched if source.get_state(0).state == Gst.State.PLAYING]
+            if not playing:
                 return
             if not self.frozen:
                 self._draw()
             data, caps = self._planes.tobytes(), self._caps
-            for source in self._watched:
+            for source in playing:
                 source.set_property("caps", caps)
                 source.emit("push-buffer", Gst.Buffer.new_wrapped(data))
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 
+import gi
 import numpy as np
 import pytest
+from rtsp_server import Camera
 
 from edge_sdk.benchmarks.live import stamp
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.errors import ConfigError
+
+gi.require_version("Gst", "1.0")
+from gi.repository import Gst  # noqa: E402 - the version must be chosen first
 
 # JPEG over RTP counts in blocks of 8 pixels
 WIDTH, HEIGHT, RATE_HZ = 256, 144, 20.0
@@ -64,6 +69,23 @@ def test_it_freezes_moves_and_comes_back_on_its_port() -> None:
         server.restart(small("mjpeg"))
         assert server.uri == uri
         assert len(seen(uri, 2)[0]) == 2
+
+
+def test_pictures_go_only_where_they_get_a_proper_stamp() -> None:
+    """A source that does not play yet would stamp them by a base time that it has not been told."""
+    Gst.init(None)
+    pipeline = Gst.parse_launch("appsrc name=camera is-live=true do-timestamp=true format=time ! appsink name=sink")
+    source, sink = pipeline.get_by_name("camera"), pipeline.get_by_name("sink")
+    camera = Camera(small())
+    camera.watch(source)
+    pipeline.set_state(Gst.State.PAUSED)
+    camera.push()
+    assert source.get_property("current-level-buffers") == 0
+    pipeline.set_state(Gst.State.PLAYING)
+    camera.push()
+    pts = sink.emit("try-pull-sample", 5 * Gst.SECOND).get_buffer().pts
+    pipeline.set_state(Gst.State.NULL)
+    assert pts < 5 * Gst.SECOND
 
 
 def test_a_command_that_does_not_exist_is_refused() -> None:

@@ -12,7 +12,7 @@ import pytest
 import edge_sdk
 from edge_sdk.analysis import BOUNDARIES, analyze, describe, quantiles
 from edge_sdk.bundle import default_bundle
-from edge_sdk.errors import BundleError, SourceError
+from edge_sdk.errors import BundleError, ConfigError, SourceError
 from edge_sdk.unit import Unit
 
 CLIP = default_bundle() / "demo" / "clip.mp4"
@@ -82,6 +82,12 @@ def test_a_bundle_without_a_student_and_a_missing_clip_are_refused(tmp_path: Pat
         Unit(CLIP, tmp_path)
     with pytest.raises(SourceError, match="nothing-here"):
         Unit(tmp_path / "nothing-here.mp4")
+
+
+@pytest.mark.parametrize("rate_hz", [0.0, -10.0, float("nan"), float("inf")])
+def test_a_rate_that_is_none_is_refused(rate_hz: float) -> None:
+    with pytest.raises(ConfigError, match="rate_hz"):
+        Unit(CLIP, rate_hz=rate_hz)
 
 
 def test_the_report_for_people_names_the_verdict_and_the_times() -> None:

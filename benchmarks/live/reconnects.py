@@ -5,7 +5,7 @@
 Several sources watch one server, so each kill is as many reconnects; and since a source that fails again at once waits
 ever longer, all are left in peace for a while now and then. The slope is fitted over the second half of the run as the
 median of the slopes of all pairs, which single steps of the allocator do not bend. All of GStreamer, the sources'
-threads and their rings are inside; the student is not.
+threads and their rings are inside; the student is not. Arenas of `malloc` are limited as in `edge-sdk run`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from edge_sdk.benchmarks.live.plots import draw_memory
 from edge_sdk.benchmarks.live.results import Observer, Setting, heap_kb, resident_kb, write_result
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
-from edge_sdk.capture import CaptureSettings, LiveSettings, LiveSource, open_live
+from edge_sdk.capture import CaptureSettings, LiveSettings, LiveSource, limit_arenas, open_live
 from edge_sdk.errors import EdgeError, SourceError
 from edge_sdk.types import Value
 
@@ -173,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sources", type=int, default=4, help="sources that watch the server that is killed")
     parser.add_argument("--out", type=Path, default=Path("out/live"))
     chosen = parser.parse_args(arguments)
+    limit_arenas()
     try:
         run = run_reconnects(max(1, chosen.count), max(1, chosen.sources))
     except EdgeError as error:

@@ -11,6 +11,7 @@ with open_live("rtsp://camera/stream", CaptureSettings(width=320, height=192, po
 
 from __future__ import annotations
 
+from edge_sdk.capture.arenas import limit_arenas
 from edge_sdk.capture.feed import Feed
 from edge_sdk.capture.history import FrameHistory, FrameWindow
 from edge_sdk.capture.live import LiveSource
@@ -46,6 +47,7 @@ __all__ = [
     "SourceState",
     "SourceStats",
     "is_live",
+    "limit_arenas",
     "open_live",
     "open_source",
 ]

@@ -18,7 +18,7 @@ from edge_sdk.capture.settings import SourceInfo, SourceStats
 from edge_sdk.capture.states import SourceChange, SourceState
 from edge_sdk.capture.supervisor import Supervisor
 from edge_sdk.capture.uri import LiveUri, PushSource, RtspSource
-from edge_sdk.hardware.clock import utc_of
+from edge_sdk.hardware.clock import UtcTime, utc_of
 from edge_sdk.types import CaptureTime, Frame
 
 # Cameras stamp a picture when it leaves the sensor or the encoder: a frame or so late.
@@ -116,21 +116,26 @@ class LiveSource:
         self.close()
 
     def _time(self, picture: LivePicture) -> CaptureTime:
+        """By the sender's clock where it speaks, else by this device's where a time service keeps it."""
         taken_s, utc_s, info = picture.captured_s, picture.sender_utc_s, self.info
+        here = utc_of(taken_s)
         if utc_s is not None:
-            return CaptureTime(monotonic_s=taken_s, utc_s=utc_s, uncertainty_s=_apart(taken_s, utc_s), source="sender")
-        interval_s = 1 / info.rate_hz if info is not None and info.rate_hz else None
+            apart_s = _apart_s(here, utc_s)
+            return CaptureTime(monotonic_s=taken_s, utc_s=utc_s, uncertainty_s=apart_s, source="sender")
+        late_s = 1 / info.rate_hz if self._clock == "driver" and info is not None and info.rate_hz else None
         return CaptureTime(
-            monotonic_s=taken_s, uncertainty_s=interval_s if self._clock == "driver" else None, source=self._clock
+            monotonic_s=taken_s,
+            utc_s=here.utc_s if here.source == "ntp" else None,
+            uncertainty_s=late_s + (here.uncertainty_s or 0.0) if late_s is not None else None,
+            source=self._clock,
         )
 
 
-def _apart(captured_s: float, utc_s: float) -> float:
+def _apart_s(here: UtcTime, utc_s: float) -> float:
     """How far the sender's time may be off: as far as this device's clock differs from it, and some more.
 
     The truth lies before arrival, and near both clocks when they agree; when they do not, either may be wrong.
     """
-    here = utc_of(captured_s)
     return abs(here.utc_s - utc_s) + (here.uncertainty_s or 0.0) + _STAMPING_S
 
 

@@ -24,8 +24,9 @@ _BURST = "queue max-size-buffers=0 max-size-bytes=0 max-size-time=1000000000"
 _UNITS = "queue max-size-buffers=8 max-size-bytes=0 max-size-time=0 ! appsink name=units sync=false max-buffers=600"
 # Raw pictures may be dropped before an encoder that is too slow for them.
 _ENCODER_QUEUE = "queue leaky=downstream max-size-buffers=4 max-size-bytes=0 max-size-time=0"
-# Without this a sink says that the stream has ended only when all that it holds was pulled.
-_SINK_END = "wait-on-eos=false enable-last-sample=false"
+# Sinks that wait for a first picture would hold a branch that joins half-way up, and the pipeline with it; and without
+# the rest a sink says that the stream has ended only when all that it holds was pulled.
+_SINK_END = "async=false wait-on-eos=false enable-last-sample=false"
 # A connection on which nothing comes for so long is broken; the player's own timeouts are shorter.
 _TCP_TIMEOUT_US = 5_000_000
 # History pictures that wait to be collected: 3 s of 20 a second.

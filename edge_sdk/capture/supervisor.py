@@ -41,7 +41,7 @@ class Shown(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What all attempts together have received, decoded and needed."""
+    """Encoded units received and pictures decoded by all attempts together, and attempts after the first one."""
 
     units: int
     decoded: int
@@ -69,10 +69,12 @@ class Supervisor:
         self._shown_s = -1.0
         self._fingerprint: int | None = None
         self._pictures: PictureInfo | None = None
-        self._before = Counts(0, 0, 0)
+        # Units and pictures: of the attempts that are over, and of the present one when it was last looked at.
+        self._before = (0, 0)
         self._arrived = (0, 0)
         self._first_unit_s = 0.0
         self._fault: Fault | None = None
+        # What has gone wrong with pictures on their way from the player.
         self._broken: Fault | None = None
         self._closing = False
         # A finaliser may interrupt a thread anywhere, also one that holds the lock of an Event.
@@ -100,9 +102,8 @@ class Supervisor:
     def counts(self) -> Counts:
         """Counts so far."""
         with self._lock:
-            units, decoded = self._player.arrived() if self._player is not None else (0, 0)
-            before = self._before
-        return Counts(before.units + units, before.decoded + decoded, max(0, self._attempt))
+            arrived, before = self._player.arrived() if self._player is not None else (0, 0), self._before
+        return Counts(before[0] + arrived[0], before[1] + arrived[1], max(0, self._attempt))
 
     def changes(self) -> list[SourceChange]:
         """Changes of state since the last call."""
@@ -124,7 +125,7 @@ class Supervisor:
             while self._step():
                 self._rest()
         finally:
-            self._health.end(time.monotonic(), "its supervisor failed")
+            self._health.end(time.monotonic(), "its supervisor failed")  # unless it has ended
             self._stop()
             if self._attempts.feed is not None:
                 self._attempts.feed.release()
@@ -167,7 +168,7 @@ class Supervisor:
             if player is None:
                 return
             units, decoded = player.arrived()
-            self._before = Counts(self._before.units + units, self._before.decoded + decoded, 0)
+            self._before = (self._before[0] + units, self._before[1] + decoded)
         self._blame(player, units, decoded)
         player.close()
         if self.ring is not None:
@@ -213,7 +214,7 @@ class Supervisor:
             self._broken = Fault(str(error))
 
     def _refresh(self) -> None:
-        """Fetch the newest picture; the consumer and this thread both do, so it may have been overtaken by then."""
+        """Fetch the newest picture. The consumer and this thread both do, so a newer one may be shown by then."""
         player = self._player
         try:
             picture = player.picture() if player is not None else None

@@ -13,6 +13,7 @@ from pushing import CHAINS, HEIGHT, WIDTH, encode, next_frame, taken, until, wan
 from edge_sdk.capture import Feed, open_live
 from edge_sdk.capture.feed import is_key
 from edge_sdk.errors import ConfigError, UnknownNameError
+from edge_sdk.hardware import clock
 
 Studio = Any  # its class is in conftest.py, which pytest loads under a name of its own
 Encoded = Callable[[str], list[tuple[bytes, bool]]]
@@ -47,11 +48,24 @@ def test_rgb_comes_out_exactly_with_the_stamp_of_its_host() -> None:
         assert frame.time_s == pytest.approx(stamp - stamps[0], abs=1e-6)
         assert (frame.sequence, frame.source, frame.restarted) == (number, "push://front", False)
         assert frame.capture is not None
-        assert (frame.capture.source, frame.capture.utc_s, frame.capture.monotonic_s) == (
-            "host",
-            None,
-            frame.captured_s,
-        )
+        assert (frame.capture.source, frame.capture.monotonic_s) == ("host", frame.captured_s)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_time_of_day_is_told_where_a_time_service_keeps_this_clock(
+    kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether one does is for the kernel to say, so its answer is put in its mouth here."""
+    said = clock.Discipline(synchronised=kept, max_error_s=0.02, estimated_error_s=0.001)
+    monkeypatch.setattr(clock, "discipline", lambda: said)
+    feed = Feed("rgb", width=WIDTH, height=HEIGHT)
+    with open_live(feed, wanted("rgb")) as source:
+        taken(feed, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+        capture = next_frame(source).capture
+    offset_s = time.time() - time.monotonic()
+    assert capture is not None
+    assert capture.uncertainty_s is None, "how late a host stamps its pictures is not known"
+    assert capture.utc_s == (pytest.approx(capture.monotonic_s + offset_s, abs=0.01) if kept else None)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from edge_sdk.capture import CaptureSettings, gst, open_source
+from edge_sdk.capture.gst.binding import GLib, Gst
+from edge_sdk.capture.gst.launch import branch, halt, launch
 from edge_sdk.capture.gst.samples import mapped
 from edge_sdk.errors import SourceError
 
@@ -127,6 +129,30 @@ def test_a_buffer_is_unmapped_when_reading_it_fails() -> None:
         with pytest.raises(ZeroDivisionError):
             read_badly()
     assert resident_mb() - before_mb < 30
+
+
+def test_errors_on_the_way_up_and_down_leave_nothing_playing() -> None:
+    """A bin that waits for its first picture fails; GStreamer then refuses to take the pipeline down, but once."""
+    pipeline = launch("fakesrc is-live=true datarate=100 ! fakesink sync=false async=false", None)
+    pipeline.set_state(Gst.State.PLAYING)
+    waiting = branch("identity name=broken ! appsink sync=false")
+    broken = waiting.get_by_name("broken")
+    pipeline.add(waiting)
+    waiting.sync_state_with_parent()
+
+    def fail_again(_bus: Gst.Bus, message: Gst.Message) -> Gst.BusSyncReply:
+        if message.type == Gst.MessageType.STATE_CHANGED and message.src == broken:
+            pipeline.get_bus().set_sync_handler(None)
+            fail()
+        return Gst.BusSyncReply.PASS
+
+    def fail() -> None:
+        broken.post_message(Gst.Message.new_error(broken, GLib.Error("broken"), ""))
+
+    fail()
+    pipeline.get_bus().set_sync_handler(fail_again)
+    halt(pipeline)
+    assert [each.get_state(0).state for each in (pipeline, *pipeline.children)] == [Gst.State.NULL] * 4
 
 
 def test_a_frame_outlives_its_source() -> None:

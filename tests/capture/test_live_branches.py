@@ -17,8 +17,10 @@ import pytest
 
 from edge_sdk.capture import gst
 from edge_sdk.capture.codecs import CODECS, Codec
-from edge_sdk.capture.gst.binding import NS, Gst, GstApp
+from edge_sdk.capture.gst.binding import NS, Gst
+from edge_sdk.capture.gst.launch import branch as made_branch
 from edge_sdk.capture.gst.launch import launch
+from edge_sdk.capture.gst.samples import pull
 from edge_sdk.capture.live_pipelines import LivePlan, branch_text
 from edge_sdk.capture.settings import CaptureSettings, HistorySettings, LiveSettings, Pixels
 from edge_sdk.capture.uri import LiveUri, PushSource, RtspSource
@@ -47,10 +49,10 @@ def made(encoder: str, units: int = 12, rate: str = "30/1") -> list[Gst.Sample]:
     pattern = f"videotestsrc pattern=ball num-buffers={units}"
     caps = f"video/x-raw,format=NV12,width=320,height=180,framerate={rate}"
     pipeline = launch(f"{pattern} ! {caps} ! videoconvert ! {encoder} ! appsink name=s sync=false", None)
-    sink = cast(GstApp.AppSink, pipeline.get_by_name("s"))
+    sink = cast(Gst.Element, pipeline.get_by_name("s"))
     pipeline.set_state(Gst.State.PLAYING)
     samples = []
-    while sample := sink.try_pull_sample(round(WAIT_S * NS)):
+    while sample := pull(sink, WAIT_S):
         samples.append(sample)
     pipeline.set_state(Gst.State.NULL)
     assert len(samples) == units
@@ -62,17 +64,17 @@ class Branch:
 
     def __init__(self, pipeline: Gst.Pipeline) -> None:
         self.pipeline = pipeline
-        self.source = cast(GstApp.AppSrc, pipeline.get_by_name("source"))
+        self.source = cast(Gst.Element, pipeline.get_by_name("source"))
 
     def push(self, sample: Gst.Sample) -> None:
-        self.source.set_caps(sample.get_caps())
+        self.source.set_property("caps", sample.get_caps())
         buffer = sample.get_buffer()
         copy = buffer.copy_deep() if buffer is not None else None
         assert copy is not None
-        self.source.push_buffer(copy)
+        self.source.emit("push-buffer", copy)
 
     def pull(self, name: str, wait_s: float = WAIT_S) -> Gst.Sample | None:
-        return cast(GstApp.AppSink, self.pipeline.get_by_name(name)).try_pull_sample(round(wait_s * NS))
+        return pull(cast(Gst.Element, self.pipeline.get_by_name(name)), wait_s)
 
     def all_of(self, name: str) -> list[Gst.Sample]:
         found = []
@@ -149,6 +151,24 @@ def nal_types(sample: Gst.Sample, codec: str) -> set[int]:
     return {head[0] & 31 if codec == "h264" else head[0] >> 1 & 63 for head in heads}
 
 
+@pytest.mark.parametrize("codec", ["h264", "h265", "mjpeg", None])
+def test_a_branch_that_joins_plays_at_once_and_so_does_the_rest(codec: str | None) -> None:
+    """One that waited for its first picture would take the pipeline back to PAUSED with it, and could not go down."""
+    live = LiveSettings(pre_roll_s=1.0, history=HISTORY)
+    source = PushSource(name="host", format=codec) if codec else RAW
+    settings = CaptureSettings(width=160, height=96, policy="latest", live=live)
+    plan = LivePlan(source=source, settings=settings, features=gst.features(), scaler=gst.scaler())
+    pipeline = launch("fakesrc is-live=true datarate=100 ! fakesink sync=false async=false", None)
+    pipeline.set_state(Gst.State.PLAYING)
+    assert pipeline.get_state(NS).state == Gst.State.PLAYING
+    joined = made_branch(branch_text(plan, CODEC[codec] if codec else None))
+    pipeline.add(joined)
+    joined.sync_state_with_parent()
+    states = [element.get_state(0).state for element in (joined, pipeline)]
+    pipeline.set_state(Gst.State.NULL)
+    assert states == [Gst.State.PLAYING, Gst.State.PLAYING]
+
+
 @pytest.mark.parametrize("pixels", ["luma", "rgb"])
 @pytest.mark.parametrize("codec", ["h264", "h265", "mjpeg", None])
 def test_all_outputs_at_once(codec: str | None, pixels: Pixels) -> None:
@@ -162,7 +182,7 @@ def test_all_outputs_at_once(codec: str | None, pixels: Pixels) -> None:
             assert frame is not None
             assert size_of(frame) == ("GRAY8" if pixels == "luma" else "RGB", 160, 96)
             assert branch.pull("units") is not None
-        branch.source.end_of_stream()
+        branch.source.emit("end-of-stream")
         bus = branch.pipeline.get_bus()
         message = bus.timed_pop_filtered(round(WAIT_S * NS), Gst.MessageType.EOS | Gst.MessageType.ERROR)
         assert message is not None

@@ -8,7 +8,7 @@ from contextlib import suppress
 from edge_sdk.capture.codecs import INTROSPECTION_PACKAGES, install_command
 from edge_sdk.errors import MissingDependencyError
 
-__all__ = ["NS", "POLL_S", "GLib", "Gst", "GstApp", "GstBase", "GstVideo"]
+__all__ = ["NS", "POLL_S", "GLib", "Gst", "GstBase", "GstVideo"]
 
 # GStreamer on Debian brings libunwind into the process, whose `_Unwind_Resume` would then serve every extension that
 # is loaded later and crash it at its first C++ exception. The compiler's own library must be found first.
@@ -18,9 +18,9 @@ with suppress(OSError):
 try:
     import gi
 
-    for _namespace in ("Gst", "GstApp", "GstBase", "GstVideo"):
+    for _namespace in ("Gst", "GstBase", "GstVideo"):
         gi.require_version(_namespace, "1.0")
-    from gi.repository import GLib, Gst, GstApp, GstBase, GstVideo
+    from gi.repository import GLib, Gst, GstBase, GstVideo
 except ImportError as _error:
     raise MissingDependencyError(
         f"reading video needs GStreamer's Python binding, which does not load ({_error}); run: pip install "

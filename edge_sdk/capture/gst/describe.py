@@ -8,7 +8,7 @@ from typing import cast
 
 from edge_sdk.capture.codecs import container_of, install_command
 from edge_sdk.capture.gst.binding import Gst, GstBase
-from edge_sdk.capture.gst.launch import launch, messages, reason
+from edge_sdk.capture.gst.launch import halt, launch, messages, reason
 from edge_sdk.capture.player import Media
 from edge_sdk.errors import MissingDependencyError, SourceError
 
@@ -52,7 +52,7 @@ def _tracks(demuxer: str, path: str, deadline_s: float) -> tuple[str, ...]:
                 )
             return tuple(kind for pad in demux.srcpads if (kind := _media_of(pad)))
     finally:
-        pipeline.set_state(Gst.State.NULL)
+        halt(pipeline)
     raise SourceError("it does not show its tracks in time")
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import cast
 
-from edge_sdk.capture.gst.binding import NS, Gst, GstApp, GstVideo
+from edge_sdk.capture.gst.binding import NS, Gst, GstVideo
 from edge_sdk.capture.uri import PushSource
 
 # What waits before the first element: enough to ride out a moment in which this process does not run.
@@ -15,10 +14,10 @@ _OLDEST_LEAVES = 2  # GST_APP_LEAKY_TYPE_DOWNSTREAM; the enumeration is not in e
 
 
 class AppInlet:
-    """An `appsrc` whose running time is the clock of `time.monotonic()`."""
+    """An `appsrc` whose running time is the clock of `time.monotonic()`. For its signals, see `samples.pull`."""
 
     def __init__(self, appsrc: Gst.Element, source: PushSource) -> None:
-        self._appsrc = cast(GstApp.AppSrc, appsrc)
+        self._appsrc = appsrc
         self._raw = raw_format(source)
         self._size = (source.width or 0, source.height or 0)
         self._room = _RAW_ROOM if self._raw else _ENCODED_ROOM
@@ -37,11 +36,11 @@ class AppInlet:
         buffer.pts = round(captured_s * NS)
         if self._raw:
             self._describe(buffer, self._raw)
-        self._appsrc.push_buffer(buffer)
+        self._appsrc.emit("push-buffer", buffer)
 
     def end(self) -> None:
         """No more will come."""
-        self._appsrc.end_of_stream()
+        self._appsrc.emit("end-of-stream")
 
     def _describe(self, buffer: Gst.Buffer, name: str) -> None:
         """Say where the rows lie: pushed frames have none of the padding that GStreamer expects."""

@@ -12,6 +12,8 @@ from edge_sdk.capture.gst.binding import NS, POLL_S, GLib, Gst
 from edge_sdk.capture.pipelines import TUNING
 from edge_sdk.errors import MissingDependencyError
 
+# How often a pipeline that does not go down is asked to.
+_HALTS = 3
 _FINAL = Gst.MessageType.ERROR | Gst.MessageType.EOS | Gst.MessageType.APPLICATION
 
 
@@ -39,6 +41,17 @@ def branch(text: str) -> Gst.Bin:
         raise _parse_error(error) from error
     _tune(made)
     return made
+
+
+def halt(pipeline: Gst.Pipeline) -> None:
+    """Take it to NULL, which ends its threads and closes its files; to drop one that plays aborts the program.
+
+    Where an error stops a bin on its way up, and another one comes on its way down, the bin fails to go down, and what
+    comes after it is left playing. So it is asked again: the next time that bin is down already.
+    """
+    for _ in range(_HALTS):
+        if pipeline.set_state(Gst.State.NULL) != Gst.StateChangeReturn.FAILURE:
+            return
 
 
 def _alone(element: Gst.Element) -> Gst.Pipeline:

@@ -13,13 +13,13 @@ import msgspec
 
 from edge_sdk.capture.codecs import CODECS, Codec
 from edge_sdk.capture.feed import Feed
-from edge_sdk.capture.gst.binding import Gst, GstApp
+from edge_sdk.capture.gst.binding import Gst
 from edge_sdk.capture.gst.faults import element_of, fault_of
 from edge_sdk.capture.gst.feed import AppInlet
-from edge_sdk.capture.gst.launch import launch, reason
+from edge_sdk.capture.gst.launch import halt, launch, reason
 from edge_sdk.capture.gst.probe import camera_media
 from edge_sdk.capture.gst.rtsp import RtspOutputs
-from edge_sdk.capture.gst.samples import captured_s, encoded, picture_info, pixels, sender_utc_s
+from edge_sdk.capture.gst.samples import captured_s, encoded, picture_info, pixels, pull, sender_utc_s
 from edge_sdk.capture.live_pipelines import LivePlan, branch_text, camera_format, source_text
 from edge_sdk.capture.luma import widened
 from edge_sdk.capture.player import EncodedUnit, Fault, LivePicture, PictureInfo
@@ -125,8 +125,8 @@ class GstLivePlayer:
         """Whether the host has said that its pushed stream is over and every picture of it was given."""
         self._read_bus()
         names = ("frames", "history", "units")
-        sinks = [cast(GstApp.AppSink, sink) for name in names if (sink := self._element(name)) is not None]
-        return self._eos and all(sink.is_eos() for sink in sinks)
+        sinks = [sink for name in names if (sink := self._element(name)) is not None]
+        return self._eos and all(sink.get_property("eos") for sink in sinks)
 
     def warnings(self) -> list[str]:
         """What elements complained about since the last call, without credentials."""
@@ -134,16 +134,13 @@ class GstLivePlayer:
         return list(dict.fromkeys(warnings))
 
     def close(self) -> None:
-        """Take the pipeline to NULL, which ends its threads and closes its files, and let go of it."""
+        """Take the pipeline down and let go of it."""
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is None:
             return
         if self._feed is not None:
             self._feed.detach()
-        pipeline.set_state(Gst.State.NULL)
-        # A branch that joined while the rest went down may have been passed over; to drop it playing is fatal.
-        for element in pipeline.children:
-            element.set_state(Gst.State.NULL)
+        halt(pipeline)
         self._elements.clear()
 
     def _element(self, name: str) -> Gst.Element | None:
@@ -158,9 +155,11 @@ class GstLivePlayer:
 
     def _samples(self, name: str) -> Iterator[Gst.Sample]:
         """What has come to the sink of that name; it may be full, and more may come while we read."""
-        element = self._element(name)
-        for _ in range(int(element.get_property("max-buffers")) if element is not None else 0):
-            sample = cast(GstApp.AppSink, element).try_pull_sample(0)
+        sink = self._element(name)
+        if sink is None:
+            return
+        for _ in range(int(sink.get_property("max-buffers"))):
+            sample = pull(sink, 0.0)
             if sample is None:
                 return
             yield sample
@@ -188,7 +187,7 @@ class GstLivePlayer:
             if message.type == Gst.MessageType.WARNING:
                 self._warnings.append(f"{element_of(message)}: {redact(reason(message))}")
             elif message.type == Gst.MessageType.EOS and isinstance(self._plan.source, PushSource):
-                self._eos = True
+                self._eos = self._fault is None  # else it is the element's own, after its error
             else:
                 self._fault = self._fault or fault_of(message, self._plan.source, self.decoder())
 

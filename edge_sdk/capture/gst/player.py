@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from typing import cast
 
-from edge_sdk.capture.gst.binding import NS, POLL_S, Gst, GstApp
-from edge_sdk.capture.gst.launch import launch, reason
-from edge_sdk.capture.gst.samples import picture_info, pixels, times_s
+from edge_sdk.capture.gst.binding import NS, POLL_S, Gst
+from edge_sdk.capture.gst.launch import halt, launch, reason
+from edge_sdk.capture.gst.samples import picture_info, pixels, pull, times_s
 from edge_sdk.capture.player import Counters, Picture
 from edge_sdk.errors import SourceError
 
@@ -21,7 +21,7 @@ class GstPlayer:
 
     def __init__(self, text: str, uri: str | None, timeout_s: float) -> None:
         self._pipeline: Gst.Pipeline | None = launch(text, uri)
-        self._sink = cast(GstApp.AppSink, self._pipeline.get_by_name("frames"))
+        self._sink = cast(Gst.Element, self._pipeline.get_by_name("frames"))
         self._rate = self._pipeline.get_by_name("rate")
         self._first: Gst.Sample | None = None
         self._counters: Counters | None = None
@@ -36,11 +36,11 @@ class GstPlayer:
         """Play until the first picture, and keep it. A gap before it prerolls the sink, so that is no sign of one."""
         pipeline.set_state(Gst.State.PLAYING)
         progress, deadline_s = self.counters(), time.monotonic() + timeout_s
-        while (first := self._sink.try_pull_sample(round(POLL_S * NS))) is None:
+        while (first := pull(self._sink, POLL_S)) is None:
             error = self._read_bus()
             if error is not None:
                 raise SourceError(error)
-            if self._sink.is_eos():
+            if self._sink.get_property("eos"):
                 raise SourceError("it holds no picture that can be decoded")
             if self.counters() != progress:  # at a low rate many pictures are decoded for the first that comes out
                 progress, deadline_s = self.counters(), time.monotonic() + timeout_s
@@ -56,10 +56,10 @@ class GstPlayer:
         """The next picture, or None when none came in time. Raises `EOFError` after the last one."""
         if self._pipeline is None:
             raise EOFError
-        sample, self._first = self._first or self._sink.try_pull_sample(round(timeout_s * NS)), None
+        sample, self._first = self._first or pull(self._sink, timeout_s), None
         if sample is not None:
             return Picture(pixels(sample), times_s(sample)[0])
-        if self._sink.is_eos():
+        if self._sink.get_property("eos"):
             raise EOFError
         return None
 
@@ -92,11 +92,11 @@ class GstPlayer:
         return None
 
     def close(self) -> None:
-        """Take the pipeline to NULL, which ends its threads and closes its files, and let go of it."""
+        """Take the pipeline down and let go of it."""
         self.counters()
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
-            pipeline.set_state(Gst.State.NULL)
+            halt(pipeline)
             self._rate = self._first = None
             del self._sink
 

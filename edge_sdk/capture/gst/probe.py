@@ -7,6 +7,7 @@ from typing import cast
 
 from edge_sdk.capture.codecs import CODECS, PACKAGES, Codec, Decoder, install_command
 from edge_sdk.capture.gst.binding import NS, GLib, Gst
+from edge_sdk.capture.gst.launch import halt
 from edge_sdk.capture.pipelines import Scaler
 from edge_sdk.capture.platforms import JPEG_ON_JETSON, PRESENT, PROPERTIES, STARTED, Features
 from edge_sdk.capture.settings import DecoderStatus
@@ -99,7 +100,7 @@ def _plays(text: str) -> bool:
         return False
     pipeline.set_state(Gst.State.PLAYING)
     done = pipeline.get_bus().timed_pop_filtered(_TRIAL_S * NS, Gst.MessageType.EOS | Gst.MessageType.ERROR)
-    pipeline.set_state(Gst.State.NULL)
+    halt(pipeline)
     return done is not None and done.type == Gst.MessageType.EOS
 
 

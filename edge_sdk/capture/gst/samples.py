@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,14 @@ def _video_info(caps: Gst.Caps | None) -> GstVideo.VideoInfo:
     if info is None:
         raise SourceError("its decoder does not say what its pictures are")
     return info
+
+
+def pull(sink: Gst.Element, timeout_s: float) -> Gst.Sample | None:
+    """The next sample of an `appsink`; None when none comes in time, or no more will.
+
+    By its signal, since its method is not there when the program has used an `appsink` before it loaded GstApp.
+    """
+    return cast(Gst.Sample | None, sink.emit("try-pull-sample", round(timeout_s * NS)))
 
 
 def times_s(sample: Gst.Sample) -> tuple[float, float]:
