@@ -49,13 +49,17 @@ class Progress:
         self._live = sys.stderr.isatty()
         self._started_s = time.monotonic()
         self._shown_s = 0.0
+        self._tenth, self._note = 0, ""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Show `done` of `total`; on a terminal the line is redrawn, elsewhere one is printed every tenth."""
+        """Show `done` of `total`; on a terminal the line is redrawn, elsewhere one is printed every tenth.
+
+        A note that differs from the last is shown at once.
+        """
         now_s = time.monotonic()
-        if self._quiet or (done < total and not self._due(done, total, now_s)):
+        if self._quiet or (done < total and note == self._note and not self._due(done, total, now_s)):
             return
-        self._shown_s = now_s
+        self._shown_s, self._tenth, self._note = now_s, 10 * done // max(total, 1), note
         spent_s = now_s - self._started_s
         left = f"{duration(spent_s / done * (total - done))} left" if 0 < done < total else duration(spent_s)
         line = f"{self._label} {done}/{total} {bar(done / max(total, 1))} {left} {note}".rstrip()
@@ -65,7 +69,7 @@ class Progress:
     def _due(self, done: int, total: int, now_s: float) -> bool:
         if self._live:
             return now_s - self._shown_s >= REFRESH_S
-        return done % max(1, total // 10) == 0
+        return 10 * done // max(total, 1) > self._tenth
 
     def __enter__(self) -> Progress:
         return self

@@ -22,7 +22,9 @@ from edge_sdk.capture.codecs import CODECS
 from edge_sdk.capture.platforms import LIVE_CODECS, choose, choose_encoder
 from edge_sdk.errors import EdgeError
 from edge_sdk.hardware import CPU, identify, observe, target_of
+from edge_sdk.hardware.cuda import cuda_device
 from edge_sdk.registry import DEFAULT_RUNTIME, RUNTIMES, open_runtime
+from edge_sdk.tensorrt_library import Flavour, open_tensorrt
 from edge_sdk.types import Value
 
 Status = Literal["ok", "missing", "note"]
@@ -64,6 +66,9 @@ def examine(bundle: Path | None = None) -> list[Check]:
         _examined("edge-sdk", _package),
         _examined("native extension", _native),
         *(_examined(f"runtime {name}", partial(_runtime, name)) for name in RUNTIMES),
+        _examined("CUDA device", _cuda),
+        _examined("TensorRT", partial(_tensorrt, "trt")),
+        _examined("TensorRT-RTX", partial(_tensorrt, "rtx")),
         capture,
         *(_examined(f"decoder {name}", partial(_decoder, name)) for name in codecs),
         *(_examined(f"live {name}", partial(_live, name)) for name in live),
@@ -109,6 +114,25 @@ def _runtime(name: str) -> _Finding:
     except EdgeError as error:
         return _refused(error, "missing" if name == DEFAULT_RUNTIME else "note")
     return _Finding("ok", _joined(f"{key} {value}" for key, value in described.items() if key != "runtime"))
+
+
+def _cuda() -> _Finding:
+    try:
+        device = cuda_device()
+    except EdgeError as error:
+        return _absent(error)
+    shared = "shared with the CPU" if device.integrated else "of its own"
+    memory = f"{device.memory_mb / 1e3:.1f} GB {shared}"
+    return _Finding("ok", f"{device.name}, sm_{device.sm}, {memory}, driver for CUDA {device.driver}")
+
+
+def _tensorrt(flavour: Flavour) -> _Finding:
+    """Whether engines can be built: TensorRT needs a GPU for that, TensorRT-RTX only to run them."""
+    try:
+        tensorrt = open_tensorrt(flavour)
+    except EdgeError as error:
+        return _absent(error)
+    return _Finding("ok", f"{tensorrt.version}, reads graphs in the {tensorrt.dialect} dialect")
 
 
 def _capture() -> _Finding:
@@ -160,6 +184,12 @@ def _refused(error: EdgeError, status: Status = "missing") -> _Finding:
     """A finding from an error whose message ends in the command that mends it."""
     found, _, fix = str(error).partition("; run: ")
     return _Finding(status, found, fix)
+
+
+def _absent(error: EdgeError) -> _Finding:
+    """A note from an error whose last part is what to do."""
+    found, _, fix = str(error).rpartition("; ")
+    return _Finding("note", found, fix.removeprefix("run: "))
 
 
 def _optional(package: str, extra: str, purpose: str) -> _Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,6 +25,18 @@ from edge_sdk.types import Value
 _CHUNK_BYTES = 1 << 20
 _DIGEST_LETTERS = 16
 SUFFIX, RECORD_SUFFIX = ".engine", ".json"
+# What TensorRT-RTX compiled on the device when the engine was first used.
+KERNELS_SUFFIX = ".kernels"
+
+
+_DIFFERENCES = {
+    "graph_sha256": "the graph has changed",
+    "weights_sha256": "the weights have changed",
+    "flavour": "built by {}, asked of {}",
+    "version": "built by version {}, here is {}",
+    "sm": "built for sm_{}, here is sm_{}",
+    "driver": "built under driver {}, here is {}",
+}
 
 
 class EngineKey(Value, frozen=True, kw_only=True):
@@ -50,6 +62,25 @@ class EngineKey(Value, frozen=True, kw_only=True):
     def digest(self) -> str:
         """The name of the engine: 16 hexadecimal letters."""
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:_DIGEST_LETTERS]
+
+
+class Wanted(Value, frozen=True, kw_only=True):
+    """What a device needs an engine for: the graph as its files are, its own TensorRT, GPU and driver."""
+
+    graph_sha256: str
+    weights_sha256: str
+    flavour: Flavour
+    version: str
+    sm: int
+    driver: str
+
+    def differences(self, key: EngineKey) -> Iterator[str]:
+        """What keeps an engine of `key` from being used, in words; nothing for one that fits."""
+        for field, words in _DIFFERENCES.items():
+            built, here = getattr(key, field), getattr(self, field)
+            anywhere = built is None and field in ("sm", "driver")
+            if built != here and not anywhere:
+                yield words.format(built, here)
 
 
 class EngineRecord(Value, frozen=True, kw_only=True):
@@ -106,10 +137,10 @@ class EngineCache:
             self._write_record(path, msgspec.structs.replace(record, verified=True))
 
     def remove(self, key: EngineKey) -> None:
-        """Delete the engine for `key`, its record first."""
+        """Delete the engine for `key` and what stands beside it, its record first."""
         path = self._path(key)
-        path.with_suffix(RECORD_SUFFIX).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        for suffix in (RECORD_SUFFIX, KERNELS_SUFFIX, SUFFIX):
+            path.with_suffix(suffix).unlink(missing_ok=True)
 
     def records(self) -> Iterator[EngineRecord]:
         """Every engine that is there with its record, by name."""
@@ -118,14 +149,26 @@ class EngineCache:
             if record is not None:
                 yield record
 
-    def why_none(self, key: EngineKey) -> str:
-        """Why no engine here is for `key`, in words: what differs in the nearest one."""
-        others = [record.key for record in self.records() if record.key.graph == key.graph]
-        if not others:
-            return f"no engine for the graph {key.graph!r} is in {self.folder}; run: edge-sdk build"
-        nearest = min(others, key=lambda other: len(list(_differences(other, key))))
-        told = "; ".join(_differences(nearest, key))
-        return f"the engine for {key.graph!r} in {self.folder} is for something else ({told}); run: edge-sdk build"
+    def usable(self, wanted: Wanted) -> tuple[Path, EngineRecord]:
+        """The newest engine that `wanted` allows, checked to the last byte, and its record.
+
+        Raises `EngineError` saying what differs in the nearest one, and what to do.
+        """
+        found = sorted(self.records(), key=lambda record: record.built_utc, reverse=True)
+        for record in found:
+            if not any(wanted.differences(record.key)):
+                path = self.find(record.key)
+                if path is not None:
+                    return path, record
+        raise EngineError(self._why_none(wanted, found))
+
+    def _why_none(self, wanted: Wanted, found: Sequence[EngineRecord]) -> str:
+        graphs = {record.key.graph for record in found if record.key.graph_sha256 == wanted.graph_sha256}
+        nearest = min(found, key=lambda record: len(list(wanted.differences(record.key))), default=None)
+        if nearest is None or (not graphs and nearest.key.weights_sha256 != wanted.weights_sha256):
+            return f"no engine for this graph is in {self.folder}; run: edge-sdk build"
+        told = "; ".join(wanted.differences(nearest.key))
+        return f"the engine for {nearest.key.graph!r} in {self.folder} does not fit ({told}); run: edge-sdk build"
 
     def _path(self, key: EngineKey) -> Path:
         return self.folder / f"{key.graph}.{key.digest}{SUFFIX}"
@@ -180,24 +223,3 @@ def _vouched(folder: Path) -> dict[Path, str]:
                 return {}
             return {(parent / path).resolve(): entry.sha256 for path, entry in manifest.files.items()}
     return {}
-
-
-def _differences(found: EngineKey, wanted: EngineKey) -> Iterator[str]:
-    for field in msgspec.structs.fields(EngineKey):
-        a, b = getattr(found, field.name), getattr(wanted, field.name)
-        if a != b:
-            yield _WORDS[field.name].format(a, b)
-
-
-_WORDS = {
-    "graph": "another graph",
-    "graph_sha256": "the graph has changed",
-    "weights_sha256": "the weights have changed",
-    "flavour": "built by {}, wanted by {}",
-    "version": "built by version {}, here is {}",
-    "sm": "built for sm_{}, here is sm_{}",
-    "driver": "built under driver {}, here is {}",
-    "precision": "precision {}, wanted {}",
-    "profiles": "other shape profiles",
-    "level": "optimisation level {}, wanted {}",
-}

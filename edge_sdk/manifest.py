@@ -25,9 +25,9 @@ class FileEntry(Value, frozen=True, kw_only=True):
 class ReferenceCase(Value, frozen=True, kw_only=True):
     """Seeded inputs and fp32 outputs of a graph, in one safetensors file, and how far a session may be from them.
 
-    Tensors are called `in.NAME` and `out.NAME`. The error of an output is max |a - b| / max |b|. A state input that the
-    file does not give begins as zeros; `inputs_from` is a file with more inputs under their own names, such as LoRA
-    matrices that the bundle holds anyway.
+    Tensors are called `in.NAME` and `out.NAME`. The error of an output is max |a - b| / max |b|. A float32 input may be
+    stored as float16. A state input that the file does not give begins as zeros; `inputs_from` is a file with more
+    inputs under their own names, such as LoRA matrices that the bundle holds anyway.
     """
 
     file: str

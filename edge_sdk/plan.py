@@ -7,13 +7,13 @@ the launch of kernels and without anything else on the machine: a reason to choo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import msgspec
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.hardware import Target, dialect_of, newest_jetpack
+from edge_sdk.hardware.bundled import model_numbers
 from edge_sdk.hardware.memory import (
     BUILD_BASE_MB,
     BUILD_BYTES_PER_WEIGHT,
@@ -25,13 +25,10 @@ from edge_sdk.hardware.memory import (
     rest,
     working_sets,
 )
-from edge_sdk.hardware.numbers import ModelNumbers, StudentNumbers
+from edge_sdk.hardware.numbers import ModelNumbers, widened
 from edge_sdk.hardware.roofline import PRECISIONS, Precision, Stage
 from edge_sdk.hardware.stages import clip_s, stages
-from edge_sdk.onnx_file import external_locations
-from edge_sdk.onnx_work import graph_work
-from edge_sdk.tensors import numpy_dtype
-from edge_sdk.types import Dialect, TensorSpec, Value
+from edge_sdk.types import Dialect, Value
 
 _MB = 1e6
 # Tried when a model does not fit, the most exact first.
@@ -83,40 +80,20 @@ def plan(
     return msgspec.structs.replace(found, advice=tuple(_advice(found, numbers, target, tensorrt, threads)))
 
 
-def model_numbers(bundle: Bundle) -> ModelNumbers:
-    """The numbers of what a bundle holds. Raises `BundleError` for a graph that cannot be read."""
-    manifest = bundle.manifest
-    student = None
-    if manifest.student is not None:
-        graph, path = bundle.graph(manifest.student.graph)
-        work = graph_work(path)
-        carried = {spec.input for spec in graph.state}
-        files = [path, *(path.parent / location for location in external_locations(path))]
-        student = StudentNumbers(
-            flops=work.flops,
-            weight_bytes=sum(file.stat().st_size for file in files),
-            state_bytes=sum(_bytes(spec) for spec in graph.inputs if spec.name in carried),
-            activation_bytes=work.activation_bytes,
-            rate_hz=manifest.student.rate_hz,
-        )
-    return ModelNumbers(name=manifest.name, student=student)
-
-
-def _bytes(spec: TensorSpec) -> int:
-    return math.prod(d if isinstance(d, int) else 1 for d in spec.shape) * numpy_dtype(spec).itemsize
-
-
 def _plan(numbers: ModelNumbers, target: Target, tensorrt: str | None, threads: int | None) -> Plan:
     runtime: RuntimeName = "trt" if target.sm is not None else "ort"
+    if runtime == "ort":
+        numbers = widened(numbers)
     version = (tensorrt or _usual_tensorrt(target)) if runtime == "trt" else None
-    dialect = dialect_of(version) if version else "native"
+    dialect: Dialect = dialect_of(version) if version else next(iter(numbers.dialects), "native")
     held = tuple(rest(numbers, runtime))
     rest_mb = sum(part.mb for part in held)
     peak_stage, working_mb = max(working_sets(numbers, runtime, dialect), key=lambda each: each[1])
     peak_mb, building_mb = rest_mb + working_mb, build_mb(numbers) if runtime == "trt" else None
     free_mb = available_mb(target)
     timed = tuple(stages(numbers, target, threads))
-    reasons = [*_memory_reasons(peak_mb, building_mb, free_mb), *_other_reasons(numbers, target, timed)]
+    reasons = [*_dialect_reasons(numbers, runtime, version, dialect), *_memory_reasons(peak_mb, building_mb, free_mb)]
+    reasons += _other_reasons(numbers, target, timed)
     return Plan(
         model=numbers.name,
         target=target.name,
@@ -154,6 +131,17 @@ def _precisions(numbers: ModelNumbers) -> dict[str, Precision]:
     return found
 
 
+def _dialect_reasons(
+    numbers: ModelNumbers, runtime: RuntimeName, version: str | None, dialect: Dialect
+) -> Iterator[str]:
+    if dialect not in numbers.dialects:
+        reader = f"TensorRT {version}" if runtime == "trt" and version else "the runtime"
+        yield (
+            f"{reader} reads {dialect} graphs, and not every part of {numbers.name} has one; "
+            f"export it again with --dialect {dialect}"
+        )
+
+
 def _memory_reasons(peak_mb: float, building_mb: float | None, free_mb: float | None) -> Iterator[str]:
     if free_mb is None:
         return
@@ -188,7 +176,7 @@ def _advice(
     if found.runs is not False or numbers.reasoning is None:
         return
     for precision in _SMALLER:
-        smaller = msgspec.structs.replace(numbers.reasoning, precision=precision)
+        smaller = msgspec.structs.replace(numbers.reasoning, precision=precision, stored_bytes=None)
         tried = _plan(msgspec.structs.replace(numbers, reasoning=smaller), target, tensorrt, threads)
         if tried.runs and tried.peak_mb < found.peak_mb:
             yield f"with {precision} it would need {tried.peak_mb:,.0f} MB, and run"

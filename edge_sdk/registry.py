@@ -16,6 +16,8 @@ from edge_sdk.runtime import Runtime
 RUNTIMES: dict[str, tuple[str, str]] = {
     "null": ("edge_sdk.runtimes.null", ""),
     "ort": ("edge_sdk.runtimes.ort", "cpu"),
+    "rtx": ("edge_sdk.runtimes.rtx", "rtx"),
+    "trt": ("edge_sdk.runtimes.trt", "tensorrt"),
 }
 
 DEFAULT_RUNTIME = "ort"

@@ -21,10 +21,15 @@ Feeds = Mapping[str, Array]
 
 
 class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a session may use the machine. `threads` = 0 leaves the number to the runtime."""
+    """How a session may use the machine. `threads` = 0 leaves the number to the runtime.
+
+    `device` is "cpu" or "cuda", for the runtime `ort`; engines run on the GPU in any case. `engines` is the folder of
+    built engines for the runtimes that need one, by default the user's cache.
+    """
 
     threads: int = 0
     device: str = "cpu"
+    engines: Path | None = None
 
 
 class BoundState(Protocol):

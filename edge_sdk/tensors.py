@@ -34,14 +34,19 @@ def numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
 
 
 def allocate(spec: TensorSpec, dims: Mapping[str, int]) -> Array:
-    """A zero tensor of `spec`. Raises `RuntimeFailure` naming a free dimension that is not in `dims`, or below 1."""
+    """A zero tensor of `spec`. Raises `RuntimeFailure` as `shape_of`."""
+    return np.zeros(shape_of(spec, dims), numpy_dtype(spec))
+
+
+def shape_of(spec: TensorSpec, dims: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape of `spec`. Raises `RuntimeFailure` naming a free dimension that is not in `dims`, or below 1."""
     shape = tuple(dims.get(d, 0) if isinstance(d, str) else d for d in spec.shape)
     for length, name in zip(shape, spec.shape, strict=True):
         if isinstance(name, str) and length < 1:
             raise RuntimeFailure(
                 f"tensor {spec.name!r} is {describe(spec)}: a length of at least 1 is needed for {name!r}"
             )
-    return np.zeros(shape, numpy_dtype(spec))
+    return shape
 
 
 def check_feeds(specs: Sequence[TensorSpec], feeds: Feeds, dims: Mapping[str, int]) -> dict[str, int]:
@@ -108,12 +113,15 @@ def _entry_problem(entry: StateSpec, ins: Mapping[str, TensorSpec], outs: Mappin
     return None
 
 
-def check_append(name: str, buffer: Array, rows: Array, index: Array, axis: int) -> None:
-    """Raise `RuntimeFailure` unless `rows` fit into `buffer` along `axis` at `index` (one value, or one per item)."""
+def check_append(name: str, buffer: Sequence[int], rows: Sequence[int], index: Array, axis: int) -> None:
+    """Raise `RuntimeFailure` unless rows of the shape `rows` fit into the shape `buffer` along `axis` at `index`.
+
+    `index` has one value, or one per item of axis 0.
+    """
     starts = index.reshape(-1)
-    if starts.size != 1 and (axis == 0 or starts.size != buffer.shape[0]):
+    if starts.size != 1 and (axis == 0 or starts.size != buffer[0]):
         raise RuntimeFailure(f"state {name!r}: expected one index, or one per item of axis 0, found {starts.size}")
-    count, slots = rows.shape[axis], buffer.shape[axis]
+    count, slots = rows[axis], buffer[axis]
     if starts.min() < 0 or int(starts.max()) + count > slots:
         raise RuntimeFailure(
             f"state {name!r}: {count} rows at index {starts.tolist()} do not fit its {slots} slots; "

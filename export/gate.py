@@ -6,14 +6,17 @@ refuse on a board is refused here, in CI.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import tensorrt_rtx as trt
 
 from edge_sdk.errors import RuntimeFailure
+from edge_sdk.files import atomic_path
 from edge_sdk.types import Value
 
 
@@ -23,6 +26,9 @@ class Profile(Value, frozen=True, kw_only=True):
     smallest: tuple[int, ...]
     best: tuple[int, ...]
     largest: tuple[int, ...]
+
+
+Profiles = Mapping[str, Profile]
 
 
 class GateResult(Value, frozen=True, kw_only=True):
@@ -48,7 +54,24 @@ def profiles_for(
     }
 
 
-def compile_gate(onnx_path: Path, *profiles: Mapping[str, Profile]) -> GateResult:
+def remembered(
+    folder: Path, graph: bytes, profiles: Sequence[Profiles], compile_it: Callable[[], GateResult]
+) -> GateResult:
+    """The result kept in `folder` for this graph, these profiles and this compiler, or that of `compile_it`, kept then.
+
+    Weights lie outside a graph and do not decide whether it is taken. A refusal is not kept.
+    """
+    asked = msgspec.json.encode([trt.__version__, list(profiles)])
+    path = folder / f"{hashlib.sha256(asked + graph).hexdigest()}.json"
+    if path.is_file():
+        return msgspec.json.decode(path.read_bytes(), type=GateResult)
+    result = compile_it()
+    with atomic_path(path) as stage:
+        stage.write_bytes(msgspec.json.encode(result))
+    return result
+
+
+def compile_gate(onnx_path: Path, *profiles: Profiles) -> GateResult:
     """Parse and compile `onnx_path` as a strongly typed network; nothing is kept.
 
     Each of `profiles` has every input that is not of one shape; an engine serves all of them with the same weights.
@@ -75,7 +98,7 @@ def compile_gate(onnx_path: Path, *profiles: Mapping[str, Profile]) -> GateResul
 
 
 # Any: the package ships no types.
-def _config(builder: Any, profiles: Sequence[Mapping[str, Profile]]) -> Any:
+def _config(builder: Any, profiles: Sequence[Profiles]) -> Any:
     config = builder.create_builder_config()
     for named in profiles:
         profile = builder.create_optimization_profile()

@@ -1,4 +1,4 @@
-"""ONNX Runtime: runs a bundle's ONNX files as they are, here on the CPU.
+"""ONNX Runtime: runs a bundle's ONNX files as they are, on the CPU or a CUDA device.
 
 State is bound once, to memory that stays in place, so a call allocates nothing for it. Threads do not spin between
 calls: a device has other work than to wait for the next frame.
@@ -6,6 +6,7 @@ calls: a device has other work than to wait for the next frame.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,12 +18,18 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native_module
 from edge_sdk.errors import MissingDependencyError, RuntimeFailure, UnknownNameError
 from edge_sdk.manifest import Graph
 from edge_sdk.runtime import Array, BoundState, Feeds, Runtime, Session, SessionOptions
+from edge_sdk.runtimes.cuda_device import open_cuda
+from edge_sdk.runtimes.cuda_memory import Cuda
 from edge_sdk.runtimes.host_state import HostState
+from edge_sdk.runtimes.ort_device import OrtDeviceBound
 from edge_sdk.tensors import check_feeds, describe, numpy_dtype
 from edge_sdk.types import StateSpec, TensorSpec
 
 # device of SessionOptions -> execution providers, the most wanted first
-PROVIDERS: dict[str, tuple[str, ...]] = {"cpu": ("CPUExecutionProvider",)}
+PROVIDERS: dict[str, tuple[str, ...]] = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+}
 
 _DTYPES = {"tensor(float)": "float32"} | {
     f"tensor({name})": name for name in ("float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
@@ -36,13 +43,18 @@ T = TypeVar("T")
 
 
 class OrtSession:
-    """One ONNX graph in an `onnxruntime.InferenceSession`. Not for use by two threads at once."""
+    """One ONNX graph in an `onnxruntime.InferenceSession`. Not for use by two threads at once.
+
+    `cuda` keeps the state of a session that computes on a CUDA device, None of one on the CPU.
+    """
 
     # Any: onnxruntime ships no types.
-    def __init__(self, label: str, native: Any, graph: Graph) -> None:
+    def __init__(self, label: str, native: Any, graph: Graph, cuda: Cuda | None = None) -> None:
         self._label = label
         self._native = native
         self._graph = graph
+        self._cuda = cuda
+        self._on_device: weakref.WeakSet[OrtDeviceBound] = weakref.WeakSet()
         self._names = [spec.name for spec in graph.outputs]
 
     @property
@@ -59,16 +71,26 @@ class OrtSession:
         """Run once with every input given; returns every output. Raises `RuntimeFailure` for a wrong feed."""
         native = self.native()
         check_feeds(self.inputs, feeds, {})
-        found = _guarded(f"{self._label} failed", lambda: native.run(self._names, dict(feeds)))
+        found = self.guarded(lambda: native.run(self._names, dict(feeds)))
         return dict(zip(self._names, found, strict=True))
 
     def bind_state(self, state: Sequence[StateSpec], dims: Mapping[str, int]) -> BoundState:
-        """Keep the state tensors in host memory between calls."""
-        return OrtBound(self, self._label, HostState(self.inputs, self.outputs, state, dims))
+        """Keep the state tensors between calls, on the device where the session computes there."""
+        if self._cuda is None:
+            return OrtBound(self, HostState(self.inputs, self.outputs, state, dims))
+        bound = OrtDeviceBound(self.native, self.guarded, self._graph, state, dims, self._cuda)
+        self._on_device.add(bound)
+        return bound
 
     def close(self) -> None:
         """Release the graph; bound states of this session cannot run afterwards either."""
         self._native = None
+        for bound in self._on_device:
+            bound.release()
+
+    def guarded(self, call: Callable[[], T]) -> T:
+        """What `call` gives, with onnxruntime's errors as `RuntimeFailure`."""
+        return _guarded(f"{self._label} failed", call)
 
     # Any: onnxruntime ships no types.
     def native(self) -> Any:
@@ -81,9 +103,8 @@ class OrtSession:
 class OrtBound:
     """A session whose state tensors are bound to host buffers, one binding for each order of the buffers."""
 
-    def __init__(self, session: OrtSession, label: str, state: HostState) -> None:
+    def __init__(self, session: OrtSession, state: HostState) -> None:
         self._session = session
-        self._label = label
         self._state = state
         self._aliased = [entry.output for entry in state.entries if entry.kind == "alias"]
         self._appended = [entry.output for entry in state.entries if entry.kind == "append"]
@@ -104,7 +125,7 @@ class OrtBound:
         for name in self._fresh():
             # Bound anew each time: what the last call gave belongs to whoever got it.
             binding.bind_output(name, "cpu")
-        _guarded(f"{self._label} failed", lambda: native.run_with_iobinding(binding))
+        self._session.guarded(lambda: native.run_with_iobinding(binding))
         found = dict(zip([*self._aliased, *self._fresh()], binding.get_outputs(), strict=True))
         self._state.finish(feeds, {name: found[name].numpy() for name in self._appended})
         return {name: found[name].numpy() for name in self._results}
@@ -134,15 +155,14 @@ class OrtRuntime:
         Raises `RuntimeFailure` for a file that onnxruntime refuses or whose tensors are not those of `graph`, and
         `UnknownNameError` or `MissingDependencyError` for `options.device`.
         """
+        providers = _providers(options.device)
         native = _guarded(
             f"onnxruntime {onnxruntime.__version__} refused {path.name}",
-            lambda: onnxruntime.InferenceSession(
-                path, _native_options(options), providers=list(_providers(options.device))
-            ),
+            lambda: onnxruntime.InferenceSession(path, _native_options(options), providers=list(providers)),
         )
         _check_tensors(path, "input", graph.inputs, native.get_inputs())
         _check_tensors(path, "output", graph.outputs, native.get_outputs())
-        return OrtSession(path.name, native, graph)
+        return OrtSession(path.name, native, graph, None if options.device == "cpu" else _cuda(native, providers))
 
     def describe(self) -> dict[str, str]:
         """Version and execution providers."""
@@ -191,9 +211,24 @@ def _providers(device: str) -> tuple[str, ...]:
     absent = set(PROVIDERS[device]) - set(onnxruntime.get_available_providers())
     if absent:
         raise MissingDependencyError(
-            f"this onnxruntime has no {', '.join(sorted(absent))}, which device {device!r} needs"
+            f"this onnxruntime has no {', '.join(sorted(absent))}, which device {device!r} needs; "
+            "run: pip uninstall onnxruntime && pip install 'edge-sdk[cuda]'"
         )
     return PROVIDERS[device]
+
+
+# Any: onnxruntime ships no types.
+def _cuda(native: Any, providers: Sequence[str]) -> Cuda:
+    """The device of a session. onnxruntime goes on without a provider that does not load; this does not.
+
+    Raises `MissingDependencyError`.
+    """
+    if native.get_providers()[0] != providers[0]:
+        raise MissingDependencyError(
+            f"onnxruntime {onnxruntime.__version__} could not load its {providers[0]}; install the CUDA and cuDNN that "
+            "this version was built for (its release notes name them)"
+        )
+    return open_cuda()
 
 
 # Any: onnxruntime ships no types.

@@ -37,6 +37,16 @@ def test_what_is_here_is_found(here: dict[str, Check]) -> None:
     assert here["decoder h264"].status == "ok"
 
 
+def test_cuda_and_tensorrt_are_there_or_say_what_to_do(here: dict[str, Check]) -> None:
+    for name in ("CUDA device", "TensorRT", "TensorRT-RTX"):
+        check = here[name]
+        assert (check.status, bool(check.fix)) in (("ok", False), ("note", True)), check
+    if not Path("/dev/nvidia0").exists() and not Path("/dev/nvmap").exists():
+        assert "no CUDA driver" in here["CUDA device"].found
+        assert "install NVIDIA's driver" in here["CUDA device"].fix
+        assert here["runtime trt"].status == here["runtime rtx"].status == "note"
+
+
 def test_where_live_video_is_decoded_is_said_with_the_reason(here: dict[str, Check]) -> None:
     """Better elements than the one that is taken are named, each with why not."""
     better = {

@@ -11,8 +11,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"PIL", "cv2", "gi", "matplotlib", "mujoco", "onnx", "onnxruntime", "onnxscript", "safetensors", "scipy"}
-HEAVY |= {"sklearn", "tensorrt", "tensorrt_rtx", "tokenizers", "torch", "transformers"}
+HEAVY = {"PIL", "cv2", "gi", "matplotlib", "mujoco", "nltk", "onnx", "onnxruntime", "onnxscript"}
+HEAVY |= {
+    "rouge_score",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "tensorrt",
+    "tensorrt_rtx",
+    "tokenizers",
+    "torch",
+    "transformers",
+}
 ROOMS = ("benchmarks", "calibration", "export", "runtimes")
 
 

@@ -149,6 +149,21 @@ def test_fewer_threads_are_slower() -> None:
     assert one.compute_s == pytest.approx(6 * (all_six.compute_s or 0))
 
 
+def test_half_precision_is_widened_where_only_a_cpu_runs_it() -> None:
+    halves, singles = language("videollama3-2b"), language("videollama3-2b", precision="fp32", vision_precision="fp32")
+    found, single = (plan(model, find_target("x86-cpu")) for model in (halves, singles))
+    parts, expected = ({part.name: part.mb for part in each.rest} for each in (found, single))
+    assert found.precision == {"vision": "fp32", "decoder": "fp32"}
+    assert {name: parts[name] for name in ("vision", "projector", "decoder", "head")} == {
+        name: expected[name] for name in ("vision", "projector", "decoder", "head")
+    }
+    # the cache and the table stay as they were exported
+    assert parts["KV cache"] == expected["KV cache"] / 2
+    assert found.mapped_mb == single.mapped_mb / 2
+    assert plan(halves, find_target("agx-orin-64gb")).precision["decoder"] == "fp16"
+    assert plan(language("videollama3-2b", precision="w4a16"), find_target("x86-cpu")).precision["decoder"] == "w4a16"
+
+
 def test_nothing_is_said_of_a_machine_of_which_nothing_is_known() -> None:
     found = plan(STUDENT, find_target("cpu"))
     assert (found.runs, found.available_mb, found.stages[0].each_s) == (None, None, None)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from edge_sdk.hardware.roofline import PRECISIONS, Precision, projector_weights
 from edge_sdk.model_sizes import DecoderSizes, VisionSizes
-from edge_sdk.types import Value
+from edge_sdk.types import Dialect, Value
 
 # Tokens of a prompt beside image tokens: header; "Time 0.0s:" of the first frame, one more for the comma of the others.
 _HEADER_TOKENS, _FIRST_STAMP_TOKENS, _STAMP_TOKENS = 3, 7, 8
@@ -38,7 +40,8 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
     `precision` is that of the decoder's layers, `vision_precision` of the tower and the projectors; `head_bits` and
     `kv_bits`, a value of the head and of the cache, are as an activation unless stated. `chunk` rows are prefilled in
     one call, `branches` rows decoded in one. Every adapter has a projector; `switchable` adapters add LoRA matrices of
-    `lora_rank` to one decoder, merged ones are a decoder each.
+    `lora_rank` to one decoder, merged ones are a decoder each. `stored_bytes` are the weights' bytes by part and
+    `table_bytes` those of the embedding table where files tell, else they follow from shapes and precisions.
     """
 
     vision: VisionSizes
@@ -55,6 +58,8 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
     slots: int = 10_752
     chunk: int = 512
     branches: int = 8
+    stored_bytes: dict[str, float] | None = None
+    table_bytes: int | None = None
 
     @property
     def frame_tokens(self) -> int:
@@ -82,21 +87,24 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
 
     def weight_bytes(self) -> dict[str, float]:
         """Bytes that stay in the memory of the device, by part."""
+        kv_bits = self.kv_bits or PRECISIONS[self.precision].activation_bits
+        weights = self.stored_bytes or self._reckoned_bytes()
+        return weights | {"KV cache": self.slots * self.decoder.kv_values * kv_bits / 8}
+
+    def _reckoned_bytes(self) -> dict[str, float]:
         bits, vision_bits = PRECISIONS[self.precision], PRECISIONS[self.vision_precision]
-        head_bits, kv_bits = self.head_bits or bits.activation_bits, self.kv_bits or bits.activation_bits
         parts = {
             "vision": self.vision.weights * vision_bits.weight_bits,
             "projector": self.adapters * projector_weights(self.vision, self.decoder) * vision_bits.weight_bits,
             "decoder": self.decoders * self.decoder.weights * bits.weight_bits,
-            "head": self.decoder.head_weights * head_bits,
+            "head": self.decoder.head_weights * (self.head_bits or bits.activation_bits),
             "LoRA": self.adapters * self.lora_values * bits.activation_bits if self.switchable else 0,
-            "KV cache": self.slots * self.decoder.kv_values * kv_bits,
         }
         return {name: value / 8 for name, value in parts.items() if value}
 
     def embedding_bytes(self) -> float:
         """Bytes of the embedding table, which is mapped from disk and read row by row."""
-        return self.decoder.head_weights * PRECISIONS[self.precision].activation_bits / 8
+        return self.table_bytes or self.decoder.head_weights * PRECISIONS[self.precision].activation_bits / 8
 
     def largest_graph_values(self) -> int:
         """Values of the largest graph's weights: one decoder with its head."""
@@ -108,11 +116,32 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
 
 
 class ModelNumbers(Value, frozen=True, kw_only=True):
-    """What runs on the device: the student, the video LLM, or both."""
+    """What runs on the device: the student, the video LLM, or both. `dialects`: those that all of its graphs have."""
 
     name: str
     student: StudentNumbers | None = None
     reasoning: ReasoningNumbers | None = None
+    dialects: tuple[Dialect, ...] = ("native", "decomposed")
+
+
+def widened(numbers: ModelNumbers) -> ModelNumbers:
+    """The numbers of a half-precision model where the runtime has no kernels for it, as ONNX Runtime on a CPU: weights
+    are widened to float32 when a graph is opened, and activations when it runs; the cache and the table stay as they
+    are. Measured: a decoder with 208 MB of float16 weights takes as much memory as the same one in float32.
+    """
+    reasoning = numbers.reasoning
+    if reasoning is None:
+        return numbers
+    halves = {name for name in ("precision", "vision_precision") if getattr(reasoning, name) == "fp16"}
+    changed = msgspec.structs.replace(reasoning, **dict.fromkeys(halves, "fp32"))
+    if "precision" in halves:
+        changed = msgspec.structs.replace(
+            changed, kv_bits=reasoning.kv_bits or 16, table_bytes=int(reasoning.embedding_bytes())
+        )
+    if reasoning.stored_bytes and halves:
+        stored = {name: size * (1 if name == "LoRA" else 2) for name, size in reasoning.stored_bytes.items()}
+        changed = msgspec.structs.replace(changed, stored_bytes=stored)
+    return msgspec.structs.replace(numbers, reasoning=changed)
 
 
 QWEN_1_5B = DecoderSizes(layers=28, hidden=1536, heads=12, kv_heads=2, head_dim=128, intermediate=8960, vocab=151_936)

@@ -1,7 +1,8 @@
-"""What is asked of the video LLM and what it says: prompts as token ids, and answers as text."""
+"""What is shown to the video LLM, what it is asked, and what it says: pictures as patches, prompts as ids, text."""
 
 from edge_sdk.reasoning.prompt import Prompt, PromptFrame, kept_frame
 from edge_sdk.reasoning.text import CONTROL_TOKENS, IM_END, IM_START, IMAGE, Ids, TextStream, Tokenizer
+from edge_sdk.reasoning.vision_input import TokenKeeper, VisionInput
 
 __all__ = [
     "CONTROL_TOKENS",
@@ -12,6 +13,8 @@ __all__ = [
     "Prompt",
     "PromptFrame",
     "TextStream",
+    "TokenKeeper",
     "Tokenizer",
+    "VisionInput",
     "kept_frame",
 ]

@@ -37,7 +37,7 @@ def text_rope(config: TextConfig) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
+class TextStep:
     """What all layers of one call share; `bias` is 0 where a token may attend and the type's lowest value elsewhere."""
 
     dialect: Dialect
@@ -45,6 +45,18 @@ class _Step:
     sin: Tensor
     bias: Tensor
     slots: Tensor
+
+    @classmethod
+    def of(cls, feeds: Mapping[str, Tensor], rope: Pair, dialect: Dialect) -> TextStep:
+        """The step of a call by its inputs; `rope` are the tables of `text_rope`."""
+        dtype, positions = feeds["embeds"].dtype, feeds["position_ids"]
+        return cls(
+            dialect=dialect,
+            cos=rope[0][positions][:, None].to(dtype),
+            sin=rope[1][positions][:, None].to(dtype),
+            bias=torch.zeros((), dtype=dtype).where(feeds["mask"], torch.finfo(dtype).min),
+            slots=feeds["write_index"] + torch.arange(positions.shape[1]),
+        )
 
     def attend(self, query: Tensor, new: Pair, past: Pair) -> tuple[Tensor, Pair]:
         """The result, and what goes to the cache: the whole of it or `new`, by the dialect."""
@@ -71,7 +83,7 @@ class Decoder(nn.Module):
     def __init__(self, config: TextConfig, dialect: Dialect) -> None:
         super().__init__()
         self.config, self.dialect = config, dialect
-        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.hidden, config.eps)
         self.lm_head = nn.Linear(config.hidden, config.vocab, bias=False)
         self.cos, self.sin = text_rope(config)
@@ -79,7 +91,7 @@ class Decoder(nn.Module):
     def forward(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The outputs by name, from the inputs by name; names and shapes are those of `decoder_io`."""
         x = feeds["embeds"]
-        step = self._step(feeds)
+        step = TextStep.of(feeds, (self.cos, self.sin), self.dialect)
         outputs: dict[str, Tensor] = {}
         for index, layer in enumerate(self.layers):
             key, value = past_names(index)
@@ -88,18 +100,10 @@ class Decoder(nn.Module):
         wanted = x[0].index_select(0, feeds["rows"])
         return {"logits": self.lm_head(self.norm(wanted)).float(), **outputs}
 
-    def _step(self, feeds: Mapping[str, Tensor]) -> _Step:
-        dtype, positions = feeds["embeds"].dtype, feeds["position_ids"]
-        return _Step(
-            dialect=self.dialect,
-            cos=self.cos[positions][:, None].to(dtype),
-            sin=self.sin[positions][:, None].to(dtype),
-            bias=torch.zeros((), dtype=dtype).where(feeds["mask"], torch.finfo(dtype).min),
-            slots=feeds["write_index"] + torch.arange(positions.shape[1]),
-        )
 
+class DecoderLayer(nn.Module):
+    """One layer: `x [1, q, hidden]` and its cached keys and values to the next layer's x and what goes to the cache."""
 
-class _Layer(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.head_dim = config.head_dim
@@ -108,7 +112,8 @@ class _Layer(nn.Module):
         for linear, sizes in linear_sizes(config).items():
             self.add_module(linear, nn.Linear(*sizes, bias=linear in ("q", "k", "v")))
 
-    def forward(self, x: Tensor, step: _Step, past: Pair, lora: Mapping[str, Pair]) -> tuple[Tensor, Pair]:
+    def forward(self, x: Tensor, step: TextStep, past: Pair, lora: Mapping[str, Pair]) -> tuple[Tensor, Pair]:
+        """The next `x`, and keys and values as `step.attend` leaves them; `past` and `lora` are this layer's."""
         y = self.norm1(x)
         query, key, value = (self._heads(self._linear(part, y, lora)) for part in ("q", "k", "v"))
         new = (turn(key, step.cos, step.sin), value)

@@ -71,7 +71,7 @@ class PlainOperators(Operators):
         self._tables = (self.op("Unsqueeze", cos, self.integers(1)), self.op("Unsqueeze", sin, self.integers(1)))
         lowest = self.number(torch.finfo(getattr(torch, self.dtype)).min)
         bias = self.op("Where", "mask", self.number(0.0), lowest)
-        count = self.op("Squeeze", self.op("Shape", "position_ids", start=1, end=2))
+        count = self.op("Gather", self.op("Shape", "position_ids"), self.integer(1), axis=0)
         own = self.op("Add", "write_index", self.op("Range", self.integer(0), count, self.integer(1)))
         # What the cache holds in the slots of this call is dead.
         dead = self.op("Where", self._is_own(count), lowest, bias)

@@ -70,7 +70,7 @@ class Vision(nn.Module):
     def __init__(self, config: VisionConfig, grid: Grid) -> None:
         super().__init__()
         self.patch_embedding = nn.Linear(config.patch_values, config.hidden)
-        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(VisionLayer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.hidden, config.eps)
         self.cos, self.sin = grid_rope(config, grid)
 
@@ -84,7 +84,9 @@ class Vision(nn.Module):
         return merged
 
 
-class _Layer(nn.Module):
+class VisionLayer(nn.Module):
+    """One layer on `x [frames, patches, hidden]`; cosines and sines are those of `grid_rope`."""
+
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         hidden = config.hidden
@@ -96,6 +98,7 @@ class _Layer(nn.Module):
         self.fc2 = nn.Linear(config.intermediate, hidden)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """The next `x`, of the same shape."""
         x = x + self._attend(self.norm1(x), cos, sin)
         inner = functional.gelu(self.fc1(self.norm2(x)), approximate="tanh")
         y: Tensor = x + self.fc2(inner)

@@ -59,12 +59,17 @@ class WeightFile:
         return self._placed[name]
 
     @property
+    def item_bytes(self) -> int:
+        """Length of one value."""
+        return self._type.itemsize
+
+    @property
     def size_bytes(self) -> int:
         """Length of the file."""
         return max(placed.offset + placed.length for placed in self._placed.values())
 
-    def write(self, folder: Path) -> Path:
-        """Write `folder / location`, one tensor at a time; returns it.
+    def write(self, folder: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+        """Write `folder / location`, one tensor at a time; returns it. `on_progress` is told bytes: done, and in all.
 
         Raises `CheckpointError` for a value that is not finite, or not in the element type.
         """
@@ -73,6 +78,7 @@ class WeightFile:
             for name, placed in self._placed.items():
                 file.seek(placed.offset)
                 self._write(file, name, self._readers[name].read())
+                on_progress(placed.offset + placed.length, self.size_bytes)
         return path
 
     def _write(self, file: BinaryIO, name: str, tensor: Tensor) -> None:

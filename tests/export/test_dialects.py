@@ -10,6 +10,7 @@ from checkpoint_makers import save, tiny_model
 from ort_graphs import Exported, RandomWeights
 from torch import Tensor
 
+from edge_sdk.errors import RuntimeFailure
 from edge_sdk.export.checkpoint import Checkpoint
 from edge_sdk.export.graphs.decoder_io import DecoderForm
 from edge_sdk.export.graphs.decoder_onnx import decoder_graph
@@ -17,6 +18,7 @@ from edge_sdk.export.graphs.onnx_graph import ModelGraph
 from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.graphs.weight_file import WeightFile
 from edge_sdk.export.model_config import ModelConfig
+from edge_sdk.export.parser_check import check_decomposed
 from edge_sdk.types import Dialect, DType
 
 # (domain, operator): the version of it that the dialect's opset has. All domains here are ONNX's own.
@@ -88,7 +90,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 def all_graphs(exported: Exported, dialect: Dialect) -> list[ModelGraph]:
-    forms = [DecoderForm(dialect=dialect, slots=slots, lora_rank=rank) for slots, rank in ((32, 0), (64, 0), (32, 4))]
+    forms = [
+        DecoderForm(dialect=dialect, slots=slots, dtype=exported.dtype, lora_rank=rank)
+        for slots, rank in ((32, 0), (64, 0), (32, 4))
+    ]
     grids = [Grid(rows=4, columns=6), Grid(rows=2, columns=2)]
     return [
         *(exported.decoder(form) for form in forms),
@@ -108,6 +113,19 @@ def test_every_operator_and_its_version_is_listed(exported: Exported, dialect: D
             found[node.domain, node.op_type] = schema.since_version
     assert found == OPERATORS[dialect]
     assert max(found.values()) <= {"native": 24, "decomposed": 20}[dialect]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_parser_of_tensorrt_10_3_takes_every_decomposed_graph(tmp_path: Path, dtype: DType) -> None:
+    exported = Exported(RandomWeights(ModelConfig.read(save(tiny_model(), tmp_path) / "config.json")), tmp_path, dtype)
+    for graph in all_graphs(exported, "decomposed"):
+        check_decomposed(graph.model)
+
+
+def test_it_does_not_take_the_native_ones(exported: Exported) -> None:
+    for graph in all_graphs(exported, "native"):
+        with pytest.raises(RuntimeFailure, match="does not take node"):
+            check_decomposed(graph.model)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

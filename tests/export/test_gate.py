@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
 from edge_sdk.errors import RuntimeFailure
-from edge_sdk.export.gate import compile_gate, profiles_for
+from edge_sdk.export.gate import GateResult, compile_gate, profiles_for, remembered
 from edge_sdk.export.graphs.student import Student, StudentShape
 from edge_sdk.export.graphs.student_onnx import export_student
 
@@ -26,6 +26,29 @@ def test_the_student_compiles_for_one_to_eight_streams(tmp_path: Path) -> None:
     weights = sum(parameter.numel() for parameter in Student(StudentShape()).parameters())
     assert result.engine_bytes > 2 * weights
     assert result.layers > 30
+
+
+def test_an_unchanged_graph_is_compiled_once(tmp_path: Path) -> None:
+    calls: list[float] = []
+
+    def compile_it() -> GateResult:
+        calls.append(1.5 * len(calls))
+        return GateResult(engine_bytes=10, seconds=calls[-1], layers=3, tensorrt_rtx="1")
+
+    one, other = (profiles_for({"x": ("streams", 4)}, {"streams": (1, 1, most)}) for most in (2, 8))
+    asked = [(b"graph", [one]), (b"graph", [one]), (b"changed", [one]), (b"graph", [other]), (b"graph", [one, other])]
+    found = [remembered(tmp_path / "kept", graph, profiles, compile_it).seconds for graph, profiles in asked]
+    assert found == [0.0, 0.0, 1.5, 3.0, 4.5]
+
+
+def test_a_refusal_is_asked_for_again(tmp_path: Path) -> None:
+    def refuse() -> GateResult:
+        raise RuntimeFailure("no")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeFailure):
+            remembered(tmp_path, b"graph", [], refuse)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_is_no_graph_is_refused_by_name(tmp_path: Path) -> None:

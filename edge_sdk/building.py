@@ -1,0 +1,179 @@
+"""`edge-sdk build`: engines for this device or another, with what is needed said first and the result compared.
+
+Opens the export room by name; on a board that room needs no torch for this.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.console import Progress, say
+from edge_sdk.engine import EngineCache, default_cache
+from edge_sdk.engine_shapes import Limits
+from edge_sdk.errors import ConfigError, EngineError
+from edge_sdk.hardware import find_target
+from edge_sdk.hardware.cuda import CudaDevice, cuda_device, find_cuda_device
+from edge_sdk.runtime import SessionOptions
+from edge_sdk.tensorrt_library import Flavour, open_tensorrt
+from edge_sdk.types import Value
+from edge_sdk.verify import verify
+
+_PER_MILLE = 1000
+
+
+class BuildOptions(Value, frozen=True, kw_only=True):
+    """How engines are built.
+
+    `level` is TensorRT's optimisation level, 0 to 5. `workspace_mb` bounds what a kernel may use beside its tensors, by
+    default a quarter of the memory that is free. `tf32` lets float32 products round their factors to 10 bits. `slots`
+    are the cache sizes that get a decoder, by default the largest alone, for every engine holds the weights. `graphs`
+    are the ones to build, by default all. `force` goes on where memory looks too small.
+    """
+
+    level: int = 3
+    workspace_mb: float | None = None
+    tf32: bool = False
+    slots: tuple[int, ...] = ()
+    graphs: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    force: bool = False
+
+
+class Place(Value, frozen=True, kw_only=True):
+    """Where an engine will run: the GPU's compute capability and the driver, None where that is settled there."""
+
+    sm: int | None = None
+    driver: str | None = None
+
+
+class BuiltEngine(Value, frozen=True, kw_only=True):
+    """One engine. `cached`: it was there already, and `build_s` is 0. `verified`: None where nothing could compare."""
+
+    graph: str
+    file: str
+    size_mb: float
+    build_s: float
+    cached: bool
+    verified: bool | None = None
+
+
+class BuildReport(Value, frozen=True, kw_only=True):
+    """What a build gave; `note` says why its engines were not compared, None where they were."""
+
+    bundle: str
+    tensorrt: str
+    place: Place
+    engines: tuple[BuiltEngine, ...]
+    note: str | None
+
+
+def build(
+    bundle: Path | None,
+    flavour: Flavour,
+    *,
+    target: str | None = None,
+    cache: Path | None = None,
+    options: BuildOptions | None = None,
+    quiet: bool = False,
+) -> BuildReport:
+    """Build engines of `bundle` for this device, or with TensorRT-RTX for the target called so, and compare them here.
+
+    Raises `MissingDependencyError` without TensorRT, or without a GPU where one is needed; `EngineError` for a graph
+    that cannot be built, and for engines whose outputs are not the bundle's, which are then removed.
+    """
+    opened, tensorrt = open_bundle(bundle), open_tensorrt(flavour)
+    store, chosen = EngineCache(cache) if cache else default_cache(), options or BuildOptions()
+    device = find_cuda_device() if flavour == "rtx" else cuda_device()
+    place = _place(flavour, target, device)
+    room, watcher = import_module("edge_sdk.export.build"), _Watcher(quiet)
+    engines = tuple(room.build_engines(opened, tensorrt, place, store, chosen, watcher))
+    note = _why_not_compared(place, device)
+    if note is None:
+        keys = {each.graph: room.engine_key(opened, each.graph, tensorrt, place, chosen) for each in engines}
+        engines = _compared(opened, flavour, store, engines, keys)
+    return BuildReport(
+        bundle=opened.manifest.name,
+        tensorrt=f"{flavour} {tensorrt.version}",
+        place=place,
+        engines=engines,
+        note=note,
+    )
+
+
+def _place(flavour: Flavour, target: str | None, device: CudaDevice | None) -> Place:
+    if flavour == "trt" and device is not None:
+        sm = find_target(target).sm if target else device.sm
+        if sm != device.sm:
+            raise ConfigError(
+                f"TensorRT builds for the GPU it runs on, sm_{device.sm} here, and {target} is sm_{sm}; run this "
+                "there, or take --runtime rtx"
+            )
+        return Place(sm=device.sm, driver=device.driver)
+    if target is None:
+        return Place()
+    found = find_target(target)
+    if found.sm is None:
+        raise ConfigError(f"{target} has no GPU to build an engine for; take --runtime ort there")
+    return Place(sm=found.sm)
+
+
+def _why_not_compared(place: Place, device: CudaDevice | None) -> str | None:
+    if device is None:
+        return "not compared with the bundle: no GPU here; run edge-sdk verify on the device"
+    if place.sm not in (None, device.sm):
+        return f"not compared with the bundle: built for sm_{place.sm}, here is sm_{device.sm}"
+    return None
+
+
+# Any: an engine's key, which the export room made.
+def _compared(
+    bundle: Bundle, flavour: Flavour, store: EngineCache, engines: tuple[BuiltEngine, ...], keys: dict[str, Any]
+) -> tuple[BuiltEngine, ...]:
+    report = verify(bundle, flavour, SessionOptions(engines=store.folder), graphs=set(keys))
+    wrong = {check.graph for check in report.outputs if not check.ok}
+    bare = set(report.without_reference)
+    for graph, key in keys.items():
+        if graph in wrong:
+            store.remove(key)
+        elif graph not in bare:
+            store.mark_verified(key)
+    if wrong:
+        raise EngineError(
+            f"built, but wrong on this device: {', '.join(sorted(wrong))} do not give the bundle's reference outputs, "
+            "so their engines were removed; try another --level, another version of TensorRT, or --runtime ort"
+        )
+    return tuple(msgspec.structs.replace(each, verified=None if each.graph in bare else True) for each in engines)
+
+
+class _Watcher:
+    """What is built, what it needs, and a progress line for it."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._line = Progress("build", quiet=quiet)
+
+    def begin(self, graph: str, number: int, of: int, needed_mb: float) -> None:
+        if not self._quiet:
+            say(f"{graph} ({number} of {of}): needs about {needed_mb:,.0f} MB of memory")
+        self._line = Progress(f"build {graph}", quiet=self._quiet)
+
+    def progress(self, share: float, phase: str) -> None:
+        self._line(round(share * _PER_MILLE), _PER_MILLE, phase)
+
+    def end(self) -> None:
+        self._line.__exit__(None, None, None)
+
+
+def describe(report: BuildReport) -> str:
+    """A report for a terminal."""
+    lines = [f"{report.bundle}, TensorRT {report.tensorrt}"]
+    for each in report.engines:
+        how = "from the cache" if each.cached else f"built in {each.build_s:.1f} s"
+        checked = {True: ", same as the bundle's reference", None: "", False: ""}[each.verified]
+        lines.append(f"{each.graph}: {each.size_mb:,.1f} MB, {how}{checked}, {each.file}")
+    return "\n".join([*lines, *([report.note] if report.note else [])])

@@ -1,0 +1,45 @@
+"""What a bundle holds, in lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.manifest import Manifest
+from edge_sdk.manifest_language import Language
+
+_MB = 1e6
+
+
+def describe(bundle: Bundle) -> Iterator[str]:
+    """The bundle, its graphs, its language component where there is one, and its files."""
+    manifest = bundle.manifest
+    yield f"{manifest.name} {manifest.version}, made {manifest.created_utc}, sha256 {bundle.sha256}"
+    for name, graph in manifest.graphs.items():
+        yield f"graph {name}: {graph.file}, opset {graph.opset}, {'/'.join(graph.dialects)}, {len(graph.state)} states"
+    if manifest.language:
+        yield from _language(manifest.language, manifest)
+    for path, entry in sorted(manifest.files.items()):
+        yield f"{entry.size_bytes:>10}  {entry.sha256[:12]}  {path}"
+
+
+def _language(language: Language, manifest: Manifest) -> Iterator[str]:
+    sizes = language.decoder
+    size = sum(entry.size_bytes for path, entry in manifest.files.items() if path.startswith("language/"))
+    yield (
+        f"language {language.model}: {language.dtype}, {size / _MB:,.0f} MB, {sizes.layers} layers of {sizes.hidden}, "
+        f"{'tokens of unchanged windows are dropped' if language.compression else 'every token is kept'}"
+    )
+    for name, profile in language.profiles.items():
+        tokens = profile.frames * profile.width * profile.height // (2 * language.patch) ** 2
+        yield (
+            f"  profile {name}: {profile.frames} frames of {profile.width}x{profile.height} at {profile.rate_hz:g} Hz, "
+            f"{tokens:,} tokens"
+        )
+    for name, decoder in language.decoders.items():
+        slots = ", ".join(f"{count:,}" for count in sorted({graph.slots for graph in decoder.graphs}))
+        lora = f", LoRA inputs of rank {decoder.lora_rank}" if decoder.lora_rank else ""
+        yield f"  decoder {name}: {slots} slots{lora}"
+    for name, adapter in language.adapters.items():
+        how = "switchable" if adapter.lora else "in the weights"
+        yield f"  adapter {name}: decoder {adapter.decoder}, {how}, answers {', '.join(adapter.tasks)}"

@@ -1,0 +1,27 @@
+"""The six tasks judged: the reference's metrics to the letter, repaired ones beside them, and what it left out.
+
+`parse` reads answers; `recognition`, `text`, `intervals` and `pre_crash` score them; `judges` does both readings;
+`blind` finds the best answers that see nothing; `constants` holds what was published. `bleu` needs nltk and `rouge`
+needs rouge-score: `pip install 'edge-sdk[evaluate]'`.
+"""
+
+from __future__ import annotations
+
+from edge_sdk.evaluation.tasks.annotations import Annotations, Truth, read_annotations
+from edge_sdk.evaluation.tasks.evaluate import evaluate_files, evaluate_tasks
+from edge_sdk.evaluation.tasks.predictions import VideoAnswers, read_predictions
+from edge_sdk.evaluation.tasks.report import Line, TaskReport, TasksReport, to_markdown
+
+__all__ = [
+    "Annotations",
+    "Line",
+    "TaskReport",
+    "TasksReport",
+    "Truth",
+    "VideoAnswers",
+    "evaluate_files",
+    "evaluate_tasks",
+    "read_annotations",
+    "read_predictions",
+    "to_markdown",
+]

@@ -1,0 +1,134 @@
+"""CrashChat's annotation files: lists of {"video": ["videos/x.mp4"], "conversations": [question, answer], "source"}.
+
+The reference finds a task by the name of its file, and those names have drifted apart from its code. Here the question
+says which task it is, so a file may have any name and hold several tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+
+import msgspec
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.tasks import parse
+from edge_sdk.tasks import TASKS, find_task
+from edge_sdk.types import Value
+
+_TASK_OF = {task.prompt: task.id for task in TASKS}
+
+
+class Truth(Value, frozen=True, kw_only=True):
+    """The right answer to one task for one video, and the data set that the video came from ("" if not said)."""
+
+    answer: str
+    source: str
+
+
+class Annotations:
+    """Right answers by task and video; a video is called by the last part of its path, as in the reference."""
+
+    def __init__(self, truths: Mapping[str, Mapping[str, Truth]]) -> None:
+        self.truths = MappingProxyType(dict(truths))
+
+    def of(self, task: str) -> Mapping[str, Truth]:
+        """Right answers to `task` by video; empty where the files do not speak of it."""
+        return self.truths.get(task, {})
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """Every video, sorted."""
+        return tuple(sorted({video for truths in self.truths.values() for video in truths}))
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The data set of each video."""
+        return {video: truth.source for truths in self.truths.values() for video, truth in truths.items()}
+
+    def crash(self, video: str) -> bool | None:
+        """Whether `video` shows a crash: as recognition says, else as any other task implies; None if unknown."""
+        verdict = self.of("recognition").get(video)
+        if verdict is not None:
+            return parse.yes_no(verdict.answer)
+        for task, truths in self.truths.items():
+            if video in truths:
+                return is_positive(task, truths[video].answer)
+        return None
+
+    def interval_s(self, video: str) -> tuple[float, float] | None:
+        """The labelled crash of `video`, seconds."""
+        truth = self.of("crash_interval").get(video)
+        return None if truth is None else parse.interval(truth.answer)
+
+    def sign_s(self, video: str) -> float | None:
+        """The labelled first warning sign of `video`, seconds."""
+        truth = self.of("pre_crash_time").get(video)
+        return None if truth is None else parse.time(truth.answer)
+
+
+def is_positive(task: str, answer: str) -> bool:
+    """Whether `answer` to `task` speaks of a crash: it is not the task's sentence for clips without one."""
+    return answer.strip() != find_task(task).negative
+
+
+def video_name(path: str) -> str:
+    """The last part of a video's path."""
+    return PurePosixPath(path.replace("\\", "/")).name
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read one file, or every `*.json` of a folder.
+
+    Raises `ConfigError` for a path without annotations, a file in another layout, a question that is no task's, and
+    two different answers to one question about one video.
+    """
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise ConfigError(f"{path} holds no annotations (*.json)")
+    truths: dict[str, dict[str, Truth]] = {}
+    for file in files:
+        for task, video, truth in _read(file):
+            known = truths.setdefault(task, {}).setdefault(video, truth)
+            if known.answer != truth.answer:
+                raise ConfigError(f"{file}: {task} of {video} is {truth.answer!r} here, {known.answer!r} before")
+    if not truths:
+        raise ConfigError(f"{path} holds annotation files, but no question in them")
+    return Annotations(truths)
+
+
+class _Turn(msgspec.Struct, frozen=True):
+    speaker: str = msgspec.field(name="from")
+    value: str
+
+
+class _Item(msgspec.Struct, frozen=True):
+    """Other keys are allowed: files of other makers have an id or notes."""
+
+    video: list[str]
+    conversations: list[_Turn]
+    source: str = ""
+
+
+def _read(file: Path) -> Iterator[tuple[str, str, Truth]]:
+    try:
+        items = msgspec.json.decode(file.read_bytes(), type=list[_Item])
+    except OSError as error:
+        raise ConfigError(f"cannot read annotations {file}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{file} is not in CrashChat's annotation layout: {error}") from error
+    for row, item in enumerate(items):
+        where = f"{file}, item {row}"
+        if len(item.video) != 1 or not item.conversations or len(item.conversations) % 2:
+            raise ConfigError(f"{where}: expected one video and pairs of question and answer")
+        video = video_name(item.video[0])
+        for asked, said in zip(item.conversations[::2], item.conversations[1::2], strict=True):
+            yield _task_of(asked.value, where), video, Truth(answer=said.value, source=item.source)
+
+
+def _task_of(question: str, where: str) -> str:
+    plain = question.replace("<video>", "").strip()
+    if plain not in _TASK_OF:
+        raise ConfigError(f"{where}: the question is that of no task: {plain[:80]!r}; expected one of edge_sdk.tasks")
+    return _TASK_OF[plain]

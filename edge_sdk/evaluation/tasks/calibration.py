@@ -1,0 +1,74 @@
+"""Whether a probability of a crash means what it says: Brier score, calibration error, reliability bins.
+
+Bins hold equal numbers of clips, since scores crowd at both ends and bins of equal width would be empty between (Nixon
+et al. 2019). Equal scores share a bin, so that the order of clips does not matter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.report import Measure
+from edge_sdk.evaluation.tasks.draws import Draws, Floats, ratio, sure
+from edge_sdk.types import Value
+
+BINS = 10
+
+
+class ReliabilityBin(Value, frozen=True, kw_only=True):
+    """Clips of similar probability: how many, the mean of what was said, the share that had a crash."""
+
+    clips: int
+    said: float
+    happened: float
+
+
+class Calibration(Value, frozen=True, kw_only=True):
+    """Brier score (Brier 1950) and expected calibration error of `clips` probabilities.
+
+    `brier_constant` is what saying the share of crashes, whatever the clip, would give here.
+    """
+
+    clips: int
+    brier: Measure
+    brier_constant: float
+    ece: Measure
+    bins: tuple[ReliabilityBin, ...]
+
+
+def calibration(truth: ArrayLike, said: ArrayLike, draws: Draws, *, bins: int = BINS) -> Calibration:
+    """Judge probabilities `said`, float `[n]` in 0..1, of `truth`, bool `[n]`. Raises `ConfigError` outside 0..1."""
+    crash, probability = np.asarray(truth, np.float64), np.asarray(said, np.float64)
+    if crash.shape != probability.shape or not crash.size or not ((probability >= 0) & (probability <= 1)).all():
+        raise ConfigError("calibration needs one probability between 0 and 1 for each clip")
+    base = float(crash.mean())
+    per_bin = _bin_sums(crash, probability, draws, bins)
+    clips, promised, happened = per_bin[0, :, 0], per_bin[0, :, 1], per_bin[0, :, 2]
+    gaps = np.abs(per_bin[..., 1] - per_bin[..., 2]).sum(axis=1)
+    return Calibration(
+        clips=crash.size,
+        brier=sure(draws.mean((probability - crash) ** 2)),
+        brier_constant=base * (1 - base),
+        ece=sure(ratio(gaps, per_bin[..., 0].sum(axis=1), empty=float("nan"))),
+        bins=tuple(
+            ReliabilityBin(clips=round(n), said=float(p / n), happened=float(h / n))
+            for n, p, h in zip(clips, promised, happened, strict=True)
+            if n
+        ),
+    )
+
+
+def _bin_sums(crash: Floats, probability: Floats, draws: Draws, bins: int) -> NDArray[np.float64]:
+    """Per draw and bin: clips, sum of probabilities, crashes; `[1 + rounds, bins, 3]`."""
+    order = np.argsort(probability, kind="stable")
+    weights, sorted_said = draws.weights[:, order], probability[order]
+    first = np.flatnonzero(np.diff(sorted_said, prepend=-1.0))
+    mass = np.add.reduceat(weights, first, axis=1)
+    positive = np.add.reduceat(weights * crash[order], first, axis=1)
+    middle = np.cumsum(mass, axis=1) - mass / 2
+    share = ratio(middle, np.broadcast_to(mass.sum(axis=1, keepdims=True), middle.shape))
+    level = np.minimum((share * bins).astype(np.intp), bins - 1)
+    sums = np.stack([mass, mass * sorted_said[first], positive], axis=-1)
+    return np.stack([(sums * (level == each)[..., None]).sum(axis=1) for each in range(bins)], axis=1)

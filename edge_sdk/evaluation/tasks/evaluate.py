@@ -1,0 +1,194 @@
+"""A model's answers against annotations: six tasks, alarms, calibration, and what blind answers reach beside them.
+
+Groups for the bootstrap are videos. Where every crash comes from other data sets than every clip without one, as in
+CrashChat's own files, a note says so: recognition may then be recognition of the data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from edge_sdk.clips import read_record
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.tasks import alarms, blind, parse
+from edge_sdk.evaluation.tasks.annotations import Annotations, read_annotations
+from edge_sdk.evaluation.tasks.calibration import Calibration, calibration
+from edge_sdk.evaluation.tasks.draws import Draws
+from edge_sdk.evaluation.tasks.judges import Asked
+from edge_sdk.evaluation.tasks.lines import Conditions, parts, task_report
+from edge_sdk.evaluation.tasks.predictions import VideoAnswers, read_predictions
+from edge_sdk.evaluation.tasks.report import AlarmReport, TasksReport
+from edge_sdk.tasks import TASK_IDS, find_task
+
+
+def evaluate_files(
+    annotations: Path,
+    predictions: Path,
+    *,
+    constants_from: Path | None = None,
+    records: Path | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> TasksReport:
+    """`evaluate_tasks` on files. `records` is a folder of scene records, for conditions and lengths.
+
+    Raises `ConfigError` for a file that does not fit, `MissingDependencyError` without the packages of `[evaluate]`.
+    """
+    truth, said = read_annotations(annotations), read_predictions(predictions)
+    fitted = None if constants_from is None else read_annotations(constants_from)
+    conditions: dict[str, dict[str, str]] = {}
+    if records is not None:
+        said, conditions = _with_records(said, truth, records)
+    return evaluate_tasks(truth, said, fitted=fitted, conditions=conditions, bootstrap=bootstrap, seed=seed)
+
+
+def evaluate_tasks(
+    annotations: Annotations,
+    predictions: Mapping[str, VideoAnswers],
+    *,
+    fitted: Annotations | None = None,
+    conditions: Conditions | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> TasksReport:
+    """Score every task that was answered for at least one annotated video.
+
+    Blind answers are chosen on `fitted` (None: on `annotations`, an upper bound). Raises `ConfigError` where
+    annotations and predictions share no video and task.
+    """
+    chosen = blind.choose(fitted or annotations)
+    known = _with_sources(annotations, conditions or {})
+    asked = [each for task in TASK_IDS if (each := _ask(task, annotations, predictions, bootstrap, seed))]
+    if not asked:
+        raise ConfigError("no annotated video has an answer to an annotated task; names are compared without folders")
+    return TasksReport(
+        seed=seed,
+        bootstrap=bootstrap,
+        videos=len(annotations.videos),
+        unknown=len(set(predictions) - set(annotations.videos)),
+        tasks=tuple(task_report(each, chosen, known) for each in asked),
+        alarms=_alarms(annotations, predictions, known),
+        calibration=_calibration(annotations, predictions, bootstrap, seed),
+        notes=tuple(_notes(annotations, fitted is None, bootstrap)),
+    )
+
+
+def _ask(
+    task: str, annotations: Annotations, predictions: Mapping[str, VideoAnswers], rounds: int, seed: int
+) -> Asked | None:
+    """The task put to its labelled videos; None where no answer was given."""
+    truths, spans = annotations.of(task), annotations.of("crash_interval")
+    videos = tuple(sorted(truths))
+    rows = [predictions.get(video) or VideoAnswers() for video in videos]
+    if all(row.answer(task) is None for row in rows):
+        return None
+    if find_task(task).form == "time" and not spans:
+        raise ConfigError(f"{task} is scored against the crash's start: give the annotations of crash_interval as well")
+    return Asked(
+        task=task,
+        videos=videos,
+        truths=tuple(truths[video].answer for video in videos),
+        answers=tuple(row.answer(task) for row in rows),
+        spans=tuple(spans[video].answer if video in spans else None for video in videos),
+        own=tuple(row.scores.get(task, {}) for row in rows),
+        draws=Draws.over(videos, rounds=rounds, seed=seed),
+    )
+
+
+def _alarms(
+    annotations: Annotations, predictions: Mapping[str, VideoAnswers], conditions: Conditions
+) -> tuple[AlarmReport, ...]:
+    """Alarms of every annotated clip that has alarms or a verdict, then by condition; none without known lengths."""
+    watched, left_out = {}, 0
+    for video in annotations.videos:
+        row, crash = predictions.get(video), annotations.crash(video)
+        if row is None or crash is None or (row.alarms_s is None and row.recognition is None):
+            continue
+        clip = _watched(annotations, video, row, crash)
+        if clip is None:
+            left_out += 1
+        else:
+            watched[video] = clip
+    if not watched:
+        return ()
+    clips, reports = list(watched.values()), []
+    for name, chosen in [("all", list(range(len(clips)))), *parts(list(watched), conditions)]:
+        some = [clips[i] for i in chosen]
+        rate, delay = alarms.false_alarms(some), alarms.detection_delay(some)
+        reports.append(AlarmReport(name=name, clips=len(some), false_alarms=rate, delay=delay))
+    return (msgspec.structs.replace(reports[0], left_out=left_out), *reports[1:])
+
+
+def _watched(annotations: Annotations, video: str, row: VideoAnswers, crash: bool) -> alarms.Watched | None:
+    """The clip as alarms see it; None where its length, or when its crash starts, is not known."""
+    span = annotations.interval_s(video)
+    if row.duration_s is None or (crash and span is None):
+        return None
+    return alarms.Watched(
+        duration_s=row.duration_s,
+        alarms_s=row.alarms_s,
+        claimed=parse.yes_no(row.recognition or "") is True,
+        crash_s=span[0] if crash and span is not None else None,
+        sign_s=annotations.sign_s(video) if crash else None,
+    )
+
+
+def _calibration(
+    annotations: Annotations, predictions: Mapping[str, VideoAnswers], rounds: int, seed: int
+) -> Calibration | None:
+    """Calibration over the annotated clips that have a probability; None without any."""
+    rows = [(video, annotations.crash(video), predictions.get(video)) for video in annotations.videos]
+    known = [
+        (video, crash, row.crash_probability)
+        for video, crash, row in rows
+        if crash is not None and row is not None and row.crash_probability is not None
+    ]
+    if not known:
+        return None
+    videos, truth, said = zip(*known, strict=True)
+    return calibration(truth, said, Draws.over(videos, rounds=rounds, seed=seed))
+
+
+def _with_records(
+    said: dict[str, VideoAnswers], truth: Annotations, folder: Path
+) -> tuple[dict[str, VideoAnswers], dict[str, dict[str, str]]]:
+    """Answers with the lengths that scene records know, and the conditions of each annotated video with a record."""
+    records = {record.name: record for record in map(read_record, sorted(folder.glob("*.json")))}
+    found = {video: records[stem] for video in truth.videos if (stem := Path(video).stem) in records}
+    if not found:
+        raise ConfigError(f"{folder} holds no scene record (NAME.json) of an annotated video (NAME.mp4)")
+    lengths = {
+        video: msgspec.structs.replace(row, duration_s=found[video].duration_s)
+        for video, row in said.items()
+        if video in found and row.duration_s is None
+    }
+    conditions: dict[str, dict[str, str]] = {
+        video: {"view": record.view, "light": record.light, "weather": record.weather}
+        for video, record in found.items()
+    }
+    return said | lengths, conditions
+
+
+def _with_sources(annotations: Annotations, conditions: Conditions) -> dict[str, dict[str, str]]:
+    """Conditions of every video, its data set among them."""
+    sources = annotations.sources
+    return {
+        video: ({"source": sources[video]} if sources[video] else {}) | dict(conditions.get(video, {}))
+        for video in annotations.videos
+    }
+
+
+def _notes(annotations: Annotations, same: bool, rounds: int) -> Iterator[str]:
+    yield f"In brackets: 95 % intervals from {rounds} bootstrap rounds over videos; the paper gives none."
+    yield "The paper's lines hold for its own test split (1,839 videos, 1,162 with a crash)."
+    yield "BERTScore is the paper's; it needs a downloaded model, so bring your own (`scores` in predictions)."
+    if same:
+        yield "Best constant answers were chosen on these very annotations: upper bounds; choose them elsewhere."
+    kinds: dict[bool | None, set[str]] = {}
+    for video, source in annotations.sources.items():
+        kinds.setdefault(annotations.crash(video), set()).add(source)
+    if kinds.get(True) and kinds.get(False) and kinds[True].isdisjoint(kinds[False]):
+        yield "Every crash comes from other data sets than every clip without: recognition may be recognising those."

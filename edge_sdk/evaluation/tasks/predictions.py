@@ -1,0 +1,80 @@
+"""A model's answers, as JSON: {"x.mp4": {"recognition": "Yes", "description": "car hits a truck", ...}, ...}.
+
+Only what a model said is needed; what else it knows (a probability, alarms) brings further scores with it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.tasks.annotations import video_name
+from edge_sdk.tasks import TASK_IDS
+from edge_sdk.types import Value
+
+
+class VideoAnswers(Value, frozen=True, kw_only=True):
+    """What was said of one video; a task that was not asked is left out.
+
+    `crash_probability`: of a crash anywhere in the video, 0..1. `alarms_s`: when alarms were raised, seconds since the
+    first decoded frame; an empty list is silence, left out means that there is no alarm to speak of. `duration_s`: the
+    video's length. `scores`: by task, scores of one's own (such as {"description": {"bertscore_f1": 0.97}}), which are
+    averaged and shown beside the rest.
+    """
+
+    recognition: str | None = None
+    description: str | None = None
+    cause: str | None = None
+    prevention: str | None = None
+    crash_interval: str | None = None
+    pre_crash_time: str | None = None
+    crash_probability: float | None = None
+    alarms_s: tuple[float, ...] | None = None
+    duration_s: float | None = None
+    scores: dict[str, dict[str, float]] = msgspec.field(default_factory=dict)
+
+    def answer(self, task: str) -> str | None:
+        """The answer to `task`."""
+        said: str | None = getattr(self, task) if task in TASK_IDS else None
+        return said
+
+
+def read_predictions(path: Path) -> dict[str, VideoAnswers]:
+    """Read answers by video name (the last part of its path). Raises `ConfigError` naming the video and the key."""
+    try:
+        rows = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+    except OSError as error:
+        raise ConfigError(f"cannot read predictions {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path} is not a file of answers by video and task: {error}") from error
+    found: dict[str, VideoAnswers] = {}
+    for key, raw in rows.items():
+        name = video_name(key)
+        if name in found:
+            raise ConfigError(f"{path}: two videos are called {name!r}; the last part of a path must be its own")
+        found[name] = _row(raw, f"{path}, video {name}")
+    return found
+
+
+def _row(raw: msgspec.Raw, where: str) -> VideoAnswers:
+    try:
+        row = msgspec.json.decode(raw, type=VideoAnswers)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{where}: {error}; expected answers by task: {', '.join(TASK_IDS)}") from error
+    _check(row, where)
+    return row
+
+
+def _check(row: VideoAnswers, where: str) -> None:
+    probability = row.crash_probability
+    if probability is not None and not 0 <= probability <= 1:
+        raise ConfigError(f"{where}: crash_probability must lie between 0 and 1, found {probability}")
+    if row.duration_s is not None and row.duration_s <= 0:
+        raise ConfigError(f"{where}: duration_s must be more than 0, found {row.duration_s}")
+    if any(alarm < 0 for alarm in row.alarms_s or ()):
+        raise ConfigError(f"{where}: alarms_s must be seconds from 0 on, found {row.alarms_s}")
+    unknown = [task for task in row.scores if task not in TASK_IDS]
+    if unknown:
+        raise ConfigError(f"{where}: scores names {unknown[0]!r}; expected one of {', '.join(TASK_IDS)}")

@@ -1,0 +1,76 @@
+"""The way from a checkpoint to a language bundle, as the command line opens it; the work is `export/pipeline.py`'s."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from edge_sdk.types import Value
+
+_MB = 1e6
+
+
+class ExportReport(Value, frozen=True, kw_only=True):
+    """What became of an export.
+
+    `parts` are the bundle's bytes by stage. `stages` are the seconds of the stages that were made in this run, `reused`
+    those that an earlier run had finished. `peak_mb` is the largest sum of RssAnon and RssShmem, sampled every 50 ms,
+    in 10^6 bytes, None where the system does not tell.
+    """
+
+    bundle: str
+    sha256: str
+    size_bytes: int
+    parts: dict[str, int]
+    stages: dict[str, float]
+    reused: tuple[str, ...]
+    seconds: float
+    peak_mb: float | None
+
+
+def export_bundle(
+    checkpoint: Path,
+    out: Path,
+    *,
+    adapters: tuple[str, ...] = (),
+    merge: tuple[str, ...] = (),
+    recipe: str | None = None,
+    work: Path | None = None,
+    student: Path | None = None,
+    keep: bool = False,
+    quiet: bool = False,
+    # Any: fields of the export room's recipe, which judges them.
+    **changes: Any,
+) -> ExportReport:
+    """Export the checkpoint in the folder `checkpoint` to the bundle `out`.
+
+    `adapters` are written NAME=DIR. `work` keeps finished stages until the bundle is written, and longer with `keep`;
+    it is `out` with `.work` behind its name unless given. `student`: a bundle whose student goes into this one.
+    Raises `ConfigError` for settings, a full disk, or when `out` exists, `CheckpointError` for weights that are not
+    whole or do not fit, `BundleError` for `student`.
+    """
+    order = _room("export.export_recipe").settle(checkpoint, adapters=adapters, merge=merge, recipe=recipe, **changes)
+    report: ExportReport = _room("export.pipeline").run_export(
+        order, out, work=work, student=student, keep=keep, quiet=quiet
+    )
+    return report
+
+
+def describe(report: ExportReport) -> str:
+    """A report in lines for people."""
+    rows = [f"{name:24} {size / _MB:>10,.1f} MB  {_spent(report, name)}" for name, size in report.parts.items()]
+    peak = f", peak memory {report.peak_mb:,.0f} MB (RssAnon + RssShmem)" if report.peak_mb else ""
+    whole = f"bundle {report.bundle}: {report.size_bytes / _MB:,.1f} MB in {report.seconds:.0f} s{peak}"
+    return "\n".join([*rows, whole, f"sha256 {report.sha256}"])
+
+
+def _spent(report: ExportReport, stage: str) -> str:
+    if stage in report.reused:
+        return "used again"
+    return f"{report.stages[stage]:.1f} s" if stage in report.stages else "copied"
+
+
+# Any: a room is opened by name, so that the ground depends on none.
+def _room(module: str) -> Any:
+    return import_module(f"edge_sdk.{module}")

@@ -1,0 +1,108 @@
+"""What a bundle holds, in the numbers that a plan is worked out from: sizes from its manifest, bytes from its files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers, StudentNumbers
+from edge_sdk.hardware.roofline import Precision
+from edge_sdk.manifest import Graph
+from edge_sdk.manifest_language import Language
+from edge_sdk.onnx_file import external_locations
+from edge_sdk.onnx_work import graph_work
+from edge_sdk.tensors import numpy_dtype
+from edge_sdk.types import Dialect, DType, TensorSpec
+
+_PRECISIONS: dict[DType, Precision] = {"float32": "fp32", "float16": "fp16", "bfloat16": "fp16"}
+_DIALECTS: tuple[Dialect, ...] = ("native", "decomposed")
+
+
+def model_numbers(bundle: Bundle) -> ModelNumbers:
+    """The numbers of what a bundle holds. Raises `BundleError` for a graph that cannot be read."""
+    language = bundle.manifest.language
+    return ModelNumbers(
+        name=bundle.manifest.name,
+        student=_student(bundle),
+        reasoning=_reasoning(bundle, language) if language else None,
+        dialects=tuple(dialect for dialect in _DIALECTS if _speaks(bundle, dialect)),
+    )
+
+
+def _student(bundle: Bundle) -> StudentNumbers | None:
+    student = bundle.manifest.student
+    if student is None:
+        return None
+    graph, path = bundle.graph(student.graph)
+    work = graph_work(path)
+    carried = {spec.input for spec in graph.state}
+    return StudentNumbers(
+        flops=work.flops,
+        weight_bytes=path.stat().st_size + _weight_bytes(bundle, [student.graph]),
+        state_bytes=sum(_bytes(spec) for spec in graph.inputs if spec.name in carried),
+        activation_bytes=work.activation_bytes,
+        rate_hz=student.rate_hz,
+    )
+
+
+def _reasoning(bundle: Bundle, language: Language) -> ReasoningNumbers:
+    """The longest clip, the largest cache, every adapter."""
+    profile = max(language.profiles.values(), key=lambda each: each.frames)
+    rank = max(each.lora_rank for each in language.decoders.values())
+    precision = _PRECISIONS[language.dtype]
+    return ReasoningNumbers(
+        vision=language.vision,
+        decoder=language.decoder,
+        precision=precision,
+        vision_precision=precision,
+        adapters=len(language.adapters),
+        switchable=rank > 0,
+        lora_rank=rank,
+        frames=profile.frames,
+        patches=profile.width * profile.height // language.patch**2,
+        slots=max(each.slots for decoder in language.decoders.values() for each in decoder.graphs),
+        stored_bytes=_stored_bytes(bundle, language),
+        table_bytes=_file_bytes(bundle, [language.embedding.file]),
+    )
+
+
+def _stored_bytes(bundle: Bundle, language: Language) -> dict[str, float]:
+    """Bytes of the weights by part, each file once: a part's graphs share theirs. The decoder's include its head."""
+    towers = [graph for profile in language.profiles.values() for graph in profile.graphs.values()]
+    projectors = [graph for adapter in language.adapters.values() for graph in adapter.projector.values()]
+    decoders = [each.graph for decoder in language.decoders.values() for each in decoder.graphs]
+    lora = [adapter.lora for adapter in language.adapters.values() if adapter.lora]
+    graphs = {"vision": towers, "projector": projectors, "decoder": decoders}
+    stored: dict[str, float] = {name: _weight_bytes(bundle, names) for name, names in graphs.items()}
+    return stored | ({"LoRA": _file_bytes(bundle, lora)} if lora else {})
+
+
+def _weight_bytes(bundle: Bundle, graphs: Iterable[str]) -> int:
+    """Bytes of the files beside graphs that hold their weights."""
+    paths = [bundle.graph(name)[1] for name in graphs]
+    return sum(file.stat().st_size for file in {p.parent / place for p in paths for place in external_locations(p)})
+
+
+def _file_bytes(bundle: Bundle, files: Collection[str]) -> int:
+    return sum(bundle.manifest.files[file].size_bytes for file in set(files))
+
+
+def _speaks(bundle: Bundle, dialect: Dialect) -> bool:
+    """Is there a graph of every part in `dialect`?"""
+    manifest, language = bundle.manifest, bundle.manifest.language
+    if manifest.student and not _has(manifest.graphs[manifest.student.graph], dialect):
+        return False
+    if language is None:
+        return True
+    parts = [*(each.graphs for each in language.profiles.values()), *(a.projector for a in language.adapters.values())]
+    decoders = [{each.dialect for each in decoder.graphs} for decoder in language.decoders.values()]
+    return all(dialect in part for part in [*parts, *decoders])
+
+
+def _has(graph: Graph, dialect: Dialect) -> bool:
+    return dialect in graph.dialects
+
+
+def _bytes(spec: TensorSpec) -> int:
+    return math.prod(d if isinstance(d, int) else 1 for d in spec.shape) * numpy_dtype(spec).itemsize

@@ -1,0 +1,53 @@
+"""The token embedding table on the host: mapped, because an answer reads one row of a gigabyte for each token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import BundleError, ConfigError
+from edge_sdk.manifest_language import Embedding
+from edge_sdk.runtime import Array
+
+_DTYPES = {"float32": "<f4", "float16": "<f2"}
+
+
+class EmbeddingTable:
+    """Rows of a mapped table."""
+
+    def __init__(self, rows: Array) -> None:
+        """`rows [vocab, hidden]`, which are only read."""
+        self._rows = rows
+
+    @classmethod
+    def open(cls, path: Path, entry: Embedding) -> EmbeddingTable:
+        """The table in `path`, which `entry` describes.
+
+        Raises `BundleError` for an element type that numpy does not have, and for a file of another size.
+        """
+        if entry.dtype not in _DTYPES:
+            raise BundleError(
+                f"{path}: an embedding table is {' or '.join(_DTYPES)}, found {entry.dtype}; export the bundle again"
+            )
+        dtype = np.dtype(_DTYPES[entry.dtype])
+        expected, found = entry.vocab * entry.hidden * dtype.itemsize, path.stat().st_size
+        if found != expected:
+            raise BundleError(
+                f"{path}: expected {expected} bytes for {entry.dtype} [{entry.vocab}, {entry.hidden}], found {found}; "
+                "export the bundle again"
+            )
+        return cls(np.memmap(path, dtype, mode="r", shape=(entry.vocab, entry.hidden)))
+
+    @property
+    def hidden(self) -> int:
+        """Length of a row."""
+        return int(self._rows.shape[1])
+
+    def rows(self, ids: NDArray[np.int64]) -> Array:
+        """Copies of the rows of `ids [n]`, `[n, hidden]`, in the table's type. Raises `ConfigError` for no row's id."""
+        outside = ids[(ids < 0) | (ids >= len(self._rows))]
+        if outside.size:
+            raise ConfigError(f"expected token ids of 0..{len(self._rows) - 1}, found {int(outside[0])}")
+        return np.asarray(self._rows[ids])

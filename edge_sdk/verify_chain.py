@@ -1,0 +1,213 @@
+"""The whole way of an answer on a runtime, against the answer that the checkpoint gives in float32.
+
+Each graph may be right and the answer wrong: rows merged at the wrong tokens, a mask that is off by one, a cache that
+is not written where it is read. Every step is given the reference's token, not its own, so that one token that was
+nearly another does not spoil the comparison of those behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import closing
+from math import inf
+
+import numpy as np
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.comparison import Comparison, compare
+from edge_sdk.errors import BundleError, ConfigError
+from edge_sdk.manifest_language import Adapter, DecoderGraph, Language
+from edge_sdk.reasoning.chain import CachedDecoder, Widths, encode_frames
+from edge_sdk.reasoning.embedding import EmbeddingTable
+from edge_sdk.reasoning.patches import kept_tokens, normalised
+from edge_sdk.reference_files import ChainCase, load_inputs
+from edge_sdk.registry import open_runtime
+from edge_sdk.runtime import Array, Session, SessionOptions
+from edge_sdk.tensorrt_library import PACKAGES, open_tensorrt
+from edge_sdk.tensors import allocate
+from edge_sdk.types import Dialect, Value
+
+_PER_CALL = ("embeds", "position_ids", "mask", "write_index", "rows")
+# Less than a prompt, so that the cache goes from call to call within it.
+WIDTHS = Widths(prefill=96, step=1)
+
+
+class ChainCheck(Value, frozen=True, kw_only=True):
+    """One adapter's answer by one decoder graph, and the vision and projector of its dialect.
+
+    `relative_error` is that of the worst step over the reference's largest logits, `cosine` the lowest. A token counts
+    as equal, or as a near tie when the reference's own logits of the two lie within the tolerance; errors are None
+    where `problem` says why they have no value.
+    """
+
+    adapter: str
+    graph: str
+    steps: int
+    equal_tokens: int
+    near_ties: int
+    relative_error: float | None
+    max_relative_error: float
+    cosine: float | None
+    problem: str | None
+    ok: bool
+
+    def __str__(self) -> str:
+        name = f"answer of {self.adapter} by {self.graph}"
+        if self.problem:
+            return f"{name}: {self.problem}"
+        return (
+            f"{name}: {self.equal_tokens} of {self.steps} tokens equal and {self.near_ties} nearly, relative error "
+            f"{self.relative_error:.3g}, at most {self.max_relative_error:g} allowed"
+        )
+
+
+def runtime_dialects(runtime: str) -> tuple[Dialect, ...]:
+    """The dialects that a runtime reads here: TensorRT the one of its version, any other both.
+
+    Raises `MissingDependencyError` for a TensorRT that is not installed, and `ConfigError` for one that is too old.
+    """
+    for flavour in PACKAGES:
+        if runtime == flavour:
+            return (open_tensorrt(flavour).dialect,)
+    return ("native", "decomposed")
+
+
+def check_chain(
+    bundle: Bundle,
+    name: str,
+    case: ChainCase,
+    profile: str,
+    tolerance: float,
+    runtime: str,
+    options: SessionOptions,
+    dialects: Collection[Dialect],
+) -> list[ChainCheck]:
+    """Give `case`, a clip of `profile`, to the adapter `name` in each of `dialects` that it has whole.
+
+    Raises `BundleError` for a case that does not fit the bundle, `MissingDependencyError`, and `RuntimeFailure` where a
+    graph does not open or run.
+    """
+    language = _language(bundle)
+    adapter = language.adapters[name]
+    found = []
+    for dialect, vision in language.profiles[profile].graphs.items():
+        decoder = _decoder(language, adapter, dialect, len(case.ids) + len(case.tokens) + WIDTHS.prefill)
+        if decoder and dialect in dialects and dialect in adapter.projector:
+            chain = _Chain(bundle, language, adapter, runtime, options)
+            try:
+                images = chain.images(case, vision, adapter.projector[dialect])
+                logits = chain.answer(case, decoder, images)
+            except ConfigError as error:
+                raise BundleError(f"the reference answer of {name!r} does not fit its bundle: {error}") from error
+            found.append(compare_answer(name, decoder.graph, case, logits, tolerance))
+    return found
+
+
+class _Chain:
+    """An adapter's graphs, each opened only while it runs: together they may not fit."""
+
+    def __init__(
+        self, bundle: Bundle, language: Language, adapter: Adapter, runtime: str, options: SessionOptions
+    ) -> None:
+        self._bundle, self._language, self._adapter = bundle, language, adapter
+        self._runtime, self._options = open_runtime(runtime), options
+        self._dtype = np.dtype(language.dtype)
+
+    def images(self, case: ChainCase, vision: str, projector: str) -> Array:
+        """The decoder's rows for the image tokens, `[m, hidden]`; those that compression drops are left out."""
+        language = self._language
+        patches = normalised(case.patches, language.pixel_mean, language.pixel_std)
+        with closing(self._open(vision)) as session:
+            tokens = encode_frames(session, patches.astype(self._dtype))
+        kept = tokens[kept_tokens(patches, language.compression)]
+        with closing(self._open(projector)) as session:
+            return session.run({"tokens": kept})["embeds"]
+
+    def answer(self, case: ChainCase, decoder: DecoderGraph, images: Array) -> list[Array]:
+        """Logits `[vocab]` of each step."""
+        language, graph = self._language, self._bundle.manifest.graphs[decoder.graph]
+        table = EmbeddingTable.open(self._bundle.path(language.embedding.file), language.embedding)
+        with closing(self._open(decoder.graph)) as session:
+            loop = CachedDecoder(
+                session,
+                graph.state,
+                table,
+                image_token=language.image_token,
+                fixed=self._fixed(session, {entry.input for entry in graph.state}),
+                widths=WIDTHS,
+            )
+            logits = [loop.prefill(case.ids, images)]
+            logits += [loop.step(int(token)) for token in case.tokens[:-1]]
+        return logits
+
+    def _open(self, name: str) -> Session:
+        graph, path = self._bundle.graph(name)
+        return self._runtime.open(path, graph, self._options)
+
+    def _fixed(self, session: Session, state: set[str]) -> dict[str, Array]:
+        """LoRA matrices: the adapter's, or zeros for one that was never tuned."""
+        specs = [spec for spec in session.inputs if spec.name not in state and spec.name not in _PER_CALL]
+        if self._adapter.lora is None:
+            return {spec.name: allocate(spec, {}) for spec in specs}
+        return load_inputs(self._bundle.path(self._adapter.lora), specs)
+
+
+def _language(bundle: Bundle) -> Language:
+    if bundle.manifest.language is None:
+        raise BundleError(f"bundle {bundle.manifest.name!r} has no language model")
+    return bundle.manifest.language
+
+
+def _decoder(language: Language, adapter: Adapter, dialect: Dialect, tokens: int) -> DecoderGraph | None:
+    """The adapter's decoder with the fewest slots that hold `tokens`; None where it has none in the dialect.
+
+    Raises `BundleError` where all of that dialect have too few.
+    """
+    known = [graph for graph in language.decoders[adapter.decoder].graphs if graph.dialect == dialect]
+    large = [graph for graph in known if graph.slots >= tokens]
+    if known and not large:
+        raise BundleError(f"decoder {adapter.decoder!r}: expected a {dialect} graph of {tokens} slots, found none")
+    return min(large, key=lambda graph: graph.slots, default=None)
+
+
+def compare_answer(adapter: str, graph: str, case: ChainCase, logits: Sequence[Array], tolerance: float) -> ChainCheck:
+    """Compare the `logits [vocab]` of each step, which `graph` gave, with `case`."""
+    steps = [_step(case, index, found) for index, found in enumerate(logits)]
+    problem = next((f"step {i}: {step.problem}" for i, step in enumerate(steps) if step.problem), None)
+    margins = [_margin(case, index, int(found.argmax())) for index, found in enumerate(logits)]
+    equal, near = margins.count(0.0), sum(0.0 < margin <= tolerance for margin in margins)
+    errors = [step.relative_error for step in steps if step.relative_error is not None]
+    cosines = [step.cosine for step in steps if step.cosine is not None]
+    error = max(errors) if errors and not problem else None
+    return ChainCheck(
+        adapter=adapter,
+        graph=graph,
+        steps=len(steps),
+        equal_tokens=equal,
+        near_ties=near,
+        relative_error=error,
+        max_relative_error=tolerance,
+        cosine=min(cosines) if cosines and not problem else None,
+        problem=problem,
+        ok=error is not None and error <= tolerance and equal + near == len(case.tokens),
+    )
+
+
+def _step(case: ChainCase, index: int, logits: Array) -> Comparison:
+    if case.top_ids[index].min() < 0 or case.top_ids[index].max() >= len(logits):
+        raise BundleError(f"the reference answer has ids outside the {len(logits)} of the decoder's logits")
+    bad = int(logits.size - np.isfinite(logits).sum())
+    if bad:
+        return Comparison(relative_error=None, cosine=None, problem=f"{bad} of {logits.size} logits are not finite")
+    return compare(logits[case.top_ids[index]], case.top_logits[index])
+
+
+def _margin(case: ChainCase, index: int, token: int) -> float:
+    """How far below the reference's best token its own logits have `token`, over the largest; 0 for that very token."""
+    ids, logits = case.top_ids[index], case.top_logits[index]
+    if token == ids[0]:
+        return 0.0
+    known = logits[ids == token]
+    if not known.size:
+        return inf
+    return max(float(logits[0] - known[0]) / float(np.abs(logits).max()), float(np.finfo(np.float64).tiny))

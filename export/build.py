@@ -1,0 +1,190 @@
+"""Engines from a bundle's graphs: predicted, shown, cached, and compared with the bundle's reference outputs.
+
+An engine is built where it will run, for TensorRT times its kernels there; TensorRT-RTX alone compiles without a GPU
+and finishes on the device. What was built before for the same graph, TensorRT and GPU is not built again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge_sdk.building import BuildOptions, BuiltEngine, Place
+from edge_sdk.bundle import Bundle
+from edge_sdk.engine import EngineCache, EngineKey, graph_hashes
+from edge_sdk.engine_shapes import shape_profiles
+from edge_sdk.errors import ConfigError, EngineError, UnknownNameError
+from edge_sdk.export.build_monitor import OnProgress, interruptible, monitor
+from edge_sdk.export.build_needs import require_memory, workspace_mb
+from edge_sdk.export.trt_network import Network, add_profiles, parse
+from edge_sdk.files import write_bytes
+from edge_sdk.manifest import Graph
+from edge_sdk.tensorrt_library import TensorRT, problems
+
+_MB = 1_000_000
+
+
+class Watcher(Protocol):
+    """Hears of each graph: what it will need, and how far it has come."""
+
+    def begin(self, graph: str, number: int, of: int, needed_mb: float) -> None:
+        """A build begins that is estimated to need `needed_mb` of memory."""
+
+    def progress(self, share: float, phase: str) -> None:
+        """`share` of the build, 0 to 1, is done."""
+
+    def end(self) -> None:
+        """The build is over, well or not."""
+
+
+def build_engines(
+    bundle: Bundle, tensorrt: TensorRT, place: Place, cache: EngineCache, options: BuildOptions, watcher: Watcher
+) -> Iterator[BuiltEngine]:
+    """Build what `bundle` needs for `place`, one graph after the other.
+
+    Raises `EngineError` for a graph that TensorRT refuses and for too little memory, `ConfigError` for a bundle without
+    graphs in the dialect that TensorRT reads, and `KeyboardInterrupt` once the builder has been stopped; nothing
+    half-built is left.
+    """
+    names = chosen_graphs(bundle, tensorrt, options)
+    for number, name in enumerate(names, start=1):
+        graph, path = bundle.graph(name)
+        key = engine_key(bundle, name, tensorrt, place, options)
+        found = cache.find(key)
+        if found is not None:
+            yield BuiltEngine(graph=name, file=str(found), size_mb=_size_mb(found), build_s=0.0, cached=True)
+            continue
+        watcher.begin(name, number, len(names), require_memory(path, graph, force=options.force))
+        try:
+            engine = _build(_Job(path, graph, key, tensorrt, cache, options), watcher.progress)
+        finally:
+            watcher.end()
+        yield engine
+
+
+def engine_key(bundle: Bundle, name: str, tensorrt: TensorRT, place: Place, options: BuildOptions) -> EngineKey:
+    """The key of the engine for the graph called `name`."""
+    graph, path = bundle.graph(name)
+    graph_sha256, weights_sha256 = graph_hashes(path)
+    return EngineKey(
+        graph=name,
+        graph_sha256=graph_sha256,
+        weights_sha256=weights_sha256,
+        flavour=tensorrt.flavour,
+        version=tensorrt.version,
+        sm=place.sm,
+        driver=place.driver,
+        precision=_precision(graph, options),
+        profiles=shape_profiles(bundle.manifest, name, options.limits),
+        level=options.level,
+    )
+
+
+def chosen_graphs(bundle: Bundle, tensorrt: TensorRT, options: BuildOptions) -> tuple[str, ...]:
+    """The graphs to build, in the order in which a clip meets them.
+
+    Raises `UnknownNameError` for one that is asked for and not there, `ConfigError` where none is left.
+    """
+    readable = [name for name, graph in bundle.manifest.graphs.items() if tensorrt.dialect in graph.dialects]
+    for name in options.graphs:
+        if name not in readable:
+            raise UnknownNameError(f"{tensorrt.dialect} graph", name, readable)
+    wanted = [name for name in readable if name in (options.graphs or readable)]
+    skipped = set() if options.graphs else _other_slots(bundle, options.slots)
+    found = tuple(name for name in wanted if name not in skipped)
+    if not found:
+        raise ConfigError(
+            f"the bundle {bundle.manifest.name!r} has no {tensorrt.dialect} graphs, which TensorRT {tensorrt.version} "
+            f"reads; export it with --dialect {tensorrt.dialect}"
+        )
+    return found
+
+
+def _other_slots(bundle: Bundle, slots: Sequence[int]) -> set[str]:
+    """Decoder graphs whose cache has another size than those wanted."""
+    language = bundle.manifest.language
+    decoders = [each for decoder in (language.decoders.values() if language else ()) for each in decoder.graphs]
+    known = {each.slots for each in decoders}
+    if unknown := set(slots) - known:
+        raise UnknownNameError("number of slots", str(min(unknown)), [str(each) for each in known])
+    wanted = set(slots) or {max(known, default=0)}
+    return {each.graph for each in decoders if each.slots not in wanted}
+
+
+def _precision(graph: Graph, options: BuildOptions) -> str:
+    kinds = sorted({spec.dtype for spec in graph.inputs if spec.dtype.startswith(("float", "bfloat"))})
+    return "+".join([*kinds, "tf32"] if options.tf32 and "float32" in kinds else kinds)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One engine to be built."""
+
+    path: Path
+    graph: Graph
+    key: EngineKey
+    tensorrt: TensorRT
+    cache: EngineCache
+    options: BuildOptions
+
+    @property
+    def timings(self) -> Path:
+        """How fast each kernel was on this kind of GPU, with this TensorRT."""
+        return self.cache.folder / f"timings.{self.tensorrt.version}.{self.key.sm}.cache"
+
+
+def _build(job: _Job, on_progress: OnProgress) -> BuiltEngine:
+    began_s, tensorrt = time.monotonic(), job.tensorrt
+    with interruptible() as stop:
+        network = parse(tensorrt, job.path)
+        config = _config(job, network, monitor(tensorrt, stop, on_progress))
+        engine = network.builder.build_serialized_network(network.native, config)
+        if engine is None and not stop.wanted:
+            raise EngineError(f"TensorRT {tensorrt.version} cannot build {job.path}: {problems(network.log)}")
+    if tensorrt.flavour == "trt":
+        write_bytes(job.timings, bytes(config.get_timing_cache().serialize()))
+    build_s = time.monotonic() - began_s
+    built_utc = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    file = job.cache.write(job.key, memoryview(engine), built_utc=built_utc, build_s=build_s)
+    return BuiltEngine(graph=job.key.graph, file=str(file), size_mb=_size_mb(file), build_s=build_s, cached=False)
+
+
+def _size_mb(path: Path) -> float:
+    return path.stat().st_size / _MB
+
+
+# Any: the package ships no types.
+def _config(job: _Job, network: Network, progress_monitor: Any) -> Any:
+    module, options = job.tensorrt.module, job.options
+    config = network.builder.create_builder_config()
+    config.builder_optimization_level = options.level
+    config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, int(workspace_mb(options.workspace_mb) * _MB))
+    if not options.tf32:
+        config.clear_flag(module.BuilderFlag.TF32)
+    if job.tensorrt.flavour == "rtx":
+        _target(module, config, job.key.sm)
+    elif job.timings.is_file():
+        # Timings of another device or version are not taken, and the build is only slower.
+        config.set_timing_cache(config.create_timing_cache(job.timings.read_bytes()), False)
+    config.progress_monitor = progress_monitor
+    add_profiles(network, config, job.graph, job.key.profiles)
+    return config
+
+
+# Any: the package ships no types.
+def _target(module: Any, config: Any, sm: int | None) -> None:
+    """Let TensorRT-RTX compile for one kind of GPU; without, the engine serves all that it knows."""
+    if sm is None:
+        return
+    known = {int(name[2:]): value for name, value in module.ComputeCapability.__members__.items() if name[2:].isdigit()}
+    if sm not in known:
+        raise ConfigError(
+            f"TensorRT-RTX {module.__version__} does not compile for sm_{sm}; it knows "
+            f"{', '.join(f'sm_{each}' for each in sorted(known))}; build on the device with --runtime trt"
+        )
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(known[sm], 0)

@@ -1,0 +1,107 @@
+"""How far a build has come, and a way to stop it: TensorRT's progress reports, made one number.
+
+A builder reports phases that begin, count steps and may hold further phases. Ctrl-C cannot break into it; but it asks
+after each step whether to go on.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from edge_sdk.tensorrt_library import TensorRT
+
+# Called with the share that is done, 0 to 1, and the name of the phase.
+OnProgress = Callable[[float, str], None]
+
+
+class Phases:
+    """Phases in phases as one share of the whole: a phase's step counts as much as each of its sisters."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[str | None, int, int]] = {}  # name -> parent, steps, steps done
+        self._furthest = 0.0
+
+    def start(self, name: str, parent: str | None, steps: int) -> None:
+        """A phase of `steps` steps begins, inside `parent` or by itself."""
+        self._open[name] = (parent, max(steps, 1), 0)
+
+    def step(self, name: str, step: int) -> None:
+        """Step number `step`, counted from 0, of a phase is done."""
+        if name in self._open:
+            parent, steps, _ = self._open[name]
+            self._open[name] = (parent, steps, min(step + 1, steps))
+
+    def finish(self, name: str) -> None:
+        """A phase is over, early or not."""
+        self._open.pop(name, None)
+
+    def share(self) -> float:
+        """Share of the outermost phase that is done; it never falls, whatever the builder opens again."""
+        roots = [name for name, (parent, _, _) in self._open.items() if parent not in self._open]
+        self._furthest = max([self._furthest, *(self._share(root) for root in roots)])
+        return self._furthest
+
+    def _share(self, name: str) -> float:
+        _, steps, done = self._open[name]
+        inside = [self._share(child) for child, (parent, _, _) in self._open.items() if parent == name]
+        return min(1.0, (done + max(inside, default=0.0)) / steps)
+
+
+class Stop:
+    """Whether somebody wants the build to end."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+
+@contextmanager
+def interruptible() -> Iterator[Stop]:
+    """Turn Ctrl-C into a wish that the builder is told at its next step; raises `KeyboardInterrupt` at the end of it.
+
+    Signals belong to the main thread; elsewhere nothing changes.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def wish(signum: int, frame: FrameType | None) -> None:
+        stop.wanted = True
+
+    before = signal.signal(signal.SIGINT, wish)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if stop.wanted:
+        raise KeyboardInterrupt
+
+
+# Any: the class is made from the package's own, which has no types.
+def monitor(tensorrt: TensorRT, stop: Stop, on_progress: OnProgress) -> Any:
+    """A progress monitor for a builder's configuration."""
+    base = tensorrt.module.IProgressMonitor
+    phases = Phases()
+
+    class Monitor(base):  # type: ignore[misc, valid-type]  # a class of a package without types
+        def __init__(self) -> None:
+            super().__init__()
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            phases.start(phase_name, parent_phase, num_steps)
+            on_progress(phases.share(), phase_name)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            phases.step(phase_name, step)
+            on_progress(phases.share(), phase_name)
+            return not stop.wanted
+
+        def phase_finish(self, phase_name: str) -> None:
+            phases.finish(phase_name)
+
+    return Monitor()

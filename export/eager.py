@@ -1,0 +1,146 @@
+"""The model in float32 with one layer in memory at a time: the reference for models larger than the memory.
+
+The modules are those of `graphs`. Several calls go through together, so that each layer is read once for all of them;
+a layer of the 7B takes 1 GB in float32, and all of its layers 26 GB. Every layer is written into the memory of the one
+before: fresh memory would cost ten times as long as the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_sdk.export.adapters import Adapter
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.graphs.decoder import DecoderLayer, Pair, TextStep, text_rope
+from edge_sdk.export.graphs.loading import load, source_name
+from edge_sdk.export.graphs.projector import Projector
+from edge_sdk.export.graphs.vision import MERGE, Grid, VisionLayer, grid_rope
+from edge_sdk.export.layouts import EMBEDDING, HEAD, LINEARS
+from edge_sdk.export.model_config import TextConfig
+
+# Called when a layer is done.
+OnLayer = Callable[[], None]
+
+_HEAD_BYTES = 1 << 28
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of the decoder, with the cache that it reads, and that it leaves when it is done.
+
+    `feeds` are the inputs of `decoder_io` that are neither cache nor LoRA; `past` has a pair for each layer, as long as
+    `mask` is wide. `adapter` is switched on beside the weights.
+    """
+
+    feeds: Mapping[str, Tensor]
+    past: list[Pair]
+    adapter: Adapter | None = None
+
+
+class Line:
+    """One sequence in a cache of its own."""
+
+    def __init__(self, config: TextConfig, slots: int, adapter: Adapter | None = None) -> None:
+        self._slots, self._adapter, self._used = slots, adapter, 0
+        self._past = empty_cache(config, slots)
+
+    def call(self, embeds: Tensor) -> Call:
+        """The call that takes in `embeds [n, hidden]` and gives the logits after the last."""
+        places = torch.arange(self._used, self._used + len(embeds))
+        self._used += len(embeds)
+        feeds = {
+            "embeds": embeds[None],
+            "position_ids": places[None],
+            "mask": (torch.arange(self._slots) <= places[:, None])[None, None],
+            "write_index": places[:1],
+            "rows": torch.tensor([len(embeds) - 1]),
+        }
+        return Call(feeds, self._past, self._adapter)
+
+
+def empty_cache(config: TextConfig, slots: int) -> list[Pair]:
+    """Zeros for `slots` tokens in each layer."""
+    shape = (1, config.kv_heads, slots, config.head_dim)
+    return [(torch.zeros(shape), torch.zeros(shape)) for _ in range(config.layers)]
+
+
+@torch.inference_mode()
+def encode(weights: Weights, clips: Sequence[tuple[Grid, Tensor]], on_layer: OnLayer) -> list[Tensor]:
+    """Vision tokens `[frames, tokens, width]` of each clip, a grid and normalised `patches [frames, patches, 588]`."""
+    config = weights.config.vision
+    embed = load(weights, "vision.patch_embedding.", partial(nn.Linear, config.patch_values, config.hidden))
+    states = [embed(patches) for _, patches in clips]
+    ropes = [grid_rope(config, grid) for grid, _ in clips]
+    for layer in _layers(weights, "vision", config.layers, partial(VisionLayer, config)):
+        states = [
+            torch.cat([layer(frame, *rope) for frame in state.split(1)])
+            for state, rope in zip(states, ropes, strict=True)
+        ]
+        on_layer()
+    norm = load(weights, "vision.norm.", partial(nn.LayerNorm, config.hidden, config.eps))
+    return [norm(state).unflatten(1, (-1, MERGE**2)).mean(2) for state in states]
+
+
+@torch.inference_mode()
+def project(weights: Weights, tokens: Sequence[Tensor]) -> list[Tensor]:
+    """The decoder's rows `[n, hidden]` for each `tokens [n, width]`."""
+    projector = load(weights, "projector.", partial(Projector, weights.config.projector))
+    return [projector(rows) for rows in tokens]
+
+
+@torch.inference_mode()
+def decode(weights: Weights, calls: Sequence[Call], on_layer: OnLayer) -> list[Tensor]:
+    """Logits `[rows, vocab]` of each call; their caches are replaced by what the calls leave."""
+    config, rope = weights.config.text, text_rope(weights.config.text)
+    states = [call.feeds["embeds"] for call in calls]
+    steps = [TextStep.of(call.feeds, rope, "native") for call in calls]
+    for index, layer in enumerate(_layers(weights, "decoder", config.layers, partial(DecoderLayer, config))):
+        for at, call in enumerate(calls):
+            states[at], call.past[index] = layer(states[at], steps[at], call.past[index], _lora(call.adapter, index))
+        on_layer()
+    norm = load(weights, "decoder.norm.", partial(nn.RMSNorm, config.hidden, config.eps))
+    wanted = [norm(state[0].index_select(0, call.feeds["rows"])) for state, call in zip(states, calls, strict=True)]
+    return _head(weights, wanted)
+
+
+def embedding_rows(weights: Weights, ids: NDArray[np.int64]) -> Tensor:
+    """Rows of the embedding table `[n, hidden]` for `ids [n]`, float32."""
+    return weights.tensor(EMBEDDING)[torch.from_numpy(ids)].float()
+
+
+def _layers(weights: Weights, part: str, count: int, build: Callable[[], nn.Module]) -> Iterator[nn.Module]:
+    """One module, filled with each layer in turn."""
+    with torch.device("meta"):
+        layer = build()
+    layer.to_empty(device="cpu").eval()
+    for index in range(count):
+        for name, parameter in layer.named_parameters():
+            parameter.copy_(weights.tensor(f"{part}.layers.{index}.{name}"))
+        yield layer
+
+
+def _head(weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
+    """Logits of each of `states [rows, hidden]`; the head is widened a block at a time."""
+    head = weights.tensor(source_name(weights, HEAD))
+    rows = max(1, _HEAD_BYTES // (4 * head.shape[1]))
+    wide = torch.empty(min(rows, len(head)), head.shape[1])
+    found: list[list[Tensor]] = [[] for _ in states]
+    for block in head.split(rows):
+        matrix = wide[: len(block)].copy_(block)
+        for logits, state in zip(found, states, strict=True):
+            logits.append(functional.linear(state, matrix))
+    return [torch.cat(logits, 1) for logits in found]
+
+
+def _lora(adapter: Adapter | None, layer: int) -> dict[str, Pair]:
+    """The adapter's matrices in the order of multiplication, the scale in B."""
+    pairs = {linear: adapter.lora(layer, linear) for linear in LINEARS} if adapter else {}
+    return {linear: (pair[0].float().mT, pair[1].float().mT * pair[2]) for linear, pair in pairs.items() if pair}

@@ -1,0 +1,153 @@
+"""What a language bundle is to hold: settings from a recipe's TOML file, each of which the command line may override.
+
+A recipe says for which target it was chosen. It names no folders: where weights lie differs from machine to machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.hardware import find_target
+from edge_sdk.reasoning.grid import PROFILES, find_profile
+from edge_sdk.tasks import TASK_IDS, TASKS
+from edge_sdk.types import Dialect, Value
+
+RECIPES = Path(__file__).parent / "recipes"
+BASE = "base"
+SLOTS = (2_048, 4_096, 10_752)
+
+# A name becomes part of file names, whose parts are set apart by dots.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class ExportRecipe(Value, frozen=True, kw_only=True):
+    """Settings of an export.
+
+    `switchable`: LoRA matrices are inputs of one decoder that all adapters share. Otherwise each adapter is summed into
+    decoder weights of its own. `base_projector`: the adapters were trained with the checkpoint's projector and bring
+    none. `slots` are the lengths of the KV cache, one decoder graph each. `target` is where the bundle is meant to run.
+    """
+
+    name: str = ""
+    version: str = "1"
+    target: str | None = None
+    switchable: bool = False
+    base_projector: bool = False
+    profiles: tuple[str, ...] = tuple(PROFILES)
+    dialects: tuple[Dialect, ...] = ("native", "decomposed")
+    dtype: Literal["float16", "float32"] = "float16"
+    slots: tuple[int, ...] = SLOTS
+
+
+class Order(Value, frozen=True, kw_only=True):
+    """One export: the settings, the checkpoint's folder, and the folder of each adapter by name."""
+
+    recipe: ExportRecipe
+    checkpoint: str
+    adapters: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+def settle(
+    checkpoint: Path,
+    *,
+    adapters: tuple[str, ...] = (),
+    merge: tuple[str, ...] = (),
+    recipe: str | Path | None = None,
+    # Any: each value is judged by the field of `ExportRecipe` that it is for.
+    **changes: Any,
+) -> Order:
+    """The order that a command line stands for.
+
+    `adapters` are written NAME=DIR; `merge` names those to sum into weights of their own. `changes` are fields of
+    `ExportRecipe` that override the recipe's; None and empty ones do not. Raises `ConfigError`.
+    """
+    found = load_export_recipe(recipe) if recipe else ExportRecipe()
+    if merge:
+        if changes.get("switchable"):
+            raise ConfigError("an adapter is either merged or switchable; give --merge or --switchable, not both")
+        changes["switchable"] = False
+    settings = msgspec.to_builtins(found) | {key: value for key, value in changes.items() if value not in (None, ())}
+    folders = adapter_folders(adapters)
+    settled = _checked(settings)
+    _check_adapters(settled, folders, merge, chosen=bool(merge) or settled.switchable)
+    return Order(recipe=settled, checkpoint=str(checkpoint), adapters=folders)
+
+
+def load_export_recipe(name: str | Path) -> ExportRecipe:
+    """The recipe called `name` among those of the package, or the file at a path. Raises `ConfigError`."""
+    path = RECIPES / f"{name}.toml" if isinstance(name, str) and not name.endswith(".toml") else Path(name)
+    try:
+        return _checked(msgspec.toml.decode(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("crashchat-*.toml")))
+        raise ConfigError(f"no recipe at {path}; export recipes that come with the package: {known}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path} is not TOML: {error}; mend it there") from error
+    except ConfigError as error:
+        raise ConfigError(f"recipe {path}: {error}") from error
+
+
+def adapter_folders(adapters: tuple[str, ...]) -> dict[str, str]:
+    """Folders by name, from texts NAME=DIR. Raises `ConfigError`."""
+    folders: dict[str, str] = {}
+    for text in adapters:
+        name, equals, folder = text.partition("=")
+        if not equals or not folder or not _NAME.fullmatch(name) or name == BASE:
+            raise ConfigError(
+                f"--adapter is NAME=DIR with a NAME of letters, digits, - and _ that is not {BASE!r}; found {text!r}"
+            )
+        if name in folders:
+            raise ConfigError(f"--adapter {name} is given twice; adapters of one bundle need names of their own")
+        folders[name] = folder
+    return folders
+
+
+def tasks_of(name: str, adapters: Mapping[str, object]) -> tuple[str, ...]:
+    """Which tasks the adapter called `name` is asked.
+
+    Adapters named after a kind of task answer that kind where both kinds are there; any other answers all.
+    """
+    kinds = {task.adapter for task in TASKS}
+    if name in kinds and kinds <= adapters.keys():
+        return tuple(task.id for task in TASKS if task.adapter == name)
+    return TASK_IDS
+
+
+# Any: settings before their types are known.
+def _checked(settings: Mapping[str, Any]) -> ExportRecipe:
+    try:
+        recipe = msgspec.convert(settings, ExportRecipe)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"an export's settings are not usable: {error}") from error
+    for profile in recipe.profiles:
+        find_profile(profile)
+    if recipe.target is not None:
+        find_target(recipe.target)
+    for key in ("profiles", "dialects", "slots"):
+        values = getattr(recipe, key)
+        if not values or len(set(values)) != len(values):
+            raise ConfigError(f"{key} must be at least one, none twice; found {list(values)}")
+    if min(recipe.slots) < 1:
+        raise ConfigError(f"slots must be at least 1, found {min(recipe.slots)}")
+    return msgspec.structs.replace(recipe, slots=tuple(sorted(recipe.slots)))
+
+
+def _check_adapters(recipe: ExportRecipe, folders: Mapping[str, str], merge: tuple[str, ...], *, chosen: bool) -> None:
+    if chosen and not folders:
+        raise ConfigError("--merge and --switchable need an adapter; give --adapter NAME=DIR")
+    if len(folders) > 1 and not chosen:
+        raise ConfigError(
+            f"{len(folders)} adapters: say --switchable (one set of weights, LoRA matrices as inputs) or --merge NAME "
+            "for each (a whole set of decoder weights for each)"
+        )
+    if merge and set(merge) != folders.keys():
+        raise ConfigError(
+            f"--merge names {', '.join(sorted(set(merge)))}, the adapters are {', '.join(folders)}; name each of them, "
+            "and give only adapters that the bundle is to hold"
+        )

@@ -1,0 +1,26 @@
+"""An export before it is a bundle: what its references are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_sdk.export.adapters import Adapter
+from edge_sdk.manifest import Graph
+from edge_sdk.manifest_language import Language
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Graphs and component as they go into the manifest, without references, and the adapters they were made with.
+
+    The tokenizer and the prompts of `language` lie at their paths below `folder`; other files of the bundle need not.
+    `adapters` are those of `language.adapters` by name; an entry that is the checkpoint itself is not among them.
+    Whether an adapter is in the decoder's weights or among its inputs, its decoder's `lora_rank` says: 0 or more.
+    """
+
+    folder: Path
+    graphs: Mapping[str, Graph]
+    language: Language
+    adapters: Mapping[str, Adapter]

@@ -1,0 +1,246 @@
+"""Stages of long work, each in a folder that appears whole or not at all, so that a broken run is taken up again.
+
+A stage's folder holds files under their paths in the bundle, and a receipt: what the stage was made from, and the size
+of each file with its SHA-256, or for gigabytes with the time of its last change. A stage is made once for one set of
+inputs; when an input has changed, or a file is not as the receipt says, its folder is removed and it is made anew.
+
+One run at a time works in a folder. The lock is the kernel's: a killed run leaves none.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.files import atomic_folder, write_bytes
+from edge_sdk.types import Value
+
+RECEIPT, LOCK = "receipt.json", ".lock"
+# Hashing beyond this would take longer than it is worth: size and time of change must do.
+HASHED_BYTES = 64 * 2**20
+_MB = 1e6
+_HALF_WRITTEN = re.compile(r"(.+)\.tmp-(\d+)-[0-9a-f]{8}")
+
+OnBytes = Callable[[int], None]
+
+
+class Output(Value, frozen=True, kw_only=True):
+    """One file of a finished stage; `sha256` is None for a file above `HASHED_BYTES`."""
+
+    size_bytes: int
+    changed_ns: int
+    sha256: str | None
+
+
+class Receipt(Value, frozen=True, kw_only=True):
+    """What a finished stage was made from, and its files by their paths in the bundle."""
+
+    # Any: a stage's settings as JSON, compared and shown, never interpreted.
+    inputs: dict[str, Any]
+    outputs: dict[str, Output]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step. `inputs` are JSON values; `make` writes files below the folder and tells how many bytes it has done.
+
+    `effort_bytes` is how many bytes could be written in the time that it takes; None: those that it writes.
+    """
+
+    name: str
+    inputs: Mapping[str, Any]
+    size_bytes: int
+    make: Callable[[Path, OnBytes], None]
+    effort_bytes: int | None = None
+
+    @property
+    def effort(self) -> int:
+        """What it counts in an estimate of time."""
+        return self.size_bytes if self.effort_bytes is None else self.effort_bytes
+
+
+class StageStore:
+    """The folder in which stages are kept. To be used inside `locked`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    @contextmanager
+    def locked(cls, folder: Path) -> Iterator[StageStore]:
+        """The store in `folder`, made where there is none, rid of what a killed run left half-written.
+
+        Raises `ConfigError` when another run works in it.
+        """
+        with disk_errors("work folder", folder, 0):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            with disk_errors("work folder", folder, 0):
+                _take(descriptor, folder)
+                remove_half_written(folder)
+            try:
+                yield cls(folder)
+            finally:
+                _remove_empty(folder)
+        finally:
+            os.close(descriptor)
+
+    def place(self, stage: Stage) -> Path:
+        """The folder of a stage, which may not be there."""
+        return self.folder / stage.name
+
+    def receipt(self, stage: Stage) -> Receipt | None:
+        """The receipt of a stage that is finished, made from the same inputs, and whole; else None."""
+        try:
+            receipt = msgspec.json.decode((self.place(stage) / RECEIPT).read_bytes(), type=Receipt)
+        except (OSError, msgspec.DecodeError):
+            return None
+        same = receipt.inputs == msgspec.json.decode(msgspec.json.encode(stage.inputs))
+        return receipt if same and _whole(self.place(stage), receipt) else None
+
+    def reclaimable(self, stage: Stage) -> int:
+        """Bytes that are free again once a stage's folder is removed: its files that no bundle has taken over."""
+        found = [path.stat() for path in self.place(stage).rglob("*") if path.is_file()]
+        return sum(status.st_size for status in found if status.st_nlink == 1)
+
+    def make(self, stage: Stage, on_bytes: OnBytes) -> Receipt:
+        """Make a stage anew. An exception or Ctrl-C leaves nothing of it. Raises `ConfigError` for a full disk."""
+        place, began_s = self.place(stage), time.monotonic()
+        with disk_errors(f"stage {stage.name}", place, stage.size_bytes):
+            _discard(place)
+            with atomic_folder(place) as draft:
+                stage.make(draft, on_bytes)
+                files = sorted(path for path in draft.rglob("*") if path.is_file())
+                outputs = {path.relative_to(draft).as_posix(): _output(path) for path in files}
+                receipt = Receipt(inputs=dict(stage.inputs), outputs=outputs, seconds=time.monotonic() - began_s)
+                write_bytes(draft / RECEIPT, msgspec.json.encode(receipt))
+        return receipt
+
+    def clear(self) -> None:
+        """Remove every stage's folder."""
+        for path in self.folder.iterdir():
+            if (path / RECEIPT).is_file():
+                _discard(path)
+
+
+def remove_half_written(folder: Path, target: str | None = None) -> None:
+    """Remove what killed writers of `atomic_folder(folder / target)` left in `folder`; of any target if it is None."""
+    for path in folder.iterdir():
+        found = _HALF_WRITTEN.fullmatch(path.name)
+        if found and target in (None, found[1]) and path.is_dir() and not _alive(int(found[2])):
+            shutil.rmtree(path)
+
+
+@contextmanager
+def disk_errors(what: str, path: Path, needed_bytes: int) -> Iterator[None]:
+    """Turn an `OSError` into a `ConfigError` that says what was being done, where, what it needs and what was free."""
+    free = free_bytes(path)
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ConfigError(
+                f"{what}: the disk of {path} is full: {needed_bytes / _MB:,.1f} MB are needed there, "
+                f"{free / _MB:,.1f} MB were free before; make room and run the same command again, which goes on where "
+                "it stopped, or choose another --work or --out"
+            ) from error
+        raise ConfigError(f"{what}: {path} cannot be used: {error}; mend that, or choose another folder") from error
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that are free on the disk of `path`, which need not be there yet."""
+    return shutil.disk_usage(existing(path)).free
+
+
+def existing(path: Path) -> Path:
+    """`path`, or its nearest parent that is there."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+
+
+if sys.platform == "win32":
+
+    def _take(descriptor: int, folder: Path) -> None:
+        """Windows has no such lock; two runs at once are the user's to avoid there."""
+
+else:
+    import fcntl
+
+    def _take(descriptor: int, folder: Path) -> None:
+        busy = f"{folder} is in use by another export; wait until it ends, or choose another --work"
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(descriptor), (folder / LOCK).stat())
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise ConfigError(busy) from error
+        if not ours:  # the other run has ended in between and removed the file that is locked here
+            raise ConfigError(busy)
+
+
+def _alive(process: int) -> bool:
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _whole(place: Path, receipt: Receipt) -> bool:
+    try:
+        return all(_unchanged(place / path, expected) for path, expected in receipt.outputs.items())
+    except OSError:
+        return False
+
+
+def _unchanged(path: Path, expected: Output) -> bool:
+    status = path.stat()
+    if (status.st_size, status.st_mtime_ns) != (expected.size_bytes, expected.changed_ns):
+        return False
+    return expected.sha256 is None or _sha256(path) == expected.sha256
+
+
+def _output(path: Path) -> Output:
+    status = path.stat()
+    hashed = _sha256(path) if status.st_size <= HASHED_BYTES else None
+    return Output(size_bytes=status.st_size, changed_ns=status.st_mtime_ns, sha256=hashed)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the store's folder where nothing but its lock is in it."""
+    if [path.name for path in folder.iterdir()] == [LOCK]:
+        (folder / LOCK).unlink()
+        folder.rmdir()
+
+
+def _discard(place: Path) -> None:
+    """Remove a stage's folder, which loses its name first: what is left of it when this is cut short is no stage."""
+    if not place.exists():
+        return
+    if not (place / RECEIPT).is_file():
+        raise ConfigError(f"{place} is there already and is no stage of an export; choose another --work")
+    doomed = place.with_name(f"{place.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    place.rename(doomed)
+    shutil.rmtree(doomed)

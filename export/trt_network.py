@@ -1,0 +1,69 @@
+"""A graph as TensorRT's own network, and the configuration to build it with.
+
+Networks are strongly typed: the graph alone says where a number is rounded, so that what was measured on the
+workstation is what runs on the board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_sdk.engine_shapes import ShapeProfile, input_shapes
+from edge_sdk.errors import EngineError
+from edge_sdk.manifest import Graph
+from edge_sdk.tensorrt_library import TensorRT, problem_log, problems
+
+
+# Any, here and below: the packages ship no types.
+@dataclass(frozen=True)
+class Network:
+    """A parsed graph. The builder and the parser are kept, for the network lives in them."""
+
+    builder: Any
+    native: Any
+    parser: Any
+    log: Any
+
+
+def parse(tensorrt: TensorRT, path: Path) -> Network:
+    """Parse the ONNX file at `path`. Raises `EngineError` with the parser's own words."""
+    module, log = tensorrt.module, problem_log(tensorrt)
+    builder = module.Builder(log)
+    native = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = module.OnnxParser(native, log)
+    if not parser.parse_from_file(str(path)):
+        reasons = [str(parser.get_error(index)) for index in range(parser.num_errors)]
+        told = "; ".join(reasons) or problems(log)
+        raise EngineError(f"TensorRT {tensorrt.version} cannot parse {path}: {told}; {_remedy(tensorrt)}")
+    _allow_float32_attention(module, native)
+    return Network(builder=builder, native=native, parser=parser, log=log)
+
+
+def add_profiles(network: Network, config: Any, graph: Graph, profiles: Sequence[ShapeProfile]) -> None:
+    """Give `config` one optimisation profile for each of `profiles`, in their order.
+
+    Raises `EngineError` where TensorRT does not take one.
+    """
+    for each in profiles:
+        profile = network.builder.create_optimization_profile()
+        for name, (smallest, best, largest) in input_shapes(graph, each).items():
+            profile.set_shape(name, smallest, best, largest)
+        if config.add_optimization_profile(profile) < 0:
+            raise EngineError(f"TensorRT refuses the profile {each.name!r}: {problems(network.log)}")
+
+
+def _remedy(tensorrt: TensorRT) -> str:
+    return f"it reads {tensorrt.dialect} graphs: export the bundle with that dialect"
+
+
+def _allow_float32_attention(module: Any, native: Any) -> None:
+    """Let float32 attention, which no fused kernel computes, be built from smaller steps; other types stay strict."""
+    kind = getattr(module.LayerType, "ATTENTION_INPUT", None)
+    for index in range(native.num_layers if kind is not None else 0):
+        layer = native.get_layer(index)
+        if layer.type == kind and layer.get_input(0).dtype == module.float32:
+            layer.__class__ = module.IAttentionInputLayer  # how the package casts a layer to its kind
+            layer.attention.decomposable = True

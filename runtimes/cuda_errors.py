@@ -1,0 +1,44 @@
+"""CUDA's error codes in the SDK's error tree, each with what to do.
+
+Codes: `cudaError_t` of the CUDA Runtime API.
+"""
+
+from __future__ import annotations
+
+from edge_sdk.errors import EdgeError, MissingDependencyError, RuntimeFailure
+
+NO_DRIVER = "install NVIDIA's driver, on a Jetson flash JetPack"
+_OUT_OF_MEMORY = 2
+_MISSING = {
+    3: "the driver did not start: look at `dmesg`, then restart the machine",
+    34: "a stub of libcuda is loaded instead of the driver's: remove it from LD_LIBRARY_PATH",
+    35: f"there is no driver, or it is older than cuda-bindings: {NO_DRIVER}; for a CUDA 12 driver: "
+    "pip install 'cuda-bindings<13'",
+    46: "another program holds the GPU for itself: stop it, or set the compute mode to DEFAULT",
+    100: "the driver sees no device: in a container start it with the GPU, on a board check the kernel modules",
+    101: "the device is not there: unset CUDA_VISIBLE_DEVICES",
+    803: "driver and libraries are of different versions: restart after the update",
+    804: "this GPU needs a driver of the libraries' own version: update the driver",
+}
+_FAILED = {
+    209: "the engine holds no code for this GPU: edge-sdk build",
+    700: "a kernel left its memory, so nothing more can run here: restart the program; verify the engine: "
+    "edge-sdk verify",
+    719: "a kernel failed, so nothing more can run here: restart the program; verify the engine: edge-sdk verify",
+    900: "the engine could not be captured as a CUDA graph",
+    901: "the engine could not be captured as a CUDA graph",
+}
+_DEFAULT = "restart the program; if it comes again, look the code up as cudaError_t"
+
+
+def cuda_error(function: str, code: int, name: str, asked: int = 0) -> EdgeError:
+    """The error for a code of `cudaError_t`, with what to do about it."""
+    told = f"CUDA: {function} gave {name} ({code})"
+    if code in _MISSING:
+        return MissingDependencyError(f"{told}; {_MISSING[code]}")
+    if code == _OUT_OF_MEMORY:
+        return RuntimeFailure(
+            f"{told}: {asked / 1e6:.1f} MB more were asked for; close other programs on the GPU, bind a state with "
+            "fewer slots or streams, or build with smaller limits"
+        )
+    return RuntimeFailure(f"{told}; {_FAILED.get(code, _DEFAULT)}")

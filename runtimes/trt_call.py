@@ -1,0 +1,85 @@
+"""What a call of a TensorRT session is made of: places for its tensors, and the order in which work is queued."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from edge_sdk.manifest import Graph
+from edge_sdk.runtime import Array, Feeds
+from edge_sdk.runtimes.cuda_memory import Arena, Cuda
+from edge_sdk.runtimes.device_staging import Staging, largest_lengths
+from edge_sdk.runtimes.device_state import DeviceState
+from edge_sdk.runtimes.trt_engine import Ranges
+from edge_sdk.runtimes.trt_lane import Addresses, Lane
+from edge_sdk.tensors import check_feeds, numpy_dtype, shape_of
+from edge_sdk.types import StateSpec, TensorSpec
+
+
+class Device(Protocol):
+    """What a call needs of its session."""
+
+    graph: Graph
+    cuda: Cuda
+    stream: int
+    ranges: tuple[Ranges, ...]
+    hosted: frozenset[str]
+
+    def lane(self, dims: Mapping[str, int]) -> Lane:
+        """The context for these lengths. Raises `RuntimeFailure` where none serves them."""
+
+
+class Call:
+    """Feeds in, one run, results out; `state` are the entries that stay on the device, none for a plain run.
+
+    Everything is allocated here, at the largest lengths of any profile.
+    """
+
+    def __init__(self, device: Device, state: Sequence[StateSpec], dims: Mapping[str, int]) -> None:
+        graph, self._device = device.graph, device
+        arena = Arena(device.cuda, self)
+        self.release = arena.release
+        self.state = DeviceState(graph.inputs, graph.outputs, state, dims, arena, device.stream)
+        device.lane(self.state.dims)
+        largest = largest_lengths(device.ranges, self.state.dims)
+        rows = {entry.output for entry in self.state.entries if entry.kind == "append"}
+        specs = [spec for spec in graph.outputs if spec.name in rows]
+        self._rows = {spec.name: arena.device(_size(spec, largest)) for spec in specs}
+        where: dict[str, Any] = {"arena": arena, "stream": device.stream, "on_host": device.hosted}
+        self._feeds = Staging(self.state.feed_specs, largest, **where)
+        shared = _written_in_place(graph, self._feeds.addresses)
+        self._results = Staging(self.state.result_specs, largest, shared=shared, **where)
+        self._addresses = [self._in_phase(phase) for phase in range(self.state.phases)]
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Run once. Raises `RuntimeFailure` for a wrong feed, before anything is done."""
+        device, state = self._device, self.state
+        dims = check_feeds(state.feed_specs, feeds, state.dims)
+        lane = device.lane(dims)
+        state.check(feeds, dims)
+        self._feeds.send(feeds)
+        lane.run(device.graph, dims, self._addresses[state.phase])
+        state.finish(feeds, dims, self._rows)
+        self._results.fetch(dims)
+        device.cuda.synchronize(device.stream)
+        return self._results.results(dims)
+
+    def _in_phase(self, phase: int) -> Addresses:
+        state = self.state
+        found = self._feeds.addresses | self._results.addresses | self._rows
+        for entry in state.entries:
+            found[entry.input] = state.front(entry, phase)
+            if entry.kind == "alias":
+                found[entry.output] = state.back(entry, phase)
+        return tuple(found.items())
+
+
+def _written_in_place(graph: Graph, feeds: Mapping[str, int]) -> dict[str, int]:
+    """Addresses of outputs that are their input's memory, state or not: the graph writes single rows of it."""
+    aliased = [entry for entry in graph.state if entry.kind == "alias" and entry.index is not None]
+    return {entry.output: feeds[entry.input] for entry in aliased if entry.input in feeds}
+
+
+def _size(spec: TensorSpec, dims: Mapping[str, int]) -> int:
+    return math.prod(shape_of(spec, dims)) * numpy_dtype(spec).itemsize

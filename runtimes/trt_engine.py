@@ -1,0 +1,112 @@
+"""A TensorRT engine from its file, compared with the manifest, and the lengths that each of its profiles takes.
+
+An engine of another board or version, or a damaged one, is refused here in TensorRT's own words; one that loads but
+has other tensors than the manifest says is refused naming the tensor.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edge_sdk.errors import EngineError, RuntimeFailure
+from edge_sdk.manifest import Graph
+from edge_sdk.tensorrt_library import TensorRT, problems
+from edge_sdk.tensors import describe, numpy_dtype
+from edge_sdk.types import TensorSpec
+
+Ranges = Mapping[str, tuple[int, int]]
+"""Smallest and largest length of each free dimension, in one profile."""
+
+# name of tensorrt.DataType -> element type of a spec
+_DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT64": "int64",
+    "INT32": "int32",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "BOOL": "bool",
+}
+
+
+class Loaded(NamedTuple):
+    """An engine and the logger that says what went wrong with it; `label` names it in errors."""
+
+    label: str
+    tensorrt: TensorRT
+    # Any: the packages ship no types.
+    engine: Any
+    log: Any
+
+
+# Any: the packages ship no types.
+def deserialize(path: Path, tensorrt: TensorRT, log: Any, where: str) -> Any:
+    """The engine in the file at `path`, which is mapped, not read, so that it is in memory once.
+
+    `where` says on what GPU. Raises `EngineError` with TensorRT's words and what to do.
+    """
+    runtime = tensorrt.module.Runtime(log)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        engine = runtime.deserialize_cuda_engine(data)
+    if engine is None:
+        raise EngineError(
+            f"TensorRT {tensorrt.version} on {where} refuses {path}: {problems(log)}; delete it and build again: "
+            "edge-sdk build"
+        )
+    return engine
+
+
+# Any: the packages ship no types.
+def check_tensors(label: str, graph: Graph, engine: Any) -> None:
+    """Raise `RuntimeFailure` unless the engine has the tensors of `graph`; the graph may fix a free dimension."""
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    for kind, mode, specs in (("input", "INPUT", graph.inputs), ("output", "OUTPUT", graph.outputs)):
+        there = sorted(name for name in names if engine.get_tensor_mode(name).name == mode)
+        declared = sorted(spec.name for spec in specs)
+        if there != declared:
+            raise RuntimeFailure(f"{label}: the manifest declares the {kind}s {declared}, the engine has {there}")
+        for spec in specs:
+            _check_tensor(label, kind, spec, engine)
+
+
+# Any: the packages ship no types.
+def _check_tensor(label: str, kind: str, spec: TensorSpec, engine: Any) -> None:
+    numpy_dtype(spec)
+    shape, code = tuple(engine.get_tensor_shape(spec.name)), engine.get_tensor_dtype(spec.name).name
+    same = _DTYPES.get(code) == spec.dtype and len(shape) == len(spec.shape)
+    if not same or any(found not in (-1, length) for length, found in zip(spec.shape, shape, strict=True)):
+        raise RuntimeFailure(
+            f"{label}: the manifest declares {kind} {spec.name!r} as {describe(spec)}, the engine has "
+            f"{_DTYPES.get(code, code)} {list(shape)}; build again: edge-sdk build"
+        )
+
+
+# Any: the packages ship no types.
+def profile_ranges(graph: Graph, engine: Any) -> tuple[Ranges, ...]:
+    """The lengths that each profile takes, where an input leaves them free. The order is the engine's."""
+    return tuple(_ranges(graph.inputs, engine, index) for index in range(engine.num_optimization_profiles))
+
+
+# Any: the packages ship no types.
+def _ranges(inputs: Sequence[TensorSpec], engine: Any, profile: int) -> Ranges:
+    found: dict[str, tuple[int, int]] = {}
+    for spec in inputs:
+        if not any(isinstance(length, str) for length in spec.shape):
+            continue
+        smallest, _, largest = engine.get_tensor_profile_shape(spec.name, profile)
+        for name, lo, hi in zip(spec.shape, smallest, largest, strict=True):
+            if isinstance(name, str):
+                before = found.get(name, (lo, hi))
+                found[name] = max(before[0], lo), min(before[1], hi)
+    return found
+
+
+# Any: the packages ship no types.
+def host_tensors(engine: Any) -> frozenset[str]:
+    """The tensors that the engine reads or writes in host memory, such as those that decide on shapes."""
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    return frozenset(name for name in names if engine.get_tensor_location(name).name == "HOST")

@@ -1,0 +1,142 @@
+"""Engines built by the real TensorRT-RTX, which compiles without a GPU."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+from toy_bundle import onnx_bytes
+
+from edge_sdk.building import BuildOptions, Place
+from edge_sdk.bundle import Bundle, open_bundle, rewrite
+from edge_sdk.engine import EngineCache, graph_hashes
+from edge_sdk.errors import ConfigError, EngineError, UnknownNameError
+from edge_sdk.export.build import build_engines, engine_key
+from edge_sdk.export.build_monitor import Phases
+from edge_sdk.export.build_needs import require_memory
+from edge_sdk.export.trt_network import parse
+from edge_sdk.tensorrt_library import TensorRT, open_tensorrt
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edge-sdk[rtx]'")
+
+
+class Seen:
+    """Keeps what a build told, and may do something in the middle of it."""
+
+    def __init__(self, at: float = 2.0) -> None:
+        self.begun: list[tuple[str, int, int]] = []
+        self.shares: list[float] = []
+        self.phases: set[str] = set()
+        self._at = at
+
+    def begin(self, graph: str, number: int, of: int, needed_mb: float) -> None:
+        assert needed_mb > 0
+        self.begun.append((graph, number, of))
+
+    def progress(self, share: float, phase: str) -> None:
+        self.shares.append(share)
+        self.phases.add(phase)
+        if share >= self._at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def end(self) -> None:
+        self.begun.append(("end", 0, 0))
+
+
+@pytest.fixture(scope="module")
+def rtx() -> TensorRT:
+    return open_tensorrt("rtx")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return open_bundle()
+
+
+def test_the_student_is_built_once(rtx: TensorRT, bundle: Bundle, tmp_path: Path) -> None:
+    cache, seen = EngineCache(tmp_path), Seen()
+    (first,) = build_engines(bundle, rtx, Place(), cache, BuildOptions(), seen)
+    assert first.graph == "student"
+    assert not first.cached
+    assert seen.begun == [("student", 1, 1), ("end", 0, 0)]
+    assert seen.shares == sorted(seen.shares)
+    assert 0.0 <= seen.shares[0] < 0.5 < seen.shares[-1] <= 1.0
+    assert len(seen.phases) > 3
+    assert Path(first.file).stat().st_size > 1_000_000
+    (second,) = build_engines(bundle, rtx, Place(), cache, BuildOptions(), Seen())
+    assert second.cached
+    assert second.file == first.file
+
+
+def test_another_gpu_level_or_graph_is_another_engine(rtx: TensorRT, bundle: Bundle, tmp_path: Path) -> None:
+    key = engine_key(bundle, "student", rtx, Place(), BuildOptions())
+    others = [
+        engine_key(bundle, "student", rtx, Place(sm=89), BuildOptions()),
+        engine_key(bundle, "student", rtx, Place(), BuildOptions(level=5)),
+        engine_key(bundle, "student", rtx, Place(), BuildOptions(tf32=True)),
+    ]
+    assert len({key.digest, *(each.digest for each in others)}) == 4
+    renamed = rewrite(bundle, tmp_path / "copy", version="other")
+    assert engine_key(renamed, "student", rtx, Place(), BuildOptions()).digest == key.digest
+    assert key.graph_sha256 == graph_hashes(bundle.graph("student")[1])[0]
+
+
+def test_ctrl_c_ends_a_build_and_leaves_nothing(rtx: TensorRT, bundle: Bundle, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen = Seen(at=0.4)
+    with pytest.raises(KeyboardInterrupt):
+        list(build_engines(bundle, rtx, Place(), EngineCache(tmp_path), BuildOptions(), seen))
+    assert list(tmp_path.iterdir()) == []
+    assert max(seen.shares) < 0.9
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_gpu_that_rtx_does_not_know_is_refused(rtx: TensorRT, bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"does not compile for sm_87; it knows sm_75, sm_80.*--runtime trt"):
+        list(build_engines(bundle, rtx, Place(sm=87), EngineCache(tmp_path), BuildOptions(), Seen()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_graph_is_refused_in_the_parsers_words(rtx: TensorRT, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a graph at all")
+    with pytest.raises(EngineError, match=r"cannot parse .*broken\.onnx: .+; it reads native graphs"):
+        parse(rtx, broken)
+
+
+def test_graphs_of_another_dialect_are_not_built(rtx: TensorRT, bundle: Bundle, tmp_path: Path) -> None:
+    student = msgspec.structs.replace(bundle.manifest.graphs["student"], dialects=("decomposed",))
+    manifest = msgspec.structs.replace(bundle.manifest, graphs={"student": student})
+    other = msgspec.structs.replace(bundle, manifest=manifest)
+    with pytest.raises(ConfigError, match=r"has no native graphs.*export it with --dialect native"):
+        list(build_engines(other, rtx, Place(), EngineCache(tmp_path), BuildOptions(), Seen()))
+    with pytest.raises(UnknownNameError, match="unknown native graph 'decoder'; known: student"):
+        list(build_engines(bundle, rtx, Place(), EngineCache(tmp_path), BuildOptions(graphs=("decoder",)), Seen()))
+
+
+def test_too_little_memory_is_refused_with_numbers(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "student.onnx"
+    path.write_bytes(onnx_bytes())
+    with (tmp_path / "student.weights").open("wb") as file:
+        file.truncate(1 << 40)
+    graph = bundle.manifest.graphs["student"]
+    with pytest.raises(EngineError, match=r"needs about 962,\d+ MB of memory, and [\d,]+ MB are free.*swap.*--force"):
+        require_memory(path, graph)
+    assert require_memory(path, graph, force=True) == pytest.approx(3.5 * 2**40 / 4 / 1e6)
+
+
+def test_phases_in_phases_are_one_share() -> None:
+    phases = Phases()
+    phases.start("build", None, 4)
+    assert phases.share() == 0.0
+    phases.step("build", 0)
+    phases.start("tactics", "build", 10)
+    phases.step("tactics", 4)
+    assert phases.share() == pytest.approx((1 + 0.5) / 4)
+    phases.finish("tactics")
+    assert phases.share() == pytest.approx((1 + 0.5) / 4)
+    phases.step("build", 2)
+    assert phases.share() == pytest.approx(3 / 4)

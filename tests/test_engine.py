@@ -1,0 +1,121 @@
+"""The cache of engines: what it gives back, what it refuses, and how it says why."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_sdk.bundle import default_bundle, open_bundle
+from edge_sdk.engine import EngineCache, EngineKey, EngineRecord, Wanted, graph_hashes
+from edge_sdk.engine_shapes import Lengths, ShapeProfile
+from edge_sdk.errors import EngineError
+
+ENGINE = bytes(range(256)) * 40
+PROFILE = ShapeProfile(name="student", lengths={"streams": Lengths(smallest=1, best=1, largest=4)})
+KEY = EngineKey(
+    graph="student",
+    graph_sha256="a" * 64,
+    weights_sha256="b" * 64,
+    flavour="trt",
+    version="10.3.0",
+    sm=87,
+    driver="12.6",
+    precision="float32",
+    profiles=(PROFILE,),
+    level=3,
+)
+WANTED = Wanted(
+    graph_sha256=KEY.graph_sha256,
+    weights_sha256=KEY.weights_sha256,
+    flavour="trt",
+    version="10.3.0",
+    sm=87,
+    driver="12.6",
+)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EngineCache:
+    found = EngineCache(tmp_path / "engines")
+    found.write(KEY, ENGINE, built_utc="2026-01-01T00:00:00Z", build_s=1.0)
+    return found
+
+
+def test_an_engine_is_found_by_its_key_alone(cache: EngineCache) -> None:
+    path = cache.find(KEY)
+    assert path is not None
+    assert path.read_bytes() == ENGINE
+    for change in ({"level": 5}, {"sm": 110}, {"profiles": ()}, {"precision": "float32+tf32"}):
+        assert cache.find(msgspec.structs.replace(KEY, **change)) is None
+
+
+def test_a_damaged_engine_is_refused(cache: EngineCache) -> None:
+    path = cache.find(KEY)
+    assert path is not None
+    path.write_bytes(ENGINE[:-1] + b"!")
+    with pytest.raises(EngineError, match=r"bytes with SHA-256.*delete it and build again"):
+        cache.find(KEY)
+    path.write_bytes(ENGINE[:100])
+    with pytest.raises(EngineError, match="found 100 bytes"):
+        cache.usable(WANTED)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sm": 110}, "built for sm_87, here is sm_110"),
+        ({"version": "10.16.2"}, "built by version 10.3.0, here is 10.16.2"),
+        ({"driver": "13.2"}, "built under driver 12.6, here is 13.2"),
+        ({"weights_sha256": "c" * 64}, "the weights have changed"),
+        ({"flavour": "rtx"}, "built by trt, asked of rtx"),
+    ],
+)
+def test_an_engine_for_something_else_says_what_differs(cache: EngineCache, change: dict[str, str], words: str) -> None:
+    assert cache.usable(WANTED)[1].key == KEY
+    with pytest.raises(EngineError, match=f"student.*does not fit.*{words}.*run: edge-sdk build"):
+        cache.usable(msgspec.structs.replace(WANTED, **change))
+
+
+def test_an_empty_cache_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"no engine for this graph is in .*; run: edge-sdk build"):
+        EngineCache(tmp_path / "nowhere").usable(WANTED)
+
+
+def test_an_engine_for_any_gpu_serves_this_one_and_the_newest_wins(cache: EngineCache) -> None:
+    anywhere = msgspec.structs.replace(KEY, sm=None, driver=None)
+    path = cache.write(anywhere, b"newer", built_utc="2026-01-02T00:00:00Z", build_s=1.0)
+    assert cache.usable(WANTED)[0] == path
+    assert cache.usable(msgspec.structs.replace(WANTED, sm=120, driver="13.2"))[0] == path
+
+
+def test_a_removed_engine_is_gone_and_a_verified_one_says_so(cache: EngineCache) -> None:
+    cache.mark_verified(KEY)
+    assert [record.verified for record in cache.records()] == [True]
+    cache.remove(KEY)
+    assert list(cache.folder.iterdir()) == []
+
+
+def test_a_record_without_its_engine_or_with_rubbish_is_passed_over(cache: EngineCache) -> None:
+    (cache.folder / "other.0000000000000000.engine").write_bytes(b"engine")
+    (cache.folder / "other.0000000000000000.json").write_text("{not json")
+    assert [record.key for record in cache.records()] == [KEY]
+
+
+def test_hashes_are_of_the_files(tmp_path: Path) -> None:
+    graph, path = open_bundle().graph("student")
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(path.read_bytes())
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert graph_hashes(path)[0] == graph_hashes(copy)[0] == expected
+    assert default_bundle() in path.parents
+    assert graph.file.endswith(".onnx")
+
+
+def test_a_record_is_json_that_tells_everything(cache: EngineCache) -> None:
+    text = next(cache.folder.glob("*.json")).read_bytes()
+    record = msgspec.json.decode(text, type=EngineRecord)
+    assert record.key == KEY
+    assert record.sha256 == hashlib.sha256(ENGINE).hexdigest()
