@@ -16,6 +16,9 @@ from edge_sdk.errors import EngineError
 from edge_sdk.manifest import Graph
 from edge_sdk.tensorrt_library import TensorRT, problem_log, problems
 
+# Head sizes that attention has kernels of its own for.
+_FUSED_HEADS = range(16, 257, 8)
+
 
 # Any, here and below: the packages ship no types.
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def parse(tensorrt: TensorRT, path: Path) -> Network:
         reasons = [str(parser.get_error(index)) for index in range(parser.num_errors)]
         told = "; ".join(reasons) or problems(log)
         raise EngineError(f"TensorRT {tensorrt.version} cannot parse {path}: {told}; {_remedy(tensorrt)}")
-    _allow_float32_attention(module, native)
+    _allow_slow_attention(module, native)
     return Network(builder=builder, native=native, parser=parser, log=log)
 
 
@@ -59,11 +62,19 @@ def _remedy(tensorrt: TensorRT) -> str:
     return f"it reads {tensorrt.dialect} graphs: export the bundle with that dialect"
 
 
-def _allow_float32_attention(module: Any, native: Any) -> None:
-    """Let float32 attention, which no fused kernel computes, be built from smaller steps; other types stay strict."""
+def _allow_slow_attention(module: Any, native: Any) -> None:
+    """Let attention that no fused kernel computes be built from smaller steps: float32, and unusual head sizes.
+
+    Elsewhere it stays strict, so that a slow decoder is refused and not discovered (TensorRT, "Multi-Head Attention
+    Fusion": float16 and bfloat16, heads of 16 to 256 in multiples of 8).
+    """
     kind = getattr(module.LayerType, "ATTENTION_INPUT", None)
     for index in range(native.num_layers if kind is not None else 0):
         layer = native.get_layer(index)
-        if layer.type == kind and layer.get_input(0).dtype == module.float32:
+        if layer.type != kind:
+            continue
+        query = layer.get_input(0)
+        fused = query.dtype != module.float32 and query.shape[-1] in _FUSED_HEADS
+        if not fused:
             layer.__class__ = module.IAttentionInputLayer  # how the package casts a layer to its kind
             layer.attention.decomposable = True

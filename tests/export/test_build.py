@@ -7,7 +7,9 @@ import signal
 from pathlib import Path
 
 import msgspec
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from toy_bundle import onnx_bytes
 
 from edge_sdk.building import BuildOptions, Place
@@ -126,6 +128,20 @@ def test_too_little_memory_is_refused_with_numbers(bundle: Bundle, tmp_path: Pat
     with pytest.raises(EngineError, match=r"needs about 962,\d+ MB of memory, and [\d,]+ MB are free.*swap.*--force"):
         require_memory(path, graph)
     assert require_memory(path, graph, force=True) == pytest.approx(3.5 * 2**40 / 4 / 1e6)
+
+
+@pytest.mark.parametrize(("dtype", "head"), [(TensorProto.FLOAT, 64), (TensorProto.FLOAT16, 8)])
+def test_attention_without_a_fused_kernel_is_built_from_smaller_steps(
+    rtx: TensorRT, tmp_path: Path, dtype: int, head: int
+) -> None:
+    names = ("q", "k", "v")
+    values = {name: helper.make_tensor_value_info(name, dtype, [1, 2, 6, head]) for name in (*names, "y")}
+    node = helper.make_node("Attention", names, ["y"])
+    graph = helper.make_graph([node], "attention", [values[name] for name in names], [values["y"]])
+    path = tmp_path / "attention.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=11), path)
+    network = parse(rtx, path)
+    assert network.builder.build_serialized_network(network.native, network.builder.create_builder_config()) is not None
 
 
 def test_phases_in_phases_are_one_share() -> None:
