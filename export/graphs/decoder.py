@@ -102,7 +102,7 @@ class Decoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One layer: `x [1, q, hidden]` and its cached keys and values to the next layer's x and what goes to the cache."""
+    """One layer on `x [1, q, hidden]` and the keys and values that it has cached."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()

@@ -85,7 +85,7 @@ class Vision(nn.Module):
 
 
 class VisionLayer(nn.Module):
-    """One layer on `x [frames, patches, hidden]`; cosines and sines are those of `grid_rope`."""
+    """One layer of the tower."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()

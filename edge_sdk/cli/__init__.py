@@ -1,0 +1,5 @@
+"""`edge-sdk VERB`; see `app`."""
+
+from edge_sdk.cli.entry import main
+
+__all__ = ["main"]

@@ -1,0 +1,44 @@
+"""`edge-sdk VERB`: the API spoken aloud, one function a verb with the same argument names.
+
+Every verb takes `--json`; then the last line of stdout is one JSON document. Exit codes: 0 ok, 1 our bug, 2 usage or
+config, 3 hardware or runtime missing, 4 model or bundle, 5 degraded, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_sdk import __version__
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+scenes_app = typer.Typer(no_args_is_help=True, help="Rendered traffic scenes with labels from physics.")
+distil_app = typer.Typer(no_args_is_help=True, help="Train the models that run on the device.")
+bundle_app = typer.Typer(no_args_is_help=True, help="Look into a bundle.")
+bench_app = typer.Typer(help="Measure, compare.")
+app.add_typer(scenes_app, name="scenes")
+app.add_typer(distil_app, name="distil")
+app.add_typer(bundle_app, name="bundle")
+app.add_typer(bench_app, name="bench")
+
+BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle folder; the demo bundle by default.")]
+RuntimeOption = Annotated[str, typer.Option(help="Inference runtime: ort, null.")]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 leaves it to the runtime.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """CrashChat Edge SDK: recognise and localise traffic crashes in video, on the device."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+# Any: a room is opened by name, so that the ground depends on none; its functions are typed where they stand.
+def room(module: str) -> Any:
+    """The module `edge_sdk.MODULE` of one of the rooms."""
+    return import_module(f"edge_sdk.{module}")

@@ -1,0 +1,186 @@
+"""The verbs of the device: what it has, what it sees, how fast and how right it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from edge_sdk.cli.app import BundleOption, JsonOption, RuntimeOption, ThreadsOption, app, bench_app, room
+from edge_sdk.console import Progress, say, warn
+from edge_sdk.errors import ConfigError
+
+
+@app.command()
+def doctor(json: JsonOption = False) -> None:
+    """What this machine can run, and why the rest is missing."""
+    from edge_sdk.doctor import examine
+
+    checks = examine()
+    if json:
+        say(msgspec.json.encode(checks).decode())
+        return
+    for check in checks:
+        say(f"{check.status:8} {check.name:18} {check.found}" + (f"\n{'':27} -> {check.fix}" if check.fix else ""))
+
+
+@app.command()
+def demo(bundle: BundleOption = None, out: Path = Path("demo"), json: JsonOption = False) -> None:
+    """Run the bundle's own clip through everything: live scores, the event, and a picture."""
+    from edge_sdk.demo import run_demo
+
+    report = run_demo(bundle, out, quiet=json)
+    if json:
+        say(msgspec.json.encode(report).decode())
+
+
+@app.command()
+def run(
+    source: Annotated[list[str], typer.Argument(help="Files, rtsp://, v4l2://, csi://, test://; several at once.")],
+    bundle: BundleOption = None,
+    runtime: RuntimeOption = "ort",
+    threads: ThreadsOption = 1,
+    rate_hz: Annotated[float | None, typer.Option(help="Rounds a second of live sources; the student's rate.")] = None,
+    stall_timeout_s: Annotated[float, typer.Option(help="Silence after which a live source is rebuilt.")] = 2.0,
+    protocol: Annotated[str, typer.Option(help="RTSP transport: tcp, udp.")] = "tcp",
+    json: JsonOption = False,
+) -> None:
+    """Watch every SOURCE; print event revisions and source states as JSON lines.
+
+    Ctrl-C and SIGTERM close what is open and print it before they end the run.
+    """
+    from edge_sdk.capture import LiveSettings
+    from edge_sdk.watch import run_sources
+
+    if protocol not in ("tcp", "udp"):
+        raise ConfigError(f"--protocol must be tcp or udp, found {protocol!r}")
+    settings = LiveSettings(stall_timeout_s=stall_timeout_s, protocol="udp" if protocol == "udp" else "tcp")
+    summary = run_sources(source, bundle, runtime=runtime, threads=threads, live=settings, rate_hz=rate_hz, quiet=json)
+    if json:
+        say(msgspec.json.encode(summary).decode())
+    if summary.signal == "SIGINT":
+        raise typer.Exit(130)
+
+
+@app.command()
+def analyze(
+    clip: str,
+    bundle: BundleOption = None,
+    runtime: RuntimeOption = "ort",
+    threads: ThreadsOption = 1,
+    json: JsonOption = False,
+) -> None:
+    """Analyse a whole file: was there a crash, and when."""
+    from edge_sdk.analysis import analyze as analyze_clip
+    from edge_sdk.analysis import describe
+
+    found = analyze_clip(clip, bundle, runtime=runtime, threads=threads)
+    warn(found.warnings)
+    say(msgspec.json.encode(found.analysis).decode() if json else describe(found.analysis))
+
+
+@app.command()
+def verify(
+    bundle: BundleOption = None,
+    runtime: RuntimeOption = "ort",
+    threads: ThreadsOption = 1,
+    against: Annotated[Path | None, typer.Option(help="Checkpoint that everything is computed from anew.")] = None,
+    adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of each of its adapters, with --against.")] = None,
+    base_projector: Annotated[bool, typer.Option("--base-projector", help="The adapters bring none.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File for the report as JSON, with --against.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare a runtime's outputs with the bundle's references, or every stage with a checkpoint, on this machine."""
+    from edge_sdk.bundle import open_bundle
+    from edge_sdk.runtime import SessionOptions
+    from edge_sdk.verify import verify as verify_bundle
+
+    options = SessionOptions(threads=threads)
+    if against is None:
+        if adapter or out or base_projector:
+            raise ConfigError("--adapter, --base-projector and --out belong to a comparison with --against CHECKPOINT")
+        report = verify_bundle(open_bundle(bundle), runtime, options)
+    else:
+        with Progress("verify", quiet=json) as progress:
+            report = room("export.verify").verify_against(
+                open_bundle(bundle),
+                against,
+                adapters=tuple(adapter or ()),
+                base_projector=base_projector,
+                runtime=runtime,
+                options=options,
+                out=out,
+                on_progress=progress,
+            )
+    say(msgspec.json.encode(report).decode() if json else str(report))
+    if not report.ok:
+        raise typer.Exit(4)
+
+
+@app.command()
+def plan(
+    target: Annotated[str, typer.Option(help="A known target's name, or `here` for this machine's CPU, measured.")],
+    bundle: BundleOption = None,
+    tensorrt: Annotated[str | None, typer.Option(help="TensorRT version that is installed there.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores of a CPU that take part; all by default.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Say whether the bundle fits on a target, how fast it will be, and what bounds it; nothing is built."""
+    from edge_sdk.bundle import open_bundle
+    from edge_sdk.hardware import find_target
+    from edge_sdk.hardware.host import measure_host
+    from edge_sdk.plan import describe as describe_plan
+    from edge_sdk.plan import plan as make_plan
+
+    place = measure_host() if target == "here" else find_target(target)
+    found = make_plan(open_bundle(bundle), place, tensorrt=tensorrt, threads=threads)
+    say(msgspec.json.encode(found).decode() if json else describe_plan(found))
+
+
+@bench_app.callback(invoke_without_command=True)
+def bench(
+    context: typer.Context,
+    bundle: BundleOption = None,
+    runtime: RuntimeOption = "ort",
+    scenario: str = "single",
+    fps: float = 10.0,
+    warmup_s: float = 10.0,
+    duration_s: float = 60.0,
+    min_samples: int = 662,
+    threads: ThreadsOption = 1,
+    out: Path = Path("out/bench"),
+    json: JsonOption = False,
+) -> None:
+    """Measure the student on this machine: latency with its conditions, raw values kept."""
+    if context.invoked_subcommand is not None:
+        return
+    from edge_sdk.bundle import default_bundle
+
+    path = room("benchmarks.run").run_bench(
+        bundle or default_bundle(),
+        runtime=runtime,
+        scenario=scenario,
+        fps=fps,
+        warmup_s=warmup_s,
+        duration_s=duration_s,
+        min_samples=min_samples,
+        threads=threads,
+        out=out,
+    )
+    say(path.read_text().replace("\n", "") if json else room("benchmarks.report").table([path]))
+
+
+@bench_app.command("compare")
+def bench_compare(
+    old: Path,
+    new: Path,
+    fail: Annotated[list[str] | None, typer.Option(help="Such as p50:3%.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare two measurements; leaves with 5 where NEW is slower than `--fail` allows."""
+    result = room("benchmarks.compare").compare(old, new, fail=tuple(fail or ()))
+    say(msgspec.json.encode(result).decode() if json else str(result))
+    if not result.ok:
+        raise typer.Exit(5)

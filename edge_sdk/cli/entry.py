@@ -1,0 +1,38 @@
+"""The `edge-sdk` command: every verb, and what becomes of an error."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from edge_sdk.cli import device, models  # noqa: F401 - importing them gives the app its verbs
+from edge_sdk.cli.app import app
+from edge_sdk.errors import EdgeError
+
+
+def main() -> None:
+    """Entry point of the `edge-sdk` command."""
+    try:
+        app()
+    except EdgeError as error:
+        typer.echo(f"edge-sdk: {error}", err=True)
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        typer.echo(f"edge-sdk: {_missing(error)}", err=True)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+# package -> extra that installs it
+_EXTRAS = {"mujoco": "scenes", "torch": "export", "onnx": "export", "matplotlib": "plot", "onnxruntime": "cpu"}
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    package = (error.name or "").split(".")[0]
+    if package not in _EXTRAS:
+        raise error
+    return (
+        f"this needs the package {package!r}, which is not installed; run: pip install 'edge-sdk[{_EXTRAS[package]}]'"
+    )

@@ -1,0 +1,167 @@
+"""The verbs of the workstation: bundles, engines, exports, training and its scenes, and scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import typer
+
+from edge_sdk.cli.app import BundleOption, JsonOption, app, bundle_app, distil_app, room, scenes_app
+from edge_sdk.console import Progress, parse_size, say
+from edge_sdk.errors import ConfigError
+
+
+@app.command()
+def build(
+    bundle: BundleOption = None,
+    runtime: Annotated[str, typer.Option(help="trt, the TensorRT of this device, or rtx, TensorRT-RTX.")] = "trt",
+    target: Annotated[str | None, typer.Option(help="With rtx: a known target; this device by default.")] = None,
+    graph: Annotated[list[str] | None, typer.Option(help="Only this graph; may be repeated.")] = None,
+    slots: Annotated[list[int] | None, typer.Option(help="Cache sizes of decoders; the largest by default.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of engines; the user's cache by default.")] = None,
+    level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT's optimisation level.")] = 3,
+    workspace_mb: Annotated[float | None, typer.Option(help="Most that one kernel may use; a quarter of free.")] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help="Let float32 products round their factors.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Go on where memory looks too small.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Build TensorRT engines from the bundle, and compare them with its reference outputs on this device."""
+    from edge_sdk.building import BuildOptions
+    from edge_sdk.building import build as build_engines
+    from edge_sdk.building import describe as describe_build
+
+    if runtime not in ("trt", "rtx"):
+        raise ConfigError(f"--runtime must be trt or rtx, found {runtime!r}")
+    options = BuildOptions(
+        level=level,
+        workspace_mb=workspace_mb,
+        tf32=tf32,
+        slots=tuple(slots or ()),
+        graphs=tuple(graph or ()),
+        force=force,
+    )
+    flavour: Literal["trt", "rtx"] = "trt" if runtime == "trt" else "rtx"
+    report = build_engines(bundle, flavour, target=target, cache=cache, options=options, quiet=json)
+    say(msgspec.json.encode(report).decode() if json else describe_build(report))
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder; it must not exist.")],
+    adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; may be repeated.")] = None,
+    merge: Annotated[list[str] | None, typer.Option(help="Sum this adapter into decoder weights of its own.")] = None,
+    switchable: Annotated[bool, typer.Option("--switchable", help="LoRA matrices as inputs of one decoder.")] = False,
+    base_projector: Annotated[bool, typer.Option("--base-projector", help="The adapters bring none.")] = False,
+    profile: Annotated[list[str] | None, typer.Option(help="Frames of a clip: 96f, 48f; both by default.")] = None,
+    dialect: Annotated[list[str] | None, typer.Option(help="native, decomposed; both by default.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float16, float32; float16 by default.")] = None,
+    slots: Annotated[list[int] | None, typer.Option(help="Cache sizes; 2048, 4096 and 10752 by default.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Name or file of the settings that the others override.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder of finished stages; OUT.work by default.")] = None,
+    student: Annotated[Path | None, typer.Option(help="Bundle whose student goes into this one.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the finished stages where they are.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Export a checkpoint and its adapters as a bundle. A run that was stopped goes on when it is started again."""
+    from edge_sdk.exporting import describe as describe_export
+    from edge_sdk.exporting import export_bundle
+
+    report = export_bundle(
+        checkpoint,
+        out,
+        adapters=tuple(adapter or ()),
+        merge=tuple(merge or ()),
+        recipe=recipe,
+        work=work,
+        student=student,
+        keep=keep,
+        quiet=json,
+        switchable=switchable or None,
+        base_projector=base_projector or None,
+        profiles=tuple(profile or ()),
+        dialects=tuple(dialect or ()),
+        dtype=dtype,
+        slots=tuple(slots or ()),
+    )
+    say(msgspec.json.encode(report).decode() if json else describe_export(report))
+
+
+@app.command()
+def evaluate(
+    annotations: Annotated[Path, typer.Option(help="CrashChat annotations: a file, or a folder of *.json.")],
+    predictions: Annotated[Path, typer.Option(help="JSON of a model's answers by video and task.")],
+    constants_from: Annotated[Path | None, typer.Option(help="Annotations on which blind answers are chosen.")] = None,
+    records: Annotated[Path | None, typer.Option(help="Folder of scene records, for rows by condition.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Rounds of the bootstrap; 0 gives no intervals.")] = 1000,
+    seed: int = 0,
+    json: JsonOption = False,
+) -> None:
+    """Score a model's answers to the six tasks, beside the paper's table and the best answers that see nothing."""
+    from edge_sdk.evaluation.tasks import evaluate_files, to_markdown
+
+    report = evaluate_files(
+        annotations, predictions, constants_from=constants_from, records=records, bootstrap=bootstrap, seed=seed
+    )
+    say(msgspec.json.encode(report).decode() if json else to_markdown(report))
+
+
+@bundle_app.command("show")
+def bundle_show(bundle: BundleOption = None, json: JsonOption = False) -> None:
+    """Print what the bundle holds."""
+    from edge_sdk.bundle import open_bundle
+    from edge_sdk.bundle_show import describe as describe_bundle
+
+    opened = open_bundle(bundle)
+    say(msgspec.json.encode(opened.manifest).decode() if json else "\n".join(describe_bundle(opened)))
+
+
+@bundle_app.command("check")
+def bundle_check(bundle: BundleOption = None, json: JsonOption = False) -> None:
+    """Check every file of the bundle against its manifest."""
+    from edge_sdk.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    found = {"ok": True, "name": opened.manifest.name, "sha256": opened.sha256, "files": len(opened.manifest.files)}
+    say(msgspec.json.encode(found).decode() if json else f"ok: {opened.manifest.name}, {found['files']} files")
+
+
+@scenes_app.command("render")
+def scenes_render(
+    out: Path,
+    first_seed: int = 0,
+    count: Annotated[int, typer.Option(min=1)] = 10,
+    suite: bool = False,
+    fps: float = 10.0,
+    size: str = "320x192",
+    jobs: Annotated[int, typer.Option(min=1)] = 2,
+    json: JsonOption = False,
+) -> None:
+    """Render labelled scenes into OUT; `--suite` renders the committed test suite instead of COUNT seeds."""
+    seeds = room("calibration.scenes.suite").suite_seeds() if suite else range(first_seed, first_seed + count)
+    with Progress("render", quiet=json) as progress:
+        records = room("calibration.scenes.render").render(
+            seeds, out, fps=fps, size=parse_size(size), jobs=jobs, on_progress=lambda at: progress(at.done, at.total)
+        )
+    crashes = sum(record.crash for record in records)
+    found = {"out": str(out), "clips": len(records), "crashes": crashes}
+    say(msgspec.json.encode(found).decode() if json else f"{len(records)} clips in {out}, {crashes} with a crash")
+
+
+@distil_app.command("student")
+def distil_student(
+    out: Path,
+    labels: Annotated[bool, typer.Option("--labels", help="Train on the scenes' own labels.")] = False,
+    recipe: str = "student-demo",
+    work: Path = Path("out/student"),
+    json: JsonOption = False,
+) -> None:
+    """Render the recipe's scenes, train the student on them, calibrate it and write the bundle OUT."""
+    if not labels:
+        raise ConfigError("a student is trained on labels in this version; run: edge-sdk distil student OUT --labels")
+    from edge_sdk.distillation import make_student
+
+    report = make_student(recipe, work, out, quiet=json)
+    say(msgspec.json.encode(report).decode() if json else f"bundle {out}: {report}")
