@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import tensorrt_rtx as trt
 
-from edge_sdk.errors import RuntimeFailure
+from edge_sdk.errors import EngineError
+from edge_sdk.export.trt_network import parse
 from edge_sdk.files import atomic_path
+from edge_sdk.tensorrt_library import open_tensorrt, problems
 from edge_sdk.types import Value
 
 
@@ -61,7 +62,7 @@ def remembered(
 
     Weights lie outside a graph and do not decide whether it is taken. A refusal is not kept.
     """
-    asked = msgspec.json.encode([trt.__version__, list(profiles)])
+    asked = msgspec.json.encode([open_tensorrt("rtx").version, list(profiles)])
     path = folder / f"{hashlib.sha256(asked + graph).hexdigest()}.json"
     if path.is_file():
         return msgspec.json.decode(path.read_bytes(), type=GateResult)
@@ -75,25 +76,18 @@ def compile_gate(onnx_path: Path, *profiles: Profiles) -> GateResult:
     """Parse and compile `onnx_path` as a strongly typed network; nothing is kept.
 
     Each of `profiles` has every input that is not of one shape; an engine serves all of them with the same weights.
-    Raises `RuntimeFailure` with the parser's or builder's own words when the graph is refused.
+    Raises `EngineError` with the parser's or builder's own words when the graph is refused.
     """
-    began_s = time.monotonic()
-    log = _Log()
-    builder = trt.Builder(log)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(onnx_path)):
-        reasons = [str(parser.get_error(index)) for index in range(parser.num_errors)]
-        raise RuntimeFailure(f"TensorRT-RTX cannot parse {onnx_path}: {'; '.join(reasons)}")
-    _allow_float32_attention(network)
-    plan = builder.build_serialized_network(network, _config(builder, profiles))
-    if plan is None:
-        raise RuntimeFailure(f"TensorRT-RTX cannot compile {onnx_path}: {'; '.join(log.problems)}")
+    began_s, rtx = time.monotonic(), open_tensorrt("rtx")
+    network = parse(rtx, onnx_path)
+    engine = network.builder.build_serialized_network(network.native, _config(network.builder, profiles))
+    if engine is None:
+        raise EngineError(f"TensorRT-RTX cannot compile {onnx_path}: {problems(network.log)}")
     return GateResult(
-        engine_bytes=plan.nbytes,
+        engine_bytes=engine.nbytes,
         seconds=time.monotonic() - began_s,
-        layers=network.num_layers,
-        tensorrt_rtx=trt.__version__,
+        layers=network.native.num_layers,
+        tensorrt_rtx=rtx.version,
     )
 
 
@@ -106,25 +100,3 @@ def _config(builder: Any, profiles: Sequence[Profiles]) -> Any:
             profile.set_shape(name, shapes.smallest, shapes.best, shapes.largest)
         config.add_optimization_profile(profile)
     return config
-
-
-# Any: the package ships no types.
-def _allow_float32_attention(network: Any) -> None:
-    """Let float32 attention, which no fused kernel computes, be built from smaller steps; other types stay strict."""
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if layer.type == trt.LayerType.ATTENTION_INPUT and layer.get_input(0).dtype == trt.float32:
-            layer.__class__ = trt.IAttentionInputLayer  # how the package casts a layer to its kind
-            layer.attention.decomposable = True
-
-
-class _Log(trt.ILogger):  # type: ignore[misc]  # the package ships no types
-    """Keeps what goes wrong, so that an error can say it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.problems: list[str] = []
-
-    def log(self, severity: Any, message: str) -> None:
-        if severity <= trt.ILogger.Severity.ERROR:
-            self.problems.append(message)

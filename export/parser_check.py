@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
-from edge_sdk.errors import RuntimeFailure
+from edge_sdk.errors import EngineError
 from edge_sdk.export.parser_table import CONSTANTS, ONE_OUTPUT, OPSETS, SAME_IN_21, TYPES
 
 
 def check_decomposed(model: ModelProto) -> None:
-    """Raise `RuntimeFailure`, naming node and operator, for the first thing that TensorRT 10.3 does not take.
+    """Raise `EngineError`, naming node and operator, for the first thing that TensorRT 10.3 does not take.
 
     An opset above the range is fine as long as every operator in use is defined as it was within the range, give or
     take element types. Weights may be missing. Element types are worked out by the onnx package.
@@ -26,16 +26,14 @@ def check_decomposed(model: ModelProto) -> None:
     constants = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
         for reason in _reasons(node, opset, types, constants):
-            raise RuntimeFailure(f"TensorRT 10.3 does not take node {node.name!r} ({node.op_type}): {reason}")
+            raise EngineError(f"TensorRT 10.3 does not take node {node.name!r} ({node.op_type}): {reason}")
 
 
 def _opset(model: ModelProto) -> int:
     versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     if set(versions) != {"ai.onnx"} or versions["ai.onnx"] < OPSETS.start:
         found = ", ".join(f"{domain} {version}" for domain, version in versions.items())
-        raise RuntimeFailure(
-            f"TensorRT 10.3 takes ONNX's own operators of opset {OPSETS.start} and later, found {found}"
-        )
+        raise EngineError(f"TensorRT 10.3 takes ONNX's own operators of opset {OPSETS.start} and later, found {found}")
     return int(versions["ai.onnx"])
 
 

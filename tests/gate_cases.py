@@ -119,7 +119,7 @@ class Gated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gated(case: Case, dialect: Dialect, folder: Path) -> Gated:
-    """Compile one graph, and hold a decomposed one against the parser's table too. Raises `RuntimeFailure`."""
+    """Compile one graph, and hold a decomposed one against the parser's table too. Raises `EngineError`."""
     file = case.weights("float16")
     graph = case.graph(file, dialect)
     if dialect == "decomposed":

@@ -10,7 +10,7 @@ from checkpoint_makers import save, tiny_model
 from ort_graphs import Exported, RandomWeights
 from torch import Tensor
 
-from edge_sdk.errors import RuntimeFailure
+from edge_sdk.errors import EngineError
 from edge_sdk.export.checkpoint import Checkpoint
 from edge_sdk.export.graphs.decoder_io import DecoderForm
 from edge_sdk.export.graphs.decoder_onnx import decoder_graph
@@ -124,7 +124,7 @@ def test_the_parser_of_tensorrt_10_3_takes_every_decomposed_graph(tmp_path: Path
 
 def test_it_does_not_take_the_native_ones(exported: Exported) -> None:
     for graph in all_graphs(exported, "native"):
-        with pytest.raises(RuntimeFailure, match="does not take node"):
+        with pytest.raises(EngineError, match="does not take node"):
             check_decomposed(graph.model)
 
 

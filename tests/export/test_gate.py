@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
-from edge_sdk.errors import RuntimeFailure
+from edge_sdk.errors import EngineError
 from edge_sdk.export.gate import GateResult, compile_gate, profiles_for, remembered
 from edge_sdk.export.graphs.student import Student, StudentShape
 from edge_sdk.export.graphs.student_onnx import export_student
@@ -43,10 +43,10 @@ def test_an_unchanged_graph_is_compiled_once(tmp_path: Path) -> None:
 
 def test_a_refusal_is_asked_for_again(tmp_path: Path) -> None:
     def refuse() -> GateResult:
-        raise RuntimeFailure("no")
+        raise EngineError("no")
 
     for _ in range(2):
-        with pytest.raises(RuntimeFailure):
+        with pytest.raises(EngineError):
             remembered(tmp_path, b"graph", [], refuse)
     assert not list(tmp_path.iterdir())
 
@@ -54,7 +54,7 @@ def test_a_refusal_is_asked_for_again(tmp_path: Path) -> None:
 def test_a_file_that_is_no_graph_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "junk.onnx"
     path.write_bytes(b"junk")
-    with pytest.raises(RuntimeFailure, match=r"cannot parse .*junk\.onnx"):
+    with pytest.raises(EngineError, match=r"cannot parse .*junk\.onnx"):
         compile_gate(path, {})
 
 
@@ -66,7 +66,7 @@ def test_a_missing_profile_is_refused_in_the_compilers_words(tmp_path: Path) -> 
     )
     path = tmp_path / "toy.onnx"
     onnx.save(model, path)
-    with pytest.raises(RuntimeFailure, match="profile"):
+    with pytest.raises(EngineError, match="profile"):
         compile_gate(path, {})
 
 

@@ -32,7 +32,7 @@ SOURCES: dict[str, dict[str, str]] = {
     "export/build.py": BUILD,
     "export/build_monitor.py": {"module": "", "base": "IProgressMonitor"},
     "export/trt_network.py": BUILD,
-    "export/gate.py": BUILD | {"trt": "", "network": "INetworkDefinition", "plan": "IHostMemory"},
+    "export/gate.py": BUILD | {"engine": "IHostMemory"},
 }
 # how a layer becomes one of its kind
 CASTS = {"ILayer.attention": "IAttentionInputLayer.attention"}
@@ -98,7 +98,7 @@ USED: dict[str, set[str]] = {
         "set_execution_context_allocation_strategy",
         "set_runtime_cache",
     },
-    "LayerType": {"", "ATTENTION_INPUT"},
+    "LayerType": {""},
     "MemoryPoolType": {"WORKSPACE"},
     "NetworkDefinitionCreationFlag": {"STRONGLY_TYPED"},
     "OnnxParser": {"", "get_error", "num_errors", "parse_from_file"},
@@ -125,7 +125,6 @@ AFTER_10_3 = {
     "IAttentionInputLayer.attention",
     "ICudaEngine.create_runtime_config",
     "IRuntimeConfig.set_execution_context_allocation_strategy",
-    "LayerType.ATTENTION_INPUT",
 }
 ABSENT: dict[str, set[str]] = {
     "10.3.0": RTX_ONLY | AFTER_10_3,
