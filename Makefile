@@ -53,7 +53,7 @@ soak-export: setup
 	$(BIN)/python tests/parity_cases.py out/export tiny tied 2b 7b
 	$(BIN)/python tests/gate_cases.py out/export
 	$(BIN)/python tests/plan_measured.py out/export
-	$(BIN)/python tests/true_size.py out/export 2B 7B
+	$(BIN)/python tests/true_size.py out/export 2B 7B 7B+merged 7B+switchable
 
 wheel: setup
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

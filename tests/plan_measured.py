@@ -43,7 +43,7 @@ RUNS, HOSTS = 15, 4
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _MEASURE_HOST = (
     "import msgspec; from edge_sdk.hardware.host import measure_host; "
-    "print(msgspec.json.encode(measure_host()).decode())"
+    "print(msgspec.json.encode(measure_host(threads=1)).decode())"
 )
 
 

@@ -7,10 +7,12 @@ import time
 import numpy as np
 import pytest
 
+from edge_sdk.errors import MissingDependencyError
 from edge_sdk.hardware import Target, identify
 from edge_sdk.hardware.host import measure_host
 from edge_sdk.hardware.numbers import ModelNumbers, StudentNumbers
 from edge_sdk.plan import plan
+from edge_sdk.runtime import Runtime
 
 # Machines are shared: a measurement may see a third of what another saw a second before.
 LOOSE = 3.0
@@ -22,6 +24,7 @@ def host() -> Target:
 
 
 def test_the_peak_is_that_of_a_product_of_another_shape(host: Target) -> None:
+    assert host.dense_tops["fp32"].source.endswith("ONNX Runtime")
     left, right = np.ones((700, 3000), np.float32), np.ones((3000, 900), np.float32)
     times_s = []
     for _ in range(5):
@@ -30,6 +33,16 @@ def test_the_peak_is_that_of_a_product_of_another_shape(host: Target) -> None:
         times_s.append(time.perf_counter() - begin_s)
     tops = 2 * 700 * 3000 * 900 / min(times_s) / 1e12
     assert tops / LOOSE < host.dense_tops["fp32"].value < tops * LOOSE
+
+
+def test_without_onnx_runtime_numpy_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Runtime:
+        raise MissingDependencyError(name)
+
+    monkeypatch.setattr("edge_sdk.hardware.host.open_runtime", missing)
+    peak = measure_host().dense_tops["fp32"]
+    assert peak.source.endswith("numpy")
+    assert 1e-3 < peak.value < 100
 
 
 def test_memory_and_cores_are_the_machines(host: Target) -> None:

@@ -104,6 +104,8 @@ def test_one_stage_is_ruled_by_one_of_two() -> None:
     fast_memory = stage("x", "call", 3, work, Rates(flops_s=1e10, bytes_s=1e10))
     assert (fast_memory.each_s, fast_memory.bound) == (0.6, "compute")
     assert stage("x", "call", 3, work, None).each_s is None
+    core = stage("x", "call", 3, work, Rates(flops_s=1e10, bytes_s=1e9, overlap=False))
+    assert (core.each_s, core.bound) == (2.6, "bandwidth")
 
 
 def figure(value: float) -> Figure:
@@ -122,12 +124,15 @@ def test_rates_are_shares_of_peak_and_bandwidth() -> None:
         compute_share=figure(0.5),
         bandwidth_share=figure(0.8),
     )
-    assert rates(made_up, "fp32") == Rates(flops_s=1e12, bytes_s=8e10)
-    assert rates(made_up, "w8a8") == Rates(flops_s=4e12, bytes_s=8e10)
+    assert rates(made_up, "fp32") == Rates(flops_s=1e12, bytes_s=8e10, overlap=False)
+    assert rates(made_up, "w8a8") == Rates(flops_s=4e12, bytes_s=8e10, overlap=False)
     # no fp16 unit: what fp32 does
-    assert rates(made_up, "w4a16") == Rates(flops_s=1e12, bytes_s=8e10)
-    assert rates(made_up, "fp32", threads=1) == Rates(flops_s=2.5e11, bytes_s=8e10)
+    assert rates(made_up, "w4a16") == Rates(flops_s=1e12, bytes_s=8e10, overlap=False)
+    assert rates(made_up, "fp32", threads=1) == Rates(flops_s=2.5e11, bytes_s=8e10, overlap=False)
     assert rates(find_target("cpu"), "fp32") is None
+    on_a_gpu = rates(find_target("h200"), "fp16")
+    assert on_a_gpu is not None
+    assert on_a_gpu.overlap
 
 
 @pytest.mark.parametrize(
