@@ -21,7 +21,7 @@ from edge_sdk.export.parser_check import check_decomposed
 from edge_sdk.export.references import References, write_references
 from edge_sdk.export.stage_store import OnBytes, Stage
 from edge_sdk.files import write_bytes
-from edge_sdk.reference_files import MAX_REFERENCE_BYTES
+from edge_sdk.verify.reference_files import MAX_REFERENCE_BYTES
 
 TEXT_STAGE, REFERENCE_STAGE = "tokenizer", "references"
 REFERENCES = "references.json"

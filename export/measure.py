@@ -28,8 +28,8 @@ from edge_sdk.manifest_language import DecoderSet, VisionProfile
 from edge_sdk.reasoning.patches import kept_tokens, normalised
 from edge_sdk.reasoning.prompt import Prompt, PromptFrame
 from edge_sdk.reasoning.text import Tokenizer
-from edge_sdk.reference_files import ChainCase
 from edge_sdk.runtime import Array
+from edge_sdk.verify.reference_files import ChainCase
 
 # (done, total, what): layers that were computed, of how many, and of which part.
 OnProgress = Callable[[int, int, str], None]

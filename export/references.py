@@ -22,8 +22,8 @@ from edge_sdk.export.seeded_cases import Values
 from edge_sdk.files import write_bytes
 from edge_sdk.manifest import Graph, ReferenceCase
 from edge_sdk.manifest_language import ChainReference, Language
-from edge_sdk.reference_files import MAX_REFERENCE_BYTES, chain_bytes, reference_bytes
 from edge_sdk.types import DType
+from edge_sdk.verify.reference_files import MAX_REFERENCE_BYTES, chain_bytes, reference_bytes
 
 SEED = 20_251_230
 # Of a graph's outputs and of the logits of an answer, by the graphs' element type.

@@ -21,8 +21,8 @@ from edge_sdk.export.graphs.decoder_io import past_names
 from edge_sdk.manifest import Graph
 from edge_sdk.manifest_language import VisionProfile
 from edge_sdk.reasoning.patches import patchify
-from edge_sdk.reference_files import ChainCase
 from edge_sdk.runtime import Array
+from edge_sdk.verify.reference_files import ChainCase
 
 TOP = 16
 # The decoder's case: tokens of the call, slots before it, and the rows whose logits are compared.

@@ -12,7 +12,7 @@ from edge_sdk.export.graphs.student import SCORES, Student
 from edge_sdk.export.graphs.student_onnx import OPSET, StudentGraph, export_student
 from edge_sdk.manifest import Graph, OperatingPoint, ReferenceCase
 from edge_sdk.manifest import Student as StudentEntry
-from edge_sdk.reference_files import reference_bytes
+from edge_sdk.verify.reference_files import reference_bytes
 
 GRAPH_FILE, REFERENCE_FILE = "student.onnx", "reference/student.safetensors"
 # fp32 kernels differ in the order of their sums; fp16 builds are held to their own limits.

@@ -29,8 +29,8 @@ from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Value
-from edge_sdk.verify_chain import ChainCheck, check_chain, compare_answer, runtime_dialects
-from edge_sdk.verify_graph import GraphCase, OutputCheck, check_graph, check_outputs
+from edge_sdk.verify.answers import ChainCheck, check_chain, compare_answer, runtime_dialects
+from edge_sdk.verify.graphs import GraphCase, OutputCheck, check_graph, check_outputs
 
 # A merged weight is rounded once to the checkpoint's element type; bfloat16 gives 7e-3 with 2 layers of a tiny model.
 MERGE_TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}

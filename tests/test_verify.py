@@ -15,10 +15,10 @@ from safetensors.numpy import load_file, save
 from edge_sdk.bundle import Bundle, write_bundle
 from edge_sdk.errors import BundleError, ConfigError, RuntimeFailure, VerificationError
 from edge_sdk.manifest import Graph, ReferenceCase
-from edge_sdk.reference_files import reference_bytes, write_reference
 from edge_sdk.runtime import Array, SessionOptions
 from edge_sdk.types import TensorSpec
 from edge_sdk.verify import VerifyReport, require, verify
+from edge_sdk.verify.reference_files import reference_bytes, write_reference
 
 WEIGHT = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 X = np.random.default_rng(1).normal(size=(3, 6)).astype(np.float32)

@@ -12,10 +12,10 @@ from safetensors.numpy import save
 from edge_sdk.bundle import Bundle, write_bundle
 from edge_sdk.errors import BundleError, RuntimeFailure, UnknownNameError
 from edge_sdk.manifest import Graph, ReferenceCase
-from edge_sdk.reference_files import reference_bytes
 from edge_sdk.runtime import Array, SessionOptions
 from edge_sdk.types import StateSpec, TensorSpec
 from edge_sdk.verify import VerifyReport, verify
+from edge_sdk.verify.reference_files import reference_bytes
 
 X = np.arange(6, dtype=np.float32).reshape(1, 3, 2) / 8
 AT = np.array([2], np.int64)

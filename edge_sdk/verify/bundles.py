@@ -11,12 +11,12 @@ from collections.abc import Collection
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.errors import VerificationError
-from edge_sdk.reference_files import load_chain
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Dialect, Value
-from edge_sdk.verify_chain import ChainCheck, check_chain, runtime_dialects
-from edge_sdk.verify_graph import OutputCheck, check_graph, reference_case
+from edge_sdk.verify.answers import ChainCheck, check_chain, runtime_dialects
+from edge_sdk.verify.graphs import OutputCheck, check_graph, reference_case
+from edge_sdk.verify.reference_files import load_chain
 
 
 class VerifyReport(Value, frozen=True, kw_only=True):

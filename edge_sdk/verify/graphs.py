@@ -8,13 +8,13 @@ from contextlib import closing
 import msgspec
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.comparison import compare
 from edge_sdk.errors import BundleError
 from edge_sdk.manifest import Graph
-from edge_sdk.reference_files import load_inputs, load_reference, widened
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Array, Session, SessionOptions
 from edge_sdk.types import StateSpec, Value
+from edge_sdk.verify.comparison import compare
+from edge_sdk.verify.reference_files import load_inputs, load_reference, widened
 
 
 class OutputCheck(Value, frozen=True, kw_only=True):

@@ -14,18 +14,18 @@ from math import inf
 import numpy as np
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.comparison import Comparison, compare
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.manifest_language import Adapter, DecoderGraph, Language
 from edge_sdk.reasoning.chain import CachedDecoder, Widths, encode_frames
 from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.reasoning.patches import kept_tokens, normalised
-from edge_sdk.reference_files import ChainCase, load_inputs
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Array, Session, SessionOptions
 from edge_sdk.tensorrt_library import PACKAGES, open_tensorrt
 from edge_sdk.tensors import allocate
 from edge_sdk.types import Dialect, Value
+from edge_sdk.verify.comparison import Comparison, compare
+from edge_sdk.verify.reference_files import ChainCase, load_inputs
 
 _PER_CALL = ("embeds", "position_ids", "mask", "write_index", "rows")
 # Less than a prompt, so that the cache goes from call to call within it.
