@@ -2,14 +2,14 @@
 
 Three fits, all on clips that neither training nor any test has seen: the threshold with the best clip F1, a logistic
 map from raw score to probability (Platt 1999), and the residual quantiles that turn a boundary into an 80 % interval
-(split conformal prediction, Vovk et al. 2005).
+(split conformal prediction, Vovk et al. 2005). The first two depend on how common crashes are, so clips are weighed to
+a stated mix, `MIX`, whatever was rendered for validation.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -20,7 +20,6 @@ from edge_sdk.analysis import analyze
 from edge_sdk.bundle import Bundle
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
-from edge_sdk.evaluation.metrics import f1_score
 from edge_sdk.events import CrashTimeline
 from edge_sdk.manifest import OperatingPoint, Residual, Student
 from edge_sdk.perception.timeline import FrameScores, Timeline
@@ -31,6 +30,9 @@ COVERAGE = 0.8
 MATCH_S = 4.0
 CONFIRM_FRAMES = (1, 2, 3, 4, 5)
 MIN_CLIPS = 20
+# Shares of clips that an operating point is made for: those of the committed suite (`scenes/suite.py`).
+MIX = {"crash": 0.40, "near_miss": 0.33, "normal": 0.27}
+RESAMPLES, RESAMPLING_SEED = 300, 0
 PRE_CRASH_LEVELS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 MISSING_PRE_CRASH_S = 1.0
 NO_RESIDUAL = Residual(lo_s=0.0, hi_s=0.0)
@@ -51,7 +53,7 @@ class Boundary(NamedTuple):
 
 
 class FitReport(Value, frozen=True, kw_only=True):
-    """What was fitted, on how many clips, and how good it looked there."""
+    """What was fitted, on how many clips, and how good it looked there; `f1` is for the shares of `MIX`."""
 
     clips: int
     crashes: int
@@ -81,8 +83,9 @@ def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple
             f"{crashes} crashes; render more with `edge-sdk scenes render`"
         )
     labels = np.array([item.clip.crash for item in scored])
-    frames, threshold, f1 = best_threshold(scored, labels)
-    scale, offset = fit_platt(np.array([peak_level(item.scores, frames) for item in scored]), labels)
+    weights = mix_weights([item.clip for item in scored])
+    frames, threshold, f1 = best_threshold(scored, labels, weights)
+    scale, offset = fit_platt(np.array([peak_level(item.scores, frames) for item in scored]), labels, weights)
     point = msgspec.structs.replace(
         student.operating_point,
         confirm=threshold,
@@ -112,33 +115,75 @@ def peak_level(scores: Sequence[FrameScores], frames: int) -> float:
     return float(np.convolve(padded, np.full(frames, 1 / frames), "valid").max(initial=0.0))
 
 
-def best_threshold(scored: Sequence[ScoredClip], labels: NDArray[np.bool_]) -> tuple[int, float, float]:
-    """`(confirm_frames, threshold, F1)`; among equal F1 the middle of the widest gap between scores wins."""
-    best = (0.0, 0.0, CONFIRM_FRAMES[0], 0.5)
+def mix_weights(clips: Sequence[LabelledClip]) -> NDArray[np.float64]:
+    """A weight for each clip, of mean 1, under which the kinds that are there have the proportions of `MIX`."""
+    kinds = [_kind(clip) for clip in clips]
+    weights = np.array([MIX[kind] / kinds.count(kind) for kind in kinds])
+    weighed: NDArray[np.float64] = weights * len(clips) / weights.sum()
+    return weighed
+
+
+def _kind(clip: LabelledClip) -> str:
+    if clip.crash:
+        return "crash"
+    return "near_miss" if clip.record is not None and clip.record.kind == "near_miss" else "normal"
+
+
+def best_threshold(
+    scored: Sequence[ScoredClip], labels: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> tuple[int, float, float]:
+    """`(confirm_frames, threshold, F1)` with the best weighted F1; among equal ones the fewest frames."""
+    found = []
     for frames in CONFIRM_FRAMES:
         peaks = np.array([peak_level(item.scores, frames) for item in scored])
-        ordered = np.unique(peaks)
-        for low, high in pairwise(ordered):
-            threshold = float((low + high) / 2)
-            best = max(best, (f1_score(labels, peaks, threshold), float(high - low), frames, threshold))
-    f1, _, frames, threshold = best
-    return frames, threshold, f1
+        threshold = stable_threshold(peaks, labels, weights)
+        found.append((weighted_f1(labels, peaks >= threshold, weights), -frames, threshold))
+    f1, fewest, threshold = max(found)
+    return -fewest, threshold, f1
 
 
-def fit_platt(raw: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[float, float]:
+def stable_threshold(peaks: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
+    """The median of the thresholds with the best F1 on resamples of the clips.
+
+    The best one on the clips themselves is wherever a few of them happened to fall; the median of resamples (bagging,
+    Breiman 1996) moves less from one set of clips to the next.
+    """
+    order = np.argsort(-peaks, kind="stable")
+    cuts = (peaks[order][:-1] + peaks[order][1:]) / 2
+    rng, count = np.random.default_rng(RESAMPLING_SEED), len(peaks)
+    drawn = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) * weights
+    hits = np.cumsum(drawn[:, order] * labels[order], axis=1)
+    fired = np.cumsum(drawn[:, order], axis=1)
+    f1 = 2 * hits[:, :-1] / np.maximum(fired[:, :-1] + hits[:, -1:], 1e-12)
+    tied = f1 >= f1.max(axis=1, keepdims=True) - 1e-12
+    # Cuts of one resample that part its clips alike: the middle of them.
+    middles = [float((cuts[row][0] + cuts[row][-1]) / 2) for row in tied]
+    return float(np.median(middles))
+
+
+def weighted_f1(labels: NDArray[np.bool_], detected: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
+    """F1 of decisions on clips that count by their weights."""
+    return float(2 * weights[labels & detected].sum() / (weights[labels].sum() + weights[detected].sum()))
+
+
+def fit_platt(
+    raw: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+) -> tuple[float, float]:
     """`(scale, offset)` of sigmoid(scale * logit(raw) + offset), by Newton's method on Platt's smoothed targets."""
+    counts = np.ones(len(raw)) if weights is None else weights
     clipped = np.clip(raw, 1e-6, 1 - 1e-6)
     design = np.stack([np.log(clipped / (1 - clipped)), np.ones_like(clipped)], axis=1)
-    positives, negatives = int(labels.sum()), int((~labels).sum())
+    positives, negatives = float(counts[labels].sum()), float(counts[~labels].sum())
     targets = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    weights = np.array([1.0, 0.0])
+    fitted = np.array([1.0, 0.0])
     for _ in range(50):
-        probability = 1 / (1 + np.exp(-design @ weights))
-        gradient = design.T @ (probability - targets)
-        hessian = (design * (probability * (1 - probability))[:, None]).T @ design + 1e-6 * np.eye(2)
+        probability = 1 / (1 + np.exp(-design @ fitted))
+        gradient = design.T @ (counts * (probability - targets))
+        spread = counts * probability * (1 - probability)
+        hessian = (design * spread[:, None]).T @ design + 1e-6 * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
-        weights -= step / max(1.0, float(np.abs(step).max()))
-    return float(weights[0]), float(weights[1])
+        fitted -= step / max(1.0, float(np.abs(step).max()))
+    return float(fitted[0]), float(fitted[1])
 
 
 def best_pre_crash_level(student: Student, point: OperatingPoint, scored: Sequence[ScoredClip]) -> float:

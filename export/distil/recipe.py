@@ -92,8 +92,40 @@ class Stage(Value, frozen=True, kw_only=True):
     micro: int
 
 
+class Late(Value, frozen=True, kw_only=True):
+    """The stage after the others, on picture features kept on disk; see `late.py`.
+
+    `copies` of every clip, the first as it is and the others augmented; `window_weight` and `map_weight` stand for
+    those of the loss. The optimiser's other settings hold here too, in one more cosine cycle.
+    """
+
+    copies: int
+    epochs: int
+    windows: int
+    micro: int
+    learning_rate: float
+    average: float
+    window_weight: float
+    map_weight: float
+
+
+class Head(Value, frozen=True, kw_only=True):
+    """The end of the run, see `head.py`; `windows` to a step, of the copies that the late stage made.
+
+    `dropout` is the share of a frame's pooled features, and of what the memory adds to them, left out in training;
+    `window_weight` stands for that of the loss.
+    """
+
+    epochs: int
+    windows: int
+    dropout: tuple[float, float]
+    learning_rate: float
+    average: float
+    window_weight: float
+
+
 class Optimiser(Value, frozen=True, kw_only=True):
-    """AdamW under one cosine cycle over all stages; `average` is the decay of the weights that are kept."""
+    """AdamW under one cosine cycle over `stages`; `average` is the decay of the weights that are kept."""
 
     learning_rate: float
     weight_decay: float
@@ -117,6 +149,8 @@ class Recipe(Value, frozen=True, kw_only=True):
     loss: Loss
     optimiser: Optimiser
     stages: tuple[Stage, ...]
+    late: Late | None = None
+    head: Head | None = None
 
 
 def load_recipe(name: str | Path) -> tuple[Recipe, str]:
@@ -144,5 +178,11 @@ def _check(recipe: Recipe, path: Path) -> None:
             raise ConfigError(f"recipe {path}: picture sides must divide by 32, found {height}x{width}")
     if not recipe.stages or any(min(stage.epochs, stage.windows, stage.micro) < 1 for stage in recipe.stages):
         raise ConfigError(f"recipe {path}: expected at least one stage with epochs, windows and micro of at least 1")
+    late = recipe.late
+    if late is not None and min(late.copies, late.epochs, late.windows, late.micro) < 1:
+        raise ConfigError(f"recipe {path}: expected copies, epochs, windows and micro of at least 1 in [late]")
+    head = recipe.head
+    if head is not None and (late is None or min(head.epochs, head.windows) < 1):
+        raise ConfigError(f"recipe {path}: [head] needs a table [late], and epochs and windows of at least 1")
     if recipe.shape.planes != 1 + len(recipe.pictures.lags):
         raise ConfigError(f"recipe {path}: shape.planes must be 1 + the number of pictures.lags")

@@ -7,8 +7,9 @@ single-threaded passes than as one pass over two threads, and do not stall when 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
@@ -18,6 +19,18 @@ from edge_sdk.export.graphs.student import Student
 
 # (replica, which of the step's windows) -> the loss that was given to backward
 Pass = Callable[[Student, Sequence[int]], float]
+WORKERS = 2
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Inside, torch runs one thread an operator."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Workers:

@@ -9,8 +9,9 @@ Every temporal layer runs in two ways that agree: over a whole window (training)
 explicit state (the graph).
 
 Three maps on the grid (a vehicle is here; it crashes; its crash is foreseeable) are trained from the boxes of rendered
-scenes, where one frame's label says much more than four numbers, and their peaks join the features of the frame. How
-far each vehicle has moved is trained too and left out of the graph: what has learnt to see motion sees it stop.
+scenes, where one frame's label says much more than four numbers, and their peaks join the features of the frame; an
+attentive student adds what the grid holds where the maps look. How far each vehicle has moved is trained too and left
+out of the graph: what has learnt to see motion sees it stop.
 """
 
 from __future__ import annotations
@@ -37,13 +38,17 @@ RARE_LOGIT = -2.0
 
 
 class StudentShape(Value, frozen=True, kw_only=True):
-    """Widths of the network: the four stages of the picture, the features of a frame, and the temporal dilations."""
+    """Widths of the network: the four stages of the picture, the features of a frame, and the temporal dilations.
+
+    With `attentive`, features of the grid at the places of the crash and pre-crash maps join those of the whole grid.
+    """
 
     planes: int = 3
     stages: tuple[int, int, int, int] = (32, 48, 72, 96)
     grid_dilations: tuple[int, ...] = (1, 2)
     features: int = 96
     dilations: tuple[int, ...] = (1, 2, 4, 8)
+    attentive: bool = False
 
     @property
     def memory_frames(self) -> int:
@@ -128,6 +133,7 @@ class FeatureMemory(nn.Module):
         super().__init__()
         self.width, self.dilation = width, dilation
         self.conv = nn.Conv1d(width, width, TAPS, dilation=dilation)
+        self.dropout = 0.0
 
     @property
     def state_frames(self) -> int:
@@ -136,7 +142,8 @@ class FeatureMemory(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """A window `[n, width, time]` whose past is zero."""
-        return x + functional.relu(self.conv(functional.pad(x, (self.state_frames, 0))))
+        found = functional.relu(self.conv(functional.pad(x, (self.state_frames, 0))))
+        return x + functional.dropout(found, self.dropout, self.training)
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One frame `[n, width, 1]` and the state; returns the result and the next state."""
@@ -167,9 +174,12 @@ class Student(nn.Module):
         self.maps = nn.Conv2d(c, len(MAPS), 1)
         self.flow = nn.Conv2d(c, 2, 1)
         self.wide = nn.Sequential(ConvNorm(c, d, 3, stride=2), nn.ReLU())
-        self.pooled = nn.Linear(2 * d + len(MAPS), shape.features)
+        pooled = 2 * d + len(MAPS) + (2 * c if shape.attentive else 0)
+        self.level: nn.Module = nn.BatchNorm1d(pooled) if shape.attentive else nn.Identity()
+        self.pooled = nn.Linear(pooled, shape.features)
         self.memory = nn.ModuleList(FeatureMemory(shape.features, dilation) for dilation in shape.dilations)
         self.head = nn.Linear(shape.features, len(SCORES))
+        self.dropout = 0.0
         self._begin(stem)
 
     def forward(self, planes: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,16 +187,30 @@ class Student(nn.Module):
 
         That is, on the grid `[n, time, 5, rows, cols]`: the logits of the maps, and how far vehicles have moved.
         """
-        size = planes.shape[:2]
-        x = self.picture(planes.flatten(0, 1)).unflatten(0, size)
+        return self.read(self.picture(planes.flatten(0, 1)).unflatten(0, planes.shape[:2]))
+
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, from the results of `picture` `[n, time, width, rows, cols]`."""
+        pooled, dense = self.gather(x)
+        return self.judge(pooled), dense
+
+    def gather(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The pooled features of frames `[n, time, k]`, and the second of what `forward` gives."""
+        size = x.shape[:2]
         for block in self._grids:
             x = block(x)
-        maps = self.maps(x.flatten(0, 1))
-        features = self._pool(x.flatten(0, 1), maps).unflatten(0, size).transpose(1, 2)
+        flat = x.flatten(0, 1)
+        maps = self.maps(flat)
+        dense = torch.cat([maps, self.flow(flat)], 1)
+        return self._pool(flat, maps).unflatten(0, size), dense.unflatten(0, size)
+
+    def judge(self, pooled: Tensor) -> Tensor:
+        """Logits `[n, time, 4]` from pooled features `[n, time, k]`."""
+        features = self._compress(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2]).transpose(1, 2)
         for layer in self._memories:
             features = layer(features)
-        dense = torch.cat([maps, self.flow(x.flatten(0, 1))], 1).unflatten(0, size)
-        return self.head(features.transpose(1, 2)), dense
+        logits: Tensor = self.head(features.transpose(1, 2))
+        return logits
 
     def step(self, frames: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Scores `[streams, 4]` in 0..1 of one frame per stream, and the next states, ordered as `state_shapes`."""
@@ -194,7 +218,7 @@ class Student(nn.Module):
         for block, state in zip(self._grids, states, strict=False):
             x, kept = block.step(x, state)
             following.append(kept)
-        features = self._pool(x, self.maps(x)).unsqueeze(2)
+        features = self._compress(self._pool(x, self.maps(x))).unsqueeze(2)
         for layer, state in zip(self._memories, states[len(self.grid) :], strict=True):
             features, kept = layer.step(features, state)
             following.append(kept)
@@ -219,7 +243,27 @@ class Student(nn.Module):
         for module in self.modules():
             if isinstance(module, ConvNorm):
                 module.fuse()
+        self._fuse_level()
         return self
+
+    def drop(self, features: float, memory: float) -> Student:
+        """Leave out that share of a frame's features, and of what the memory adds to them, in training."""
+        self.dropout = features
+        for layer in self._memories:
+            layer.dropout = memory
+        return self
+
+    def _fuse_level(self) -> None:
+        """Give the normalisation of pooled features, x * scale + shift, to the layer after it: W x + b."""
+        norm = self.level
+        if not isinstance(norm, nn.BatchNorm1d) or norm.running_mean is None or norm.running_var is None:
+            return
+        with torch.no_grad():
+            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            shift = norm.bias - norm.running_mean * scale
+            self.pooled.bias.add_(self.pooled.weight @ shift)
+            self.pooled.weight.mul_(scale)
+        self.level = nn.Identity()
 
     def _begin(self, stem: ConvNorm) -> None:
         """Starting weights that save the first epochs: motion is heard beside luma, and every score starts rare."""
@@ -230,5 +274,12 @@ class Student(nn.Module):
 
     def _pool(self, x: Tensor, maps: Tensor) -> Tensor:
         wide = self.wide(x)
-        peaks = [wide.mean((2, 3)), wide.amax((2, 3)), maps.amax((2, 3))]
-        return functional.relu(self.pooled(torch.cat(peaks, 1)))
+        parts = [wide.mean((2, 3)), wide.amax((2, 3)), maps.amax((2, 3))]
+        if self.shape.attentive:
+            shares = torch.softmax(maps[:, 1:].flatten(2), 2)
+            parts.append((shares @ x.flatten(2).transpose(1, 2)).flatten(1))
+        return torch.cat(parts, 1)
+
+    def _compress(self, pooled: Tensor) -> Tensor:
+        found = functional.dropout(self.level(pooled), self.dropout, self.training)
+        return functional.relu(self.pooled(found))

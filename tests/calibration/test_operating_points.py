@@ -8,15 +8,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score as sklearn_f1
+from sklearn.metrics import precision_recall_curve
 
 from edge_sdk.calibration.operating_points import (
+    MIX,
     Boundary,
     ScoredClip,
     fit_operating_point,
     fit_platt,
+    mix_weights,
     peak_level,
     residual,
+    stable_threshold,
+    weighted_f1,
 )
+from edge_sdk.calibration.scenes.suite import read_suite
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.manifest import OperatingPoint, Student
@@ -95,6 +102,53 @@ def test_platt_agrees_with_logistic_regression() -> None:
     reference = LogisticRegression(C=1e9).fit(logits[:, None], labels)
     assert scale == pytest.approx(float(reference.coef_[0, 0]), abs=0.02)
     assert offset == pytest.approx(float(reference.intercept_[0]), abs=0.02)
+
+
+def test_platt_weighs_clips_as_logistic_regression_does() -> None:
+    rng = np.random.default_rng(5)
+    logits, weights = rng.normal(0, 2, 4000), rng.uniform(0.2, 3, 4000)
+    labels = rng.random(4000) < 1 / (1 + np.exp(-(1.2 * logits + 0.3)))
+    scale, offset = fit_platt(1 / (1 + np.exp(-logits)), labels, weights)
+    reference = LogisticRegression(C=1e9).fit(logits[:, None], labels, sample_weight=weights)
+    assert scale == pytest.approx(float(reference.coef_[0, 0]), abs=0.02)
+    assert offset == pytest.approx(float(reference.intercept_[0]), abs=0.02)
+
+
+def test_the_mix_is_that_of_the_suite_and_weights_restore_it() -> None:
+    scenes = read_suite().scenes
+    kinds = ["crash" if scene.crash else "near_miss" if scene.kind == "near_miss" else "normal" for scene in scenes]
+    assert {kind: kinds.count(kind) / len(kinds) for kind in MIX} == MIX
+    clips = [clip(f"c{k}", 2.0) for k in range(30)] + [clip(f"n{k}", None) for k in range(10)]
+    weights = mix_weights(clips)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[:30].sum() / weights.sum() == pytest.approx(MIX["crash"] / (MIX["crash"] + MIX["normal"]))
+
+
+def test_the_threshold_moves_less_than_the_best_one_and_scores_better_on_new_clips() -> None:
+    rng = np.random.default_rng(6)
+
+    def draw(count: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        labels = rng.random(count) < 0.4
+        return labels, 1 / (1 + np.exp(-rng.normal(np.where(labels, 0.8, -0.8), 1)))
+
+    new, new_peaks = draw(20000)
+    best, stable = [], []
+    for _ in range(60):
+        labels, peaks = draw(100)
+        precision, recall, cuts = precision_recall_curve(labels, peaks)
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+        best.append(float(cuts[f1[:-1].argmax()]))
+        stable.append(stable_threshold(peaks, labels, np.ones(100)))
+    assert np.std(stable) < np.std(best)
+    scores = [np.mean([sklearn_f1(new, new_peaks >= cut) for cut in cuts]) for cuts in (stable, best)]
+    assert scores[0] > scores[1]
+
+
+def test_weighted_f1_equals_scikit_learn() -> None:
+    rng = np.random.default_rng(7)
+    labels, detected, weights = rng.random(200) < 0.4, rng.random(200) < 0.5, rng.uniform(0.1, 2, 200)
+    expected = sklearn_f1(labels, detected, sample_weight=weights)
+    assert weighted_f1(labels, detected, weights) == pytest.approx(expected)
 
 
 def test_platt_stays_finite_on_separable_scores() -> None:

@@ -15,11 +15,13 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil import Recipe, load_recipe, student, train
-from edge_sdk.export.distil.data import CachedClip
-from edge_sdk.export.distil.recipe import Pictures, Stage
+from edge_sdk.export.distil.data import CachedClip, load_clips
+from edge_sdk.export.distil.late_features import LateFeatures
+from edge_sdk.export.distil.recipe import Head, Late, Pictures, Stage
 from edge_sdk.export.distil.windows import WindowSampler
 from edge_sdk.export.distil.workers import Workers
 from edge_sdk.export.graphs.student import Student, StudentShape
+from edge_sdk.perception.planes import window_planes
 from edge_sdk.types import Frame
 from edge_sdk.verify import verify
 
@@ -35,6 +37,8 @@ def toy_recipe(epochs: int) -> tuple[Recipe, str]:
         windows=msgspec.structs.replace(recipe.windows, frames=24),
         optimiser=msgspec.structs.replace(recipe.optimiser, average=0.8, learning_rate=0.01, bfloat16=False),
         stages=(Stage(epochs=epochs, height=HEIGHT, width=WIDTH, windows=4, micro=1),),
+        late=None,
+        head=None,
     )
     return changed, f"toy of {epochs} epochs"
 
@@ -73,12 +77,18 @@ def toy_clips(folder: Path, numbers: range) -> list[LabelledClip]:
     return made
 
 
+def toy_cached(folder: Path, numbers: range) -> list[CachedClip]:
+    return [
+        CachedClip(np.stack([picture(number, t) for t in range(FRAMES)]), np.arange(FRAMES) / 10, label)
+        for number, label in zip(numbers, toy_clips(folder, numbers), strict=True)
+    ]
+
+
 @pytest.fixture
 def toy_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames come from `picture`, not from a decoder: the toy's clips are not videos."""
-    load = student.load_clips
     monkeypatch.setattr(
-        student, "load_clips", lambda clips, folder, pictures, on: load(clips, folder, pictures, on, read_toy)
+        student, "load_clips", lambda clips, folder, pictures, on: load_clips(clips, folder, pictures, on, read_toy)
     )
 
 
@@ -119,6 +129,79 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(tmp_path: Path) -> 
     train(recipe, text, clips, held_out, tmp_path / "parts", tmp_path / "two")
     graphs = [(tmp_path / name / "student.onnx").read_bytes() for name in ("whole", "parts")]
     assert graphs[0] == graphs[1]
+
+
+def longer_recipe() -> tuple[Recipe, str]:
+    """The toy with the two stages that learn from stored features."""
+    recipe, _ = toy_recipe(epochs=4)
+    late = Late(
+        copies=2, epochs=2, windows=4, micro=2, learning_rate=3e-3, average=0.8, window_weight=1.0, map_weight=0.5
+    )
+    head = Head(epochs=8, windows=4, dropout=(0.1, 0.1), learning_rate=5e-3, average=0.8, window_weight=0.5)
+    return msgspec.structs.replace(recipe, late=late, head=head), "a longer toy"
+
+
+@pytest.mark.usefixtures("toy_reader")
+def test_later_stages_leave_pictures_alone_and_end_as_they_would_uninterrupted(tmp_path: Path) -> None:
+    clips, held_out = toy_clips(tmp_path, range(16)), toy_clips(tmp_path, range(100, 108))
+    recipe, text = longer_recipe()
+
+    class Interrupted(Exception):
+        pass
+
+    def stop_in_the_second_late_epoch(done: int, total: int, note: str) -> None:
+        if "late epoch 2/2" in note:
+            raise Interrupted
+
+    train(recipe, text, clips, held_out, tmp_path / "whole", tmp_path / "one")
+    with pytest.raises(Interrupted):
+        train(recipe, text, clips, held_out, tmp_path / "parts", tmp_path / "two", stop_in_the_second_late_epoch)
+    train(recipe, text, clips, held_out, tmp_path / "parts", tmp_path / "two")
+    graphs = [(tmp_path / name / "student.onnx").read_bytes() for name in ("whole", "parts")]
+    assert graphs[0] == graphs[1]
+    early, late = (
+        torch.load(next((tmp_path / "one").glob(f"{stage}-*.pt")), weights_only=True)["average"]
+        for stage in ("checkpoint", "late")
+    )
+    same = {name: torch.equal(value, late[name]) for name, value in early.items()}
+    assert all(same[name] for name in same if ".picture." in name)
+    assert not any(same[name] for name in same if ".grid." in name and name.endswith("conv.weight"))
+    bundle = Bundle.open(tmp_path / "whole")
+    assert len(bundle.manifest.provenance["losses"]) == 4 + 2 + 8
+    metrics = msgspec.json.decode((tmp_path / "one" / "metrics.json").read_bytes())
+    assert metrics["clip_auc"] > 0.9
+    assert verify(bundle, "ort").ok
+
+
+def test_kept_features_are_what_the_pictures_give(tmp_path: Path) -> None:
+    clips = toy_cached(tmp_path, range(3))
+    recipe, _ = longer_recipe()
+    torch.manual_seed(4)
+    model = Student(recipe.shape).eval()
+    features = LateFeatures(model, recipe, clips, clips[1], tmp_path / "f", lambda done, total: None)
+    assert (tmp_path / "f-1.u8").stat().st_size == 3 * FRAMES * 16 * (HEIGHT // 16) * (WIDTH // 16)
+    pooled = features.pooled(model, 0)
+    with torch.inference_mode():
+        for number, clip in enumerate(clips):
+            planes = torch.from_numpy(window_planes(clip.luma, recipe.pictures.lags))
+            seen = model.picture(planes)[None]
+            expected = model.gather(seen)[0][0].numpy()
+            found = pooled[number * FRAMES : (number + 1) * FRAMES]
+            assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_a_place_shorter_than_a_window_repeats_its_first_frame(tmp_path: Path) -> None:
+    recipe, _ = longer_recipe()
+    recipe = msgspec.structs.replace(recipe, windows=msgspec.structs.replace(recipe.windows, frames=FRAMES + 9))
+    clips = toy_cached(tmp_path, range(3))
+    model = Student(recipe.shape).eval()
+    features = LateFeatures(model, recipe, clips, clips[0], tmp_path / "f", lambda done, total: None)
+    place = features.place(np.random.default_rng(0), 1)
+    assert place.frames.tolist() == [FRAMES] * 9 + list(range(FRAMES, 2 * FRAMES))
+    warm = recipe.windows.warm_up_weight
+    assert (place.weights[:19] == warm).all()
+    assert (place.weights[19:] == 1).all()
+    assert place.targets[:, 0].sum() == pytest.approx(16)
 
 
 def test_training_needs_clips_on_both_sides(tmp_path: Path) -> None:

@@ -16,14 +16,15 @@ from edge_sdk.export.graphs.student import Student, StudentShape
 from edge_sdk.export.graphs.student_onnx import export_student
 
 STREAMS = {"streams": (1, 1, 8)}
+SHAPE = StudentShape(attentive=True)
 
 
 def test_the_student_compiles_for_one_to_eight_streams(tmp_path: Path) -> None:
-    graph = export_student(Student(StudentShape()).eval(), 192, 320)
+    graph = export_student(Student(SHAPE).eval(), 192, 320)
     path = tmp_path / "student.onnx"
     path.write_bytes(graph.onnx)
     result = compile_gate(path, profiles_for({spec.name: spec.shape for spec in graph.inputs}, STREAMS))
-    weights = sum(parameter.numel() for parameter in Student(StudentShape()).parameters())
+    weights = sum(parameter.numel() for parameter in Student(SHAPE).parameters())
     assert result.engine_bytes > 2 * weights
     assert result.layers > 30
 

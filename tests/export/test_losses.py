@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from edge_sdk.export.distil.augment import warp
+from edge_sdk.export.distil.losses import FLOW_SCALE, map_loss, peak_loss
 from edge_sdk.export.distil.recipe import load_recipe
-from edge_sdk.export.distil.student import FLOW_SCALE, map_loss, peak_loss
 from edge_sdk.export.distil.windows import grid_maps
 
 

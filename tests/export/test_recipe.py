@@ -30,6 +30,8 @@ def test_the_demo_recipe_keeps_training_and_suites_apart() -> None:
         ("height = 192", "height = 190", "divide by 32"),
         ("planes = 3", "planes = 4", "planes"),
         ("[pictures]", "[pictures", "not valid"),
+        ("copies = 2", "copies = 0", "copies"),
+        ("[late]", "[later]", "later"),
     ],
 )
 def test_a_slip_is_named(tmp_path: Path, old: str, new: str, named: str) -> None:

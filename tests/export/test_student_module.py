@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
@@ -14,11 +15,11 @@ HEIGHT, WIDTH = 64, 96
 SHAPE = StudentShape(stages=(8, 8, 16, 16), features=16, grid_dilations=(1, 2), dilations=(1, 2, 4))
 
 
-@pytest.fixture(scope="module")
-def student() -> Student:
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "attentive"])
+def student(request: pytest.FixtureRequest) -> Student:
     """A student whose every path carries signal: normalisation and biases are not at their starting values."""
     torch.manual_seed(1)
-    model = Student(SHAPE)
+    model = Student(msgspec.structs.replace(SHAPE, attentive=request.param)).drop(0.3, 0.3)
     model.train()
     with torch.no_grad():
         for _ in range(3):
@@ -83,11 +84,26 @@ def test_streams_of_a_batch_do_not_see_each_other(student: Student) -> None:
 def test_folding_the_normalisation_changes_nothing(student: Student) -> None:
     frames = torch.randn(1, 10, 3, HEIGHT, WIDTH)
     folded = copy.deepcopy(student).fuse()
-    assert not [module for module in folded.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    normalisations = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)
+    assert not [module for module in folded.modules() if isinstance(module, normalisations)]
     torch.testing.assert_close(stream(folded, frames), stream(student, frames), atol=1e-5, rtol=0)
 
 
+def test_attention_reads_the_grid_where_the_maps_look() -> None:
+    """With one map far above the rest at one cell, the attended features are that cell's; nothing else may matter."""
+    torch.manual_seed(3)
+    model = Student(msgspec.structs.replace(SHAPE, attentive=True)).eval()
+    grid, maps = torch.rand(2, 16, 4, 6), torch.zeros(2, 3, 4, 6)
+    maps[0, 1, 2, 5], maps[0, 2, 0, 1] = 50, 50
+    maps[1, 1, 3, 0], maps[1, 2, 3, 0] = 50, 50
+    with torch.inference_mode():
+        attended = model._pool(grid, maps)[:, -32:]
+    places = [(0, 2, 5), (0, 0, 1), (1, 3, 0), (1, 3, 0)]
+    expected = torch.stack([grid[n, :, row, column] for n, row, column in places]).reshape(2, 32)
+    torch.testing.assert_close(attended, expected, atol=1e-5, rtol=0)
+
+
 def test_the_demo_shape_keeps_within_its_budget() -> None:
-    model = Student(StudentShape())
+    model = Student(StudentShape(attentive=True))
     assert sum(parameter.numel() for parameter in model.parameters()) <= 650_000
     assert model.state_shapes(192, 320)[0] == (2 * 72, 12, 20)

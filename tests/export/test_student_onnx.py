@@ -15,13 +15,13 @@ from edge_sdk.runtime import Array
 HEIGHT, WIDTH = 64, 96
 # Every operator here is older than opset 18, so the graph keeps to both dialects.
 PLAIN = {"Add", "Concat", "Conv", "Gemm", "MatMul", "ReduceMax", "ReduceMean", "Relu", "Reshape", "Sigmoid", "Slice"}
-PLAIN |= {"Squeeze", "Transpose", "Unsqueeze"}
+PLAIN |= {"Softmax", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 @pytest.fixture(scope="module")
 def student() -> Student:
     torch.manual_seed(2)
-    model = Student(StudentShape(stages=(16, 16, 32, 32), features=32))
+    model = Student(StudentShape(stages=(16, 16, 32, 32), features=32, attentive=True))
     with torch.no_grad():
         model(torch.randn(4, 8, 3, HEIGHT, WIDTH))
     return model.eval()

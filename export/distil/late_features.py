@@ -1,0 +1,211 @@
+"""What the student's single pictures gave, kept on disk: the late stages train on it without looking at pictures.
+
+The first two thirds of the network see one frame at a time and cost most. Once they stay as they are, each clip needs
+to go through them once a copy; an epoch of what follows is then three times cheaper. A byte a value is enough: the
+values come after a ReLU, and the network computes in bfloat16 in training.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from edge_sdk.export.distil.augment import augment, warp
+from edge_sdk.export.distil.data import CachedClip
+from edge_sdk.export.distil.recipe import Recipe
+from edge_sdk.export.distil.targets import FLOW, MAP_HEIGHT, MAP_WIDTH, Floats, frame_maps, frame_targets
+from edge_sdk.export.distil.workers import WORKERS, single_threaded
+from edge_sdk.export.graphs.student import CELL, Student
+from edge_sdk.files import atomic_path
+from edge_sdk.perception.planes import window_planes
+
+Bytes = NDArray[np.uint8]
+Rng = np.random.Generator
+# Pictures that go through the network together.
+_PICTURES = 16
+# Clips in flight.
+_CLIPS = 8
+# A channel's values lie within this many times the quantile of one clip, but for a few in ten thousand.
+_QUANTILE, _HEADROOM = 0.9995, 1.5
+_AS_IS = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """Every frame of every clip: features uint8 `[frames, width, rows, cols]`, maps uint8 `[frames, 4, rows, cols]`.
+
+    Copy 0 is made of the clips as they are, the others of augmented ones. Features are in units of a scale for each
+    channel, maps in 1 / 255; these are the first four of `frame_maps` on the grid.
+    """
+
+    features: Bytes
+    maps: Bytes
+
+
+@dataclass(frozen=True, eq=False)
+class LateWindow:
+    """One window: features float32 `[frames, rows, cols, width]`, the rest as in `Example` with the first four maps."""
+
+    features: Tensor
+    targets: Floats
+    weights: Floats
+    maps: Tensor
+    map_weights: Floats
+
+
+class Place(NamedTuple):
+    """A window of a copy: its frames' numbers, and their targets and weights, both float32 `[frames, 4]`."""
+
+    copy: int
+    frames: NDArray[np.int64]
+    targets: Floats
+    weights: Floats
+
+
+class LateFeatures:
+    """The copies of `clips` that the late stage of `recipe` learns from.
+
+    They lie in files whose names begin with `stem`, and are made where they do not; `sample` gives the features' scale.
+    """
+
+    def __init__(
+        self,
+        model: Student,
+        recipe: Recipe,
+        clips: Sequence[CachedClip],
+        sample: CachedClip,
+        stem: Path,
+        on_progress: Callable[[int, int], object],
+    ) -> None:
+        self._recipe, self._clips, self.clips = recipe, clips, len(clips)
+        self._starts = np.concatenate([[0], np.cumsum([len(clip.times_s) for clip in clips])])
+        self._labels = [frame_targets(clip.times_s, clip.label, recipe.targets, recipe.pictures) for clip in clips]
+        seer = _Seer(model, recipe, sample)
+        self._scale = seer.scale
+        copies = 0 if recipe.late is None else recipe.late.copies
+        self._copies = [self._copy(seer, number, stem, on_progress) for number in range(copies)]
+
+    def pooled(self, model: Student, number: int) -> Floats:
+        """What `model` pools from every frame of a copy, each clip from its beginning: float32 `[frames, k]`."""
+
+        def pool(span: tuple[int, int]) -> Floats:
+            seen = self._see(self._copies[number].features[slice(*span)]).permute(0, 3, 1, 2)[None]
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._recipe.optimiser.bfloat16):
+                found: Floats = model.gather(seen)[0][0].float().numpy()
+            return found
+
+        with single_threaded(), ThreadPoolExecutor(WORKERS) as threads:
+            return np.concatenate(list(threads.map(pool, pairwise(self._starts))))
+
+    def draw(self, rng: Rng, clip: int) -> LateWindow:
+        """A window of one copy of a clip."""
+        place = self.place(rng, clip)
+        copied = self._copies[place.copy]
+        known = float(self._clips[clip].boxes is not None)
+        return LateWindow(
+            features=self._see(copied.features[place.frames]),
+            targets=place.targets,
+            weights=place.weights,
+            maps=torch.from_numpy(copied.maps[place.frames]).float() / 255,
+            map_weights=np.full(len(place.frames), known, np.float32),
+        )
+
+    def place(self, rng: Rng, clip: int) -> Place:
+        """Where a window lies that is drawn from a clip; its lack of length is made of its first frame."""
+        wanted, settings = self._recipe.windows.frames, self._recipe.windows
+        number = int(rng.integers(len(self._copies)))
+        length = len(self._clips[clip].times_s)
+        kept = min(wanted, length)
+        first = int(rng.integers(length - kept + 1))
+        places = np.concatenate([np.full(wanted - kept, first), np.arange(first, first + kept)])
+        targets, weights = (values[places] for values in self._labels[clip])
+        warm = wanted - kept + round(settings.warm_up_s * self._recipe.pictures.rate_hz)
+        weights[:warm] *= settings.warm_up_weight
+        return Place(number, self._starts[clip] + places, targets, weights)
+
+    def _see(self, units: Bytes) -> Tensor:
+        """Features float32 `[frames, rows, cols, width]` from how they are kept."""
+        return torch.from_numpy(np.array(units)).permute(0, 2, 3, 1).float() * self._scale
+
+    def _copy(self, seer: _Seer, number: int, stem: Path, on_progress: Callable[[int, int], object]) -> Copy:
+        frames = int(self._starts[-1])
+        features = stem.with_name(f"{stem.name}-{number}.u8")
+        maps = stem.with_name(f"{stem.name}-{number}-maps.u8")
+        if not maps.is_file() or not features.is_file():
+            with atomic_path(features) as features_stage, atomic_path(maps) as maps_stage:
+                self._write(seer, number, features_stage, maps_stage, on_progress)
+        return Copy(
+            np.memmap(features, np.uint8, "r", shape=(frames, *seer.shape)),
+            np.memmap(maps, np.uint8, "r", shape=(frames, FLOW.start, *seer.shape[1:])),
+        )
+
+    def _write(
+        self, seer: _Seer, number: int, features: Path, maps: Path, on_progress: Callable[[int, int], object]
+    ) -> None:
+        def look(index: int) -> tuple[Bytes, Bytes]:
+            return seer.look(self._clips[index], np.random.default_rng([number, index]) if number else None)
+
+        with (
+            single_threaded(),
+            ThreadPoolExecutor(WORKERS) as threads,
+            features.open("wb") as seen_file,
+            maps.open("wb") as maps_file,
+        ):
+            # Few at a time: a clip's features are some megabytes.
+            for first in range(0, len(self._clips), _CLIPS):
+                some = range(first, min(first + _CLIPS, len(self._clips)))
+                for seen, shown in threads.map(look, some):
+                    seen_file.write(seen.data)
+                    maps_file.write(shown.data)
+                on_progress(some.stop, len(self._clips))
+
+
+class _Seer:
+    """The part of a student that sees single pictures."""
+
+    def __init__(self, model: Student, recipe: Recipe, sample: CachedClip) -> None:
+        self._recipe = recipe
+        pictures = recipe.pictures
+        self.shape = (model.shape.stages[2], pictures.height // CELL, pictures.width // CELL)
+        self._see = copy.deepcopy(model).fuse().picture
+        found = self._features(np.array(sample.luma)).transpose(0, 1).flatten(1)
+        self.scale = (found.quantile(_QUANTILE, dim=1) * _HEADROOM / 255).clamp(min=1e-4)
+
+    def look(self, clip: CachedClip, rng: Rng | None) -> tuple[Bytes, Bytes]:
+        """Features and maps of a clip, augmented where there is a generator to draw from."""
+        luma, matrix = np.array(clip.luma), _AS_IS
+        if rng is not None:
+            luma, matrix = augment(luma, rng, *luma.shape[1:])
+        units = self._features(luma) / self.scale[:, None, None]
+        return _as_bytes(units), self._maps(clip, matrix)
+
+    def _features(self, luma: Bytes) -> Tensor:
+        planes = torch.from_numpy(window_planes(luma, self._recipe.pictures.lags))
+        planes = planes.contiguous(memory_format=torch.channels_last)
+        enabled = self._recipe.optimiser.bfloat16
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            return torch.cat([self._see(part) for part in planes.split(_PICTURES)]).float()
+
+    def _maps(self, clip: CachedClip, matrix: Tensor) -> Bytes:
+        found = frame_maps(clip, self._recipe.targets)
+        if found is None:
+            return np.zeros((len(clip.times_s), FLOW.start, *self.shape[1:]), np.uint8)
+        maps = torch.from_numpy(found[:, : FLOW.start]).float()
+        moved = warp(maps.view(-1, MAP_HEIGHT, MAP_WIDTH), matrix).view(maps.shape)
+        return _as_bytes(functional.adaptive_max_pool2d(moved, self.shape[1:]) * 255)
+
+
+def _as_bytes(values: Tensor) -> Bytes:
+    found: Bytes = values.round().clamp(0, 255).to(torch.uint8).contiguous().numpy()
+    return found

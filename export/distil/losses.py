@@ -1,0 +1,72 @@
+"""What a student is trained to get right: scores, the peak of a window, the maps of the grid and the motion there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edge_sdk.export.distil.recipe import Recipe
+from edge_sdk.export.distil.targets import ACTORS, CRASH, FLOW
+
+# Frames whose mean is a window's peak: the longest confirmation of an alarm.
+PEAK_FRAMES = 5
+# Units of motion in one unit of its loss: some two pixels at full size.
+FLOW_SCALE = 4.0
+
+
+def window_loss(logits: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
+    """Binary cross-entropy of logits `[n, time, 4]`, averaged over the frames that count, weighted over scores."""
+    positive = logits.new_tensor(recipe.loss.positive)
+    each = functional.binary_cross_entropy_with_logits(logits, targets, weights, pos_weight=positive, reduction="none")
+    mean = each.sum((0, 1)) / weights.sum((0, 1)).clamp(min=1.0)
+    return (mean * logits.new_tensor(recipe.loss.weights)).sum()
+
+
+def peak_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Binary cross-entropy of each window's highest crash logits against whether the window shows a crash.
+
+    An alarm is raised by the highest scores, so they are what a near miss must not have. Windows that show only a
+    moment of a crash, or whose label does not say, count for nothing.
+    """
+    known = torch.where(weights[..., CRASH] > 0, logits[..., CRASH], -torch.inf)
+    peak = known.topk(PEAK_FRAMES, dim=1).values.mean(1)
+    crashing = (targets[..., CRASH] > 0.5).sum(1)
+    clear = ((crashing == 0) | (crashing >= PEAK_FRAMES)) & peak.isfinite()
+    if not clear.any():
+        return logits.new_zeros(())
+    return functional.binary_cross_entropy_with_logits(peak[clear], (crashing[clear] > 0).float())
+
+
+def map_loss(found: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
+    """The loss of maps and motion `[n, time, 5, rows, cols]`, averaged over cells and frames.
+
+    `targets` `[n, time, 6, rows, cols]` are those of `frame_maps`; `weights` are `[n, time]`. Maps are judged as in
+    `window_loss`; motion, in `FLOW_SCALE` units, by its distance where a vehicle is (Huber 1964, threshold 1).
+    """
+    vehicles = (targets[:, :, :1] > 0.5) * _shares(targets, recipe)
+    distance = functional.smooth_l1_loss(found[:, :, ACTORS:], targets[:, :, FLOW] / FLOW_SCALE, reduction="none")
+    moved = (distance * vehicles).sum((2, 3, 4)) / vehicles.sum((2, 3, 4)).clamp(min=1.0)
+    flow = (moved * weights).sum() / weights.sum().clamp(min=1.0)
+    return cell_loss(found[:, :, :ACTORS], targets, weights, recipe) + recipe.loss.flow_weight * flow
+
+
+def cell_loss(maps: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
+    """The part of `map_loss` that judges the maps `[n, time, 3, rows, cols]`; of the targets the first four count."""
+    positive = maps.new_tensor(recipe.loss.map_positive)[:, None, None]
+    each = functional.binary_cross_entropy_with_logits(
+        maps, targets[:, :, :ACTORS], pos_weight=positive, reduction="none"
+    )
+    shares = _shares(targets, recipe)
+    mean = _frame_mean((each * shares).mean((3, 4)) / shares.mean((3, 4)), weights)
+    return (mean * maps.new_tensor(recipe.loss.map_weights)).sum()
+
+
+def _shares(targets: Tensor, recipe: Recipe) -> Tensor:
+    """How much each cell counts, `[n, time, 1, rows, cols]`."""
+    return 1 + (recipe.loss.actor_cells - 1) * targets[:, :, ACTORS : ACTORS + 1]
+
+
+def _frame_mean(each: Tensor, weights: Tensor) -> Tensor:
+    """Mean of `[n, time, k]` over frames with weights `[n, time]`: `[k]`."""
+    return (each * weights[..., None]).sum((0, 1)) / weights.sum().clamp(min=1.0)

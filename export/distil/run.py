@@ -1,0 +1,95 @@
+"""What changes while a student is trained: weights, their running average, the optimiser, and the record of epochs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from edge_sdk.export.distil.evaluate import Metrics
+from edge_sdk.export.distil.recipe import Recipe
+from edge_sdk.export.graphs.student import Student
+from edge_sdk.files import atomic_path
+
+
+@dataclass
+class Run:
+    """A training run, and what a checkpoint of it holds."""
+
+    model: Student
+    average: AveragedModel
+    optimiser: torch.optim.AdamW
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    metrics: list[Metrics | None] = field(default_factory=list)
+
+    def set_rate(self, learning_rate: float, warm_up_share: float, total: int) -> None:
+        """Linear warm-up, then half a cosine to zero after `total` steps."""
+        warm = max(1.0, warm_up_share * total)
+        past = max(0.0, (self.step - warm) / max(1.0, total - warm))
+        share = min(1.0, (self.step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * past))
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate * share
+
+    def advance(self, clip_norm: float) -> None:
+        """One step of the optimiser along the gradients that lie in the model."""
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.average.update_parameters(self.model)
+        self.step += 1
+
+    def averaged(self) -> Student:
+        """The student of the averaged weights, in evaluation mode."""
+        model = self.average.module
+        if not isinstance(model, Student):
+            raise TypeError("the averaged module is the student it was made from")
+        return model.eval()
+
+    def note(self) -> str:
+        """The last epoch in words."""
+        found = self.metrics[-1]
+        if found is None:
+            return f"loss {self.losses[-1]:.4f}"
+        return (
+            f"epoch {len(self.losses)} loss {self.losses[-1]:.4f} clip AP {found.clip_ap:.3f} best F1 "
+            f"{found.best_f1:.3f} frame AUC {found.frame_auc:.3f} start error {found.start_mae_s:.2f} s"
+        )
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "losses": self.losses,
+            "metrics": [msgspec.to_builtins(found) for found in self.metrics],
+        }
+        with atomic_path(path) as stage:
+            torch.save(state, stage)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint, where there is one."""
+        if not path.is_file():
+            return
+        state = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.losses = state["step"], state["losses"]
+        self.metrics = msgspec.convert(state["metrics"], list[Metrics | None])
+
+
+def begin(model: Student, recipe: Recipe, average: float | None = None) -> Run:
+    """A run that has not begun. `average` is the decay of the kept weights, the recipe's own where None."""
+    decay = recipe.optimiser.average if average is None else average
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
+    kept = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, weight_decay=recipe.optimiser.weight_decay)
+    return Run(model, kept, optimiser)
