@@ -10,7 +10,7 @@ EXTRAS := cpu,gst,plot
 comma  := ,
 DEV    := $(EXTRAS),scenes,dev$(if $(EXPORT),$(comma)export$(comma)rtx)
 
-.PHONY: demo test setup check cpp bench-gate gate soak soak-live soak-export wheel clean
+.PHONY: demo test setup check cpp bench-gate gate soak soak-live soak-export campaign wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-sdk demo
@@ -54,6 +54,10 @@ soak-export: setup
 	$(BIN)/python tests/gate_cases.py out/export
 	$(BIN)/python tests/plan_measured.py out/export
 	$(BIN)/python tests/true_size.py out/export 2B 7B 7B+merged 7B+switchable
+
+# On a machine with a GPU: parity, speed against the limits, and transformers beside; CAMPAIGN holds further options.
+campaign: setup
+	$(BIN)/python -m edge_sdk.benchmarks.device_campaign --out out/campaign $(CAMPAIGN)
 
 wheel: setup
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

@@ -14,7 +14,7 @@ from language_bundles import Assembly, speaking_model
 from typer.testing import CliRunner
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.cli import app
+from edge_sdk.cli.entry import app
 from edge_sdk.errors import BundleError, CheckpointError, ConfigError
 from edge_sdk.export.verify import AgainstReport, verify_against
 from edge_sdk.runtime import SessionOptions

@@ -33,6 +33,7 @@ SOURCES: dict[str, dict[str, str]] = {
     "export/build_monitor.py": {"module": "", "base": "IProgressMonitor"},
     "export/trt_network.py": BUILD,
     "export/gate.py": BUILD | {"engine": "IHostMemory"},
+    "benchmarks/campaign/rtx.py": {"module": "", "runtime": "Runtime"},
 }
 # how a layer becomes one of its kind
 CASTS = {"ILayer.attention": "IAttentionInputLayer.attention"}
@@ -48,6 +49,7 @@ USED: dict[str, set[str]] = {
     "BuilderFlag": {"TF32"},
     "ComputeCapability": {""},
     "CudaGraphStrategy": {"WHOLE_GRAPH_CAPTURE"},
+    "EngineInvalidityDiagnostics": {""},
     "ExecutionContextAllocationStrategy": {"USER_MANAGED"},
     "IAttention": {"decomposable"},
     "IAttentionInputLayer": {"", "attention"},
@@ -102,7 +104,7 @@ USED: dict[str, set[str]] = {
     "MemoryPoolType": {"WORKSPACE"},
     "NetworkDefinitionCreationFlag": {"STRONGLY_TYPED"},
     "OnnxParser": {"", "get_error", "num_errors", "parse_from_file"},
-    "Runtime": {"", "deserialize_cuda_engine"},
+    "Runtime": {"", "deserialize_cuda_engine", "get_engine_validity"},
     "float32": {""},
 }
 
@@ -110,6 +112,7 @@ USED: dict[str, set[str]] = {
 RTX_ONLY = {
     "ComputeCapability",
     "CudaGraphStrategy.WHOLE_GRAPH_CAPTURE",
+    "EngineInvalidityDiagnostics",
     "IRuntimeCache.deserialize",
     "IRuntimeCache.serialize",
     "IRuntimeConfig.create_runtime_cache",
@@ -117,6 +120,7 @@ RTX_ONLY = {
     "IBuilderConfig.num_compute_capabilities",
     "IBuilderConfig.set_compute_capability",
     "IRuntimeConfig.cuda_graph_strategy",
+    "Runtime.get_engine_validity",
 }
 # Attention layers came with 10.14, runtime configurations after 10.3: one is looked for, the other is RTX's way alone
 AFTER_10_3 = {
