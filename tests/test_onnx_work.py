@@ -58,9 +58,9 @@ def test_an_empty_graph(tmp_path: Path) -> None:
 
 
 def test_the_demo_student_is_small() -> None:
-    """19 convolutions and 2 products, worked out one by one from their shapes: 169.3 million multiply-adds."""
+    """19 convolutions and 3 products, worked out one by one from their shapes: 169.4 million multiply-adds."""
     work = graph_work(default_bundle() / "student.onnx")
-    assert work.flops == 2 * 169_310_496
+    assert work.flops == 2 * 169_358_880
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph at all", b"\x3a\xff", b"\x08\x01", b"\x0b"])
