@@ -1,1 +1,1 @@
-"""The export toolchain, for a workstation: student graphs, training, ONNX, the compile gate."""
+"""The export toolchain, for a workstation: checkpoints to bundles, engines, the compile gate, and training."""

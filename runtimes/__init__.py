@@ -1,1 +1,1 @@
-"""Inference runtimes, one file each; opened by name through `edge_sdk.registry`, never imported by the ground."""
+"""Inference runtimes, opened by name: ONNX Runtime, TensorRT, and one that computes nothing."""
