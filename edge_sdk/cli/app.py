@@ -25,7 +25,7 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
 
 BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle folder; the demo bundle by default.")]
-RuntimeOption = Annotated[str, typer.Option(help="Inference runtime: ort, null.")]
+RuntimeOption = Annotated[str, typer.Option(help="Inference runtime: ort, trt, rtx, null.")]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 leaves it to the runtime.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
 

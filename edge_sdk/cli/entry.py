@@ -26,7 +26,14 @@ def main() -> None:
 
 
 # package -> extra that installs it
-_EXTRAS = {"mujoco": "scenes", "torch": "export", "onnx": "export", "matplotlib": "plot", "onnxruntime": "cpu"}
+_EXTRAS = {
+    "matplotlib": "plot",
+    "mujoco": "scenes",
+    "onnx": "export",
+    "onnxruntime": "cpu",
+    "torch": "export",
+    "transformers": "export",
+}
 
 
 def _missing(error: ModuleNotFoundError) -> str:
