@@ -15,12 +15,55 @@ import msgspec
 from edge_sdk.errors import ConfigError
 
 View = Literal["dashcam", "roadside"]
-SceneKind = Literal["rear_end", "side", "near_miss", "normal"]
+SceneKind = Literal[
+    "rear_end", "side", "head_on", "pedestrian", "cyclist", "loss_of_control", "debris", "near_miss", "normal"
+]
 Light = Literal["day", "dusk", "night"]
 Weather = Literal["clear", "rain", "fog"]
+Party = Literal["ego-car", "car", "truck", "bus", "cyclist", "pedestrian", "barrier", "object"]
+Cause = Literal[
+    "following_too_closely",
+    "late_reaction",
+    "standing_ahead",
+    "unsafe_lane_change",
+    "lane_drift",
+    "pulled_out",
+    "no_right_of_way",
+    "turned_across",
+    "crossed_centre_line",
+    "unsafe_overtaking",
+    "pedestrian_stepped_out",
+    "pedestrian_not_given_way",
+    "cyclist_swerved",
+    "cyclist_no_right_of_way",
+    "passed_too_closely",
+    "slippery_road",
+    "abrupt_steering",
+    "object_on_road",
+]
+# What was done to the road or to the picture to make a harmless moment look like more, or to hide one.
+Effect = Literal["hard_braking", "pothole", "wipers", "cut", "glare", "freeze", "parked_overlap", "low_bitrate"]
 
 SCHEMA = 1
+TRUTHS_NAME = "truths.jsonl"
 T = TypeVar("T")
+
+
+class SceneTruth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who hit whom in a rendered scene, and why; all parties and the cause are None without a crash.
+
+    `striker` is the party whose own motion carried it into the contact, `struck` the other; `culprit` is the one whose
+    scripted behaviour is the cause. `crossing` says that their ways crossed (the struck party came from the side).
+    """
+
+    striker: Party | None = None
+    struck: Party | None = None
+    crossing: bool = False
+    cause: Cause | None = None
+    culprit: Party | None = None
+    effects: tuple[Effect, ...] = ()
+
+
 # Archives of surveillance footage call the fixed camera CCTV; this SDK calls it roadside.
 _VIEW_NAMES: dict[str, View] = {"dashcam": "dashcam", "roadside": "roadside", "cctv": "roadside"}
 _YES_NO = {"yes": True, "no": False}
@@ -32,6 +75,7 @@ class SceneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `crash_start_s` is the first contact of the physics, `pre_crash_start_s` the first moment from which the collision
     was foreseeable, `crash_end_s` the last relevant motion of the cars involved; all three are None without a crash.
     `min_gap_m` is the smallest distance between the outlines of two cars of which at least one moved (0 in a crash).
+    `truth` is absent in the records of the first family of scenes; `truths.jsonl` beside them holds it.
     """
 
     schema: int = SCHEMA
@@ -55,6 +99,7 @@ class SceneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     crash_end_s: float | None
     min_gap_m: float | None
     bitrate_kbps: int
+    truth: SceneTruth | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +129,32 @@ def read_record(path: Path) -> SceneRecord:
     if record.crash and record.crash_start_s is None:
         raise ConfigError(f"scene record {path}: field crash_start_s is missing although crash is true")
     return record
+
+
+class TruthLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of a folder's `truths.jsonl`: the name of a scene and its truth."""
+
+    name: str
+    truth: SceneTruth
+
+
+def read_truths(folder: Path) -> dict[str, SceneTruth]:
+    """The truths of a folder of rendered scenes by scene name, from its `truths.jsonl` and from its records.
+
+    Raises ConfigError when a file is broken; a scene without a truth is absent from the answer.
+    """
+    path = folder / TRUTHS_NAME
+    try:
+        lines = msgspec.json.Decoder(TruthLine).decode_lines(path.read_bytes()) if path.is_file() else []
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError(
+            f"scene truths {path} cannot be read: {error}; write them with: edge-sdk scenes truth"
+        ) from error
+    found = {line.name: line.truth for line in lines}
+    for record in map(read_record, sorted(folder.glob("*.json"))):
+        if isinstance(record.truth, SceneTruth):
+            found[record.name] = record.truth
+    return found
 
 
 def read_scenes(folder: Path) -> list[LabelledClip]:

@@ -51,7 +51,7 @@ def test_scenes_come_back_as_labelled_clips(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"kind": "head_on"}, "kind"),
+        ({"kind": "upside_down"}, "kind"),
         ({"seeds": 3}, "seeds"),
         ({"schema": 9}, "schema"),
         ({"crash_start_s": None}, "crash_start_s"),

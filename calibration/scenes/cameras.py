@@ -95,8 +95,8 @@ def box_points(pose: Floats, car: Car) -> Floats:
     return np.concatenate([np.column_stack([flat, np.full(4, z)]) for z in (0.0, car.vehicle.height_m)])
 
 
-def sees_car(mount: Mount, cars: Sequence[Car], pose: Floats, target: int) -> bool:
-    """Whether a car is large enough, mostly inside the image and not behind another one."""
+def sees_car(mount: Mount, cars: Sequence[Car], pose: Floats, target: int, fewest_px: float = FEWEST_PIXELS) -> bool:
+    """Whether a car is wide enough, mostly inside the image and not behind another one."""
     camera = camera_pose(mount, pose, Jolt())
     image, depth = project(camera, mount, box_points(pose[target], cars[target]))
     if (depth < 0.3).sum() > 4:
@@ -104,7 +104,7 @@ def sees_car(mount: Mount, cars: Sequence[Car], pose: Floats, target: int) -> bo
     image = image[depth >= 0.3]
     low, high = image.min(axis=0), image.max(axis=0)
     inside = np.clip(high, 0, 1) - np.clip(low, 0, 1)
-    if (high[0] - low[0]) * REFERENCE_WIDTH_PX < FEWEST_PIXELS or inside[0] * REFERENCE_WIDTH_PX < FEWEST_PIXELS:
+    if (high[0] - low[0]) * REFERENCE_WIDTH_PX < fewest_px or inside[0] * REFERENCE_WIDTH_PX < fewest_px:
         return False
     if inside.prod() < 0.35 * (high - low).prod() and inside.prod() < 0.06:
         return False
@@ -229,8 +229,11 @@ def _impact(rng: Rng, count: int, time_s: float, impact: float) -> Floats:
     return np.asarray(strength * ring[:, None] * np.array([uniform(rng, -0.5, 0.5), 1.0, uniform(rng, -0.8, 0.8)]))
 
 
-def dashcam_shake(rng: Rng, track: Track, ego: int) -> Shake:
-    """Suspension, engine and road under a dashcam; the road's part grows with speed."""
+def dashcam_shake(rng: Rng, track: Track, ego: int, light: frozenset[int] = frozenset()) -> Shake:
+    """Suspension, engine and road under a dashcam; the road's part grows with speed.
+
+    A contact with one of the `light` bodies shakes a fifth as much as one with a car.
+    """
     count = len(track.pose)
     speed = np.hypot(track.velocity[:, ego, 0], track.velocity[:, ego, 1]) / 15.0
     rough = uniform(rng, 0.3, 1.0) if chance(rng, 0.75) else uniform(rng, 1.0, 2.5)
@@ -243,7 +246,8 @@ def dashcam_shake(rng: Rng, track: Track, ego: int) -> Shake:
     rows[:, 0] += 0.3 * knocks
     for contact in track.contacts:
         if ego in (contact.touch.first, contact.touch.second):
-            rows[:, :3] += _impact(rng, count, contact.time_s, impact_mps(track, contact))
+            share = 0.2 if light & {contact.touch.first, contact.touch.second} else 1.0
+            rows[:, :3] += _impact(rng, count, contact.time_s, share * impact_mps(track, contact))
     return Shake(rows)
 
 

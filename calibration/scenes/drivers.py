@@ -36,6 +36,17 @@ class Shift:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slip:
+    """From `at_s` to `until_s` the rear tyres keep `rear_share` of their grip; it begins with a jerk of the wheel."""
+
+    at_s: float
+    until_s: float
+    rear_share: float
+    jerk_rad: float
+    jerk_s: float = 0.35
+
+
+@dataclass(frozen=True, kw_only=True)
 class Habits:
     """Small things in which drivers differ, and what is left of their controls after a contact."""
 
@@ -62,9 +73,14 @@ class Driver:
     blind: tuple[float, float] = (0.0, 0.0)
     brakes: tuple[Brake, ...] = ()
     shifts: tuple[Shift, ...] = ()
+    slips: tuple[Slip, ...] = ()
     headway_s: float = 1.2
     standstill_m: float = 2.2
     habits: Habits = Habits()
+
+    def rear_share(self, time_s: float) -> float:
+        """What is left of the rear tyres' grip, 1 but for slips."""
+        return min((slip.rear_share for slip in self.slips if slip.at_s <= time_s < slip.until_s), default=1.0)
 
     def start_pose(self) -> tuple[float, float, float]:
         """Pose at time 0."""
@@ -117,6 +133,9 @@ class Controls:
         wish = self._wish_mps2(time_s, speed_mps, ahead)
         self.accel_mps2 += (wish - self.accel_mps2) * min(step_s / ACCEL_LAG_S, 1.0)
         steer = self._pursuit_rad(time_s, pose, speed_mps, wheelbase_m)
+        for slip in self.driver.slips:
+            if slip.at_s <= time_s < slip.at_s + slip.jerk_s:
+                steer = slip.jerk_rad
         most = STEER_RATE_RADPS * step_s
         self.steer_rad += min(max(steer - self.steer_rad, -most), most)
 

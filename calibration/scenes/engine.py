@@ -22,6 +22,10 @@ from edge_sdk.errors import MissingDependencyError
 # A soft, damped contact stands in for crumpling bodywork: about 0.1 s of contact and half a metre of crush at 15 m/s.
 _CONTACT = 'solref="0.05 1.1" solimp="0.9 0.95 0.3" friction="0.35 0.005 0.0001"'
 
+# People and loose things are smaller than that crush is deep: they get a stiff contact, which goes before the soft one.
+_STIFF_CONTACT = 'solref="0.015 1.1" solimp="0.95 0.99 0.05" friction="0.35 0.005 0.0001" priority="1"'
+_STIFF_KINDS = ("pedestrian", "cyclist", "object")
+
 
 def _mujoco() -> Any:
     # EGL draws without a display; one thread per process because the processes share the cores.
@@ -81,10 +85,11 @@ class PlanarWorld:
 
 def _physics_body(index: int, vehicle: Vehicle) -> str:
     length, width, height = vehicle.length_m, vehicle.width_m, vehicle.height_m
+    contact = _STIFF_CONTACT if vehicle.kind in _STIFF_KINDS else _CONTACT
     return (
         f'<body name="car{index}" pos="0 0 {height / 2}"><joint type="slide" axis="1 0 0"/>'
         f'<joint type="slide" axis="0 1 0"/><joint type="hinge" axis="0 0 1"/>'
-        f'<geom type="box" size="{length / 2} {width / 2} {height / 2}" mass="{vehicle.mass_kg}" {_CONTACT}/></body>'
+        f'<geom type="box" size="{length / 2} {width / 2} {height / 2}" mass="{vehicle.mass_kg}" {contact}/></body>'
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.calibration.scenes.bodies import BODY_KINDS, WITH_LEGS, light_cars
 from edge_sdk.calibration.scenes.boxes import frame_boxes
 from edge_sdk.calibration.scenes.cameras import (
     Shake,
@@ -18,6 +20,8 @@ from edge_sdk.calibration.scenes.cameras import (
     rotation,
 )
 from edge_sdk.calibration.scenes.engine import Pose3d, Studio
+from edge_sdk.calibration.scenes.geometry import Floats
+from edge_sdk.calibration.scenes.labels import first_hits
 from edge_sdk.calibration.scenes.lens import Framing, Lens
 from edge_sdk.calibration.scenes.physics import RECORD_S
 from edge_sdk.calibration.scenes.plan import ScenePlan
@@ -26,6 +30,9 @@ from edge_sdk.calibration.scenes.streams import Rng, chance, stream, uniform
 from edge_sdk.calibration.scenes.textures import Image
 
 _UPRIGHT = np.eye(3)
+_FALL_S = 0.5
+# Metres gone between two phases of the legs.
+_STEP_M = {"pedestrian": 0.7, "cyclist": 1.6}
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,17 @@ class Shot:
 
 def shoot(plan: ScenePlan, fps: float, size: tuple[int, int]) -> Iterator[Shot]:
     """The frames of a plan, in order."""
+    frames = round(plan.conditions.duration_s * fps)
+    cut = 0
+    if plan.before is not None and plan.tricks is not None and plan.tricks.cut_s is not None:
+        cut = min(round(plan.tricks.cut_s * fps), frames)
+        nobody = np.zeros((len(plan.cars), 6), np.float32)
+        for shot in _shoot(plan.before, fps, size, range(cut)):
+            yield Shot(shot.image, nobody)
+    yield from _shoot(plan, fps, size, range(cut, frames))
+
+
+def _shoot(plan: ScenePlan, fps: float, size: tuple[int, int], frames: range) -> Iterator[Shot]:
     stage, shake = build_stage(plan), _shake(plan)
     framing = Framing(stream(plan.seed, "framing"), size)
     studio = Studio(stage.xml, stage.textures, size, shadows=stage.shadows, fog=stage.fog)
@@ -45,8 +63,9 @@ def shoot(plan: ScenePlan, fps: float, size: tuple[int, int]) -> Iterator[Shot]:
     source_fps = _source_fps(stream(plan.seed, "cadence"), fps)
     held, shot = -1, None
     try:
-        for index in range(round(plan.conditions.duration_s * fps)):
-            source = int(index * source_fps / fps + 1e-6)
+        for index in frames:
+            shown = index if plan.tricks is None else plan.tricks.shown_frame(index, fps)
+            source = int(shown * source_fps / fps + 1e-6)
             if shot is None or source != held:
                 held, time_s = source, source / source_fps
                 shot = Shot(camera.take(time_s), frame_boxes(plan, framing, shake, time_s))
@@ -63,7 +82,11 @@ def _source_fps(rng: Rng, fps: float) -> float:
 
 def _shake(plan: ScenePlan) -> Shake:
     rng = stream(plan.seed, "shake")
-    return roadside_shake(rng, plan.track) if plan.ego is None else dashcam_shake(rng, plan.track, plan.ego)
+    if plan.ego is None:
+        shake = roadside_shake(rng, plan.track)
+    else:
+        shake = dashcam_shake(rng, plan.track, plan.ego, light_cars(plan.cars))
+    return shake if plan.tricks is None else plan.tricks.knocked(shake)
 
 
 class _Camera:
@@ -72,13 +95,16 @@ class _Camera:
     def __init__(self, plan: ScenePlan, stage: Stage, studio: Studio, lens: Lens, shake: Shake) -> None:
         self._plan, self._stage, self._studio, self._lens, self._shake = plan, stage, studio, lens, shake
         self._attitude = attitude(plan.track)
+        self._hits = first_hits(plan.track)
 
     def take(self, time_s: float) -> Image:
         """The finished frame of a moment."""
         plan, pose = self._plan, self._plan.track.pose_at(time_s)
         index = min(round(time_s / RECORD_S), len(self._attitude) - 1)
-        for i in range(len(plan.cars)):
-            if i != plan.ego:
+        for i, car in enumerate(plan.cars):
+            if car.vehicle.kind in BODY_KINDS:
+                self._place_body(i, time_s, pose[i])
+            elif i != plan.ego:
                 self._place_car(i, index, float(pose[i, 0]), float(pose[i, 1]), float(pose[i, 2]))
         self._place_people(time_s)
         self._place_effects(time_s)
@@ -90,6 +116,21 @@ class _Camera:
         pitch, roll = (float(v) for v in self._attitude[index, i])
         self._studio.place(f"car{i}", Pose3d(np.array([x, y, 0.0]), rotation(yaw, pitch, roll)))
         self._studio.tint(f"brake{i}", (1.0, 0.08, 0.06, float(self._plan.track.braking[index, i])))
+
+    def _place_body(self, i: int, time_s: float, pose: Floats) -> None:
+        """A body that moves its legs with the way it has gone, and falls when it is hit."""
+        hit_s, kind = self._hits.get(i), self._plan.cars[i].vehicle.kind
+        fallen = 0.0 if hit_s is None else min(max(time_s - hit_s, 0.0) / _FALL_S, 1.0)
+        lean = math.radians(85) * fallen if kind in WITH_LEGS else 0.0
+        turned = rotation(float(pose[2]), lean, 0.0) if kind == "pedestrian" else rotation(float(pose[2]), 0.0, lean)
+        # Lying, a body is as high as it is thick.
+        place = np.array([pose[0], pose[1], 0.12 * fallen])
+        self._studio.place(f"car{i}", Pose3d(place, turned))
+        if kind in WITH_LEGS:
+            gone = math.hypot(*(pose[:2] - self._plan.track.pose[0, i, :2]))
+            phase = int(gone / _STEP_M[kind]) % 2
+            for leg in (0, 1):
+                self._studio.tint(f"legs{i}.{leg}", (1.0, 1.0, 1.0, float(leg == phase)))
 
     def _place_people(self, time_s: float) -> None:
         for i, walker in enumerate(self._stage.walkers):

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from edge_sdk.calibration.scenes.bodies import BodyKind, draw_body
 from edge_sdk.calibration.scenes.drivers import Brake, Driver, Habits, Shift
 from edge_sdk.calibration.scenes.geometry import Path, turn
 from edge_sdk.calibration.scenes.physics import Car
@@ -19,21 +20,22 @@ from edge_sdk.calibration.scenes.streams import Rng, chance, lerp, uniform
 from edge_sdk.calibration.scenes.vehicles import Vehicle, draw_vehicle
 
 Stage = Callable[[float], tuple[Car, Car]]
-_FOREVER = (0.0, math.inf)
+FOREVER = (0.0, math.inf)
 
 
 @dataclass(frozen=True)
 class Incident:
-    """A staged conflict near (x_m, y_m) at `time_s`."""
+    """A staged conflict near (x_m, y_m) at `time_s`; `extras` belong to the scene but not to the conflict."""
 
     stage: Stage
     x_m: float
     y_m: float
     time_s: float
+    extras: tuple[Car, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Cast:
+class Cast:
     """What every generator starts from."""
 
     rng: Rng
@@ -43,12 +45,15 @@ class _Cast:
     second: Vehicle
 
     def speed(self, low_share: float = 0.45, high_share: float = 1.05) -> float:
+        """Draw a speed as a share of the road's limit."""
         return self.road.limit_mps * uniform(self.rng, low_share, high_share)
 
     def lane(self) -> int:
+        """Draw a lane."""
         return int(self.rng.integers(self.road.lanes))
 
     def habits(self) -> Habits:
+        """Draw the habits of a driver."""
         rng = self.rng
         return Habits(
             sway_m=uniform(rng, 0.0, 0.12),
@@ -88,7 +93,7 @@ def _closing_s(gap_m: float, speed_mps: float, decel_mps2: float, final_mps: flo
     return ramp_s + (gap_m - 0.5 * decel_mps2 * ramp_s**2) / (speed_mps - final_mps)
 
 
-def lead_brake(cast: _Cast) -> Incident:
+def lead_brake(cast: Cast) -> Incident:
     """The car ahead brakes hard; the follower reacts late or not at all."""
     rng, lane, when = cast.rng, cast.lane(), cast.time_s
     speed = cast.speed()
@@ -110,7 +115,7 @@ def lead_brake(cast: _Cast) -> Incident:
             brakes=(Brake(at_s=starts, decel_mps2=decel, to_mps=final, until_s=when + uniform(rng, 0.8, 3.0)),),
         ),
     )
-    follower = cast.along(lane, -travelled + cast.second.length_m / 2 - gap - half, speed, blind=_FOREVER)
+    follower = cast.along(lane, -travelled + cast.second.length_m / 2 - gap - half, speed, blind=FOREVER)
 
     def stage(severity: float) -> tuple[Car, Car]:
         reacts = starts + lerp(0.15, closing + 0.6, severity)
@@ -120,7 +125,7 @@ def lead_brake(cast: _Cast) -> Incident:
     return Incident(stage, 0.0, cast.road.lane_y(1, lane), when)
 
 
-def stopped_queue(cast: _Cast) -> Incident:
+def stopped_queue(cast: Cast) -> Incident:
     """A car stands in the lane; the one behind brakes late or not at all."""
     rng, lane, when = cast.rng, cast.lane(), cast.time_s
     speed, decel = cast.speed(0.3, 1.0), uniform(rng, 4.5, 8.0)
@@ -128,7 +133,7 @@ def stopped_queue(cast: _Cast) -> Incident:
     x = -(cast.road.stop_m + 1.0 + (uniform(rng, 0, 12) if chance(rng, 0.5) else 0.0)) if crossing else 0.0
     second = Car(cast.second, replace(cast.along(lane, x - cast.second.length_m / 2, 0.0), hold_until_s=math.inf))
     bumper = x - cast.second.length_m - cast.first.length_m / 2
-    approach = cast.along(lane, bumper - speed * when, speed, blind=_FOREVER)
+    approach = cast.along(lane, bumper - speed * when, speed, blind=FOREVER)
     need = speed / (2 * decel)
 
     def stage(severity: float) -> tuple[Car, Car]:
@@ -138,7 +143,7 @@ def stopped_queue(cast: _Cast) -> Incident:
     return Incident(stage, x - cast.second.length_m, cast.road.lane_y(1, lane), when)
 
 
-def cut_in(cast: _Cast) -> Incident:
+def cut_in(cast: Cast) -> Incident:
     """A slower car changes into the lane right in front of a faster one."""
     rng, when = cast.rng, cast.time_s
     lane = cast.lane()
@@ -160,7 +165,7 @@ def cut_in(cast: _Cast) -> Incident:
             brakes=(Brake(at_s=reacts, decel_mps2=decel, to_mps=slower - 1.0, until_s=reacts + 2.5),),
         ),
     )
-    base = cast.along(other, 0.0, slower, blind=_FOREVER, shifts=(Shift(at_s=begins, left_m=left, over_s=over),))
+    base = cast.along(other, 0.0, slower, blind=FOREVER, shifts=(Shift(at_s=begins, left_m=left, over_s=over),))
 
     def stage(severity: float) -> tuple[Car, Car]:
         ahead = half + lerp(10.0 + 1.2 * (speed - slower), -2.5, severity)
@@ -169,7 +174,7 @@ def cut_in(cast: _Cast) -> Incident:
     return Incident(stage, half, cast.road.lane_y(1, lane), when)
 
 
-def lane_drift(cast: _Cast) -> Incident:
+def lane_drift(cast: Cast) -> Incident:
     """A car beside drifts over the line, and comes back or does not."""
     rng, when = cast.rng, cast.time_s
     lane = cast.lane()
@@ -179,8 +184,8 @@ def lane_drift(cast: _Cast) -> Incident:
     clear = cast.road.lane_m - (cast.first.width_m + cast.second.width_m) / 2
     over, faster = uniform(rng, 1.2, 3.0), uniform(rng, -0.6, 0.6)
     ahead = uniform(rng, 0.3, 0.9) * (cast.first.length_m + cast.second.length_m) / 2
-    first = Car(cast.first, cast.along(lane, -speed * when, speed, blind=_FOREVER))
-    base = cast.along(other, ahead - (speed + faster) * when, speed + faster, blind=_FOREVER)
+    first = Car(cast.first, cast.along(lane, -speed * when, speed, blind=FOREVER))
+    base = cast.along(other, ahead - (speed + faster) * when, speed + faster, blind=FOREVER)
 
     def stage(severity: float) -> tuple[Car, Car]:
         reach = side * lerp(0.0, clear + 1.0, severity)
@@ -193,7 +198,7 @@ def lane_drift(cast: _Cast) -> Incident:
     return Incident(stage, ahead / 2, cast.road.lane_y(1, lane), when)
 
 
-def pull_out(cast: _Cast) -> Incident:
+def pull_out(cast: Cast) -> Incident:
     """A parked car pulls out of the kerb lane into passing traffic."""
     rng, when = cast.rng, cast.time_s
     road = cast.road
@@ -217,7 +222,7 @@ def pull_out(cast: _Cast) -> Incident:
             ),
         ),
     )
-    parked = cast.along(lane, nose - 1.5, 0.0, blind=_FOREVER)
+    parked = cast.along(lane, nose - 1.5, 0.0, blind=FOREVER)
     base = replace(parked, left_m=-inset, wish_mps=out, habits=replace(parked.habits, sway_m=0.0))
 
     def stage(severity: float) -> tuple[Car, Car]:
@@ -228,42 +233,42 @@ def pull_out(cast: _Cast) -> Incident:
     return Incident(stage, nose, road.lane_y(1, lane), when)
 
 
-def crossing(cast: _Cast) -> Incident:
+def crossing(cast: Cast) -> Incident:
     """Two cars meet at right angles; one is late, brakes, or does neither."""
     rng, road, when = cast.rng, cast.road, cast.time_s
     lane, direction = cast.lane(), 1 if chance(rng, 0.5) else -1
     path = road.cross_path(direction, int(rng.integers(road.cross_lanes)))
     x, y = path.points[0][0], road.lane_y(1, lane)
     speed, other_speed = cast.speed(0.45, 1.0), cast.speed(0.4, 0.95)
-    first = cast.along(lane, x - speed * when + uniform(rng, -1.5, 1.5), speed, blind=_FOREVER)
+    first = cast.along(lane, x - speed * when + uniform(rng, -1.5, 1.5), speed, blind=FOREVER)
     second = Driver(
         path=path,
         start_m=ROAD_REACH_M + direction * y - other_speed * when,
         start_mps=other_speed,
         wish_mps=other_speed,
-        blind=_FOREVER,
+        blind=FOREVER,
         habits=cast.habits(),
     )
-    return Incident(_late_or_braking(cast, first, second), x, y, when)
+    return Incident(late_or_braking(cast, first, second), x, y, when)
 
 
-def left_turn(cast: _Cast) -> Incident:
+def left_turn(cast: Cast) -> Incident:
     """A car turns left across the path of an oncoming one."""
     rng, road, when = cast.rng, cast.road, cast.time_s
     lane = cast.lane()
     speed, turning = cast.speed(0.45, 1.0), uniform(rng, 4.5, 7.5)
     path = _left_turn_path(road, int(rng.integers(road.cross_lanes)))
     x, y, at = _crossing_point(path, road.lane_y(1, lane))
-    first = cast.along(lane, x - speed * when + uniform(rng, -1.5, 1.5), speed, blind=_FOREVER)
+    first = cast.along(lane, x - speed * when + uniform(rng, -1.5, 1.5), speed, blind=FOREVER)
     second = Driver(
         path=path,
         start_m=at - turning * when,
         start_mps=turning,
         wish_mps=turning,
-        blind=_FOREVER,
+        blind=FOREVER,
         habits=cast.habits(),
     )
-    return Incident(_late_or_braking(cast, first, second), x, y, when)
+    return Incident(late_or_braking(cast, first, second), x, y, when)
 
 
 def _left_turn_path(road: Road, cross_lane: int) -> Path:
@@ -283,7 +288,7 @@ def _crossing_point(path: Path, y_m: float) -> tuple[float, float, float]:
     return x, y, along
 
 
-def _late_or_braking(cast: _Cast, first: Driver, second: Driver) -> Stage:
+def late_or_braking(cast: Cast, first: Driver, second: Driver) -> Stage:
     """Severity as the second car's lateness, or as the lateness of one car's braking."""
     rng, when = cast.rng, cast.time_s
     how = ("late", "first brakes", "second brakes")[int(rng.choice(3, p=[0.4, 0.35, 0.25]))]
@@ -305,7 +310,7 @@ def _late_or_braking(cast: _Cast, first: Driver, second: Driver) -> Stage:
     return stage
 
 
-def cruise(cast: _Cast) -> Incident:
+def cruise(cast: Cast) -> Incident:
     """Two cars in one lane, the second ahead; the one ahead may brake and drive on, and the other follows."""
     rng, lane, when = cast.rng, cast.lane(), cast.time_s
     speed = cast.speed()
@@ -329,14 +334,16 @@ def cruise(cast: _Cast) -> Incident:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A generator and what it needs: a crossing or not (None: either), lanes, a parking lane."""
+    """A generator and what it needs: a crossing or not (None: either), lanes, a parking lane, what the second is."""
 
-    make: Callable[[_Cast], Incident]
+    make: Callable[[Cast], Incident]
     share: float
     crossing: bool | None = None
     fewest_lanes: int = 1
     parking: bool = False
     light_only: bool = False
+    second: BodyKind | None = None
+    median: bool = True
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -354,5 +361,8 @@ SCENARIOS: dict[str, Scenario] = {
 def make_incident(scenario: Scenario, rng: Rng, road: Road, time_s: float) -> Incident:
     """Draw the two cars and stage the conflict."""
     first = draw_vehicle(rng, light_only=True)
-    second = draw_vehicle(rng, light_only=scenario.light_only)
-    return scenario.make(_Cast(rng, road, time_s, first, second))
+    if scenario.second is None:
+        second = draw_vehicle(rng, light_only=scenario.light_only)
+    else:
+        second = draw_body(rng, scenario.second)
+    return scenario.make(Cast(rng, road, time_s, first, second))

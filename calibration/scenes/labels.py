@@ -87,6 +87,15 @@ def crashed_cars(track: Track) -> set[int]:
     return involved
 
 
+def first_hits(track: Track) -> dict[int, float]:
+    """When each car that touches another one does so first."""
+    found: dict[int, float] = {}
+    for contact in track.contacts:
+        for car in (contact.touch.first, contact.touch.second):
+            found.setdefault(car, contact.time_s)
+    return found
+
+
 def impact_mps(track: Track, contact: Contact) -> float:
     """Relative speed of the two cars' centres just before their contact."""
     velocity = track.velocity_at(contact.time_s - RECORD_S)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_sdk.calibration.scenes.effects import Front
 from edge_sdk.calibration.scenes.engine import Pose3d
 from edge_sdk.calibration.scenes.geometry import Floats
 from edge_sdk.calibration.scenes.night import NightLights, NightLook
@@ -87,6 +88,7 @@ class Lens:
         self._glass = Windscreen(rng, size) if behind_glass else None
         self._rain = Rain(rng, size, behind_glass) if plan.conditions.weather == "rain" else None
         self._prints = Prints(rng, size)
+        self._front = None if plan.tricks is None else Front(plan.tricks, size)
 
     def finish(self, frame: Image, time_s: float, camera: Pose3d, pose: Floats, braking: Floats) -> Image:
         """The delivered frame for a drawn one."""
@@ -99,6 +101,8 @@ class Lens:
             image = self._rain.fall(image, time_s, self._brightness)
         if self._glass is not None:
             image = self._glass.through(image, self._brightness)
+        if self._front is not None:
+            image = self._front.over(image, time_s, self._brightness)
         image = self._develop(image * self._meter(image), time_s)
         if self._framing.mirrored:
             image = image[:, ::-1].copy()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.calibration.scenes.bodies import BODY_KINDS
 from edge_sdk.calibration.scenes.cameras import Mount, project
 from edge_sdk.calibration.scenes.engine import Pose3d
 from edge_sdk.calibration.scenes.geometry import Floats
@@ -102,14 +103,14 @@ class NightLights:
             square = (x - lamp[0]) ** 2 + (y - lamp[1]) ** 2
             level += self._look.street * _LAMP_M**3 / (square + _LAMP_M**2) ** 1.5
         for car, (cx, cy, yaw) in zip(self._cars, pose, strict=True):
-            if math.hypot(cx - middle[0], cy - middle[1]) < _FARTHEST_M:
+            if car.vehicle.kind not in BODY_KINDS and math.hypot(cx - middle[0], cy - middle[1]) < _FARTHEST_M:
                 level += self._look.headlights * _beam(x - cx, y - cy, yaw, car.vehicle.length_m / 2)
         return np.asarray(self._look.ambient + lit * level, np.float32)
 
     def _glows(self, camera: Pose3d, pose: Floats, braking: Floats) -> Plane:
         glow = np.zeros((*self._image.shape[:2], 3), np.float32)
         for i, car in enumerate(self._cars):
-            if i == self._mount.car:
+            if i == self._mount.car or car.vehicle.kind in BODY_KINDS:
                 continue
             for points, colour, strength, facing in self._lamp_pairs(car, pose[i], float(braking[i]), camera):
                 if facing > 0.05:

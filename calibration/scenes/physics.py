@@ -73,6 +73,13 @@ def _between(rows: Floats, time_s: float) -> Floats:
     return np.asarray(rows[before] * (1 - share) + rows[before + 1] * share)
 
 
+class _Wheels:
+    """What the drivers ask of their wheels: acceleration (m/s2) and steering angle (rad); the rear tyres' grip left."""
+
+    def __init__(self, count: int) -> None:
+        self.accel, self.steer, self.rear_share = np.zeros(count), np.zeros(count), np.ones(count)
+
+
 class _Tyres:
     """Forces of tyres and engines on all cars at once."""
 
@@ -81,8 +88,9 @@ class _Tyres:
         self._arm = np.array([v.wheelbase_m / 2 for v in vehicles])
         self._most = grip * GRAVITY_MPS2
 
-    def apply(self, pose: Floats, velocity: Floats, accel: Floats, steer: Floats, force: Floats) -> None:
+    def apply(self, pose: Floats, velocity: Floats, wheels: _Wheels, force: Floats) -> None:
         """Write (fx, fy, torque) per car into `force`."""
+        accel, steer = wheels.accel, wheels.steer
         cos, sin = np.cos(pose[:, 2]), np.sin(pose[:, 2])
         forward = cos * velocity[:, 0] + sin * velocity[:, 1]
         sideways = cos * velocity[:, 1] - sin * velocity[:, 0]
@@ -94,7 +102,7 @@ class _Tyres:
         drive = np.clip(drive, -self._most, self._most)
         axle = 0.5 * np.sqrt(np.maximum(self._most**2 - drive**2, (0.4 * self._most) ** 2))
         front = -axle * np.tanh(((sideways + turn) * cos_steer - forward * sin_steer) / soft)
-        rear = -axle * np.tanh((sideways - turn) / soft)
+        rear = -axle * wheels.rear_share * np.tanh((sideways - turn) / soft)
         along = self._mass * (drive - front * sin_steer)
         across = self._mass * (front * cos_steer + rear)
         force[:, 0] = cos * along - sin * across
@@ -111,15 +119,15 @@ def simulate(cars: Sequence[Car], duration_s: float, grip: float) -> Track:
         world.pose[i] = x, y, yaw
         world.velocity[i] = car.driver.start_mps * math.cos(yaw), car.driver.start_mps * math.sin(yaw), 0.0
     tyres, controls = _Tyres(vehicles, grip), [Controls(car.driver) for car in cars]
-    accel, steer = np.zeros(len(cars)), np.zeros(len(cars))
+    wheels = _Wheels(len(cars))
     poses, velocities, braking = [world.pose.copy()], [world.velocity.copy()], [np.zeros(len(cars))]
     contacts: dict[tuple[int, int], Contact] = {}
     steps = round(duration_s / RECORD_S) * _STEPS_PER_RECORD
     for step in range(steps):
         if step % _STEPS_PER_CONTROL == 0:
-            _control(step * STEP_S, cars, controls, world, accel, steer)
+            _control(step * STEP_S, cars, controls, world, wheels)
         if step % _STEPS_PER_TYRES == 0:
-            tyres.apply(world.pose, world.velocity, accel, steer, world.force)
+            tyres.apply(world.pose, world.velocity, wheels, world.force)
         world.step()
         for touch in world.touches():
             contacts.setdefault((touch.first, touch.second), Contact((step + 1) * STEP_S, touch))
@@ -127,20 +135,19 @@ def simulate(cars: Sequence[Car], duration_s: float, grip: float) -> Track:
         if (step + 1) % _STEPS_PER_RECORD == 0:
             poses.append(world.pose.copy())
             velocities.append(world.velocity.copy())
-            braking.append((accel < -0.7).astype(float))
+            braking.append((wheels.accel < -0.7).astype(float))
     ordered = sorted(contacts.values(), key=lambda contact: contact.time_s)
     return Track(np.array(poses), np.array(velocities), np.array(braking), tuple(ordered))
 
 
-def _control(
-    time_s: float, cars: Sequence[Car], controls: list[Controls], world: PlanarWorld, accel: Floats, steer: Floats
-) -> None:
+def _control(time_s: float, cars: Sequence[Car], controls: list[Controls], world: PlanarWorld, wheels: _Wheels) -> None:
     ahead = _look_ahead(world.pose, world.velocity, cars)
     for i, control in enumerate(controls):
         x, y, yaw = (float(v) for v in world.pose[i])
         speed = math.cos(yaw) * float(world.velocity[i, 0]) + math.sin(yaw) * float(world.velocity[i, 1])
         control.update(time_s, CONTROL_S, (x, y, yaw), speed, cars[i].vehicle.wheelbase_m, ahead[i])
-        accel[i], steer[i] = control.accel_mps2, control.steer_rad
+        wheels.accel[i], wheels.steer[i] = control.accel_mps2, control.steer_rad
+        wheels.rear_share[i] = cars[i].driver.rear_share(time_s)
 
 
 def _look_ahead(pose: Floats, velocity: Floats, cars: Sequence[Car]) -> list[Ahead | None]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_sdk.calibration.scenes.cameras import Mount, dashcam, roadside, sees_car
+from edge_sdk.calibration.scenes.effects import Tricks
 from edge_sdk.calibration.scenes.geometry import gap_m
 from edge_sdk.calibration.scenes.incidents import SCENARIOS, Incident, make_incident
 from edge_sdk.calibration.scenes.labels import CrashTimes, Gap, crash_times, crashed_cars, impact_mps, smallest_gap
@@ -50,7 +51,10 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class ScenePlan:
-    """A scene that can be drawn: conditions, cars, what they did, the camera and the labels."""
+    """A scene that can be drawn: conditions, cars, what they did, the camera and the labels.
+
+    `tricks` are done to the camera and its file; where they cut, the pictures before the cut show the scene `before`.
+    """
 
     seed: int
     conditions: Conditions
@@ -64,6 +68,8 @@ class ScenePlan:
     times: CrashTimes | None
     gap: Gap | None
     ego_involved: bool
+    tricks: Tricks | None = None
+    before: ScenePlan | None = None
 
 
 def draw_conditions(seed: int) -> Conditions:
@@ -102,7 +108,7 @@ def _attempt(seed: int, conditions: Conditions, rng: Rng) -> ScenePlan | None:
     if scenario.parking:
         road = replace(road, shoulder_m=uniform(rng, 2.3, 2.9))
     incident = make_incident(scenario, rng, road, conditions.incident_s)
-    severity = _severity(rng, incident, conditions, road)
+    severity = search_severity(rng, incident, conditions, road)
     if severity is None:
         return None
     actors = incident.stage(severity)
@@ -112,10 +118,10 @@ def _attempt(seed: int, conditions: Conditions, rng: Rng) -> ScenePlan | None:
         ego = (1 if name in ("crossing", "left_turn") and chance(rng, 0.3) else 0) if conditions.ego_takes_part else 2
         if ego == 2:
             cars.append(observer(rng, road, incident, actors, name))
-    mount = _mount(rng, road, incident, cars, ego)
-    stretch = _stretch(incident, cars, ego, conditions)
+    mount = place_camera(rng, road, incident, cars, ego)
+    stretch = seen_stretch(incident, cars, ego, conditions)
     cars += fill(rng, road, incident, cars, stretch, _MOST_CARS - len(cars), name)
-    if _start_overlap(cars):
+    if starts_overlap(cars):
         return None
     track = simulate(cars, conditions.duration_s, road.grip)
     return _accept(seed, conditions, name, road, tuple(cars), ego, track, mount)
@@ -128,11 +134,12 @@ def _scenario_name(rng: Rng, conditions: Conditions) -> str:
     return names[int(rng.choice(len(names), p=[SCENARIOS[name].share for name in names]))]
 
 
-def _outlines(cars: tuple[Car, ...] | list[Car]) -> list[tuple[float, float]]:
+def outlines(cars: tuple[Car, ...] | list[Car]) -> list[tuple[float, float]]:
+    """The outline of every car."""
     return [car.vehicle.outline for car in cars]
 
 
-def _severity(rng: Rng, incident: Incident, conditions: Conditions, road: Road) -> float | None:
+def search_severity(rng: Rng, incident: Incident, conditions: Conditions, road: Road) -> float | None:
     """Search the severity with the two actors alone on the road."""
 
     def gap(severity: float) -> float:
@@ -140,7 +147,7 @@ def _severity(rng: Rng, incident: Incident, conditions: Conditions, road: Road) 
         track = simulate(cars, min(conditions.duration_s, conditions.incident_s + 2.5), road.grip)
         if track.contacts:
             return 0.0
-        found = smallest_gap(track, _outlines(cars), 60.0)
+        found = smallest_gap(track, outlines(cars), 60.0)
         return math.inf if found is None else found.gap_m
 
     if conditions.outcome == "normal":
@@ -166,13 +173,14 @@ def _bisect(gap: Callable[[float], float], want_contact: bool, aim_m: float) -> 
     return high if want_contact else None
 
 
-def _mount(rng: Rng, road: Road, incident: Incident, cars: list[Car], ego: int | None) -> Mount:
+def place_camera(rng: Rng, road: Road, incident: Incident, cars: list[Car], ego: int | None) -> Mount:
+    """Draw the camera: in the ego car, or on a pole near the incident."""
     if ego is not None:
         return dashcam(rng, ego, cars[ego], REFERENCE_ASPECT)
     return roadside(rng, (incident.x_m, incident.y_m), road.half_m, road.cross_half_m, REFERENCE_ASPECT)
 
 
-def _stretch(incident: Incident, cars: list[Car], ego: int | None, conditions: Conditions) -> Stretch:
+def seen_stretch(incident: Incident, cars: list[Car], ego: int | None, conditions: Conditions) -> Stretch:
     """The piece of road that is or will come into view."""
     if ego is None:
         return Stretch(incident.x_m - 110.0, incident.x_m + 110.0)
@@ -182,7 +190,7 @@ def _stretch(incident: Incident, cars: list[Car], ego: int | None, conditions: C
     return Stretch(min(ends[0], x - 40.0), max(ends[1], x + 40.0))
 
 
-def _start_overlap(cars: list[Car]) -> bool:
+def starts_overlap(cars: list[Car]) -> bool:
     """Whether two cars start in one place; a cheap test on circles around front and rear."""
     poses = [car.driver.start_pose() for car in cars]
     for i, (xi, yi, _) in enumerate(poses):
@@ -209,14 +217,13 @@ def _accept(
     mount: Mount,
 ) -> ScenePlan | None:
     """Check that the physics have the wanted outcome and that the camera sees it."""
-    outlines = _outlines(cars)
-    times, gap = crash_times(track, outlines), smallest_gap(track, outlines)
-    if not _outcome_fits(conditions, track, gap):
+    times, gap = crash_times(track, outlines(cars)), smallest_gap(track, outlines(cars))
+    if not outcome_fits(conditions, track, gap):
         return None
     kind: SceneKind = "near_miss" if conditions.outcome == "near_miss" else "normal"
     if times is not None:
         kind = contact_kind(cars, track, track.contacts[0])
-    if not _visible(mount, cars, track, list(_moments(conditions, times, gap))):
+    if not _visible(mount, cars, track, list(watch_times(conditions, times, gap))):
         return None
     involved = ego is not None and (ego in crashed_cars(track) if times else ego in (0, 1))
     if times is not None and ego is not None and conditions.ego_takes_part != involved:
@@ -237,7 +244,8 @@ def _accept(
     )
 
 
-def _outcome_fits(conditions: Conditions, track: Track, gap: Gap | None) -> bool:
+def outcome_fits(conditions: Conditions, track: Track, gap: Gap | None) -> bool:
+    """Whether the physics have the outcome that was drawn: between the two actors, in time, and hard or near enough."""
     if conditions.outcome == "crash":
         if not track.contacts:
             return False
@@ -252,7 +260,7 @@ def _outcome_fits(conditions: Conditions, track: Track, gap: Gap | None) -> bool
     return gap is None or gap.gap_m >= NEAR_MISS_M
 
 
-def _moments(conditions: Conditions, times: CrashTimes | None, gap: Gap | None) -> Iterator[float]:
+def watch_times(conditions: Conditions, times: CrashTimes | None, gap: Gap | None) -> Iterator[float]:
     """The times at which the camera has to see the incident."""
     at = conditions.incident_s
     if times is not None:

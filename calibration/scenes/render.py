@@ -14,16 +14,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.calibration.scenes import GENERATOR_VERSION
 from edge_sdk.calibration.scenes.encode import Encoder
+from edge_sdk.calibration.scenes.families import DEFAULT_FAMILY, Family, find_family
 from edge_sdk.calibration.scenes.film import shoot
-from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
+from edge_sdk.calibration.scenes.plan import ScenePlan
 from edge_sdk.calibration.scenes.streams import stream, uniform
+from edge_sdk.calibration.scenes.truth import scene_truth
 from edge_sdk.clips import SceneRecord, read_record
 from edge_sdk.errors import ConfigError
 
 DEFAULT_SIZE = (320, 192)
 DEFAULT_FPS = 10.0
+_LEAST_KBPS = 20
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,12 @@ class Job:
     folder: Path
     fps: float
     size: tuple[int, int]
+    family: str = DEFAULT_FAMILY
 
-
-def scene_name(seed: int) -> str:
-    """File name, without suffix, of a seed's clip."""
-    return f"scene_{seed:08d}"
+    @property
+    def path(self) -> Path:
+        """The clip to write."""
+        return self.folder / f"{find_family(self.family).clip_name(self.seed)}.mp4"
 
 
 def render(
@@ -59,21 +62,24 @@ def render(
     fps: float = DEFAULT_FPS,
     size: tuple[int, int] = DEFAULT_SIZE,
     jobs: int = 2,
+    family: str = DEFAULT_FAMILY,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[SceneRecord]:
-    """Render the scenes of `seeds` into folder `out` and return their records in the order of the seeds.
+    """Render the scenes of `seeds` of a family into folder `out` and return their records in the order of the seeds.
 
     Clips that are complete (of this generator version, size and rate) are kept, so an interrupted run goes on where
     it stopped. `jobs` processes render side by side, each with a graphics context of its own.
     """
     _check(seeds, fps, size, jobs)
+    find_family(family)
     out.mkdir(parents=True, exist_ok=True)
     started, records = time.monotonic(), dict[int, SceneRecord]()
     todo = []
     for seed in seeds:
-        record = _finished(Job(seed, out, fps, size))
+        job = Job(seed, out, fps, size, family)
+        record = _finished(job)
         if record is None:
-            todo.append(Job(seed, out, fps, size))
+            todo.append(job)
         else:
             records[seed] = record
     kept = len(records)
@@ -113,26 +119,29 @@ def _run(todo: list[Job], jobs: int) -> Iterator[SceneRecord]:
 
 def _finished(job: Job) -> SceneRecord | None:
     """The record of a clip that needs no rendering."""
-    path = job.folder / f"{scene_name(job.seed)}.json"
+    path = job.path.with_suffix(".json")
     if not all(path.with_suffix(suffix).is_file() for suffix in (".json", ".mp4", ".boxes.npy")):
         return None
     record = read_record(path)
-    asked = (GENERATOR_VERSION, job.fps, *job.size)
+    asked = (find_family(job.family).generator, job.fps, *job.size)
     return record if (record.generator, record.fps, record.width, record.height) == asked else None
 
 
 def render_scene(job: Job) -> SceneRecord:
     """Plan, draw, encode and describe one scene."""
-    plan = plan_scene(job.seed)
+    family = find_family(job.family)
+    plan = family.plan(job.seed)
     rng = stream(job.seed, "encoder")
     bitrate = int(np.exp(uniform(rng, np.log(120), np.log(900))) * job.size[0] * job.size[1] / (320 * 192))
-    path = job.folder / f"{scene_name(job.seed)}.mp4"
+    if plan.tricks is not None:
+        bitrate = max(int(bitrate * plan.tricks.bitrate), _LEAST_KBPS)
+    path = job.path
     boxes: list[NDArray[np.float32]] = []
     with Encoder(path, job.size, job.fps, bitrate, int(rng.integers(10, 100))) as encoder:
         for shot in shoot(plan, job.fps, job.size):
             encoder.write(shot.image)
             boxes.append(shot.boxes)
-    record = describe(plan, job, len(boxes), bitrate)
+    record = describe(plan, family, job, len(boxes), bitrate)
     table = io.BytesIO()
     np.save(table, np.array(boxes), allow_pickle=False)
     _write(path.with_suffix(".boxes.npy"), table.getvalue())
@@ -147,13 +156,13 @@ def _write(path: Path, content: bytes) -> None:
     part.rename(path)
 
 
-def describe(plan: ScenePlan, job: Job, count: int, bitrate_kbps: int) -> SceneRecord:
+def describe(plan: ScenePlan, family: Family, job: Job, count: int, bitrate_kbps: int) -> SceneRecord:
     """The record of a rendered plan."""
     times, conditions = plan.times, plan.conditions
     return SceneRecord(
-        name=scene_name(plan.seed),
+        name=family.clip_name(plan.seed),
         seed=plan.seed,
-        generator=GENERATOR_VERSION,
+        generator=family.generator,
         view=conditions.view,
         kind=plan.kind,
         scenario=plan.scenario,
@@ -171,4 +180,5 @@ def describe(plan: ScenePlan, job: Job, count: int, bitrate_kbps: int) -> SceneR
         crash_end_s=None if times is None else round(times.crash_end_s, 3),
         min_gap_m=None if plan.gap is None else round(plan.gap.gap_m, 3),
         bitrate_kbps=bitrate_kbps,
+        truth=scene_truth(plan) if family.with_truth else msgspec.UNSET,
     )

@@ -8,6 +8,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from edge_sdk.calibration.scenes.bodies import (
+    BODY_KINDS,
+    WITH_LEGS,
+    body_mesh,
+    body_palette,
+    hard_contacts,
+    leg_meshes,
+)
 from edge_sdk.calibration.scenes.debris import Part, draw_parts
 from edge_sdk.calibration.scenes.plan import ScenePlan
 from edge_sdk.calibration.scenes.smoke import Puff, draw_puffs
@@ -21,7 +29,7 @@ from edge_sdk.calibration.scenes.textures import (
     foliage,
     paint_ground,
 )
-from edge_sdk.calibration.scenes.vehicles import Mesh, MeshBuilder, Paint, Vehicle, vehicle_mesh
+from edge_sdk.calibration.scenes.vehicles import Mesh, MeshBuilder, Paint, Vehicle
 
 _FAR_M = 420.0
 # The physics ran before: what is drawn collides with nothing.
@@ -103,8 +111,9 @@ def build_stage(plan: ScenePlan) -> Stage:
     _posts(rng, model, plan, low, high)
     _walkers(rng, model, plan, low, high)
     _cars(rng, model, plan, lights_on=not day or plan.conditions.weather != "clear" or chance(rng, 0.3))
-    _debris(model, draw_parts(stream(plan.seed, "debris"), plan.track))
-    _smoke(model, draw_puffs(stream(plan.seed, "smoke"), plan.track, plan.cars))
+    hard = hard_contacts(plan.track, plan.cars)
+    _debris(model, draw_parts(stream(plan.seed, "debris"), hard))
+    _smoke(model, draw_puffs(stream(plan.seed, "smoke"), hard, plan.cars))
     # A shadow pass costs as much as the picture: only clear days have one, and not all of them.
     stage.shadows = day and plan.conditions.weather == "clear" and chance(rng, 0.55)
     stage.fog = plan.conditions.weather == "fog"
@@ -304,16 +313,29 @@ def _cars(rng: Rng, model: _Model, plan: ScenePlan, lights_on: bool) -> None:
     glow = np.full((4, len(Paint), 3), 255, np.uint8)
     model.texture("brake", glow, emission=1.0)
     for i, car in enumerate(plan.cars):
-        palette = car_palette(rng, lights_on)
+        palette = body_palette(rng, car.vehicle, lights_on)
         if i == plan.ego:
             continue
         model.texture(f"car{i}", palette, specular=0.35)
-        model.mesh(f"car{i}", vehicle_mesh(car.vehicle))
-        model.mesh(f"brake{i}", _brake_mesh(car.vehicle))
+        model.mesh(f"car{i}", body_mesh(car.vehicle))
         model.bodies.append(
             f'<body name="car{i}" mocap="true">{model.geom(f"car{i}", f"car{i}")}'
-            f'{model.geom(f"brake{i}", "brake", f"""name="brake{i}" rgba="0 0 0 0" """)}</body>'
+            f"{_changing(model, i, car.vehicle)}</body>"
         )
+
+
+def _changing(model: _Model, i: int, vehicle: Vehicle) -> str:
+    """The geometries that come and go: brake lamps of a vehicle, the two phases of legs."""
+    if vehicle.kind in WITH_LEGS:
+        for phase, mesh in enumerate(leg_meshes(vehicle)):
+            model.mesh(f"legs{i}.{phase}", mesh)
+        return "".join(
+            model.geom(f"legs{i}.{phase}", f"car{i}", f'name="legs{i}.{phase}" rgba="1 1 1 1"') for phase in (0, 1)
+        )
+    if vehicle.kind in BODY_KINDS:
+        return ""
+    model.mesh(f"brake{i}", _brake_mesh(vehicle))
+    return model.geom(f"brake{i}", "brake", f'name="brake{i}" rgba="0 0 0 0" ')
 
 
 def _debris(model: _Model, parts: list[Part]) -> None:

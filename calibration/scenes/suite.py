@@ -15,6 +15,7 @@ from edge_sdk.calibration.scenes import GENERATOR_VERSION
 from edge_sdk.calibration.scenes.plan import Conditions, ScenePlan, draw_conditions, plan_scene
 from edge_sdk.clips import Light, SceneKind, View, Weather
 from edge_sdk.errors import ConfigError
+from edge_sdk.files import write_text
 
 FIRST_SUITE_SEED = 9_000_000
 SUITE_PATH = Path(__file__).with_name("suite.json")
@@ -51,14 +52,14 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     scenes: tuple[SuiteScene, ...]
 
 
-def read_suite(path: Path = SUITE_PATH) -> Suite:
-    """Read the suite; raise ConfigError when it is broken or belongs to another generator version."""
+def read_suite(path: Path = SUITE_PATH, generator: str = GENERATOR_VERSION) -> Suite:
+    """Read a suite; raise ConfigError when it is broken or belongs to another generator version."""
     try:
         suite = msgspec.json.decode(path.read_bytes(), type=Suite)
     except (OSError, msgspec.DecodeError) as error:
         raise ConfigError(f"scene suite {path}: {error}") from error
-    if suite.generator != GENERATOR_VERSION:
-        raise ConfigError(f"scene suite {path}: field generator is {suite.generator!r}, this is {GENERATOR_VERSION!r}")
+    if suite.generator != generator:
+        raise ConfigError(f"scene suite {path}: field generator is {suite.generator!r}, this is {generator!r}")
     return suite
 
 
@@ -100,7 +101,12 @@ def suite_scene(plan: ScenePlan) -> SuiteScene:
 def write_suite(path: Path = SUITE_PATH) -> Suite:
     """Choose and plan the suite, and write it; needed once per generator version."""
     suite = Suite(generator=GENERATOR_VERSION, scenes=tuple(suite_scene(plan_scene(seed)) for seed in pick_seeds()))
+    save_suite(suite, path)
+    return suite
+
+
+def save_suite(suite: Suite, path: Path) -> None:
+    """Write a suite."""
     # One line a scene, so that a change of the suite reads well in a diff.
     lines = ",\n".join("  " + msgspec.json.encode(scene).decode() for scene in suite.scenes)
-    path.write_text(f'{{"generator": "{suite.generator}", "scenes": [\n{lines}\n]}}\n', encoding="utf-8")
-    return suite
+    write_text(path, f'{{"generator": "{suite.generator}", "scenes": [\n{lines}\n]}}\n')

@@ -1,0 +1,48 @@
+"""The families of scenes: what a seed means in each, and the generator version that its records carry.
+
+A family is never changed, only added to: clips that students learnt from, and suites they are tested on, stay what they
+are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_sdk.calibration.scenes import BROAD_VERSION, GENERATOR_VERSION
+from edge_sdk.calibration.scenes.broad_plan import plan_broad
+from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
+from edge_sdk.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Family:
+    """A name, the generator version of its records, the first word of its clips' names, and its planner.
+
+    `with_truth` says that its records hold who hit whom and why; `truths.jsonl` beside them does for the others.
+    """
+
+    name: str
+    generator: str
+    clip: str
+    plan: Callable[[int], ScenePlan]
+    with_truth: bool
+
+    def clip_name(self, seed: int) -> str:
+        """File name, without suffix, of a seed's clip."""
+        return f"{self.clip}_{seed:08d}"
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family("first", GENERATOR_VERSION, "scene", plan_scene, with_truth=False),
+    Family("broad", BROAD_VERSION, "broad", plan_broad, with_truth=True),
+)
+DEFAULT_FAMILY = FAMILIES[0].name
+
+
+def find_family(name: str) -> Family:
+    """The family called `name`. Raises `UnknownNameError`."""
+    for family in FAMILIES:
+        if family.name == name:
+            return family
+    raise UnknownNameError("family of scenes", name, [family.name for family in FAMILIES])
