@@ -15,7 +15,8 @@
     │   └── BundleSchemaError          the manifest is of a schema this SDK does not read
     ├── EngineError                an engine that is foreign, stale or damaged, or could not be built (4)
     ├── CheckpointError            a checkpoint or adapter that is not whole, not understood, or does not fit (4)
-    └── VerificationError          a session's outputs are not the bundle's reference outputs (4)
+    ├── VerificationError          a session's outputs are not the bundle's reference outputs (4)
+    └── Cancelled                  work that nobody waits for any more (1)
 
 Each message says what was expected, what was found and what to do. `exit_code` is the code with which the
 command line leaves.
@@ -107,3 +108,7 @@ class VerificationError(EdgeError):
     """A session's outputs differ from the bundle's reference outputs by more than the tolerance."""
 
     exit_code = 4
+
+
+class Cancelled(EdgeError):
+    """Work was stopped because nobody waits for it any more."""

@@ -84,11 +84,25 @@ class ChainReference(Value, frozen=True, kw_only=True):
     max_relative_error: Annotated[float, msgspec.Meta(gt=0)]
 
 
+class AnswerCalibration(Value, frozen=True, kw_only=True):
+    """What turns a model's own probability of an answer into a share of right answers, fitted on validation clips.
+
+    Its log odds z become `scale` z + `offset` (Platt 1999), and `lo..hi` of a time is widened by `margin_s` on each
+    side (conformalised quantiles, Romano et al. 2019). For yes/no, z are the log odds of "yes", for other forms those
+    of the answer given.
+    """
+
+    scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    offset: float = 0.0
+    margin_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
 class Adapter(Value, frozen=True, kw_only=True):
     """One tuned model: its projector graphs, its decoder, and the tasks that it is asked.
 
     `decoder` names an entry of `decoders`. `lora` is the safetensors file with the values of that decoder's LoRA inputs
-    under their names, None for weights that are merged or were never tuned.
+    under their names, None for weights that are merged or were never tuned. `calibration` is by task; a task without
+    one gives the model's own probabilities.
     """
 
     projector: dict[Dialect, str]
@@ -96,6 +110,7 @@ class Adapter(Value, frozen=True, kw_only=True):
     lora: str | None = None
     tasks: tuple[str, ...]
     reference: ChainReference | None = None
+    calibration: dict[str, AnswerCalibration] | None = None
 
 
 class Language(Value, frozen=True, kw_only=True):
@@ -156,5 +171,7 @@ def _named_in_adapter(
         yield f"{at}.projector", graph, graphs
     for task in adapter.tasks:
         yield f"{at}.tasks", task, TASK_IDS
+    for task in adapter.calibration or {}:
+        yield f"{at}.calibration", task, adapter.tasks
     if adapter.reference:
         yield f"{at}.reference.profile", adapter.reference.profile, language.profiles

@@ -57,6 +57,17 @@ def open_tensorrt(flavour: Flavour) -> TensorRT:
     return TensorRT(flavour=flavour, module=module, version=str(module.__version__))
 
 
+def runtime_dialects(runtime: str) -> tuple[Dialect, ...]:
+    """The dialects that a runtime reads here: TensorRT the one of its version, any other both.
+
+    Raises `MissingDependencyError` for a TensorRT that is not installed, and `ConfigError` for one that is too old.
+    """
+    for flavour in PACKAGES:
+        if runtime == flavour:
+            return (open_tensorrt(flavour).dialect,)
+    return ("native", "decomposed")
+
+
 # Any: the class is made from the package's own, which has no types.
 def problem_log(tensorrt: TensorRT) -> Any:
     """A logger that prints nothing and keeps errors in its list `problems`, so that an exception can say them."""

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from edge_sdk.errors import CheckpointError
+from edge_sdk.errors import BundleError, CheckpointError
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.config_file import Section, read_json
@@ -24,8 +24,9 @@ from edge_sdk.export.layouts import EMBEDDING
 from edge_sdk.export.model_config import TextConfig
 from edge_sdk.export.shards import finite
 from edge_sdk.export.tokenizer import tokenizer_json
+from edge_sdk.manifest_language import Language
 from edge_sdk.reasoning.prompt import Prompt
-from edge_sdk.reasoning.text import CONTROL_TOKENS, Tokenizer
+from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import TASKS
 from edge_sdk.types import DType
 
@@ -49,18 +50,23 @@ def write_table(weights: Weights, dtype: DType, path: Path, on_bytes: OnBytes) -
             on_bytes(done)
 
 
-def write_text_files(checkpoint: Path, vocab: int, folder: Path) -> None:
+def write_text_files(checkpoint: Path, language: Language, folder: Path) -> None:
     """Write tokenizer and prompts below `folder`, the text and the ids of each task's question.
 
     Raises `CheckpointError` for tokenizer files that are not these weights'.
     """
-    if max(CONTROL_TOKENS.values()) >= vocab:
-        raise CheckpointError(
-            f"{checkpoint / 'config.json'}: expected a vocab_size above {max(CONTROL_TOKENS.values())}, the last id of "
-            f"VideoLLaMA3's tokenizer, found {vocab}; take the files from one folder"
-        )
     (folder / TOKENIZER).write_text(tokenizer_json(checkpoint), encoding="utf-8", newline="\n")
-    prompt = Prompt(Tokenizer.open(folder / TOKENIZER))
+    try:
+        tokenizer = Tokenizer.open(folder / TOKENIZER)
+        tokenizer.agree(language.image_token, language.end_tokens)
+    except BundleError as error:
+        raise CheckpointError(f"{checkpoint}: the tokenizer's files do not fit config.json: {error}") from error
+    if tokenizer.size > language.embedding.vocab:
+        raise CheckpointError(
+            f"{checkpoint / 'config.json'}: expected a vocab_size of at least {tokenizer.size}, as many as the "
+            f"tokenizer has ids, found {language.embedding.vocab}; take the files from one folder"
+        )
+    prompt = Prompt(tokenizer)
     questions = {task.id: {"text": task.prompt, "ids": prompt.question(task.prompt).tolist()} for task in TASKS}
     (folder / PROMPTS).write_text(json.dumps(questions, indent=1) + "\n", encoding="utf-8", newline="\n")
 

@@ -2,8 +2,8 @@
 
 A checkpoint carries either a finished `tokenizer.json` or Qwen's vocabulary and merges with a list of added tokens.
 VideoLLaMA3's own three tokens come behind those of Qwen2.5; published copies often lack them, because they are made
-when the model is loaded. Ids are never chosen here: an id that cannot be reached is an error, since the rows of the
-embedding table are where they are.
+when the model is loaded. A model with a vocabulary of its own has its control tokens in its own files. Ids are never
+chosen here: an id that cannot be reached is an error, since the rows of the embedding table are where they are.
 
 Pre-tokenisation and normalisation: Qwen2.5's `tokenizer.json` (NFC, one regular expression, bytes as glyphs).
 """
@@ -19,7 +19,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from edge_sdk.errors import CheckpointError
 from edge_sdk.export.config_file import read_json
-from edge_sdk.reasoning.text import CONTROL_TOKENS
+from edge_sdk.reasoning.text import BASE_VOCABULARY, CONTROL_TOKENS, NEEDED
 
 FINISHED, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 ADDED, SETTINGS = "added_tokens.json", "tokenizer_config.json"
@@ -48,8 +48,21 @@ def tokenizer_json(checkpoint: Path) -> str:
     made.no_padding()
     made.no_truncation()
     _add(checkpoint, made, _stated_tokens(checkpoint))
-    _add(checkpoint, made, {token: _control(content) for content, token in CONTROL_TOKENS.items()})
+    _add(checkpoint, made, {token: _control(content) for content, token in _control_ids(checkpoint, made).items()})
     return made.to_str()
+
+
+def _control_ids(checkpoint: Path, made: tokenizers.Tokenizer) -> dict[str, int]:
+    """Where the control tokens belong: with Qwen2.5's vocabulary where they were learnt, else where the files say."""
+    if made.get_vocab_size(with_added_tokens=False) >= BASE_VOCABULARY:
+        return dict(CONTROL_TOKENS)
+    ids = {content: made.token_to_id(content) for content in CONTROL_TOKENS}
+    if missing := [content for content in NEEDED if ids[content] is None]:
+        raise CheckpointError(
+            f"{checkpoint}: expected Qwen2.5's {BASE_VOCABULARY} tokens, or a vocabulary with control tokens of its "
+            f"own, missing: {', '.join(missing)}; copy all of the tokenizer's files"
+        )
+    return {content: token for content, token in ids.items() if token is not None}
 
 
 def _finished(checkpoint: Path) -> tokenizers.Tokenizer:
@@ -70,15 +83,16 @@ def _assembled(checkpoint: Path) -> tokenizers.Tokenizer:
             f"{checkpoint}: {VOCABULARY} and {MERGES} do not fit: {error}; copy both again"
         ) from error
     made.normalizer = normalizers.NFC()
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    made.pre_tokenizer = words_and_bytes()
     made.decoder = decoders.ByteLevel()
     made.post_processor = processors.ByteLevel(trim_offsets=False)
     return made
+
+
+def words_and_bytes() -> pre_tokenizers.PreTokenizer:
+    """Qwen2.5's way of splitting text: into words, single digits and marks, and those into bytes as glyphs."""
+    split = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _merges(source: Path) -> list[tuple[str, str]]:

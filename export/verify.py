@@ -28,8 +28,9 @@ from edge_sdk.manifest_language import Language
 from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
+from edge_sdk.tensorrt_library import runtime_dialects
 from edge_sdk.types import Value
-from edge_sdk.verify.answers import ChainCheck, check_chain, compare_answer, runtime_dialects
+from edge_sdk.verify.answers import ChainCheck, check_chain, compare_answer
 from edge_sdk.verify.graphs import GraphCase, OutputCheck, check_graph, check_outputs
 
 # A merged weight is rounded once to the checkpoint's element type; bfloat16 gives 7e-3 with 2 layers of a tiny model.

@@ -8,6 +8,29 @@ import pytest
 from toy_bundle import folder as folder
 
 ROOT = Path(__file__).parents[1]
+# Folders and files whose tests assert times or speak to cameras that keep real time.
+ALONE = (
+    "benchmarks",
+    "tests/benchmarks",
+    "tests/capture",
+    "tests/explaining",
+    "tests/hardware/test_host.py",
+    "tests/test_cli_build.py",
+    "tests/test_pace.py",
+    "tests/test_rtsp_server.py",
+    "tests/test_unit.py",
+    "tests/test_unit_sources.py",
+    "tests/test_watch.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of `ALONE`, before markers select."""
+    alone = [ROOT / name for name in ALONE]
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in alone):
+            item.add_marker("alone")
 
 
 @pytest.fixture(scope="session")

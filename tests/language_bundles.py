@@ -42,12 +42,13 @@ from edge_sdk.manifest_language import (
     VisionProfile,
 )
 from edge_sdk.model_sizes import DecoderSizes, VisionSizes
-from edge_sdk.reasoning import IM_END, IMAGE, Prompt, Tokenizer
+from edge_sdk.reasoning import CONTROL_TOKENS, Prompt, Tokenizer
 from edge_sdk.tasks import TASK_IDS, TASKS
 from edge_sdk.types import Dialect, DType
 
 DIALECTS: tuple[Dialect, ...] = ("native", "decomposed")
 # Of the tokenizer, up to VideoLLaMA3's own tokens; `make_model` puts the video's id 7 below the end.
+IMAGE = CONTROL_TOKENS["<image>"]
 VOCABULARY = IMAGE + 7
 RANK = 4
 
@@ -172,7 +173,7 @@ class Assembly:
             tokenizer="language/tokenizer.json",
             prompts="language/prompts.json",
             image_token=IMAGE,
-            end_tokens=(IM_END,),
+            end_tokens=(CONTROL_TOKENS["<|im_end|>"],),
             compression=Compression(),
             profiles=self._profiles(),
             decoders=decoders,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from edge_sdk.bundle import default_bundle
@@ -32,7 +33,8 @@ def demo_clip() -> Path:
 
 def test_analyze_prints_the_documented_object(demo_clip: Path) -> None:
     found = last_json(sdk("analyze", str(demo_clip), "--json"))
-    assert set(found) == {"schema", "source", "crash", "events", "frames", "latency_ms", "bundle"}
+    parts = {"schema", "source", "crash", "events", "frames", "latency_ms", "answers", "reasoning_ms", "bundle"}
+    assert set(found) == parts
     assert set(found["source"]) == {"uri", "duration_s", "start_time_s"}
     assert set(found["crash"]) == {"detected", "score", "calibrated"}
     assert set(found["frames"]) == {"decoded", "analysed", "dropped"}
@@ -121,3 +123,20 @@ def test_demo_draws_its_picture(tmp_path: Path) -> None:
     picture = tmp_path / report["picture"]
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert report["analysis"]["crash"]["detected"] is True
+
+
+@pytest.mark.parametrize("verb", ["run", "analyze", "verify", "bench"])
+def test_a_device_that_is_not_here_is_refused_with_what_to_do(verb: str, demo_clip: Path, tmp_path: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    words = (verb, str(demo_clip)) if verb in ("run", "analyze") else (verb,)
+    refused = sdk(*words, "--device", "cuda", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "no CUDAExecutionProvider" in refused.stderr
+    assert "pip install 'edge-sdk[cuda]'" in refused.stderr
+    unknown = sdk(*words, "--device", "tpu", cwd=tmp_path)
+    assert (unknown.returncode, unknown.stderr) == (
+        2,
+        "edge-sdk: unknown device of runtime ort 'tpu'; known: cpu, cuda\n",
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -42,6 +42,8 @@ def loaded_by(statement: str) -> set[str]:
         "import edge_sdk.bundle",
         "import edge_sdk.registry",
         "import edge_sdk.doctor",
+        "import edge_sdk.explaining",
+        "import edge_sdk.unit",
     ],
 )
 def test_the_ground_loads_nothing_heavy(statement: str) -> None:

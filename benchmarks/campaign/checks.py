@@ -14,10 +14,10 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.engine_shapes import Limits
 from edge_sdk.errors import BundleError, ConfigError, EngineError, RuntimeFailure
 from edge_sdk.manifest_language import Adapter, Language
-from edge_sdk.tensorrt_library import PACKAGES
+from edge_sdk.tensorrt_library import PACKAGES, runtime_dialects
 from edge_sdk.types import Dialect, Value
 from edge_sdk.verify import verify
-from edge_sdk.verify.answers import ChainCheck, check_chain, runtime_dialects
+from edge_sdk.verify.answers import ChainCheck, check_chain
 from edge_sdk.verify.graphs import OutputCheck
 from edge_sdk.verify.reference_files import load_chain
 

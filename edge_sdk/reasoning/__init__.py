@@ -1,14 +1,18 @@
 """What is shown to the video LLM, what it is asked, and what it says: pictures as patches, prompts as ids, text."""
 
+from edge_sdk.reasoning.answer import Answer, AnswerContext, AnswerReader, Growth
+from edge_sdk.reasoning.forms import reader_for
 from edge_sdk.reasoning.prompt import Prompt, PromptFrame, kept_frame
-from edge_sdk.reasoning.text import CONTROL_TOKENS, IM_END, IM_START, IMAGE, Ids, TextStream, Tokenizer
+from edge_sdk.reasoning.text import CONTROL_TOKENS, ControlTokens, Ids, TextStream, Tokenizer
 from edge_sdk.reasoning.vision_input import TokenKeeper, VisionInput
 
 __all__ = [
+    "Answer",
+    "AnswerContext",
+    "AnswerReader",
     "CONTROL_TOKENS",
-    "IMAGE",
-    "IM_END",
-    "IM_START",
+    "ControlTokens",
+    "Growth",
     "Ids",
     "Prompt",
     "PromptFrame",
@@ -17,4 +21,5 @@ __all__ = [
     "Tokenizer",
     "VisionInput",
     "kept_frame",
+    "reader_for",
 ]

@@ -27,7 +27,6 @@ from edge_sdk.reasoning.text import IM_END, IM_START, IMAGE, Ids, Tokenizer
 from edge_sdk.types import Value
 
 EVALUATION_MARK = "<video>\n"
-IMAGE_TEXT = "<image>"
 
 
 class PromptFrame(Value, frozen=True, kw_only=True):
@@ -61,18 +60,18 @@ class Prompt:
     def __init__(self, tokenizer: Tokenizer, *, eval_compat: bool = False) -> None:
         self._tokenizer = tokenizer
         self._eval_compat = eval_compat
-        encode = tokenizer.encode
-        self._header = np.array([IM_START, *encode("user\n")], np.int64)
-        self._tail = np.array([IM_END, *encode("\n"), IM_START, *encode("assistant\n")], np.int64)
+        encode, control = tokenizer.encode, tokenizer.control
+        self._header = np.array([control.im_start, *encode("user\n")], np.int64)
+        self._tail = np.array([control.im_end, *encode("\n"), control.im_start, *encode("assistant\n")], np.int64)
 
     def header(self) -> Ids:
         """Ids before the first frame, int64 `[n]`."""
         return self._header.copy()
 
     def frame(self, frame: PromptFrame, *, first: bool) -> Ids:
-        """Ids of one frame, int64 `[n]`; the last `frame.tokens` of them are `IMAGE`, whose rows the picture gives."""
+        """Ids of one frame, int64 `[n]`; the last `frame.tokens` of them stand for the picture's rows."""
         stamp = self._tokenizer.encode(_stamp(frame.time_s, first))
-        return np.concatenate([stamp, np.full(frame.tokens, IMAGE, np.int64)])
+        return np.concatenate([stamp, np.full(frame.tokens, self._tokenizer.control.image, np.int64)])
 
     def question(self, question: str) -> Ids:
         """Ids from the end of the last frame to where the answer begins, int64 `[n]`."""
@@ -88,9 +87,9 @@ class Prompt:
 
         That holds for questions that spell no control token. Raises `ConfigError` without a frame.
         """
-        shown = ((_stamp(f.time_s, index == 0), IMAGE_TEXT * f.tokens) for index, f in enumerate(_some(frames)))
+        shown = ((_stamp(f.time_s, index == 0), IMAGE * f.tokens) for index, f in enumerate(_some(frames)))
         body = "".join(chain.from_iterable(shown))
-        return f"<|im_start|>user\n{body}{self._asked(question)}<|im_end|>\n<|im_start|>assistant\n"
+        return f"{IM_START}user\n{body}{self._asked(question)}{IM_END}\n{IM_START}assistant\n"
 
     def _asked(self, question: str) -> str:
         return f"\n{EVALUATION_MARK if self._eval_compat else ''}{question.strip()}"

@@ -1,7 +1,8 @@
 """Text to token ids and back, by the tokenizer that travels in a bundle.
 
 Control tokens steer the model, so only this SDK may place them: text that happens to spell one is encoded as plain
-text. An id that is not where the model learnt it gives fluent nonsense, so every control token is checked on opening.
+text. Their ids are the tokenizer's: a small model has a vocabulary of its own. One that has Qwen2.5's must have them
+where VideoLLaMA3 learnt them, since a neighbour's id gives fluent nonsense; this is checked on opening.
 
 Tokens are pieces of bytes, not of text: one character may be spread over several. A stream of answers therefore holds
 bytes back until they make a character.
@@ -10,7 +11,7 @@ bytes back until they make a character.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,35 +20,49 @@ import tokenizers
 from numpy.typing import NDArray
 
 from edge_sdk.errors import BundleError
+from edge_sdk.types import Value
 
 Ids = NDArray[np.int64]
 
-IM_START, IM_END, IMAGE = 151644, 151645, 151665
+IM_START, IM_END, IMAGE = "<|im_start|>", "<|im_end|>", "<image>"
+NEEDED = (IM_START, IM_END, IMAGE)
+"""What every vocabulary must have: a prompt is made of these and of text."""
+
+BASE_VOCABULARY = 151_643
 CONTROL_TOKENS: Mapping[str, int] = MappingProxyType(
     {
-        "<|endoftext|>": 151643,
-        "<|im_start|>": IM_START,
-        "<|im_end|>": IM_END,
-        "<image>": IMAGE,
+        "<|endoftext|>": BASE_VOCABULARY,
+        IM_START: 151644,
+        IM_END: 151645,
+        IMAGE: 151665,
         "<|stream_start|>": 151666,
         "<|stream_end|>": 151667,
     }
 )
-"""Control tokens of VideoLLaMA3 and their ids: those of Qwen2.5, and three that VideoLLaMA3 added behind them."""
+"""Control tokens of VideoLLaMA3 and their ids behind Qwen2.5's `BASE_VOCABULARY`: Qwen's, and three of its own."""
+
+
+class ControlTokens(Value, frozen=True, kw_only=True):
+    """Ids of the tokens that a prompt is made with, in one tokenizer."""
+
+    im_start: int
+    im_end: int
+    image: int
 
 
 class Tokenizer:
-    """A byte-level BPE tokenizer with the control tokens at their ids."""
+    """A byte-level BPE tokenizer. `control` are the ids of its control tokens."""
 
     def __init__(self, backend: tokenizers.Tokenizer, source: str = "the tokenizer") -> None:
         """Wrap `backend`, whose settings are changed; `source` names it in errors. Raises `BundleError`."""
         backend.no_padding()
         backend.no_truncation()
         backend.encode_special_tokens = True
-        self._backend = backend
+        self._backend, self._source = backend, source
         added = backend.get_added_tokens_decoder()
         self._added = {token: b"" if each.special else each.content.encode() for token, each in added.items()}
-        self._check_control_tokens(source)
+        found = self._control_tokens()
+        self.control = ControlTokens(im_start=found[IM_START], im_end=found[IM_END], image=found[IMAGE])
 
     @classmethod
     def open(cls, path: Path) -> Tokenizer:
@@ -71,6 +86,20 @@ class Tokenizer:
         """A decoder for ids that come one by one."""
         return TextStream(self)
 
+    @property
+    def size(self) -> int:
+        """One more than the highest id."""
+        return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    def agree(self, image: int, end: Collection[int]) -> None:
+        """Raise `BundleError` unless `image` is the image's token here, and `<|im_end|>` is among the `end` tokens."""
+        for content, found, stated in ((IMAGE, self.control.image, {image}), (IM_END, self.control.im_end, {*end})):
+            if found not in stated:
+                raise BundleError(
+                    f"{self._source}: {content!r} has id {found}, but the model was exported with "
+                    f"{', '.join(map(str, sorted(stated))) or 'none'}; export the bundle again from one checkpoint"
+                )
+
     def token_bytes(self, token: int) -> bytes:
         """Bytes of one token: none for a control token and for an id that only pads the vocabulary."""
         if token in self._added:
@@ -78,18 +107,28 @@ class Tokenizer:
         piece = self._backend.id_to_token(token) or ""
         return b"".join(_BYTES_OF.get(character, character.encode()) for character in piece)
 
-    def _check_control_tokens(self, source: str) -> None:
-        for content, token in CONTROL_TOKENS.items():
+    def _control_tokens(self) -> dict[str, int]:
+        """Ids by content: all of `CONTROL_TOKENS` behind Qwen2.5's vocabulary, else those that there are."""
+        learnt = self._backend.get_vocab_size(with_added_tokens=False) >= BASE_VOCABULARY
+        ids: dict[str, int] = {}
+        for content, expected in CONTROL_TOKENS.items():
             found = self._backend.token_to_id(content)
-            if found != token:
+            if (learnt and found != expected) or (found is None and content in NEEDED):
+                wanted = f"have id {expected}" if learnt else "be in the vocabulary"
                 raise BundleError(
-                    f"{source}: {content!r} must have id {token}, found {found}; export with the checkpoint's own files"
+                    f"{self._source}: {content!r} must {wanted}, found {found}; export with the checkpoint's own files"
                 )
-            if token in self.encode(content):
-                raise BundleError(
-                    f"{source}: {content!r} is not marked as special, so that text could steer the model; "
-                    "export the bundle again"
-                )
+            if found is not None:
+                self._check_special(content, found)
+                ids[content] = found
+        return ids
+
+    def _check_special(self, content: str, token: int) -> None:
+        if token in self.encode(content):
+            raise BundleError(
+                f"{self._source}: {content!r} is not marked as special, so that text could steer the model; "
+                "export the bundle again"
+            )
 
 
 class TextStream:

@@ -21,7 +21,6 @@ from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.reasoning.patches import kept_tokens, normalised
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Array, Session, SessionOptions
-from edge_sdk.tensorrt_library import PACKAGES, open_tensorrt
 from edge_sdk.tensors import allocate
 from edge_sdk.types import Dialect, Value
 from edge_sdk.verify.comparison import Comparison, compare
@@ -59,17 +58,6 @@ class ChainCheck(Value, frozen=True, kw_only=True):
             f"{name}: {self.equal_tokens} of {self.steps} tokens equal and {self.near_ties} nearly, relative error "
             f"{self.relative_error:.3g}, at most {self.max_relative_error:g} allowed"
         )
-
-
-def runtime_dialects(runtime: str) -> tuple[Dialect, ...]:
-    """The dialects that a runtime reads here: TensorRT the one of its version, any other both.
-
-    Raises `MissingDependencyError` for a TensorRT that is not installed, and `ConfigError` for one that is too old.
-    """
-    for flavour in PACKAGES:
-        if runtime == flavour:
-            return (open_tensorrt(flavour).dialect,)
-    return ("native", "decomposed")
 
 
 def check_chain(

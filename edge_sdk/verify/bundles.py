@@ -13,8 +13,9 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.errors import VerificationError
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
+from edge_sdk.tensorrt_library import runtime_dialects
 from edge_sdk.types import Dialect, Value
-from edge_sdk.verify.answers import ChainCheck, check_chain, runtime_dialects
+from edge_sdk.verify.answers import ChainCheck, check_chain
 from edge_sdk.verify.graphs import OutputCheck, check_graph, reference_case
 from edge_sdk.verify.reference_files import load_chain
 

@@ -15,6 +15,9 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
 from language_bundles import Assembly, save_speaking, speaking_model
 
 from edge_sdk.benchmarks.campaign import jobs

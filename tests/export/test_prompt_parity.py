@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.export.tokenizer import tokenizer_json
 from edge_sdk.hardware.numbers import QUESTION_TOKENS
-from edge_sdk.reasoning import IMAGE, Prompt, PromptFrame, Tokenizer
+from edge_sdk.reasoning import Prompt, PromptFrame, Tokenizer
 from edge_sdk.tasks import TASKS, Task
 
 # What the processor of VideoLLaMA3 renders for one user turn of a video with times and a text, written from its
@@ -111,7 +111,7 @@ def test_token_costs(tokenizer: Tokenizer) -> None:
 
     def stamp(time_s: float, first: bool = False) -> int:
         ids = prompt.frame(PromptFrame(time_s=time_s, tokens=1), first=first)
-        return int((ids != IMAGE).sum())
+        return int((ids != tokenizer.control.image).sum())
 
     assert len(prompt.header()) == 3
     assert (stamp(0.0, first=True), stamp(0.1), stamp(9.9), stamp(10.0)) == (7, 8, 8, 9)

@@ -17,7 +17,7 @@ from edge_sdk.errors import CheckpointError
 from edge_sdk.export.references import References, write_references
 from edge_sdk.export.seeded_cases import TOP
 from edge_sdk.manifest_language import ChainReference
-from edge_sdk.reasoning import IMAGE, Tokenizer
+from edge_sdk.reasoning import Tokenizer
 from edge_sdk.runtime import Array
 
 STEPS = 8
@@ -68,7 +68,7 @@ def test_the_prompt_is_a_real_one_and_compression_drops_what_stands_still(case: 
         assert text.startswith("user\nTime 0.0s:,Time 0.1s:\n")
         assert asked[task]["text"] in text
         frames, patches, _ = tensors["patches"].shape
-        images = int((tensors["ids"] == IMAGE).sum())
+        images = int((tensors["ids"] == tokenizer.control.image).sum())
         assert frames == 2
         assert patches // 4 < images < 2 * patches // 4
 

@@ -24,8 +24,8 @@ from edge_sdk.reasoning.chain import CachedDecoder, Widths
 from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.runtime import Array, SessionOptions
 from edge_sdk.runtimes.ort import OrtRuntime
+from edge_sdk.tensorrt_library import runtime_dialects
 from edge_sdk.verify import VerifyReport, require, verify
-from edge_sdk.verify.answers import runtime_dialects
 
 OPTIONS = SessionOptions(threads=1)
 NAMES = ("linguistic", "perception")

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.reasoning import IM_END, IM_START, IMAGE, Prompt, PromptFrame, Tokenizer, kept_frame
+from edge_sdk.reasoning import CONTROL_TOKENS, Prompt, PromptFrame, Tokenizer, kept_frame
+
+IM_START, IM_END, IMAGE = (CONTROL_TOKENS[content] for content in ("<|im_start|>", "<|im_end|>", "<image>"))
 
 
 def frames(*times: float, tokens: int = 2) -> list[PromptFrame]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import BundleError
-from edge_sdk.reasoning import CONTROL_TOKENS, IM_END, IM_START, Tokenizer
+from edge_sdk.reasoning import CONTROL_TOKENS, Tokenizer
 
 TEXTS = (
     "",
@@ -43,7 +43,8 @@ def test_text_cannot_spell_a_control_token(tokenizer: Tokenizer, content: str) -
 
 def test_control_and_padding_ids_have_no_text(tokenizer: Tokenizer) -> None:
     yes = tokenizer.encode("Yes").tolist()
-    assert tokenizer.decode([IM_START, *yes, 152_000, IM_END]) == "Yes"
+    control = tokenizer.control
+    assert tokenizer.decode([control.im_start, *yes, 152_000, control.im_end]) == "Yes"
 
 
 def test_a_stream_gives_whole_characters(tokenizer: Tokenizer) -> None:

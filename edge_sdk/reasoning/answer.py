@@ -1,0 +1,94 @@
+"""What the video LLM answers, and how an answer is read: the contract between those who decode and those who read.
+
+A reader looks at logits and says which tokens are to be taken in next; it owns no model. Tokens form a tree: leaf 0 is
+the end of the question, and each growth becomes the next leaf, so that a reader may follow several continuations at
+once and a decoder may serve many readers in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.manifest_language import AnswerCalibration
+from edge_sdk.tasks import AnswerForm
+from edge_sdk.types import Value
+
+Floats = NDArray[np.float32]
+Span = tuple[float, float]
+
+
+class Answer(Value, frozen=True, kw_only=True):
+    """One answer. Times are seconds as the prompt counted them, to a tenth.
+
+    `value` is a bool for `yes_no`, seconds for `time`, (start, end) for `interval`, None for `text` and for an answer
+    that was not read to its end. `probability` is that of the answer given, a "No" included; `calibrated` says whether
+    validation clips stand behind it. `lo..hi` is the central 80 % of the model's distribution, for an interval a pair
+    each: `lo` (start, end) and `hi` (start, end); it always holds `value`. `form_share` is the share of the model's
+    probability that went to what the form allows, where there was a choice; None for free text. `tokens` is how many
+    tokens the decoder took in for it, `grid` the size of the pictures in pixels ("364x196"). `abstain`: do not rely on
+    it. `contradiction` is None where there was nothing to compare with.
+    """
+
+    task: str
+    form: AnswerForm
+    value: bool | float | Span | None = None
+    text: str = ""
+    probability: float | None = None
+    calibrated: bool = False
+    lo: float | Span | None = None
+    hi: float | Span | None = None
+    form_share: float | None = None
+    tokens: int = 0
+    grid: str | None = None
+    abstain: bool = True
+    contradiction: bool | None = None
+
+
+class Growth(Value, frozen=True, kw_only=True):
+    """Tokens to be taken in behind `leaf`; the growth becomes the next leaf: 1, 2, 3, … in the order returned."""
+
+    leaf: int
+    tokens: tuple[int, ...]
+
+
+class AnswerContext(Value, frozen=True, kw_only=True):
+    """What a reader must know of the clip, the model and the decoder.
+
+    `first_s` and `last_s` are the times of the clip's first and last frame as the prompt said them. `calibration` is by
+    task; a task that is not in it is not calibrated. `width` bounds the tokens that one reader asks for at a time: only
+    the answer itself may exceed it, forks fill what it leaves.
+    """
+
+    first_s: float
+    last_s: float
+    end_tokens: tuple[int, ...]
+    calibration: Mapping[str, AnswerCalibration] = msgspec.field(default_factory=dict)
+    grid: str | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 128
+    width: Annotated[int, msgspec.Meta(ge=1)] = 8
+
+
+class AnswerReader(Protocol):
+    """Reads one answer out of logits."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Tokens of the answer's text that are decided, without an end token; text that is forced has none."""
+
+    def read(self, logits: Mapping[int, Floats]) -> Sequence[Growth]:
+        """Take logits float32 `[vocab]` after each leaf that was grown last (at first: leaf 0); what to grow next.
+
+        Nothing to grow: the answer is complete. Raises `RuntimeFailure`, naming the task, where logits hold a NaN or
+        nothing finite.
+        """
+
+    def pieces(self) -> str:
+        """Text that became final since the last call, often empty."""
+
+    def answer(self) -> Answer:
+        """The answer; before completion what there is, with `abstain`."""

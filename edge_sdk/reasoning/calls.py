@@ -1,0 +1,83 @@
+"""How a run of tokens is cut into calls of the decoder.
+
+An engine with captured graphs wants the same few shapes in every call; a runtime that takes any shape wants no padding,
+for a padded row costs as much as a true one there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.types import Value
+
+
+class CallShape(Value, frozen=True, kw_only=True):
+    """The calls that a decoder is given.
+
+    At most `prefill` tokens go in together, of which at most `rows` get logits. `fixed`: every call has exactly
+    `prefill` tokens, or `step` where those are enough, and `rows` logits; else a call is as long as what it is given.
+    """
+
+    prefill: int = 128
+    step: int = 8
+    rows: int = 8
+    fixed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.step <= self.prefill or self.rows < 1:
+            raise ConfigError(
+                "expected calls of 1 token at least, a step no longer than a prefill, and 1 row; found "
+                f"{self.step}, {self.prefill} and {self.rows}"
+            )
+
+    @property
+    def slack(self) -> int:
+        """Slots that stay free at the end, so that the last call may be padded."""
+        return self.step - 1 if self.fixed else 0
+
+
+class Call(Value, frozen=True, kw_only=True):
+    """One call: its tokens `begin .. begin + count` of the run, its padded width, and which ends of the run it holds.
+
+    `ends` is the range of them, `first .. last + 1`.
+    """
+
+    begin: int
+    count: int
+    width: int
+    ends: tuple[int, int]
+
+
+def cut(count: int, ends: Sequence[int], room: int, shape: CallShape) -> list[Call]:
+    """The calls for `count` tokens where `room` slots are free, in order.
+
+    `ends` are the tokens after which logits are wanted, rising. Raises `ConfigError` unless the calls fit, padding
+    included.
+    """
+    if count + shape.slack > room:
+        raise ConfigError(f"expected room for {count} tokens and {shape.slack} of padding, found {room} slots")
+    calls: list[Call] = []
+    begin = done = 0
+    while begin < count:
+        width, taken = _next(count - begin, room - begin, shape)
+        wanted = [end for end in ends[done:] if end < begin + taken][: shape.rows]
+        crowded = len(wanted) == shape.rows and ends[done + shape.rows :] and ends[done + shape.rows] < begin + taken
+        if crowded:
+            taken = wanted[-1] + 1 - begin
+            width = _width(taken, room - begin, shape)
+        calls.append(Call(begin=begin, count=taken, width=width, ends=(done, done + len(wanted))))
+        begin, done = begin + taken, done + len(wanted)
+    return calls
+
+
+def _next(left: int, room: int, shape: CallShape) -> tuple[int, int]:
+    """Width of the next call, and how many of the `left` tokens it takes."""
+    width = _width(left, room, shape)
+    return width, min(left, width)
+
+
+def _width(count: int, room: int, shape: CallShape) -> int:
+    if not shape.fixed:
+        return min(count, shape.prefill)
+    return shape.prefill if shape.step < count and shape.prefill <= room else shape.step

@@ -1,0 +1,303 @@
+"""One clip as it arrives, and the questions that are asked of it.
+
+A frame is encoded once, whatever the number of adapters, and goes at once to each adapter's prefix; so when the last
+one is there, only what did not fill a call and the questions are left to be prefilled. A clip may be asked, go on, and
+be asked again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import msgspec
+import numpy as np
+
+from edge_sdk.errors import ConfigError, UnknownNameError
+from edge_sdk.manifest_language import Language, VisionProfile
+from edge_sdk.reasoning.answer import Answer, AnswerContext
+from edge_sdk.reasoning.asking import Branch, Conversation, Spoken
+from edge_sdk.reasoning.chain import merge_rows
+from edge_sdk.reasoning.embedding import EmbeddingTable
+from edge_sdk.reasoning.forms import reader_for
+from edge_sdk.reasoning.patches import Pixels
+from edge_sdk.reasoning.prompt import Prompt, kept_frame
+from edge_sdk.reasoning.text import Ids, Tokenizer
+from edge_sdk.reasoning.times import ReasoningTimes, Stopwatch
+from edge_sdk.reasoning.tuned import TunedModel
+from edge_sdk.reasoning.vision_input import VisionInput
+from edge_sdk.runtime import Array, Session
+from edge_sdk.tasks import find_task
+
+TIME_ROOM = 64
+"""Tokens of a time or an interval with everything that is followed beside it: five steps of eight, and some more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Speaking:
+    """What clips are made with: the parts of a bundle, opened. `max_tokens` bounds each task's answer as text."""
+
+    max_tokens: Mapping[str, int]
+    language: Language
+    tokenizer: Tokenizer
+    prompt: Prompt
+    table: EmbeddingTable
+    questions: dict[str, Ids]
+    models: tuple[TunedModel, ...]
+
+
+def answer_room(task: str, max_tokens: int, *, free: bool) -> int:
+    """Slots that are kept for the answer to `task`: none where the question's own logits say it, and for a time what
+    its reader follows at most.
+    """
+    form = find_task(task).form
+    return max_tokens if free or form == "text" else 0 if form == "yes_no" else TIME_ROOM
+
+
+class Clip:
+    """A clip of one profile; made by `Reasoner.begin`. Not for use by two threads at once."""
+
+    def __init__(
+        self,
+        parts: Speaking,
+        vision: Session,
+        profile: VisionProfile,
+        *,
+        source: tuple[int, int] | None = None,
+        on_chunk: Callable[[], None] | None = None,
+        on_close: Callable[[], None] | None = None,
+        threads: int = 1,
+    ) -> None:
+        """`source` is the width and height of the pictures, where they are known; others are then refused.
+
+        `on_chunk` is called after every run of a graph, and may raise to stop the work.
+        """
+        self._parts, self._vision, self._profile, self._source = parts, vision, profile, source
+        self._on_chunk, self._on_close = on_chunk, on_close
+        self._input = VisionInput.of(parts.language, profile, threads=threads)
+        self._keeper = self._input.keeper(parts.language.compression)
+        self._watch, self._busy, self._closed = Stopwatch(), False, False
+        self._asked: Spoken | None = None
+        for model in parts.models:
+            model.prefix.on_call = on_chunk
+        self.reset()
+
+    def __enter__(self) -> Clip:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def grid(self) -> str:
+        """Size of the pictures as the model sees them, such as "364x196"."""
+        return f"{self._profile.width}x{self._profile.height}"
+
+    @property
+    def frames(self) -> int:
+        """How many frames the clip has."""
+        return len(self._times)
+
+    @property
+    def kept_ratio(self) -> float:
+        """Share of the pictures' tokens that compression kept."""
+        return self._keeper.kept_ratio
+
+    @property
+    def timings(self) -> ReasoningTimes:
+        """How long the parts have taken so far; what follows the last frame is that of the last `ask`."""
+        watch = self._watch
+        return ReasoningTimes(
+            vision_ms=watch.ms("vision"),
+            prefill_ms=watch.ms("prefill"),
+            decode_ms=watch.ms("decode"),
+            first_answer_ms=watch.ms("last frame") + watch.ms("first answer"),
+            questions_ms=watch.ms("last frame") + watch.ms("questions"),
+            after_last_frame_ms=watch.ms("last frame") + watch.ms("asked"),
+            steps=self._steps,
+            weight_reads=sum(model.prefix.calls for model in self._parts.models) - self._calls_before,
+        )
+
+    def push(self, pixels: Pixels, time_s: float) -> None:
+        """Take in one frame, uint8 `[height, width, 3]` RGB, at `time_s`, in seconds as the video counts them.
+
+        Raises `ConfigError` for a frame too many, one that is earlier than the last, a picture of another type or size,
+        and one that the caches have no room for, and `RuntimeFailure` where a graph fails; the clip is then as it was.
+        What `on_chunk` raises stops the work, not the clip: the frame is in it or not, as `frames` says.
+        """
+        with self._working():
+            self._check_frame(pixels, time_s)
+            self._watch.reset("last frame")
+            with self._watch.running("last frame"):
+                with self._watch.running("vision"):
+                    self._take(pixels, time_s)
+                with self._watch.running("prefill"):
+                    for model in self._parts.models:
+                        model.prefix.flush()
+
+    def ask(self, tasks: Sequence[str] | None = None, *, free: bool = False, deadline_s: float | None = None) -> Spoken:
+        """Answers to `tasks`, by default all that the bundle can be asked, each as soon as it is complete.
+
+        Free text comes in pieces before its answer. `free` reads every answer as plain greedy text. After `deadline_s`
+        seconds no further call is made, and what is not complete is given as it stands. Questions for which the caches
+        have no room together are asked one after the other. Raises `UnknownNameError` for a task that no adapter has,
+        `ConfigError` for a clip without frames, one that is being asked already, and where there is no room; all at
+        once. The iterator raises `RuntimeFailure` where a graph fails or gives what is not a number; only `reset` helps
+        then.
+        """
+        self._check_free()
+        if not self._times:
+            raise ConfigError("expected a clip with at least 1 frame to ask about, found none; push frames first")
+        rounds = self._rounds(tuple(self._parts.questions) if tasks is None else tasks, free)
+        until = math.inf if deadline_s is None else time.monotonic() + deadline_s
+        self._asked = self._speak(rounds, free, until)
+        return self._asked
+
+    def reset(self) -> None:
+        """Begin another clip of the same profile."""
+        self._check_free()
+        self._keeper.reset()
+        self._watch.reset()
+        self._times: list[float] = []
+        self._steps = 0
+        self._calls_before = sum(model.prefix.calls for model in self._parts.models)
+        for model in self._parts.models:
+            model.prefix.reset()
+
+    def close(self) -> None:
+        """Give the caches back to the reasoner, for another clip; answers that are being read end."""
+        if self._closed:
+            return
+        if self._asked:
+            self._asked.close()
+        self._closed = True
+        for model in self._parts.models:
+            model.prefix.on_call = None
+            model.prefix.reset()
+        if self._on_close:
+            self._on_close()
+
+    def _take(self, pixels: Pixels, time_s: float) -> None:
+        """Encode a frame and let its tokens wait in every prefix, or in none."""
+        parts, keeper = self._parts, copy(self._keeper)
+        patches = self._input.from_rgb(pixels)
+        tokens = self._vision.run({"patches": self._input.normalised(patches)[None]})["tokens"][0]
+        if self._on_chunk:
+            self._on_chunk()
+        keep = keeper.push(patches)
+        ids = parts.prompt.frame(kept_frame(time_s, keep), first=not self._times)
+        if not self._times:
+            ids = np.concatenate([parts.prompt.header(), ids])
+        rows = [self._rows(model, ids, tokens[keep]) for model in parts.models]
+        marks = [model.prefix.mark() for model in parts.models]
+        try:
+            for model, embeds in zip(parts.models, rows, strict=True):
+                model.prefix.take(embeds)
+        except BaseException:
+            for model, mark in zip(parts.models, marks, strict=True):
+                model.prefix.rewind(mark)
+            raise
+        self._keeper = keeper
+        self._times.append(time_s)
+
+    def _rows(self, model: TunedModel, ids: Ids, tokens: Array) -> Array:
+        images = model.projector.run({"tokens": tokens})["embeds"]
+        return merge_rows(ids, images, self._parts.table, self._parts.language.image_token)
+
+    def _rounds(self, tasks: Sequence[str], free: bool) -> list[list[tuple[TunedModel, list[str]]]]:
+        """Which tasks are asked together: all of an adapter for which there is room, the adapters side by side."""
+        known = self._parts.questions
+        for task in tasks:
+            if task not in known:
+                raise UnknownNameError("task of this bundle", task, list(known))
+        if not tasks or len(set(tasks)) != len(tasks):
+            raise ConfigError(f"expected 1 task or more, each once, found {', '.join(tasks) or 'none'}")
+        packs = []
+        for model in self._parts.models:
+            own = [task for task in tasks if task in model.tasks]
+            packs.append([(model, pack) for pack in self._packed(model, own, free)])
+        return [[each for each in together if each is not None] for together in zip_longest(*packs)]
+
+    def _packed(self, model: TunedModel, tasks: Sequence[str], free: bool) -> list[list[str]]:
+        packs, left = list[list[str]](), 0
+        for task in tasks:
+            needed = len(self._parts.questions[task]) + answer_room(task, self._parts.max_tokens[task], free=free)
+            if needed > left or not packs:
+                model.prefix.check_room(needed, behind_clip=True)
+                packs.append([])
+                left = model.prefix.slots - model.prefix.tokens - model.prefix.shape.slack
+            packs[-1].append(task)
+            left -= needed
+        return packs
+
+    def _speak(self, rounds: Sequence[Sequence[tuple[TunedModel, list[str]]]], free: bool, until: float) -> Spoken:
+        watch, answered = self._watch, False
+        watch.reset("first answer", "questions", "asked")
+        with self._working():
+            for together in rounds:
+                branches = [branch for model, tasks in together for branch in self._branches(model, tasks, free)]
+                talk = Conversation(branches, self._parts.table, lambda: time.monotonic() >= until, watch)
+                spoken = talk.speak()
+                try:
+                    while True:
+                        with watch.running("asked", *(() if answered else ("first answer",))):
+                            said = next(spoken, None)
+                        if said is None:
+                            break
+                        answered = answered or isinstance(said, Answer)
+                        yield said
+                finally:
+                    spoken.close()
+                    self._steps += talk.steps
+                    for model, _ in together:
+                        model.prefix.forget_branches()
+
+    def _branches(self, model: TunedModel, tasks: Sequence[str], free: bool) -> list[Branch]:
+        language, first, last = self._parts.language, self._times[0], self._times[-1]
+        context = AnswerContext(
+            first_s=float(np.round(first, 1)),
+            last_s=float(np.round(last, 1)),
+            end_tokens=language.end_tokens,
+            calibration=model.calibration,
+            grid=self.grid,
+            width=max(1, model.prefix.shape.step // len(tasks)),
+        )
+        return [self._branch(model, task, context, free) for task in tasks]
+
+    def _branch(self, model: TunedModel, task: str, context: AnswerContext, free: bool) -> Branch:
+        own = msgspec.structs.replace(context, max_tokens=self._parts.max_tokens[task])
+        reader = reader_for(find_task(task), self._parts.tokenizer, own, free=free)
+        return Branch(prefix=model.prefix, reader=reader, question=self._parts.questions[task], task=task)
+
+    def _check_frame(self, pixels: Pixels, time_s: float) -> None:
+        if self.frames >= self._profile.frames:
+            raise ConfigError(
+                f"expected at most {self._profile.frames} frames, which this profile is for, found one more; "
+                "sample the clip, or open a profile of more frames"
+            )
+        if not math.isfinite(time_s) or (self._times and time_s < self._times[-1]):
+            after = f" from {self._times[-1]} on" if self._times else ""
+            raise ConfigError(f"expected the time of a frame in seconds{after}, found {time_s}")
+        if self._source and pixels.shape[:2] != self._source[::-1]:
+            found = "x".join(map(str, pixels.shape[1::-1]))
+            raise ConfigError(f"expected pictures of {self._source[0]}x{self._source[1]}, found {found}")
+
+    def _check_free(self) -> None:
+        if self._closed:
+            raise ConfigError("this clip is closed; begin another one")
+        if self._busy:
+            raise ConfigError("this clip is being asked; read its answers to the end, or close their iterator, first")
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        self._check_free()
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False

@@ -1,0 +1,143 @@
+"""Where answers contradict one another, or what the student saw.
+
+The student has watched every frame and the video LLM has read a few; neither is always right, so a contradiction is
+said, not settled. An answer that abstains has claimed nothing, and is not compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+
+import msgspec
+
+from edge_sdk.events.record import Event
+from edge_sdk.reasoning.answer import Answer, Span
+from edge_sdk.tasks import find_task
+
+MARGIN_S = 1.0
+"""How far two times may lie apart beyond their own intervals: a start within 1 s counts as found in evaluation."""
+
+
+def denies(answer: Answer) -> bool | None:
+    """Whether the answer says that there is no crash; None where it cannot say so, as a time, or abstains.
+
+    A text denies in the task's own sentence for clips without a crash, whatever its case and last stop.
+    """
+    negative = find_task(answer.task).negative
+    if answer.abstain or negative is None:
+        return None
+    if isinstance(answer.value, bool):
+        return not answer.value
+    return _plain(answer.text) == _plain(negative)
+
+
+def contradictions(
+    answer: Answer, others: Sequence[Answer], events: Sequence[Event] | None, *, offset_s: float = 0.0
+) -> tuple[str, ...] | None:
+    """What `answer` contradicts, a sentence each; None where there was nothing to compare it with.
+
+    `events` are what the student made of the same clip, the last revision of each; None where no student watched. One
+    that is still provisional says neither yes nor no.
+    `offset_s` is the prompt's time of the first decoded frame, from which events count.
+    """
+    if answer.abstain:
+        return None
+    known = [other for other in others if other.task != answer.task and not other.abstain]
+    compared = [*(_with(answer, other) for other in known)]
+    if events is not None:
+        compared += _with_student(answer, events, offset_s)
+    said = [each for each in compared if each is not None]
+    return tuple(each for each in said if each) if said else None
+
+
+def compared(
+    answers: Mapping[str, Answer], events: Sequence[Event] | None, *, offset_s: float = 0.0
+) -> dict[str, Answer]:
+    """`answers` by task, each with its `contradiction` set."""
+    found = {}
+    for task, answer in answers.items():
+        others = [other for name, other in answers.items() if name != task]
+        said = contradictions(answer, others, events, offset_s=offset_s)
+        found[task] = msgspec.structs.replace(answer, contradiction=None if said is None else bool(said))
+    return found
+
+
+def _with(answer: Answer, other: Answer) -> str | None:
+    """How two answers contradict; empty where they agree, None where they speak of different things.
+
+    A time contradicts a denial, but not the other way round: asked for a time, a model cannot say that there is none.
+    """
+    mine, theirs = denies(answer), denies(other)
+    if mine is not None and theirs is not None:
+        return f"{other.task} says {other.text!r}" if mine != theirs else ""
+    if theirs is not None:
+        return f"{other.task} says {other.text!r}" if theirs else ""
+    early, late = _order(answer, other)
+    if early is None or late is None:
+        return None
+    behind = early[0] > late[1] + MARGIN_S
+    return f"{other.task} says {other.text!r}: the first sign cannot follow the crash" if behind else ""
+
+
+def _order(answer: Answer, other: Answer) -> tuple[Span | None, Span | None]:
+    """Of a first sign and a crash, in either order: the span of the sign, and that of the crash's start."""
+    by_form = {answer.form: answer, other.form: other}
+    sign, crash = by_form.get("time"), by_form.get("interval")
+    if sign is None or crash is None:
+        return None, None
+    starts = [each[0] for each in (crash.lo, crash.hi) if isinstance(each, tuple)]
+    return _span(sign), (starts[0], starts[1]) if len(starts) == 2 else None
+
+
+def _with_student(answer: Answer, events: Sequence[Event], offset_s: float) -> Iterator[str | None]:
+    seen = [event for event in events if event.state not in ("provisional", "rejected")]
+    if not seen and any(event.state == "provisional" for event in events):
+        return
+    denied, span = denies(answer), _span(answer)
+    if denied is not None:
+        yield _verdict(denied, bool(seen))
+    elif answer.form in ("time", "interval") and span is not None:
+        spans = [each for each in (_student_span(answer, event, offset_s) for event in seen) if each is not None]
+        if not seen:
+            yield "the student saw no crash"
+        elif spans:
+            touches = any(span[0] <= end + MARGIN_S and span[1] >= start - MARGIN_S for start, end in spans)
+            yield "" if touches else f"the student saw it at {_named(spans)}"
+
+
+def _verdict(denied: bool, seen: bool) -> str:
+    if denied == seen:
+        return "the student saw a crash" if seen else "the student saw no crash"
+    return ""
+
+
+def _span(answer: Answer) -> Span | None:
+    """The seconds that an answer of time speaks of, its own uncertainty included."""
+    low, high = answer.lo, answer.hi
+    if isinstance(low, tuple) and isinstance(high, tuple):
+        return low[0], high[1]
+    if isinstance(low, float) and isinstance(high, float):
+        return low, high
+    return None
+
+
+def _student_span(answer: Answer, event: Event, offset_s: float) -> Span | None:
+    """The student's seconds for what `answer` speaks of; None where its timeline does not say."""
+    line = event.timeline
+    if answer.form == "time":
+        sign = line.pre_crash_start
+        return None if sign is None else (sign.lo + offset_s, sign.hi + offset_s)
+    if line.crash_start is None:
+        return None
+    end_s = inf if line.crash_end is None else line.crash_end.hi
+    return line.crash_start.lo + offset_s, end_s + offset_s
+
+
+def _named(spans: Sequence[Span]) -> str:
+    return ", ".join(f"{start:.1f} s and later" if end == inf else f"{start:.1f}-{end:.1f} s" for start, end in spans)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().rstrip(".").casefold()

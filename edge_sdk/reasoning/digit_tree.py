@@ -1,0 +1,161 @@
+"""The tree of tokens that spell a time: which branch is the answer, and which others are worth a place in a step.
+
+Greedy decoding is one way down the tree. A decoding step has room for more tokens than that way needs, so the likeliest
+other branches go along; what they show of the model's belief costs no further reading of its weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from edge_sdk.reasoning.answer import Floats
+from edge_sdk.reasoning.distribution import Belief, Masses, marginals
+from edge_sdk.reasoning.grammar import START, Grammar, State
+from edge_sdk.reasoning.scores import Scores
+from edge_sdk.reasoning.spelling import Spelling
+from edge_sdk.types import Value
+
+
+class Search(Value, frozen=True, kw_only=True):
+    """How far a distribution is looked into.
+
+    Steps follow the answer's last one, at most `extra_reads`, while more than `settled` of what is known of a number is
+    its first digits only; a negative share follows every branch. A branch whose number is less likely than `least`,
+    given those before it, is never followed; `forks` bounds the tokens of all branches beside the answer's own.
+    """
+
+    settled: float = 0.05
+    extra_reads: int = 1
+    least: float = 0.01
+    forks: int = 40
+
+
+class Branch(NamedTuple):
+    """A beginning of the answer: `tokens` not yet taken in behind `leaf`, `ids` from the start, where they lead.
+
+    `mass` is its probability, `base` that of the numbers before the one it is in.
+    """
+
+    leaf: int
+    tokens: tuple[int, ...]
+    ids: tuple[int, ...]
+    state: State
+    mass: float
+    base: float
+    greedy: bool
+
+    @property
+    def weight(self) -> float:
+        """How likely its number is, given those before it: ends are wanted for the likeliest start first."""
+        return self.mass / self.base if self.base else 0.0
+
+
+_ROOT = Branch(0, (), (), START, 1.0, 1.0, greedy=True)
+
+
+class DigitTree:
+    """The part of the tree that has been seen.
+
+    `best` is greedy decoding's way so far; `share` the probability that the model gave to legal text along it.
+    """
+
+    def __init__(self, grammar: Grammar, spelling: Spelling, search: Search) -> None:
+        self.grammar, self._spelling, self._search = grammar, spelling, search
+        self.best, self.share = _ROOT, 1.0
+        self._waiting: dict[int, Branch] = {0: _ROOT}
+        self._open: list[Branch] = []
+        self._ended: list[Branch] = []
+        self._extra, self._forked = 0, 0
+
+    @property
+    def told(self) -> bool:
+        """Whether greedy decoding has said every number."""
+        return self.grammar.told(self.best.state)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the model gave no probability at all to what the form allows next."""
+        return not self.share
+
+    def grown(self, leaf: int, branch: Branch) -> None:
+        """`branch` is taken in, and is `leaf` now."""
+        self._waiting[leaf] = branch
+
+    def expand(self, leaf: int, logits: Floats, task: str) -> None:
+        """Divide the probability of `leaf` among what may follow it. Raises `RuntimeFailure` naming `task`."""
+        branch, scores = self._waiting.pop(leaf), Scores(logits, task)
+        tokens, states = self._spelling.allowed(self.grammar, branch.state)
+        known = tokens < len(logits)
+        legal = np.where(known, scores.of(np.where(known, tokens, 0)), -np.inf)
+        top = legal.max()
+        weights = np.exp(legal - top) if np.isfinite(top) else np.zeros(len(legal))
+        if branch.greedy:
+            self.share *= math.exp(top + math.log(weights.sum()) - scores.log_total()) if weights.any() else 0.0
+        if not weights.any():
+            self._ended.append(branch)
+            return
+        shares, best = weights / weights.sum(), int(weights.argmax())
+        base = branch.mass if branch.state.times and not self.grammar.begun(branch.state) else branch.base
+        for index, (token, state, share) in enumerate(zip(tokens.tolist(), states, shares.tolist(), strict=True)):
+            greedy = branch.greedy and index == best
+            self._keep(Branch(leaf, (token,), (*branch.ids, token), state, branch.mass * share, base, greedy))
+
+    def chosen(self, width: int) -> Iterator[Branch]:
+        """Branches to be taken in next, with what must follow them; none where nothing is left to be known.
+
+        They are the answer's own, and others as far as `width` has room for their tokens.
+        """
+        if self.stuck or (self.told and (self._extra == self._search.extra_reads or self._settled())):
+            return
+        self._extra += self.told
+        for branch in sorted(self._open, key=lambda each: (not each.greedy, -each.weight)):
+            if not branch.greedy and (branch.weight < self._search.least or width < 1):
+                return
+            longer = self._jumped(branch)
+            width -= len(longer.tokens)
+            if branch.greedy:
+                self.best = longer
+            else:
+                self._forked += len(longer.tokens)
+                if width < 0 or self._forked > self._search.forks:
+                    return
+            self._open.remove(branch)
+            yield longer
+
+    def probability(self) -> float:
+        """Of the numbers that greedy decoding says, whatever tokens spell them."""
+        times = self.best.state.times
+        return min(1.0, math.fsum(branch.mass for branch in self._ended if branch.state.times == times))
+
+    def distributions(self) -> list[Masses]:
+        """What the model believes of each number: float64 `[n]`, sum 1, a tenth apart from the grammar's first on."""
+        seen = (*self._ended, *self._open, *self._waiting.values())
+        return marginals(self.grammar, [Belief(each.state, each.mass) for each in seen])
+
+    def _keep(self, child: Branch) -> None:
+        if child.greedy or child.weight >= self._search.least:
+            _, settled = self.grammar.forced(child.state)
+            if self.grammar.told(settled):
+                child = child._replace(state=settled)
+        (self._ended if self.grammar.told(child.state) else self._open).append(child)
+        if child.greedy:
+            self.best = child
+
+    def _settled(self) -> bool:
+        """Whether little of each number's distribution is spread over what its first digits can become."""
+        known, spread = np.zeros((2, self.grammar.numbers))
+        for branch in (*self._ended, *self._open):
+            told = len(branch.state.times)
+            known[:told] += branch.mass
+            if self.grammar.begun(branch.state):
+                spread[told] += branch.mass
+        return bool((spread <= self._search.settled * (known + spread)).all())
+
+    def _jumped(self, branch: Branch) -> Branch:
+        tokens = self._spelling.jump(self.grammar, branch.ids, branch.state)
+        state = self._spelling.walk(self.grammar, branch.state, tokens)
+        return branch._replace(tokens=(*branch.tokens, *tokens), ids=(*branch.ids, *tokens), state=state)

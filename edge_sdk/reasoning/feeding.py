@@ -1,0 +1,68 @@
+"""The inputs of a decoder's calls, in arrays that stay where they are.
+
+A mask of ten thousand slots for each token, allocated anew, would be the largest cost of a step; and a captured graph
+wants to find its inputs where they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import numpy as np
+
+from edge_sdk.reasoning.calls import Call, CallShape
+from edge_sdk.reasoning.slots import SlotTree
+from edge_sdk.runtime import Array
+from edge_sdk.tensors import allocate, numpy_dtype, shape_of
+from edge_sdk.types import StateSpec, TensorSpec
+
+PER_CALL = ("embeds", "position_ids", "mask", "write_index", "rows")
+"""Inputs of a decoder that differ from call to call; the others are its state, and LoRA matrices."""
+
+
+def _lengths(shape: CallShape) -> Mapping[str, int]:
+    return {"q": shape.prefill, "r": shape.rows}
+
+
+def prefix_bytes(inputs: Sequence[TensorSpec], state: Sequence[StateSpec], shape: CallShape) -> int:
+    """Memory of one sequence in a decoder, from its graph's inputs and state: the cache, and the inputs of a call."""
+    counted = {entry.input for entry in state}.union(PER_CALL)
+    specs = [spec for spec in inputs if spec.name in counted]
+    return sum(prod(shape_of(spec, _lengths(shape))) * numpy_dtype(spec).itemsize for spec in specs)
+
+
+class Feeding:
+    """Room for the inputs of any call of `shape`; each call overwrites those of the last."""
+
+    def __init__(self, inputs: Sequence[TensorSpec], shape: CallShape) -> None:
+        specs = {spec.name: spec for spec in inputs}
+        self._shape = shape
+        self._embeds, self._positions, self._mask, self._index, self._rows = (
+            allocate(specs[name], _lengths(shape)) for name in PER_CALL
+        )
+        self.slots, self.hidden = int(self._mask.shape[3]), int(self._embeds.shape[2])
+        self.dtype = self._embeds.dtype
+
+    def fill(self, tree: SlotTree, first: int, call: Call, embeds: Array, rows: Sequence[int]) -> dict[str, Array]:
+        """The inputs of `call`, whose tokens `embeds [call.count, hidden]` have the slots of `tree` from `first` on.
+
+        Logits are wanted after the tokens `rows`. Padding has the position of the last token, and no embedding.
+        """
+        count, width = call.count, call.width
+        self._embeds[0, :count] = embeds
+        self._embeds[0, count:width] = 0
+        self._positions[0, :count] = tree.positions(first, count)
+        self._positions[0, count:width] = self._positions[0, count - 1]
+        tree.write_mask(first, count, self._mask[0, 0, :width])
+        self._index[0] = first
+        wanted = self._shape.rows if self._shape.fixed else len(rows)
+        self._rows[:wanted] = 0
+        self._rows[: len(rows)] = np.asarray(rows, np.int64)
+        return {
+            "embeds": self._embeds[:, :width],
+            "position_ids": self._positions[:, :width],
+            "mask": self._mask[:, :, :width],
+            "write_index": self._index,
+            "rows": self._rows[:wanted],
+        }

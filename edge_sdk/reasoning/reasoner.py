@@ -1,0 +1,213 @@
+"""The video LLM of a bundle, opened: one clip at a time, in memory that is stated before it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.errors import BundleError, ConfigError, UnknownNameError
+from edge_sdk.manifest_language import Language
+from edge_sdk.reasoning.calls import CallShape
+from edge_sdk.reasoning.clip import Clip, Speaking, answer_room
+from edge_sdk.reasoning.embedding import EmbeddingTable
+from edge_sdk.reasoning.fitting import Fit, fit
+from edge_sdk.reasoning.forms import prepare
+from edge_sdk.reasoning.prefix import Prefix
+from edge_sdk.reasoning.prompt import Prompt, PromptFrame
+from edge_sdk.reasoning.text import Ids, Tokenizer
+from edge_sdk.reasoning.tuned import TunedModel, lora_feeds, read_questions, shared_out
+from edge_sdk.registry import open_runtime
+from edge_sdk.runtime import Session, SessionOptions
+from edge_sdk.tasks import TASK_IDS, find_task
+from edge_sdk.tensorrt_library import PACKAGES, runtime_dialects
+from edge_sdk.types import Dialect
+
+# A time as long as any that a clip of minutes has: the words before a frame take the most tokens then.
+_LATE_S = 999.9
+
+ANSWER_TOKENS = 128
+"""Most tokens of one answer; the longest of CrashChat's validation set, on prevention, has 93."""
+
+
+class Reasoner:
+    """The language model of a bundle with all its adapters, in one runtime. A context manager."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: str = "ort",
+        options: SessionOptions | None = None,
+        *,
+        profile: str | None = None,
+        max_memory_mb: float | None = None,
+        dialect: Dialect | None = None,
+        shape: CallShape | None = None,
+        eval_compat: bool = False,
+        max_tokens: int | Mapping[str, int] = ANSWER_TOKENS,
+    ) -> None:
+        """Open it for clips of `profile`, by default the one of most frames.
+
+        `dialect` and `shape` are what suits the runtime unless given; `eval_compat` asks as the reference's evaluation
+        did. `max_tokens` is the most of an answer that is text, for all tasks or by task. Raises `BundleError` for a
+        bundle that cannot speak or not in this runtime, `ConfigError` where `max_memory_mb` is too little,
+        `UnknownNameError`, `MissingDependencyError` and `RuntimeFailure`.
+        """
+        self._bundle, self._options = bundle, options or SessionOptions()
+        self._max_tokens = _limits(max_tokens)
+        self._language = _language(bundle)
+        self.profile = _profile(self._language, profile)
+        self._runtime, self._clip = open_runtime(runtime), False
+        self._shape = shape or CallShape(fixed=runtime in PACKAGES)
+        tokenizer = Tokenizer.open(bundle.path(self._language.tokenizer))
+        tokenizer.agree(self._language.image_token, self._language.end_tokens)
+        prepare(tokenizer)
+        prompt = Prompt(tokenizer, eval_compat=eval_compat)
+        tasks = shared_out(self._language)
+        questions = read_questions(
+            bundle.path(self._language.prompts), prompt, [t for ts in tasks.values() for t in ts]
+        )
+        slots = {name: self._slots(prompt, [questions[task] for task in own], own) for name, own in tasks.items()}
+        self._fit = fit(
+            bundle,
+            self._language,
+            self.profile,
+            slots,
+            dialects=(dialect,) if dialect else runtime_dialects(runtime),
+            shape=self._shape,
+            max_memory_mb=max_memory_mb,
+        )
+        with ExitStack() as stack:
+            self._vision = self._open(self._language.profiles[self.profile].graphs[self._fit.dialect])
+            self._vision_of = self.profile
+            stack.callback(lambda: self._vision.close())
+            self._parts = Speaking(
+                max_tokens=self._max_tokens,
+                language=self._language,
+                tokenizer=tokenizer,
+                prompt=prompt,
+                table=EmbeddingTable.open(bundle.path(self._language.embedding.file), self._language.embedding),
+                questions=questions,
+                models=self._models(tasks, stack),
+            )
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Reasoner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def memory_mb(self) -> float:
+        """What is held at rest, in MB of 10^6 bytes: weights, LoRA matrices, caches and the inputs of calls."""
+        return self._fit.memory_mb
+
+    @property
+    def fit(self) -> Fit:
+        """Which graphs were opened."""
+        return self._fit
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What this bundle can be asked."""
+        return tuple(self._parts.questions)
+
+    def begin(
+        self,
+        profile: str | None = None,
+        *,
+        source: tuple[int, int] | None = None,
+        on_chunk: Callable[[], None] | None = None,
+    ) -> Clip:
+        """A clip of `profile`, by default the reasoner's; another one's vision graph takes the place of the last.
+
+        See `Clip` for `source` and `on_chunk`. Raises `ConfigError` while another clip is open, and `UnknownNameError`.
+        """
+        if self._clip:
+            raise ConfigError("a clip is open already, and there is room for one; close it first")
+        name = self.profile if profile is None else _profile(self._language, profile)
+        if name != self._vision_of:
+            self._vision.close()
+            self._vision = self._open(self._language.profiles[name].graphs[self._fit.dialect])
+            self._vision_of = name
+        clip = Clip(
+            self._parts,
+            self._vision,
+            self._language.profiles[name],
+            source=source,
+            on_chunk=on_chunk,
+            on_close=self._closed,
+        )
+        self._clip = True
+        return clip
+
+    def close(self) -> None:
+        """Release everything; clips of this reasoner cannot go on."""
+        self._stack.close()
+
+    def _closed(self) -> None:
+        self._clip = False
+
+    def _open(self, name: str) -> Session:
+        graph, path = self._bundle.graph(name)
+        return self._runtime.open(path, graph, self._options)
+
+    def _slots(self, prompt: Prompt, questions: Sequence[Ids], tasks: Sequence[str]) -> int:
+        """Slots for a whole clip with its questions and answers."""
+        profile, language = self._language.profiles[self.profile], self._language
+        tokens = profile.width * profile.height // (2 * language.patch) ** 2
+        frame = len(prompt.frame(PromptFrame(time_s=_LATE_S, tokens=tokens), first=False))
+        asked = sum(map(len, questions)) + sum(answer_room(task, self._max_tokens[task], free=False) for task in tasks)
+        return len(prompt.header()) + profile.frames * frame + asked + self._shape.slack
+
+    def _models(self, tasks: dict[str, tuple[str, ...]], stack: ExitStack) -> tuple[TunedModel, ...]:
+        sessions: dict[str, Session] = {}
+
+        def opened(name: str) -> Session:
+            if name not in sessions:
+                sessions[name] = stack.enter_context(closing(self._open(name)))
+            return sessions[name]
+
+        return tuple(self._model(name, own, opened) for name, own in tasks.items())
+
+    def _model(self, name: str, tasks: tuple[str, ...], opened: Callable[[str], Session]) -> TunedModel:
+        adapter, decoder = self._language.adapters[name], self._fit.decoders[name]
+        state, session = self._bundle.manifest.graphs[decoder.graph].state, opened(decoder.graph)
+        lora = self._bundle.path(adapter.lora) if adapter.lora else None
+        return TunedModel(
+            name=name,
+            tasks=tasks,
+            projector=opened(adapter.projector[self._fit.dialect]),
+            prefix=Prefix(
+                session,
+                state,
+                fixed=lora_feeds(lora, session.inputs, state),
+                shape=self._shape,
+                buckets=self._fit.buckets[name],
+            ),
+            calibration=adapter.calibration or {},
+        )
+
+
+def _language(bundle: Bundle) -> Language:
+    if bundle.manifest.language is None:
+        raise BundleError(f"the bundle {bundle.manifest.name!r} has no language model, so it cannot be asked anything")
+    return bundle.manifest.language
+
+
+def _limits(max_tokens: int | Mapping[str, int]) -> dict[str, int]:
+    given = dict.fromkeys(TASK_IDS, max_tokens) if isinstance(max_tokens, int) else max_tokens
+    for task, most in given.items():
+        if find_task(task) and most < 1:
+            raise ConfigError(f"expected answers of at least 1 token, found {most} for {task!r}")
+    return {task: given.get(task, ANSWER_TOKENS) for task in TASK_IDS}
+
+
+def _profile(language: Language, name: str | None) -> str:
+    profiles = language.profiles
+    if name is None:
+        return max(profiles, key=lambda each: profiles[each].frames)
+    if name not in profiles:
+        raise UnknownNameError("profile of this bundle", name, list(profiles))
+    return name

@@ -1,0 +1,63 @@
+"""Logits as probabilities, and from which of them on an answer is worth giving."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import RuntimeFailure
+from edge_sdk.manifest_language import AnswerCalibration
+from edge_sdk.reasoning.answer import Floats
+
+MIN_FORM_SHARE = 0.5
+"""Below this share the model would rather have said something else than what the form allows: the answer abstains."""
+
+MIN_TEXT_PROBABILITY = 0.3
+"""Free text whose tokens were less likely than this on (geometric) average abstains: it was one of many sayings."""
+
+# Keeps the log odds of a certainty finite.
+_EDGE = 1e-9
+
+
+class Scores:
+    """Log probabilities of the tokens after one leaf."""
+
+    def __init__(self, logits: Floats, task: str) -> None:
+        """`logits` float32 `[vocab]`. Raises `RuntimeFailure`, naming `task`, for a NaN, +inf, or nothing finite."""
+        top = logits.max()
+        if not np.isfinite(top):
+            raise RuntimeFailure(
+                f"{task}: expected logits of which the largest is a number, found {top}; the decoder's weights or "
+                "cache are damaged, or its precision overflows: run `edge-sdk verify`"
+            )
+        self._logits, self._top = logits, top
+
+    @property
+    def best(self) -> int:
+        """The most likely token; the lower id of two alike."""
+        return int(self._logits.argmax())
+
+    def log_total(self) -> float:
+        """Log of the sum over the vocabulary, from which log probabilities are counted."""
+        return float(self._top) + math.log(float(np.exp(self._logits - self._top).sum()))
+
+    def of(self, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Logits `[n]` of `tokens [n]`."""
+        return self._logits[tokens].astype(np.float64)
+
+
+def calibrated(probability: float, fit: AnswerCalibration | None) -> float:
+    """`probability` as `fit` corrects it; unchanged without one."""
+    return probability if fit is None else sigmoid(fit.scale * _log_odds(probability) + fit.offset)
+
+
+def sigmoid(log_odds: float) -> float:
+    """The probability with these log odds, which may be infinite."""
+    return 1 / (1 + math.exp(-log_odds)) if log_odds >= 0 else 1 - 1 / (1 + math.exp(log_odds))
+
+
+def _log_odds(probability: float) -> float:
+    inner = min(max(probability, _EDGE), 1 - _EDGE)
+    return math.log(inner / (1 - inner))

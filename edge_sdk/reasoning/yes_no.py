@@ -1,0 +1,136 @@
+"""Yes or no, read from the question's own logits: two words are weighed, and nothing is decoded if each is one token.
+
+Which tokens count is found by content. Where "Yes" and "No" are a token each, so do the single tokens that differ from
+them in case or by a leading space. A small vocabulary may spell a word in several pieces; such a word is followed along
+its spelling, and its probability is the product of its pieces' probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth
+from edge_sdk.reasoning.scores import MIN_FORM_SHARE, Scores, sigmoid
+from edge_sdk.reasoning.text import Tokenizer
+from edge_sdk.tasks import Task
+
+Path = tuple[int, ...]
+WORDS = {"Yes": True, "No": False}
+
+
+def spellings(tokenizer: Tokenizer) -> dict[Path, bool]:
+    """Token paths that say yes (True) or no: the tuned words as the tokenizer spells them, and one-token variants."""
+    found: dict[Path, bool] = {}
+    for word, meaning in WORDS.items():
+        for variant in (word, *_variants(word)):
+            path = tuple(tokenizer.encode(variant).tolist())
+            if len(path) == 1 or variant == word:
+                found[path] = meaning
+    return found
+
+
+class YesNoReader:
+    """Weighs the two words.
+
+    The value is what greedy decoding says if it may say nothing else; `probability` that of the value, between the two
+    words. The answer abstains where both words together hold less than `MIN_FORM_SHARE`, and where calibration holds
+    the other word for likelier.
+    """
+
+    def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext) -> None:
+        self._task, self._tokenizer, self._context = task, tokenizer, context
+        self._meanings = spellings(tokenizer)
+        self._logs: dict[Path, float] = {(): 0.0}
+        self._grown: dict[int, Path] = {0: ()}
+        self._leaves: dict[Path, int] = {(): 0}
+        self._greedy: Path | None = None
+        self._shown = False
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The word that greedy decoding says, once it is known."""
+        return self._greedy or ()
+
+    def read(self, logits: Mapping[int, Floats]) -> Sequence[Growth]:
+        """Weigh what follows each prefix of a word; what to grow. Raises `RuntimeFailure`."""
+        begun: list[Path] = []
+        for leaf, row in logits.items():
+            scores, prefix = Scores(row, self._task.id), self._grown.pop(leaf)
+            following = np.array(sorted(self._following(prefix)), np.int64)
+            logs = self._logs[prefix] + scores.of(following) - scores.log_total()
+            paths = [(*prefix, token) for token in following.tolist()]
+            self._logs.update(zip(paths, logs.tolist(), strict=True))
+            begun += [path for path in paths if path not in self._meanings]
+        growths = [self._grow(path) for path in begun]
+        if not self._grown:
+            self._greedy = self._walk()
+        return growths
+
+    def pieces(self) -> str:
+        """The word, once."""
+        if self._greedy is None or self._shown:
+            return ""
+        self._shown = True
+        return self._tokenizer.decode(self._greedy)
+
+    def answer(self) -> Answer:
+        """The word with its probability; without a value where neither word is possible at all."""
+        fit, told = self._context.calibration.get(self._task.id), self._greedy is not None
+        yes, no = (self._log_of(meaning) if told else -math.inf for meaning in (True, False))
+        share = min(math.exp(yes) + math.exp(no), 1.0)
+        answer = Answer(
+            task=self._task.id,
+            form=self._task.form,
+            form_share=share if told else None,
+            tokens=len(self._leaves) - 1,
+            grid=self._context.grid,
+        )
+        if self._greedy is None or not share:
+            return answer
+        value = self._meanings[self._greedy]
+        odds = yes - no if fit is None else fit.scale * (yes - no) + fit.offset
+        probability = sigmoid(odds if value else -odds)
+        return msgspec.structs.replace(
+            answer,
+            value=value,
+            text=self._tokenizer.decode(self._greedy),
+            probability=probability,
+            calibrated=fit is not None,
+            abstain=share < MIN_FORM_SHARE or (fit is not None and probability < 0.5),
+        )
+
+    def _following(self, prefix: Path) -> set[int]:
+        length = len(prefix)
+        return {path[length] for path in self._meanings if path[:length] == prefix and len(path) > length}
+
+    def _grow(self, path: Path) -> Growth:
+        leaf = len(self._leaves)
+        self._leaves[path] = leaf
+        self._grown[leaf] = path
+        return Growth(leaf=self._leaves[path[:-1]], tokens=path[-1:])
+
+    def _walk(self) -> Path:
+        """The likeliest piece after the likeliest piece, from the beginning to the end of a word."""
+        path: Path = ()
+        while path not in self._meanings:
+            path = max(((*path, token) for token in sorted(self._following(path))), key=self._logs.__getitem__)
+        return path
+
+    def _log_of(self, meaning: bool) -> float:
+        return _log_sum(self._logs[path] for path, each in self._meanings.items() if each == meaning)
+
+
+def _variants(word: str) -> list[str]:
+    cases = (word, word.lower(), word.upper())
+    return [space + case for space in ("", " ") for case in cases if space + case != word]
+
+
+def _log_sum(logs: Iterable[float]) -> float:
+    """Log of the sum of the exponentials, -inf for none."""
+    values = list(logs)
+    top = max(values, default=-math.inf)
+    return top if math.isinf(top) else top + math.log(sum(math.exp(each - top) for each in values))

@@ -1,0 +1,76 @@
+"""Small clips and a small recipe for tests of CrashChat-mini: pictures of noise with true-looking records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edge_sdk.clips import SceneRecord, SceneTruth
+from edge_sdk.export.mini.material import Material
+from edge_sdk.export.mini.pictures import Pictures
+from edge_sdk.export.mini.recipe import Recipe, load_recipe
+from edge_sdk.reasoning.patches import patchify
+
+PICTURES, RATE_HZ = 80, 10.0
+CRASH_S, FORESEEN_S, END_S = 5.0, 4.0, 6.5
+
+
+def small_recipe(steps: int = 2) -> Recipe:
+    """The committed recipe with the fewest layers and `steps` steps a stage."""
+    recipe, _ = load_recipe("language-mini")
+    few = {"steps": steps, "batch": 2, "save_every": 1}
+    replace = msgspec.structs.replace
+    sizes = replace(
+        recipe.sizes, hidden=32, heads=2, kv_heads=1, tower_layers=1, tower_intermediate=24, decoder_layers=1
+    )
+    stages = {name: replace(getattr(recipe, name), stage=replace(getattr(recipe, name).stage, **few))
+              for name in ("language", "linguistic", "perception")}  # fmt: skip
+    return replace(recipe, sizes=sizes, tower=replace(recipe.tower, **few), **stages)
+
+
+def clips(count: int = 4, seed: int = 0) -> list[Material]:
+    """Clips of 8 s; every other one has a crash."""
+    random = np.random.default_rng(seed)
+    cache = patchify(random.integers(0, 256, (count * PICTURES, 84, 140, 3), np.uint8), 14)
+    return [_clip(index, cache) for index in range(count)]
+
+
+def frames(clip: Material) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """The pictures of a clip, uint8 `[n, 84, 140, 3]`."""
+    split = clip.pictures.patches.reshape(PICTURES, 3, 5, 2, 2, 3, 14, 14)
+    return np.ascontiguousarray(split.transpose(0, 1, 3, 6, 2, 4, 7, 5)).reshape(PICTURES, 84, 140, 3)
+
+
+def _clip(index: int, cache: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Material:
+    crash = index % 2 == 1
+    record = SceneRecord(
+        name=f"scene_{index:08d}",
+        seed=index,
+        generator="2",
+        view="dashcam",
+        kind="rear_end" if crash else "normal",
+        scenario="lead_brake",
+        crash=crash,
+        ego_involved=True,
+        light="day",
+        weather="rain",
+        fps=RATE_HZ,
+        width=320,
+        height=192,
+        frames=PICTURES,
+        duration_s=PICTURES / RATE_HZ,
+        pre_crash_start_s=FORESEEN_S if crash else None,
+        crash_start_s=CRASH_S if crash else None,
+        crash_end_s=END_S if crash else None,
+        min_gap_m=0.0,
+        bitrate_kbps=500,
+    )
+    truth = SceneTruth(striker="ego-car", struck="car", cause="late_reaction", culprit="ego-car")
+    boxes = np.zeros((PICTURES, 2, 6), np.float32)
+    boxes[:, 0] = (0.2, 0.4, 0.5, 0.8, 1, 2 if crash else 0)
+    boxes[:, 1] = (0.6, 0.4, 0.7, 0.5, 1, 0)
+    times_s = np.arange(PICTURES) / RATE_HZ
+    pictures = Pictures(cache, times_s, index * PICTURES, PICTURES / RATE_HZ)
+    return Material(Path(f"{record.name}.mp4"), record, truth if crash else SceneTruth(), pictures, boxes)

@@ -1,0 +1,127 @@
+"""Free text: the tokens of greedy decoding and no others, and an end whatever the model does."""
+
+from __future__ import annotations
+
+from math import exp, inf, nan
+
+import numpy as np
+import pytest
+from answer_driver import Path, context, drive, random_model, train_bpe
+from numpy.typing import NDArray
+
+from edge_sdk.errors import RuntimeFailure
+from edge_sdk.manifest_language import AnswerCalibration
+from edge_sdk.reasoning.forms import reader_for
+from edge_sdk.reasoning.free_text import TextReader
+from edge_sdk.reasoning.text import Tokenizer
+from edge_sdk.reasoning.time_reader import TimeReader
+from edge_sdk.reasoning.yes_no import YesNoReader
+from edge_sdk.tasks import TASKS, find_task
+
+TASK = find_task("cause")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_bpe(300)
+
+
+class Reciting:
+    """Says `ids` and then the end, each with probability `sure`."""
+
+    def __init__(self, size: int, ids: Path, sure: float = 0.9) -> None:
+        self._size, self._ids, self._sure = size, ids, sure
+
+    def __call__(self, path: Path) -> NDArray[np.float32]:
+        assert path == self._ids[: len(path)]
+        row = np.full(self._size, np.log((1 - self._sure) / (self._size - 1)), np.float32)
+        row[self._ids[len(path)]] = np.log(self._sure)
+        return row
+
+
+def test_text_is_said_whole_and_streamed_in_whole_characters(tokenizer: Tokenizer) -> None:
+    text = "no collision. caf\u00e9 \U0001f697"
+    ids, end = tuple(tokenizer.encode(text).tolist()), tokenizer.control.im_end
+    reader = TextReader(TASK, tokenizer, context(end_token=end, grid="364x196"))
+    run = drive(reader, Reciting(tokenizer.size, (*ids, end)))
+    answer = run.answer
+    assert (answer.text, reader.ids, "".join(run.pieces)) == (text, ids, text)
+    assert not any("\ufffd" in piece for piece in run.pieces)
+    assert [[each.tokens for each in step] for step in run.steps] == [*([(token,)] for token in ids), []]
+    assert answer.probability == pytest.approx(0.9, rel=1e-5)
+    assert (answer.value, answer.form, answer.tokens, answer.abstain) == (None, "text", len(ids), False)
+    assert (answer.grid, answer.calibrated, answer.form_share) == ("364x196", False, None)
+
+
+def test_the_probability_is_the_geometric_mean_end_included(tokenizer: Tokenizer) -> None:
+    end, model = tokenizer.control.im_end, random_model(tokenizer.size, seed=1)
+    reader = TextReader(TASK, tokenizer, context(end_token=end, max_tokens=9))
+    answer = drive(reader, model).answer
+    path, logs = (), []
+    for token in reader.ids:
+        row = model(path).astype(np.float64)
+        assert token == row.argmax()
+        logs.append(row[token] - np.log(np.exp(row).sum()))
+        path = (*path, token)
+    assert len(reader.ids) == 9
+    assert answer.probability == pytest.approx(exp(np.mean(logs)), rel=1e-5)
+
+
+@pytest.mark.parametrize("most", [1, 2, 128])
+def test_an_answer_that_never_ends_is_cut_and_abstains(tokenizer: Tokenizer, most: int) -> None:
+    token = int(tokenizer.encode("c")[0])
+    model = Reciting(tokenizer.size, (token,) * (most + 1))
+    run = drive(TextReader(TASK, tokenizer, context(max_tokens=most)), model)
+    assert (run.answer.text, run.answer.abstain) == ("c" * most, True)
+    assert run.answer.tokens == run.taken == most - 1
+
+
+def test_an_end_at_once_is_an_empty_answer_that_abstains(tokenizer: Tokenizer) -> None:
+    end = tokenizer.control.im_end
+    run = drive(TextReader(TASK, tokenizer, context(end_token=end)), Reciting(tokenizer.size, (end,)))
+    assert run.steps == [()]
+    assert (run.answer.text, run.answer.tokens, run.answer.abstain) == ("", 0, True)
+
+
+def test_any_of_several_end_tokens_ends(tokenizer: Tokenizer) -> None:
+    say, other = int(tokenizer.encode("c")[0]), tokenizer.control.im_start
+    given = context(max_tokens=5)
+    reader = TextReader(TASK, tokenizer, type(given)(first_s=0.0, last_s=1.0, end_tokens=(9, other)))
+    assert drive(reader, Reciting(tokenizer.size, (say, other))).answer.text == "c"
+
+
+def test_a_text_said_with_little_confidence_abstains(tokenizer: Tokenizer) -> None:
+    ids, end = tuple(tokenizer.encode("car hits a truck").tolist()), tokenizer.control.im_end
+    for sure in (0.25, 0.35):
+        reader = TextReader(TASK, tokenizer, context(end_token=end))
+        assert drive(reader, Reciting(tokenizer.size, (*ids, end), sure)).answer.abstain is (sure < 0.3)
+    fit = {TASK.id: AnswerCalibration(offset=2.0)}
+    reader = TextReader(TASK, tokenizer, context(end_token=end, calibration=fit))
+    answer = drive(reader, Reciting(tokenizer.size, (*ids, end), 0.25)).answer
+    assert answer.probability == pytest.approx(1 / (1 + 3 * exp(-2.0)), rel=1e-4)
+    assert (answer.calibrated, answer.abstain) == (True, False)
+
+
+@pytest.mark.parametrize("bad", [nan, inf, -inf])
+def test_logits_that_are_no_numbers_fail_with_the_task_s_name(tokenizer: Tokenizer, bad: float) -> None:
+    row = np.full(tokenizer.size, bad, np.float32)
+    with pytest.raises(RuntimeFailure, match=r"^cause: expected logits"):
+        TextReader(TASK, tokenizer, context()).read({0: row})
+
+
+def test_before_its_end_an_answer_says_what_there_is(tokenizer: Tokenizer) -> None:
+    model = random_model(tokenizer.size, seed=2)
+    reader = TextReader(TASK, tokenizer, context())
+    assert (reader.answer().text, reader.answer().probability) == ("", None)
+    reader.read({0: model(())})
+    assert reader.answer().text == tokenizer.decode(reader.ids)
+    assert reader.answer().abstain
+
+
+def test_every_form_has_its_reader_and_any_may_be_read_freely(tokenizer: Tokenizer) -> None:
+    kinds = {"yes_no": YesNoReader, "time": TimeReader, "interval": TimeReader, "text": TextReader}
+    for task in TASKS:
+        assert isinstance(reader_for(task, tokenizer, context()), kinds[task.form])
+        free = reader_for(task, tokenizer, context(max_tokens=4), free=True)
+        answer = drive(free, random_model(tokenizer.size)).answer
+        assert (answer.task, answer.form, answer.value, len(free.ids)) == (task.id, "text", None, 4)
