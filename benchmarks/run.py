@@ -28,11 +28,13 @@ def run_bench(
     duration_s: float = 60.0,
     min_samples: int = 662,
     threads: int = 1,
+    device: str = "cpu",
     out: Path = Path("out/bench"),
 ) -> Path:
     """Measure the student of the bundle in folder `bundle` and write JSON and raw values into `out`.
 
-    Returns the path of the JSON. `fps` counts in the scenario `paced` only; `threads` 0 leaves them to the runtime.
+    Returns the path of the JSON. `fps` counts in the scenario `paced` only; `threads` 0 leaves them to the runtime,
+    `device` is one of `SessionOptions`.
     Raises `UnknownNameError`, `ConfigError`, `BundleError` or `MissingDependencyError`.
     """
     known = next((name for name in STAGES if name == scenario), None)
@@ -41,18 +43,19 @@ def run_bench(
     opened, limits = open_bundle(bundle), Limits(warmup_s, duration_s, min_samples)
     limits.check()
     student = student_of(opened)
-    recogniser = Recogniser(opened, runtime, options=SessionOptions(threads=threads))
+    recogniser = Recogniser(opened, runtime, options=SessionOptions(threads=threads, device=device))
     watch, started = Watch(), datetime.now(timezone.utc)
     try:
         pictures = moving_pictures(student.height, student.width)
         samples = run_scenario(known, recogniser, pictures, limits, fps=fps, between=watch.look)
     finally:
         recogniser.close()
-    stem = f"{started:%Y-%m-%dT%H%M%S}-{opened.manifest.name}-{runtime}-{known}"
+    ran_on = runtime if device == "cpu" else f"{runtime}-{device}"
+    stem = f"{started:%Y-%m-%dT%H%M%S}-{opened.manifest.name}-{ran_on}-{known}"
     state = watch.state(open_runtime(runtime).describe())
     notes = [*validity(state), *filter(None, [withheld(samples.latency.size)])]
     report = Report(
-        subject=_subject(opened, runtime),
+        subject=_subject(opened, ran_on),
         machine=state,
         method=_method(known, samples, limits, threads, fps, started),
         latency_ms=latency_ms(samples, fps if known == "paced" else None),

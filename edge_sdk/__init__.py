@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from edge_sdk.bundle import Bundle
     from edge_sdk.capture import LiveSettings
+    from edge_sdk.explaining import ReasonerSettings
     from edge_sdk.unit import AnySource, Unit
 
 __all__ = ["__version__", "open"]
@@ -30,14 +31,26 @@ def open(  # noqa: A001 - reads as edge_sdk.open; the builtin is not used here
     *,
     runtime: str = "ort",
     threads: int = 1,
+    device: str = "cpu",
     live: LiveSettings | None = None,
     rate_hz: float | None = None,
+    reasoning: ReasonerSettings | None = None,
 ) -> Unit:
     """Watch `source` (a path, a URI, a `Feed`, or several of them) with a bundle's student; the demo bundle by default.
 
-    Returns a context manager with `.events()`, `.scores()`, `.frames()` and `.watch()`, which gives the states of live
-    sources too. Raises `ConfigError`, `SourceError`, `BundleError` or `MissingDependencyError`, each saying what to do.
+    Returns a context manager with `.events()`, `.scores()`, `.frames()`, `.watch()`, which gives the states of live
+    sources too, and `.explain(event)`, which asks the bundle's video LLM. Raises `ConfigError`, `SourceError`,
+    `BundleError` or `MissingDependencyError`, each saying what to do.
     """
     from edge_sdk.unit import Unit
 
-    return Unit(source, bundle, runtime=runtime, threads=threads, live=live, rate_hz=rate_hz)
+    return Unit(
+        source,
+        bundle,
+        runtime=runtime,
+        threads=threads,
+        device=device,
+        live=live,
+        rate_hz=rate_hz,
+        reasoning=reasoning,
+    )

@@ -1,15 +1,27 @@
-"""A whole file at once: was there a crash, when, and what did finding out cost."""
+"""A whole file at once: was there a crash, when, what the video LLM says of it, and what did finding out cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from edge_sdk.bundle import Bundle
-from edge_sdk.events import Event, calibrate
+from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.events import Answer, Event, calibrate
+from edge_sdk.explaining import (
+    Piece,
+    ReasonerProcess,
+    ReasonerSettings,
+    ReasoningReport,
+    Reply,
+    answers_of,
+    explain_file,
+    language_of,
+    tasks_of,
+)
 from edge_sdk.perception.recogniser import student_of
 from edge_sdk.perception.timeline import FrameScores
 from edge_sdk.registry import DEFAULT_RUNTIME
@@ -65,7 +77,11 @@ class BundleReport(Value, frozen=True, kw_only=True):
 
 
 class Analysis(Value, frozen=True, kw_only=True):
-    """What `edge-sdk analyze --json` prints. `events` holds every revision's last state, one an incident."""
+    """What `edge-sdk analyze --json` prints. `events` holds every revision's last state, one an incident.
+
+    `answers` are the video LLM's about the whole clip, by task, and `reasoning_ms` what they took: vision, prefill,
+    after_last_frame and decode; null where nothing was asked. A single event that was not rejected carries them too.
+    """
 
     schema: int = 1
     source: SourceReport
@@ -73,16 +89,22 @@ class Analysis(Value, frozen=True, kw_only=True):
     events: tuple[Event, ...]
     frames: FrameCounts
     latency_ms: Latency
+    answers: dict[str, Answer] | None = None
+    reasoning_ms: dict[str, float] | None = None
     bundle: BundleReport
 
 
 class AnalysedClip(NamedTuple):
-    """An analysis, the scores behind it, the times of the frames that confirmed an event, and faults of the file."""
+    """An analysis, the scores behind it, the times of the frames that confirmed an event, and faults of the file.
+
+    `reasoning` is what answering took, None where nothing was asked.
+    """
 
     analysis: Analysis
     scores: list[FrameScores]
     alarms_s: tuple[float, ...]
     warnings: tuple[str, ...]
+    reasoning: ReasoningReport | None = None
 
 
 def analyze(
@@ -91,10 +113,56 @@ def analyze(
     *,
     runtime: str = DEFAULT_RUNTIME,
     threads: int = 1,
+    device: str = "cpu",
+    tasks: Sequence[str] | None = (),
     on_step: Callable[[Step], None] | None = None,
+    on_watched: Callable[[AnalysedClip], object] | None = None,
+    on_said: Callable[[Piece | Reply | ReasoningReport], object] | None = None,
 ) -> AnalysedClip:
-    """Run the student over the whole of `clip` and report. Raises `SourceError` or `BundleError` as opening does."""
-    with Unit(clip, bundle, runtime=runtime, threads=threads) as unit:
+    """Run the student over the whole of `clip`, ask the video LLM `tasks`, and report.
+
+    None asks all that the bundle answers, which may be nothing. `on_step` is given each frame's scores, `on_watched`
+    what the student has found when it is done, and `on_said` what is said as it comes. Raises `SourceError` or
+    `BundleError` as opening does, `BundleError` for tasks that the bundle does not answer, and what the reasoner
+    raises.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    asked = asked_of(opened, tasks)
+    found = _watch(clip, opened, runtime, threads, device, on_step)
+    if on_watched is not None:
+        on_watched(found)
+    if not asked:
+        return found
+    settings = ReasonerSettings(runtime=runtime, threads=threads, device=device)
+    said: list[Piece | Reply | ReasoningReport] = []
+    with ReasonerProcess(opened, settings) as process:
+        for item in explain_file(process, clip, asked, events=found.analysis.events):
+            said.append(item)
+            if on_said is not None:
+                on_said(item)
+    report = next(item for item in said if isinstance(item, ReasoningReport))
+    return found._replace(analysis=_answered(found.analysis, answers_of(said), report), reasoning=report)
+
+
+def asked_of(bundle: Bundle, tasks: Sequence[str] | None) -> tuple[str, ...]:
+    """The tasks that `bundle` is asked for `tasks` of `analyze`: none of a bundle that has no language part, by None.
+
+    Raises `BundleError` and `UnknownNameError`.
+    """
+    if tasks is None and bundle.manifest.language is None:
+        return ()
+    return tasks_of(language_of(bundle), tasks) if tasks is None or tasks else ()
+
+
+def _watch(
+    clip: str | Path,
+    bundle: Bundle,
+    runtime: str,
+    threads: int,
+    device: str,
+    on_step: Callable[[Step], None] | None,
+) -> AnalysedClip:
+    with Unit(clip, bundle, runtime=runtime, threads=threads, device=device) as unit:
         steps: list[tuple[FrameScores, float, float]] = []
         last: dict[str, Event] = {}
         alarms_s: list[float] = []
@@ -125,6 +193,14 @@ def analyze(
             bundle=BundleReport(name=unit.bundle.manifest.name, sha256=unit.bundle.sha256),
         )
     return AnalysedClip(report, [scores for scores, _, _ in steps], tuple(alarms_s), warnings)
+
+
+def _answered(analysis: Analysis, answers: dict[str, Answer], report: ReasoningReport) -> Analysis:
+    """`analysis` with answers, which its only event carries as well."""
+    events, kept = analysis.events, [event for event in analysis.events if event.state != "rejected"]
+    if len(kept) == 1:
+        events = tuple(msgspec.structs.replace(each, reasoning=answers) if each is kept[0] else each for each in events)
+    return msgspec.structs.replace(analysis, events=events, answers=answers, reasoning_ms=report.ms)
 
 
 def describe(report: Analysis) -> str:

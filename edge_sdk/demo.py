@@ -1,4 +1,4 @@
-"""The main job on the bundle's own clip: live scores, the event, and a picture beside the truth."""
+"""The main job on the bundle's own clip: live scores, the event, the answers, and a picture beside the truth."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.analysis import Analysis, analyze, describe
+from edge_sdk.analysis import Analysis, analyze, asked_of, describe
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.capture import CaptureSettings, open_source
 from edge_sdk.clips import SceneRecord, read_record
 from edge_sdk.console import bar, say
 from edge_sdk.errors import BundleError
+from edge_sdk.explaining import AnswersView
 from edge_sdk.types import Value
 from edge_sdk.unit import Step
 
@@ -30,8 +31,11 @@ class DemoReport(Value, frozen=True, kw_only=True):
     picture: str
 
 
-def run_demo(bundle: Bundle | Path | None, out: Path, *, quiet: bool = False) -> DemoReport:
-    """Analyse the bundle's demo clip and draw `out/timeline.png`. Raises `BundleError` where there is no demo clip."""
+def run_demo(bundle: Bundle | Path | None, out: Path, *, device: str = "cpu", quiet: bool = False) -> DemoReport:
+    """Analyse the bundle's demo clip, ask all that the bundle answers, and draw `out/timeline.png`.
+
+    Raises `BundleError` where there is no demo clip, and what `analyze` raises.
+    """
     from edge_sdk.picture import draw_timeline
 
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
@@ -39,7 +43,15 @@ def run_demo(bundle: Bundle | Path | None, out: Path, *, quiet: bool = False) ->
     if clip is None:
         raise BundleError(f"bundle {opened.manifest.name!r} carries no demo clip; use `edge-sdk analyze CLIP`")
     video, truth = opened.path(clip.video), read_record(opened.path(clip.record))
-    found = analyze(video, opened, on_step=None if quiet else show_step)
+    with AnswersView(asked_of(opened, None), lead="") as view:
+        found = analyze(
+            video,
+            opened,
+            device=device,
+            tasks=None,
+            on_step=None if quiet else show_step,
+            on_said=None if quiet else view,
+        )
     if not quiet:
         say("")
         for event in found.analysis.events:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from edge_sdk.capture import LiveSource, Source, SourceChange, SourceInfo, SourceStats
+from edge_sdk.capture import FrameHistory, LiveSource, Source, SourceChange, SourceInfo, SourceStats
 from edge_sdk.capture.ages import AgeReport, FrameAges
 from edge_sdk.events import Event, EventTime, Incident, Provenance
 from edge_sdk.hardware import utc_of
@@ -97,11 +97,15 @@ class FileFeeder:
 
 
 class LiveFeeder:
-    """A live source: the newest frame of each round."""
+    """A live source: the newest frame of each round.
+
+    `first_s` is when its first frame was captured, on the clock of `time.monotonic()`; None before it.
+    """
 
     def __init__(self, source: LiveSource, ages: FrameAges, period_s: float) -> None:
         self.uri = source.uri
         self.ages = ages
+        self.first_s: float | None = None
         self._source = source
         self._period_s = period_s
         self._last: Frame | None = None
@@ -119,9 +123,16 @@ class LiveFeeder:
         elif self._last is not None and not frame.restarted and frame.time_s <= self._last.time_s:
             # Repeats ran ahead of a source that came back within the stall time-out.
             return None
+        if self.first_s is None:
+            self.first_s = frame.captured_s - frame.time_s
         self._last = msgspec.structs.replace(frame, sequence=self._sequence)
         self._sequence += 1
         return self._last
+
+    @property
+    def history(self) -> FrameHistory | None:
+        """The RGB frames that are kept for reasoning, if any are."""
+        return self._source.history
 
     @property
     def ended(self) -> bool:

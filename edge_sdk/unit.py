@@ -34,6 +34,14 @@ from edge_sdk.capture import (
 from edge_sdk.capture.ages import FrameAges
 from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.events import Event, Provenance, State
+from edge_sdk.explaining import (
+    EventExplainer,
+    Piece,
+    ReasonerSettings,
+    ReasoningReport,
+    Reply,
+    history_settings,
+)
 from edge_sdk.manifest import Student
 from edge_sdk.pace import Pace
 from edge_sdk.perception.recogniser import Recogniser, student_of
@@ -66,8 +74,10 @@ class Unit:
 
     `source` is one source or several. A file that cannot be opened raises; a live source that is not there yet is
     waited for, and its states tell so. `rate_hz` is the rate of rounds with live sources, by default the student's; a
-    lower one saves work, and scores are then of a student that sees the world go faster. Raises `ConfigError` for no
-    source at all, and for a rate that is not above 0.
+    lower one saves work, and scores are then of a student that sees the world go faster. `device` is where the runtime
+    "ort" computes. With `reasoning`, live sources keep frames for `explain`, and the reasoner begins with those of an
+    event as soon as it is provisional; files can be asked about without it. Raises `ConfigError` for no source at all,
+    and for a rate that is not above 0.
     """
 
     def __init__(
@@ -77,8 +87,10 @@ class Unit:
         *,
         runtime: str = DEFAULT_RUNTIME,
         threads: int = 1,
+        device: str = "cpu",
         live: LiveSettings | None = None,
         rate_hz: float | None = None,
+        reasoning: ReasonerSettings | None = None,
     ) -> None:
         sources = [source] if isinstance(source, str | Path | Feed) else list(source)
         if not sources:
@@ -90,8 +102,12 @@ class Unit:
         self._stopped = threading.Event()
         self._lost: list[SourceChange] = []
         live_rate_hz = rate_hz or student.rate_hz
+        self._reasoning = reasoning or ReasonerSettings(runtime=runtime, threads=threads, device=device)
+        self._explainer: EventExplainer | None = None
         with ExitStack() as opened:
-            options = SessionOptions(threads=threads)
+            if reasoning is not None:
+                live = _keeping(live or LiveSettings(), self._reasoner())
+            options = SessionOptions(threads=threads, device=device)
             self._recogniser = Recogniser(self.bundle, runtime, streams=len(sources), options=options)
             opened.callback(self._recogniser.close)
             provenance = _provenance(self.bundle, runtime, student)
@@ -100,6 +116,7 @@ class Unit:
                 for number, one in enumerate(sources)
             )
             self._opened = opened.pop_all()
+        self._follows = reasoning is not None
         self._pace = Pace(1 / live_rate_hz) if any(isinstance(s.feeder, LiveFeeder) for s in self.streams) else None
 
     @property
@@ -165,13 +182,31 @@ class Unit:
         yield from self.finish()
         yield from self._changes()
 
+    def explain(
+        self, event: Event, tasks: Sequence[str] | None = None, *, deadline_s: float | None = None
+    ) -> Iterator[Piece | Reply | ReasoningReport | Event]:
+        """Ask the video LLM `tasks`, by default all, about an event of this unit; text as it comes.
+
+        A file is sampled whole. Of a live source the frames from `explaining.live.BEFORE_S` before the event on are
+        taken, as far as they have come: ask about an event that is closed. The last item is the event with its
+        answers. After `deadline_s` answers are given as far as they went. Raises `BundleError` for a bundle without a
+        language part, `UnknownNameError` for a task, `ConfigError` for an event of another source, `SourceError` where
+        its frames are no longer kept, and `RuntimeFailure` when the reasoner's process dies; it can be asked again.
+        """
+        feeder = next((stream.feeder for stream in self.streams if stream.feeder.uri == event.source), None)
+        if feeder is None:
+            raise ConfigError(f"event {event.id} is of {event.source}, which is no source of this unit")
+        return self._reasoner().explain(event, feeder, tasks, deadline_s)
+
     def stop(self) -> None:
         """End the iteration after the present round; may be called from another thread or a signal handler."""
         self._stopped.set()
 
     def close(self) -> None:
-        """Release the sources and the session."""
+        """Release the sources, the session and the reasoner's process."""
         self._stopped.set()
+        if self._explainer is not None:
+            self._explainer.close()
         self._opened.close()
 
     def __enter__(self) -> Unit:
@@ -212,13 +247,13 @@ class Unit:
         for stream, frame in taken:
             if frame.restarted:
                 self._recogniser.reset(stream.number)
-                yield from stream.restart()
+                yield from self._noticed(stream.restart(), stream)
         if taken:
             yield from self._score(taken, before_s)
         ended = [stream for stream in streams if not stream.open]
         if len(ended) < len(streams):
             for stream in ended:
-                yield from stream.finish()
+                yield from self._noticed(stream.finish(), stream)
 
     def _take(self, stream: Stream) -> Frame | None:
         """The stream's frame of this round. One of several sources that fails ends alone; a single one raises."""
@@ -248,8 +283,20 @@ class Unit:
             latency_ms = None
             if age_ms is not None:
                 latency_ms = {"capture_to_scores": round(age_ms, 3), "student": round(student_ms, 3)}
-            events = stream.push(frame, scores, latency_ms)
+            events = self._noticed(stream.push(frame, scores, latency_ms), stream)
             yield Step(frame, scores, events, decode_ms, student_ms, age_ms, stream.number)
+
+    def _noticed(self, events: tuple[Event, ...], stream: Stream) -> tuple[Event, ...]:
+        """`events`, of which the reasoner knows if it is to follow them."""
+        if self._follows and self._explainer is not None:
+            for event in events:
+                self._explainer.notice(event, stream.feeder)
+        return events
+
+    def _reasoner(self) -> EventExplainer:
+        if self._explainer is None:
+            self._explainer = EventExplainer(self.bundle, self._reasoning)
+        return self._explainer
 
     def _changes(self) -> Iterator[SourceChange]:
         lost, self._lost = self._lost, []
@@ -265,6 +312,13 @@ def _provenance(bundle: Bundle, runtime: str, student: Student) -> Provenance:
         runtime=runtime,
         config_sha256=hashlib.sha256(msgspec.json.encode(student)).hexdigest(),
     )
+
+
+def _keeping(live: LiveSettings, explainer: EventExplainer) -> LiveSettings:
+    """`live` with frames kept for the reasoner's profile, unless it says which."""
+    process = explainer.process
+    history = live.history or history_settings(process.language.profiles[process.profile])
+    return msgspec.structs.replace(live, history=history)
 
 
 def _feeder(

@@ -56,6 +56,7 @@ def run_sources(
     *,
     runtime: str,
     threads: int,
+    device: str = "cpu",
     live: LiveSettings | None = None,
     rate_hz: float | None = None,
     quiet: bool = False,
@@ -63,7 +64,7 @@ def run_sources(
     """Watch `sources` until they end or a signal comes; print as the module says. Raises what `Unit` raises."""
     limit_arenas()
     with (
-        Unit(sources, bundle, runtime=runtime, threads=threads, live=live, rate_hz=rate_hz) as unit,
+        Unit(sources, bundle, runtime=runtime, threads=threads, device=device, live=live, rate_hz=rate_hz) as unit,
         _draining(unit) as heard,
     ):
         status = Status(unit, quiet=quiet)

@@ -144,13 +144,23 @@ def _build(job: _Job, on_progress: OnProgress) -> BuiltEngine:
         config = _config(job, network, monitor(tensorrt, stop, on_progress))
         engine = network.builder.build_serialized_network(network.native, config)
         if engine is None and not stop.wanted:
-            raise EngineError(f"TensorRT {tensorrt.version} cannot build {job.path}: {problems(network.log)}")
+            raise EngineError(_refusal(job, problems(network.log)))
     if tensorrt.flavour == "trt":
         write_bytes(job.timings, bytes(config.get_timing_cache().serialize()))
     build_s = time.monotonic() - began_s
     built_utc = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     file = job.cache.write(job.key, memoryview(engine), built_utc=built_utc, build_s=build_s)
     return BuiltEngine(graph=job.key.graph, file=str(file), size_mb=_size_mb(file), build_s=build_s, cached=False)
+
+
+def _refusal(job: _Job, told: str) -> str:
+    """What to say of a graph that TensorRT does not build; `told` are its own words."""
+    remedy = "take another --level, another version of TensorRT, or --runtime ort"
+    if "datatypes" in told:
+        sm = job.key.sm
+        where = "some of the GPUs it is for" if sm is None else f"sm_{sm}"
+        remedy = f"{where} cannot compute in this element type: export the bundle with --dtype float16"
+    return f"TensorRT {job.tensorrt.version} cannot build {job.path}: {told}; {remedy}"
 
 
 def _size_mb(path: Path) -> float:

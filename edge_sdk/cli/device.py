@@ -8,7 +8,17 @@ from typing import Annotated
 import msgspec
 import typer
 
-from edge_sdk.cli.app import BundleOption, JsonOption, RuntimeOption, ThreadsOption, app, bench_app, room
+from edge_sdk.cli.app import (
+    BundleOption,
+    DeviceOption,
+    JsonOption,
+    RuntimeOption,
+    TaskOption,
+    ThreadsOption,
+    app,
+    bench_app,
+    room,
+)
 from edge_sdk.console import Progress, say, warn
 from edge_sdk.errors import ConfigError
 
@@ -27,11 +37,13 @@ def doctor(json: JsonOption = False) -> None:
 
 
 @app.command()
-def demo(bundle: BundleOption = None, out: Path = Path("demo"), json: JsonOption = False) -> None:
-    """Run the bundle's own clip through everything: live scores, the event, and a picture."""
+def demo(
+    bundle: BundleOption = None, device: DeviceOption = "cpu", out: Path = Path("demo"), json: JsonOption = False
+) -> None:
+    """Run the bundle's own clip through everything: live scores, the event, answers, and a picture."""
     from edge_sdk.demo import run_demo
 
-    report = run_demo(bundle, out, quiet=json)
+    report = run_demo(bundle, out, device=device, quiet=json)
     if json:
         say(msgspec.json.encode(report).decode())
 
@@ -41,6 +53,7 @@ def run(
     source: Annotated[list[str], typer.Argument(help="Files, rtsp://, v4l2://, csi://, test://; several at once.")],
     bundle: BundleOption = None,
     runtime: RuntimeOption = "ort",
+    device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
     rate_hz: Annotated[float | None, typer.Option(help="Rounds a second of live sources; the student's rate.")] = None,
     stall_timeout_s: Annotated[float, typer.Option(help="Silence after which a live source is rebuilt.")] = 2.0,
@@ -57,7 +70,16 @@ def run(
     if protocol not in ("tcp", "udp"):
         raise ConfigError(f"--protocol must be tcp or udp, found {protocol!r}")
     settings = LiveSettings(stall_timeout_s=stall_timeout_s, protocol="udp" if protocol == "udp" else "tcp")
-    summary = run_sources(source, bundle, runtime=runtime, threads=threads, live=settings, rate_hz=rate_hz, quiet=json)
+    summary = run_sources(
+        source,
+        bundle,
+        runtime=runtime,
+        threads=threads,
+        device=device,
+        live=settings,
+        rate_hz=rate_hz,
+        quiet=json,
+    )
     if json:
         say(msgspec.json.encode(summary).decode())
     if summary.signal == "SIGINT":
@@ -69,22 +91,72 @@ def analyze(
     clip: str,
     bundle: BundleOption = None,
     runtime: RuntimeOption = "ort",
+    device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
+    task: TaskOption = None,
+    no_reasoning: Annotated[bool, typer.Option("--no-reasoning", help="Ask the video LLM nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Analyse a whole file: was there a crash, and when."""
+    """Analyse a whole file: was there a crash, when, and what the bundle's video LLM says of it, if it has one."""
     from edge_sdk.analysis import analyze as analyze_clip
-    from edge_sdk.analysis import describe
+    from edge_sdk.analysis import asked_of, describe
+    from edge_sdk.bundle import open_bundle
+    from edge_sdk.explaining import AnswersView
 
-    found = analyze_clip(clip, bundle, runtime=runtime, threads=threads)
+    if no_reasoning and task:
+        raise ConfigError("--no-reasoning asks nothing and --task asks something; leave one of them out")
+    opened, tasks = open_bundle(bundle), () if no_reasoning else tuple(task) if task else None
+    with AnswersView(asked_of(opened, tasks)) as view:
+        found = analyze_clip(
+            clip,
+            opened,
+            runtime=runtime,
+            threads=threads,
+            device=device,
+            tasks=tasks,
+            on_watched=None if json else lambda each: say(describe(each.analysis)),
+            on_said=None if json else view,
+        )
     warn(found.warnings)
-    say(msgspec.json.encode(found.analysis).decode() if json else describe(found.analysis))
+    if json:
+        say(msgspec.json.encode(found.analysis).decode())
+
+
+@app.command()
+def explain(
+    what: Annotated[str, typer.Argument(help="A file, or an event: its JSON, or a file that holds it.")],
+    bundle: BundleOption = None,
+    runtime: RuntimeOption = "ort",
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = 1,
+    task: TaskOption = None,
+    profile: Annotated[str | None, typer.Option(help="Vision profile of the bundle, such as 96f.")] = None,
+    memory_mb: Annotated[float | None, typer.Option(help="Most memory of the reasoner's process.")] = None,
+    deadline_s: Annotated[float | None, typer.Option(help="Answers are given as far as they went by then.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Show text as it comes.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Ask the bundle's video LLM about a clip, or about an event that `edge-sdk run` or `analyze` has found in one."""
+    from edge_sdk.bundle import open_bundle
+    from edge_sdk.explain import explain as explain_clip
+    from edge_sdk.explaining import AnswersView, ReasonerSettings, language_of, tasks_of
+
+    opened = open_bundle(bundle)
+    asked = tasks_of(language_of(opened), task)
+    settings = ReasonerSettings(runtime=runtime, threads=threads, device=device, profile=profile, budget_mb=memory_mb)
+    with AnswersView(asked, stream=stream) as view:
+        found = explain_clip(
+            what, opened, tasks=asked, settings=settings, deadline_s=deadline_s, on_said=None if json else view
+        )
+    if json:
+        say(msgspec.json.encode(found).decode())
 
 
 @app.command()
 def verify(
     bundle: BundleOption = None,
     runtime: RuntimeOption = "ort",
+    device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
     against: Annotated[Path | None, typer.Option(help="Checkpoint that everything is computed from anew.")] = None,
     adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of each of its adapters, with --against.")] = None,
@@ -97,7 +169,7 @@ def verify(
     from edge_sdk.runtime import SessionOptions
     from edge_sdk.verify import verify as verify_bundle
 
-    options = SessionOptions(threads=threads)
+    options = SessionOptions(threads=threads, device=device)
     if against is None:
         if adapter or out or base_projector:
             raise ConfigError("--adapter, --base-projector and --out belong to a comparison with --against CHECKPOINT")
@@ -144,6 +216,7 @@ def bench(
     context: typer.Context,
     bundle: BundleOption = None,
     runtime: RuntimeOption = "ort",
+    device: DeviceOption = "cpu",
     scenario: str = "single",
     fps: float = 10.0,
     warmup_s: float = 10.0,
@@ -167,6 +240,7 @@ def bench(
         duration_s=duration_s,
         min_samples=min_samples,
         threads=threads,
+        device=device,
         out=out,
     )
     say(path.read_text().replace("\n", "") if json else room("benchmarks.report").table([path]))

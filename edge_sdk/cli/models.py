@@ -90,6 +90,50 @@ def export(
 
 
 @app.command()
+def quantise(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder; it must not exist.")],
+    recipe: Annotated[str, typer.Option(help="Name or file of the quantisation recipe, such as w4 or w8.")],
+    settings: Annotated[str | None, typer.Option("--export", help="Export recipe; by default the recipe's.")] = None,
+    statistics: Annotated[Path | None, typer.Option(help="Folder that `edge-sdk calibrate` has written.")] = None,
+    adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; may be repeated.")] = None,
+    merge: Annotated[list[str] | None, typer.Option(help="Sum this adapter into decoder weights of its own.")] = None,
+    switchable: Annotated[bool, typer.Option("--switchable", help="LoRA matrices as inputs of one decoder.")] = False,
+    profile: Annotated[list[str] | None, typer.Option(help="Frames of a clip: 96f, 48f; both by default.")] = None,
+    dialect: Annotated[list[str] | None, typer.Option(help="native, decomposed; both by default.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float16, float32; float16 by default.")] = None,
+    slots: Annotated[list[int] | None, typer.Option(help="Cache sizes; 2048, 4096 and 10752 by default.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder of finished stages; OUT.work by default.")] = None,
+    student: Annotated[Path | None, typer.Option(help="Bundle whose student goes into this one.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the finished stages where they are.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Export a checkpoint as a bundle whose decoder is in few bits, layer by layer. A stopped run goes on."""
+    from edge_sdk.exporting import describe as describe_export
+    from edge_sdk.quantising import quantise_bundle
+
+    report = quantise_bundle(
+        checkpoint,
+        out,
+        recipe,
+        export=settings,
+        statistics=statistics,
+        adapters=tuple(adapter or ()),
+        merge=tuple(merge or ()),
+        work=work,
+        student=student,
+        keep=keep,
+        quiet=json,
+        switchable=switchable or None,
+        profiles=tuple(profile or ()),
+        dialects=tuple(dialect or ()),
+        dtype=dtype,
+        slots=tuple(slots or ()),
+    )
+    say(msgspec.json.encode(report).decode() if json else describe_export(report))
+
+
+@app.command()
 def evaluate(
     annotations: Annotated[Path, typer.Option(help="CrashChat annotations: a file, or a folder of *.json.")],
     predictions: Annotated[Path, typer.Option(help="JSON of a model's answers by video and task.")],
@@ -134,20 +178,62 @@ def scenes_render(
     first_seed: int = 0,
     count: Annotated[int, typer.Option(min=1)] = 10,
     suite: bool = False,
+    family: Annotated[
+        str, typer.Option(help="first, or broad: more kinds of crashes, more that only looks so.")
+    ] = "first",
     fps: float = 10.0,
     size: str = "320x192",
     jobs: Annotated[int, typer.Option(min=1)] = 2,
     json: JsonOption = False,
 ) -> None:
-    """Render labelled scenes into OUT; `--suite` renders the committed test suite instead of COUNT seeds."""
-    seeds = room("calibration.scenes.suite").suite_seeds() if suite else range(first_seed, first_seed + count)
+    """Render labelled scenes into OUT; `--suite` renders the family's committed test suite instead of COUNT seeds."""
+    seeds = _suite_seeds(family) if suite else range(first_seed, first_seed + count)
     with Progress("render", quiet=json) as progress:
         records = room("calibration.scenes.render").render(
-            seeds, out, fps=fps, size=parse_size(size), jobs=jobs, on_progress=lambda at: progress(at.done, at.total)
+            seeds,
+            out,
+            fps=fps,
+            size=parse_size(size),
+            jobs=jobs,
+            family=family,
+            on_progress=lambda at: progress(at.done, at.total),
         )
     crashes = sum(record.crash for record in records)
     found = {"out": str(out), "clips": len(records), "crashes": crashes}
     say(msgspec.json.encode(found).decode() if json else f"{len(records)} clips in {out}, {crashes} with a crash")
+
+
+def _suite_seeds(family: str) -> list[int]:
+    if family == "broad":
+        return list(room("calibration.scenes.broad_suite").broad_suite_seeds())
+    return list(room("calibration.scenes.suite").suite_seeds())
+
+
+@scenes_app.command("sheet")
+def scenes_sheet(
+    folder: Path,
+    out: Path,
+    kind: Annotated[str | None, typer.Option(help="Only scenes of this kind or scenario.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 12,
+    json: JsonOption = False,
+) -> None:
+    """Write a contact sheet of a FOLDER of rendered scenes as PNG, to look at: a row a clip, red edges in the crash."""
+    from edge_sdk.clips import read_scenes
+
+    shown = [c for c in read_scenes(folder) if c.record and kind in (None, c.record.kind, c.record.scenario)][:most]
+    room("calibration.scenes.sheet").write_sheet(shown, out)
+    found = {"picture": str(out), "rows": [clip.path.stem for clip in shown]}
+    say(msgspec.json.encode(found).decode() if json else f"{len(shown)} clips in {out}: {', '.join(found['rows'])}")
+
+
+@scenes_app.command("truth")
+def scenes_truth(folder: Path, json: JsonOption = False) -> None:
+    """Write who hit whom, and why, for a FOLDER of rendered scenes; seeds are planned again, nothing is drawn."""
+    with Progress("truth", quiet=json) as progress:
+        truths = room("calibration.scenes.truth").write_truths(folder, on_progress=progress)
+    crashes = sum(truth.cause is not None for truth in truths.values())
+    found = {"folder": str(folder), "scenes": len(truths), "crashes": crashes}
+    say(msgspec.json.encode(found).decode() if json else f"{len(truths)} scenes in {folder}, {crashes} with a crash")
 
 
 @distil_app.command("student")
@@ -165,3 +251,30 @@ def distil_student(
 
     report = make_student(recipe, work, out, quiet=json)
     say(msgspec.json.encode(report).decode() if json else f"bundle {out}: {report}")
+
+
+@distil_app.command("language")
+def distil_language(
+    out: Path,
+    recipe: str = "language-mini",
+    work: Path = Path("out/language"),
+    training: Annotated[
+        Path | None, typer.Option(help="Folder of scenes; rendered by the recipe if not given.")
+    ] = None,
+    held_out: Annotated[Path | None, typer.Option(help="Folder of scenes to be judged on; likewise.")] = None,
+    student: Annotated[Path | None, typer.Option(help="Bundle whose student goes into this one.")] = None,
+    most: Annotated[int | None, typer.Option(min=1, help="Held-out clips that are answered; all by default.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a small video LLM and its adapters on the recipe's scenes, write the bundle OUT and judge its answers.
+
+    A run that was stopped goes on when it is started again. On several GPUs: `accelerate launch $(which edge-sdk) …`.
+    """
+    from edge_sdk.language_training import describe as describe_training
+    from edge_sdk.language_training import make_language
+
+    report = make_language(
+        recipe, work, out, training=training, held_out=held_out, student=student, most=most, quiet=json
+    )
+    if report:
+        say(msgspec.json.encode(report).decode() if json else describe_training(report))

@@ -9,8 +9,10 @@ from typing import Literal
 
 import msgspec
 
+from edge_sdk.tasks import AnswerForm
 from edge_sdk.types import CaptureTime, Estimate, Value
 
+Span = tuple[float, float]
 State = Literal["provisional", "confirmed", "refined", "closed", "rejected"]
 
 
@@ -48,15 +50,29 @@ class EventClip(Value, frozen=True, kw_only=True):
 
 
 class Answer(Value, frozen=True, kw_only=True):
-    """One answer of the video language model."""
+    """One answer of the video language model.
 
-    form: str
+    `value` is a bool for the form `yes_no`, seconds for `time`, (start, end) for `interval`, null for `text` and for an
+    answer that was not read to its end; `lo` and `hi` bound its central 80 %. These are times of the timeline's clock;
+    `text` is the model's own, whose seconds count as its prompt did. `probability` is that of the answer given, and
+    means what it says where `calibrated`. `tokens` were taken in for it, from pictures of `grid` pixels ("364x196").
+    `abstain`: do not rely on it. `contradiction`: it speaks against the student's timeline, null without one.
+    `prompt_sha256` is of the question's text in UTF-8.
+    """
+
+    form: AnswerForm
+    value: bool | float | Span | None
     text: str
     probability: float | None
+    calibrated: bool
+    lo: float | Span | None
+    hi: float | Span | None
+    tokens: int
+    grid: str | None
+    abstain: bool
+    contradiction: bool | None
     model: str
     prompt_sha256: str
-    abstain: bool
-    contradiction: bool
 
 
 class DeviceState(Value, frozen=True, kw_only=True):

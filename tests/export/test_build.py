@@ -13,14 +13,16 @@ from onnx import TensorProto, helper
 from toy_bundle import onnx_bytes
 
 from edge_sdk.building import BuildOptions, Place
-from edge_sdk.bundle import Bundle, open_bundle, rewrite
+from edge_sdk.bundle import Bundle, open_bundle, rewrite, write_bundle
 from edge_sdk.engine import EngineCache, graph_hashes
 from edge_sdk.errors import ConfigError, EngineError, UnknownNameError
 from edge_sdk.export.build import build_engines, engine_key
 from edge_sdk.export.build_monitor import Phases
 from edge_sdk.export.build_needs import require_memory
 from edge_sdk.export.trt_network import parse
+from edge_sdk.manifest import Graph
 from edge_sdk.tensorrt_library import TensorRT, open_tensorrt
+from edge_sdk.types import TensorSpec
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edge-sdk[rtx]'")
 
@@ -117,6 +119,34 @@ def test_graphs_of_another_dialect_are_not_built(rtx: TensorRT, bundle: Bundle, 
         list(build_engines(other, rtx, Place(), EngineCache(tmp_path), BuildOptions(), Seen()))
     with pytest.raises(UnknownNameError, match="unknown native graph 'decoder'; known: student"):
         list(build_engines(bundle, rtx, Place(), EngineCache(tmp_path), BuildOptions(graphs=("decoder",)), Seen()))
+
+
+def test_an_element_type_that_a_gpu_lacks_is_refused_with_another(
+    rtx: TensorRT, bundle: Bundle, tmp_path: Path
+) -> None:
+    kind, shape = TensorProto.BFLOAT16, (4, 64)
+    named = [helper.make_tensor_value_info(name, kind, shape) for name in ("x", "y")]
+    weights = helper.make_tensor("w", kind, (64, 64), bytes(2 * 64 * 64), raw=True)
+    product = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "toy", named[:1], named[1:], [weights])
+    model = helper.make_model(product, opset_imports=[helper.make_opsetid("", 18)])
+    x, y = (TensorSpec(name=name, dtype="bfloat16", shape=shape) for name in ("x", "y"))
+    graph = Graph(file="toy.onnx", dialects=("native",), opset=18, inputs=(x,), outputs=(y,))
+    other = write_bundle(
+        tmp_path / "toy",
+        name="toy",
+        version="1",
+        graphs={"student": graph},
+        files={"toy.onnx": model.SerializeToString()},
+        student=bundle.manifest.student,
+        provenance={},
+    )
+    cache = EngineCache(tmp_path / "kept")
+    with pytest.raises(EngineError, match=r"cannot build .*toy\.onnx: .*sm_75 cannot compute in.*--dtype float16"):
+        list(build_engines(other, rtx, Place(sm=75), cache, BuildOptions(), Seen()))
+    assert list(cache.records()) == []
+    assert [each.graph for each in build_engines(other, rtx, Place(sm=80), cache, BuildOptions(), Seen())] == [
+        "student"
+    ]
 
 
 def test_too_little_memory_is_refused_with_numbers(bundle: Bundle, tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""Asking the video LLM from a program: whose frames, in a process of its own, and what the answers say.
+
+The program's side is light; what answers is loaded in the other process alone.
+"""
+
+from edge_sdk.explaining.clips import answers_of, explain_file, tasks_of
+from edge_sdk.explaining.live import LiveClip, history_settings
+from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
+from edge_sdk.explaining.process import ReasonerProcess
+from edge_sdk.explaining.request import ClipRequest
+from edge_sdk.explaining.settings import ReasonerSettings, language_of
+from edge_sdk.explaining.view import AnswersView
+from edge_sdk.explaining.watching import EventExplainer
+
+__all__ = [
+    "AnswersView",
+    "ClipRequest",
+    "EventExplainer",
+    "LiveClip",
+    "Piece",
+    "ReasonerProcess",
+    "ReasonerSettings",
+    "ReasoningReport",
+    "Reply",
+    "answers_of",
+    "explain_file",
+    "history_settings",
+    "language_of",
+    "tasks_of",
+]

@@ -1,0 +1,158 @@
+"""What the reasoner's process does with a clip: the reasoner itself, and its answers as events carry them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.errors import BundleError, ConfigError
+from edge_sdk.events import Answer
+from edge_sdk.explaining.limits import limit_memory
+from edge_sdk.explaining.messages import Ask, Begin, Open, Piece, ReasoningReport, Reply
+from edge_sdk.explaining.settings import language_of
+from edge_sdk.manifest_text import read_manifest
+from edge_sdk.reasoning import answer as spoken
+from edge_sdk.reasoning.clip import Clip
+from edge_sdk.reasoning.consistency import compared
+from edge_sdk.reasoning.reasoner import Reasoner
+from edge_sdk.registry import open_runtime
+from edge_sdk.runtime import SessionOptions
+
+Seconds = float | tuple[float, float] | None
+
+
+class Answering:
+    """A bundle's reasoner, opened, and at most one clip. `on_chunk` is called at each chunk of work and may raise."""
+
+    def __init__(self, opening: Open, on_chunk: Callable[[], None]) -> None:
+        """Raises what `Reasoner` raises, and `BundleError` for a bundle that is not what the parent opened."""
+        # Before memory is bounded: a library that cannot be mapped says so in its own words.
+        open_runtime(opening.runtime)
+        left_mb = limit_memory(opening.budget_mb)
+        bundle = _opened(opening)
+        engines = Path(opening.engines) if opening.engines is not None else None
+        options = SessionOptions(threads=opening.threads, device=opening.device, engines=engines)
+        self._prompts = _hashes(bundle)
+        try:
+            self._reasoner = Reasoner(bundle, opening.runtime, options, profile=opening.profile, max_memory_mb=left_mb)
+        except ConfigError as error:
+            if opening.budget_mb is None or left_mb is None:
+                raise
+            taken_mb = opening.budget_mb - left_mb
+            raise ConfigError(f"libraries take {taken_mb:.0f} of {opening.budget_mb:.0f} MB; then: {error}") from error
+        self._model = f"{bundle.manifest.name} {bundle.manifest.version}"
+        self._on_chunk = on_chunk
+        self._clip: Clip | None = None
+
+    @property
+    def memory_mb(self) -> float:
+        """What the reasoner holds, 10^6 bytes."""
+        return self._reasoner.memory_mb
+
+    def begin(self, message: Begin) -> None:
+        """Begin a clip, in place of the last."""
+        self.end()
+        self._clip = self._reasoner.begin(message.profile, source=message.source, on_chunk=self._on_chunk)
+
+    def push(self, pixels: NDArray[np.uint8], time_s: float) -> None:
+        """Take in one picture."""
+        self._present().push(pixels, time_s)
+
+    def ask(self, message: Ask) -> Iterator[Piece | Reply]:
+        """The answers to `message.tasks`, their times on the source's clock; one again when a later one belies it."""
+        answers: dict[str, spoken.Answer] = {}
+        for said in self._present().ask(message.tasks, deadline_s=message.deadline_s):
+            if not isinstance(said, spoken.Answer):
+                yield Piece(task=said.task, text=said.text)
+                continue
+            before, answers = answers, compared({**answers, said.task: said}, message.events, offset_s=message.zero_s)
+            for task, answer in answers.items():
+                # From unknown to agreed is no news.
+                if task == said.task or bool(answer.contradiction) != bool(before[task].contradiction):
+                    yield Reply(task=task, answer=self._answer(answer, message))
+
+    def report(self, resident_mb: float) -> ReasoningReport:
+        """What the clip has taken so far."""
+        clip = self._present()
+        times = clip.timings
+        ms = {
+            "vision": times.vision_ms,
+            "prefill": times.prefill_ms,
+            "after_last_frame": times.after_last_frame_ms,
+            "decode": times.decode_ms,
+        }
+        return ReasoningReport(
+            ms={name: round(value, 3) for name, value in ms.items()},
+            frames=clip.frames,
+            grid=clip.grid,
+            kept_ratio=round(clip.kept_ratio, 4),
+            steps=times.steps,
+            weight_reads=times.weight_reads,
+            memory_mb=round(self.memory_mb, 3),
+            resident_mb=round(resident_mb, 3),
+        )
+
+    def end(self) -> None:
+        """Give the clip up, if there is one."""
+        clip, self._clip = self._clip, None
+        if clip is not None:
+            clip.close()
+
+    def _present(self) -> Clip:
+        if self._clip is None:
+            raise ConfigError("no clip was begun; begin one first")
+        return self._clip
+
+    def _answer(self, said: spoken.Answer, message: Ask) -> Answer:
+        timed = said.form in ("time", "interval")
+        value = said.value if isinstance(said.value, bool) else _moved(said.value, message.zero_s)
+        return Answer(
+            form=said.form,
+            value=value,
+            text=said.text,
+            probability=said.probability if said.probability is None else round(said.probability, 6),
+            calibrated=said.calibrated,
+            lo=_moved(said.lo, message.zero_s) if timed else said.lo,
+            hi=_moved(said.hi, message.zero_s) if timed else said.hi,
+            tokens=said.tokens,
+            grid=said.grid,
+            abstain=said.abstain,
+            contradiction=said.contradiction,
+            model=self._model,
+            prompt_sha256=self._prompts[said.task],
+        )
+
+
+def _moved(seconds: Seconds, zero_s: float) -> Seconds:
+    """Seconds of the clip as seconds of the source, to the millisecond."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, tuple):
+        start_s, end_s = (round(each - zero_s, 3) for each in seconds)
+        return start_s, end_s
+    return round(seconds - zero_s, 3)
+
+
+def _opened(opening: Open) -> Bundle:
+    """The bundle whose files the parent has checked; here only the manifest is, for hashing gigabytes takes seconds."""
+    folder = Path(opening.bundle)
+    manifest, sha256 = read_manifest(folder)
+    if sha256 != opening.sha256:
+        raise BundleError(f"{folder}: the bundle is not what was opened, its manifest has changed; open it again")
+    return Bundle(folder=folder, manifest=manifest, sha256=sha256)
+
+
+def _hashes(bundle: Bundle) -> dict[str, str]:
+    """SHA-256 of each task's question, UTF-8. Raises `BundleError`."""
+    path = bundle.path(language_of(bundle).prompts)
+    try:
+        texts = {task: str(entry["text"]) for task, entry in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise BundleError(f"{path}: expected the text of every question, found {error!r}; export again") from error
+    return {task: hashlib.sha256(text.encode()).hexdigest() for task, text in texts.items()}

@@ -1,0 +1,188 @@
+"""One process of the reasoner as its parent sees it: started, listened to, and ended whatever it does.
+
+The process hears of its parent's end by the end of the connection, also when the parent was killed. The other way
+round, a thread listens until the connection ends, and then asks how the process ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import cast
+
+from edge_sdk import errors
+from edge_sdk.errors import EdgeError, RuntimeFailure
+from edge_sdk.explaining.channel import Channel
+from edge_sdk.explaining.messages import Failed, Message, Open, Opened
+
+# How long the process may take to end when it is told to, before it is killed.
+_LEAVE_S = 2.0
+_POLL_S = 0.5
+_WORDS_KEPT = 8
+_AGAIN = "ask again: it is started anew"
+
+
+class Child:
+    """A process that was started to open a bundle and answer. `on_message` is called by the thread that listens."""
+
+    def __init__(self, opening: Open, silence_s: float, on_message: Callable[[Message], None]) -> None:
+        self.news = threading.Condition()
+        self.memory_mb: float | None = None
+        self._silence_s, self._on_message = silence_s, on_message
+        self._failure: EdgeError | None = None
+        self._words: deque[str] = deque(maxlen=_WORDS_KEPT)
+        self._heard_s = time.monotonic()
+        self._reason = ""
+        here, there = socket.socketpair()
+        with there:
+            self._process = _start(there)
+        self._channel = Channel(here, silence_s)
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._read_words)]
+        for thread in self._threads:
+            thread.start()
+        self.send(opening)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will come from it any more."""
+        return self._failure is not None
+
+    def failure(self) -> EdgeError | None:
+        """Why it ended; None while it lives."""
+        return self._failure
+
+    def send(self, message: Message, data: memoryview | bytes = b"") -> None:
+        """Send what may be lost: a process that has ended is noticed where its answer is waited for."""
+        try:
+            self._channel.send(message, data)
+        except BrokenPipeError:
+            return
+
+    def wait_open(self) -> float:
+        """Wait until the bundle is open; the memory it takes, 10^6 bytes. Raises what opening raised."""
+        self.wait_for(lambda: self.memory_mb is not None)
+        return self.memory_mb or 0.0
+
+    def wait_for(self, ready: Callable[[], bool], until_s: float | None = None) -> None:
+        """Wait for news that make `ready`. Raises why the process ended, also by this call.
+
+        It is ended when it has said nothing for too long, or is not done at `until_s` on the monotonic clock.
+        """
+        with self.news:
+            while not ready():
+                if self._failure is not None:
+                    raise self._failure
+                self._check(until_s)
+                self.news.wait(_POLL_S)
+
+    def kill(self, reason: str) -> None:
+        """End it at once, because of `reason`."""
+        self._reason = self._reason or reason
+        self._process.kill()
+
+    def close(self) -> None:
+        """End it, and wait until it is gone."""
+        self._channel.shut()
+        try:
+            self._process.wait(_LEAVE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        self._channel.close()
+
+    def _check(self, until_s: float | None) -> None:
+        now_s = time.monotonic()
+        if now_s - self._heard_s > self._silence_s:
+            self.kill(f"it said nothing for {self._silence_s:g} s")
+        elif until_s is not None and now_s > until_s:
+            self.kill("it did not keep its deadline")
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                message = self._channel.receive().message
+                self._heard_s = time.monotonic()
+                with self.news:
+                    self._take(message)
+                    self.news.notify_all()
+        except EOFError:
+            pass
+        failure = self._failure or self._obituary()
+        with self.news:
+            self._failure = failure
+            self.news.notify_all()
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Opened):
+            self.memory_mb = message.memory_mb
+        elif isinstance(message, Failed) and message.job is None:
+            self._failure = error_of(message)
+        else:
+            self._on_message(message)
+
+    def _obituary(self) -> EdgeError:
+        """Why the process ended, in one sentence; it is given a moment to end, then ended."""
+        try:
+            code = self._process.wait(_LEAVE_S)
+        except subprocess.TimeoutExpired:
+            self.kill("it did not listen any more")
+            code = self._process.wait()
+        self._threads[1].join(_LEAVE_S)
+        how = self._reason or _how(code)
+        # What a library says before it aborts is often followed by a trace.
+        telling = [line for line in self._words if "rror" in line or "bad_alloc" in line] or list(self._words)[-1:]
+        last = f"; it said: {telling[0]}" if telling and not self._reason else ""
+        return RuntimeFailure(f"the reasoner's process ended before it had answered: {how}{last}; {_AGAIN}")
+
+    def _read_words(self) -> None:
+        """Keep the last lines of stderr, where libraries write before they fail."""
+        pipe = cast(Iterable[bytes], self._process.stderr)
+        for line in pipe:
+            if text := line.decode(errors="replace").strip():
+                self._words.append(text[:500])
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+
+def error_of(failed: Failed) -> EdgeError:
+    """The error that the other side raised, of its own class where this SDK has it."""
+    kind = getattr(errors, failed.kind, RuntimeFailure)
+    # Some classes make their text from parts; here it is made already.
+    return cast(EdgeError, kind.__new__(kind, failed.text))
+
+
+def _start(end: socket.socket) -> subprocess.Popen[bytes]:
+    """A fresh interpreter with `end`; in a session of its own, so that Ctrl-C is its parent's to handle."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "edge_sdk.explaining.worker", str(end.fileno())],
+        pass_fds=(end.fileno(),),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # Modules are not looked for in the working folder (Python 3.11 and later).
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+    )
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"it left with code {code}"
+    name = signal.Signals(-code).name
+    hint = ", perhaps by the system for want of memory" if -code == signal.SIGKILL else ""
+    return f"it was ended by {name}{hint}"

@@ -1,0 +1,71 @@
+"""A whole file before the reasoner: its sampled frames, one profile of the bundle, and the questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from edge_sdk.errors import BundleError
+from edge_sdk.events import Answer, Event
+from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
+from edge_sdk.explaining.process import ReasonerProcess
+from edge_sdk.explaining.sampling import plan_clip, read_clip
+from edge_sdk.manifest_language import Language
+from edge_sdk.tasks import TASKS, find_task
+
+Said = Piece | Reply | ReasoningReport
+
+
+def explain_file(
+    process: ReasonerProcess,
+    clip: str | Path,
+    tasks: Sequence[str],
+    *,
+    events: Sequence[Event] | None = None,
+    deadline_s: float | None = None,
+    wait_s: float = 0.0,
+) -> Iterator[Said]:
+    """Answers to `tasks` about the whole of `clip`, text as it comes, and at the end what it took.
+
+    Times of answers count from the first decoded frame, like the student's. A clip of fewer frames than the reasoner's
+    profile has is shown in the profile of that rate that fits it best, unless one was chosen. `events`, `deadline_s`
+    and `wait_s` as in `ClipRequest.ask` and `ReasonerProcess.begin`, which raise, as does opening the file.
+    """
+    process.start()
+    plan = plan_clip(clip, process.language.profiles[process.profile])
+    profile = process.profile if process.settings.profile else nearest_profile(process, len(plan.pictures))
+    size = (plan.info.width, plan.info.height)
+    with process.begin(profile=profile, source=size, wait_s=wait_s) as request:
+        for frame in read_clip(clip, plan):
+            request.push(frame.pixels, frame.time_s)
+        yield from request.ask(tasks, deadline_s=deadline_s, zero_s=round(plan.info.start_time_s, 6), events=events)
+        if request.report is not None:
+            yield request.report
+
+
+def nearest_profile(process: ReasonerProcess, frames: int) -> str:
+    """The profile of the fewest frames that holds `frames` at the rate of the reasoner's own."""
+    profiles = process.language.profiles
+    rate_hz = profiles[process.profile].rate_hz
+    fitting = [name for name, each in profiles.items() if each.rate_hz == rate_hz and each.frames >= frames]
+    return min(fitting, key=lambda name: profiles[name].frames, default=process.profile)
+
+
+def tasks_of(language: Language, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
+    """What is asked, each once and in the usual order: `wanted`, or everything that the bundle answers.
+
+    Raises `UnknownNameError` for no task's name, and `BundleError` for one that no adapter of the bundle answers.
+    """
+    able = {task for adapter in language.adapters.values() for task in adapter.tasks}
+    if wanted is None:
+        return tuple(task.id for task in TASKS if task.id in able)
+    asked = {find_task(name).id for name in wanted}
+    for name in sorted(asked - able):
+        raise BundleError(f"this bundle does not answer {name!r}; it answers: {', '.join(sorted(able))}")
+    return tuple(task.id for task in TASKS if task.id in asked)
+
+
+def answers_of(said: Sequence[Said]) -> dict[str, Answer]:
+    """The answers among what was said, by task, in the usual order."""
+    found = {item.task: item.answer for item in said if isinstance(item, Reply)}
+    return {task.id: found[task.id] for task in TASKS if task.id in found}

@@ -1,0 +1,63 @@
+"""Keeping the reasoner small and patient beside the student, as far as the system lets a program do it to itself."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from edge_sdk.errors import ConfigError
+
+_MB = 1e6
+# Of the memory that is free, what the reasoner may plan with: some of it is needed by what else runs.
+_FREE_SHARE = 0.9
+# When memory runs out on Linux the process with the highest score goes first: 0..1000, others have about 0.
+_OOM_SCORE = 900
+
+
+def be_patient(niceness: int) -> None:
+    """Take `niceness` more, run in batches that never preempt, and be the first to go when memory runs out."""
+    os.nice(niceness)
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+
+
+def limit_memory(budget_mb: float | None) -> float | None:
+    """Bound the process's own memory by `budget_mb`, or by what is free; what is left of it now, 10^6 bytes.
+
+    What is bounded is the data that Linux counts as the process's own (`RLIMIT_DATA`): not files that are only read,
+    which the system may drop, and not a GPU's memory. Beyond it an allocation fails. None where nothing is bounded.
+    Raises `ConfigError` for a budget that is spent already.
+    """
+    used_mb = _status_mb("/proc/self/status", "VmData")
+    free_mb = _status_mb("/proc/meminfo", "MemAvailable")
+    if used_mb is None or free_mb is None or not sys.platform.startswith("linux"):
+        return budget_mb
+    most_mb = budget_mb if budget_mb is not None else used_mb + _FREE_SHARE * free_mb
+    if most_mb <= used_mb:
+        raise ConfigError(
+            f"expected a memory budget above the {used_mb:.0f} MB that the reasoner's libraries take, "
+            f"found {most_mb:.0f} MB; raise it"
+        )
+    resource.setrlimit(resource.RLIMIT_DATA, (int(most_mb * _MB), resource.RLIM_INFINITY))
+    return most_mb - used_mb
+
+
+def resident_mb() -> float:
+    """The most memory that the process had resident so far, 10^6 bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MB
+
+
+def _status_mb(path: str, name: str) -> float | None:
+    """The line `name` of a file of /proc, which gives kB of 1,024 bytes; None where it is not there."""
+    with suppress(OSError):
+        for line in Path(path).read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024 / _MB
+    return None

@@ -1,0 +1,150 @@
+"""The frames of an event on a live source, before the reasoner while they come.
+
+Work begins when the event is provisional, so that little is left to do when it is asked about. It may all be in vain:
+the event may be rejected, another one may have the reasoner, its process may die. None of that is an error until
+somebody asks; then the frames that are still kept are begun with anew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from edge_sdk.capture import FrameHistory, FrameWindow, HistorySettings
+from edge_sdk.errors import EdgeError, SourceError
+from edge_sdk.events import CrashTimeline, Event
+from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
+from edge_sdk.explaining.process import ReasonerProcess
+from edge_sdk.explaining.request import ClipRequest
+from edge_sdk.manifest_language import VisionProfile
+
+# How long before the earliest time at which a crash can have become foreseeable the frames begin (design 3.4).
+BEFORE_S = 4.0
+KEEP_S = 15.0
+_POLL_S = 0.05
+# Frames that are copied out of the history at once.
+_BATCH = 8
+# Frames are kept in the shape of most cameras; the model's own is a little wider.
+_WIDE = 16 / 9
+
+
+def history_settings(profile: VisionProfile) -> HistorySettings:
+    """The frames that are kept for `profile`: 16:9, at least twice as large as the model sees them, at its rate."""
+    height = 2 * max(profile.height, round(profile.width / _WIDE))
+    return HistorySettings(width=2 * round(height * _WIDE / 2), height=height, rate_hz=profile.rate_hz, keep_s=KEEP_S)
+
+
+def begins_s(timeline: CrashTimeline) -> float:
+    """Where the frames of an event begin, in seconds since the source's first frame."""
+    first = timeline.pre_crash_start or timeline.crash_start
+    return max(0.0, first.lo - BEFORE_S) if first is not None else 0.0
+
+
+class LiveClip:
+    """One event's frames: up to a profile's number of consecutive ones, as `history` has them."""
+
+    def __init__(
+        self, process: ReasonerProcess, history: FrameHistory, first_s: float, timeline: CrashTimeline
+    ) -> None:
+        """`first_s` is when the source's first frame was captured, on the monotonic clock."""
+        self._process, self._history, self._first_s = process, history, first_s
+        self._from_s = first_s + begins_s(timeline)
+        self._most = process.language.profiles[process.profile].frames
+        self._stopped, self._dropped = threading.Event(), False
+        self._request: ClipRequest | None = None
+        self._thread: threading.Thread | None = None
+        self._begun_s, self._next, self._pushed = 0.0, 0, 0
+
+    def follow(self) -> None:
+        """Take frames in as they come, on a thread of its own, until `ask` or `drop`."""
+        self._thread = threading.Thread(target=self._follow, name="edge-sdk reasoning", daemon=True)
+        self._thread.start()
+
+    def ask(
+        self, tasks: Sequence[str], *, events: Sequence[Event], deadline_s: float | None, wait_s: float
+    ) -> Iterator[Piece | Reply | ReasoningReport]:
+        """Answers about the frames that have come; their times count from the source's first frame.
+
+        Raises `SourceError` where none is kept any more, and what `ClipRequest` raises.
+        """
+        self._stop()
+        try:
+            request = self._whole(self._history.next, wait_s)
+            zero_s = self._first_s - self._begun_s
+            yield from request.ask(tasks, deadline_s=deadline_s, zero_s=zero_s, events=events)
+            if request.report is not None:
+                yield request.report
+        finally:
+            self._forget()
+
+    def drop(self) -> None:
+        """Give the work up, and wait for nothing."""
+        self._dropped = True
+        self._stopped.set()
+        self._forget()
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _follow(self) -> None:
+        try:
+            request = self._begin(0.0)
+            while not self._stopped.wait(_POLL_S) and self._pushed < self._most:
+                self._extend(request, self._history.next)
+        except EdgeError:
+            self._dropped = True
+        if self._dropped:
+            self._forget()
+
+    def _whole(self, end: int, wait_s: float) -> ClipRequest:
+        """The request with all frames before the number `end`: the one that follows, else a new one."""
+        if self._request is not None:
+            with suppress(EdgeError):
+                self._extend(self._request, end)
+                return self._some(self._request)
+            self._forget()
+        request = self._begin(wait_s)
+        self._extend(request, end)
+        return self._some(request)
+
+    def _some(self, request: ClipRequest) -> ClipRequest:
+        if not self._pushed:
+            raise SourceError("no frame of this event is kept any more; ask sooner, or keep more seconds of frames")
+        return request
+
+    def _begin(self, wait_s: float) -> ClipRequest:
+        settings = self._history.settings
+        self._request = request = self._process.begin(source=(settings.width, settings.height), wait_s=wait_s)
+        self._pushed = 0
+        return request
+
+    def _extend(self, request: ClipRequest, end: int) -> None:
+        """Push the frames before the number `end` that were not pushed yet; fewer when told to stop."""
+        while self._pushed < self._most and (not self._pushed or self._next < end):
+            count = min(_BATCH, self._most - self._pushed)
+            window = self._history.since(self._next, count) if self._pushed else self._first(count)
+            if not len(window.pixels):
+                return
+            for pixels, captured_s in zip(window.pixels, window.captured_s, strict=True):
+                if not self._pushed:
+                    self._begun_s, self._next = float(captured_s), window.first
+                request.push(pixels, float(captured_s) - self._begun_s)
+                self._pushed += 1
+                self._next += 1
+                if self._leaving():
+                    return
+
+    def _first(self, count: int) -> FrameWindow:
+        return self._history.window(self._from_s, count)
+
+    def _leaving(self) -> bool:
+        """Whether this is the thread that follows, and it was told to end."""
+        return self._stopped.is_set() and threading.current_thread() is self._thread
+
+    def _forget(self) -> None:
+        request, self._request = self._request, None
+        if request is not None:
+            request.close()

@@ -1,0 +1,131 @@
+"""The reasoner in a process of its own: clips go in, answers come out, and its death costs one request.
+
+One clip is worked on at a time, for a prefix takes the memory that there is; a second request waits, or is refused with
+what is running. The process is started when it is first needed, and again after it has died. Pictures are pushed a few
+ahead and no more, so that what waits is bounded and a request that is dropped ends at the next chunk of work.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from types import TracebackType
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.errors import ConfigError, RuntimeFailure, UnknownNameError
+from edge_sdk.explaining.child import Child
+from edge_sdk.explaining.messages import Begin, Message, Open
+from edge_sdk.explaining.request import ClipRequest
+from edge_sdk.explaining.settings import ReasonerSettings, language_of
+
+
+class ReasonerProcess:
+    """The reasoner of one bundle. Use as a context manager, or call `close`; any thread may use it."""
+
+    def __init__(self, bundle: Bundle, settings: ReasonerSettings | None = None) -> None:
+        """Nothing is started yet. Raises `BundleError` for a bundle that has no language part, and `UnknownNameError`
+        for a profile that it has not.
+        """
+        self.settings = settings or ReasonerSettings()
+        language = language_of(bundle)
+        name = self.settings.profile or max(language.profiles, key=lambda each: language.profiles[each].frames)
+        if name not in language.profiles:
+            raise UnknownNameError("profile", name, list(language.profiles))
+        self.bundle, self.language, self.profile = bundle, language, name
+        self._children: list[Child] = []
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._request: ClipRequest | None = None
+        self._count = 0
+        self._finish = weakref.finalize(self, _close, self._children)
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the process; None while there is none."""
+        with self._lock:
+            return self._children[0].pid if self._children and not self._children[0].ended else None
+
+    def start(self) -> None:
+        """Start the process, unless it runs; it opens the bundle while the caller goes on."""
+        self._living()
+
+    def begin(
+        self, *, profile: str | None = None, source: tuple[int, int] | None = None, wait_s: float = 0.0
+    ) -> ClipRequest:
+        """A new clip, of pictures of `source` (width, height) where that is known; close it when it is done with.
+
+        `profile` is the reasoner's own unless given. Raises `RuntimeFailure` when another clip is worked on for longer
+        than `wait_s`, and what opening the bundle raises: `ConfigError` for a budget that is too small,
+        `MissingDependencyError`, `BundleError`, ...
+        """
+        if not self._turn.acquire(timeout=wait_s):
+            busy = self._request
+            raise RuntimeFailure(
+                f"the reasoner is busy{busy.describe() if busy else ''}; wait for it, or close that request first"
+            )
+        try:
+            child = self._living()
+            child.wait_open()
+            self._count += 1
+            self._request = request = ClipRequest(child, self._count, self._release)
+            child.send(Begin(job=request.number, profile=profile or self.profile, source=source))
+        except BaseException:
+            self._release()
+            raise
+        return request
+
+    def close(self) -> None:
+        """End the process; a clip that is being worked on fails."""
+        with self._lock:
+            self._finish()
+
+    def __enter__(self) -> ReasonerProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _living(self) -> Child:
+        """The process, started anew when it has died."""
+        with self._lock:
+            if not self._finish.alive:
+                raise ConfigError("this reasoner was closed; make another")
+            if self._children and self._children[0].ended:
+                _close(self._children)
+            if not self._children:
+                here = weakref.ref(self)
+                child = Child(self._opening(), self.settings.silence_s, lambda message: _hand_on(here, message))
+                self._children.append(child)
+            return self._children[0]
+
+    def _opening(self) -> Open:
+        settings = self.settings
+        return Open(
+            bundle=str(self.bundle.folder),
+            sha256=self.bundle.sha256,
+            runtime=settings.runtime,
+            threads=settings.threads,
+            device=settings.device,
+            engines=str(settings.engines) if settings.engines is not None else None,
+            profile=self.profile,
+            budget_mb=settings.budget_mb,
+            priority=settings.priority,
+        )
+
+    def _release(self) -> None:
+        self._request = None
+        self._turn.release()
+
+
+def _hand_on(owner: weakref.ref[ReasonerProcess], message: Message) -> None:
+    """Give a message to the clip that it is about; what is said of an earlier one is lost."""
+    process = owner()
+    request = process._request if process is not None else None
+    if request is not None and getattr(message, "job", None) == request.number:
+        request.take(message)
+
+
+def _close(children: list[Child]) -> None:
+    while children:
+        children.pop().close()

@@ -1,0 +1,140 @@
+"""One clip that the reasoner's process works on, as the program that asks sees it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import Cancelled, ConfigError, EdgeError
+from edge_sdk.events import Event
+from edge_sdk.explaining.child import Child, error_of
+from edge_sdk.explaining.messages import (
+    Ask,
+    Drop,
+    Failed,
+    Finished,
+    Message,
+    Picture,
+    Piece,
+    ReasoningReport,
+    Reply,
+    Said,
+    Taken,
+)
+
+# Pictures that may wait in the process: enough that it never waits for one, little memory.
+AHEAD = 4
+# What answers may take beyond their deadline, which is kept between chunks of work, before the process is ended.
+GRACE_S = 10.0
+
+
+class ClipRequest:
+    """A clip that the reasoner works on: push its pictures, ask, push more, ask again, and close it.
+
+    A failure ends the clip: every later call raises it.
+    """
+
+    def __init__(self, child: Child, number: int, release: Callable[[], None]) -> None:
+        """The clip `number` of `child`, which was told of it; `release` is called when it is closed."""
+        self.number = number
+        self.report: ReasoningReport | None = None
+        self._child, self._release = child, release
+        self._since_s, self._asked = time.monotonic(), ""
+        self._room, self._pushed = AHEAD, 0
+        self._items: deque[Piece | Reply | Finished] = deque()
+        self._failure: EdgeError | None = None
+        self._open = True
+
+    def push(self, pixels: NDArray[np.uint8], time_s: float) -> None:
+        """Add a picture, RGB uint8 `[height, width, 3]`, shown at `time_s` of the clip; waits while enough are ahead.
+
+        Raises `ConfigError` for another array, and what ended the clip.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+            raise ConfigError(f"expected a picture uint8 [height, width, 3], found {pixels.dtype} {pixels.shape}")
+        self._wait(lambda: self._room > 0 or self._child.ended)
+        if failure := self._failure or self._child.failure():
+            raise failure
+        with self._child.news:
+            self._room -= 1
+        height, width, _ = pixels.shape
+        data = np.ascontiguousarray(pixels).data.cast("B")
+        self._child.send(Picture(job=self.number, width=width, height=height, time_s=time_s), data)
+        self._pushed += 1
+
+    def ask(
+        self,
+        tasks: Sequence[str],
+        *,
+        deadline_s: float | None = None,
+        zero_s: float = 0.0,
+        events: Sequence[Event] | None = None,
+    ) -> Iterator[Piece | Reply]:
+        """Ask `tasks`; text as it comes, and each answer when it is whole. `report` is there at the end.
+
+        Answers that are not whole after `deadline_s` are given as far as they went, with `abstain`. `zero_s` is what
+        the clip's times say at the source's first decoded frame, from which the times of answers shall count; `events`
+        are what the student made of the clip, the last revision of each, None where it did not watch. An answer comes
+        again where a later one contradicts it. Raises what ended the clip.
+        """
+        until_s = None if deadline_s is None else time.monotonic() + deadline_s + GRACE_S
+        self._asked = ", ".join(tasks)
+        seen = None if events is None else tuple(events)
+        self._child.send(Ask(job=self.number, tasks=tuple(tasks), deadline_s=deadline_s, zero_s=zero_s, events=seen))
+        while True:
+            self._wait(lambda: bool(self._items), until_s)
+            item = self._items.popleft()
+            if isinstance(item, Finished):
+                self.report, self._asked = item.report, ""
+                return
+            yield item
+
+    def close(self) -> None:
+        """Give the clip up; work on it ends at the next chunk, and a thread that waits for it gets `Cancelled`.
+
+        Further calls do nothing.
+        """
+        with self._child.news:
+            if not self._open:
+                return
+            self._open = False
+            self._failure = self._failure or Cancelled("this clip was closed while it was worked on")
+            self._child.news.notify_all()
+        self._child.send(Drop(job=self.number))
+        self._release()
+
+    def describe(self) -> str:
+        """What is being worked on, for whom it keeps waiting."""
+        asked = f", asked for {self._asked}" if self._asked else ""
+        return f" with a clip of {self._pushed} pictures{asked}, for {time.monotonic() - self._since_s:.1f} s"
+
+    def __enter__(self) -> ClipRequest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def take(self, message: Message) -> None:
+        """Take in what the process says of this clip; called by the thread that listens, which holds `news`."""
+        if isinstance(message, Taken):
+            self._room += 1
+        elif isinstance(message, Said):
+            self._items.append(message.said)
+        elif isinstance(message, Finished):
+            self._items.append(message)
+        elif isinstance(message, Failed):
+            self._failure = error_of(message)
+
+    def _wait(self, ready: Callable[[], bool], until_s: float | None = None) -> None:
+        if not self._open:
+            raise ConfigError("this clip was closed; begin another")
+        self._child.wait_for(lambda: self._failure is not None or ready(), until_s)
+        if self._failure is not None and not ready():
+            raise self._failure

@@ -1,0 +1,117 @@
+"""Answers on a terminal while they come: a line a task that grows, redrawn in place; elsewhere a line an answer."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+
+from edge_sdk.console import say
+from edge_sdk.events import Answer
+from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
+
+_REFRESH_S = 0.05
+
+
+class AnswersView:
+    """Shows answers to `tasks`. Call it with what is said; `close` it at the end, or use it as a context manager.
+
+    `stream` shows text as it comes, where that is possible: on a terminal, and of one task anywhere.
+    """
+
+    def __init__(self, tasks: Sequence[str], *, stream: bool = True, lead: str | None = None) -> None:
+        """`lead` is a line that is printed before the first thing that is shown."""
+        self._tasks, self._lead = tuple(tasks), lead
+        self._terminal = stream and sys.stdout.isatty()
+        self._running = stream and not self._terminal and len(self._tasks) == 1
+        self._texts = dict.fromkeys(self._tasks, "")
+        self._answers: dict[str, Answer] = {}
+        self._report: ReasoningReport | None = None
+        self._drawn, self._drawn_s = 0, 0.0
+
+    def __call__(self, item: Piece | Reply | ReasoningReport) -> None:
+        """Show one more thing."""
+        if self._lead is not None:
+            say(self._lead)
+            self._lead = None
+        if isinstance(item, Piece):
+            self._texts[item.task] = self._texts.get(item.task, "") + item.text
+            if self._running:
+                sys.stdout.write(item.text)
+                sys.stdout.flush()
+        elif isinstance(item, Reply):
+            self._answers[item.task] = item.answer
+            if self._running:
+                say(f" {remarks(item.answer)}".rstrip())
+            elif not self._terminal:
+                say(answer_line(item.task, item.answer))
+        elif not self._terminal:
+            say(costs(item))
+        else:
+            self._report = item
+        if self._terminal and time.monotonic() - self._drawn_s >= _REFRESH_S:
+            self._draw()
+
+    def close(self) -> None:
+        """Put the whole answers in the place of the growing lines."""
+        if not self._terminal:
+            return
+        self._erase()
+        self._terminal = False
+        for task in self._tasks:
+            if task in self._answers:
+                say(answer_line(task, self._answers[task]))
+            elif self._texts[task]:
+                say(f"{task:15} {self._texts[task]} ... (not finished)")
+        if self._report is not None:
+            say(costs(self._report))
+
+    def __enter__(self) -> AnswersView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _draw(self) -> None:
+        """A line a task, each with the end of its text where that is longer."""
+        width = shutil.get_terminal_size().columns - 1
+        self._erase()
+        for task in self._tasks:
+            text = " ".join(self._texts[task].split())
+            room = max(8, width - 16)
+            sys.stdout.write(f"{task:15} {text if len(text) <= room else '...' + text[3 - room :]}"[:width] + "\n")
+        sys.stdout.flush()
+        self._drawn, self._drawn_s = len(self._tasks), time.monotonic()
+
+    def _erase(self) -> None:
+        if self._drawn:
+            sys.stdout.write(f"\x1b[{self._drawn}F\x1b[J")
+        self._drawn = 0
+
+
+def costs(report: ReasoningReport) -> str:
+    """What answering took, in a line for people."""
+    took = ", ".join(f"{name.replace('_', ' ')} {ms:.0f} ms" for name, ms in report.ms.items())
+    return f"  {report.frames} frames of {report.grid}, {report.kept_ratio:.0%} of their tokens kept; {took}"
+
+
+def answer_line(task: str, answer: Answer) -> str:
+    """One answer for people: the task, the words, and how sure they are."""
+    return f"{task:15} {answer.text} {remarks(answer)}".rstrip()
+
+
+def remarks(answer: Answer) -> str:
+    """What is to be known about an answer, in brackets; nothing where there is nothing to say."""
+    notes = []
+    if answer.probability is not None and answer.form == "yes_no":
+        notes.append(f"{'probability' if answer.calibrated else 'score, not calibrated'} {answer.probability:.2f}")
+    if isinstance(answer.lo, float) and isinstance(answer.hi, float):
+        notes.append(f"80 %: {answer.lo:.1f}-{answer.hi:.1f} s")
+    elif isinstance(answer.lo, tuple) and isinstance(answer.hi, tuple):
+        notes.append(f"80 %: {answer.lo[0]:.1f}-{answer.hi[0]:.1f} to {answer.lo[1]:.1f}-{answer.hi[1]:.1f} s")
+    if answer.abstain:
+        notes.append("unsure")
+    if answer.contradiction:
+        notes.append("against the student's timeline")
+    return f"({'; '.join(notes)})" if notes else ""

@@ -1,0 +1,163 @@
+"""The process that holds the sessions and answers: `python -m edge_sdk.explaining.worker DESCRIPTOR`.
+
+One thread works; one only listens, so that a clip that is dropped is noticed while work goes on, and so that the end of
+the connection, which is the end of the parent, ends this process wherever it is; one says that it is alive. An error of
+this SDK ends the request that met it; anything else ends the process, for what it left behind is not known.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from edge_sdk.errors import Cancelled, EdgeError, RuntimeFailure
+from edge_sdk.explaining.channel import Channel
+from edge_sdk.explaining.limits import be_patient, resident_mb
+from edge_sdk.explaining.messages import (
+    Ask,
+    Beat,
+    Begin,
+    Drop,
+    Failed,
+    Finished,
+    Open,
+    Opened,
+    Parcel,
+    Picture,
+    Said,
+    Taken,
+)
+
+if TYPE_CHECKING:
+    from edge_sdk.explaining.answering import Answering
+
+BEAT_S = 1.0
+# How runtimes name an allocation that failed.
+_NO_MEMORY = ("bad_alloc", "Failed to allocate", "out of memory", "OutOfMemory")
+
+
+class Worker:
+    """The work of one process, from its first message to the end of the connection."""
+
+    def __init__(self, channel: Channel, opening: Open) -> None:
+        self._channel, self._opening = channel, opening
+        self._inbox: queue.SimpleQueue[Parcel] = queue.SimpleQueue()
+        # Requests are numbered in order, so all up to this one are over.
+        self._dropped = 0
+        # The one that is worked on, 0 for none.
+        self._job = 0
+
+    def run(self) -> NoReturn:
+        """Open the bundle, then work until the process is ended."""
+        for each in (self._listen, self._beat):
+            threading.Thread(target=each, daemon=True).start()
+        answers = self._open()
+        self._channel.send(Opened(memory_mb=answers.memory_mb))
+        while True:
+            parcel = self._inbox.get()
+            try:
+                self._handle(answers, parcel)
+            except MemoryError:
+                self._fail(self._job, RuntimeFailure(self._no_memory()))
+                raise
+            except EdgeError as error:
+                job, self._job = self._job, 0
+                answers.end()
+                if not isinstance(error, Cancelled):
+                    self._fail(job, self._explained(error))
+
+    def _open(self) -> Answering:
+        try:
+            # Here and not above: its packages are heavy, and this process shall say that it lives while they load.
+            from edge_sdk.explaining.answering import Answering
+
+            return Answering(self._opening, self._check)
+        except MemoryError as error:
+            self._leave(RuntimeFailure(self._no_memory()), error)
+        except EdgeError as error:
+            self._leave(self._explained(error), error)
+
+    def _handle(self, answers: Answering, parcel: Parcel) -> None:
+        message = parcel.message
+        if isinstance(message, Begin):
+            self._job = message.job
+            answers.begin(message)
+        elif isinstance(message, Drop):
+            self._job = 0
+            answers.end()
+        elif isinstance(message, Picture) and message.job == self._job:
+            pixels = np.frombuffer(parcel.data, np.uint8).reshape(message.height, message.width, 3)
+            answers.push(pixels, message.time_s)
+            self._channel.send(Taken(job=message.job))
+        elif isinstance(message, Ask) and message.job == self._job:
+            for said in answers.ask(message):
+                self._check()
+                self._channel.send(Said(job=message.job, said=said))
+            self._channel.send(Finished(job=message.job, report=answers.report(resident_mb())))
+
+    def _check(self) -> None:
+        """Called at each chunk of work. Raises `Cancelled` when the clip was dropped."""
+        if self._job <= self._dropped:
+            raise Cancelled("the clip was dropped")
+
+    def _fail(self, job: int | None, error: EdgeError) -> None:
+        self._channel.send(Failed(job=job, kind=type(error).__name__, text=str(error)))
+
+    def _leave(self, told: EdgeError, cause: BaseException) -> NoReturn:
+        self._fail(None, told)
+        raise SystemExit(1) from cause
+
+    def _explained(self, error: EdgeError) -> EdgeError:
+        """`error`, with what to do where a runtime's allocation failed, of which it says no more than that."""
+        if isinstance(error, RuntimeFailure) and any(word in str(error) for word in _NO_MEMORY):
+            return RuntimeFailure(f"{self._no_memory()} ({error})")
+        return error
+
+    def _no_memory(self) -> str:
+        budget_mb = self._opening.budget_mb
+        had = f"its budget of {budget_mb:.0f} MB" if budget_mb is not None else "the memory that was free"
+        return f"the reasoner needs more than {had}; raise the budget, or use a smaller bundle or profile"
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                parcel = self._channel.receive()
+                if isinstance(parcel.message, Drop):
+                    self._dropped = parcel.message.job
+                self._inbox.put(parcel)
+        except EOFError:
+            pass
+        finally:
+            os._exit(0)
+
+    def _beat(self) -> None:
+        parent = os.getppid()
+        try:
+            while os.getppid() == parent:
+                self._channel.send(Beat())
+                time.sleep(BEAT_S)
+        except BrokenPipeError:
+            pass
+        finally:
+            os._exit(0)
+
+
+def main() -> None:
+    """Entry point of the process."""
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    opening = channel.receive().message
+    if not isinstance(opening, Open):
+        raise RuntimeFailure(f"expected a message that opens a bundle, found {opening}")
+    be_patient(opening.priority)
+    Worker(channel, opening).run()
+
+
+if __name__ == "__main__":
+    main()

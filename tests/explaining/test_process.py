@@ -1,0 +1,248 @@
+"""The reasoner's process on a real bundle: what it answers, and how it fails without hanging anyone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_sdk.bundle import Bundle, default_bundle, open_bundle
+from edge_sdk.errors import (
+    BundleError,
+    Cancelled,
+    ConfigError,
+    EdgeError,
+    MissingDependencyError,
+    RuntimeFailure,
+    UnknownNameError,
+)
+from edge_sdk.events import Answer
+from edge_sdk.explaining import ClipRequest, Piece, ReasonerProcess, ReasonerSettings, Reply
+from edge_sdk.tasks import TASK_IDS
+
+# Tests run beside others: the process shall not be more patient than they are.
+PLAIN = ReasonerSettings(priority=0)
+PICTURES = np.random.default_rng(7).integers(0, 255, (3, 60, 90, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def process(asking: Bundle) -> Iterator[ReasonerProcess]:
+    """One process for all tests that leave it as it was, or dead."""
+    with ReasonerProcess(asking, PLAIN) as opened:
+        yield opened
+
+
+def begin(process: ReasonerProcess, pictures: NDArray[np.uint8] = PICTURES) -> ClipRequest:
+    request = process.begin(wait_s=5)
+    for number, picture in enumerate(pictures):
+        request.push(picture, number / 10)
+    return request
+
+
+def answers(request: ClipRequest, *tasks: str) -> dict[str, Answer]:
+    return {item.task: item.answer for item in request.ask(tasks or TASK_IDS) if isinstance(item, Reply)}
+
+
+def gone(pid: int, within_s: float = 10.0) -> bool:
+    """Whether the process `pid` ends in time; one that nobody has waited for yet has ended too."""
+    until_s = time.monotonic() + within_s
+    while time.monotonic() < until_s:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_the_process_answers_what_the_reasoner_answers(process: ReasonerProcess, asking: Bundle) -> None:
+    from edge_sdk.reasoning.answer import Answer as Spoken
+    from edge_sdk.reasoning.reasoner import Reasoner
+
+    with Reasoner(asking) as reasoner, reasoner.begin() as here:
+        for number, picture in enumerate(PICTURES):
+            here.push(picture, number / 10)
+        expected = {said.task: said for said in here.ask(TASK_IDS) if isinstance(said, Spoken)}
+    with begin(process) as request:
+        said = list(request.ask(TASK_IDS))
+        report = request.report
+    found = {item.task: item.answer for item in said if isinstance(item, Reply)}
+    for task in TASK_IDS:
+        mine, theirs = found[task], expected[task]
+        assert (mine.text, mine.form, mine.tokens, mine.grid, mine.abstain) == (
+            theirs.text,
+            theirs.form,
+            theirs.tokens,
+            theirs.grid,
+            theirs.abstain,
+        )
+        assert mine.value == theirs.value
+        assert mine.model == "asking 1"
+    streamed = "".join(item.text for item in said if isinstance(item, Piece) and item.task == "prevention")
+    assert streamed == found["prevention"].text
+    assert report is not None
+    assert set(report.ms) == {"vision", "prefill", "after_last_frame", "decode"}
+    assert (report.frames, report.grid) == (3, "84x56")
+
+
+def test_a_clip_goes_on_after_it_was_asked(process: ReasonerProcess) -> None:
+    with begin(process) as whole:
+        expected = answers(whole, "pre_crash_time")
+    with begin(process, PICTURES[:1]) as request:
+        answers(request, "recognition")
+        for number in (1, 2):
+            request.push(PICTURES[number], number / 10)
+        assert answers(request, "pre_crash_time") == expected
+
+
+def test_times_count_from_where_the_source_began(process: ReasonerProcess) -> None:
+    with begin(process) as request:
+        plain = answers(request, "crash_interval")["crash_interval"]
+        moved = next(item for item in request.ask(["crash_interval"], zero_s=-7.0) if isinstance(item, Reply)).answer
+    assert isinstance(plain.value, tuple)
+    assert moved.value == pytest.approx([each + 7 for each in plain.value])
+    assert moved.text == plain.text
+
+
+def test_killed_in_mid_answer_it_fails_that_request_and_answers_the_next(process: ReasonerProcess) -> None:
+    with begin(process) as request:
+        said = request.ask(["prevention"])
+        assert isinstance(next(said), Piece)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(RuntimeFailure, match="ended before it had answered: it was ended by SIGKILL"):
+            list(said)
+        with pytest.raises(RuntimeFailure, match="SIGKILL"):
+            request.push(PICTURES[0], 1.0)
+    with begin(process) as request:
+        assert answers(request, "recognition")
+
+
+def test_a_bad_request_ends_itself_alone(process: ReasonerProcess) -> None:
+    with begin(process) as request:
+        pid = process.pid
+        request.push(PICTURES[0], 0.0)  # earlier than the last
+        with pytest.raises(ConfigError, match="time of a frame"):
+            answers(request)
+    with process.begin(wait_s=5) as empty, pytest.raises(ConfigError, match="at least 1 frame"):
+        answers(empty)
+    with begin(process) as request, pytest.raises(ConfigError, match=r"uint8 \[height, width, 3\]"):
+        request.push(PICTURES[0, :, :, 0], 1.0)
+    assert process.pid == pid
+
+
+def test_two_at_once_wait_or_are_refused_with_what_runs(process: ReasonerProcess) -> None:
+    with begin(process) as first:
+        said = first.ask(["prevention"])
+        next(said)
+        with pytest.raises(RuntimeFailure, match="busy with a clip of 3 pictures, asked for prevention"):
+            process.begin()
+        threading.Timer(0.2, first.close).start()
+        with process.begin(wait_s=10) as second:
+            second.push(PICTURES[0], 0.0)
+            assert answers(second, "recognition")
+
+
+def test_a_closed_request_stops_the_work_and_wakes_who_waits_for_it(process: ReasonerProcess) -> None:
+    request = begin(process)
+    said = request.ask(TASK_IDS)
+    next(said)
+    threading.Timer(0.1, request.close).start()
+    with pytest.raises((Cancelled, ConfigError), match="closed"):
+        list(said)
+    with begin(process) as other:
+        assert answers(other, "recognition")
+
+
+def test_after_the_deadline_answers_are_given_as_they_stand(process: ReasonerProcess) -> None:
+    with begin(process) as request:
+        found = {item.task: item.answer for item in request.ask(TASK_IDS, deadline_s=0.0) if isinstance(item, Reply)}
+    assert set(found) == set(TASK_IDS)
+    assert all(answer.abstain for answer in found.values())
+
+
+def test_a_process_that_says_nothing_is_ended(asking: Bundle) -> None:
+    with ReasonerProcess(asking, ReasonerSettings(priority=0, silence_s=5)) as process, begin(process) as request:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(RuntimeFailure, match="said nothing for 5 s"):
+            answers(request)
+
+
+def test_a_process_that_does_not_keep_its_deadline_is_ended(asking: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_sdk.explaining.request.GRACE_S", 0.5)
+    with ReasonerProcess(asking, PLAIN) as process, begin(process) as request:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(RuntimeFailure, match="did not keep its deadline"):
+            list(request.ask(["recognition"], deadline_s=0.1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        (ReasonerSettings(priority=0, budget_mb=10), ConfigError, "MB that the reasoner's libraries take, found 10 MB"),
+        (ReasonerSettings(priority=0, runtime="abacus"), UnknownNameError, "unknown runtime 'abacus'"),
+        (ReasonerSettings(priority=0, runtime="trt"), MissingDependencyError, "tensorrt"),
+    ],
+)
+def test_what_cannot_be_opened_is_one_error_of_its_own_kind(
+    asking: Bundle, settings: ReasonerSettings, error: type[EdgeError], words: str
+) -> None:
+    with ReasonerProcess(asking, settings) as process:
+        with pytest.raises(error, match=words):
+            process.begin()
+        assert process.pid is None
+
+
+def test_a_budget_that_work_exceeds_fails_the_request_and_says_why(asking: Bundle) -> None:
+    """Libraries fit and the caches do too, by what the bundle says; what the runtime takes on top does not."""
+    tight = ReasonerSettings(priority=0, budget_mb=165)
+    with ReasonerProcess(asking, tight) as process, pytest.raises(RuntimeFailure, match="its budget of 165 MB"):
+        process.begin()
+
+
+def test_a_bundle_that_cannot_answer_or_has_changed_is_refused(asking: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"no language part.*--bundle"):
+        ReasonerProcess(open_bundle(default_bundle()))
+    with pytest.raises(UnknownNameError, match="96f"):
+        ReasonerProcess(asking, ReasonerSettings(profile="7f"))
+    changed = msgspec.structs.replace(asking, sha256="0" * 64)
+    with ReasonerProcess(changed, PLAIN) as process, pytest.raises(BundleError, match="its manifest has changed"):
+        process.begin()
+
+
+def test_closing_leaves_no_process(asking: Bundle) -> None:
+    process = ReasonerProcess(asking, PLAIN)
+    process.start()
+    pid = process.pid
+    assert pid is not None
+    process.close()
+    assert gone(pid)
+    with pytest.raises(ConfigError, match="closed"):
+        process.begin()
+
+
+def test_a_parent_that_is_killed_leaves_no_process(asking: Bundle) -> None:
+    code = (
+        "import sys, time\nfrom edge_sdk.bundle import open_bundle\nfrom edge_sdk.explaining import *\n"
+        "process = ReasonerProcess(open_bundle(sys.argv[1]), ReasonerSettings(priority=0))\n"
+        "process.start()\nprint(process.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    words = [sys.executable, "-c", code, str(asking.folder)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    assert gone(pid)

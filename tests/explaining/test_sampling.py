@@ -1,0 +1,130 @@
+"""Sampling of whole files against FFmpeg and FFprobe, run as the reference runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from asking_clips import make_clip
+from numpy.typing import NDArray
+
+from edge_sdk.errors import SourceError
+from edge_sdk.explaining.sampling import plan_clip, read_clip, slots_of, spread, stamps_s
+from edge_sdk.manifest_language import VisionProfile
+
+pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="FFmpeg is not installed")
+
+PROFILE = VisionProfile(frames=96, rate_hz=10.0, width=364, height=196, graphs={})
+VARIABLE = ("-vf", r"select='not(mod(n\,7))+lt(mod(n\,11)\,3)'", "-vsync", "vfr")
+TAGGED = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+
+
+class Sampled(NamedTuple):
+    pixels: NDArray[np.uint8]
+    times_s: NDArray[np.float64]
+
+
+def reference(path: Path, size: tuple[int, int], most: int = 96) -> Sampled:
+    """The reference's own steps: `fps=10:round=down`, times from the start, `np.linspace` beyond the limit."""
+    shown = ["ffprobe", "-v", "error", "-of", "json", "-show_format", "-show_streams", "-select_streams", "v:0"]
+    told = json.loads(subprocess.run([*shown, str(path)], capture_output=True, check=True, timeout=60).stdout)
+    start_s, duration_s = float(told["streams"][0]["start_time"]), float(told["format"]["duration"])
+    words = ["-vf", "fps=fps=10:round=down", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", str(path), *words], capture_output=True, check=True, timeout=60
+    ).stdout
+    frames = np.frombuffer(raw, np.uint8).reshape(-1, size[1], size[0], 3)
+    times_s = np.arange(start_s, start_s + duration_s + 0.1, 0.1)[: len(frames)]
+    chosen = np.linspace(0, len(frames) - 1, most, dtype=int) if len(frames) > most else np.arange(len(frames))
+    return Sampled(frames[chosen], times_s[chosen])
+
+
+def ours(path: Path) -> Sampled:
+    shown = list(read_clip(path, plan_clip(path, PROFILE)))
+    return Sampled(np.stack([frame.pixels for frame in shown]), np.array([frame.time_s for frame in shown]))
+
+
+def assert_same(found: Sampled, expected: Sampled) -> None:
+    """The same pictures at the same times: neighbours differ by far more than two decoders of one picture do."""
+    np.testing.assert_array_equal(found.times_s, expected.times_s)
+    change = np.abs(found.pixels.astype(int) - expected.pixels)
+    assert change.mean() < 1.5
+    assert np.quantile(change, 0.999) <= 8
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "rate", "after"),
+    [
+        ("steady.mp4", 1.0, "30", ()),
+        ("ntsc.mp4", 10.3, "30000/1001", ()),
+        ("long.mkv", 11.0, "25", ()),
+        ("slow.mp4", 2.0, "5", ()),
+        ("odd.mp4", 2.03, "24", ()),
+        ("variable.mp4", 3.0, "30", VARIABLE),
+        ("variable.mkv", 3.0, "30", VARIABLE),
+        ("reordered.mp4", 2.0, "30", ("-preset", "medium", "-bf", "2")),
+    ],
+)
+def test_pictures_and_times_are_the_reference_s(
+    name: str, seconds: float, rate: str, after: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = make_clip(tmp_path / name, seconds=seconds, rate=rate, after=after)
+    assert_same(ours(path), reference(path, (96, 64)))
+
+
+def test_an_offset_start_is_in_the_times(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "offset.mkv", seconds=2.0, after=("-output_ts_offset", "1.25"))
+    found, expected = ours(path), reference(path, (96, 64))
+    assert expected.times_s[0] == 1.25
+    assert_same(found, expected)
+
+
+def test_a_file_without_an_edit_list_keeps_its_slots_and_times(tmp_path: Path) -> None:
+    """GStreamer drops its last pictures, so the last slots repeat the one before."""
+    coded = ("-preset", "medium", "-bf", "2", "-use_editlist", "0")
+    path = make_clip(tmp_path / "bare.mp4", seconds=2.03, rate="24", after=coded)
+    found, expected = ours(path), reference(path, (96, 64))
+    assert expected.times_s[0] == pytest.approx(2 / 24, abs=1e-6)
+    np.testing.assert_array_equal(found.times_s, expected.times_s)
+    assert_same(Sampled(found.pixels[:-2], found.times_s[:-2]), Sampled(expected.pixels[:-2], expected.times_s[:-2]))
+
+
+def test_a_clip_of_one_picture_is_one_frame(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "one.mp4", seconds=0.03)
+    assert ours(path).times_s.tolist() == [0.0]
+
+
+def test_a_large_picture_says_its_colours_and_keeps_its_size(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "hd.mp4", seconds=0.2, size=(1280, 720), after=TAGGED)
+    assert_same(ours(path), reference(path, (1280, 720)))
+
+
+def test_untagged_large_pictures_are_bt709_where_ffmpeg_takes_bt601(tmp_path: Path) -> None:
+    """The one difference that is seen: that of the two matrices, which is largest in pure colours."""
+    path = make_clip(tmp_path / "hd.mp4", seconds=0.1, size=(1280, 720))
+    change = np.abs(ours(path).pixels.astype(int) - reference(path, (1280, 720)).pixels)
+    assert 4 < change.mean() < 12
+    assert change.max() < 64
+
+
+def test_ten_minutes_are_spread_over_the_limit() -> None:
+    """6,000 frames at 10 a second: the reference's 96 of them, from the first to the last."""
+    times_s = np.arange(6000) / 10
+    slots = slots_of(times_s, 600.0, 10.0)
+    assert slots == list(range(6000))
+    chosen = spread(len(slots), 96)
+    assert chosen == np.linspace(0, 5999, 96, dtype=int).tolist()
+    assert (chosen[0], chosen[-1], len(chosen)) == (0, 5999, 96)
+    np.testing.assert_array_equal(stamps_s(0.0, 6000, 10.0), np.arange(0.0, 600.1, 0.1)[:6000])
+
+
+def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.mp4"
+    path.write_text("not a video")
+    with pytest.raises(SourceError, match="expected a video file"):
+        plan_clip(path, PROFILE)

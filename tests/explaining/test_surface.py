@@ -1,0 +1,245 @@
+"""What users see of answers: `analyze`, `explain`, `demo` and `Unit.explain`, on files and on a live source."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_sdk.bundle import Bundle, default_bundle
+from edge_sdk.capture import Feed
+from edge_sdk.cli import main
+from edge_sdk.errors import BundleError, ConfigError
+from edge_sdk.events import CrashTimeline, Event
+from edge_sdk.explain import read_subject
+from edge_sdk.explaining import Piece, ReasonerSettings, ReasoningReport, Reply, tasks_of
+from edge_sdk.explaining.live import begins_s, history_settings
+from edge_sdk.manifest_language import VisionProfile
+from edge_sdk.tasks import TASK_IDS
+from edge_sdk.types import Estimate
+from edge_sdk.unit import Unit
+
+SDK = Path(sys.executable).with_name("edge-sdk")
+CLIP = default_bundle() / "demo" / "clip.mp4"
+FIELDS = {"form", "value", "text", "probability", "lo", "hi", "tokens", "grid", "abstain", "contradiction"}
+
+
+def sdk(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(SDK), *words], capture_output=True, text=True, timeout=240, check=False)
+
+
+def last_json(result: subprocess.CompletedProcess[str]) -> Any:
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def analysed(asking: Bundle) -> dict[str, Any]:
+    """The demo clip, watched and asked about."""
+    found: dict[str, Any] = last_json(sdk("analyze", str(CLIP), "--bundle", str(asking.folder), "--json"))
+    return found
+
+
+def test_analyze_answers_all_six_and_says_what_it_took(analysed: dict[str, Any]) -> None:
+    assert list(analysed["answers"]) == list(TASK_IDS)
+    for task, answer in analysed["answers"].items():
+        assert set(answer) >= FIELDS, task
+        assert answer["grid"] == "84x56"
+        assert len(answer["prompt_sha256"]) == 64
+    assert set(analysed["reasoning_ms"]) == {"vision", "prefill", "after_last_frame", "decode"}
+    assert all(ms > 0 for ms in analysed["reasoning_ms"].values())
+    (event,) = analysed["events"]
+    assert event["reasoning"] == analysed["answers"]
+    assert msgspec.convert(event, Event).reasoning is not None
+
+
+def test_explain_takes_an_event_s_json(analysed: dict[str, Any], asking: Bundle, tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_text('{"source_state":{}}\n' + json.dumps(analysed["events"][0]) + "\n")
+    words = ("--bundle", str(asking.folder), "--task", "recognition", "--json")
+    found = last_json(sdk("explain", str(file), *words))
+    assert found["source"] == CLIP.absolute().as_uri()
+    assert found["answers"]["recognition"] == analysed["answers"]["recognition"] | {
+        "contradiction": found["answers"]["recognition"]["contradiction"]
+    }
+    assert found["event"]["reasoning"] == found["answers"]
+    assert found["event"]["id"] == analysed["events"][0]["id"]
+
+
+def test_explain_streams_the_text_of_one_task(clip: Path, asking: Bundle) -> None:
+    """As it comes: the first words stand there long before the last."""
+    words = [str(SDK), "explain", str(clip), "--bundle", str(asking.folder), "--task", "cause", "--stream"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.read(6)
+        seen_s = time.monotonic()
+        rest = process.stdout.read()
+        assert time.monotonic() - seen_s > 0.05
+    assert process.returncode == 0
+    assert first.strip()
+    assert "(unsure)" in rest
+    # Half a second at 10 Hz goes into the smaller profile.
+    assert "5 frames of 56x28" in rest
+
+
+def test_a_bundle_without_a_language_part_says_what_to_do(clip: Path) -> None:
+    result = sdk("explain", str(clip))
+    assert result.returncode == 4
+    assert result.stderr.count("\n") == 1
+    assert "has no language part" in result.stderr
+    assert "--bundle" in result.stderr
+    quiet = last_json(sdk("analyze", str(clip), "--json"))
+    assert quiet["answers"] is None
+    assert quiet["reasoning_ms"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("explain", "missing.mp4"), 3, "missing.mp4"),
+        (("explain", "missing.json"), 2, "expected a file with an event"),
+        (("explain", '{"id": 1}'), 2, "expected an event"),
+        (("explain", "x.mp4", "--task", "weather"), 2, "unknown task 'weather'"),
+        (("explain", "x.mp4", "--profile", "7f"), 2, "unknown profile '7f'"),
+        (("explain", "x.mp4", "--memory-mb", "-1"), 2, "above 0"),
+        (("analyze", "x.mp4", "--task", "cause", "--no-reasoning"), 2, "leave one of them out"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(
+    words: tuple[str, ...],
+    code: int,
+    message: str,
+    asking: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process: that of a user is seen in `test_a_bundle_without_a_language_part_says_what_to_do`."""
+    monkeypatch.setattr(sys, "argv", ["edge-sdk", *words, "--bundle", str(asking.folder)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr().err
+    assert (left.value.code, said.count("\n")) == (code, 1), said
+    assert message in said
+
+
+def test_an_event_of_a_camera_is_not_a_clip(analysed: dict[str, Any]) -> None:
+    event = analysed["events"][0] | {"source": "rtsp://camera/stream"}
+    with pytest.raises(ConfigError, match=r"whose pictures are gone.*Unit.explain"):
+        read_subject(json.dumps(event))
+
+
+def test_a_unit_explains_its_file_s_event(asking: Bundle) -> None:
+    with Unit(CLIP, asking) as unit:
+        event = next(iter(unit.events({"closed"})))
+        said = list(unit.explain(event, ["recognition", "crash_interval"]))
+        with pytest.raises(ConfigError, match="no source of this unit"):
+            unit.explain(msgspec.structs.replace(event, source="file:///elsewhere.mp4"))
+    *_, report, whole = said
+    assert isinstance(report, ReasoningReport)
+    assert report.frames == 74
+    assert isinstance(whole, Event)
+    assert whole.reasoning == {item.task: item.answer for item in said if isinstance(item, Reply)}
+    assert set(whole.reasoning or {}) == {"recognition", "crash_interval"}
+    assert any(isinstance(item, Piece) for item in said)
+
+
+@contextmanager
+def pushed(feed: Feed, pictures: np.ndarray[Any, np.dtype[np.uint8]], rate_hz: float) -> Iterator[None]:
+    """Push pictures in real time from another thread."""
+
+    def push() -> None:
+        started_s = time.monotonic()
+        for number, picture in enumerate(pictures):
+            time.sleep(max(0.0, started_s + number / rate_hz - time.monotonic()))
+            feed.push(picture)
+        feed.end()
+
+    thread = threading.Thread(target=push, daemon=True)
+    thread.start()
+    yield
+    thread.join(timeout=20)
+
+
+def decoded() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The demo clip at 10 pictures a second, by another decoder."""
+    words = f"-v error -i {CLIP} -vf fps=10 -f rawvideo -pix_fmt rgb24 -"
+    made = subprocess.run(["ffmpeg", *words.split()], capture_output=True, check=True, timeout=60)
+    return np.frombuffer(made.stdout, np.uint8).reshape(-1, 240, 400, 3)
+
+
+def test_a_live_event_is_explained_from_the_frames_that_were_kept(asking: Bundle) -> None:
+    feed = Feed("rgb", width=400, height=240, rate_hz=10)
+    settings = ReasonerSettings(priority=0)
+    with Unit(feed, asking, reasoning=settings) as unit, pushed(feed, decoded(), 10):
+        revisions, explainer = [], unit._explainer
+        assert explainer is not None
+        for event in unit.events():
+            revisions.append(event)
+            if event.state == "provisional":
+                # Work has begun before anybody asked.
+                assert list(explainer._following) == [event.id]
+            if event.state == "closed":
+                break
+        said = list(unit.explain(revisions[-1], ["recognition", "pre_crash_time"]))
+        # Another may be coming, and does not: the work on it is given up.
+        feeder, other = unit.streams[0].feeder, msgspec.structs.replace(revisions[0], id="other")
+        explainer.notice(other, feeder)
+        clip = explainer._following["other"]
+        while not clip._pushed:
+            time.sleep(0.01)
+        explainer.notice(msgspec.structs.replace(other, state="rejected"), feeder)
+        explainer.process.begin(wait_s=5).close()
+    whole, report = said[-1], said[-2]
+    assert isinstance(whole, Event)
+    assert isinstance(report, ReasoningReport)
+    assert set(whole.reasoning or {}) == {"recognition", "pre_crash_time"}
+    first = revisions[-1].timeline.pre_crash_start or revisions[-1].timeline.crash_start
+    assert first is not None
+    assert 20 < report.frames <= 96
+    value = (whole.reasoning or {})["pre_crash_time"].value
+    assert isinstance(value, float)
+    assert begins_s(revisions[-1].timeline) - 0.2 <= value <= 8
+
+
+def test_a_live_source_that_keeps_no_frames_says_how_to(asking: Bundle) -> None:
+    feed = Feed("rgb", width=64, height=48, rate_hz=10)
+    with Unit(feed, asking) as unit:
+        with Unit(CLIP, asking) as other:
+            event = next(iter(other.events({"provisional"})))
+        with pytest.raises(ConfigError, match="keeps no frames to reason about"):
+            list(unit.explain(msgspec.structs.replace(event, source=unit.sources[0].uri)))
+
+
+def test_frames_begin_four_seconds_before_what_could_be_foreseen() -> None:
+    crash, sign = Estimate(t=12.0, lo=11.0, hi=13.0), Estimate(t=9.0, lo=8.5, hi=9.5)
+    assert begins_s(CrashTimeline(crash_start=crash, pre_crash_start=sign)) == 4.5
+    assert begins_s(CrashTimeline(crash_start=crash)) == 7.0
+    assert begins_s(CrashTimeline(crash_start=Estimate(t=2.0, lo=1.0, hi=3.0))) == 0.0
+
+
+def test_kept_frames_are_wide_and_twice_what_the_model_sees() -> None:
+    kept = history_settings(VisionProfile(frames=96, rate_hz=10.0, width=364, height=196, graphs={}))
+    assert kept.width >= 2 * 364
+    assert kept.height >= 2 * 196
+    assert kept.width / kept.height == pytest.approx(16 / 9, rel=0.01)
+    assert (kept.rate_hz, kept.frames) == (10.0, 150)
+
+
+def test_only_what_the_bundle_answers_is_asked(asking: Bundle) -> None:
+    language = asking.manifest.language
+    assert language is not None
+    assert tasks_of(language) == TASK_IDS
+    assert tasks_of(language, ["cause", "recognition", "cause"]) == ("recognition", "cause")
+    spoken = {name: each for name, each in language.adapters.items() if name == "linguistic"}
+    with pytest.raises(BundleError, match="does not answer 'crash_interval'"):
+        tasks_of(msgspec.structs.replace(language, adapters=spoken), ["crash_interval"])
