@@ -15,8 +15,10 @@ DEV    := $(EXTRAS),scenes,dev$(if $(EXPORT),$(comma)export$(comma)rtx)
 demo: $(VENV)/.demo
 	$(BIN)/edge-sdk demo
 
+# What asserts times runs last and alone; the rest shares the cores, a process each.
 test: setup check cpp
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not alone"
+	$(BIN)/python -m pytest -q -m "alone and not slow"
 
 setup: $(VENV)/.dev$(EXPORT)
 
