@@ -29,7 +29,7 @@ _RATE_HZ = 10.0
 def write_sheet(clips: Sequence[LabelledClip], out: Path, columns: int = COLUMNS) -> None:
     """Write the sheet of `clips`, one row each, as PNG. Raises ConfigError without clips."""
     if not clips:
-        raise ConfigError("a contact sheet needs at least one clip")
+        raise ConfigError("a contact sheet needs at least one clip; without --kind all clips of a folder are shown")
     write_bytes(out, png(np.concatenate([_row(clip, columns) for clip in clips])))
 
 

@@ -1,0 +1,63 @@
+"""`edge-sdk scenes` as users start it, on one small broad clip."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_sdk.calibration.scenes.engine import gl_context
+from edge_sdk.errors import MissingDependencyError
+
+SDK = Path(sys.executable).with_name("edge-sdk")
+
+
+def scenes(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(SDK), "scenes", *words], capture_output=True, text=True, timeout=120, check=False)
+
+
+def last_json(result: subprocess.CompletedProcess[str]) -> Any:
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("mujoco", reason="rendered scenes need mujoco (extra: scenes)")
+    if shutil.which("gst-launch-1.0") is None:
+        pytest.skip("gst-launch-1.0 is not installed")
+    try:
+        gl_context()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    out = tmp_path_factory.mktemp("broad")
+    words = ["--family", "broad", "--first-seed", "37", "--count", "1", "--fps", "4", "--size", "160x96", "--jobs", "1"]
+    assert last_json(scenes("render", str(out), *words, "--json"))["crashes"] == 1
+    return out
+
+
+def test_truths_of_a_broad_folder_come_from_its_records(folder: Path) -> None:
+    found = last_json(scenes("truth", str(folder), "--json"))
+    assert (found["scenes"], found["crashes"]) == (1, 1)
+    line = json.loads((folder / "truths.jsonl").read_text())
+    record = json.loads((folder / "broad_00000037.json").read_text())
+    assert line == {"name": "broad_00000037", "truth": record["truth"]}
+
+
+def test_a_sheet_names_its_rows(folder: Path, tmp_path: Path) -> None:
+    found = last_json(scenes("sheet", str(folder), str(tmp_path / "sheet.png"), "--kind", "head_on", "--json"))
+    assert found["rows"] == ["broad_00000037"]
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_not_there_is_a_usage_error(folder: Path, tmp_path: Path) -> None:
+    nothing = scenes("sheet", str(folder), str(tmp_path / "sheet.png"), "--kind", "debris")
+    family = scenes("render", str(tmp_path), "--family", "wide", "--count", "1")
+    assert (nothing.returncode, family.returncode) == (2, 2)
+    assert "at least one clip" in nothing.stderr
+    assert "known: broad, first" in family.stderr
