@@ -11,17 +11,7 @@ import numpy as np
 
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.events import Answer, Event, calibrate
-from edge_sdk.explaining import (
-    Piece,
-    ReasonerProcess,
-    ReasonerSettings,
-    ReasoningReport,
-    Reply,
-    answers_of,
-    explain_file,
-    language_of,
-    tasks_of,
-)
+from edge_sdk.explaining import Explanation, ReasonerSettings, ReasoningReport, Spoken, ask_file, language_of, tasks_of
 from edge_sdk.perception.recogniser import student_of
 from edge_sdk.perception.timeline import FrameScores
 from edge_sdk.registry import DEFAULT_RUNTIME
@@ -117,12 +107,12 @@ def analyze(
     tasks: Sequence[str] | None = (),
     on_step: Callable[[Step], None] | None = None,
     on_watched: Callable[[AnalysedClip], object] | None = None,
-    on_said: Callable[[Piece | Reply | ReasoningReport], object] | None = None,
+    on_spoken: Callable[[Spoken], object] | None = None,
 ) -> AnalysedClip:
     """Run the student over the whole of `clip`, ask the video LLM `tasks`, and report.
 
     None asks all that the bundle answers, which may be nothing. `on_step` is given each frame's scores, `on_watched`
-    what the student has found when it is done, and `on_said` what is said as it comes. Raises `SourceError` or
+    what the student has found when it is done, and `on_spoken` what is said as it comes. Raises `SourceError` or
     `BundleError` as opening does, `BundleError` for tasks that the bundle does not answer, and what the reasoner
     raises.
     """
@@ -134,14 +124,8 @@ def analyze(
     if not asked:
         return found
     settings = ReasonerSettings(runtime=runtime, threads=threads, device=device)
-    said: list[Piece | Reply | ReasoningReport] = []
-    with ReasonerProcess(opened, settings) as process:
-        for item in explain_file(process, clip, asked, events=found.analysis.events):
-            said.append(item)
-            if on_said is not None:
-                on_said(item)
-    report = next(item for item in said if isinstance(item, ReasoningReport))
-    return found._replace(analysis=_answered(found.analysis, answers_of(said), report), reasoning=report)
+    explained = ask_file(opened, clip, asked, settings=settings, events=found.analysis.events, on_spoken=on_spoken)
+    return found._replace(analysis=_answered(found.analysis, explained), reasoning=explained.report)
 
 
 def asked_of(bundle: Bundle, tasks: Sequence[str] | None) -> tuple[str, ...]:
@@ -195,12 +179,13 @@ def _watch(
     return AnalysedClip(report, [scores for scores, _, _ in steps], tuple(alarms_s), warnings)
 
 
-def _answered(analysis: Analysis, answers: dict[str, Answer], report: ReasoningReport) -> Analysis:
+def _answered(analysis: Analysis, explained: Explanation) -> Analysis:
     """`analysis` with answers, which its only event carries as well."""
     events, kept = analysis.events, [event for event in analysis.events if event.state != "rejected"]
     if len(kept) == 1:
-        events = tuple(msgspec.structs.replace(each, reasoning=answers) if each is kept[0] else each for each in events)
-    return msgspec.structs.replace(analysis, events=events, answers=answers, reasoning_ms=report.ms)
+        answered = msgspec.structs.replace(kept[0], reasoning=explained.answers)
+        events = tuple(answered if event is kept[0] else event for event in events)
+    return msgspec.structs.replace(analysis, events=events, answers=explained.answers, reasoning_ms=explained.report.ms)
 
 
 def describe(report: Analysis) -> str:

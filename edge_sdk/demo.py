@@ -50,7 +50,7 @@ def run_demo(bundle: Bundle | Path | None, out: Path, *, device: str = "cpu", qu
             device=device,
             tasks=None,
             on_step=None if quiet else show_step,
-            on_said=None if quiet else view,
+            on_spoken=None if quiet else view,
         )
     if not quiet:
         say("")

@@ -11,17 +11,7 @@ import msgspec
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.errors import ConfigError
 from edge_sdk.events import Answer, Event
-from edge_sdk.explaining import (
-    Piece,
-    ReasonerProcess,
-    ReasonerSettings,
-    ReasoningReport,
-    Reply,
-    answers_of,
-    explain_file,
-    language_of,
-    tasks_of,
-)
+from edge_sdk.explaining import ReasonerSettings, ReasoningReport, Spoken, ask_file, language_of, tasks_of
 from edge_sdk.types import Value
 
 _EVENT_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -54,25 +44,26 @@ def explain(
     tasks: Sequence[str] | None = None,
     settings: ReasonerSettings | None = None,
     deadline_s: float | None = None,
-    on_said: Callable[[Piece | Reply | ReasoningReport], object] | None = None,
+    on_spoken: Callable[[Spoken], object] | None = None,
 ) -> Explained:
     """Ask `tasks`, by default all, about a clip, or about an event: a file with its JSON, or the JSON itself.
 
-    `on_said` is given everything as it comes. Raises `ConfigError` for an event that cannot be asked about,
+    `on_spoken` is given everything as it comes. Raises `ConfigError` for an event that cannot be asked about,
     `BundleError` for a bundle that does not answer, and what opening the clip and the reasoner raises.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     asked = tasks_of(language_of(opened), tasks)
     subject = read_subject(what)
-    said: list[Piece | Reply | ReasoningReport] = []
-    with ReasonerProcess(opened, settings) as process:
-        events = [subject.event] if subject.event is not None else None
-        for item in explain_file(process, subject.clip, asked, events=events, deadline_s=deadline_s):
-            said.append(item)
-            if on_said is not None:
-                on_said(item)
-    answers, report = answers_of(said), next(item for item in said if isinstance(item, ReasoningReport))
     event = subject.event
+    answers, report = ask_file(
+        opened,
+        subject.clip,
+        asked,
+        settings=settings,
+        events=None if event is None else [event],
+        deadline_s=deadline_s,
+        on_spoken=on_spoken,
+    )
     return Explained(
         source=subject.clip,
         answers=answers,

@@ -3,7 +3,7 @@
 The program's side is light; what answers is loaded in the other process alone.
 """
 
-from edge_sdk.explaining.clips import answers_of, explain_file, tasks_of
+from edge_sdk.explaining.clips import Explanation, Spoken, answers_of, ask_file, explain_file, tasks_of
 from edge_sdk.explaining.live import LiveClip, history_settings
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
@@ -16,13 +16,16 @@ __all__ = [
     "AnswersView",
     "ClipRequest",
     "EventExplainer",
+    "Explanation",
     "LiveClip",
     "Piece",
     "ReasonerProcess",
     "ReasonerSettings",
     "ReasoningReport",
     "Reply",
+    "Spoken",
     "answers_of",
+    "ask_file",
     "explain_file",
     "history_settings",
     "language_of",

@@ -30,7 +30,10 @@ _AGAIN = "ask again: it is started anew"
 
 
 class Child:
-    """A process that was started to open a bundle and answer. `on_message` is called by the thread that listens."""
+    """A process that was started to open a bundle and answer. `on_message` is called by the thread that listens.
+
+    Raises `RuntimeFailure` where the system starts no more processes.
+    """
 
     def __init__(self, opening: Open, silence_s: float, on_message: Callable[[Message], None]) -> None:
         self.news = threading.Condition()
@@ -41,8 +44,14 @@ class Child:
         self._heard_s = time.monotonic()
         self._reason = ""
         here, there = socket.socketpair()
-        with there:
-            self._process = _start(there)
+        try:
+            with there:
+                self._process = _start(there)
+        except OSError as error:
+            here.close()
+            raise RuntimeFailure(
+                f"the reasoner's process cannot be started: {error}; close what is not needed"
+            ) from error
         self._channel = Channel(here, silence_s)
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._read_words)]
         for thread in self._threads:
@@ -94,6 +103,7 @@ class Child:
 
     def close(self) -> None:
         """End it, and wait until it is gone."""
+        self._reason = self._reason or "this program closed it"
         self._channel.shut()
         try:
             self._process.wait(_LEAVE_S)

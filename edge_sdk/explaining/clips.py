@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from edge_sdk.bundle import Bundle
 from edge_sdk.errors import BundleError
 from edge_sdk.events import Answer, Event
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
 from edge_sdk.explaining.sampling import plan_clip, read_clip
+from edge_sdk.explaining.settings import ReasonerSettings
 from edge_sdk.manifest_language import Language
 from edge_sdk.tasks import TASKS, find_task
 
-Said = Piece | Reply | ReasoningReport
+Spoken = Piece | Reply | ReasoningReport
+"""What comes of asking: text, whole answers, and at the end what it took."""
+
+
+class Explanation(NamedTuple):
+    """The answers by task, in the usual order, and what they took."""
+
+    answers: dict[str, Answer]
+    report: ReasoningReport
+
+
+def ask_file(
+    bundle: Bundle,
+    clip: str | Path,
+    tasks: Sequence[str],
+    *,
+    settings: ReasonerSettings | None = None,
+    events: Sequence[Event] | None = None,
+    deadline_s: float | None = None,
+    on_spoken: Callable[[Spoken], object] | None = None,
+) -> Explanation:
+    """Answers to `tasks` about the whole of `clip` by a process that ends with them; see `explain_file`.
+
+    `on_spoken` is given everything as it comes. Raises what `ReasonerProcess` and `explain_file` raise.
+    """
+    spoken: list[Spoken] = []
+    with ReasonerProcess(bundle, settings) as process:
+        for item in explain_file(process, clip, tasks, events=events, deadline_s=deadline_s):
+            spoken.append(item)
+            if on_spoken is not None:
+                on_spoken(item)
+    return Explanation(answers_of(spoken), next(item for item in spoken if isinstance(item, ReasoningReport)))
 
 
 def explain_file(
@@ -24,7 +58,7 @@ def explain_file(
     events: Sequence[Event] | None = None,
     deadline_s: float | None = None,
     wait_s: float = 0.0,
-) -> Iterator[Said]:
+) -> Iterator[Spoken]:
     """Answers to `tasks` about the whole of `clip`, text as it comes, and at the end what it took.
 
     Times of answers count from the first decoded frame, like the student's. A clip of fewer frames than the reasoner's
@@ -65,7 +99,7 @@ def tasks_of(language: Language, wanted: Sequence[str] | None = None) -> tuple[s
     return tuple(task.id for task in TASKS if task.id in asked)
 
 
-def answers_of(said: Sequence[Said]) -> dict[str, Answer]:
+def answers_of(said: Sequence[Spoken]) -> dict[str, Answer]:
     """The answers among what was said, by task, in the usual order."""
     found = {item.task: item.answer for item in said if isinstance(item, Reply)}
     return {task.id: found[task.id] for task in TASKS if task.id in found}

@@ -128,12 +128,12 @@ class LiveClip:
             window = self._history.since(self._next, count) if self._pushed else self._first(count)
             if not len(window.pixels):
                 return
-            for pixels, captured_s in zip(window.pixels, window.captured_s, strict=True):
+            for number, (pixels, captured_s) in enumerate(zip(window.pixels, window.captured_s, strict=True)):
                 if not self._pushed:
-                    self._begun_s, self._next = float(captured_s), window.first
+                    self._begun_s = float(captured_s)
                 request.push(pixels, float(captured_s) - self._begun_s)
                 self._pushed += 1
-                self._next += 1
+                self._next = window.first + number + 1
                 if self._leaving():
                     return
 

@@ -80,8 +80,11 @@ class ClipRequest:
         Answers that are not whole after `deadline_s` are given as far as they went, with `abstain`. `zero_s` is what
         the clip's times say at the source's first decoded frame, from which the times of answers shall count; `events`
         are what the student made of the clip, the last revision of each, None where it did not watch. An answer comes
-        again where a later one contradicts it. Raises what ended the clip.
+        again where a later one contradicts it. Raises `ConfigError` while an earlier question is not answered to its
+        end, and what ended the clip.
         """
+        if self._asked:
+            raise ConfigError(f"this clip is being asked for {self._asked}; read the answers to their end, or close it")
         until_s = None if deadline_s is None else time.monotonic() + deadline_s + GRACE_S
         self._asked = ", ".join(tasks)
         seen = None if events is None else tuple(events)

@@ -59,13 +59,15 @@ class Growth(Value, frozen=True, kw_only=True):
 class AnswerContext(Value, frozen=True, kw_only=True):
     """What a reader must know of the clip, the model and the decoder.
 
-    `first_s` and `last_s` are the times of the clip's first and last frame as the prompt said them. `calibration` is by
+    `first_s` and `last_s` are the times of the clip's first and last frame as the prompt said them, `period_s` is how
+    far apart frames were sampled: times may lie that much beyond the first and the last. `calibration` is by
     task; a task that is not in it is not calibrated. `width` bounds the tokens that one reader asks for at a time: only
     the answer itself may exceed it, forks fill what it leaves.
     """
 
     first_s: float
     last_s: float
+    period_s: float = 0.1
     end_tokens: tuple[int, ...]
     calibration: Mapping[str, AnswerCalibration] = msgspec.field(default_factory=dict)
     grid: str | None = None

@@ -34,8 +34,8 @@ from edge_sdk.reasoning.vision_input import VisionInput
 from edge_sdk.runtime import Array, Session
 from edge_sdk.tasks import find_task
 
-TIME_ROOM = 64
-"""Tokens of a time or an interval with everything that is followed beside it: five steps of eight, and some more."""
+ROOMS = {"yes_no": 8, "time": 64, "interval": 64}
+"""Most tokens by the form of the answer: two words spelled in bytes, and a time with all that is followed beside it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +52,8 @@ class Speaking:
 
 
 def answer_room(task: str, max_tokens: int, *, free: bool) -> int:
-    """Slots that are kept for the answer to `task`: none where the question's own logits say it, and for a time what
-    its reader follows at most.
-    """
-    form = find_task(task).form
-    return max_tokens if free or form == "text" else 0 if form == "yes_no" else TIME_ROOM
+    """Slots that are kept for the answer to `task`; `max_tokens` are those of text."""
+    return max_tokens if free else ROOMS.get(find_task(task).form, max_tokens)
 
 
 class Clip:

@@ -146,6 +146,8 @@ def test_two_at_once_wait_or_are_refused_with_what_runs(process: ReasonerProcess
     with begin(process) as first:
         said = first.ask(["prevention"])
         next(said)
+        with pytest.raises(ConfigError, match="being asked for prevention"):
+            answers(first, "cause")
         with pytest.raises(RuntimeFailure, match="busy with a clip of 3 pictures, asked for prevention"):
             process.begin()
         threading.Timer(0.2, first.close).start()

@@ -123,6 +123,14 @@ def test_ten_minutes_are_spread_over_the_limit() -> None:
     np.testing.assert_array_equal(stamps_s(0.0, 6000, 10.0), np.arange(0.0, 600.1, 0.1)[:6000])
 
 
+@pytest.mark.slow
+def test_a_file_of_ten_minutes_gives_the_reference_s_96(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "minutes.mp4", seconds=600.0, rate="10", size=(32, 32))
+    found = ours(path)
+    assert len(found.times_s) == 96
+    assert_same(found, reference(path, (32, 32)))
+
+
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.mp4"
     path.write_text("not a video")

@@ -131,3 +131,8 @@ def test_the_real_vocabulary_and_the_true_questions(shared_data: Path, tmp_path:
     for dialect in ("native", "decomposed"):
         with opened(speaker, dialect=dialect) as reasoner, shown_to(reasoner.begin(), SHOWN) as clip:
             assert said(clip.ask(free=True)) == expected
+            before = clip.timings.steps
+            *_, answer = clip.ask(["recognition"])
+            assert isinstance(answer, Answer)
+            assert answer.text in ("Yes", "No")
+            assert clip.timings.steps == before

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import BundleError
-from edge_sdk.reasoning.grammar import PARTS, Grammar, State
+from edge_sdk.reasoning.forms.grammar import PARTS, Grammar, State
 from edge_sdk.reasoning.text import Tokenizer
 
 ALPHABET = frozenset(b"0123456789." + b"".join(part for parts in PARTS.values() for part in parts if part))

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import BundleError, ConfigError, RuntimeFailure
 from edge_sdk.manifest_language import AnswerCalibration
-from edge_sdk.reasoning.digit_tree import Search
+from edge_sdk.reasoning.forms import prepare
+from edge_sdk.reasoning.forms.digit_tree import Search
+from edge_sdk.reasoning.forms.time_reader import TimeReader
 from edge_sdk.reasoning.text import Tokenizer
-from edge_sdk.reasoning.time_reader import TimeReader
 from edge_sdk.tasks import find_task
 
 TIME, INTERVAL = find_task("pre_crash_time"), find_task("crash_interval")
@@ -258,3 +259,5 @@ def test_impossible_clips_and_tokenizers_are_refused() -> None:
         TimeReader(TIME, train_bpe(300), context(0.0, nan))
     with pytest.raises(BundleError, match="no token for '7'"):
         TimeReader(TIME, train_bpe(300, without="7"), context())
+    with pytest.raises(BundleError, match="no token for '-'"):
+        prepare(train_bpe(300, without="-"))

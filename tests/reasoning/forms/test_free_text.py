@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from edge_sdk.errors import RuntimeFailure
 from edge_sdk.manifest_language import AnswerCalibration
 from edge_sdk.reasoning.forms import reader_for
-from edge_sdk.reasoning.free_text import TextReader
+from edge_sdk.reasoning.forms.free_text import TextReader
+from edge_sdk.reasoning.forms.time_reader import TimeReader
+from edge_sdk.reasoning.forms.yes_no import YesNoReader
 from edge_sdk.reasoning.text import Tokenizer
-from edge_sdk.reasoning.time_reader import TimeReader
-from edge_sdk.reasoning.yes_no import YesNoReader
 from edge_sdk.tasks import TASKS, find_task
 
 TASK = find_task("cause")

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth
-from edge_sdk.reasoning.scores import MIN_FORM_SHARE, Scores, sigmoid
+from edge_sdk.reasoning.forms.scores import MIN_FORM_SHARE, Scores, sigmoid
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth
-from edge_sdk.reasoning.scores import MIN_TEXT_PROBABILITY, Scores, calibrated
+from edge_sdk.reasoning.forms.scores import MIN_TEXT_PROBABILITY, Scores, calibrated
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
 

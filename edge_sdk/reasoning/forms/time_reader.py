@@ -13,11 +13,11 @@ import msgspec
 
 from edge_sdk.manifest_language import AnswerCalibration
 from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth, Span
-from edge_sdk.reasoning.digit_tree import DigitTree, Search
-from edge_sdk.reasoning.distribution import Masses, central
-from edge_sdk.reasoning.grammar import TENTHS, Grammar
-from edge_sdk.reasoning.scores import MIN_FORM_SHARE, calibrated
-from edge_sdk.reasoning.spelling import Spelling
+from edge_sdk.reasoning.forms.digit_tree import DigitTree, Search
+from edge_sdk.reasoning.forms.distribution import Masses, central
+from edge_sdk.reasoning.forms.grammar import TENTHS, Grammar
+from edge_sdk.reasoning.forms.scores import MIN_FORM_SHARE, calibrated
+from edge_sdk.reasoning.forms.spelling import Spelling
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
 
@@ -32,7 +32,7 @@ class TimeReader:
     def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext, search: Search | None = None) -> None:
         """Raises `ConfigError` for impossible times of the clip, `BundleError` for an unfit tokenizer."""
         self._task, self._tokenizer, self._context = task, tokenizer, context
-        self._grammar = Grammar(task.form, context.first_s, context.last_s)
+        self._grammar = Grammar(task.form, context.first_s, context.last_s, context.period_s)
         self._tree = DigitTree(self._grammar, Spelling.of(tokenizer), search or Search())
         self._reads, self._leaves, self._taken, self._shown = 0, 0, 0, 0
 

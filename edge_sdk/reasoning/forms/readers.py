@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from edge_sdk.reasoning.answer import AnswerContext, AnswerReader
-from edge_sdk.reasoning.free_text import TextReader
-from edge_sdk.reasoning.spelling import Spelling
+from edge_sdk.reasoning.forms.free_text import TextReader
+from edge_sdk.reasoning.forms.spelling import Spelling
+from edge_sdk.reasoning.forms.time_reader import TimeReader
+from edge_sdk.reasoning.forms.yes_no import YesNoReader
 from edge_sdk.reasoning.text import Tokenizer
-from edge_sdk.reasoning.time_reader import TimeReader
-from edge_sdk.reasoning.yes_no import YesNoReader
 from edge_sdk.tasks import Task
 
 

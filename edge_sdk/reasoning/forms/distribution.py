@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.reasoning.grammar import Grammar, State
+from edge_sdk.reasoning.forms.grammar import Grammar, State
 
 Masses = NDArray[np.float64]
 TAIL = 0.1

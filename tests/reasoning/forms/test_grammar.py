@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from answer_oracle import legal_intervals, legal_times
 
-from edge_sdk.reasoning.distribution import Belief, central, marginals
-from edge_sdk.reasoning.grammar import START, Grammar, State
+from edge_sdk.reasoning.forms.distribution import Belief, central, marginals
+from edge_sdk.reasoning.forms.grammar import START, Grammar, State
 
 
 def _end(grammar: Grammar, text: str) -> State | None:
@@ -52,6 +52,11 @@ def _spoken(grammar: Grammar) -> set[str]:
 )
 def test_every_tenth_of_the_clip_and_no_other(first_s: float, last_s: float, first: int, last: int) -> None:
     assert _spoken(Grammar("time", first_s, last_s)) == set(legal_times(first, last))
+
+
+def test_frames_that_are_far_apart_stand_for_more() -> None:
+    assert _spoken(Grammar("time", 0.0, 5.75, 0.25)) == set(legal_times(0, 60))
+    assert _spoken(Grammar("time", 7.2, 8.95, 0.25)) == set(legal_times(69, 92))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import RuntimeFailure
 from edge_sdk.manifest_language import AnswerCalibration
+from edge_sdk.reasoning.forms.yes_no import YesNoReader, spellings
 from edge_sdk.reasoning.text import Tokenizer
-from edge_sdk.reasoning.yes_no import YesNoReader, spellings
 from edge_sdk.tasks import find_task
 
 TASK = find_task("recognition")

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from edge_sdk.reasoning.answer import Floats
-from edge_sdk.reasoning.distribution import Belief, Masses, marginals
-from edge_sdk.reasoning.grammar import START, Grammar, State
-from edge_sdk.reasoning.scores import Scores
-from edge_sdk.reasoning.spelling import Spelling
+from edge_sdk.reasoning.forms.distribution import Belief, Masses, marginals
+from edge_sdk.reasoning.forms.grammar import START, Grammar, State
+from edge_sdk.reasoning.forms.scores import Scores
+from edge_sdk.reasoning.forms.spelling import Spelling
 from edge_sdk.types import Value
 
 

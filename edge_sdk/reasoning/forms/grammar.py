@@ -15,9 +15,6 @@ from typing import NamedTuple
 from edge_sdk.errors import ConfigError
 
 TENTHS = 10
-# A crash may begin just before the first sampled frame or end with the last one's period: labels of 5.0 s are common
-# where the last frame is at 4.9 s.
-SLACK_S = 0.1
 _DOT, _ZERO = ord("."), ord("0")
 # Keeps 4.9 + 0.1 from counting as more than 5.0.
 _ROUNDING = 1e-6
@@ -48,14 +45,18 @@ START = State()
 class Grammar:
     """The legal answers of one form for one clip; `first..last` are the earliest and latest time, in tenths."""
 
-    def __init__(self, form: str, first_s: float, last_s: float) -> None:
-        """`first_s` and `last_s` are the times of the clip's first and last frame. Raises `ConfigError`."""
+    def __init__(self, form: str, first_s: float, last_s: float, period_s: float = 0.1) -> None:
+        """`first_s` and `last_s` are the times of the clip's first and last frame.
+
+        Answers may lie `period_s`, what one frame stands for, beyond both: 5.0 s is common in labels of clips whose
+        last frame is at 4.9 s. Raises `ConfigError`.
+        """
         if not (math.isfinite(first_s) and math.isfinite(last_s) and first_s <= last_s):
             raise ConfigError(f"expected the times of a clip's first and last frame, found {first_s} and {last_s}")
         self._parts = PARTS[form]
         self.numbers = self._parts.count(None)
-        self.first = max(0, math.floor((first_s - SLACK_S) * TENTHS + _ROUNDING))
-        self.last = max(self.first + self.numbers - 1, math.ceil((last_s + SLACK_S) * TENTHS - _ROUNDING))
+        self.first = max(0, math.floor((first_s - period_s) * TENTHS + _ROUNDING))
+        self.last = max(self.first + self.numbers - 1, math.ceil((last_s + period_s) * TENTHS - _ROUNDING))
         self._after: dict[State, Mapping[int, State]] = {}
 
     def after(self, state: State) -> Mapping[int, State]:

@@ -1,0 +1,142 @@
+"""The frames of a live event, from a real history to what the reasoner is given."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_sdk.capture import FrameHistory, HistorySettings
+from edge_sdk.errors import RuntimeFailure, SourceError
+from edge_sdk.events import CrashTimeline
+from edge_sdk.explaining import LiveClip
+from edge_sdk.manifest_language import VisionProfile
+from edge_sdk.types import Estimate
+
+PROFILE = VisionProfile(frames=12, rate_hz=10.0, width=28, height=28, graphs={})
+# Foreseeable from 4.5 s at the earliest, so frames begin at 0.5 s of the source.
+TIMELINE = CrashTimeline(pre_crash_start=Estimate(t=5.0, lo=4.5, hi=5.5))
+FIRST_S = 1000.0
+
+
+class Listener:
+    """In the place of the reasoner's process: it notes what it is given. The process has tests of its own."""
+
+    class Language:
+        profiles = {"12f": PROFILE}  # noqa: RUF012
+
+    language, profile = Language(), "12f"
+
+    def __init__(self, *, busy: bool = False) -> None:
+        self.busy = busy
+        self.begun: list[Taken] = []
+
+    def begin(self, *, source: tuple[int, int], wait_s: float) -> Taken:
+        if self.busy and not wait_s:
+            raise RuntimeFailure("the reasoner is busy")
+        self.begun.append(Taken(source))
+        return self.begun[-1]
+
+
+class Taken:
+    report = None
+
+    def __init__(self, source: tuple[int, int]) -> None:
+        self.source = source
+        self.times_s: list[float] = []
+        self.shown: list[int] = []
+        self.asked: dict[str, object] = {}
+        self.closed = False
+        self.enough = threading.Event()
+
+    def push(self, pixels: NDArray[np.uint8], time_s: float) -> None:
+        self.times_s.append(time_s)
+        self.shown.append(int(pixels[0, 0, 0]))
+        if len(self.shown) >= 5:
+            self.enough.set()
+
+    def ask(self, tasks: Sequence[str], **told: object) -> Iterator[object]:
+        self.asked = {"tasks": tasks, **told}
+        return iter(())
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def history(frames: int, keep_s: float = 3.0) -> FrameHistory:
+    kept = FrameHistory(HistorySettings(width=4, height=4, rate_hz=10.0, keep_s=keep_s))
+    for number in range(frames):
+        show(kept, number)
+    return kept
+
+
+def show(kept: FrameHistory, number: int) -> None:
+    kept.push(np.full((4, 4, 3), number, np.uint8), FIRST_S + number / 10)
+
+
+def ask(clip: LiveClip) -> None:
+    list(clip.ask(["cause"], events=[], deadline_s=None, wait_s=1.0))
+
+
+def test_frames_begin_before_the_event_and_end_with_the_profile() -> None:
+    listener = Listener()
+    ask(LiveClip(listener, history(30), FIRST_S, TIMELINE))  # type: ignore[arg-type]
+    (request,) = listener.begun
+    assert request.shown == list(range(5, 17))
+    np.testing.assert_allclose(request.times_s, np.arange(12) / 10, atol=1e-9)
+    # What the clip's clock says at the source's first frame.
+    assert request.asked["zero_s"] == pytest.approx(-0.5)
+    assert (request.source, request.closed) == ((4, 4), True)
+
+
+def test_work_begins_at_once_and_goes_on_with_what_comes() -> None:
+    kept, listener = history(10), Listener()
+    clip = LiveClip(listener, kept, FIRST_S, TIMELINE)  # type: ignore[arg-type]
+    clip.follow()
+    while not listener.begun:
+        pass
+    assert listener.begun[0].enough.wait(5)
+    for number in range(10, 14):
+        show(kept, number)
+    ask(clip)
+    (request,) = listener.begun
+    assert request.shown == list(range(5, 14))
+
+
+def test_frames_that_were_lost_on_the_way_are_skipped_not_repeated() -> None:
+    kept, listener = history(10, keep_s=1.0), Listener()
+    clip = LiveClip(listener, kept, FIRST_S, TIMELINE)  # type: ignore[arg-type]
+    clip.follow()
+    while not listener.begun:
+        pass
+    assert listener.begun[0].enough.wait(5)
+    clip._stopped.set()
+    for number in range(10, 40):
+        show(kept, number)
+    ask(clip)
+    assert listener.begun[0].shown == [*range(5, 10), *range(30, 37)]
+
+
+def test_a_busy_reasoner_is_asked_again_when_the_question_comes() -> None:
+    listener = Listener(busy=True)
+    clip = LiveClip(listener, history(30), FIRST_S, TIMELINE)  # type: ignore[arg-type]
+    clip.follow()
+    ask(clip)
+    assert listener.begun[0].shown == list(range(5, 17))
+
+
+def test_a_dropped_event_lets_go_and_one_without_frames_says_so() -> None:
+    listener = Listener()
+    clip = LiveClip(listener, history(10), FIRST_S, TIMELINE)  # type: ignore[arg-type]
+    clip.follow()
+    while not listener.begun:
+        pass
+    clip.drop()
+    assert clip._thread is not None
+    clip._thread.join(5)
+    assert listener.begun[0].closed
+    with pytest.raises(SourceError, match="no frame of this event is kept"):
+        ask(LiveClip(listener, history(0), FIRST_S, TIMELINE))  # type: ignore[arg-type]
