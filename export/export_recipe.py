@@ -14,7 +14,7 @@ import msgspec
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.hardware import find_target
-from edge_sdk.reasoning.grid import PROFILES, find_profile
+from edge_sdk.reasoning.grid import STANDARD, find_profile
 from edge_sdk.tasks import TASK_IDS, TASKS
 from edge_sdk.types import Dialect, Value
 
@@ -39,7 +39,7 @@ class ExportRecipe(Value, frozen=True, kw_only=True):
     target: str | None = None
     switchable: bool = False
     base_projector: bool = False
-    profiles: tuple[str, ...] = tuple(PROFILES)
+    profiles: tuple[str, ...] = STANDARD
     dialects: tuple[Dialect, ...] = ("native", "decomposed")
     dtype: Literal["float16", "float32"] = "float16"
     slots: tuple[int, ...] = SLOTS

@@ -28,7 +28,7 @@ from edge_sdk.manifest_language import Adapter as AdapterEntry
 from edge_sdk.manifest_language import Compression, DecoderGraph, DecoderSet, Embedding, Language, VisionProfile
 from edge_sdk.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.reasoning.grid import PROFILES
-from edge_sdk.reasoning.text import IMAGE
+from edge_sdk.reasoning.text import CONTROL_TOKENS, IMAGE
 from edge_sdk.types import Dialect
 
 Pixels = tuple[float, float, float]
@@ -117,13 +117,19 @@ class LanguagePlan:
             embedding=Embedding(file=TABLE, dtype=self.recipe.dtype, vocab=text.vocab, hidden=text.hidden),
             tokenizer=TOKENIZER,
             prompts=PROMPTS,
-            image_token=IMAGE,
+            image_token=self._image_token,
             end_tokens=config.tokens.end,
             compression=Compression() if config.compression else None,
             profiles={name: self._profile(name) for name in self.recipe.profiles},
             decoders={key: self._decoder_set(key) for key in self.decoders},
             adapters={name: self._adapter(name) for name in self.projectors},
         )
+
+    @property
+    def _image_token(self) -> int:
+        """The prompt's `<image>`: transformers' layout puts another of Qwen2.5's tokens there, which no prompt has."""
+        learnt, config = CONTROL_TOKENS[IMAGE], self.checkpoint.config
+        return learnt if config.text.vocab > learnt else config.tokens.image
 
     def _merged(self, tuned: Mapping[str, Weights]) -> dict[str, Decoder]:
         return {

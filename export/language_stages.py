@@ -81,7 +81,7 @@ def _text_stage(order: Order, plan: LanguagePlan) -> Stage:
 
     def make(draft: Path, on_bytes: OnBytes) -> None:
         (draft / FOLDER).mkdir()
-        write_text_files(folder, plan.checkpoint.config.text.vocab, draft)
+        write_text_files(folder, plan.component(), draft)
         on_bytes(size)
 
     return Stage(TEXT_STAGE, _code() | {"checkpoint": _print(folder, _TEXT)}, size, make)

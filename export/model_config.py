@@ -11,11 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_sdk.export.config_file import Section, read_json
+from edge_sdk.reasoning.text import CONTROL_TOKENS, IM_END, IMAGE
 from edge_sdk.types import Value
 
-# Qwen2.5's tokenizer with VideoLLaMA3's three additions.
-IM_END_ID = 151645
-IMAGE_ID = 151665
+# Of Qwen2.5's own tokens, those that transformers' layout puts where pictures go.
 NATIVE_IMAGE_ID = 151655
 NATIVE_VIDEO_ID = 151656
 
@@ -113,7 +112,7 @@ def _flat(root: Section) -> ModelConfig:
     vision, text = _vision(root.section("vision_encoder_config")), _text(root, root.flag("tie_word_embeddings", False))
     image = root.integer("image_token_index", default=-1, smallest=-1)
     if image < 0:  # the class's own default, which means that nobody has set it
-        image = IMAGE_ID
+        image = CONTROL_TOKENS[IMAGE]
     tokens = _tokens(root, root, "image_token_index", text.vocab, image, image)
     return _model(vision, text, tokens, root.flag("use_token_compression", True))
 
@@ -206,8 +205,9 @@ def _tokens(root: Section, text: Section, keys: str, vocab: int, image: int, vid
     `<|endoftext|>` alone, which the chat template never writes.
     """
     end = text.integers("eos_token_id") or root.integers("eos_token_id")
-    if vocab > IM_END_ID:
-        end = (IM_END_ID, *(token for token in end if token != IM_END_ID))
+    im_end = CONTROL_TOKENS[IM_END]
+    if vocab > im_end:
+        end = (im_end, *(token for token in end if token != im_end))
     if not end:
         raise text.wrong("eos_token_id must be an id or a list of ids", None)
     for key, ids in ((keys, (image, video)), ("eos_token_id", end)):

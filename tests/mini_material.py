@@ -25,9 +25,14 @@ def small_recipe(steps: int = 2) -> Recipe:
     sizes = replace(
         recipe.sizes, hidden=32, heads=2, kv_heads=1, tower_layers=1, tower_intermediate=24, decoder_layers=1
     )
-    stages = {name: replace(getattr(recipe, name), stage=replace(getattr(recipe, name).stage, **few))
-              for name in ("language", "linguistic", "perception")}  # fmt: skip
-    return replace(recipe, sizes=sizes, tower=replace(recipe.tower, **few), **stages)
+    language = replace(
+        recipe.language, stage=replace(recipe.language.stage, **few), words=replace(recipe.language.words, **few)
+    )
+    adapters = {
+        name: replace(getattr(recipe, name), stage=replace(getattr(recipe, name).stage, **few))
+        for name in ("linguistic", "perception")
+    }
+    return replace(recipe, sizes=sizes, tower=replace(recipe.tower, **few), language=language, **adapters)
 
 
 def clips(count: int = 4, seed: int = 0) -> list[Material]:

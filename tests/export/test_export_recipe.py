@@ -60,7 +60,7 @@ def test_without_anything_said_one_adapter_is_merged_into_every_graph() -> None:
         ({"adapters": ("../x=a",)}, "NAME=DIR"),
         ({"adapters": ("base=a",)}, "'base'"),
         ({"adapters": ("a=x", "a=y")}, "twice"),
-        ({"profiles": ("97f",)}, "97f.*known: 48f, 96f"),
+        ({"profiles": ("97f",)}, "97f.*known: 24f, 48f, 96f"),
         ({"profiles": ("96f", "96f")}, "none twice"),
         ({"dialects": ("modern",)}, "dialects"),
         ({"dtype": "bfloat16"}, "bfloat16"),

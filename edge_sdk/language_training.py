@@ -1,0 +1,139 @@
+"""The way from a recipe to a small video LLM's bundle: render, truths, train, export, answer held-out clips, judge.
+
+The steps live in rooms that do not know each other; this module opens them by name and passes folders between them.
+Each step skips what an earlier, interrupted run has finished.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_sdk.console import Progress
+from edge_sdk.errors import ConfigError
+from edge_sdk.exporting import export_bundle
+from edge_sdk.files import write_bytes, write_text
+from edge_sdk.types import Value
+
+EXPORT_RECIPE = "crashchat-mini"
+# What is said of a task in one line; the first that a task's report has.
+_MAIN_SCORES = ("yes_f1", "miou", "exact")
+
+
+class LanguageReport(Value, frozen=True, kw_only=True):
+    """What became of a recipe. `seconds` by stage of training, all runs together; `tables` are Markdown files.
+
+    `scores`: by who answered (base, adapters) and task, the task's main score on held-out clips.
+    """
+
+    bundle: str
+    sha256: str
+    size_bytes: int
+    parameters: int
+    seconds: dict[str, float]
+    scores: dict[str, dict[str, float | None]]
+    tables: dict[str, str]
+
+
+def make_language(
+    recipe: str,
+    work: Path,
+    out: Path,
+    *,
+    training: Path | None = None,
+    held_out: Path | None = None,
+    student: Path | None = None,
+    most: int | None = None,
+    quiet: bool = False,
+) -> LanguageReport | None:
+    """Train the video LLM of `recipe` in the folder `work` and write its bundle to `out`.
+
+    `training` and `held_out` are folders of rendered scenes with truths, rendered by the recipe where not given;
+    `student` is a bundle whose student goes along; `most` limits how many held-out clips are answered. Of several
+    processes one returns the report; they need scenes that are rendered already. Raises `ConfigError` for an unknown
+    recipe, for scenes that are not there, or when `out` exists, `MissingDependencyError` for what is not installed.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (training and held_out):
+        raise ConfigError("several processes need scenes that are there; render them first and give their folders")
+    plan, text = _room("export.mini.recipe").load_recipe(recipe)
+    scenes = training or _render(plan.scenes.training, work, quiet)
+    asked = held_out or _render(plan.scenes.held_out, work, quiet)
+    write_text(work / "recipe.toml", text)
+    with Progress("train", quiet=quiet) as progress:
+        found = _room("export.mini.language").train_language(plan, scenes, asked, work, progress, most=most)
+    if not found.main:
+        return None
+    exported = export_bundle(
+        Path(found.base),
+        out,
+        adapters=tuple(f"{name}={folder}" for name, folder in found.adapters.items()),
+        recipe=EXPORT_RECIPE,
+        student=student,
+        quiet=quiet,
+    )
+    tables, scores = _judge(found, asked, work)
+    report = LanguageReport(
+        bundle=str(out),
+        sha256=exported.sha256,
+        size_bytes=exported.size_bytes,
+        parameters=found.parameters,
+        seconds=found.seconds,
+        scores=scores,
+        tables=tables,
+    )
+    write_bytes(work / "language.json", msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    return report
+
+
+def describe(report: LanguageReport) -> str:
+    """A report in lines for people."""
+    rows = [
+        f"{who:10} {task:16} {'-' if score is None else format(score, '.3f')}"
+        for who, scores in report.scores.items()
+        for task, score in scores.items()
+    ]
+    spent = ", ".join(f"{name} {seconds / 60:.0f} min" for name, seconds in report.seconds.items())
+    size = f"bundle {report.bundle}: {report.size_bytes / 1e6:.1f} MB, {report.parameters / 1e6:.2f} million parameters"
+    return "\n".join([*rows, f"training: {spent}", *report.tables.values(), size])
+
+
+# Any: what another room returns.
+def _judge(found: Any, records: Path, work: Path) -> tuple[dict[str, str], dict[str, dict[str, float | None]]]:
+    """Tables and main scores of each set of answers, beside the best answers that see nothing."""
+    from edge_sdk.evaluation.tasks import evaluate_files, to_markdown
+
+    tables: dict[str, str] = {}
+    scores: dict[str, dict[str, float | None]] = {}
+    for name, answers in found.predictions.items():
+        report = evaluate_files(Path(found.annotations), Path(answers), records=records)
+        tables[name] = str(work / f"tasks-{name}.md")
+        write_text(Path(tables[name]), to_markdown(report))
+        scores[name] = {}
+        for task in report.tasks:
+            line = next(line for line in task.lines if line.kind == "repaired")
+            main = next(score for score in _MAIN_SCORES if score in line.scores)
+            scores[name][task.task] = line.scores[main].value
+    return tables, scores
+
+
+# Any: the seeds are a recipe's, whose type belongs to the room that reads it.
+def _render(seeds: Any, work: Path, quiet: bool) -> Path:
+    folder = work / f"scenes-{seeds.first}-{seeds.count}"
+    with Progress(f"render {folder.name}", quiet=quiet) as progress:
+        _room("calibration.scenes.render").render(
+            range(seeds.first, seeds.first + seeds.count), folder, on_progress=lambda at: progress(at.done, at.total)
+        )
+    with Progress(f"truths {folder.name}", quiet=quiet) as progress:
+        _room("calibration.scenes.truth").write_truths(folder, on_progress=progress)
+    return folder
+
+
+# Any: a room is opened by name, so that the ground depends on none.
+def _room(module: str) -> Any:
+    return import_module(f"edge_sdk.{module}")

@@ -1,0 +1,154 @@
+"""A clip and its questions as one sequence: the pictures once, every question and its answer a branch behind them.
+
+A branch sees the prefix and itself, and counts its positions from the prefix's end: the very sequence that the device
+makes of a prefix and its answers, so that one pass trains them all. The loss is on the answers and their end token
+alone, as in CrashChat's training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_sdk.export.graphs.vision import Grid
+from edge_sdk.export.mini.material import Material
+from edge_sdk.export.mini.questions import Pair
+from edge_sdk.export.mini.seeing import patch_corners
+from edge_sdk.export.mini.training import Batch
+from edge_sdk.export.mini.windows import Shot
+from edge_sdk.reasoning.prompt import Prompt, PromptFrame
+from edge_sdk.reasoning.text import Tokenizer
+
+# Not a target: torch's own value for it.
+NO_TARGET = -100
+MOMENTS, PLACES = 3, 2
+_PADDING = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One sequence of `n` tokens. `targets [n]` is what each row must say next, `NO_TARGET` where that is no matter.
+
+    Its `weights [n]` make every answer count the same, however long it is.
+
+    `branches [n]`: 0 the prefix, then 1, 2, ...; `frame_ends`: rows of the last token of each frame; `pictures`: the
+    frames' numbers in the clip's cache. `moments [frames, 3]`: the crash goes on, has begun, was foreseeable by then;
+    `places [frames * tokens, 2]`: how much of a token is a vehicle of the crash, while it goes on and from when it is
+    foreseeable.
+    """
+
+    ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    branches: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    frame_ends: NDArray[np.int64]
+    pictures: NDArray[np.int64]
+    moments: NDArray[np.float32]
+    places: NDArray[np.float32]
+
+
+class Writer:
+    """Makes examples with one tokenizer on one grid."""
+
+    def __init__(self, tokenizer: Tokenizer, grid: Grid) -> None:
+        self._tokenizer, self._prompt, self._grid = tokenizer, Prompt(tokenizer), grid
+        left, top = patch_corners(grid)
+        # A window's first patch is its top left one.
+        self._left, self._top = left[::4].astype(np.float32), top[::4].astype(np.float32)
+
+    def prefix(self, stamps_s: Sequence[float]) -> NDArray[np.int64]:
+        """Ids of header and frames, `[n]`; every token of a frame is kept."""
+        frames = [PromptFrame(time_s=time_s, tokens=self._grid.tokens) for time_s in stamps_s]
+        pieces = [self._prompt.frame(frame, first=index == 0) for index, frame in enumerate(frames)]
+        return np.concatenate([self._prompt.header(), *pieces])
+
+    def question(self, text: str) -> NDArray[np.int64]:
+        """Ids from the last frame to where the answer begins."""
+        return self._prompt.question(text)
+
+    def example(self, clip: Material, shot: Shot, pairs: Sequence[Pair]) -> Example:
+        """The sequence of `shot` with `pairs` of questions and answers."""
+        prefix = self.prefix(shot.stamps_s)
+        image = prefix == self._tokenizer.control.image
+        ids, positions = [prefix], [np.arange(len(prefix))]
+        branches, targets = [np.zeros(len(prefix), np.int64)], [np.full(len(prefix), NO_TARGET)]
+        weights = [np.zeros(len(prefix), np.float32)]
+        for number, (question, answer) in enumerate(pairs, start=1):
+            asked = self.question(question)
+            said = np.append(self._tokenizer.encode(answer), self._tokenizer.control.im_end)
+            ids.append(np.concatenate([asked, said[:-1]]))
+            positions.append(len(prefix) + np.arange(len(ids[-1])))
+            branches.append(np.full(len(ids[-1]), number))
+            targets.append(np.concatenate([np.full(len(asked) - 1, NO_TARGET), said]))
+            weights.append((targets[-1] != NO_TARGET).astype(np.float32) / len(said))
+        return Example(
+            ids=np.concatenate(ids),
+            positions=np.concatenate(positions),
+            branches=np.concatenate(branches),
+            targets=np.concatenate(targets),
+            weights=np.concatenate(weights),
+            frame_ends=np.flatnonzero(image & ~np.append(image[1:], False)),
+            pictures=clip.pictures.first + np.array(shot.pictures, np.int64),
+            moments=_moments(clip, shot),
+            places=self._places(clip, shot),
+        )
+
+    def _places(self, clip: Material, shot: Shot) -> NDArray[np.float32]:
+        right, bottom = self._left + 2 / self._grid.columns, self._top + 2 / self._grid.rows
+        area = (2 / self._grid.columns) * (2 / self._grid.rows)
+        moments = _moments(clip, shot)
+        rows = []
+        for picture, (_, begun, foreseen) in zip(shot.pictures, moments, strict=True):
+            boxes = clip.boxes[picture]
+            boxes = boxes[(boxes[:, 4] > 0) & (boxes[:, 5] == 2)]
+            across = np.minimum(right, boxes[:, 2:3]) - np.maximum(self._left, boxes[:, 0:1])
+            down = np.minimum(bottom, boxes[:, 3:4]) - np.maximum(self._top, boxes[:, 1:2])
+            cover = np.clip((np.clip(across, 0, None) * np.clip(down, 0, None)).sum(0) / area, 0, 1)
+            rows.append(np.stack([cover * begun, cover * foreseen], -1))
+        return np.concatenate(rows).astype(np.float32)
+
+
+def _moments(clip: Material, shot: Shot) -> NDArray[np.float32]:
+    """`[frames, 3]` by each picture's own time; zeros where the window ends before the crash."""
+    record, found = clip.record, np.zeros((len(shot.pictures), MOMENTS), np.float32)
+    if record.crash_start_s is None or record.crash_start_s >= shot.window.end_s:
+        return found
+    times_s = clip.pictures.times_s[list(shot.pictures)]
+    foreseen_s = record.crash_start_s if record.pre_crash_start_s is None else record.pre_crash_start_s
+    end_s = shot.window.end_s if record.crash_end_s is None else record.crash_end_s
+    found[:, 1] = times_s >= record.crash_start_s
+    found[:, 0] = found[:, 1] * (times_s <= end_s)
+    found[:, 2] = times_s >= foreseen_s
+    return found
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """A batch of sequences padded to the longest; padded rows see the prefix and each other, and nothing sees them."""
+    longest = max(len(example.ids) for example in examples)
+
+    def padded(name: str, fill: int) -> torch.Tensor:
+        rows = [getattr(example, name) for example in examples]
+        return torch.from_numpy(np.stack([np.pad(row, (0, longest - len(row)), constant_values=fill) for row in rows]))
+
+    rest = ("frame_ends", "pictures", "moments", "places")
+    stacked = {name: torch.from_numpy(np.stack([getattr(each, name) for each in examples])) for name in rest}
+    return stacked | {
+        "ids": padded("ids", 0),
+        "positions": padded("positions", 0),
+        "branches": padded("branches", _PADDING),
+        "targets": padded("targets", NO_TARGET),
+        "weights": padded("weights", 0),
+    }
+
+
+def branch_mask(branches: torch.Tensor) -> torch.Tensor:
+    """Who sees whom, bool `[batch, 1, n, n]`, of `branches [batch, n]`: what came before, in prefix or own branch."""
+    own = branches[:, :, None] == branches[:, None, :]
+    trunk = (branches == 0)[:, None, :]
+    before = torch.ones(branches.shape[1], branches.shape[1], dtype=torch.bool, device=branches.device).tril()
+    return ((own | trunk) & before)[:, None]

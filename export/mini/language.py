@@ -1,0 +1,129 @@
+"""From rendered scenes to a judged mini: train, save as the public weights are saved, answer held-out clips.
+
+What is finished is kept in the work folder and skipped by the next run: pictures, every stage, checkpoints, answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_sdk.evaluation.tasks import VideoAnswers
+from edge_sdk.export.mini.answering import Answerer
+from edge_sdk.export.mini.checkpoints import save_adapter, save_base
+from edge_sdk.export.mini.course import Course
+from edge_sdk.export.mini.curves import draw_curves
+from edge_sdk.export.mini.material import Material, load_material
+from edge_sdk.export.mini.model import parameters
+from edge_sdk.export.mini.recipe import Recipe
+from edge_sdk.export.mini.scoring import as_row, write_annotations, write_predictions
+from edge_sdk.export.mini.training import Report, processes
+from edge_sdk.export.mini.tuning import tasks_of
+from edge_sdk.reasoning.grid import find_profile
+from edge_sdk.tasks import TASK_IDS, AdapterKind
+from edge_sdk.types import Value
+
+ADAPTERS: tuple[AdapterKind, ...] = ("linguistic", "perception")
+
+
+class Trained(Value, frozen=True, kw_only=True):
+    """Where a course has left its parts: checkpoint, adapters by name, truths, and answers by who gave them.
+
+    `main`: whether this process is to go on; of several, one is.
+    """
+
+    main: bool
+
+    base: str
+    adapters: dict[str, str]
+    annotations: str
+    predictions: dict[str, str]
+    parameters: int
+    seconds: dict[str, float]
+
+
+def train_language(
+    recipe: Recipe, training: Path, held_out: Path, work: Path, report: Report, *, most: int | None = None
+) -> Trained:
+    """Train by `recipe` on the scenes in the folder `training`; answer the first `most` of `held_out`, None for all.
+
+    Raises `ConfigError` for scenes that lack a record, a truth or boxes.
+    """
+    profile, cache = find_profile(recipe.profile), work / "pictures"
+    alone = processes()
+
+    def decoded(done: int, total: int) -> None:
+        report(done, total, "decode")
+
+    with alone.main_process_first():
+        clips = load_material(training, cache / training.name, profile, decoded)
+        asked = load_material(held_out, cache / held_out.name, profile, decoded)[:most]
+        course = Course(recipe, clips, work, report if alone.is_main_process else _silent)
+        course.tokenizer.size  # noqa: B018  # trained by the first process, found by the others
+    place = work / f"checkpoints-{hashlib.sha256(msgspec.json.encode(recipe)).hexdigest()[:12]}"
+    base, tuned = course.base, {kind: course.adapter(kind) for kind in ADAPTERS}
+    if alone.is_main_process:
+        _finish(course, tuned, asked, place, report)
+        draw_curves(work / "curves.png", {name: record.losses for name, record in course.records.items()})
+    return Trained(
+        main=alone.is_main_process,
+        base=str(place / "base"),
+        adapters={kind: str(place / kind) for kind in ADAPTERS},
+        annotations=str(place / "truths.json"),
+        predictions={"base": str(place / "answers-base.json"), "adapters": str(place / "answers-adapters.json")},
+        parameters=parameters(base),
+        seconds={name: record.seconds for name, record in course.records.items()},
+    )
+
+
+# Any: transformers' models in peft's wrapper.
+def _finish(
+    course: Course, tuned: Mapping[AdapterKind, Any], asked: Sequence[Material], place: Path, report: Report
+) -> None:
+    """Checkpoints and answers, what is not there yet."""
+    if not (place / "base").exists():
+        save_base(course.base, course.vocabulary, place / "base")
+    for kind, model in tuned.items():
+        if not (place / kind).exists():
+            save_adapter(model, place / "base", place / kind)
+    _answers(course, course.base, asked, TASK_IDS, place / "answers-base.json", report)
+    words, times = (
+        _answers(course, tuned[kind], asked, tasks_of(kind), place / f"answers-{kind}.json", report)
+        for kind in ADAPTERS
+    )
+    write_predictions(_joined(words, times), place / "answers-adapters.json")
+    write_annotations(asked, place / "truths.json")
+
+
+def _silent(done: int, total: int, note: str) -> None:
+    """Of several processes one speaks."""
+
+
+# Any: a transformers model, or peft's wrapper of one.
+def _answers(
+    course: Course, model: Any, clips: Sequence[Material], tasks: Sequence[str], path: Path, report: Report
+) -> dict[str, VideoAnswers]:
+    """Each clip's answers, from `path` where it is there."""
+    if path.is_file():
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, VideoAnswers])
+    features = course.features(clips[0].pictures.cache, path.with_suffix(".f16"))
+    answerer = Answerer(model, course.tokenizer, course.writer, course.profile, features)
+    found = {}
+    for done, clip in enumerate(clips, start=1):
+        found[clip.path.name] = as_row(clip, *answerer.answers(clip, tasks))
+        report(done, len(clips), f"answers, {path.stem.removeprefix('answers-')}")
+    write_predictions(found, path)
+    return found
+
+
+def _joined(first: dict[str, VideoAnswers], second: dict[str, VideoAnswers]) -> dict[str, VideoAnswers]:
+    """Each clip's answers of two adapters."""
+    found = {}
+    for name, row in first.items():
+        others = {task: second[name].answer(task) for task in TASK_IDS}
+        found[name] = msgspec.structs.replace(row, **{task: said for task, said in others.items() if said is not None})
+    return found

@@ -1,0 +1,56 @@
+"""What is known of one rendered clip in training: its pictures, its record, its truth and the boxes of its vehicles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.clips import LabelledClip, SceneRecord, SceneTruth, read_scenes, read_truths
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.mini.pictures import Pictures, load_pictures
+from edge_sdk.reasoning.grid import Profile
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """One clip. `boxes` float32 `[pictures, vehicles, 6]`: x0, y0, x1, y1 as shares, 1 where visible, role.
+
+    A role of 2 is that of a vehicle of the crash.
+    """
+
+    path: Path
+    record: SceneRecord
+    truth: SceneTruth
+    pictures: Pictures
+    boxes: NDArray[np.float32]
+
+
+def load_material(
+    folder: Path, cache: Path, profile: Profile, on_progress: Callable[[int, int], object] | None = None
+) -> list[Material]:
+    """Every scene of `folder`; pictures come from `cache` or are put there.
+
+    Raises `ConfigError` for scenes without a record, a truth or boxes.
+    """
+    clips, truths = read_scenes(folder), read_truths(folder)
+    pictures = load_pictures(clips, cache, profile, on_progress)
+    return [_material(clip, truths.get(clip.group), seen) for clip, seen in zip(clips, pictures, strict=True)]
+
+
+def _material(clip: LabelledClip, truth: SceneTruth | None, pictures: Pictures) -> Material:
+    if clip.record is None or (truth is None and clip.crash):
+        raise ConfigError(f"{clip.path}: expected a scene with a record and a truth; run: edge-sdk scenes truth FOLDER")
+    boxes = clip.path.with_suffix(".boxes.npy")
+    if not boxes.is_file():
+        raise ConfigError(f"{clip.path}: expected {boxes.name} beside it; render the scene again")
+    found = np.load(boxes).astype(np.float32)
+    if found.ndim != 3 or found.shape[0] != len(pictures.times_s) or found.shape[2] != 6:
+        raise ConfigError(
+            f"{boxes}: expected boxes [{len(pictures.times_s)}, vehicles, 6], found {list(found.shape)}; "
+            "render the scene again"
+        )
+    return Material(clip.path, clip.record, truth or SceneTruth(), pictures, found)

@@ -1,0 +1,162 @@
+"""A recipe of CrashChat-mini: everything that decides what it becomes, in one TOML file.
+
+A recipe, a seed and the same clips give the same model, as far as torch's kernels allow.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.reasoning.grid import find_profile
+from edge_sdk.types import Value
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+class Seeds(Value, frozen=True, kw_only=True):
+    """Rendered scenes with the seeds `first .. first + count - 1`."""
+
+    first: int
+    count: int
+
+
+class Scenes(Value, frozen=True, kw_only=True):
+    """Which scenes are rendered for training and for scoring."""
+
+    training: Seeds
+    held_out: Seeds
+
+
+class Sizes(Value, frozen=True, kw_only=True):
+    """Sizes of the model: one width for tower and decoder. `vocabulary` counts every token, bytes and control too."""
+
+    hidden: int
+    heads: int
+    kv_heads: int
+    tower_layers: int
+    tower_intermediate: int
+    decoder_layers: int
+    decoder_intermediate: int
+    vocabulary: int
+
+
+class Windows(Value, frozen=True, kw_only=True):
+    """Which part of a clip an example shows.
+
+    `whole` is the share of examples that show all of it, as `analyze` does; the others show at least the profile's own
+    length. A crash that has begun is shown for `least_s` at least, or not at all and with `least_s` to spare.
+    """
+
+    whole: float
+    least_s: float
+
+
+class Stage(Value, frozen=True, kw_only=True):
+    """One stage of training: AdamW, linear warm-up, half a cosine. `batch` counts frames of the tower, else clips."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    weight_decay: float = 0.01
+    warm_up_share: float = 0.05
+    clip_norm: float = 1.0
+    save_every: int = 100
+
+
+class Auxiliary(Value, frozen=True, kw_only=True):
+    """Weights of the losses beside the words, on heads that are dropped when pre-training ends.
+
+    `moments`: what has happened by each frame; `places`: which tokens show a crash.
+    """
+
+    moments: float
+    places: float
+
+
+class Language(Value, frozen=True, kw_only=True):
+    """Pre-training of projector and decoder, and of the `tower` once more where that is true.
+
+    `questions` about driving are asked of each clip in `stage`; then, in `words`, half as many and `sayings`, sentences
+    to repeat, so that every word has been read and said before an adapter needs it.
+    """
+
+    stage: Stage
+    words: Stage
+    tower: bool
+    questions: int
+    sayings: int
+    auxiliary: Auxiliary
+
+
+class Tuning(Value, frozen=True, kw_only=True):
+    """One adapter by LoRA in CrashChat's recipe, with a learning rate and a rank of its own; alpha / rank as there.
+
+    `questions`: how many of the adapter's tasks are asked of each clip, its first always among them.
+    """
+
+    stage: Stage
+    questions: int
+    rank: int
+    alpha: float
+    dropout: float
+
+
+class Recipe(Value, frozen=True, kw_only=True):
+    """The whole of a recipe file. `precision` is accelerate's: "no" for float32, "bf16" where that is fast."""
+
+    name: str
+    version: str
+    seed: int
+    profile: str
+    scenes: Scenes
+    sizes: Sizes
+    windows: Windows
+    tower: Stage
+    language: Language
+    linguistic: Tuning
+    perception: Tuning
+    precision: str = "no"
+
+
+def load_recipe(name: str | Path) -> tuple[Recipe, str]:
+    """The recipe called `name` in `export/recipes`, or the file at a path, and its text.
+
+    Raises `ConfigError` for a file that is not there, is not TOML, or has an unknown, missing or unusable key.
+    """
+    path = RECIPES / f"{name}.toml" if isinstance(name, str) and not name.endswith(".toml") else Path(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+        recipe = msgspec.toml.decode(text, type=Recipe)
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("language-*.toml")))
+        raise ConfigError(f"no recipe at {path}; recipes that come with the package: {known}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"recipe {path} is not valid: {error}") from error
+    _check(recipe, path)
+    return recipe, text
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    find_profile(recipe.profile)
+    sizes = recipe.sizes
+    if sizes.hidden % (4 * sizes.heads) or sizes.heads % sizes.kv_heads:
+        raise ConfigError(
+            f"recipe {path}: sizes.hidden must divide by 4 x heads (2-D RoPE) and heads by kv_heads, found "
+            f"{sizes.hidden}, {sizes.heads} and {sizes.kv_heads}"
+        )
+    if not 2_000 <= sizes.vocabulary <= 4_096:
+        raise ConfigError(f"recipe {path}: sizes.vocabulary must be 2000..4096, found {sizes.vocabulary}")
+    for stage in (
+        recipe.tower,
+        recipe.language.stage,
+        recipe.language.words,
+        recipe.linguistic.stage,
+        recipe.perception.stage,
+    ):
+        if min(stage.steps, stage.batch, stage.save_every) < 1:
+            raise ConfigError(f"recipe {path}: steps, batch and save_every must be at least 1, found {stage}")
+    if not 0 <= recipe.windows.whole <= 1 or recipe.windows.least_s < 0:
+        raise ConfigError(f"recipe {path}: windows.whole must be 0..1 and least_s at least 0, found {recipe.windows}")

@@ -1,0 +1,129 @@
+"""One stage of training, on one process or many: draw, step, checkpoint, and go on where a killed run stopped.
+
+Every example is drawn from the seed, the stage, the step and its number, and torch's own randomness is seeded anew at
+each step; so weights, optimiser and the number of steps are all that a checkpoint holds, and a resumed run sees what it
+would have seen. `accelerate` spreads a step's examples over its processes: the same command under `accelerate launch`
+runs on several GPUs or machines.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_sdk.export.mini.libraries import library
+from edge_sdk.export.mini.recipe import Stage
+from edge_sdk.files import atomic_path
+
+Batch = Mapping[str, Tensor]
+# (step, numbers of the step's examples that are this process's own) -> what the learner takes
+Draw = Callable[[int, Sequence[int]], Batch]
+# (done, total, note)
+Report = Callable[[int, int, str], object]
+
+
+@dataclass
+class Record:
+    """What a stage has been through: the loss of every step."""
+
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def recent(self) -> float:
+        """Mean loss of the last fifty steps."""
+        last = self.losses[-50:]
+        return sum(last) / max(len(last), 1)
+
+
+# Any: accelerate's state of this process among others.
+def processes() -> Any:
+    """This process among those of the run: `is_main_process`, `num_processes`, `main_process_first()` and the like."""
+    return library("accelerate").PartialState(cpu=not torch.cuda.is_available())
+
+
+def run_stage(
+    learner: nn.Module, stage: Stage, draw: Draw, checkpoint: Path, seed: int, precision: str, report: Report
+) -> Record:
+    """Train what of `learner` asks for gradients, until `stage.steps`; `learner(batch)` is the loss.
+
+    `checkpoint` is read if it is there, and written every `stage.save_every` steps and at the end.
+    """
+    accelerator = library("accelerate").Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    optimiser = _optimiser(learner, stage)
+    record, begin = Record(), 0
+    learner.to(accelerator.device)
+    if checkpoint.is_file():
+        begin = _restore(checkpoint, learner, optimiser, record, accelerator.device)
+    trained, optimiser = accelerator.prepare(learner, optimiser)
+    share = range(accelerator.process_index, stage.batch, accelerator.num_processes)
+    trained.train()
+    since = time.monotonic()
+    for step in range(begin, stage.steps):
+        torch.manual_seed(hash((seed, step, accelerator.process_index)) % 2**63)
+        batch = {name: value.to(accelerator.device) for name, value in draw(step, list(share)).items()}
+        loss = trained(batch)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(trained.parameters(), stage.clip_norm)
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * _share_of_rate(stage, step)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        record.losses.append(float(accelerator.gather(loss.detach().reshape(1)).mean()))
+        report(step + 1, stage.steps, f"loss {record.recent:.3f}")
+        if (step + 1) % stage.save_every == 0 or step + 1 == stage.steps:
+            record.seconds += time.monotonic() - since
+            since = time.monotonic()
+            if accelerator.is_main_process:
+                _save(checkpoint, learner, optimiser, record, step + 1)
+            accelerator.wait_for_everyone()
+    learner.eval()
+    return record
+
+
+def _share_of_rate(stage: Stage, step: int) -> float:
+    warm = max(1.0, stage.warm_up_share * stage.steps)
+    past = max(0.0, (step - warm) / max(1.0, stage.steps - warm))
+    return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * past))
+
+
+def _optimiser(learner: nn.Module, stage: Stage) -> torch.optim.AdamW:
+    """AdamW; norms, biases and other vectors do not decay."""
+    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [each for each in trained if each.ndim > 1], "weight_decay": stage.weight_decay},
+        {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},
+    ]
+    kept = [group | {"peak": stage.learning_rate} for group in groups if group["params"]]
+    return torch.optim.AdamW(kept, lr=stage.learning_rate, betas=(0.9, 0.98))
+
+
+# Any: accelerate's wrapper of the optimiser has the optimiser's methods, and no type of its own that says so.
+def _save(path: Path, learner: nn.Module, optimiser: Any, record: Record, step: int) -> None:
+    wanted = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
+    state = {
+        "weights": {name: value for name, value in learner.state_dict().items() if name in wanted},
+        "optimiser": optimiser.state_dict(),
+        "step": step,
+        "losses": record.losses,
+        "seconds": record.seconds,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as stage:
+        torch.save(state, stage)
+
+
+def _restore(path: Path, learner: nn.Module, optimiser: torch.optim.AdamW, record: Record, device: torch.device) -> int:
+    state = torch.load(path, weights_only=True, map_location=device)
+    learner.load_state_dict(state["weights"], strict=False)
+    optimiser.load_state_dict(state["optimiser"])
+    record.losses, record.seconds = state["losses"], state["seconds"]
+    step: int = state["step"]
+    return step

@@ -1,0 +1,96 @@
+"""The mini's arithmetic against transformers' own: the tower in batches of frames, answers packed behind one prefix."""
+
+from __future__ import annotations
+
+import mini_material
+import numpy as np
+import pytest
+import torch
+from transformers_oracle import transformers
+
+from edge_sdk.export.mini.examples import NO_TARGET, Writer, branch_mask, collate
+from edge_sdk.export.mini.model import Tower, make_model, merge, parameters
+from edge_sdk.export.mini.questions import Pair
+from edge_sdk.export.mini.recipe import load_recipe
+from edge_sdk.export.mini.speaking import SpeakingLearner
+from edge_sdk.export.mini.vocabulary import train_vocabulary
+from edge_sdk.export.mini.windows import whole
+from edge_sdk.reasoning.grid import find_profile
+from edge_sdk.reasoning.text import Tokenizer
+
+PAIRS: list[Pair] = [("Does anything touch?", "At 4.3s."), ("What is to be seen?", "Dashcam, night.")]
+RECIPE = mini_material.small_recipe()
+PROFILE = find_profile("24f")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(train_vocabulary([text for pair in PAIRS for text in pair] * 3, 2048))
+
+
+def test_the_committed_recipe_has_three_to_four_million_parameters(tokenizer: Tokenizer) -> None:
+    recipe, _ = load_recipe("language-mini")
+    assert 3_000_000 <= parameters(make_model(recipe.sizes, tokenizer.control)) <= 4_000_000
+    assert recipe.sizes.hidden // recipe.sizes.heads in (48, 64)
+    assert recipe.linguistic.alpha / recipe.linguistic.rank == recipe.perception.alpha / recipe.perception.rank == 0.25
+
+
+def test_a_batch_of_frames_is_transformers_tower(tokenizer: Tokenizer) -> None:
+    torch.manual_seed(0)
+    model = make_model(RECIPE.sizes, tokenizer.control).eval()
+    patches = torch.randint(0, 256, (3, 60, 588), dtype=torch.uint8)
+    with torch.no_grad():
+        found = merge(Tower(RECIPE.sizes, PROFILE).patches_to_states(model.model.vision_model, patches))
+        native = model.model.vision_model(
+            pixel_values=(patches.float() / 255 - 0.5).flatten(0, 1) / 0.5,
+            grid_thw=torch.tensor([[3, 6, 10]]),
+            merge_sizes=torch.tensor([2]),
+        ).last_hidden_state
+    torch.testing.assert_close(found.flatten(0, 1), native, atol=1e-5, rtol=1e-5)
+
+
+def test_answers_packed_behind_one_prefix_are_separate_sequences(tokenizer: Tokenizer) -> None:
+    torch.manual_seed(0)
+    model = make_model(RECIPE.sizes, tokenizer.control).eval()
+    tower = Tower(RECIPE.sizes, PROFILE)
+    writer, learner = Writer(tokenizer, tower.grid), SpeakingLearner(model, tower, 32, tokenizer.control.image)
+    [clip, *_] = mini_material.clips(1)
+    shot = whole(clip, PROFILE)
+    packed = collate([writer.example(clip, shot, PAIRS), writer.example(clip, shot, PAIRS[:1])])
+    patches = torch.from_numpy(clip.pictures.cache[packed["pictures"].numpy()])
+    with torch.no_grad():
+        hidden = learner.hidden({**packed, "patches": patches})
+        for number, pair in enumerate(PAIRS, start=1):
+            alone = collate([writer.example(clip, shot, [pair])])
+            native = model(
+                input_ids=alone["ids"],
+                pixel_values_videos=(patches[0].float() / 127.5 - 1).flatten(0, 1),
+                video_grid_thw=torch.tensor([[24, 6, 10]]),
+                video_merge_sizes=torch.tensor([2]),
+            ).logits[0]
+            wanted = alone["targets"][0] != NO_TARGET
+            branch = (packed["branches"][0] == number) & (packed["targets"][0] != NO_TARGET)
+            found = model.lm_head(hidden[0][branch])
+            torch.testing.assert_close(found, native[wanted], atol=1e-4, rtol=1e-4)
+    assert transformers.__version__
+
+
+def test_an_answer_and_its_end_are_what_is_learnt(tokenizer: Tokenizer) -> None:
+    [clip, *_] = mini_material.clips(1)
+    writer = Writer(tokenizer, Tower(RECIPE.sizes, PROFILE).grid)
+    example = writer.example(clip, whole(clip, PROFILE), PAIRS)
+    said = [*tokenizer.encode("At 4.3s."), tokenizer.control.im_end]
+    first = example.targets[(example.branches == 1) & (example.targets != NO_TARGET)]
+    assert first.tolist() == [int(token) for token in said]
+    assert example.positions[example.branches == 1][0] == example.positions[example.branches == 2][0]
+    np.testing.assert_allclose([example.weights[example.branches == n].sum() for n in (1, 2)], 1, rtol=1e-5)
+    assert len(example.frame_ends) == 24
+    assert (example.ids[example.frame_ends] == tokenizer.control.image).all()
+
+
+def test_nothing_sees_padding_or_another_branch() -> None:
+    mask = branch_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0]
+    assert mask[3].tolist() == [True, True, True, True, False, False]
+    assert mask[4].tolist() == [True, True, False, False, True, False]
+    assert not mask[:5, 5].any()
+    assert mask.any(1).all()
