@@ -68,8 +68,13 @@ class Line:
 
 def empty_cache(config: TextConfig, slots: int) -> list[Pair]:
     """Zeros for `slots` tokens in each layer."""
+    return [empty_layer_cache(config, slots) for _ in range(config.layers)]
+
+
+def empty_layer_cache(config: TextConfig, slots: int) -> Pair:
+    """Zeros for `slots` tokens in one layer."""
     shape = (1, config.kv_heads, slots, config.head_dim)
-    return [(torch.zeros(shape), torch.zeros(shape)) for _ in range(config.layers)]
+    return torch.zeros(shape), torch.zeros(shape)
 
 
 @torch.inference_mode()
@@ -104,7 +109,9 @@ def decode(weights: Weights, calls: Sequence[Call], on_layer: OnLayer) -> list[T
     steps = [TextStep.of(call.feeds, rope, "native") for call in calls]
     for index, layer in enumerate(_layers(weights, "decoder", config.layers, partial(DecoderLayer, config))):
         for at, call in enumerate(calls):
-            states[at], call.past[index] = layer(states[at], steps[at], call.past[index], _lora(call.adapter, index))
+            states[at], call.past[index] = layer(
+                states[at], steps[at], call.past[index], lora_pairs(call.adapter, index)
+            )
         on_layer()
     norm = load(weights, "decoder.norm.", partial(nn.RMSNorm, config.hidden, config.eps))
     wanted = [norm(state[0].index_select(0, call.feeds["rows"])) for state, call in zip(states, calls, strict=True)]
@@ -140,7 +147,7 @@ def _head(weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
     return [torch.cat(logits, 1) for logits in found]
 
 
-def _lora(adapter: Adapter | None, layer: int) -> dict[str, Pair]:
-    """The adapter's matrices in the order of multiplication, the scale in B."""
+def lora_pairs(adapter: Adapter | None, layer: int) -> dict[str, Pair]:
+    """The adapter's matrices for a layer by linear, in the order of multiplication, the scale in B."""
     pairs = {linear: adapter.lora(layer, linear) for linear in LINEARS} if adapter else {}
     return {linear: (pair[0].float().mT, pair[1].float().mT * pair[2]) for linear, pair in pairs.items() if pair}

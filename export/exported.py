@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_sdk.export.adapters import Adapter
+from edge_sdk.export.checkpoint import Weights
 from edge_sdk.manifest import Graph
 from edge_sdk.manifest_language import Language
 
@@ -18,9 +19,11 @@ class Exported:
     The tokenizer and the prompts of `language` lie at their paths below `folder`; other files of the bundle need not.
     `adapters` are those of `language.adapters` by name; an entry that is the checkpoint itself is not among them.
     Whether an adapter is in the decoder's weights or among its inputs, its decoder's `lora_rank` says: 0 or more.
+    `models` are the weights of those that are not the sum of checkpoint and adapter, such as quantised ones.
     """
 
     folder: Path
     graphs: Mapping[str, Graph]
     language: Language
     adapters: Mapping[str, Adapter]
+    models: Mapping[str, Weights] = field(default_factory=dict)

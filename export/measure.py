@@ -71,7 +71,9 @@ def measure(
 
 
 def adapter_weights(weights: Weights, exported: Exported, name: str) -> Weights:
-    """The model that the adapter `name` is: the checkpoint with it merged, or the checkpoint itself."""
+    """The model that the adapter `name` is: one of its own, the checkpoint with it merged, or the checkpoint."""
+    if name in exported.models:
+        return exported.models[name]
     adapter = exported.adapters.get(name)
     return Merged(weights, adapter) if adapter else weights
 

@@ -8,9 +8,10 @@ their files over by hard links: the disk holds each weight once.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import torch
@@ -24,7 +25,7 @@ from edge_sdk.export.checkpoint import Checkpoint
 from edge_sdk.export.export_needs import check_disk, describe, needs_of, same_disk
 from edge_sdk.export.export_recipe import Order
 from edge_sdk.export.language_files import pixel_constants
-from edge_sdk.export.language_plan import LanguagePlan
+from edge_sdk.export.language_plan import LanguagePlan, Pixels
 from edge_sdk.export.language_stages import TEXT_STAGE, language_stages, read_references, reference_stage
 from edge_sdk.export.peak_memory import PeakMemory
 from edge_sdk.export.stage_store import Receipt, Stage, StageStore, disk_errors, remove_half_written
@@ -33,6 +34,37 @@ from edge_sdk.exporting import ExportReport
 
 # A bundle is hashed when it is written and again when it is opened: 73 s where 16 GB took 110 s to write.
 _HASHING_EFFORT = 2 / 3
+P = TypeVar("P", bound=LanguagePlan)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is to be made: the plan, all stages in their order with the references last, and more for provenance."""
+
+    plan: LanguagePlan
+    stages: Sequence[Stage]
+    # Any: see Manifest.provenance.
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+Prepare = Callable[[Order, Path], Prepared]
+"""From an order and the work folder; nothing but headers is read."""
+
+
+def prepare_export(order: Order, work: Path) -> Prepared:
+    """Weights as the checkpoint has them, in the order's element type."""
+    plan = open_plan(order, LanguagePlan)
+    stages = list(language_stages(order, plan))
+    return Prepared(plan, [*stages, reference_stage(plan, stages, work / TEXT_STAGE)])
+
+
+def open_plan(order: Order, make: Callable[[Order, Checkpoint, dict[str, Adapter], tuple[Pixels, Pixels]], P]) -> P:
+    """Open checkpoint and adapters, from headers; what does not fit is refused here."""
+    folder = Path(order.checkpoint)
+    checkpoint = Checkpoint.open(folder)
+    projector = order.recipe.base_projector
+    adapters = {name: Adapter.open(Path(each), base_projector=projector) for name, each in order.adapters.items()}
+    return make(order, checkpoint, adapters, pixel_constants(folder))
 
 
 def run_export(
@@ -43,16 +75,17 @@ def run_export(
     student: Path | None = None,
     keep: bool = False,
     quiet: bool = False,
+    prepare: Prepare = prepare_export,
 ) -> ExportReport:
-    """Export `order` to the bundle `out`; see `edge_sdk.exporting.export_bundle`."""
+    """Export `order` to the bundle `out`; see `edge_sdk.exporting.export_bundle`. `prepare` says what is made."""
     began_s = time.monotonic()
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     place = work or out.with_name(f"{out.name}.work")
     with PeakMemory() as memory:
-        plan = _inspect(order)
+        prepared = prepare(order, place)
         part = student_part(student) if student else None
-        export = _Export(order, plan, part, out, place, quiet)
+        export = _Export(order, prepared, part, out, place, quiet)
         with StageStore.locked(place) as store:
             bundle = export.run(store)
             if not keep:
@@ -73,13 +106,12 @@ class _Export:
     """One run, once its inputs are known to fit."""
 
     def __init__(
-        self, order: Order, plan: LanguagePlan, student: StudentPart | None, out: Path, work: Path, quiet: bool
+        self, order: Order, prepared: Prepared, student: StudentPart | None, out: Path, work: Path, quiet: bool
     ) -> None:
-        self._order, self._plan, self._student = order, plan, student
+        self._order, self._plan, self._student = order, prepared.plan, student
         self._out, self._work, self._quiet = out, work, quiet
-        stages = list(language_stages(order, plan))
-        self._references = reference_stage(plan, stages, work / TEXT_STAGE)
-        self._stages = [*stages, self._references]
+        self._stages, self._extra = list(prepared.stages), prepared.provenance
+        self._references = self._stages[-1]
         self._receipts: dict[str, Receipt] = {}
         self.seconds: dict[str, float] = {}
         self.reused: list[str] = []
@@ -158,7 +190,7 @@ class _Export:
                 student=student.student if student else None,
                 language=language,
                 demo=student.demo if student else None,
-                provenance=_provenance(self._order, self._plan, student),
+                provenance={**_provenance(self._order, self._plan, student), **self._extra},
                 link=True,
             )
 
@@ -173,17 +205,8 @@ def _in_bundle(path: str) -> bool:
     return "/" in path
 
 
-def _inspect(order: Order) -> LanguagePlan:
-    """Open checkpoint and adapters, from headers; what does not fit is refused here."""
-    folder = Path(order.checkpoint)
-    checkpoint = Checkpoint.open(folder)
-    projector = order.recipe.base_projector
-    adapters = {name: Adapter.open(Path(each), base_projector=projector) for name, each in order.adapters.items()}
-    return LanguagePlan(order, checkpoint, adapters, pixel_constants(folder))
-
-
 # Any: see Manifest.provenance.
-def _provenance(order: Order, plan: LanguagePlan, student: StudentPart | None) -> Mapping[str, Any]:
+def _provenance(order: Order, plan: LanguagePlan, student: StudentPart | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "checkpoint": {"name": Path(order.checkpoint).resolve().name, "layout": plan.checkpoint.layout.name},
         "adapters": {name: _describe_adapter(each, plan) for name, each in plan.adapters.items()},

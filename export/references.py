@@ -17,7 +17,7 @@ import msgspec
 
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.exported import Exported
-from edge_sdk.export.measure import Answer, OnProgress, measure
+from edge_sdk.export.measure import Answer, Measured, OnProgress, measure
 from edge_sdk.export.seeded_cases import Values
 from edge_sdk.files import write_bytes
 from edge_sdk.manifest import Graph, ReferenceCase
@@ -49,15 +49,27 @@ class References:
         return cases, replace(language, adapters=adapters)
 
 
-def write_references(weights: Weights, exported: Exported, folder: Path, on_progress: OnProgress) -> References:
+def write_references(
+    weights: Weights, exported: Exported, folder: Path, on_progress: OnProgress, tolerance: float | None = None
+) -> References:
     """Compute and write a file for every graph and every adapter of `exported` below `folder / "reference"`.
 
-    `on_progress` is called with layers done, of how many, and of which part. Raises `CheckpointError` for a tensor with
-    NaN or infinity, and `ConfigError` for a picture too large for a reference file.
+    `on_progress` is called with layers done, of how many, and of which part. `tolerance` is that of the decoders and of
+    the answers where it is not the element type's. Raises `CheckpointError` for a tensor with NaN or infinity, and
+    `ConfigError` for a picture too large for a reference file.
     """
-    measured, dtype = measure(weights, exported, SEED, on_progress), exported.language.dtype
-    graphs = {name: _write_case(folder, name, values, TOLERANCES[dtype]) for name, values in measured.graphs.items()}
-    chains = {name: _write_chain(folder, name, answer, TOLERANCES[dtype]) for name, answer in measured.answers.items()}
+    return write_measured(measure(weights, exported, SEED, on_progress), exported, folder, tolerance)
+
+
+def write_measured(measured: Measured, exported: Exported, folder: Path, tolerance: float | None = None) -> References:
+    """Write what was measured; see `write_references`."""
+    usual = TOLERANCES[exported.language.dtype]
+    own = {each.graph for decoder in exported.language.decoders.values() for each in decoder.graphs}
+    limits = dict.fromkeys(own, tolerance or usual)
+    graphs = {
+        name: _write_case(folder, name, values, limits.get(name, usual)) for name, values in measured.graphs.items()
+    }
+    chains = {name: _write_chain(folder, name, answer, tolerance or usual) for name, answer in measured.answers.items()}
     return References(graphs, chains)
 
 

@@ -115,7 +115,7 @@ def analyze(
             device=device,
             tasks=tasks,
             on_watched=None if json else lambda each: say(describe(each.analysis)),
-            on_said=None if json else view,
+            on_spoken=None if json else view,
         )
     warn(found.warnings)
     if json:
@@ -146,7 +146,7 @@ def explain(
     settings = ReasonerSettings(runtime=runtime, threads=threads, device=device, profile=profile, budget_mb=memory_mb)
     with AnswersView(asked, stream=stream) as view:
         found = explain_clip(
-            what, opened, tasks=asked, settings=settings, deadline_s=deadline_s, on_said=None if json else view
+            what, opened, tasks=asked, settings=settings, deadline_s=deadline_s, on_spoken=None if json else view
         )
     if json:
         say(msgspec.json.encode(found).decode())

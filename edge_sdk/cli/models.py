@@ -90,6 +90,44 @@ def export(
 
 
 @app.command()
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint.")],
+    clips: Annotated[Path, typer.Option(help="Folder of clips, rendered or your own.")],
+    out: Annotated[Path, typer.Option(help="Folder for the statistics; it must not exist.")],
+    count: Annotated[int, typer.Option(min=1, help="Most clips that are taken, balanced by their records.")] = 64,
+    frames: Annotated[int | None, typer.Option(min=1, help="Most frames of a clip; the profile's by default.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Size of the frames: 96f, 48f; 96f by default.")] = None,
+    settings: Annotated[str | None, typer.Option("--export", help="Export recipe that the bundle will have.")] = None,
+    adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; may be repeated.")] = None,
+    merge: Annotated[list[str] | None, typer.Option(help="Sum this adapter into decoder weights of its own.")] = None,
+    switchable: Annotated[bool, typer.Option("--switchable", help="LoRA matrices as inputs of one decoder.")] = False,
+    add: Annotated[list[Path] | None, typer.Option(help="Statistics of other clips to add up.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder of finished steps; OUT.work by default.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a checkpoint on clips and keep statistics of its activations, for `quantise`. A stopped run goes on."""
+    from edge_sdk.calibrating import calibrate as calibrate_model
+    from edge_sdk.calibrating import describe as describe_calibration
+
+    report = calibrate_model(
+        checkpoint,
+        clips,
+        out,
+        count=count,
+        frames=frames,
+        profile=profile,
+        export=settings,
+        adapters=tuple(adapter or ()),
+        merge=tuple(merge or ()),
+        add=tuple(add or ()),
+        work=work,
+        quiet=json,
+        switchable=switchable or None,
+    )
+    say(msgspec.json.encode(report).decode() if json else describe_calibration(report))
+
+
+@app.command()
 def quantise(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder; it must not exist.")],

@@ -50,7 +50,7 @@ class ModelGraph:
         return Graph(
             file=file,
             dialects=(self.dialect,),
-            opset=OPSETS[self.dialect],
+            opset=int(self.model.opset_import[0].version),
             inputs=self.inputs,
             outputs=self.outputs,
             state=self.state,

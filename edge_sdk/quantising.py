@@ -1,0 +1,48 @@
+"""From a checkpoint to a bundle in few bits, as the command line opens it; the work is `export/quantise`'s."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from edge_sdk.exporting import ExportReport
+
+
+def quantise_bundle(
+    checkpoint: Path,
+    out: Path,
+    recipe: str,
+    *,
+    export: str | None = None,
+    statistics: Path | None = None,
+    adapters: tuple[str, ...] = (),
+    merge: tuple[str, ...] = (),
+    work: Path | None = None,
+    student: Path | None = None,
+    keep: bool = False,
+    quiet: bool = False,
+    # Any: fields of the export room's recipe, which judges them.
+    **changes: Any,
+) -> ExportReport:
+    """Export the checkpoint in the folder `checkpoint` to the bundle `out`, its decoder in few bits.
+
+    `recipe` is the name of a quantisation recipe or its TOML file; `export` that of the export recipe that it builds
+    on, by default the one that it names. `statistics` is the folder of a calibration, for recipes that need one. The
+    rest is as `edge_sdk.exporting.export_bundle` has it. Raises `ConfigError` for settings or statistics that do not
+    fit the model, a full disk, or when `out` exists, `CheckpointError` for weights that are not whole or do not fit,
+    `BundleError` for `student`.
+    """
+    found = _room("export.quantise.recipe").load_quantise_recipe(recipe)
+    order = _room("export.export_recipe").settle(
+        checkpoint, adapters=adapters, merge=merge, recipe=export or found.export, **changes
+    )
+    report: ExportReport = _room("export.quantise.pipeline").run_quantise(
+        order, found, out, statistics=statistics, work=work, student=student, keep=keep, quiet=quiet
+    )
+    return report
+
+
+# Any: a room is opened by name, so that the ground depends on none.
+def _room(module: str) -> Any:
+    return import_module(f"edge_sdk.{module}")

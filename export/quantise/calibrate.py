@@ -1,0 +1,135 @@
+"""Statistics of a decoder's activations on clips: sequences clip by clip, then layer by layer, each step kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from safetensors import safe_open
+
+from edge_sdk.console import Progress
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.adapters import Merged
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.export_recipe import Order
+from edge_sdk.export.language_plan import LanguagePlan
+from edge_sdk.export.language_stages import TEXT_STAGE, Inputs, language_stages
+from edge_sdk.export.pipeline import open_plan
+from edge_sdk.export.quantise.clip_sequences import ClipReader, sequence_file
+from edge_sdk.export.quantise.collect import Collection, Source
+from edge_sdk.export.quantise.plan import part_name
+from edge_sdk.export.quantise.statistics import Clip, Index, layer_file, merge_statistics, write_index
+from edge_sdk.export.stage_store import OnBytes, Stage, StageStore
+from edge_sdk.files import atomic_folder
+
+# Embeddings of one token as stored, with its position and branch.
+_TOKENS_A_CLIP = 10_000
+
+
+def run_calibration(
+    order: Order,
+    clips: Sequence[tuple[Path, Clip]],
+    out: Path,
+    *,
+    profile: str | None = None,
+    frames: int | None = None,
+    work: Path | None = None,
+    add: Sequence[Path] = (),
+    quiet: bool = False,
+) -> Index:
+    """Write the statistics of `clips` to `out`; see `edge_sdk.calibrating.calibrate`."""
+    calibration = Calibration(order, clips, profile or order.recipe.profiles[0], frames, quiet)
+    return calibration.run(out, work or out.with_name(f"{out.name}.work"), add)
+
+
+class Calibration:
+    """One run: `clips` with their files, at most `frames` of each in `profile`."""
+
+    def __init__(
+        self, order: Order, clips: Sequence[tuple[Path, Clip]], profile: str, frames: int | None, quiet: bool
+    ) -> None:
+        self._plan = open_plan(order, LanguagePlan)
+        stages = {stage.name: stage for stage in language_stages(order, self._plan)}
+        self._text = stages[TEXT_STAGE]
+        parts = {name: each.inputs for name, each in stages.items() if name.startswith(("vision", "proj", "decoder"))}
+        self._inputs: Inputs = parts | {"profile": profile, "frames": frames}
+        self._clips, self._profile, self._frames, self._quiet = clips, profile, frames, quiet
+
+    def run(self, out: Path, work: Path, add: Sequence[Path]) -> Index:
+        """Write the statistics to `out`, with those in `add` added up. Raises as `edge_sdk.calibrating.calibrate`."""
+        if out.exists():
+            raise ConfigError(f"{out} exists already; choose another folder or remove it")
+        with StageStore.locked(work) as store:
+            if store.receipt(self._text) is None:
+                store.make(self._text, lambda done: None)
+            folders = self._sequences(store)
+            index = self._collected(store, folders, work / "statistics" if add else out)
+            if add:
+                index = merge_statistics([work / "statistics", *add], out)
+                shutil.rmtree(work / "statistics")
+            store.clear()
+        return index
+
+    def _sequences(self, store: StageStore) -> list[Path]:
+        reader = ClipReader(self._plan, store.place(self._text), self._profile, self._frames)
+        size = _TOKENS_A_CLIP * self._plan.checkpoint.config.text.hidden * 4 * len(self._plan.projectors)
+        folders = []
+        with Progress("clips", quiet=self._quiet) as progress:
+            for number, (path, clip) in enumerate(self._clips):
+
+                def make(draft: Path, on_bytes: OnBytes, path: Path = path) -> None:
+                    reader.write(path, draft)
+
+                stage = Stage(f"clip.{clip.sha256[:16]}", self._inputs | {"clip": clip.sha256}, size, make)
+                if store.receipt(stage) is None:
+                    store.make(stage, lambda done: None)
+                folders.append(store.place(stage))
+                progress(number + 1, len(self._clips), clip.name)
+        return folders
+
+    def _collected(self, store: StageStore, folders: list[Path], out: Path) -> Index:
+        plan, text = self._plan, self._plan.checkpoint.config.text
+        inputs = self._inputs | {"clips": [clip.sha256 for _, clip in self._clips]}
+        layers, tokens = {}, {}
+        with Progress("layers", quiet=self._quiet) as progress:
+            for key in plan.decoders:
+                users = [name for name, decoder in plan.decoder_of.items() if decoder == key]
+                beside = {name: plan.adapters.get(name) if key not in plan.adapters else None for name in users}
+                sources = {
+                    f"{number:05}.{name}": Source(folder / sequence_file(name), beside[name])
+                    for number, folder in enumerate(folders)
+                    for name in users
+                }
+                tokens[key] = sum(_tokens(source.path) for source in sources.values())
+                collection = Collection(key, self._weights(key), sources, inputs)
+                layers[key] = collection.run(store, partial(_tell, progress, text.layers, part_name(key)))
+        index = Index(
+            model=plan.component().model,
+            layers=text.layers,
+            hidden=text.hidden,
+            intermediate=text.intermediate,
+            tokens=tokens,
+            clips=tuple(clip for _, clip in self._clips),
+        )
+        with atomic_folder(out, overwrite=out.parent == store.folder) as draft:
+            for key, places in layers.items():
+                for layer, place in enumerate(places):
+                    shutil.copyfile(place / layer_file(key, layer), draft / layer_file(key, layer))
+            write_index(draft, index)
+        return index
+
+    def _weights(self, key: str) -> Weights:
+        plan = self._plan
+        return Merged(plan.checkpoint, plan.adapters[key]) if key in plan.adapters else plan.checkpoint
+
+
+def _tokens(path: Path) -> int:
+    with safe_open(path, framework="pt") as file:
+        shape: list[int] = file.get_slice("embeds").get_shape()
+    return shape[0]
+
+
+def _tell(progress: Progress, total: int, what: str, done: int) -> None:
+    progress(done, total, what)

@@ -1,0 +1,82 @@
+"""From a clip's pictures to what the decoder is given: the device's own sampling, picture and prompt, in float32."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.explaining.sampling import plan_clip, read_clip
+from edge_sdk.export.adapters import Merged
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.eager import embedding_rows, encode, project
+from edge_sdk.export.graphs.vision import Grid
+from edge_sdk.export.language_plan import LanguagePlan
+from edge_sdk.export.quantise.sequences import Sequence
+from edge_sdk.manifest_language import VisionProfile
+from edge_sdk.reasoning.grid import FrameSize
+from edge_sdk.reasoning.prompt import Prompt, kept_frame
+from edge_sdk.reasoning.text import Tokenizer
+from edge_sdk.reasoning.vision_input import VisionInput
+
+
+class ClipReader:
+    """Makes sequences of clips; `folder` holds the tokenizer and the prompts at their paths in a bundle.
+
+    `frames` is the most that is taken of a clip, None for as many as the profile has.
+    """
+
+    def __init__(self, plan: LanguagePlan, folder: Path, profile: str, frames: int | None) -> None:
+        """Raises `UnknownNameError` for a profile that the plan does not have."""
+        self._plan, self._language = plan, plan.component()
+        if profile not in self._language.profiles:
+            raise ConfigError(
+                f"profile {profile!r} is not among {', '.join(self._language.profiles)}; give one of them"
+            )
+        chosen = self._language.profiles[profile]
+        self._profile: VisionProfile = msgspec.structs.replace(
+            chosen, frames=min(frames or chosen.frames, chosen.frames)
+        )
+        self._prompt = Prompt(Tokenizer.open(folder / self._language.tokenizer))
+        self._asked = json.loads((folder / self._language.prompts).read_text(encoding="utf-8"))
+
+    def write(self, clip: Path, folder: Path) -> None:
+        """A file for each adapter in `folder`. Raises `ConfigError` for one without pictures, and as `open_source`."""
+        shown = list(read_clip(clip, plan_clip(clip, self._profile)))
+        if not shown:
+            raise ConfigError(f"{clip}: expected pictures, found none; take it out of the folder")
+        language, profile = self._language, self._profile
+        size = FrameSize(width=profile.width, height=profile.height)
+        see = VisionInput(size, patch=language.patch, mean=language.pixel_mean, std=language.pixel_std, dtype="float32")
+        keeper, raw = see.keeper(language.compression), [see.from_rgb(each.pixels) for each in shown]
+        keep = np.stack([keeper.push(patches) for patches in raw])
+        grid = Grid(rows=profile.height // language.patch, columns=profile.width // language.patch)
+        pictures = torch.from_numpy(np.stack([see.normalised(patches) for patches in raw]).astype(np.float32))
+        (tokens,) = encode(self._plan.checkpoint, [(grid, pictures)], lambda: None)
+        frames = [kept_frame(each.time_s, kept) for each, kept in zip(shown, keep, strict=True)]
+        ids = [self._prompt.header(), *(self._prompt.frame(f, first=n == 0) for n, f in enumerate(frames))]
+        for name in language.adapters:
+            self._sequence(name, np.concatenate(ids), tokens[torch.from_numpy(keep)]).save(folder / sequence_file(name))
+
+    def _sequence(self, name: str, prefix: NDArray[np.int64], tokens: Tensor) -> Sequence:
+        checkpoint = self._plan.checkpoint
+        adapter = self._plan.adapters.get(name)
+        tuned: Weights = Merged(checkpoint, adapter) if adapter else checkpoint
+        embeds = embedding_rows(checkpoint, prefix)
+        embeds[torch.from_numpy(prefix == self._language.image_token)] = project(tuned, [tokens])[0]
+        asked: Mapping[str, Mapping[str, list[int]]] = self._asked
+        tasks = self._language.adapters[name].tasks
+        questions = [embedding_rows(checkpoint, np.array(asked[task]["ids"], np.int64)) for task in tasks]
+        return Sequence.of(embeds, questions)
+
+
+def sequence_file(adapter: str) -> str:
+    """Name of a clip's file for an adapter."""
+    return f"{adapter}.safetensors"

@@ -1,0 +1,113 @@
+"""Activations layer by layer: each layer is read once for all sequences, whose states lie on the disk in between.
+
+A layer is a stage. The states in front of a layer are removed only when the statistics of that layer stand, so that a
+stopped run goes on at the layer that it was in.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from edge_sdk.export.adapters import Adapter
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.eager import empty_layer_cache, lora_pairs
+from edge_sdk.export.graphs.decoder import DecoderLayer, TextStep, text_rope
+from edge_sdk.export.graphs.loading import load
+from edge_sdk.export.language_stages import Inputs
+from edge_sdk.export.quantise.sequences import Sequence
+from edge_sdk.export.quantise.statistics import Sums, layer_file, widths
+from edge_sdk.export.stage_store import OnBytes, Stage, StageStore
+from edge_sdk.files import atomic_folder
+
+# The linear whose inputs are those of a group.
+_FIRST = {"qkv": "q", "o": "o", "mlp": "gate", "down": "down"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sequence's file and the adapter that is switched on beside the weights, if any."""
+
+    path: Path
+    adapter: Adapter | None = None
+
+
+class Collection:
+    """The statistics of one decoder: its `weights`, and the `sources` that it is given."""
+
+    def __init__(self, key: str, weights: Weights, sources: Mapping[str, Source], inputs: Inputs) -> None:
+        self._key, self._weights, self._sources, self._inputs = key, weights, sources, inputs
+
+    def run(self, store: StageStore, on_layer: OnBytes) -> list[Path]:
+        """Make the stages that are not there yet; the folders with each layer's file. `on_layer` is told how many."""
+        stages = [self._stage(store, layer) for layer in range(self._weights.config.text.layers)]
+        begin = self._begin(store, stages)
+        for layer, stage in enumerate(stages):
+            if layer >= begin:
+                store.make(stage, lambda done: None)
+            shutil.rmtree(self._states(store, layer), ignore_errors=True)
+            on_layer(layer + 1)
+        shutil.rmtree(self._states(store, len(stages)), ignore_errors=True)
+        return [store.place(stage) for stage in stages]
+
+    def _begin(self, store: StageStore, stages: list[Stage]) -> int:
+        """The first layer to make: all of them where the states in front of it are gone."""
+        done = [store.receipt(stage) is not None for stage in stages]
+        first = done.index(False) if False in done else len(done)
+        return first if first in (0, len(done)) or self._states(store, first).is_dir() else 0
+
+    def _stage(self, store: StageStore, layer: int) -> Stage:
+        def make(draft: Path, on_bytes: OnBytes) -> None:
+            sums = Sums(text)
+            with atomic_folder(self._states(store, layer + 1), overwrite=True) as states:
+                for name, found in self._computed(store, layer, sums):
+                    save_file({"state": found.contiguous()}, states / f"{name}.safetensors")
+            sums.save(draft / layer_file(self._key, layer))
+
+        text = self._weights.config.text
+        size = 4 * sum(width * (width + 2) for width in widths(text).values())
+        return Stage(f"statistics.{self._key}.{layer:02}", self._inputs | {"layer": layer}, size, make)
+
+    @torch.inference_mode()
+    def _computed(self, store: StageStore, layer: int, sums: Sums) -> Iterator[tuple[str, Tensor]]:
+        """Every sequence behind the layer."""
+        text = self._weights.config.text
+        rope = text_rope(text)
+        module = load(self._weights, f"decoder.layers.{layer}.", partial(DecoderLayer, text))
+        with _watched(module, sums):
+            for name, source in self._sources.items():
+                sequence = Sequence.load(source.path)
+                before = self._states(store, layer) / f"{name}.safetensors"
+                state = load_file(before)["state"] if layer else sequence.embeds[None]
+                step = TextStep.of(sequence.call([]).feeds, rope, "native")
+                past = empty_layer_cache(text, len(sequence.embeds))
+                yield name, module(state, step, past, lora_pairs(source.adapter, layer))[0]
+
+    def _states(self, store: StageStore, layer: int) -> Path:
+        return store.folder / f"states.{self._key}.{layer:02}"
+
+
+@contextmanager
+def _watched(module: nn.Module, sums: Sums) -> Iterator[None]:
+    """Take in the inputs of the module's linears."""
+
+    def taker(group: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def take(linear: nn.Module, given: tuple[Tensor, ...]) -> None:
+            sums.add(group, given[0].flatten(0, -2))
+
+        return take
+
+    hooks = [module.get_submodule(linear).register_forward_pre_hook(taker(group)) for group, linear in _FIRST.items()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

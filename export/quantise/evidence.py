@@ -1,0 +1,129 @@
+"""What few bits cost: the error of every matrix and of every graph, and how far the answers moved.
+
+Matrices are compared by their products where a calibration has seen their inputs: an error in a weight that meets
+nothing costs nothing. Answers are those of the references' clip, each step given the same token before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.graphs.loading import source_name
+from edge_sdk.export.measure import Answer, Measured
+from edge_sdk.export.quantise.formats import Format
+from edge_sdk.export.quantise.gptq import output_error
+from edge_sdk.files import write_bytes
+from edge_sdk.runtime import Array
+from edge_sdk.types import Value
+from edge_sdk.verify.comparison import compare
+
+EVIDENCE = "quantise/evidence.json"
+_BLOCK_VALUES = 1 << 26
+
+
+class MatrixError(Value, frozen=True, kw_only=True):
+    """One matrix. Errors are root mean squares, relative to those of what is exact.
+
+    `weight_error` is of the weights, `output_error` of the products on the calibration set, None without one.
+    """
+
+    decoder: str
+    name: str
+    bits: int
+    block: int
+    weight_error: float
+    output_error: float | None
+
+
+class AnswerChange(Value, frozen=True, kw_only=True):
+    """One adapter's answer: steps, those whose likeliest token is the same, and KL divergence of the distributions.
+
+    KL is of the quantised model from the exact one, in nats a token: the mean over steps, and the largest.
+    """
+
+    steps: int
+    equal_tokens: int
+    mean_kl: float
+    largest_kl: float
+
+
+class Evidence(Value, frozen=True, kw_only=True):
+    """The whole of `quantise/evidence.json`. `graphs` are the relative errors of the logits, max |a - b| / max |b|."""
+
+    matrices: tuple[MatrixError, ...]
+    graphs: dict[str, float]
+    answers: dict[str, AnswerChange]
+
+
+def matrix_error(
+    decoder: str, name: str, form: Format, exact: Weights, stored: Weights, gram: Tensor | None
+) -> MatrixError:
+    """The error of one matrix of `stored`, a block of outputs at a time; `gram` is that of its inputs."""
+    wanted, found = exact.tensor(source_name(exact, name)), stored.tensor(name)
+    sums = np.zeros(4)
+    for a, b in zip(_blocks(wanted), _blocks(found), strict=True):
+        whole, change = a.float().t(), (b.float() - a.float()).t()
+        sums[:2] += float(change.double().square().sum()), float(whole.double().square().sum())
+        if gram is not None:
+            sums[2:] += output_error(change, gram), output_error(whole, gram)
+    return MatrixError(
+        decoder=decoder,
+        name=name,
+        bits=form.bits,
+        block=form.block,
+        weight_error=_share(sums[0], sums[1]),
+        output_error=None if gram is None else _share(sums[2], sums[3]),
+    )
+
+
+def answer_change(found: Array, exact: Array) -> AnswerChange:
+    """Compare logits `[steps, vocab]`."""
+    wanted, given = (torch.from_numpy(np.asarray(each, np.float64)).log_softmax(1) for each in (exact, found))
+    divergence = functional.kl_div(given, wanted, reduction="none", log_target=True).sum(1).clamp(min=0)
+    return AnswerChange(
+        steps=len(found),
+        equal_tokens=int((found.argmax(1) == exact.argmax(1)).sum()),
+        mean_kl=float(divergence.mean()),
+        largest_kl=float(divergence.max()),
+    )
+
+
+def evidence_of(matrices: Iterator[MatrixError], found: Measured, exact: Measured) -> Evidence:
+    """All of it, from what the quantised and the exact model gave for the same inputs."""
+    graphs = {
+        name: compare(values.outputs["logits"], exact.graphs[name].outputs["logits"]).relative_error
+        for name, values in found.graphs.items()
+        if "logits" in values.outputs
+    }
+    return Evidence(
+        matrices=tuple(matrices),
+        graphs={name: error for name, error in sorted(graphs.items()) if error is not None},
+        answers={name: answer_change(each.logits, exact.answers[name].logits) for name, each in found.answers.items()},
+    )
+
+
+def tokens_of(answers: Mapping[str, Answer]) -> dict[str, Array]:
+    """The tokens that each adapter's answer was given, for another model to be given too."""
+    return {name: answer.case.tokens for name, answer in answers.items()}
+
+
+def write_evidence(folder: Path, evidence: Evidence) -> None:
+    """Write it to its place below `folder`."""
+    write_bytes(folder / EVIDENCE, msgspec.json.format(msgspec.json.encode(evidence)) + b"\n")
+
+
+def _blocks(matrix: Tensor) -> tuple[Tensor, ...]:
+    blocks: tuple[Tensor, ...] = matrix.split(max(1, _BLOCK_VALUES // matrix.shape[1]))
+    return blocks
+
+
+def _share(part: float, whole: float) -> float:
+    return float(np.sqrt(max(0.0, part) / whole)) if whole > 0 else 0.0

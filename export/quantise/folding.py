@@ -1,0 +1,94 @@
+"""A model whose linears' inputs are multiplied, with what is before them divided by the same: what AWQ rounds.
+
+The inputs of q, k and v come from a norm, as do those of gate and up; those of down are gate and up multiplied. So the
+division goes into a norm's weight, or into up's outputs, and the model computes what it did. Those of o are left alone:
+several heads of queries share one of values, and one scale would have to serve them all.
+
+LoRA matrices that stay beside the weights see the multiplied inputs too: A is multiplied like the weight, and the B of
+up is divided like its outputs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from edge_sdk.export.adapters import Adapter
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.model_config import ModelConfig
+from edge_sdk.types import TensorSpec
+
+Scales = Callable[[int, str], Tensor | None]
+"""What a layer's inputs of a group are multiplied by, float32 `[inputs]`; None where they are left alone."""
+
+GROUPS = {"q": "qkv", "k": "qkv", "v": "qkv", "o": "o", "gate": "mlp", "up": "mlp", "down": "down"}
+"""The linears of a layer, and which inputs they take: those of one group take the same."""
+FOLDED = ("qkv", "mlp", "down")
+"""The groups whose division has somewhere to go."""
+
+_NORMS = {"norm1": "qkv", "norm2": "mlp"}
+_TENSOR = re.compile(r"decoder\.layers\.(\d+)\.(\w+)\.weight")
+
+
+class FoldedWeights:
+    """`weights` with `scales` folded in, float32 where they are. Keeps to `Weights`."""
+
+    def __init__(self, weights: Weights, scales: Scales) -> None:
+        self._weights, self._scales = weights, scales
+
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes and constants."""
+        return self._weights.config
+
+    def names(self) -> tuple[str, ...]:
+        """Every tensor, in the order in which data flows through the model."""
+        return self._weights.names()
+
+    def spec(self, name: str) -> TensorSpec:
+        """Shape and element type as they were; see `Weights`."""
+        return self._weights.spec(name)
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor; see `Weights`."""
+        tensor, found = self._weights.tensor(name), _TENSOR.fullmatch(name)
+        if not found:
+            return tensor
+        layer, part = int(found[1]), found[2]
+        if part in _NORMS:
+            scales = self._scales(layer, _NORMS[part])
+            return tensor if scales is None else tensor.float() / scales
+        inputs, outputs = self._scales(layer, GROUPS[part]), _outputs(self._scales, layer, part)
+        if inputs is not None:
+            tensor = tensor.float() * inputs
+        return tensor if outputs is None else tensor.float() / outputs[:, None]
+
+
+class FoldedAdapter(Adapter):
+    """An adapter for `FoldedWeights` that stays beside them."""
+
+    def __init__(self, adapter: Adapter, scales: Scales) -> None:
+        vars(self).update(vars(adapter))
+        self._scales = scales
+
+    def lora(self, layer: int, linear: str) -> tuple[Tensor, Tensor, float] | None:
+        """See `Adapter`."""
+        pair = super().lora(layer, linear)
+        if pair is None:
+            return None
+        a, b, scale = pair
+        inputs, outputs = self._scales(layer, GROUPS[linear]), _outputs(self._scales, layer, linear)
+        a = a if inputs is None else a.float() * inputs
+        return a, b if outputs is None else b.float() / outputs[:, None], scale
+
+
+def _outputs(scales: Scales, layer: int, part: str) -> Tensor | None:
+    return scales(layer, "down") if part == "up" else None
+
+
+def folded_gram(gram: Tensor, scales: Tensor | None) -> Tensor:
+    """The gram of inputs that are divided by `scales`."""
+    return gram if scales is None else gram / torch.outer(scales, scales)

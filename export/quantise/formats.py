@@ -1,0 +1,59 @@
+"""How a matrix is stored in few bits: whole numbers, and scales that turn them back into weights.
+
+Symmetric only: no zero points, which TensorRT does not take for INT4, and which cost a subtraction a weight elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.layouts import Shape
+from edge_sdk.types import DType, Value
+
+Bits = Literal[4, 8]
+BLOCKS = (16, 32, 64, 128)
+_SCALE_BYTES: dict[DType, int] = {"float16": 2, "float32": 4}
+
+
+class Format(Value, frozen=True, kw_only=True):
+    """Whole numbers of `bits`; each `block` inputs of an output share a scale, all of them where it is 0.
+
+    ONNX `DequantizeLinear`: with a `block_size` along axis 0, or along axis 1 with a scale for each output.
+    """
+
+    bits: Bits
+    block: int = 0
+
+    def __post_init__(self) -> None:
+        if self.block not in (0, *BLOCKS):
+            raise ConfigError(
+                f"block must be one of {', '.join(map(str, BLOCKS))}, or 0 for a scale per output; found {self.block}"
+            )
+        if self.bits == 4 and not self.block:
+            raise ConfigError("4 bits need a block: compilers take INT4 with a scale per block alone; give block = 128")
+
+    @property
+    def lowest(self) -> int:
+        """The lowest whole number."""
+        return -(1 << (self.bits - 1))
+
+    @property
+    def highest(self) -> int:
+        """The highest whole number."""
+        return (1 << (self.bits - 1)) - 1
+
+    def scale_shape(self, name: str, shape: Shape) -> Shape:
+        """Shape of the scales of a matrix `[inputs, outputs]`. Raises `ConfigError` where blocks do not fill it."""
+        inputs, outputs = shape
+        if self.block and inputs % self.block:
+            fits = [str(block) for block in BLOCKS if inputs % block == 0]
+            do = f"give block = {' or '.join(fits)}" if fits else "keep it in 8 bits with block = 0, or as it is"
+            raise ConfigError(f"{name}: {inputs} inputs are no whole number of blocks of {self.block}; {do}")
+        return (inputs // self.block, outputs) if self.block else (outputs,)
+
+    def size_bytes(self, shape: Shape, dtype: DType) -> int:
+        """Bytes of a matrix `[inputs, outputs]` with its scales in `dtype`, without padding between tensors."""
+        inputs, outputs = shape
+        rows = inputs // self.block if self.block else 1
+        return -(-inputs * outputs * self.bits // 8) + rows * outputs * _SCALE_BYTES[dtype]

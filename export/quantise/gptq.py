@@ -1,0 +1,78 @@
+"""GPTQ: weights are rounded in turn, and those not yet rounded take up the error where it hurts least.
+
+Frantar, Ashkboos, Hoefler, Alistarh: GPTQ (arXiv:2210.17323), algorithm 1. A matrix is `[inputs, outputs]` here, so its
+rows are the paper's columns. The paper's Hessian is 2·XᵀX; the factor cancels out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.quantise.formats import Format
+from edge_sdk.export.quantise.rounding import scales_of
+from edge_sdk.export.quantise.stored_file import Numbers
+
+# The paper's: this share of the mean diagonal is added to all of it.
+DAMPING = 0.01
+# Rows that are rounded before the rest is told (the paper's B); every size of a block divides it.
+_STRIDE = 128
+# Beyond so many inputs a factorisation in float64 would take gigabytes.
+_EXACT_INPUTS = 6144
+
+
+def gptq(
+    matrix: Tensor, gram: Tensor, form: Format, dtype: torch.dtype, *, ordered: bool = False, damping: float = DAMPING
+) -> Numbers:
+    """Whole numbers int8 `[inputs, outputs]` and scales in `dtype` of `matrix`, by `gram`, XᵀX `[inputs, inputs]`.
+
+    `ordered`: inputs with the most energy first, their scales those of the weights as they were. Otherwise in turn, and
+    a block's scales are those of its weights when it is reached. Raises `ConfigError` for a gram that is not finite, or
+    cannot be factorised.
+    """
+    scales = scales_of(matrix, form, dtype)
+    order = gram.diagonal().argsort(descending=True, stable=True) if ordered else torch.arange(len(matrix))
+    factor = _factor(gram[order][:, order] if ordered else gram, damping)
+    work = matrix.float()[order]
+    numbers = torch.empty(matrix.shape, dtype=torch.int8)
+    for start in range(0, len(work), _STRIDE):
+        stop = min(start + _STRIDE, len(work))
+        errors = torch.empty(stop - start, work.shape[1])
+        for row in range(start, stop):
+            place = int(order[row])
+            if form.block and not ordered and row % form.block == 0:
+                scales[row // form.block] = scales_of(work[row : row + form.block], form, dtype)[0]
+            scale = scales[place // form.block] if form.block else scales
+            wide = scale.float()
+            numbers[place] = (work[row] / wide).round_().clamp_(form.lowest, form.highest)
+            error = work[row] - numbers[place] * wide
+            errors[row - start] = error / factor[row, row]
+            work[row + 1 : stop] -= torch.outer(factor[row, row + 1 : stop], errors[row - start])
+        work[stop:] -= factor[start:stop, stop:].T @ errors
+    return numbers, scales
+
+
+def output_error(change: Tensor, gram: Tensor) -> float:
+    """The squared error of a product, over the rows that `gram` sums up, for a matrix changed by `change`."""
+    return float(((gram @ change) * change).sum(dtype=torch.float64))
+
+
+def _factor(gram: Tensor, damping: float) -> Tensor:
+    """U, upper, with UᵀU the inverse of the damped gram; float32.
+
+    The Cholesky factor of the gram with its order reversed, reversed again, is an upper M with M·Mᵀ the gram; U is its
+    inverse. So no inverse of the gram is formed, which the paper's own factorisation goes through.
+    """
+    if not bool(torch.isfinite(gram).all()):
+        raise ConfigError("activation statistics hold NaN or infinity; calibrate again, with other clips if need be")
+    wide = gram.to(torch.float64 if len(gram) <= _EXACT_INPUTS else torch.float32).flip(0, 1)
+    mean = float(wide.diagonal().mean())
+    wide.diagonal().add_(damping * mean if mean > 0 else 1.0)
+    lower, failed = torch.linalg.cholesky_ex(wide)
+    if int(failed):
+        raise ConfigError("activation statistics cannot be factorised; calibrate on more clips, or with more damping")
+    upper = lower.flip(0, 1)
+    eye = torch.eye(len(gram), dtype=upper.dtype)
+    factor: Tensor = torch.linalg.solve_triangular(upper, eye, upper=True).float()
+    return factor

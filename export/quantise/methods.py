@@ -1,0 +1,103 @@
+"""A recipe's methods on one decoder: AWQ's scales of each layer, and GPTQ's numbers of each matrix."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.quantise.awq import awq_scales
+from edge_sdk.export.quantise.decoder_files import Solver, linear_name
+from edge_sdk.export.quantise.folding import FOLDED, GROUPS, FoldedWeights, folded_gram
+from edge_sdk.export.quantise.formats import Format
+from edge_sdk.export.quantise.gptq import gptq, output_error
+from edge_sdk.export.quantise.recipe import QuantiseRecipe
+from edge_sdk.export.quantise.rounding import restored, rounded, scales_of
+from edge_sdk.export.quantise.statistics import Group, Statistics
+from edge_sdk.export.quantise.stored_file import Numbers
+
+SCALES = "scales.safetensors"
+_NEEDED = "this recipe needs statistics of activations; give a folder that edge-sdk calibrate has written"
+_LINEAR = re.compile(r"decoder\.layers\.(\d+)\.(\w+)\.weight")
+
+
+class Methods:
+    """What `recipe` does to the decoder `key` of `weights`, by `statistics` of its activations.
+
+    `folders` are those of the stages that hold each layer's scales, which need not be there before they are asked for.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        recipe: QuantiseRecipe,
+        key: str,
+        formats: dict[str, Format],
+        dtype: torch.dtype,
+        folders: tuple[Path, ...],
+        statistics: Statistics | None,
+    ) -> None:
+        self._plain, self._recipe, self._key, self._formats = weights, recipe, key, formats
+        self._dtype, self._folders, self._statistics = dtype, folders, statistics
+        self._held: tuple[int, dict[str, Tensor]] = (-1, {})
+
+    @property
+    def scaled(self) -> bool:
+        """Whether inputs are multiplied before their weights are rounded."""
+        return self._recipe.scaling == "awq" and self._statistics is not None
+
+    @cached_property
+    def weights(self) -> Weights:
+        """What is rounded: the model itself, or with scales folded in."""
+        return FoldedWeights(self._plain, self.scales) if self.scaled else self._plain
+
+    @property
+    def solver(self) -> Solver | None:
+        """How the layers' numbers are worked out; None for the nearest."""
+        return self._solve if self._recipe.rounding == "gptq" and self._statistics is not None else None
+
+    def scales(self, layer: int, group: str) -> Tensor | None:
+        """What a layer's inputs of a group are multiplied by; None where they are left alone."""
+        if not self.scaled or group not in FOLDED:
+            return None
+        if self._held[0] != layer:
+            self._held = layer, load_file(self._folders[layer] / SCALES)
+        return self._held[1][group]
+
+    def write_scales(self, layer: int, folder: Path) -> None:
+        """Work out the scales of a layer and write them to `folder`. Raises `ConfigError` for bad statistics."""
+        found = {}
+        for group in FOLDED:
+            seen = self._seen(layer, group)
+            names = [linear_name(layer, linear) for linear, each in GROUPS.items() if each == group]
+            matrices = {name: self._plain.tensor(name).t() for name in names}
+            found[group] = awq_scales(matrices, seen.gram, seen.magnitude, self._formats, self._dtype)
+        save_file(found, folder / SCALES)
+
+    def gram(self, name: str) -> Tensor | None:
+        """XᵀX of the inputs of a matrix as it is rounded, None for one whose inputs were not seen."""
+        found = _LINEAR.fullmatch(name)
+        if self._statistics is None or found is None:
+            return None
+        layer, group = int(found[1]), GROUPS[found[2]]
+        return folded_gram(self._seen(layer, group).gram, self.scales(layer, group))
+
+    def _solve(self, name: str, matrix: Tensor, form: Format) -> Numbers:
+        """By GPTQ, unless the nearest costs less on the calibration set."""
+        gram = self.gram(name)
+        if gram is None:
+            raise ConfigError(f"{name}: {_NEEDED}")
+        nearest = scales_of(matrix, form, self._dtype)
+        tried = (gptq(matrix, gram, form, self._dtype, ordered=True), (rounded(matrix, nearest, form), nearest))
+        return min(tried, key=lambda each: output_error(restored(each[0], each[1], form) - matrix.float(), gram))
+
+    def _seen(self, layer: int, group: str) -> Group:
+        if self._statistics is None:
+            raise ConfigError(_NEEDED)
+        return self._statistics.group(self._key, layer, group)

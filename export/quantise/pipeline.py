@@ -1,0 +1,51 @@
+"""From a checkpoint to a bundle in few bits: an export whose decoder is rounded layer by layer."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.export_recipe import Order
+from edge_sdk.export.pipeline import Prepared, open_plan, run_export
+from edge_sdk.export.quantise.plan import QuantisedPlan
+from edge_sdk.export.quantise.recipe import QuantiseRecipe
+from edge_sdk.export.quantise.stages import quantised_stages
+from edge_sdk.export.quantise.statistics import Statistics
+from edge_sdk.exporting import ExportReport
+
+
+def run_quantise(
+    order: Order,
+    recipe: QuantiseRecipe,
+    out: Path,
+    *,
+    statistics: Path | None = None,
+    work: Path | None = None,
+    student: Path | None = None,
+    keep: bool = False,
+    quiet: bool = False,
+) -> ExportReport:
+    """Export `order` to the bundle `out` with the decoder as `recipe` says; see `edge_sdk.quantising`."""
+    _check_calibration(recipe, statistics)
+    seen = Statistics(statistics) if statistics else None
+    prepare = partial(_prepare, recipe=recipe, statistics=seen)
+    return run_export(order, out, work=work, student=student, keep=keep, quiet=quiet, prepare=prepare)
+
+
+def _check_calibration(recipe: QuantiseRecipe, statistics: Path | None) -> None:
+    if recipe.calibrated and statistics is None:
+        raise ConfigError(
+            f"rounding {recipe.rounding!r} with scaling {recipe.scaling!r} needs statistics of activations; run "
+            "edge-sdk calibrate and give its folder with --statistics, or take a recipe such as w4 that needs none"
+        )
+
+
+def _prepare(order: Order, work: Path, *, recipe: QuantiseRecipe, statistics: Statistics | None) -> Prepared:
+    plan = open_plan(order, partial(QuantisedPlan, recipe=recipe, work=work, statistics=statistics))
+    provenance = {"quantise": msgspec.to_builtins(recipe)}
+    if statistics:
+        provenance["calibration"] = msgspec.to_builtins(statistics.index)
+    return Prepared(plan, quantised_stages(order, plan, work), provenance)

@@ -1,0 +1,103 @@
+"""What a quantised bundle will hold: an export's plan with the decoders' weights in few bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+import torch
+
+from edge_sdk.export.adapters import Adapter, Merged
+from edge_sdk.export.checkpoint import Checkpoint, Weights
+from edge_sdk.export.export_recipe import BASE, Order
+from edge_sdk.export.graphs.onnx_graph import ModelGraph
+from edge_sdk.export.language_plan import LanguagePlan, Pixels
+from edge_sdk.export.quantise.decoder_files import DecoderFiles
+from edge_sdk.export.quantise.evidence import EVIDENCE, MatrixError, matrix_error
+from edge_sdk.export.quantise.folding import FoldedAdapter
+from edge_sdk.export.quantise.methods import Methods
+from edge_sdk.export.quantise.recipe import QuantiseRecipe
+from edge_sdk.export.quantise.restored_weights import RestoredWeights
+from edge_sdk.export.quantise.rewrite import with_stored
+from edge_sdk.export.quantise.statistics import Statistics
+from edge_sdk.manifest_language import Language, Quantisation
+
+
+class QuantisedPlan(LanguagePlan):
+    """The parts of one order; `files` and `methods` are those of each of `decoders`.
+
+    Adapters that stay beside a decoder with folded scales are folded too; `unfolded` are all as they were.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        checkpoint: Checkpoint,
+        adapters: Mapping[str, Adapter],
+        pixels: tuple[Pixels, Pixels],
+        *,
+        recipe: QuantiseRecipe,
+        work: Path,
+        statistics: Statistics | None = None,
+    ) -> None:
+        """`work` is where stages will lie, `statistics` those of a calibration for a recipe that needs one.
+
+        Raises as `LanguagePlan`, and `ConfigError` for a recipe or statistics that do not fit the model.
+        """
+        super().__init__(order, checkpoint, adapters, pixels)
+        text = checkpoint.config.text
+        self.quantise, self.statistics, self.unfolded = recipe, statistics, adapters
+        self.formats = recipe.formats(text.layers)
+        if statistics:
+            statistics.check(text, tuple(self.decoders))
+        self.methods = {key: self._methods(key, work) for key in self.decoders}
+        if BASE in self.decoders and self.methods[BASE].scaled:
+            scales = self.methods[BASE].scales
+            self.adapters = {name: FoldedAdapter(adapter, scales) for name, adapter in adapters.items()}
+        self.files = {
+            key: DecoderFiles(each.weights, self.recipe.dtype, self.formats, part_name(key), each.solver)
+            for key, each in self.methods.items()
+        }
+
+    def restored(self, key: str, folders: Mapping[str, Path]) -> Weights:
+        """The model whose decoder is the files of `key`, which lie in `folders` by their locations."""
+        return RestoredWeights(self.methods[key].weights, self.files[key].places, self.formats, folders)
+
+    def matrix_errors(self, restored: Mapping[str, Weights]) -> Iterator[MatrixError]:
+        """The error of every matrix in few bits, of decoders whose stored weights are `restored`."""
+        for key, methods in self.methods.items():
+            for name, form in self.formats.items():
+                yield matrix_error(key, name, form, methods.weights, restored[key], methods.gram(name))
+
+    def component(self) -> Language:
+        """See `LanguagePlan`."""
+        linears, head = self.quantise.linears, self.quantise.head
+        few = Quantisation(
+            recipe=self.quantise.name, bits=linears.bits, block=linears.block, head_bits=head.bits, evidence=EVIDENCE
+        )
+        return msgspec.structs.replace(super().component(), quantisation=few)
+
+    def _methods(self, key: str, work: Path) -> Methods:
+        weights = Merged(self.checkpoint, self.adapters[key]) if key in self.adapters else self.checkpoint
+        dtype: torch.dtype = getattr(torch, self.recipe.dtype)
+        folders = tuple(work / scales_stage(key, layer) for layer in range(self.checkpoint.config.text.layers))
+        return Methods(weights, self.quantise, key, self.formats, dtype, folders, self.statistics)
+
+    def _graphs(self) -> Iterator[tuple[str, ModelGraph]]:
+        owners = {each.graph: key for key in self.decoders for each in self._decoder_set(key).graphs}
+        for key, graph in super()._graphs():
+            if key in owners:
+                yield key, with_stored(graph, self.files[owners[key]].places, self.formats)
+            else:
+                yield key, graph
+
+
+def part_name(decoder: str) -> str:
+    """What the stages and files of a decoder are called."""
+    return "decoder" if decoder == BASE else f"decoder.{decoder}"
+
+
+def scales_stage(decoder: str, layer: int) -> str:
+    """Name of the stage that holds a layer's scales."""
+    return f"{part_name(decoder)}.scales.{layer:02}"

@@ -1,0 +1,114 @@
+"""What is stored in how many bits, and how it is worked out: settings from a recipe's TOML file.
+
+A recipe names the export recipe that it builds on, so that one word orders a whole bundle for a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.layouts import HEAD, LINEARS
+from edge_sdk.export.quantise.decoder_files import linear_name
+from edge_sdk.export.quantise.formats import Bits, Format
+from edge_sdk.types import Value
+
+RECIPES = Path(__file__).parent / "recipes"
+_AS_IT_IS = 16
+
+Rounding = Literal["nearest", "gptq"]
+Scaling = Literal["none", "awq"]
+
+
+class Storage(Value, frozen=True, kw_only=True):
+    """Bits of a weight, 16 for the element type of the graphs, and how many inputs share a scale; see `Format`."""
+
+    bits: Literal[4, 8, 16] = 16
+    block: int = 0
+
+    def __post_init__(self) -> None:
+        self.format()
+
+    def format(self) -> Format | None:
+        """The format, None for a matrix that stays as it is. Raises `ConfigError`."""
+        if self.bits == _AS_IT_IS:
+            return None
+        bits: Bits = 4 if self.bits == 4 else 8
+        return Format(bits=bits, block=self.block)
+
+
+class Otherwise(Value, frozen=True, kw_only=True):
+    """Linears that are stored otherwise: of these layers, or of all where none is named."""
+
+    linears: tuple[str, ...]
+    layers: tuple[int, ...] = ()
+    storage: Storage
+
+    def __post_init__(self) -> None:
+        unknown = set(self.linears) - LINEARS.keys()
+        if unknown or not self.linears:
+            raise ConfigError(
+                f"linears must be some of {', '.join(LINEARS)}; found {', '.join(sorted(unknown)) or '-'}"
+            )
+
+
+class QuantiseRecipe(Value, frozen=True, kw_only=True):
+    """Settings of a quantisation.
+
+    `linears` is for the seven linears of every layer, `head` for the head; `exceptions` override both their ways, the
+    last that fits. `rounding`: to the nearest, or by GPTQ; `scaling`: AWQ multiplies what matters before it is rounded.
+    Both of the latter need statistics of a calibration.
+    """
+
+    name: str = ""
+    export: str | None = None
+    linears: Storage = Storage(bits=4, block=128)
+    head: Storage = Storage(bits=8)
+    exceptions: tuple[Otherwise, ...] = ()
+    rounding: Rounding = "nearest"
+    scaling: Scaling = "none"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether statistics are needed."""
+        return self.rounding != "nearest" or self.scaling != "none"
+
+    def formats(self, layers: int) -> dict[str, Format]:
+        """The format of each matrix that does not stay as it is, for a decoder of so many layers.
+
+        Raises `ConfigError` for an exception about a layer that is not there.
+        """
+        stored = dict(self._storage(layers))
+        return {name: form for name, storage in stored.items() if (form := storage.format())}
+
+    def _storage(self, layers: int) -> Iterator[tuple[str, Storage]]:
+        for layer in range(layers):
+            for linear in LINEARS:
+                yield linear_name(layer, linear), self.linears
+        yield HEAD, self.head
+        for each in self.exceptions:
+            if max(each.layers, default=0) >= layers:
+                raise ConfigError(f"exceptions: this model has {layers} layers, found layer {max(each.layers)}")
+            for layer in each.layers or range(layers):
+                for linear in each.linears:
+                    yield linear_name(layer, linear), each.storage
+
+
+def load_quantise_recipe(name: str | Path) -> QuantiseRecipe:
+    """The recipe called `name` among those of the package, or the file at a path. Raises `ConfigError`."""
+    path = RECIPES / f"{name}.toml" if isinstance(name, str) and not name.endswith(".toml") else Path(name)
+    try:
+        return msgspec.toml.decode(path.read_text(encoding="utf-8"), type=QuantiseRecipe)
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+        raise ConfigError(f"no recipe at {path}; quantisation recipes that come with the package: {known}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"recipe {path} is not usable: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path} is not TOML: {error}; mend it there") from error
+    except ConfigError as error:
+        raise ConfigError(f"recipe {path}: {error}") from error

@@ -1,0 +1,88 @@
+"""A graph of plain weights turned to weights in few bits: a `DequantizeLinear` before each product, and nothing else.
+
+A compiler joins the two: ONNX Runtime to `MatMulNBits`, TensorRT to a weight-only product. What is not stored in few
+bits keeps its initialiser and is read from its new place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from edge_sdk.export.graphs.onnx_graph import ModelGraph
+from edge_sdk.export.quantise.formats import Format
+from edge_sdk.export.quantise.stored_file import Place, StoredType, scale_name
+
+# INT4 came to ONNX with this opset; the decomposed dialect's operators are the same in it but for their types.
+INT4_OPSET = 21
+_TYPES: dict[StoredType, int] = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "int8": TensorProto.INT8,
+    "int4": TensorProto.INT4,
+}
+
+
+def with_stored(graph: ModelGraph, places: Mapping[str, Place], formats: Mapping[str, Format]) -> ModelGraph:
+    """`graph` reading every weight from `places`; those that `formats` names are dequantised where they are used.
+
+    Raises `KeyError` for a weight that `places` does not have.
+    """
+    model = ModelProto()
+    model.CopyFrom(graph.model)
+    used = [tensor.name for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
+    kept = [tensor for tensor in model.graph.initializer if tensor.data_location != TensorProto.EXTERNAL]
+    stored = [name for name in used if name in formats]
+    named = [part for name in used for part in ((scale_name(name), name) if name in formats else (name,))]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend([*(_initialiser(places[name]) for name in named), *kept])
+    nodes = list(_nodes(model.graph.node, {name: formats[name] for name in stored}))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    _raise_opset(model, INT4_OPSET if any(formats[name].bits == 4 for name in stored) else 0)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    return dataclasses.replace(graph, model=model)
+
+
+def _nodes(nodes: Iterable[NodeProto], formats: Mapping[str, Format]) -> Iterator[NodeProto]:
+    """The nodes in their order, each weight's own before the first that takes it."""
+    begun: set[str] = set()
+    for node in nodes:
+        for index, name in enumerate(node.input):
+            if name not in formats:
+                continue
+            if name not in begun:
+                begun.add(name)
+                yield _dequantise(name, formats[name])
+            node.input[index] = _result(name)
+        yield node
+
+
+def _dequantise(name: str, form: Format) -> NodeProto:
+    node = NodeProto(op_type="DequantizeLinear", name=_result(name), input=[name, scale_name(name)])
+    node.output.append(_result(name))
+    attributes = {"axis": 0, "block_size": form.block} if form.block else {"axis": 1}
+    node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+    return node
+
+
+def _result(name: str) -> str:
+    return f"{name}.restored"
+
+
+def _initialiser(place: Place) -> TensorProto:
+    part = place.part
+    tensor = TensorProto(name=part.name, data_type=_TYPES[part.type], dims=part.shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", place.location), ("offset", place.offset), ("length", part.size_bytes)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def _raise_opset(model: ModelProto, opset: int) -> None:
+    (own,) = model.opset_import
+    own.version = max(own.version, opset)
+    model.ir_version = helper.find_min_ir_version_for([own])

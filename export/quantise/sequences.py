@@ -1,0 +1,59 @@
+"""Sequences to calibrate on, as files: what the decoder is given for one clip, with every question behind one prefix.
+
+Questions are branches, each of which sees the prefix and itself, so that a clip is computed once for all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from edge_sdk.export.eager import Call
+from edge_sdk.export.graphs.decoder import Pair
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """`embeds [n, hidden]` float32, `positions [n]` and `branch [n]` int64: 0 for the prefix, 1, 2 ... behind it."""
+
+    embeds: Tensor
+    positions: Tensor
+    branch: Tensor
+
+    @classmethod
+    def of(cls, prefix: Tensor, questions: list[Tensor]) -> Sequence:
+        """The prefix `[n, hidden]`, and each question's rows `[m, hidden]` at the positions behind it."""
+        parts = [prefix, *questions]
+        begin = [0, *(len(prefix) for _ in questions)]
+        return cls(
+            embeds=torch.cat(parts),
+            positions=torch.cat([torch.arange(len(part)) + at for part, at in zip(parts, begin, strict=True)]),
+            branch=torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)]),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write it to `path`."""
+        save_file(vars(self), path)
+
+    @classmethod
+    def load(cls, path: Path) -> Sequence:
+        """What `save` has written."""
+        return cls(**load_file(path))
+
+    def call(self, past: list[Pair]) -> Call:
+        """All of it as one call of the decoder, whose cache `past` has as many slots."""
+        count = len(self.embeds)
+        earlier = torch.ones(count, count, dtype=torch.bool).tril()
+        mask = earlier & ((self.branch == 0) | (self.branch == self.branch[:, None]))
+        feeds = {
+            "embeds": self.embeds[None],
+            "position_ids": self.positions[None],
+            "mask": mask[None, None],
+            "write_index": torch.tensor([0]),
+            "rows": torch.tensor([count - 1]),
+        }
+        return Call(feeds, past)

@@ -1,0 +1,179 @@
+"""What a calibration has seen of a decoder's activations: sums over tokens, so that calibrations can be added up.
+
+A file for each layer holds, for every group of linears that share their inputs: the gram XᵀX, which both AWQ's cost and
+GPTQ's corrections follow from, the sum of |x|, and the largest |x|. Everything is float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.model_config import TextConfig
+from edge_sdk.files import atomic_folder, write_bytes
+from edge_sdk.types import Value
+
+INDEX, SCHEMA = "statistics.json", 1
+GROUPS = ("qkv", "o", "mlp", "down")
+
+
+class Clip(Value, frozen=True, kw_only=True):
+    """One clip that was seen: its file's name and SHA-256, and what its label says, None without one."""
+
+    name: str
+    sha256: str
+    crash: bool | None = None
+    condition: str = ""
+
+
+class Index(Value, frozen=True, kw_only=True):
+    """What the files are of: a model's name and shape, `tokens` by decoder, and the clips."""
+
+    schema: int = SCHEMA
+    model: str
+    layers: int
+    hidden: int
+    intermediate: int
+    tokens: dict[str, int]
+    clips: tuple[Clip, ...]
+
+
+class Group(NamedTuple):
+    """Of one group: `gram [n, n]`, and `magnitude [n]`, the mean of |x|, and `largest [n]`."""
+
+    gram: Tensor
+    magnitude: Tensor
+    largest: Tensor
+
+
+def widths(text: TextConfig) -> dict[str, int]:
+    """How many inputs each group has."""
+    return {"qkv": text.hidden, "o": text.heads * text.head_dim, "mlp": text.hidden, "down": text.intermediate}
+
+
+class Sums:
+    """Sums of one layer's groups, in the making."""
+
+    def __init__(self, text: TextConfig) -> None:
+        self._held: dict[str, Tensor] = {}
+        for group, width in widths(text).items():
+            self._held[f"{group}.gram"] = torch.zeros(width, width)
+            self._held[f"{group}.magnitude"] = torch.zeros(width)
+            self._held[f"{group}.largest"] = torch.zeros(width)
+
+    def add(self, group: str, x: Tensor) -> None:
+        """Take in `x [tokens, n]`."""
+        rows, held = x.float(), self._held
+        held[f"{group}.gram"].addmm_(rows.T, rows)
+        held[f"{group}.magnitude"] += rows.abs().sum(0)
+        held[f"{group}.largest"] = torch.maximum(held[f"{group}.largest"], rows.abs().amax(0))
+
+    def save(self, path: Path) -> None:
+        """Write them to `path`. Raises `ConfigError` for NaN or infinity."""
+        for name, tensor in self._held.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise ConfigError(
+                    f"{path.name}: {name} is not finite: the model gave NaN or infinity for a clip; check the "
+                    "checkpoint with edge-sdk export and verify, and the clips"
+                )
+        save_file(self._held, path)
+
+
+class Statistics:
+    """The statistics in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises `ConfigError` for a folder without readable statistics."""
+        self.folder = folder
+        try:
+            self.index = msgspec.json.decode((folder / INDEX).read_bytes(), type=Index)
+        except (OSError, msgspec.DecodeError) as error:
+            raise ConfigError(
+                f"{folder}: expected what edge-sdk calibrate writes, found none ({error}); calibrate first"
+            ) from error
+
+    def identity(self) -> dict[str, list[int]]:
+        """What stands for the content of the files: sizes and times of change."""
+        return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(self.folder.iterdir())}
+
+    def check(self, text: TextConfig, decoders: Sequence[str]) -> None:
+        """Raise `ConfigError` unless they are of these `decoders` of a model of this shape."""
+        expected, found = ((each.layers, each.hidden, each.intermediate) for each in (text, self.index))
+        if expected != found:
+            raise ConfigError(
+                f"{self.folder}: expected statistics of {expected[0]} layers, hidden {expected[1]}, intermediate "
+                f"{expected[2]}, found {found[0]}, {found[1]}, {found[2]}; calibrate with this checkpoint"
+            )
+        if missing := set(decoders) - self.index.tokens.keys():
+            raise ConfigError(
+                f"{self.folder}: expected statistics of decoder {', '.join(sorted(missing))}, found "
+                f"{', '.join(self.index.tokens)}; calibrate with the same --adapter and --merge or --switchable"
+            )
+
+    def group(self, decoder: str, layer: int, group: str) -> Group:
+        """One group. Raises `ConfigError` for a file that is missing, damaged, or holds NaN or infinity."""
+        path = self.folder / layer_file(decoder, layer)
+        try:
+            with safe_open(path, framework="pt") as held:
+                names = (f"{group}.{what}" for what in ("gram", "magnitude", "largest"))
+                gram, magnitude, largest = (held.get_tensor(name) for name in names)
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"{path}: expected a layer's statistics, found {error}; calibrate again") from error
+        if not all(bool(torch.isfinite(each).all()) for each in (gram, magnitude, largest)):
+            raise ConfigError(f"{path}: {group} holds NaN or infinity; calibrate again")
+        return Group(gram, magnitude / max(1, self.index.tokens[decoder]), largest)
+
+
+def layer_file(decoder: str, layer: int) -> str:
+    """Name of a layer's file."""
+    return f"{decoder}.{layer:02}.safetensors"
+
+
+def merge_statistics(folders: Sequence[Path], out: Path) -> Index:
+    """Add up statistics of the same model in `folders` and write them to `out`.
+
+    Raises `ConfigError` for statistics of different models, for a clip that is in several, or when `out` exists.
+    """
+    parts = [Statistics(folder) for folder in folders]
+    first = parts[0].index
+    for part in parts[1:]:
+        for key in ("model", "layers", "hidden", "intermediate"):
+            if getattr(part.index, key) != getattr(first, key):
+                raise ConfigError(
+                    f"{part.folder}: expected statistics of {key} {getattr(first, key)}; merge one model's"
+                )
+        if part.index.tokens.keys() != first.tokens.keys():
+            raise ConfigError(f"{part.folder}: expected decoders {', '.join(first.tokens)}; merge the same adapters'")
+    clips = [clip for part in parts for clip in part.index.clips]
+    if len({clip.sha256 for clip in clips}) != len(clips):
+        raise ConfigError("a clip is in several of these statistics and would count twice; merge disjoint ones")
+    tokens = {key: sum(part.index.tokens[key] for part in parts) for key in first.tokens}
+    index = msgspec.structs.replace(first, tokens=tokens, clips=tuple(clips))
+    with atomic_folder(out) as draft:
+        for decoder in first.tokens:
+            for layer in range(first.layers):
+                name = layer_file(decoder, layer)
+                save_file(_added([load_file(part.folder / name) for part in parts]), draft / name)
+        write_index(draft, index)
+    return index
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Write the index of a folder."""
+    write_bytes(folder / INDEX, msgspec.json.format(msgspec.json.encode(index)) + b"\n")
+
+
+def _added(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    found = dict(parts[0])
+    for part in parts[1:]:
+        for name, tensor in part.items():
+            found[name] = torch.maximum(found[name], tensor) if name.endswith("largest") else found[name] + tensor
+    return found
