@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 import onnx
+import torch
 from measured import table, write_measured
 from ort_graphs import RandomWeights
 
@@ -34,6 +35,7 @@ from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.graphs.weight_file import WeightFile
 from edge_sdk.export.language_plan import LanguagePlan
 from edge_sdk.export.layouts import LINEARS
+from edge_sdk.export.mini.recipe import load_recipe as load_trained
 from edge_sdk.export.model_config import ModelConfig, ProjectorConfig, TextConfig, TokenIds, VisionConfig
 from edge_sdk.export.parser_check import check_decomposed
 from edge_sdk.export.student_bundle import write_student_bundle
@@ -94,15 +96,26 @@ def student_recipes() -> tuple[str, ...]:
     return tuple(path.stem for path in _recipe_files("shape"))
 
 
+def trained_recipes() -> tuple[str, ...]:
+    """The recipes by which a video LLM is trained, whose names say a size: `language-mini`."""
+    return tuple(path.stem for path in _recipe_files("sizes"))
+
+
 def size_of(recipe: str) -> str:
     """The size that a recipe's name speaks of: `crashchat-2b-orin-nano` is for the 2B."""
-    return next((word.upper() for word in recipe.split("-") if re.fullmatch(r"\d+b", word)), "")
+    known = [*SIZES, *(name.removeprefix("language-") for name in trained_recipes())]
+    words = recipe.split("-")
+    return next(size for size in known if size.lower() in words)
 
 
 def all_cases() -> tuple[Case, ...]:
-    """Every graph of every recipe, and of none, for both sizes; each once."""
-    orders = [ExportRecipe(), *export_recipes().values()]
-    found = [case for size in SIZES for manner in MANNERS for recipe in orders for case in _cases(size, manner, recipe)]
+    """Every graph of every recipe, and of none, each once: for both sizes, or the one that is trained."""
+    orders = [(SIZES, ExportRecipe())]
+    orders += [
+        (SIZES if (size := size_of(name)) in SIZES else (size,), each) for name, each in export_recipes().items()
+    ]
+    wanted = [(size, each) for sizes, each in orders for size in sizes]
+    found = [case for size, recipe in wanted for manner in MANNERS for case in _cases(size, manner, recipe)]
     return (*_students(), *dict.fromkeys(found))
 
 
@@ -181,7 +194,11 @@ def _students() -> list[Case]:
 
 def _student(case: Case, folder: Path) -> Work:
     recipe, _ = load_recipe(case.manner)
-    bundle: Bundle = write_student_bundle(folder / "student", Student(recipe.shape).eval(), recipe, {})
+    with torch.random.fork_rng():
+        # the same weights each time, for they are inside the graph by whose hash results are kept
+        torch.manual_seed(recipe.seed)
+        student = Student(recipe.shape).eval()
+    bundle: Bundle = write_student_bundle(folder / "student", student, recipe, {})
     entry, path = bundle.graph(case.key)
     return Work(path.read_bytes(), entry, shape_profiles(bundle.manifest, case.key), None)
 
@@ -201,7 +218,7 @@ def _cases(size: str, manner: str, recipe: ExportRecipe) -> list[Case]:
 
 @cache
 def _plan(size: str, manner: str, recipe: ExportRecipe) -> LanguagePlan:
-    vision, text = TINY_VISION if size == "tiny" else TRUE_VISION, TEXTS[size]
+    vision, text = _shapes(size)
     config = ModelConfig(
         vision=vision,
         text=text,
@@ -214,6 +231,18 @@ def _plan(size: str, manner: str, recipe: ExportRecipe) -> LanguagePlan:
     pixels = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     checkpoint = cast(Checkpoint, RandomWeights(config))
     return LanguagePlan(Order(recipe=recipe, checkpoint=size), checkpoint, adapters, pixels)
+
+
+def _shapes(size: str) -> tuple[VisionConfig, TextConfig]:
+    if size == "tiny":
+        return TINY_VISION, TEXTS[size]
+    if size in SIZES:
+        return TRUE_VISION, TEXTS[size]
+    sizes = load_trained(f"language-{size}")[0].sizes
+    widths = {"hidden": sizes.hidden, "heads": sizes.heads}
+    decoder = {"kv_heads": sizes.kv_heads, "intermediate": sizes.decoder_intermediate}
+    text = TextConfig(tied=True, **COMMON | widths | decoder | {"head_dim": sizes.hidden // sizes.heads})
+    return VisionConfig(layers=2, intermediate=sizes.tower_intermediate, **widths), text
 
 
 def _manifest(plan: LanguagePlan) -> Manifest:
@@ -274,9 +303,9 @@ def main(out: Path, kept: Path | None = None) -> None:
 def _lines(found: list[Gated]) -> Iterator[str]:
     recipes = ", ".join([*export_recipes(), *student_recipes()])
     yield f"TensorRT-RTX {found[0].result.tensorrt_rtx}. What {recipes}"
-    yield "and an export without a recipe order, for both sizes: true widths, two layers, 4,096 words, LoRA of rank"
-    yield f"{RANK}; profiles (smallest/best/largest) are those of `edge-sdk build`. Decomposed graphs, and the student,"
-    yield "are also held against the table of what the parser of TensorRT 10.3 takes."
+    yield "and an export without a recipe order, for the sizes that each is for: true widths, two layers, 4,096 words,"
+    yield f"LoRA of rank {RANK}; profiles (smallest/best/largest) are those of `edge-sdk build`. Decomposed graphs,"
+    yield "and the student, are also held against the table of what the parser of TensorRT 10.3 takes."
     yield ""
     yield from table(
         "graph | profiles | graph kB | weights MB | engine MB | layers | seconds",

@@ -1,0 +1,33 @@
+"""A pytest plugin for machines far slower than any target, such as an emulated one: `pytest -p slow_machine`.
+
+Guards against hanging wait `PATIENCE` times longer; what is asserted stays as it is. `--deselect` takes the tests out
+that assert times, see `arm64_deselected.txt`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from typing import Any
+
+PATIENCE = 20
+
+
+def pytest_configure() -> None:
+    """Stretch every limit on waiting for a process or a thread."""
+    for owner, name in (
+        (subprocess.Popen, "communicate"),
+        (subprocess.Popen, "wait"),
+        (threading.Thread, "join"),
+    ):
+        setattr(owner, name, _patient(getattr(owner, name)))
+
+
+# Any: it passes on whatever the method takes and gives.
+def _patient(method: Any) -> Any:
+    def wait(*arguments: Any, **named: Any) -> Any:
+        if named.get("timeout") is not None:
+            named["timeout"] *= PATIENCE
+        return method(*arguments, **named)
+
+    return wait
