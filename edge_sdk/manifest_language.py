@@ -9,7 +9,7 @@ Graphs are named by their key in the manifest's `graphs`, files by their path in
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -113,6 +113,20 @@ class Adapter(Value, frozen=True, kw_only=True):
     calibration: dict[str, AnswerCalibration] | None = None
 
 
+class Quantisation(Value, frozen=True, kw_only=True):
+    """How the decoders' matrices are stored where they are in few bits.
+
+    `bits` and `block` are those of most linears, `head_bits` those of the head, 16 for the element type of the graphs.
+    `evidence` is the file with what it cost: errors by matrix and graph, and how answers changed.
+    """
+
+    recipe: str
+    bits: Literal[4, 8, 16]
+    block: Annotated[int, msgspec.Meta(ge=0)] = 0
+    head_bits: Literal[4, 8, 16] = 16
+    evidence: str | None = None
+
+
 class Language(Value, frozen=True, kw_only=True):
     """The video LLM: its shapes, constants, files and graphs.
 
@@ -137,6 +151,7 @@ class Language(Value, frozen=True, kw_only=True):
     profiles: dict[str, VisionProfile]
     decoders: dict[str, DecoderSet]
     adapters: dict[str, Adapter]
+    quantisation: Quantisation | None = None
 
 
 def files_of(language: Language) -> Iterator[tuple[str, str]]:
@@ -144,6 +159,8 @@ def files_of(language: Language) -> Iterator[tuple[str, str]]:
     yield "$.language.embedding.file", language.embedding.file
     yield "$.language.tokenizer", language.tokenizer
     yield "$.language.prompts", language.prompts
+    if language.quantisation and language.quantisation.evidence:
+        yield "$.language.quantisation.evidence", language.quantisation.evidence
     for name, adapter in language.adapters.items():
         if adapter.lora:
             yield f"$.language.adapters.{name}.lora", adapter.lora

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers, StudentNumbers
-from edge_sdk.hardware.roofline import Precision
+from edge_sdk.hardware.roofline import PRECISIONS, Precision
 from edge_sdk.manifest import Graph
 from edge_sdk.manifest_language import Language
 from edge_sdk.onnx_file import external_locations
@@ -16,6 +16,9 @@ from edge_sdk.tensors import numpy_dtype
 from edge_sdk.types import Dialect, DType, TensorSpec
 
 _PRECISIONS: dict[DType, Precision] = {"float32": "fp32", "float16": "fp16", "bfloat16": "fp16"}
+# Bits of the decoder's linears; other widths are those of the element type.
+_FEW_BITS: dict[int, Precision] = {4: "w4a16", 8: "w8a16"}
+_WIDE = 16
 _DIALECTS: tuple[Dialect, ...] = ("native", "decomposed")
 
 
@@ -50,12 +53,14 @@ def _reasoning(bundle: Bundle, language: Language) -> ReasoningNumbers:
     """The longest clip, the largest cache, every adapter."""
     profile = max(language.profiles.values(), key=lambda each: each.frames)
     rank = max(each.lora_rank for each in language.decoders.values())
-    precision = _PRECISIONS[language.dtype]
+    precision, few = _PRECISIONS[language.dtype], language.quantisation
     return ReasoningNumbers(
         vision=language.vision,
         decoder=language.decoder,
-        precision=precision,
+        precision=_FEW_BITS.get(few.bits, precision) if few else precision,
         vision_precision=precision,
+        head_bits=few.head_bits if few and few.head_bits < _WIDE else None,
+        kv_bits=PRECISIONS[precision].activation_bits if few else None,
         adapters=len(language.adapters),
         switchable=rank > 0,
         lora_rank=rank,
