@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_sdk.calibration.scenes.suite import suite_seeds
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil import load_recipe
 
@@ -17,6 +18,7 @@ def test_the_demo_recipe_keeps_training_and_suites_apart() -> None:
     assert text == DEMO.read_text()
     training, validation = recipe.scenes.training, recipe.scenes.validation
     assert training.first + training.count <= validation.first
+    assert validation.first + validation.count <= recipe.scenes.demo_seed < min(suite_seeds())
     assert (recipe.pictures.height, recipe.pictures.width, recipe.pictures.lags) == (192, 320, (1, 3))
     assert (recipe.stages[-1].height, recipe.stages[-1].width) == (192, 320)
 
