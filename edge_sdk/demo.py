@@ -43,28 +43,32 @@ def run_demo(bundle: Bundle | Path | None, out: Path, *, device: str = "cpu", qu
     if clip is None:
         raise BundleError(f"bundle {opened.manifest.name!r} carries no demo clip; use `edge-sdk analyze CLIP`")
     video, truth = opened.path(clip.video), read_record(opened.path(clip.record))
-    with AnswersView(asked_of(opened, None), lead="") as view:
+    with AnswersView(asked_of(opened, None)) as view:
         found = analyze(
             video,
             opened,
             device=device,
             tasks=None,
             on_step=None if quiet else show_step,
+            on_watched=None if quiet else lambda each: show_student(each.analysis, truth),
             on_spoken=None if quiet else view,
         )
-    if not quiet:
-        say("")
-        for event in found.analysis.events:
-            say(msgspec.json.format(event.to_json(), indent=2))
-        say(describe(found.analysis))
-        span = f"crash {truth.crash_start_s}-{truth.crash_end_s} s" if truth.crash else "no crash"
-        say(f"truth: {truth.scenario}, {span}")
     out.mkdir(parents=True, exist_ok=True)
     picture = out / "timeline.png"
     draw_timeline(found, truth, film_strip(video), picture)
     if not quiet:
         say(f"picture: {picture}")
     return DemoReport(analysis=found.analysis, truth=truth, picture=str(picture))
+
+
+def show_student(analysis: Analysis, truth: SceneRecord) -> None:
+    """What the student has found, and what was true."""
+    say("")
+    for event in analysis.events:
+        say(msgspec.json.format(event.to_json(), indent=2))
+    say(describe(analysis))
+    span = f"crash {truth.crash_start_s}-{truth.crash_end_s} s" if truth.crash else "no crash"
+    say(f"truth: {truth.scenario}, {span}")
 
 
 def show_step(step: Step) -> None:

@@ -44,8 +44,10 @@ LENGTHS = {
     "crash_interval": 10,
     "pre_crash_time": 5,
 }
-WIDTH, HEIGHT, SLOTS, STEP_S = 364, 196, 4096, 0.1
+WIDTH, HEIGHT, STEP_S = 364, 196, 0.1
 NAME = "reasoning"
+# Frames that fit into each cache with six questions and answers.
+SLOTS = {28: 4096, 96: 10_752}
 
 Clock = Callable[[], float]
 # Of one thread beside other work the processor's time says more.
@@ -68,13 +70,13 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     equal_answers: int | None = None
 
 
-def make_bundle(folder: Path, layers: int, tokenizer: Path) -> tuple[Any, Bundle]:
+def make_bundle(folder: Path, layers: int, slots: int, tokenizer: Path) -> tuple[Any, Bundle]:
     """transformers' model, and a bundle of the same weights."""
     model = wide_model("2b", layers=layers, vocabulary=VOCABULARY)
     checkpoint = save(model, folder / "checkpoint")
     for file in tokenizer.iterdir():
         shutil.copy(file, checkpoint)
-    parts = Assembly(checkpoint, folder / "parts", slots=(SLOTS,), sides=((WIDTH, HEIGHT), (WIDTH, HEIGHT)))
+    parts = Assembly(checkpoint, folder / "parts", slots=(slots,), sides=((WIDTH, HEIGHT), (WIDTH, HEIGHT)))
     place = parts.folder / "language"
     (place / "tokenizer.json").write_text(tokenizer_json(checkpoint), encoding="utf-8")
     (place / "prompts.json").write_text(json.dumps({task.id: {"text": task.prompt} for task in TASKS}))
@@ -183,11 +185,16 @@ class Transformers:
         return found
 
 
-def ours(reasoner: Reasoner, shown: Sequence[Pixels], clock: Clock) -> tuple[list[Way], dict[str, str]]:
-    """Six questions together, as text and by their forms; then the same clip asked one by one."""
+def streamed(reasoner: Reasoner, shown: Sequence[Pixels], clock: Clock) -> Way:
+    """Six questions together, answered by their forms."""
     runs: list[float] = []
     with reasoner.begin(on_chunk=lambda: runs.append(clock())) as clip:
-        formed, _ = _together("this SDK, answers by their forms", clip, shown, runs, clock, free=False)
+        return _together("this SDK, answers by their forms", clip, shown, runs, clock, free=False)[0]
+
+
+def ours(reasoner: Reasoner, shown: Sequence[Pixels], clock: Clock) -> tuple[list[Way], dict[str, str]]:
+    """Six questions together, as text and by their forms; then the same clip asked one by one."""
+    formed, runs = streamed(reasoner, shown, clock), list[float]()
     with reasoner.begin(on_chunk=lambda: runs.append(clock())) as clip:
         text, answers = _together("this SDK, answers as text", clip, shown, runs, clock, free=True)
         before, begun_s = clip.timings, clock()
@@ -229,16 +236,21 @@ def _together(
     ), answers
 
 
-def measure(folder: Path, layers: int, frames: int, tokenizer_folder: Path, threads: int, clock: Clock) -> list[Way]:
-    """Every way, one after the other; `folder` takes 8 GB."""
+def measure(
+    folder: Path, layers: int, frames: int, tokenizer_folder: Path, threads: int, clock: Clock, *, alone: bool
+) -> list[Way]:
+    """Every way, one after the other, or this SDK's own way `alone`; `folder` takes 8 GB."""
     torch.set_num_threads(threads)
-    model, bundle = make_bundle(folder, layers, tokenizer_folder)
+    slots = next(slots for most, slots in SLOTS.items() if frames <= most)
+    model, bundle = make_bundle(folder, layers, slots, tokenizer_folder)
     shown = pictures(frames)
     tokenizer = Tokenizer.open(bundle.path("language/tokenizer.json"))
     with Reasoner(bundle, options=SessionOptions(threads=threads), dialect="native", max_tokens=LENGTHS) as reasoner:
         with reasoner.begin() as clip:
             clip.push(shown[0], 0.0)
             list(clip.ask(["recognition"]))
+        if alone:
+            return [streamed(reasoner, shown, clock)]
         found, texts = ours(reasoner, shown, clock)
     theirs = Transformers(model, tokenizer, shown, clock)
     for way, tokens in (theirs.kept_prefix(), theirs.six_runs()):
@@ -285,10 +297,19 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--alone", action="store_true", help="this SDK alone, by the forms of the answers")
     chosen = parser.parse_args()
     watch = Watch()
     with TemporaryDirectory() as name:
-        ways = measure(Path(name), chosen.layers, chosen.frames, chosen.tokenizer, chosen.threads, CLOCKS[chosen.clock])
+        ways = measure(
+            Path(name),
+            chosen.layers,
+            chosen.frames,
+            chosen.tokenizer,
+            chosen.threads,
+            CLOCKS[chosen.clock],
+            alone=chosen.alone,
+        )
     what = (
         f"Six answers about one clip of {chosen.frames} frames of {WIDTH}x{HEIGHT}: VideoLLaMA3-2B's widths, "
         f"{chosen.layers} layers in tower and decoder, float32, {chosen.threads} threads, {chosen.clock} time"
@@ -300,7 +321,14 @@ def main() -> None:
         "handed over, that frame's own encoding among it; transformers takes a clip whole. Percentages are of the",
         "first way's whole time. Answers are compared with those of the first way.",
     ]
-    write_measured(chosen.out, NAME, what, watch, [msgspec.structs.asdict(way) for way in ways], lines)
+    write_measured(
+        chosen.out,
+        f"{NAME}-streamed" if chosen.alone else NAME,
+        what,
+        watch,
+        [msgspec.structs.asdict(way) for way in ways],
+        lines,
+    )
 
 
 if __name__ == "__main__":

@@ -20,9 +20,8 @@ class AnswersView:
     `stream` shows text as it comes, where that is possible: on a terminal, and of one task anywhere.
     """
 
-    def __init__(self, tasks: Sequence[str], *, stream: bool = True, lead: str | None = None) -> None:
-        """`lead` is a line that is printed before the first thing that is shown."""
-        self._tasks, self._lead = tuple(tasks), lead
+    def __init__(self, tasks: Sequence[str], *, stream: bool = True) -> None:
+        self._tasks = tuple(tasks)
         self._terminal = stream and sys.stdout.isatty()
         self._running = stream and not self._terminal and len(self._tasks) == 1
         self._texts = dict.fromkeys(self._tasks, "")
@@ -32,9 +31,6 @@ class AnswersView:
 
     def __call__(self, item: Piece | Reply | ReasoningReport) -> None:
         """Show one more thing."""
-        if self._lead is not None:
-            say(self._lead)
-            self._lead = None
         if isinstance(item, Piece):
             self._texts[item.task] = self._texts.get(item.task, "") + item.text
             if self._running:

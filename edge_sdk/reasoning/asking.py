@@ -14,9 +14,9 @@ from itertools import groupby
 import numpy as np
 
 from edge_sdk.reasoning.answer import Answer, AnswerReader, Growth
+from edge_sdk.reasoning.cache.prefix import Addition, Grown, Prefix
+from edge_sdk.reasoning.cache.slots import TRUNK
 from edge_sdk.reasoning.embedding import EmbeddingTable
-from edge_sdk.reasoning.prefix import Addition, Grown, Prefix
-from edge_sdk.reasoning.slots import TRUNK
 from edge_sdk.reasoning.text import Ids
 from edge_sdk.reasoning.times import Stopwatch
 from edge_sdk.runtime import Array

@@ -56,6 +56,13 @@ def answer_room(task: str, max_tokens: int, *, free: bool) -> int:
     return max_tokens if free else ROOMS.get(find_task(task).form, max_tokens)
 
 
+def _followed(tasks: Sequence[str], step: int) -> int:
+    """Tokens that each time among `tasks` may ask for at a step of `step`, in which every text takes one."""
+    forms = [find_task(task).form for task in tasks]
+    times = forms.count("time") + forms.count("interval")
+    return max(2, (step - forms.count("text")) // max(1, times))
+
+
 class Clip:
     """A clip of one profile; made by `Reasoner.begin`. Not for use by two threads at once."""
 
@@ -259,10 +266,11 @@ class Clip:
         context = AnswerContext(
             first_s=float(np.round(first, 1)),
             last_s=float(np.round(last, 1)),
+            period_s=1 / self._profile.rate_hz,
             end_tokens=language.end_tokens,
             calibration=model.calibration,
             grid=self.grid,
-            width=max(1, model.prefix.shape.step // len(tasks)),
+            width=_followed(tasks, model.prefix.shape.step),
         )
         return [self._branch(model, task, context, free) for task in tasks]
 

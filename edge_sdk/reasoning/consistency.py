@@ -23,14 +23,16 @@ MARGIN_S = 1.0
 def denies(answer: Answer) -> bool | None:
     """Whether the answer says that there is no crash; None where it cannot say so, as a time, or abstains.
 
-    A text denies in the task's own sentence for clips without a crash, whatever its case and last stop.
+    A text denies that begins as the task's own sentence for clips without a crash does ("no collision", "No accident"),
+    whatever the case and whatever follows.
     """
     negative = find_task(answer.task).negative
     if answer.abstain or negative is None:
         return None
     if isinstance(answer.value, bool):
         return not answer.value
-    return _plain(answer.text) == _plain(negative)
+    clause = re.escape(negative.split(",")[0].rstrip("."))
+    return re.match(rf"{clause}\b", " ".join(answer.text.split()), re.IGNORECASE) is not None
 
 
 def contradictions(
@@ -137,7 +139,3 @@ def _student_span(answer: Answer, event: Event, offset_s: float) -> Span | None:
 
 def _named(spans: Sequence[Span]) -> str:
     return ", ".join(f"{start:.1f} s and later" if end == inf else f"{start:.1f}-{end:.1f} s" for start, end in spans)
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip().rstrip(".").casefold()

@@ -8,12 +8,12 @@ from contextlib import ExitStack, closing
 from edge_sdk.bundle import Bundle
 from edge_sdk.errors import BundleError, ConfigError, UnknownNameError
 from edge_sdk.manifest_language import Language
-from edge_sdk.reasoning.calls import CallShape
+from edge_sdk.reasoning.cache.calls import CallShape
+from edge_sdk.reasoning.cache.prefix import Prefix
 from edge_sdk.reasoning.clip import Clip, Speaking, answer_room
 from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.reasoning.fitting import Fit, fit
 from edge_sdk.reasoning.forms import prepare
-from edge_sdk.reasoning.prefix import Prefix
 from edge_sdk.reasoning.prompt import Prompt, PromptFrame
 from edge_sdk.reasoning.text import Ids, Tokenizer
 from edge_sdk.reasoning.tuned import TunedModel, lora_feeds, read_questions, shared_out

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 
 from edge_sdk.errors import BundleError
 from edge_sdk.manifest_language import AnswerCalibration, Language
-from edge_sdk.reasoning.feeding import PER_CALL
-from edge_sdk.reasoning.prefix import Prefix
+from edge_sdk.reasoning.cache.feeding import PER_CALL
+from edge_sdk.reasoning.cache.prefix import Prefix
 from edge_sdk.reasoning.prompt import Prompt
 from edge_sdk.reasoning.text import Ids
 from edge_sdk.runtime import Array, Session

@@ -39,9 +39,8 @@ def tell(view: AnswersView) -> None:
 
 
 def test_a_log_gets_a_line_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(AnswersView(("recognition", "crash_interval"), lead="---"))
+    tell(AnswersView(("recognition", "crash_interval")))
     assert capsys.readouterr().out.splitlines() == [
-        "---",
         "crash_interval  1.0 - 2.5 seconds (80 %: 0.5-1.5 to 2.0-3.0 s)",
         "  96 frames of 364x196, 76% of their tokens kept; vision 10 ms, prefill 20 ms, after last frame 5 ms, "
         "decode 40 ms",

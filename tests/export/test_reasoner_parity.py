@@ -10,7 +10,7 @@ from reasoner_cases import STEP_S, Speaker, expected_tokens, make_speaker, pictu
 
 from edge_sdk.reasoning.answer import Answer
 from edge_sdk.reasoning.asking import Piece
-from edge_sdk.reasoning.calls import CallShape
+from edge_sdk.reasoning.cache.calls import CallShape
 from edge_sdk.reasoning.clip import Clip
 from edge_sdk.reasoning.patches import Pixels
 from edge_sdk.reasoning.reasoner import Reasoner

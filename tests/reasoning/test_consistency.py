@@ -65,7 +65,10 @@ def test_denials_are_recognised() -> None:
     assert (denies(YES), denies(NO)) == (False, True)
     assert (denies(CRASH), denies(QUIET), denies(CAUSE), denies(NO_CAUSE)) == (False, True, False, True)
     assert denies(_said("description", " No  collision ")) is True
-    assert denies(_said("description", "no collision, but a near miss")) is False
+    assert denies(_said("description", "no collision, but a near miss")) is True
+    assert denies(_said("cause", "No accident appears in the clip.")) is True
+    assert denies(_said("cause", "The driver had no accident before.")) is False
+    assert denies(_said("description", "no collisions")) is False
     assert denies(_said("prevention", "No accident, no prevention needed.")) is True
     assert denies(_sign(1.0, 2.0)) is None
     assert denies(msgspec.structs.replace(NO, abstain=True)) is None

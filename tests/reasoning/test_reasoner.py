@@ -25,7 +25,7 @@ from edge_sdk.bundle import Bundle, open_bundle, rewrite
 from edge_sdk.errors import BundleError, Cancelled, ConfigError, RuntimeFailure, UnknownNameError
 from edge_sdk.reasoning.answer import Answer
 from edge_sdk.reasoning.asking import Piece
-from edge_sdk.reasoning.calls import CallShape
+from edge_sdk.reasoning.cache.calls import CallShape
 from edge_sdk.reasoning.clip import Clip
 from edge_sdk.reasoning.patches import Pixels
 from edge_sdk.reasoning.reasoner import Reasoner
@@ -298,7 +298,7 @@ def test_pictures_and_times_are_checked(reasoner: Reasoner) -> None:
         with pytest.raises(ConfigError, match="expected pictures of 84x56, found 56x84"):
             clip.push(SHOWN[1].transpose(1, 0, 2), 0.6)
         with pytest.raises(ConfigError, match="expected a picture uint8"):
-            clip.push(SHOWN[1].astype(np.float32), 0.6)  # type: ignore[arg-type]
+            clip.push(SHOWN[1].astype(np.float32), 0.6)
         assert clip.frames == 1
 
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from edge_sdk.errors import ConfigError, RuntimeFailure
-from edge_sdk.reasoning.calls import Call, CallShape, cut
-from edge_sdk.reasoning.feeding import Feeding, prefix_bytes
-from edge_sdk.reasoning.slots import SlotTree
+from edge_sdk.reasoning.cache.calls import Call, CallShape, cut
+from edge_sdk.reasoning.cache.feeding import Feeding, prefix_bytes
+from edge_sdk.reasoning.cache.slots import SlotTree
 from edge_sdk.runtime import Array, Feeds, Session
 from edge_sdk.types import StateSpec, Value
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.reasoning.slots import SlotTree
+from edge_sdk.reasoning.cache.slots import SlotTree
 
 SLOTS = 96
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.reasoning.calls import CallShape, cut
+from edge_sdk.reasoning.cache.calls import CallShape, cut
 
 SHAPES = [
     CallShape(prefill=prefill, step=step, rows=rows, fixed=fixed)

@@ -11,8 +11,8 @@ from math import prod
 
 import numpy as np
 
-from edge_sdk.reasoning.calls import Call, CallShape
-from edge_sdk.reasoning.slots import SlotTree
+from edge_sdk.reasoning.cache.calls import Call, CallShape
+from edge_sdk.reasoning.cache.slots import SlotTree
 from edge_sdk.runtime import Array
 from edge_sdk.tensors import allocate, numpy_dtype, shape_of
 from edge_sdk.types import StateSpec, TensorSpec

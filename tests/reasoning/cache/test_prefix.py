@@ -9,8 +9,8 @@ import pytest
 from decoder_double import HIDDEN, STATE, DoubleSession, expected_logits
 
 from edge_sdk.errors import ConfigError, RuntimeFailure
-from edge_sdk.reasoning.calls import CallShape
-from edge_sdk.reasoning.prefix import Addition, Prefix
+from edge_sdk.reasoning.cache.calls import CallShape
+from edge_sdk.reasoning.cache.prefix import Addition, Prefix
 from edge_sdk.runtime import Array
 
 SHAPES = [CallShape(prefill=16, step=4, rows=3, fixed=fixed) for fixed in (False, True)]

@@ -1,0 +1,7 @@
+"""A clip in a decoder's cache with the questions and answers that branch from it: slots, masks and calls."""
+
+from edge_sdk.reasoning.cache.calls import CallShape
+from edge_sdk.reasoning.cache.prefix import Addition, Grown, Mark, Prefix
+from edge_sdk.reasoning.cache.slots import TRUNK, SlotTree
+
+__all__ = ["Addition", "CallShape", "Grown", "Mark", "Prefix", "SlotTree", "TRUNK"]
