@@ -8,7 +8,6 @@ below), and only severity tells a crash from a near miss from a scene that stays
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -26,24 +25,23 @@ from edge_sdk.calibration.scenes.cameras import (
 )
 from edge_sdk.calibration.scenes.effects import Tricks, draw_tricks
 from edge_sdk.calibration.scenes.geometry import Floats
-from edge_sdk.calibration.scenes.incidents import SCENARIOS, Incident, make_incident
-from edge_sdk.calibration.scenes.labels import CrashTimes, crash_times, crashed_cars, smallest_gap
+from edge_sdk.calibration.scenes.incidents import SCENARIOS, Incident
+from edge_sdk.calibration.scenes.labels import CrashTimes
 from edge_sdk.calibration.scenes.physics import Car, Track, simulate
 from edge_sdk.calibration.scenes.plan import (
     Conditions,
     ScenePlan,
+    Staged,
+    accept,
     contact_kind,
     draw_conditions,
-    outcome_fits,
-    outlines,
+    draw_incident,
     place_camera,
     plan_scene,
     search_severity,
     seen_stretch,
     starts_overlap,
-    watch_times,
 )
-from edge_sdk.calibration.scenes.roads import Road, draw_road
 from edge_sdk.calibration.scenes.streams import Rng, chance, stream, uniform
 from edge_sdk.calibration.scenes.traffic import fill, observer
 from edge_sdk.clips import SceneKind
@@ -106,7 +104,7 @@ def draw_scenario(seed: int, turn: int = 0) -> str:
 
 
 def _attempt(seed: int, conditions: Conditions, name: str, rng: Rng) -> ScenePlan | None:
-    road, incident = _stage(rng, name, conditions)
+    road, incident = draw_incident(rng, BROAD_SCENARIOS[name], conditions)
     severity = search_severity(rng, incident, conditions, road)
     if severity is None:
         return None
@@ -129,18 +127,10 @@ def _attempt(seed: int, conditions: Conditions, name: str, rng: Rng) -> ScenePla
     if starts_overlap(cars):
         return None
     track = simulate(cars, conditions.duration_s, road.grip)
-    return _accept(seed, conditions, name, road, tuple(cars), ego, track, mount)
-
-
-def _stage(rng: Rng, name: str, conditions: Conditions) -> tuple[Road, Incident]:
-    scenario = BROAD_SCENARIOS[name]
-    has_crossing = chance(rng, 0.4) if scenario.crossing is None else scenario.crossing
-    road = draw_road(rng, crossing=has_crossing, fewest_lanes=scenario.fewest_lanes, wet=conditions.weather == "rain")
-    if scenario.parking:
-        road = replace(road, shoulder_m=uniform(rng, 2.3, 2.9))
-    if not scenario.median:
-        road = replace(road, median_m=0.0)
-    return road, make_incident(scenario, rng, road, conditions.incident_s)
+    staged = Staged(
+        seed=seed, conditions=conditions, scenario=name, road=road, cars=tuple(cars), ego=ego, track=track, mount=mount
+    )
+    return accept(staged, _shows, _kind)
 
 
 def _in_the_way(car: Car, incident: Incident, actors: tuple[Car, Car]) -> bool:
@@ -150,48 +140,11 @@ def _in_the_way(car: Car, incident: Incident, actors: tuple[Car, Car]) -> bool:
     return abs(y - first[1]) < 2.0 and first[0] - 2.0 < x < max(incident.x_m + 15.0, second[0] + 10.0)
 
 
-def _accept(
-    seed: int,
-    conditions: Conditions,
-    name: str,
-    road: Road,
-    cars: tuple[Car, ...],
-    ego: int | None,
-    track: Track,
-    mount: Mount,
-) -> ScenePlan | None:
-    """Check that the physics have the wanted outcome and that the camera sees it."""
-    times, gap = crash_times(track, outlines(cars)), smallest_gap(track, outlines(cars))
-    if not outcome_fits(conditions, track, gap):
-        return None
-    if not _shows(conditions, name, mount, cars, track, watch_times(conditions, times, gap)):
-        return None
-    involved = ego is not None and (ego in crashed_cars(track) if times else ego in (0, 1))
-    if times is not None and ego is not None and conditions.ego_takes_part != involved:
-        return None
-    return ScenePlan(
-        seed=seed,
-        conditions=conditions,
-        scenario=name,
-        kind=_kind(conditions, name, cars, track),
-        road=road,
-        cars=cars,
-        ego=ego,
-        track=track,
-        mount=mount,
-        times=times,
-        gap=gap,
-        ego_involved=involved,
-    )
-
-
-def _shows(
-    conditions: Conditions, name: str, mount: Mount, cars: tuple[Car, ...], track: Track, moments: Iterable[float]
-) -> bool:
+def _shows(staged: Staged, moments: list[float]) -> bool:
     """Whether the camera sees what the scene is about; in a cruise there is nothing that it must see."""
-    if name == "passing":
-        return any(_covers(mount, cars, track, at) for at in _span(conditions))
-    return name == "cruise" or all(_visible(mount, cars, track, at) for at in moments)
+    if staged.scenario == "passing":
+        return any(_covers(staged.mount, staged.cars, staged.track, at) for at in _span(staged.conditions))
+    return staged.scenario == "cruise" or all(_visible(staged.mount, staged.cars, staged.track, at) for at in moments)
 
 
 def _visible(mount: Mount, cars: tuple[Car, ...], track: Track, at_s: float) -> bool:
@@ -227,17 +180,18 @@ def _overlap(first: Floats | None, second: Floats | None) -> bool:
     return bool((np.clip(high, 0, 1) - np.clip(low, 0, 1) > 0.02).all())
 
 
-def _kind(conditions: Conditions, name: str, cars: tuple[Car, ...], track: Track) -> SceneKind:
+def _kind(staged: Staged) -> SceneKind:
     """The kind of the collision by who took part; between two vehicles, by their headings at the contact."""
+    cars, track = staged.cars, staged.track
     if not track.contacts:
-        return "near_miss" if conditions.outcome == "near_miss" else "normal"
+        return "near_miss" if staged.conditions.outcome == "near_miss" else "normal"
     contact = track.contacts[0]
     kinds = {cars[i].vehicle.kind for i in (contact.touch.first, contact.touch.second)}
     by_party: dict[str, SceneKind] = {"pedestrian": "pedestrian", "cyclist": "cyclist", "object": "debris"}
     for party, kind in by_party.items():
         if party in kinds:
             return kind
-    if name.startswith("skid"):
+    if staged.scenario.startswith("skid"):
         return "loss_of_control"
     pose = track.pose_at(contact.time_s - 0.02)
     turn = math.remainder(float(pose[contact.touch.first, 2] - pose[contact.touch.second, 2]), 2 * math.pi)

@@ -16,7 +16,7 @@ import numpy as np
 from edge_sdk.calibration.scenes.cameras import Mount, dashcam, roadside, sees_car
 from edge_sdk.calibration.scenes.effects import Tricks
 from edge_sdk.calibration.scenes.geometry import gap_m
-from edge_sdk.calibration.scenes.incidents import SCENARIOS, Incident, make_incident
+from edge_sdk.calibration.scenes.incidents import SCENARIOS, Incident, Scenario, make_incident
 from edge_sdk.calibration.scenes.labels import CrashTimes, Gap, crash_times, crashed_cars, impact_mps, smallest_gap
 from edge_sdk.calibration.scenes.physics import Car, Contact, Track, simulate
 from edge_sdk.calibration.scenes.roads import Road, draw_road
@@ -50,21 +50,27 @@ class Conditions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScenePlan:
-    """A scene that can be drawn: conditions, cars, what they did, the camera and the labels.
-
-    `tricks` are done to the camera and its file; where they cut, the pictures before the cut show the scene `before`.
-    """
+class Staged:
+    """Traffic that has been simulated, and the camera that looks at it; nobody has checked yet what came of it."""
 
     seed: int
     conditions: Conditions
     scenario: str
-    kind: SceneKind
     road: Road
     cars: tuple[Car, ...]
     ego: int | None
     track: Track
     mount: Mount
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenePlan(Staged):
+    """A scene that can be drawn: conditions, cars, what they did, the camera and the labels.
+
+    `tricks` are done to the camera and its file; where they cut, the pictures before the cut show the scene `before`.
+    """
+
+    kind: SceneKind
     times: CrashTimes | None
     gap: Gap | None
     ego_involved: bool
@@ -102,12 +108,7 @@ def plan_scene(seed: int) -> ScenePlan:
 
 def _attempt(seed: int, conditions: Conditions, rng: Rng) -> ScenePlan | None:
     name = _scenario_name(rng, conditions)
-    scenario = SCENARIOS[name]
-    has_crossing = chance(rng, 0.4) if scenario.crossing is None else scenario.crossing
-    road = draw_road(rng, crossing=has_crossing, fewest_lanes=scenario.fewest_lanes, wet=conditions.weather == "rain")
-    if scenario.parking:
-        road = replace(road, shoulder_m=uniform(rng, 2.3, 2.9))
-    incident = make_incident(scenario, rng, road, conditions.incident_s)
+    road, incident = draw_incident(rng, SCENARIOS[name], conditions)
     severity = search_severity(rng, incident, conditions, road)
     if severity is None:
         return None
@@ -123,8 +124,28 @@ def _attempt(seed: int, conditions: Conditions, rng: Rng) -> ScenePlan | None:
     cars += fill(rng, road, incident, cars, stretch, _MOST_CARS - len(cars), name)
     if starts_overlap(cars):
         return None
-    track = simulate(cars, conditions.duration_s, road.grip)
-    return _accept(seed, conditions, name, road, tuple(cars), ego, track, mount)
+    staged = Staged(
+        seed=seed,
+        conditions=conditions,
+        scenario=name,
+        road=road,
+        cars=tuple(cars),
+        ego=ego,
+        track=simulate(cars, conditions.duration_s, road.grip),
+        mount=mount,
+    )
+    return accept(staged, _shows, _kind)
+
+
+def draw_incident(rng: Rng, scenario: Scenario, conditions: Conditions) -> tuple[Road, Incident]:
+    """Draw a road that a scenario can happen on, and the two cars of its conflict."""
+    has_crossing = chance(rng, 0.4) if scenario.crossing is None else scenario.crossing
+    road = draw_road(rng, crossing=has_crossing, fewest_lanes=scenario.fewest_lanes, wet=conditions.weather == "rain")
+    if scenario.parking:
+        road = replace(road, shoulder_m=uniform(rng, 2.3, 2.9))
+    if not scenario.median:
+        road = replace(road, median_m=0.0)
+    return road, make_incident(scenario, rng, road, conditions.incident_s)
 
 
 def _scenario_name(rng: Rng, conditions: Conditions) -> str:
@@ -132,11 +153,6 @@ def _scenario_name(rng: Rng, conditions: Conditions) -> str:
         return "cruise"
     names = list(SCENARIOS)
     return names[int(rng.choice(len(names), p=[SCENARIOS[name].share for name in names]))]
-
-
-def outlines(cars: tuple[Car, ...] | list[Car]) -> list[tuple[float, float]]:
-    """The outline of every car."""
-    return [car.vehicle.outline for car in cars]
 
 
 def search_severity(rng: Rng, incident: Incident, conditions: Conditions, road: Road) -> float | None:
@@ -147,7 +163,7 @@ def search_severity(rng: Rng, incident: Incident, conditions: Conditions, road: 
         track = simulate(cars, min(conditions.duration_s, conditions.incident_s + 2.5), road.grip)
         if track.contacts:
             return 0.0
-        found = smallest_gap(track, outlines(cars), 60.0)
+        found = smallest_gap(track, [car.vehicle.outline for car in cars], 60.0)
         return math.inf if found is None else found.gap_m
 
     if conditions.outcome == "normal":
@@ -206,45 +222,38 @@ def _boxes_touch(a: Car, b: Car) -> bool:
     return bool(gap_m(poses[0], a.vehicle.outline, poses[1], b.vehicle.outline) < 0.3)
 
 
-def _accept(
-    seed: int,
-    conditions: Conditions,
-    name: str,
-    road: Road,
-    cars: tuple[Car, ...],
-    ego: int | None,
-    track: Track,
-    mount: Mount,
+def accept(
+    staged: Staged, shows: Callable[[Staged, list[float]], bool], kind: Callable[[Staged], SceneKind]
 ) -> ScenePlan | None:
-    """Check that the physics have the wanted outcome and that the camera sees it."""
-    times, gap = crash_times(track, outlines(cars)), smallest_gap(track, outlines(cars))
-    if not outcome_fits(conditions, track, gap):
-        return None
-    kind: SceneKind = "near_miss" if conditions.outcome == "near_miss" else "normal"
-    if times is not None:
-        kind = contact_kind(cars, track, track.contacts[0])
-    if not _visible(mount, cars, track, list(watch_times(conditions, times, gap))):
+    """The plan, if the physics have the wanted outcome and the camera sees it; None otherwise.
+
+    `shows` tells whether the camera sees what it must at the times given, `kind` what a family calls the scene.
+    """
+    conditions, track, ego = staged.conditions, staged.track, staged.ego
+    outlines = [car.vehicle.outline for car in staged.cars]
+    times, gap = crash_times(track, outlines), smallest_gap(track, outlines)
+    if not _outcome_fits(conditions, track, gap) or not shows(staged, list(_watch_times(conditions, times, gap))):
         return None
     involved = ego is not None and (ego in crashed_cars(track) if times else ego in (0, 1))
     if times is not None and ego is not None and conditions.ego_takes_part != involved:
         return None
     return ScenePlan(
-        seed=seed,
+        seed=staged.seed,
         conditions=conditions,
-        scenario=name,
-        kind=kind,
-        road=road,
-        cars=cars,
+        scenario=staged.scenario,
+        road=staged.road,
+        cars=staged.cars,
         ego=ego,
         track=track,
-        mount=mount,
+        mount=staged.mount,
+        kind=kind(staged),
         times=times,
         gap=gap,
         ego_involved=involved,
     )
 
 
-def outcome_fits(conditions: Conditions, track: Track, gap: Gap | None) -> bool:
+def _outcome_fits(conditions: Conditions, track: Track, gap: Gap | None) -> bool:
     """Whether the physics have the outcome that was drawn: between the two actors, in time, and hard or near enough."""
     if conditions.outcome == "crash":
         if not track.contacts:
@@ -260,7 +269,7 @@ def outcome_fits(conditions: Conditions, track: Track, gap: Gap | None) -> bool:
     return gap is None or gap.gap_m >= NEAR_MISS_M
 
 
-def watch_times(conditions: Conditions, times: CrashTimes | None, gap: Gap | None) -> Iterator[float]:
+def _watch_times(conditions: Conditions, times: CrashTimes | None, gap: Gap | None) -> Iterator[float]:
     """The times at which the camera has to see the incident."""
     at = conditions.incident_s
     if times is not None:
@@ -271,9 +280,16 @@ def watch_times(conditions: Conditions, times: CrashTimes | None, gap: Gap | Non
     yield at
 
 
-def _visible(mount: Mount, cars: tuple[Car, ...], track: Track, moments: list[float]) -> bool:
-    targets = [i for i in (0, 1) if i != mount.car]
-    return all(sees_car(mount, cars, track.pose_at(at), target) for at in moments for target in targets)
+def _shows(staged: Staged, moments: list[float]) -> bool:
+    targets = [i for i in (0, 1) if i != staged.mount.car]
+    poses = [staged.track.pose_at(at) for at in moments]
+    return all(sees_car(staged.mount, staged.cars, pose, target) for pose in poses for target in targets)
+
+
+def _kind(staged: Staged) -> SceneKind:
+    if staged.track.contacts:
+        return contact_kind(staged.cars, staged.track, staged.track.contacts[0])
+    return "near_miss" if staged.conditions.outcome == "near_miss" else "normal"
 
 
 def contact_kind(cars: tuple[Car, ...], track: Track, contact: Contact) -> SceneKind:
