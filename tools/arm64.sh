@@ -35,10 +35,12 @@ emulated=
 commit=$(git -C "$checkout" rev-parse --short HEAD)
 mkdir -p "$folder"
 
-# qemu shows the host's /proc/cpuinfo. ONNX Runtime reads features of the CPU from it and ends in a segmentation fault
-# where they are another architecture's; this is what a Cortex-A78AE, the CPU of Orin, says of itself in the main.
-cat >"$folder/cpuinfo" <<'END'
-processor	: 0
+# qemu shows the host's /proc/cpuinfo. ONNX Runtime reads the CPUs' features from it and ends in a segmentation fault
+# where they are another architecture's, or fewer than the CPUs of /sys; this is in the main what a Cortex-A78AE, the CPU
+# of Orin, says of itself.
+for number in $(seq 0 $(($(getconf _NPROCESSORS_CONF) - 1))); do
+    cat <<END
+processor	: $number
 BogoMIPS	: 62.50
 Features	: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
 CPU implementer	: 0x41
@@ -48,6 +50,7 @@ CPU part	: 0xd42
 CPU revision	: 1
 
 END
+done >"$folder/cpuinfo"
 
 prepare() {
     mkdir -p "$root/src"

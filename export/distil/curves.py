@@ -13,10 +13,16 @@ from edge_sdk.export.distil.evaluate import Metrics
 from edge_sdk.files import atomic_path
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches, drawn without a window."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def draw_curves(path: Path, losses: Sequence[float], metrics: Sequence[Metrics | None]) -> None:
     """Write a PNG: training loss per epoch, and beside it the metrics of the epochs that were validated."""
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 3.5)
     left, right = figure.subplots(1, 2)
     left.plot(range(1, len(losses) + 1), losses, color="#444444")
     left.set(title="training loss", xlabel="epoch")
