@@ -1,7 +1,7 @@
 """A pytest plugin for machines far slower than any target, such as an emulated one: `pytest -p slow_machine`.
 
-Guards against hanging wait `PATIENCE` times longer; what is asserted stays as it is. `--deselect` takes the tests out
-that assert times, see `arm64_deselected.txt`.
+Guards against hanging wait `PATIENCE` times longer; what is asserted stays as it is. Tests that assert times are marked
+`alone` and are left out by that.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ def remarks(answer: Answer) -> str:
     """What is to be known about an answer, in brackets; nothing where there is nothing to say."""
     notes = []
     if answer.probability is not None and answer.form == "yes_no":
-        notes.append(f"{'probability' if answer.calibrated else 'score, not calibrated'} {answer.probability:.2f}")
+        chance = f"{answer.probability:.2f}"
+        notes.append(f"probability {chance}" if answer.calibrated else f"score {chance}, not calibrated")
     if isinstance(answer.lo, float) and isinstance(answer.hi, float):
         notes.append(f"80 %: {answer.lo:.1f}-{answer.hi:.1f} s")
     elif isinstance(answer.lo, tuple) and isinstance(answer.hi, tuple):
@@ -109,5 +110,5 @@ def remarks(answer: Answer) -> str:
     if answer.abstain:
         notes.append("unsure")
     if answer.contradiction:
-        notes.append("against the student's timeline")
+        notes.append("contradicts the student or another answer")
     return f"({'; '.join(notes)})" if notes else ""

@@ -25,6 +25,8 @@ BITS: dict[StoredType, int] = {"float32": 32, "float16": 16, "int8": 8, "int4": 
 # A page, so that a runtime may map each tensor by itself (ONNX, ExternalData.md).
 _ALIGNMENT = 4096
 _PIECE_BYTES = 1 << 28
+# Of float32 that are rounded at a time: small enough for an allocator to hand out the same memory again.
+_ROUNDED_BYTES = 1 << 24
 
 Numbers = tuple[Tensor, Tensor]
 """Whole numbers int8 `[inputs, outputs]` of a matrix, and their scales."""
@@ -90,7 +92,7 @@ class Nearest:
         scales = scales_of(matrix, form, getattr(torch, self._dtype))
         yield scale_name(self._name), scales.contiguous().view(torch.uint8).flatten()
         step = form.block or 2  # an even number of rows: halves of bytes never cross a piece
-        rows = max(1, _PIECE_BYTES // (4 * matrix.shape[1] * step)) * step
+        rows = max(1, _ROUNDED_BYTES // (4 * matrix.shape[1] * step)) * step
         for start in range(0, len(matrix), rows):
             block = scales[start // form.block : (start + rows) // form.block] if form.block else scales
             yield self._name, packed(rounded(matrix[start : start + rows], block, form), form)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.clips import read_record
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.tasks import (
     Annotations,
@@ -255,10 +254,10 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_scene_records_bring_conditions_and_lengths(files: tuple[Path, Path], tmp_path: Path) -> None:
-    record = read_record(next((Path(__file__).parents[2] / "edge_sdk/bundles/demo/demo").glob("*.json")))
+    record = next((Path(__file__).parents[2] / "edge_sdk/bundles/demo/demo").glob("*.json"))
     records = tmp_path / "records"
     records.mkdir()
-    plain = {name: getattr(record, name) for name in record.__struct_fields__}
+    plain = json.loads(record.read_text())
     for i, video in enumerate(["c0", "c1", "n0", "n1"]):
         weather = "rain" if i % 2 else "clear"
         known = plain | {"name": video, "duration_s": 30.0, "weather": weather}

@@ -69,5 +69,5 @@ def test_remarks_say_what_not_to_rely_on() -> None:
     )
     assert remarks(sure) == "(probability 0.91)"
     unsure = msgspec.structs.replace(sure, calibrated=False, abstain=True, contradiction=True)
-    assert remarks(unsure) == "(score, not calibrated 0.91; unsure; against the student's timeline)"
+    assert remarks(unsure) == "(score 0.91, not calibrated; unsure; contradicts the student or another answer)"
     assert remarks(msgspec.structs.replace(ANSWER, form="text", lo=None, hi=None)) == ""

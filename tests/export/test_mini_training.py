@@ -53,7 +53,7 @@ def test_a_killed_run_ends_where_a_whole_one_does(tmp_path: Path, at: int) -> No
     torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=0)
     assert found.losses == expected.losses
     assert len(found.losses) == STAGE.steps
-    assert whole.weight.abs().min() > 0.1
+    assert whole.weight.abs().min() > 0.01
 
 
 def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_small_picture_grows_to_sixteen_windows() -> None:
 def test_profiles_keep_to_the_budget_of_training() -> None:
     assert find_profile("96f").size == FrameSize(width=364, height=196)
     assert all(find_profile(name).size.tokens * int(name[:-1]) <= 10240 for name in ("96f", "48f"))
-    with pytest.raises(UnknownNameError, match="unknown profile '12f'; known: 48f, 96f"):
+    with pytest.raises(UnknownNameError, match="unknown profile '12f'; known: 24f, 48f, 96f"):
         find_profile("12f")
 
 

@@ -75,7 +75,7 @@ class YesNoReader:
         if self._greedy is None or self._shown:
             return ""
         self._shown = True
-        return self._tokenizer.decode(self._greedy)
+        return self._tokenizer.decode(self._greedy).strip()
 
     def answer(self) -> Answer:
         """The word with its probability; without a value where neither word is possible at all."""
@@ -97,7 +97,7 @@ class YesNoReader:
         return msgspec.structs.replace(
             answer,
             value=value,
-            text=self._tokenizer.decode(self._greedy),
+            text=self._tokenizer.decode(self._greedy).strip(),
             probability=probability,
             calibrated=fit is not None,
             abstain=share < MIN_FORM_SHARE or (fit is not None and probability < 0.5),
