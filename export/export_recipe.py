@@ -13,12 +13,12 @@ from typing import Any, Literal
 import msgspec
 
 from edge_sdk.errors import ConfigError
+from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.hardware import find_target
 from edge_sdk.reasoning.grid import STANDARD, find_profile
 from edge_sdk.tasks import TASK_IDS, TASKS
 from edge_sdk.types import Dialect, Value
 
-RECIPES = Path(__file__).parent / "recipes"
 BASE = "base"
 SLOTS = (2_048, 4_096, 10_752)
 
@@ -81,16 +81,12 @@ def settle(
 
 def load_export_recipe(name: str | Path) -> ExportRecipe:
     """The recipe called `name` among those of the package, or the file at a path. Raises `ConfigError`."""
-    path = RECIPES / f"{name}.toml" if isinstance(name, str) and not name.endswith(".toml") else Path(name)
+    found = find_recipe(name, "crashchat-*.toml")
+    settings = found.read(dict[str, Any])
     try:
-        return _checked(msgspec.toml.decode(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        known = ", ".join(sorted(file.stem for file in RECIPES.glob("crashchat-*.toml")))
-        raise ConfigError(f"no recipe at {path}; export recipes that come with the package: {known}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {path} is not TOML: {error}; mend it there") from error
+        return _checked(settings)
     except ConfigError as error:
-        raise ConfigError(f"recipe {path}: {error}") from error
+        raise ConfigError(f"recipe {found.path}: {error}") from error
 
 
 def adapter_folders(adapters: tuple[str, ...]) -> dict[str, str]:

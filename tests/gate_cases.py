@@ -29,7 +29,7 @@ from edge_sdk.engine_shapes import ShapeProfile, shape_profiles
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Checkpoint
 from edge_sdk.export.distil.recipe import load_recipe
-from edge_sdk.export.export_recipe import BASE, RECIPES, ExportRecipe, Order, load_export_recipe
+from edge_sdk.export.export_recipe import BASE, ExportRecipe, Order, load_export_recipe
 from edge_sdk.export.gate import GateResult, compile_gate, remembered
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.graphs.weight_file import WeightFile
@@ -38,6 +38,7 @@ from edge_sdk.export.layouts import LINEARS
 from edge_sdk.export.mini.recipe import load_recipe as load_trained
 from edge_sdk.export.model_config import ModelConfig, ProjectorConfig, TextConfig, TokenIds, VisionConfig
 from edge_sdk.export.parser_check import check_decomposed
+from edge_sdk.export.recipe_file import RECIPES
 from edge_sdk.export.student_bundle import write_student_bundle
 from edge_sdk.manifest import SCHEMA, Graph, Manifest
 from edge_sdk.types import Dialect

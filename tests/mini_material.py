@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import transformers_oracle  # noqa: F401 - makes transformers importable beside any torch wheel
 
 from edge_sdk.clips import SceneRecord, SceneTruth
 from edge_sdk.export.mini.material import Material

@@ -42,7 +42,7 @@ class Child:
         self._failure: EdgeError | None = None
         self._words: deque[str] = deque(maxlen=_WORDS_KEPT)
         self._heard_s = time.monotonic()
-        self._reason = ""
+        self._reason, self._budget_mb = "", opening.budget_mb
         here, there = socket.socketpair()
         try:
             with there:
@@ -153,7 +153,7 @@ class Child:
             self.kill("it did not listen any more")
             code = self._process.wait()
         self._threads[1].join(_LEAVE_S)
-        how = self._reason or _how(code)
+        how = self._reason or _how(code, self._budget_mb)
         # What a library says before it aborts is often followed by a trace.
         telling = [line for line in self._words if "rror" in line or "bad_alloc" in line] or list(self._words)[-1:]
         last = f"; it said: {telling[0]}" if telling and not self._reason else ""
@@ -190,9 +190,14 @@ def _start(end: socket.socket) -> subprocess.Popen[bytes]:
     )
 
 
-def _how(code: int) -> str:
+def _how(code: int, budget_mb: float | None) -> str:
     if code >= 0:
         return f"it left with code {code}"
-    name = signal.Signals(-code).name
-    hint = ", perhaps by the system for want of memory" if -code == signal.SIGKILL else ""
-    return f"it was ended by {name}{hint}"
+    ended = signal.Signals(-code)
+    hint = ""
+    if ended is signal.SIGKILL:
+        hint = ", perhaps by the system for want of memory"
+    elif ended is signal.SIGABRT and budget_mb is not None:
+        # Libraries abort where memory is refused to them in a place from which they cannot tell.
+        hint = f", perhaps because it needed more than its budget of {budget_mb:.0f} MB"
+    return f"it was ended by {ended.name}{hint}"

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.graphs.student import StudentShape
+from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.types import Value
-
-RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 class Seeds(Value, frozen=True, kw_only=True):
@@ -158,17 +155,10 @@ def load_recipe(name: str | Path) -> tuple[Recipe, str]:
 
     Raises `ConfigError` for a file that is not there, is not TOML, or has an unknown, missing or ill-typed key.
     """
-    path = RECIPES / f"{name}.toml" if isinstance(name, str) and not name.endswith(".toml") else Path(name)
-    try:
-        text = path.read_text(encoding="utf-8")
-        recipe = msgspec.toml.decode(text, type=Recipe)
-    except FileNotFoundError as error:
-        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise ConfigError(f"no recipe at {path}; recipes that come with the package: {known}") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"recipe {path} is not valid: {error}") from error
-    _check(recipe, path)
-    return recipe, text
+    found = find_recipe(name, "student-*.toml")
+    recipe = found.read(Recipe)
+    _check(recipe, found.path)
+    return recipe, found.text
 
 
 def _check(recipe: Recipe, path: Path) -> None:

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.layouts import HEAD, LINEARS
 from edge_sdk.export.quantise.decoder_files import linear_name
 from edge_sdk.export.quantise.formats import Bits, Format
+from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.types import Value
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -100,15 +99,4 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
 
 def load_quantise_recipe(name: str | Path) -> QuantiseRecipe:
     """The recipe called `name` among those of the package, or the file at a path. Raises `ConfigError`."""
-    path = RECIPES / f"{name}.toml" if isinstance(name, str) and not name.endswith(".toml") else Path(name)
-    try:
-        return msgspec.toml.decode(path.read_text(encoding="utf-8"), type=QuantiseRecipe)
-    except FileNotFoundError as error:
-        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise ConfigError(f"no recipe at {path}; quantisation recipes that come with the package: {known}") from error
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"recipe {path} is not usable: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe {path} is not TOML: {error}; mend it there") from error
-    except ConfigError as error:
-        raise ConfigError(f"recipe {path}: {error}") from error
+    return find_recipe(name, "*.toml", RECIPES).read(QuantiseRecipe)

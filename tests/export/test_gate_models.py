@@ -30,8 +30,8 @@ from gate_cases import (
     work,
 )
 
-from edge_sdk.export.export_recipe import RECIPES
 from edge_sdk.export.parser_check import check_decomposed
+from edge_sdk.export.recipe_file import RECIPES
 
 ALL, SAMPLE = all_cases(), sample()
 CODE_BYTES = 10_000_000

@@ -31,7 +31,7 @@ def test_the_demo_recipe_keeps_training_and_suites_apart() -> None:
         ("seed = 7", 'seed = "seven"', "seed"),
         ("height = 192", "height = 190", "divide by 32"),
         ("planes = 3", "planes = 4", "planes"),
-        ("[pictures]", "[pictures", "not valid"),
+        ("[pictures]", "[pictures", "not TOML"),
         ("copies = 2", "copies = 0", "copies"),
         ("[late]", "[later]", "later"),
     ],
