@@ -41,7 +41,7 @@ class DoubleSession:
         return DoubleBound(self)
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        raise NotImplementedError
+        raise AssertionError("a prefix runs its decoder with the state bound")
 
     def close(self) -> None:
         """Nothing is held."""
