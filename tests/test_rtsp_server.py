@@ -7,9 +7,9 @@ import subprocess
 import gi
 import numpy as np
 import pytest
-from rtsp_server import Camera
 
 from edge_sdk.benchmarks.live import stamp
+from edge_sdk.benchmarks.live.camera import Camera
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.errors import ConfigError
 

@@ -1,6 +1,6 @@
 """The RTSP server of tests and benchmarks as a process of its own: started, told what to do wrong, killed, restarted.
 
-The server is `tests/rtsp_server.py`; it shares no process with what is measured, so it can be stopped as a camera can.
+The server is `camera.py`; it shares no process with what is measured, so it can be stopped as a camera can.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Literal
 from urllib.parse import quote
 
 import msgspec
 
-from edge_sdk.errors import ConfigError, MissingDependencyError
+from edge_sdk.errors import ConfigError
 from edge_sdk.types import Value
 
 Codec = Literal["h264", "h265", "mjpeg", "vp8"]
 
-_PROGRAM = Path(__file__).resolve().parents[2] / "tests" / "rtsp_server.py"
+_PROGRAM = "edge_sdk.benchmarks.live.camera"
 
 
 class Stream(Value, frozen=True, kw_only=True):
@@ -43,9 +42,8 @@ class Stream(Value, frozen=True, kw_only=True):
 class RtspServer:
     """A running server on 127.0.0.1. Use as a context manager; it ends with this process in any case."""
 
-    def __init__(self, stream: Stream | None = None, program: Path = _PROGRAM) -> None:
+    def __init__(self, stream: Stream | None = None) -> None:
         self.stream = stream or Stream()
-        self._program = program
         self._process = self._start()
 
     @property
@@ -64,7 +62,7 @@ class RtspServer:
         return f"rtsp://{login}127.0.0.1:{self.stream.port}/camera"
 
     def tell(self, command: str) -> None:
-        """Give one of the commands of `tests/rtsp_server.py` and wait until it is obeyed. Raises `ConfigError`."""
+        """Give one of the commands of `camera.py` and wait until it is obeyed. Raises `ConfigError`."""
         assert self._process.stdin is not None
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
@@ -99,10 +97,8 @@ class RtspServer:
         self.kill()
 
     def _start(self) -> subprocess.Popen[str]:
-        if not self._program.is_file():
-            raise MissingDependencyError(f"{self._program.name} is not here: this needs a checkout, not a wheel")
         self._process = subprocess.Popen(
-            [sys.executable, str(self._program), msgspec.json.encode(self.stream).decode()],
+            [sys.executable, "-m", _PROGRAM, msgspec.json.encode(self.stream).decode()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,8 +1,8 @@
 """A camera to test with: an RTSP server whose pictures show when they were drawn, and which can be told to misbehave.
 
-Run as a process with a `Stream` in JSON; `edge_sdk.benchmarks.live.server` is the side that starts it. Its first line
-on stdout is `{"port": N}`. Each line on stdin is a command, answered by `{}` or `{"error": …}`; at the end of stdin it
-ends, so that no server outlives its test.
+Run as a process with a `Stream` in JSON; `server.py` beside it is the side that starts it. Its first line on stdout is
+`{"port": N}`. Each line on stdin is a command, answered by `{}` or `{"error": …}`; at the end of stdin it ends, so that
+no server outlives its test.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 import gi
 import msgspec
@@ -98,7 +98,7 @@ class Camera(threading.Thread):
         stamp the picture with the hours since the machine started, and its sink would wait as long.
         """
         with self._lock:
-            playing = [source for source in self._watched if source.get_state(0).state == Gst.State.PLAYING]
+            playing = [source for source in self._watched if source.get_state(0)[1] == Gst.State.PLAYING]
             if not playing:
                 return
             if not self.frozen:
@@ -131,7 +131,7 @@ class Server:
         self._server = server = GstRtspServer.RTSPServer.new()
         server.set_address("127.0.0.1")
         server.set_service(str(stream.port))
-        server.get_mount_points().add_factory("/camera", factory)
+        cast(GstRtspServer.RTSPMountPoints, server.get_mount_points()).add_factory("/camera", factory)
         if stream.user:
             factory.set_permissions(permissions())
             self.password(stream.user, stream.password)
@@ -141,7 +141,7 @@ class Server:
         self._camera.start()
 
     def _configure(self, factory: GstRtspServer.RTSPMediaFactory, media: GstRtspServer.RTSPMedia) -> None:
-        source = media.get_element().get_by_name("camera")
+        source = element(media, "camera")
         self._media.append(media)
         media.connect("unprepared", self._forget, source)
         self._camera.watch(source)
@@ -180,13 +180,14 @@ class Server:
     def corrupt(self, probability: str) -> None:
         """Set this share of a unit's bytes to chance values; 0 stops it. For those who watch now."""
         for media in self._media:
-            media.get_element().get_by_name("breaker").set_property("probability", float(probability))
+            element(media, "breaker").set_property("probability", float(probability))
 
     def rtcp(self, wanted: str) -> None:
         """`off`: no sender reports any more, for those who watch now."""
         for media in self._media:
             for index in range(media.n_streams()):
-                for pad in rtcp_pads(media.get_stream(index).get_joined_bin()):
+                stream = cast(GstRtspServer.RTSPStream, media.get_stream(index))
+                for pad in rtcp_pads(cast(Gst.Bin, stream.get_joined_bin())):
                     pad.add_probe(Gst.PadProbeType.BUFFER, lambda *_: Gst.PadProbeReturn.DROP)
 
     def password(self, user: str, password: str) -> None:
@@ -210,6 +211,11 @@ def launch_text(stream: Stream) -> str:
     return f"( {source} ! {encoder} {AUDIO if stream.audio else ''} )"
 
 
+def element(media: GstRtspServer.RTSPMedia, name: str) -> Gst.Element:
+    """The element `name` of the pipeline behind a stream."""
+    return cast(Gst.Element, cast(Gst.Bin, media.get_element()).get_by_name(name))
+
+
 def permissions() -> GstRtspServer.RTSPPermissions:
     """Who has the password may see the stream."""
     found = GstRtspServer.RTSPPermissions.new()
@@ -221,8 +227,10 @@ def permissions() -> GstRtspServer.RTSPPermissions:
 
 def rtcp_pads(pipeline: Gst.Bin) -> list[Gst.Pad]:
     """The pads on which reports leave."""
-    managers = [element for element in pipeline.children if element.get_factory().get_name() == "rtpbin"]
-    return [pad for manager in managers for pad in manager.pads if pad.get_name().startswith("send_rtcp_src")]
+    managers = [
+        each for each in pipeline.children if cast(Gst.ElementFactory, each.get_factory()).get_name() == "rtpbin"
+    ]
+    return [pad for manager in managers for pad in manager.pads if str(pad.get_name()).startswith("send_rtcp_src")]
 
 
 def answer(**words: Any) -> None:
@@ -254,7 +262,7 @@ def main() -> None:
     server = Server(msgspec.json.decode(sys.argv[1] if len(sys.argv) > 1 else "{}", type=Stream))
     answer(port=server.port)
     threading.Thread(target=listen, args=(server,), daemon=True).start()
-    GLib.MainLoop().run()
+    GLib.MainLoop().run()  # type: ignore[no-untyped-call]  # PyGObject's override has no types
 
 
 if __name__ == "__main__":
