@@ -17,6 +17,9 @@ from edge_sdk.types import Dialect
 
 Flavour = Literal["trt", "rtx"]
 
+# Words of TensorRT's allocator, of CUDA behind it and of C++, in TensorRT's log (NVIDIA/TensorRT, issue 840).
+_NO_MEMORY = re.compile(r"out ?of ?memory|could not be allocated|bad_alloc", re.IGNORECASE)
+
 # flavour -> package, and how it is installed
 PACKAGES: dict[Flavour, tuple[str, str]] = {
     "trt": ("tensorrt", "on a Jetson it comes with JetPack (python3-libnvinfer), elsewhere: pip install tensorrt"),
@@ -88,3 +91,9 @@ def problem_log(tensorrt: TensorRT) -> Any:
 def problems(log: Any) -> str:
     """What a logger of `problem_log` has kept, in one line."""
     return "; ".join(log.problems) or "it gave no reason"
+
+
+# Any: the packages ship no types.
+def short_of_memory(log: Any) -> bool:
+    """Whether a logger of `problem_log` tells of memory that could not be had."""
+    return _NO_MEMORY.search("; ".join(log.problems)) is not None

@@ -23,7 +23,7 @@ from edge_sdk.export.build_needs import require_memory, workspace_mb
 from edge_sdk.export.trt_network import Network, add_profiles, parse
 from edge_sdk.files import write_bytes
 from edge_sdk.manifest import Graph
-from edge_sdk.tensorrt_library import TensorRT, problems
+from edge_sdk.tensorrt_library import TensorRT, problems, short_of_memory
 
 _MB = 1_000_000
 
@@ -144,7 +144,7 @@ def _build(job: _Job, on_progress: OnProgress) -> BuiltEngine:
         config = _config(job, network, monitor(tensorrt, stop, on_progress))
         engine = network.builder.build_serialized_network(network.native, config)
         if engine is None and not stop.wanted:
-            raise EngineError(_refusal(job, problems(network.log)))
+            raise EngineError(_refusal(job, network.log))
     if tensorrt.flavour == "trt":
         write_bytes(job.timings, bytes(config.get_timing_cache().serialize()))
     build_s = time.monotonic() - began_s
@@ -153,13 +153,17 @@ def _build(job: _Job, on_progress: OnProgress) -> BuiltEngine:
     return BuiltEngine(graph=job.key.graph, file=str(file), size_mb=_size_mb(file), build_s=build_s, cached=False)
 
 
-def _refusal(job: _Job, told: str) -> str:
-    """What to say of a graph that TensorRT does not build; `told` are its own words."""
+# Any: the packages ship no types.
+def _refusal(job: _Job, log: Any) -> str:
+    """What to say of a graph that TensorRT does not build, with its own words from `log`."""
+    told = problems(log)
     remedy = "take another --level, another version of TensorRT, or --runtime ort"
     if "datatypes" in told:
         sm = job.key.sm
         where = "some of the GPUs it is for" if sm is None else f"sm_{sm}"
         remedy = f"{where} cannot compute in this element type: export the bundle with --dtype float16"
+    elif short_of_memory(log):
+        remedy = "memory ran out: close other programs, add swap, or give less to a kernel: --workspace-mb"
     return f"TensorRT {job.tensorrt.version} cannot build {job.path}: {told}; {remedy}"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from edge_sdk.errors import EdgeError, MissingDependencyError, RuntimeFailure
 
+MORE_MEMORY = "close other programs on the GPU, bind a state with fewer slots or streams, or build with smaller limits"
 NO_DRIVER = "install NVIDIA's driver, on a Jetson flash JetPack"
 _OUT_OF_MEMORY = 2
 _MISSING = {
@@ -37,8 +38,5 @@ def cuda_error(function: str, code: int, name: str, asked: int = 0) -> EdgeError
     if code in _MISSING:
         return MissingDependencyError(f"{told}; {_MISSING[code]}")
     if code == _OUT_OF_MEMORY:
-        return RuntimeFailure(
-            f"{told}: {asked / 1e6:.1f} MB more were asked for; close other programs on the GPU, bind a state with "
-            "fewer slots or streams, or build with smaller limits"
-        )
+        return RuntimeFailure(f"{told}: {asked / 1e6:.1f} MB more were asked for; {MORE_MEMORY}")
     return RuntimeFailure(f"{told}; {_FAILED.get(code, _DEFAULT)}")

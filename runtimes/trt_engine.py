@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from edge_sdk.errors import EngineError, RuntimeFailure
 from edge_sdk.manifest import Graph
-from edge_sdk.tensorrt_library import TensorRT, problems
+from edge_sdk.runtimes.cuda_errors import MORE_MEMORY
+from edge_sdk.tensorrt_library import TensorRT, problems, short_of_memory
 from edge_sdk.tensors import describe, numpy_dtype
 from edge_sdk.types import TensorSpec
 
@@ -47,16 +48,18 @@ class Loaded(NamedTuple):
 def deserialize(path: Path, tensorrt: TensorRT, log: Any, where: str) -> Any:
     """The engine in the file at `path`, which is mapped, not read, so that it is in memory once.
 
-    `where` says on what GPU. Raises `EngineError` with TensorRT's words and what to do.
+    `where` says on what GPU. Raises `RuntimeFailure` where the engine does not fit in the memory that is left, and
+    `EngineError` for one that TensorRT refuses, each with TensorRT's words and what to do.
     """
     runtime = tensorrt.module.Runtime(log)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
-        raise EngineError(
-            f"TensorRT {tensorrt.version} on {where} refuses {path}: {problems(log)}; delete it and build again: "
-            "edge-sdk build"
-        )
+        told = f"TensorRT {tensorrt.version} on {where} refuses {path}: {problems(log)}"
+        if short_of_memory(log):
+            size_mb = path.stat().st_size / 1e6
+            raise RuntimeFailure(f"{told}; the engine's weights and code alone take {size_mb:,.0f} MB: {MORE_MEMORY}")
+        raise EngineError(f"{told}; delete it and build again: edge-sdk build")
     return engine
 
 

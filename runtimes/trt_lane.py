@@ -16,9 +16,10 @@ from typing import Any
 
 from edge_sdk.errors import EdgeError, RuntimeFailure
 from edge_sdk.manifest import Graph
+from edge_sdk.runtimes.cuda_errors import MORE_MEMORY
 from edge_sdk.runtimes.cuda_memory import Cuda
 from edge_sdk.runtimes.trt_engine import Loaded, Ranges, host_tensors
-from edge_sdk.tensorrt_library import problems
+from edge_sdk.tensorrt_library import problems, short_of_memory
 from edge_sdk.tensors import shape_of
 
 WARM_CALLS = 2
@@ -128,7 +129,7 @@ class Lane:
 
     def _must(self, done: bool, otherwise: str) -> None:
         if not done:
-            told = problems(self._loaded.log)
+            told = _told(self._loaded)
             self._loaded.log.problems.clear()
             raise RuntimeFailure(f"{self._loaded.label}: TensorRT refuses a call: {otherwise}: {told}")
 
@@ -141,6 +142,12 @@ def _why_uncaptured(loaded: Loaded) -> str:
     return f"the host reads the values of {hosted}" if hosted else ""
 
 
+def _told(loaded: Loaded) -> str:
+    """TensorRT's own words, with what to do where memory was short."""
+    remedy = f"; {MORE_MEMORY}" if short_of_memory(loaded.log) else ""
+    return f"{problems(loaded.log)}{remedy}"
+
+
 # Any: the packages ship no types.
 def create_context(loaded: Loaded, how: Any, scratch: int, size_bytes: int) -> Any:
     """A context that works in `scratch`, made by the strategy or the runtime configuration `how`.
@@ -149,6 +156,6 @@ def create_context(loaded: Loaded, how: Any, scratch: int, size_bytes: int) -> A
     """
     context = loaded.engine.create_execution_context(how)
     if context is None:
-        raise RuntimeFailure(f"{loaded.label}: TensorRT makes no execution context: {problems(loaded.log)}")
+        raise RuntimeFailure(f"{loaded.label}: TensorRT makes no execution context: {_told(loaded)}")
     context.set_device_memory(scratch, size_bytes)
     return context

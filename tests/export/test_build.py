@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import onnx
@@ -147,6 +149,27 @@ def test_an_element_type_that_a_gpu_lacks_is_refused_with_another(
     assert [each.graph for each in build_engines(other, rtx, Place(sm=80), cache, BuildOptions(), Seen())] == [
         "student"
     ]
+
+
+def test_memory_that_runs_out_while_an_engine_is_built(rtx: TensorRT, bundle: Bundle, tmp_path: Path) -> None:
+    """The builder is one that finds no memory; what it says is what TensorRT's allocator says."""
+    words = "[defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime (out of memory)"
+
+    class Builder:
+        def __init__(self, log: Any) -> None:
+            self._log, self._native = log, rtx.module.Builder(log)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._native, name)
+
+        def build_serialized_network(self, network: Any, config: Any) -> None:
+            self._log.log(rtx.module.ILogger.Severity.ERROR, words)
+
+    module = SimpleNamespace(**vars(rtx.module) | {"Builder": Builder})
+    poor, cache = TensorRT(flavour="rtx", module=module, version=rtx.version), EngineCache(tmp_path / "kept")
+    with pytest.raises(EngineError, match=r"cannot build .*out of memory\); memory ran out: .*swap.*--workspace-mb$"):
+        list(build_engines(bundle, poor, Place(sm=86), cache, BuildOptions(), Seen()))
+    assert list(cache.records()) == []
 
 
 def test_too_little_memory_is_refused_with_numbers(bundle: Bundle, tmp_path: Path) -> None:
