@@ -13,7 +13,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from edge_sdk.manifest import Graph
-from edge_sdk.types import StateSpec, TensorSpec
+from edge_sdk.types import Dialect, StateSpec, TensorSpec
 
 # Any: tensors of several element types travel in one mapping; the specs say which.
 Array = NDArray[Any]
@@ -77,6 +77,10 @@ class Runtime(Protocol):
     """A way of running graphs on this machine."""
 
     name: str
+
+    @property
+    def dialects(self) -> tuple[Dialect, ...]:
+        """The dialects of graphs that it reads here, the one to take first in front."""
 
     def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:
         """Open the ONNX file at `path` (or what was built from it), which the manifest describes as `graph`.

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from edge_sdk.errors import MissingDependencyError
 from edge_sdk.hardware import dialect_of
+from edge_sdk.registry import open_runtime
 from edge_sdk.types import Dialect
 
 Flavour = Literal["trt", "rtx"]
@@ -61,14 +62,15 @@ def open_tensorrt(flavour: Flavour) -> TensorRT:
 
 
 def runtime_dialects(runtime: str) -> tuple[Dialect, ...]:
-    """The dialects that a runtime reads here: TensorRT the one of its version, any other both.
+    """The dialects that a runtime reads here. TensorRT is asked for its version alone: to say this it needs no GPU.
 
-    Raises `MissingDependencyError` for a TensorRT that is not installed, and `ConfigError` for one that is too old.
+    Raises `MissingDependencyError` for a runtime that is not installed, and `ConfigError` for a TensorRT that is too
+    old.
     """
     for flavour in PACKAGES:
         if runtime == flavour:
             return (open_tensorrt(flavour).dialect,)
-    return ("native", "decomposed")
+    return open_runtime(runtime).dialects
 
 
 # Any: the class is made from the package's own, which has no types.

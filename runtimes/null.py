@@ -14,7 +14,7 @@ from edge_sdk.manifest import Graph
 from edge_sdk.runtime import Array, BoundState, Feeds, Runtime, Session, SessionOptions
 from edge_sdk.runtimes.host_state import HostState
 from edge_sdk.tensors import allocate, check_feeds
-from edge_sdk.types import StateSpec, TensorSpec
+from edge_sdk.types import Dialect, StateSpec, TensorSpec
 
 
 class NullSession:
@@ -81,6 +81,7 @@ class NullRuntime:
     """Opens any graph of a bundle."""
 
     name = "null"
+    dialects: tuple[Dialect, ...] = ("native", "decomposed")
 
     def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:
         """Open `graph` by its declaration alone. Raises `RuntimeFailure` when the file is not there."""

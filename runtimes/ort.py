@@ -6,6 +6,7 @@ calls: a device has other work than to wait for the next frame.
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from edge_sdk.runtimes.cuda_memory import Cuda
 from edge_sdk.runtimes.host_state import HostState
 from edge_sdk.runtimes.ort_device import OrtDeviceBound
 from edge_sdk.tensors import check_feeds, describe, numpy_dtype
-from edge_sdk.types import StateSpec, TensorSpec
+from edge_sdk.types import Dialect, StateSpec, TensorSpec
 
 # device of SessionOptions -> execution providers, the most wanted first
 PROVIDERS: dict[str, tuple[str, ...]] = {
@@ -35,6 +36,12 @@ _DTYPES = {"tensor(float)": "float32"} | {
     f"tensor({name})": name for name in ("float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
 }
 _FATAL_ONLY = 4
+_NATIVE_RELEASE = (1, 25)
+"""The first release that runs every operator of native graphs; 1.24 still lacks TensorScatter."""
+_NEWER = (
+    "it reads native graphs from release 1.25 on, which needs Python 3.11 or newer: pip install --upgrade "
+    "'onnxruntime>=1.25', or take the bundle's decomposed graphs (export --dialect decomposed)"
+)
 _OWN_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
     *(kind for kind in vars(native_module).values() if isinstance(kind, type) and issubclass(kind, Exception)),
@@ -149,6 +156,12 @@ class OrtRuntime:
 
     name = "ort"
 
+    @property
+    def dialects(self) -> tuple[Dialect, ...]:
+        """Both, or `decomposed` alone for a release that lacks operators of the other."""
+        release = tuple(int(number) for number in re.findall(r"\d+", onnxruntime.__version__)[:2])
+        return ("native", "decomposed") if release >= _NATIVE_RELEASE else ("decomposed",)
+
     def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:
         """Open the ONNX file at `path` and compare its tensors with `graph`.
 
@@ -156,8 +169,9 @@ class OrtRuntime:
         `UnknownNameError` or `MissingDependencyError` for `options.device`.
         """
         providers = _providers(options.device)
+        unread = "" if set(graph.dialects) & set(self.dialects) else f" ({_NEWER})"
         native = _guarded(
-            f"onnxruntime {onnxruntime.__version__} refused {path.name}",
+            f"onnxruntime {onnxruntime.__version__} refused {path.name}{unread}",
             lambda: onnxruntime.InferenceSession(path, _native_options(options), providers=list(providers)),
         )
         _check_tensors(path, "input", graph.inputs, native.get_inputs())

@@ -27,7 +27,7 @@ from edge_sdk.runtimes.trt_call import Call
 from edge_sdk.runtimes.trt_engine import Loaded, check_tensors, deserialize, host_tensors, profile_ranges
 from edge_sdk.runtimes.trt_lane import Lane, create_context
 from edge_sdk.tensorrt_library import Flavour, TensorRT, open_tensorrt, problem_log
-from edge_sdk.types import StateSpec, TensorSpec
+from edge_sdk.types import Dialect, StateSpec, TensorSpec
 
 
 class TrtSession:
@@ -160,6 +160,11 @@ class TrtRuntime:
     def __init__(self, tensorrt: TensorRT, device: CudaDevice) -> None:
         self.name: str = tensorrt.flavour
         self._tensorrt, self._device = tensorrt, device
+
+    @property
+    def dialects(self) -> tuple[Dialect, ...]:
+        """The one dialect that this version parses. Raises `ConfigError` for a TensorRT that is too old."""
+        return (self._tensorrt.dialect,)
 
     def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:
         """Open the engine that was built for the ONNX file at `path`, and compare its tensors with `graph`.

@@ -70,7 +70,7 @@ def _dialect(language: Language, profile: str, adapters: Collection[str], dialec
             return dialect
     raise BundleError(
         f"the bundle has no vision, projectors and decoders together in {' or '.join(dialects)}, which this runtime "
-        "reads; export it for this runtime"
+        f"reads here; export it with --dialect {dialects[0]}, or install another release of the runtime"
     )
 
 

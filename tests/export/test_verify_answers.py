@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnxruntime
 import pytest
 from checkpoint_makers import save, save_adapter, tune
 from language_bundles import Assembly, speaking_model
@@ -187,6 +188,16 @@ def test_only_the_dialects_that_a_runtime_reads_are_run(ready: Ready, tmp_path: 
     assert set(report.of_another_dialect) == {name for name in ready.graphs if name.endswith("native")}
     assert "vision.96f.native: of a dialect that ort does not read" in str(report)
     assert runtime_dialects("ort") == ("native", "decomposed")
+
+
+def test_an_onnxruntime_without_native_operators_runs_the_decomposed_graphs(
+    ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "__version__", "1.23.2")
+    report = verify(ready.bundle(tmp_path / "b"), "ort", OPTIONS)
+    assert report.ok
+    assert {each.graph for each in report.answers} == {"decoder.640.decomposed"}
+    assert set(report.of_another_dialect) == {name for name in ready.graphs if name.endswith("native")}
 
 
 def test_tensorrt_reads_the_dialect_of_its_version() -> None:
