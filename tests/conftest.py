@@ -8,6 +8,16 @@ import pytest
 from toy_bundle import folder as folder
 
 ROOT = Path(__file__).parents[1]
+# What a workstation does and no device: bundles are made, students trained, scenes rendered. It takes torch and mujoco.
+WORKSTATION = (
+    "tests/calibration",
+    "tests/export",
+)
+# Times are held against each other or against the machine's own peaks: on an emulated machine they say nothing.
+SPEED = (
+    "benchmarks",
+    "tests/hardware/test_host.py",
+)
 # Folders and files whose tests assert times or speak to cameras that keep real time.
 ALONE = (
     "benchmarks",
@@ -26,11 +36,12 @@ ALONE = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of `ALONE`, before markers select."""
-    alone = [ROOT / name for name in ALONE]
-    for item in items:
-        if any(item.path.is_relative_to(path) for path in alone):
-            item.add_marker("alone")
+    """Mark the tests of `ALONE`, `WORKSTATION` and `SPEED`, before markers select."""
+    for mark, names in (("alone", ALONE), ("workstation", WORKSTATION), ("speed", SPEED)):
+        places = [ROOT / name for name in names]
+        for item in items:
+            if any(item.path.is_relative_to(place) for place in places):
+                item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")
