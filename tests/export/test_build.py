@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 from toy_bundle import onnx_bytes
 
-from edge_sdk.building import BuildOptions, Place
+from edge_sdk.building import BuildOptions, Place, build
 from edge_sdk.bundle import Bundle, open_bundle, rewrite, write_bundle
 from edge_sdk.engine import EngineCache, graph_hashes
 from edge_sdk.errors import ConfigError, EngineError, UnknownNameError
@@ -22,7 +22,9 @@ from edge_sdk.export.build import build_engines, engine_key
 from edge_sdk.export.build_monitor import Phases
 from edge_sdk.export.build_needs import require_memory
 from edge_sdk.export.trt_network import parse
+from edge_sdk.hardware.cuda import CudaDevice
 from edge_sdk.manifest import Graph
+from edge_sdk.registry import RUNTIMES
 from edge_sdk.tensorrt_library import TensorRT, open_tensorrt
 from edge_sdk.types import TensorSpec
 
@@ -75,6 +77,25 @@ def test_the_student_is_built_once(rtx: TensorRT, bundle: Bundle, tmp_path: Path
     (second,) = build_engines(bundle, rtx, Place(), cache, BuildOptions(), Seen())
     assert second.cached
     assert second.file == first.file
+
+
+@pytest.mark.parametrize("module", ["ort", "null"])
+def test_what_was_built_is_run_and_a_wrong_answer_leaves_no_engine(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime stands for a GPU that computes right, zeros for one that does not; the builder is the real one."""
+    gpu = CudaDevice(name="a GPU", sm=86, driver="13.0", memory_mb=8000.0, integrated=False)
+    monkeypatch.setattr("edge_sdk.building.find_cuda_device", lambda: gpu)
+    monkeypatch.setitem(RUNTIMES, "rtx", (f"edge_sdk.runtimes.{module}", ""))
+    cache = EngineCache(tmp_path)
+    if module == "ort":
+        (engine,) = build(None, "rtx", cache=tmp_path, quiet=True).engines
+        assert engine.verified is True
+        assert [record.verified for record in cache.records()] == [True]
+    else:
+        with pytest.raises(EngineError, match="built, but wrong on this device: student do not give the bundle's"):
+            build(None, "rtx", cache=tmp_path, quiet=True)
+        assert list(tmp_path.glob("*.engine")) == []
 
 
 def test_another_gpu_level_or_graph_is_another_engine(rtx: TensorRT, bundle: Bundle, tmp_path: Path) -> None:
