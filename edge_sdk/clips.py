@@ -46,6 +46,7 @@ Effect = Literal["hard_braking", "pothole", "wipers", "cut", "glare", "freeze", 
 
 SCHEMA = 1
 TRUTHS_NAME = "truths.jsonl"
+LABELS_NAME = "labels.csv"
 T = TypeVar("T")
 
 
@@ -165,6 +166,12 @@ def read_scenes(folder: Path) -> list[LabelledClip]:
     if not clips:
         raise ConfigError(f"scene folder {folder} holds no scene record (*.json)")
     return clips
+
+
+def read_folder(folder: Path) -> list[LabelledClip]:
+    """The labelled clips of a folder: those of its `labels.csv` where there is one, else its rendered scenes."""
+    table = folder / LABELS_NAME
+    return read_labels(table) if table.is_file() else read_scenes(folder)
 
 
 def read_labels(csv_path: Path) -> list[LabelledClip]:

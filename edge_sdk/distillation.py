@@ -1,4 +1,4 @@
-"""The way from a recipe to a calibrated student bundle: render, train, calibrate, add the demo clip.
+"""The way from a recipe to a calibrated student bundle: render, train, calibrate, add the demo clip; or fine-tune.
 
 The steps live in rooms that do not know each other; this module opens them by name and passes folders between them.
 Each step skips what an earlier, interrupted run has finished.
@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.bundle import Bundle, rewrite
-from edge_sdk.clips import LabelledClip, read_scenes
+from edge_sdk.bundle import Bundle, open_bundle, rewrite
+from edge_sdk.clips import LabelledClip, read_folder, read_scenes
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.manifest import DemoClip
@@ -63,6 +63,57 @@ def make_student(recipe: str, work: Path, out: Path, *, quiet: bool = False) -> 
         bundle=str(out),
         sha256=made.sha256,
         training_clips=len(training),
+        validation_f1=fit.f1,
+        validation_start_mae_s=fit.start_mae_s,
+    )
+
+
+def tune_student(
+    start: Path | None,
+    training: Path,
+    validation: Path,
+    out: Path,
+    work: Path,
+    *,
+    rehearsal: Path | None = None,
+    recipe: str = "tune-student",
+    level: bool = False,
+    quiet: bool = False,
+) -> StudentReport:
+    """Fine-tune the student of the bundle `start` (the demo bundle if None) on the clips of a folder.
+
+    `training` and `validation` are folders with a `labels.csv`, or of rendered scenes; the operating point is fitted
+    on the latter. `rehearsal` is a folder of rendered scenes to mix in, from which boxes are learnt. With `level` clips
+    are first brought to one detail and codec. Raises `ConfigError` for folders without clips, clips of one recording on
+    both sides, or when `out` exists.
+    """
+    clips, held_out = read_folder(training), read_folder(validation)
+    shared = {clip.group for clip in clips} & {clip.group for clip in held_out}
+    if shared:
+        raise ConfigError(
+            f"{len(shared)} groups are on both sides, {min(shared)!r} first; clips of one recording go to one side only"
+        )
+    begun = open_bundle(start)
+    plan, text = _room("export.distil.tuning").load_tuning(recipe)
+    if level:
+        with Progress("level", quiet=quiet) as progress:
+            clips, held_out = (
+                _room("export.distil.levelled").level_clips(some, work / "levelled", on_progress=progress)
+                for some in (clips, held_out)
+            )
+    scenes = read_scenes(rehearsal) if rehearsal else []
+    draft = work / f"draft-{hashlib.sha256((text + begun.sha256).encode()).hexdigest()[:12]}"
+    if not draft.exists():
+        with Progress("train", quiet=quiet) as progress:
+            _room("export.distil.tune").tune(begun, plan, text, clips, held_out, scenes, draft, work, progress)
+    bundle = Bundle.open(draft)
+    with Progress("calibrate", quiet=quiet) as progress:
+        student, fit = _room("calibration.operating_points").calibrate_bundle(bundle, held_out, progress)
+    made = rewrite(bundle, out, student=student, provenance={"operating_point": fit})
+    return StudentReport(
+        bundle=str(out),
+        sha256=made.sha256,
+        training_clips=len(clips),
         validation_f1=fit.f1,
         validation_start_mae_s=fit.start_mae_s,
     )

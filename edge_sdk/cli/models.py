@@ -278,16 +278,37 @@ def scenes_truth(folder: Path, json: JsonOption = False) -> None:
 def distil_student(
     out: Path,
     labels: Annotated[bool, typer.Option("--labels", help="Train on the scenes' own labels.")] = False,
-    recipe: str = "student-demo",
+    recipe: Annotated[str | None, typer.Option(help="student-demo; with --training tune-student; or a file.")] = None,
+    training: Annotated[Path | None, typer.Option(help="Go on learning from this folder of labelled clips.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="With --training: the clips to be calibrated on.")] = None,
+    start: Annotated[Path | None, typer.Option("--from", help="With --training: the bundle to begin with.")] = None,
+    rehearse: Annotated[Path | None, typer.Option(help="With --training: rendered scenes to mix in.")] = None,
+    level: Annotated[bool, typer.Option("--level", help="Clips of many origins: one detail and codec first.")] = False,
     work: Path = Path("out/student"),
     json: JsonOption = False,
 ) -> None:
-    """Render the recipe's scenes, train the student on them, calibrate it and write the bundle OUT."""
-    if not labels:
-        raise ConfigError("a student is trained on labels in this version; run: edge-sdk distil student OUT --labels")
-    from edge_sdk.distillation import make_student
+    """Train the student and write the bundle OUT: on a recipe's rendered scenes, or from a bundle on clips of yours."""
+    from edge_sdk.distillation import make_student, tune_student
 
-    report = make_student(recipe, work, out, quiet=json)
+    if training is not None and validation is not None:
+        report = tune_student(
+            start,
+            training,
+            validation,
+            out,
+            work,
+            rehearsal=rehearse,
+            recipe=recipe or "tune-student",
+            level=level,
+            quiet=json,
+        )
+    elif not labels or training or validation or start or rehearse:
+        raise ConfigError(
+            "expected --labels, to train on rendered scenes, or --training DIR --validation DIR, to go on learning "
+            "from labelled clips"
+        )
+    else:
+        report = make_student(recipe or "student-demo", work, out, quiet=json)
     say(msgspec.json.encode(report).decode() if json else f"bundle {out}: {report}")
 
 

@@ -48,12 +48,14 @@ def prepare(
     seed: int,
     detail: Detail | None = None,
     repeats: int = 1,
+    folds: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
     """Write the samples of `clips` into `folder` (made if absent) and describe them.
 
-    `sets` maps file names to sets, as `read_sets` gives it; `repeats` is the number of random offsets per stream.
-    Raises `SourceError` for a clip that cannot be decoded, `ConfigError` without clips.
+    `sets` maps file names to sets, as `read_sets` gives it; `repeats` is the number of random offsets per stream. With
+    `folds`, the fold of every group, a stream's surroundings come from its own fold: a model trained on the other folds
+    has seen none of it. Raises `SourceError` for a clip that cannot be decoded, `ConfigError` without clips.
     """
     if not clips:
         raise ConfigError("there is no clip to evaluate")
@@ -70,7 +72,7 @@ def prepare(
             footage.append(item)
             samples.append(_whole_of(item, folder / "whole"))
         samples += _windows(footage, folder / "windows", seed, tell)
-        samples += _streams(footage, folder / "streams", seed, repeats, tell)
+        samples += _streams(footage, folder / "streams", seed, repeats, folds or {}, tell)
     return Prepared(samples=tuple(samples), skipped=_skipped(footage, samples))
 
 
@@ -106,11 +108,15 @@ def _windows(footage: Sequence[Footage], folder: Path, seed: int, tell: Progress
         yield _sample(item, path, "windows", window.kind, length_s, window.begin_s, length_s)
 
 
-def _streams(footage: Sequence[Footage], folder: Path, seed: int, repeats: int, tell: Progress) -> Iterator[Sample]:
+def _streams(
+    footage: Sequence[Footage], folder: Path, seed: int, repeats: int, folds: Mapping[str, int], tell: Progress
+) -> Iterator[Sample]:
     normals = [item for item in footage if not item.clip.crash]
     for done, item in enumerate(footage):
         tell("streams", done, len(footage))
-        for stream in build_streams([item], normals, seed, repeats):
+        fold = folds.get(item.clip.group)
+        around = [normal for normal in normals if folds.get(normal.clip.group) == fold]
+        for stream in build_streams([item], around, seed, repeats):
             path = folder / f"{item.clip.path.stem}.{stream.repeat}.mp4"
             encode_footage(stream.frames, path, item.detail)
             kind: Kind = "crash" if item.clip.crash else "normal"

@@ -53,7 +53,7 @@ def train(
     """
     if not clips or not validation:
         raise ConfigError(f"expected clips on both sides, found {len(clips)} to train on and {len(validation)} to test")
-    report = on_progress or _silent
+    report = on_progress or silent
     training_clips = load_clips(clips, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, training"))
     held_out = load_clips(validation, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, held out"))
     model, losses = _all_stages(recipe, clips, training_clips, held_out, work, report)
@@ -62,7 +62,7 @@ def train(
     write_text(work / "metrics.json", msgspec.json.format(msgspec.json.encode(metrics), indent=1).decode() + "\n")
     provenance = {
         "recipe": recipe_text,
-        "clips_sha256": _digest(recipe, clips),
+        "clips_sha256": digest(recipe, clips),
         "training_clips": len(clips),
         "losses": [round(loss, 5) for loss in losses],
         "validation": msgspec.to_builtins(metrics),
@@ -81,12 +81,12 @@ def _all_stages(
     report: Progress,
 ) -> tuple[Student, list[float]]:
     """The trained student and the loss of every epoch; each stage goes on from its checkpoint."""
-    made_early = _digest(msgspec.structs.replace(recipe, late=None, head=None), clips)
+    made_early = digest(msgspec.structs.replace(recipe, late=None, head=None), clips)
     torch.manual_seed(recipe.seed)
     run = begin(Student(recipe.shape), recipe)
     checkpoint = work / f"checkpoint-{made_early}.pt"
     run.restore(checkpoint)
-    _train(run, recipe, cached, held_out, checkpoint, report)
+    train_stages(run, recipe, cached, held_out, checkpoint, report)
     if recipe.late is not None:
         features = LateFeatures(
             run.averaged(),
@@ -96,7 +96,7 @@ def _all_stages(
             work / f"features-{made_early}",
             lambda done, total: report(done, total, "picture features"),
         )
-        made_late = _digest(msgspec.structs.replace(recipe, head=None), clips)
+        made_late = digest(msgspec.structs.replace(recipe, head=None), clips)
         run = train_late(run, recipe, features, held_out, work / f"late-{made_late}.pt", report)
         if recipe.head is not None:
             run = train_head(run, recipe, features, held_out, report)
@@ -104,7 +104,7 @@ def _all_stages(
     return run.averaged(), run.losses
 
 
-def _train(
+def train_stages(
     run: Run,
     recipe: Recipe,
     clips: Sequence[CachedClip],
@@ -112,6 +112,7 @@ def _train(
     checkpoint: Path,
     report: Progress,
 ) -> None:
+    """All epochs of the recipe's stages that are not done yet; a checkpoint and the curves are written after each."""
     plan = [stage for stage in recipe.stages for _ in range(stage.epochs)]
     steps = [_steps(clips, recipe, stage) for stage in plan]
     sampler: WindowSampler | None = None
@@ -188,11 +189,11 @@ def _step(
     return loss
 
 
-def _digest(recipe: Recipe, clips: Sequence[LabelledClip]) -> str:
+def digest(recipe: Recipe, clips: Sequence[LabelledClip]) -> str:
     """Of the recipe and the labels with their clips' names: what a checkpoint may be resumed for."""
     rows = [f"{clip.path.name} {clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}" for clip in clips]
     return hashlib.sha256("\n".join([msgspec.json.encode(recipe).decode(), *rows]).encode()).hexdigest()[:16]
 
 
-def _silent(done: int, total: int, note: str) -> None:
+def silent(done: int, total: int, note: str) -> None:
     """Nobody wants to know."""

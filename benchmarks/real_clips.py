@@ -1,0 +1,224 @@
+"""Students on real clips, five folds by recording: trivial scorers, students as they are, students of the folds.
+
+    python -m edge_sdk.benchmarks.real_clips --clips DIR --work DIR --out DIR \\
+        --bundle "rendered only=BUNDLE" --folds "rendered then real=DIR" --folds "real only=DIR"
+
+`DIR` of `--clips` holds the clips and their `labels.csv`; the folders of `--folds` are those that
+`python -m edge_sdk.export.distil.folds` wrote. Samples and scores stay in `--work`. The first student named
+is compared with every other scorer on the same samples, and its scores are drawn as a reliability diagram.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edge_sdk.benchmarks.conditions import commit
+from edge_sdk.benchmarks.fold_scorers import FoldScorer
+from edge_sdk.benchmarks.reliability import cross_fitted, draw_reliability, reliability
+from edge_sdk.bundle import Bundle
+from edge_sdk.clips import read_labels
+from edge_sdk.console import Progress
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation import Evaluation, Scorer, read_sets, to_markdown
+from edge_sdk.evaluation.evaluate import evaluate
+from edge_sdk.evaluation.folds import assign_folds
+from edge_sdk.evaluation.paired import clip_ap, difference, frame_auc, start_within
+from edge_sdk.evaluation.prepared_file import read_prepared, write_prepared
+from edge_sdk.evaluation.protocol import Prepared, prepare
+from edge_sdk.evaluation.report import Measure
+from edge_sdk.evaluation.rows import Answers
+from edge_sdk.evaluation.samples import Sample, Track
+from edge_sdk.evaluation.stored import StoredScorer
+from edge_sdk.evaluation.student import StudentScorer
+from edge_sdk.evaluation.tasks.calibration import Calibration
+from edge_sdk.evaluation.trivial import trivial_scorers
+from edge_sdk.files import write_bytes, write_text
+from edge_sdk.types import Value
+
+TRACKS: tuple[Track, ...] = ("windows", "streams")
+METRICS = {"clip AP": clip_ap, "frame AUC": frame_auc, "start <= 1 s": start_within}
+# A stream's verdict as a whole says little, and where a window starts says something of where its crash does.
+COMPARED: tuple[tuple[Track, str], ...] = (
+    ("windows", "clip AP"),
+    ("windows", "frame AUC"),
+    ("windows", "start <= 1 s"),
+    ("streams", "frame AUC"),
+    ("streams", "start <= 1 s"),
+)
+ROUNDS = 1000
+
+
+class Gain(Value, frozen=True, kw_only=True):
+    """How much the first scorer is better than `other` on the same samples."""
+
+    view: str
+    track: Track
+    metric: str
+    other: str
+    gain: Measure
+
+
+class RealReport(Value, frozen=True, kw_only=True):
+    """The tables, the paired differences to `subject`, and what they are made of."""
+
+    schema: int = 1
+    date_utc: str
+    commit: str | None
+    folds: int
+    students: dict[str, str]
+    subject: str
+    evaluation: Evaluation
+    gains: tuple[Gain, ...]
+    reliability: dict[str, Calibration]
+    skipped: tuple[tuple[str, str], ...]
+
+
+def prepared_samples(folder: Path, work: Path, folds: int, seed: int, progress: Progress) -> Prepared:
+    """The samples of the labelled clips in `folder`, made in `work` unless they are there."""
+    place = work / f"samples-{folds}-{seed}"
+    if (place / "prepared.json").is_file():
+        return read_prepared(place / "prepared.json")
+    table = folder / "labels.csv"
+    clips = read_labels(table)
+    prepared = prepare(
+        clips,
+        place,
+        sets=read_sets(table),
+        seed=seed,
+        folds=assign_folds(clips, folds),
+        progress=lambda stage, done, of: progress(done, of, stage),
+    )
+    write_prepared(place / "prepared.json", prepared)
+    return prepared
+
+
+def gains_of(subject: Scorer, others: Sequence[Scorer], samples: Sequence[Sample], seed: int) -> list[Gain]:
+    """Every paired difference of `COMPARED`, over all clips and each view."""
+    found = []
+    for track, metric in COMPARED:
+        of_track = [sample for sample in samples if sample.track == track]
+        for view in ("all", *sorted({sample.view for sample in of_track})):
+            chosen = [sample for sample in of_track if view in ("all", sample.view)]
+            first = _answers(subject, chosen)
+            for other in others:
+                gain = difference(first, _answers(other, chosen), METRICS[metric], seed=seed, rounds=ROUNDS)
+                found.append(Gain(view=view, track=track, metric=metric, other=other.name, gain=gain))
+    return found
+
+
+def reliability_of(
+    scorer: Scorer, samples: Sequence[Sample], folds: Mapping[str, int], seed: int
+) -> dict[str, Calibration]:
+    """How far windows' scores are probabilities: as they come, and on a scale fitted on the other folds."""
+    found = _answers(scorer, [sample for sample in samples if sample.track == "windows"])
+    score = [each.score for each in found.scores]
+    fitted = cross_fitted(
+        [sample.crash for sample in found.samples], score, [folds[sample.group] for sample in found.samples]
+    )
+    return {
+        name: reliability(found, said, seed=seed, rounds=ROUNDS)
+        for name, said in (("as it comes", np.array(score)), ("fitted on the other folds", fitted))
+    }
+
+
+def _answers(scorer: Scorer, samples: Sequence[Sample]) -> Answers:
+    return Answers(scorer=scorer.name, samples=samples, scores=[scorer(sample.path) for sample in samples])
+
+
+def gains_markdown(report: RealReport) -> str:
+    """One table a view: a row a scorer, a column a metric."""
+    parts = [f"## {report.subject}, minus each other scorer on the same samples\n"]
+    columns = [f"{metric}, {track}" for track, metric in COMPARED]
+    for view in dict.fromkeys(gain.view for gain in report.gains):
+        rows = [gain for gain in report.gains if gain.view == view]
+        parts.append(f"### {view}, differences\n\n| minus | " + " | ".join(columns) + " |")
+        parts.append("|---" + "|--:" * len(columns) + "|")
+        for other in dict.fromkeys(gain.other for gain in rows):
+            cells = {f"{row.metric}, {row.track}": _cell(row.gain) for row in rows if row.other == other}
+            parts.append(f"| {other} | " + " | ".join(cells[column] for column in columns) + " |")
+        parts.append("")
+    parts.append(f"In brackets the 95 % interval ({ROUNDS} bootstrap rounds by group, both scorers drawn together).")
+    return "\n".join(parts) + "\n"
+
+
+def _cell(gain: Measure) -> str:
+    if gain.value is None:
+        return ""
+    if gain.lo is None or gain.hi is None:
+        return f"{gain.value:+.3f}"
+    return f"{gain.value:+.3f} ({gain.lo:+.2f} to {gain.hi:+.2f})"
+
+
+def named(text: str) -> tuple[str, Path]:
+    """`NAME=PATH` apart. Raises `ConfigError`."""
+    name, found, path = text.partition("=")
+    if not found or not name or not path:
+        raise ConfigError(f"expected NAME=PATH, found {text!r}")
+    return name, Path(path)
+
+
+def scorers_of(bundles: Sequence[str], folds: Sequence[str], work: Path) -> tuple[list[Scorer], dict[str, str]]:
+    """Trivial scorers, then students, all of which remember in `work`; and what identifies each student."""
+    scores: list[Scorer] = [StoredScorer(each.name, _store(work, each.name), each) for each in trivial_scorers()]
+    students = {}
+    for name, path in map(named, folds):
+        students[name] = f"folds of {path.name}"
+        scores.append(StoredScorer(name, _store(work, name), FoldScorer(path)))
+    for name, path in map(named, bundles):
+        bundle = Bundle.open(path)
+        students[name] = f"{bundle.manifest.name} {bundle.sha256[:12]}"
+        scores.append(StoredScorer(name, _store(work, name), StudentScorer(bundle)))
+    return scores, students
+
+
+def _store(work: Path, name: str) -> Path:
+    return work / "scores" / f"{name.replace(' ', '-').replace(':', '')}.jsonl"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write `real-clips.json` and `real-clips.md`; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--folds", action="append", default=[], metavar="NAME=DIR")
+    parser.add_argument("--bundle", action="append", default=[], metavar="NAME=BUNDLE")
+    parser.add_argument("--count", type=int, default=5, help="number of folds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    chosen = parser.parse_args(arguments)
+    scorers, students = scorers_of(chosen.bundle, chosen.folds, chosen.work)
+    if not students:
+        parser.error("there is no student to judge: give --folds or --bundle")
+    with Progress("real clips") as progress:
+        prepared = prepared_samples(chosen.clips, chosen.work, chosen.count, chosen.seed, progress)
+        samples = [sample for sample in prepared.samples if sample.track in TRACKS]
+        found = evaluate(samples, scorers, seed=chosen.seed, progress=lambda stage, done, of: progress(done, of, stage))
+    folds = assign_folds(read_labels(chosen.clips / "labels.csv"), chosen.count)
+    subject = next(scorer for scorer in scorers if scorer.name in students)
+    others = [scorer for scorer in scorers if scorer is not subject]
+    report = RealReport(
+        date_utc=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        commit=commit(Path(__file__).parent),
+        folds=chosen.count,
+        students=students,
+        subject=subject.name,
+        evaluation=found,
+        gains=tuple(gains_of(subject, others, samples, chosen.seed)),
+        reliability=reliability_of(subject, samples, folds, chosen.seed),
+        skipped=prepared.skipped,
+    )
+    write_bytes(chosen.out / "real-clips.json", msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    draw_reliability(report.reliability, chosen.out / "real-clips-reliability.png")
+    write_text(chosen.out / "real-clips.md", to_markdown(found) + "\n" + gains_markdown(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""How much better one scorer is than another on the same samples, with an interval.
+
+Both are resampled together: a hard recording is hard for both, so their difference is surer than either number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.metrics import Ranking
+from edge_sdk.evaluation.report import Measure, measure
+from edge_sdk.evaluation.resample import bootstrap
+from edge_sdk.evaluation.rows import Answers, guess_of
+
+Floats = NDArray[np.float64]
+# weight of every group, in the order of sorted names -> the metric
+ByGroup = Callable[[Floats], float]
+WITHIN_S = 1.0
+
+
+def clip_ap(answers: Answers) -> ByGroup:
+    """Clip AP as a function of the groups' weights."""
+    ranking = Ranking([sample.crash for sample in answers.samples], [found.score for found in answers.scores])
+    codes = _codes(answers, [sample.group for sample in answers.samples])
+    return lambda weight: ranking.average_precision(weight[codes])
+
+
+def frame_auc(answers: Answers) -> ByGroup:
+    """Frame AUC over crash samples, as `rows.frame_auc` has it."""
+    truth, score, groups = [], [], []
+    for sample, found in zip(answers.samples, answers.scores, strict=True):
+        if sample.crash:
+            counted = sample.counted(found.frame_times_s)
+            truth.append(sample.crashing(found.frame_times_s)[counted])
+            score.append(found.crash[counted])
+            groups += [sample.group] * int(counted.sum())
+    if not groups:
+        return lambda _weight: float("nan")
+    ranking, codes = Ranking(np.concatenate(truth), np.concatenate(score)), _codes(answers, groups)
+    return lambda weight: ranking.roc_auc(weight[codes])
+
+
+def start_within(answers: Answers) -> ByGroup:
+    """Share of crash samples whose start is guessed to `WITHIN_S`; no guess is a miss."""
+    hits, groups = [], []
+    for sample, found in zip(answers.samples, answers.scores, strict=True):
+        if sample.crash and sample.start_s is not None:
+            guess = guess_of(sample, found)
+            hits.append(guess is not None and abs(guess.start_s - sample.start_s) <= WITHIN_S)
+            groups.append(sample.group)
+    right, codes = np.array(hits, np.float64), _codes(answers, groups)
+    return lambda weight: float(weight[codes] @ right / weight[codes].sum()) if weight[codes].any() else float("nan")
+
+
+def difference(
+    first: Answers, second: Answers, metric: Callable[[Answers], ByGroup], *, seed: int, rounds: int
+) -> Measure:
+    """`metric` of `first` minus that of `second`, with the bootstrap interval of the difference.
+
+    Raises `ConfigError` for answers to different samples.
+    """
+    if [sample.path for sample in first.samples] != [sample.path for sample in second.samples]:
+        raise ConfigError(f"{first.scorer} and {second.scorer} did not answer the same samples")
+    left, right = metric(first), metric(second)
+    names = sorted({sample.group for sample in first.samples})
+
+    def gain(weight: Floats) -> float:
+        return left(weight) - right(weight)
+
+    return measure(gain(np.ones(len(names))), bootstrap(names, gain, rounds=rounds, seed=seed))
+
+
+def _codes(answers: Answers, groups: Sequence[str]) -> NDArray[np.int64]:
+    names = sorted({sample.group for sample in answers.samples})
+    places = {name: place for place, name in enumerate(names)}
+    return np.array([places[group] for group in groups], np.int64)

@@ -1,0 +1,42 @@
+"""Prepared samples on disk: decoding and encoding an archive takes minutes, and tables are made more than once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.protocol import Prepared
+from edge_sdk.files import write_bytes
+
+
+def write_prepared(path: Path, prepared: Prepared) -> None:
+    """Write what `prepare` returned; paths are kept as they are."""
+    write_bytes(path, msgspec.json.encode(prepared, enc_hook=_text))
+
+
+def read_prepared(path: Path) -> Prepared:
+    """What `write_prepared` wrote. Raises `ConfigError` for a file that is broken or whose samples are gone."""
+    try:
+        prepared = msgspec.json.decode(path.read_bytes(), type=Prepared, dec_hook=_value)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError(f"prepared samples {path} are not readable: {error}; remove the folder") from error
+    gone = [str(sample.path) for sample in prepared.samples if not sample.path.is_file()]
+    if gone:
+        raise ConfigError(f"{path} names {len(gone)} samples that are gone, {gone[0]} first; remove the folder")
+    return prepared
+
+
+# Any: what msgspec hands to a hook is of a type it does not know.
+def _text(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(f"no form for {type(value).__name__}")
+
+
+def _value(kind: type, value: Any) -> Any:
+    if issubclass(kind, Path):
+        return Path(value)
+    raise NotImplementedError(f"no form for {kind.__name__}")

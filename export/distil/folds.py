@@ -1,0 +1,107 @@
+"""Cross-validation on labelled clips: for each fold a student that was trained on the others.
+
+    python -m edge_sdk.export.distil.folds --clips DIR [--from BUNDLE] --work DIR --out DIR
+
+`DIR` of `--clips` holds the clips and their `labels.csv`. Every clip is first brought to one detail and codec. `OUT`
+gets `folds.json` and a bundle a fold; a run that was stopped goes on where it was. `--work` keeps decoded clips and
+checkpoints, for several runs. What the students are worth is measured by `python -m edge_sdk.benchmarks.real_clips`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.clips import LabelledClip, read_labels, read_scenes
+from edge_sdk.console import Progress
+from edge_sdk.evaluation.folds import assign_folds, fold_bundle, write_folds
+from edge_sdk.export.distil.data import CachedClip, load_clips
+from edge_sdk.export.distil.from_bundle import load_student
+from edge_sdk.export.distil.levelled import level_clips
+from edge_sdk.export.distil.student import Progress as Report
+from edge_sdk.export.distil.tune import run_tuning, write_tuned
+from edge_sdk.export.distil.tuning import Tuning, balanced, load_tuning, rehearsed, tuned_recipe
+from edge_sdk.export.graphs.student import Student
+
+
+def train_folds(
+    start: Bundle,
+    plan: Tuning,
+    plan_text: str,
+    clips: Sequence[LabelledClip],
+    rehearsal: Sequence[LabelledClip],
+    folds: int,
+    work: Path,
+    out: Path,
+    report: Report,
+    *,
+    scratch: bool = False,
+) -> None:
+    """Write `out` as `edge_sdk.evaluation.folds.Folds` describes it; folds that are there are kept.
+
+    With `scratch` students begin with random weights instead of those of `start`. Raises as `tune` does.
+    """
+    model, base = load_student(start)
+    recipe = tuned_recipe(base, plan)
+    assigned = assign_folds(clips, folds)
+    write_folds(out, clips, assigned)
+
+    def load(some: Sequence[LabelledClip], what: str) -> list[CachedClip]:
+        return load_clips(some, work, recipe.pictures, lambda done, total: report(done, total, f"decode, {what}"))
+
+    levelled = level_clips(clips, work / "levelled", on_progress=lambda done, total: report(done, total, "level"))
+    cached = load(levelled, "own")
+    most = rehearsed(plan.rehearsal_share, 2 * len(clips), len(rehearsal))
+    rendered = load([rehearsal[i] for i in most], "rehearsal")
+    for fold in range(folds):
+        if fold_bundle(out, fold).exists():
+            continue
+        own = balanced([clip for clip in cached if assigned[clip.label.group] != fold])
+        held_out = [clip for clip in cached if assigned[clip.label.group] == fold]
+        shown = own + [rendered[i] for i in rehearsed(plan.rehearsal_share, len(own), len(rendered))]
+        torch.manual_seed(plan.seed)
+        begun = Student(recipe.shape) if scratch else model
+
+        def tell(done: int, total: int, note: str, fold: int = fold) -> None:
+            report(done, total, f"fold {fold + 1}/{folds} {note}")
+
+        run = run_tuning(begun, recipe, plan, shown, held_out, out / "work", tell)
+        write_tuned(fold_bundle(out, fold), start, recipe, plan_text, run, held_out)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train the folds asked for; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=Path, required=True, help="folder with labels.csv")
+    parser.add_argument("--from", type=Path, dest="start", help="bundle to begin with; the demo bundle by default")
+    parser.add_argument("--scratch", action="store_true", help="only its recipe: begin with random weights")
+    parser.add_argument("--recipe", default="tune-student", help="name or file of a tuning recipe")
+    parser.add_argument("--rehearse", type=Path, help="folder of rendered scenes to mix in")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--work", type=Path, required=True, help="decoded clips and checkpoints")
+    parser.add_argument("--out", type=Path, required=True)
+    chosen = parser.parse_args(arguments)
+    plan, text = load_tuning(chosen.recipe)
+    with Progress("folds") as progress:
+        train_folds(
+            open_bundle(chosen.start),
+            plan,
+            text,
+            read_labels(chosen.clips / "labels.csv"),
+            read_scenes(chosen.rehearse) if chosen.rehearse else [],
+            chosen.folds,
+            chosen.work,
+            chosen.out,
+            progress,
+            scratch=chosen.scratch,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

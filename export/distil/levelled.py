@@ -1,0 +1,47 @@
+"""Clips of many origins in one form, as the evaluation shows them: a student must not learn what an archive looks like.
+
+Crash clips of one archive and normal ones of another differ in size, sharpness and codec before they differ in what
+happens. See `edge_sdk.evaluation.detail` for the form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edge_sdk.clips import LabelledClip
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.detail import Detail, content_frames, decode_footage, encode_footage
+
+
+def level_clips(
+    clips: Sequence[LabelledClip],
+    folder: Path,
+    detail: Detail | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> list[LabelledClip]:
+    """The clips, written again into `folder` at the detail and with the codec of `detail`; what is there is kept.
+
+    Padding at a clip's end is cut off. Raises `SourceError` for a clip that cannot be decoded, `ConfigError` for one
+    that shows nothing.
+    """
+    form = detail or Detail()
+    levelled = []
+    for done, clip in enumerate(clips, start=1):
+        path = folder / f"{clip.path.stem}-{hashlib.sha256(clip.path.read_bytes()).hexdigest()[:12]}.mp4"
+        if not path.is_file():
+            _level(clip.path, path, form)
+        levelled.append(replace(clip, path=path))
+        if on_progress is not None:
+            on_progress(done, len(clips))
+    return levelled
+
+
+def _level(source: Path, target: Path, detail: Detail) -> None:
+    frames = decode_footage(source, detail)
+    shown = content_frames(frames, detail)
+    if shown == 0:
+        raise ConfigError(f"{source} shows nothing but one colour; leave it out of the clips")
+    encode_footage(frames[:shown], target, detail)

@@ -1,0 +1,97 @@
+"""Runs a fine-tuning: clips in, a checkpoint after every epoch, a bundle out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.clips import LabelledClip
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.distil.data import CachedClip, load_clips
+from edge_sdk.export.distil.evaluate import measure, score_clip
+from edge_sdk.export.distil.from_bundle import load_student, recipe_text
+from edge_sdk.export.distil.recipe import Recipe
+from edge_sdk.export.distil.run import Run, begin
+from edge_sdk.export.distil.student import Progress, digest, silent, train_stages
+from edge_sdk.export.distil.tuning import Tuning, balanced, rehearsed, tuned_recipe
+from edge_sdk.export.graphs.student import Student
+from edge_sdk.export.student_bundle import write_student_bundle
+from edge_sdk.manifest import OperatingPoint
+
+
+def tune(
+    start: Bundle,
+    plan: Tuning,
+    plan_text: str,
+    clips: Sequence[LabelledClip],
+    validation: Sequence[LabelledClip],
+    rehearsal: Sequence[LabelledClip],
+    out: Path,
+    work: Path,
+    on_progress: Progress | None = None,
+) -> Path:
+    """Train the student of `start` on `clips` by `plan` and write the bundle `out`; the operating point stays.
+
+    `rehearsal` are rendered scenes, of which as many are taken as the plan says. Caches and checkpoints go to `work`.
+    Returns `out`. Raises `ConfigError` when there are no clips on a side, no crash among those to train on, or when
+    `out` exists.
+    """
+    if not validation or not any(clip.crash for clip in clips):
+        raise ConfigError(
+            f"expected clips on both sides and a crash to train on, found {len(clips)} and {len(validation)} clips, "
+            f"{sum(clip.crash for clip in clips)} crashes to train on"
+        )
+    if out.exists():
+        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    report = on_progress or silent
+    model, base = load_student(start)
+    recipe = tuned_recipe(base, plan)
+
+    def load(some: Sequence[LabelledClip], what: str) -> list[CachedClip]:
+        return load_clips(some, work, recipe.pictures, lambda done, total: report(done, total, f"decode, {what}"))
+
+    own, held_out = balanced(load(clips, "training")), load(validation, "held out")
+    chosen = rehearsed(plan.rehearsal_share, len(own), len(rehearsal))
+    shown = [*own, *load([rehearsal[i] for i in chosen], "rehearsal")]
+    run = run_tuning(model, recipe, plan, shown, held_out, work, report)
+    return write_tuned(out, start, recipe, plan_text, run, held_out)
+
+
+def run_tuning(
+    model: Student,
+    recipe: Recipe,
+    plan: Tuning,
+    shown: Sequence[CachedClip],
+    held_out: Sequence[CachedClip],
+    work: Path,
+    report: Progress,
+) -> Run:
+    """Train `model` on windows of `shown`, one that ends in each an epoch; goes on from a checkpoint in `work`."""
+    run = begin(model.drop(*plan.dropout), recipe)
+    checkpoint = work / f"tuned-{digest(recipe, [clip.label for clip in shown])}.pt"
+    run.restore(checkpoint)
+    train_stages(run, recipe, shown, held_out, checkpoint, report)
+    return run
+
+
+def write_tuned(
+    out: Path, start: Bundle, recipe: Recipe, plan_text: str, run: Run, held_out: Sequence[CachedClip]
+) -> Path:
+    """Write the student of `run` as the bundle `out`, with the operating point of `start`. Returns `out`."""
+    model, size = run.averaged(), (recipe.pictures.height, recipe.pictures.width)
+    metrics = measure([score_clip(model, clip, recipe, *size) for clip in held_out], held_out, recipe)
+    # Any: see Manifest.provenance.
+    provenance: Mapping[str, Any] = {
+        "recipe": recipe_text(start),
+        "tuning": plan_text,
+        "tuned_from": {"bundle": start.manifest.name, "sha256": start.sha256},
+        "losses": [round(loss, 5) for loss in run.losses],
+        "validation": msgspec.to_builtins(metrics),
+    }
+    entry = start.manifest.student
+    write_student_bundle(out, model, recipe, provenance, OperatingPoint() if entry is None else entry.operating_point)
+    return out

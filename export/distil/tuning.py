@@ -1,0 +1,113 @@
+"""Fine-tuning: a student goes on learning from labelled clips of its user.
+
+There are few such clips, and far more of crashes than of anything else. So what precedes a crash in its own file is
+shown as a clip without one, and clips without a crash are shown as often as crashes are: neither the file nor the
+archive says which it is. Windows begin anywhere and follow other footage, as in the first training. Rendered scenes may
+be mixed in, with their boxes, so that what was learnt from them is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+
+from edge_sdk.export.distil.data import CachedClip
+from edge_sdk.export.distil.recipe import Recipe, Stage
+from edge_sdk.export.recipe_file import find_recipe
+from edge_sdk.types import Value
+
+# A piece before a crash ends this long before it, for labels and warning signs are not exact to the frame.
+PRE_CRASH_GAP_S = 1.5
+# Shorter pieces show too little motion to be worth a window.
+MIN_PIECE_S = 2.0
+
+
+class Tuning(Value, frozen=True, kw_only=True):
+    """A recipe `tune-*.toml`: what differs from the recipe that made the student.
+
+    Pictures are `height` x `width`, the bundle's own size where None. A step sees `windows` windows, `micro` at a time;
+    `splice_share` of them are joined from two clips. `rehearsal_share` of the windows come from rendered scenes, where
+    some are given. `dropout` as in `Head`, the rest as in `Optimiser` and `Targets`.
+    """
+
+    seed: int
+    epochs: int
+    height: int | None = None
+    width: int | None = None
+    windows: int
+    micro: int
+    splice_share: float
+    rehearsal_share: float
+    aftermath_s: float
+    dropout: tuple[float, float]
+    learning_rate: float
+    average: float
+
+
+def load_tuning(name: str) -> tuple[Tuning, str]:
+    """The recipe called `name`, or the file at a path, and its text. Raises `ConfigError`."""
+    found = find_recipe(name, "tune-*.toml")
+    return found.read(Tuning), found.text
+
+
+def tuned_recipe(base: Recipe, plan: Tuning) -> Recipe:
+    """The recipe of the run: `base` with one stage, the settings of `plan`, and nothing frozen."""
+    change = msgspec.structs.replace
+    pictures = change(
+        base.pictures, height=plan.height or base.pictures.height, width=plan.width or base.pictures.width
+    )
+    return change(
+        base,
+        seed=plan.seed,
+        pictures=pictures,
+        targets=change(base.targets, aftermath_s=plan.aftermath_s),
+        windows=change(base.windows, splice_share=plan.splice_share),
+        # The layer for motion is no part of a bundle, and a fresh one would push the grid about.
+        loss=change(base.loss, flow_weight=0.0),
+        optimiser=change(base.optimiser, learning_rate=plan.learning_rate, average=plan.average),
+        stages=(
+            Stage(
+                epochs=plan.epochs,
+                height=pictures.height,
+                width=pictures.width,
+                windows=plan.windows,
+                micro=plan.micro,
+            ),
+        ),
+        late=None,
+        head=None,
+    )
+
+
+def balanced(clips: Sequence[CachedClip]) -> list[CachedClip]:
+    """`clips`, what precedes their crashes as further ones, and normal ones again until crashes are outweighed."""
+    crashes = sum(clip.label.crash for clip in clips)
+    quiet = [piece for clip in clips if (piece := before_crash(clip)) is not None]
+    normal = [clip for clip in clips if not clip.label.crash]
+    again = round(max(0, crashes - len(quiet) - len(normal)) / len(normal)) if normal else 0
+    return [*clips, *quiet, *(normal * again)]
+
+
+def before_crash(clip: CachedClip) -> CachedClip | None:
+    """The part of a crash clip in which nothing has happened yet, as a clip without a crash; None where too short."""
+    label = clip.label
+    if not label.crash or label.start_s is None:
+        return None
+    until_s = (label.start_s if label.pre_crash_s is None else label.pre_crash_s) - PRE_CRASH_GAP_S
+    frames = int((clip.times_s < until_s).sum())
+    if frames == 0 or clip.times_s[frames - 1] - clip.times_s[0] < MIN_PIECE_S:
+        return None
+    return CachedClip(
+        luma=clip.luma[:frames],
+        times_s=clip.times_s[:frames],
+        label=replace(label, crash=False, start_s=None, end_s=None, pre_crash_s=None),
+        boxes=None if clip.boxes is None else clip.boxes[:frames],
+    )
+
+
+def rehearsed(share: float, own: int, available: int) -> list[int]:
+    """Which of `available` rendered clips make up `share` of the windows beside `own` others: spread evenly."""
+    count = min(available, round(own * share / (1 - share)))
+    return [index * available // count for index in range(count)]

@@ -1,0 +1,175 @@
+"""Held-out students judge the clips they have not seen, and scales are fitted without the fold they are used on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from edge_sdk.benchmarks.fold_scorers import FoldScorer
+from edge_sdk.benchmarks.real_clips import gains_of, named
+from edge_sdk.benchmarks.reliability import cross_fitted, draw_reliability, reliability
+from edge_sdk.bundle import write_bundle
+from edge_sdk.clips import LabelledClip
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation import ClipScores, Guess, Sample
+from edge_sdk.evaluation.detail import Detail, encode_footage, picture_bytes
+from edge_sdk.evaluation.folds import fold_bundle, write_folds
+from edge_sdk.evaluation.rows import Answers
+from edge_sdk.manifest import Graph, OperatingPoint, Student
+from edge_sdk.types import TensorSpec
+
+SIDE = 32
+
+
+def write_constant(folder: Path, score: float) -> None:
+    """A student that says `score` of every frame."""
+    nodes = [
+        helper.make_node("ReduceMean", ["frames"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "last"], ["column"]),
+        helper.make_node("Mul", ["column", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "said"], ["scores"]),
+    ]
+    tensors = [
+        helper.make_tensor("last", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
+        helper.make_tensor("said", TensorProto.FLOAT, [4], [score] * 4),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "constant",
+        [helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["streams", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["streams", 4])],
+        tensors,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    entry = Graph(
+        file="student.onnx",
+        dialects=("native", "decomposed"),
+        opset=17,
+        inputs=(TensorSpec(name="frames", dtype="float32", shape=("streams", 3, SIDE, SIDE)),),
+        outputs=(TensorSpec(name="scores", dtype="float32", shape=("streams", 4)),),
+        state=(),
+    )
+    student = Student(
+        rate_hz=10.0,
+        height=SIDE,
+        width=SIDE,
+        lags=(1, 3),
+        scores=("crash", "pre_crash", "start", "end"),
+        heat_delay_frames=5,
+        operating_point=OperatingPoint(),
+    )
+    write_bundle(
+        folder,
+        name="constant",
+        version="1",
+        graphs={"student": entry},
+        files={"student.onnx": bytes(model.SerializeToString())},
+        student=student,
+        provenance={},
+    )
+
+
+def labelled(name: str) -> LabelledClip:
+    return LabelledClip(
+        path=Path(f"{name}.mp4"),
+        view="dashcam",
+        crash=False,
+        start_s=None,
+        end_s=None,
+        pre_crash_s=None,
+        group=name,
+    )
+
+
+def test_a_clip_is_judged_by_the_student_of_its_fold(tmp_path: Path) -> None:
+    write_folds(tmp_path, [labelled("a"), labelled("b")], {"a": 1, "b": 0})
+    for fold, score in ((0, 0.25), (1, 0.75)):
+        write_constant(fold_bundle(tmp_path, fold), score)
+    scorer = FoldScorer(tmp_path)
+    frames = np.full((12, picture_bytes(130, 130)), 128, np.uint8)
+    for name, expected in (("a", 0.75), ("b", 0.25)):
+        path = tmp_path / f"{name}.crash.mp4"
+        encode_footage(frames, path, Detail())
+        assert scorer(path).crash == pytest.approx([expected] * 12)
+    with pytest.raises(ConfigError, match="says nothing of the clip 'c'"):
+        scorer(tmp_path / "c.crash.mp4")
+
+
+def test_a_scale_is_fitted_without_the_fold_it_is_used_on() -> None:
+    rng = np.random.default_rng(0)
+    logit = rng.normal(0, 2, 3000)
+    truth = rng.random(3000) < 1 / (1 + np.exp(-logit))
+    fold = np.arange(3000) % 3
+    # Scores three times too sure: the true scale is a third.
+    score = 1 / (1 + np.exp(-3 * logit))
+    said = cross_fitted(truth.tolist(), score.tolist(), fold.tolist())
+    assert np.abs(said - 1 / (1 + np.exp(-logit))).mean() < 0.02
+    turned = np.where(fold == 0, ~truth, truth)
+    again = cross_fitted(turned.tolist(), score.tolist(), fold.tolist())
+    assert np.array_equal(again[fold == 0], said[fold == 0])
+    assert not np.allclose(again[fold == 1], said[fold == 1])
+
+
+class Fixed:
+    """Scores a sample by its number, right with the given skill."""
+
+    def __init__(self, name: str, skill: float) -> None:
+        self.name, self._skill = name, skill
+
+    def __call__(self, path: Path) -> ClipScores:
+        number = int(path.stem)
+        times = np.arange(30) / 10
+        crash = np.random.default_rng(number).normal(size=30) + self._skill * ((times >= 1) & (times <= 2))
+        score = 1 / (1 + np.exp(-float(crash.max()) - self._skill * (number % 2)))
+        return ClipScores(frame_times_s=times, crash=crash, score=score, guesses=(Guess(start_s=1.0),))
+
+
+def samples() -> list[Sample]:
+    return [
+        Sample(
+            path=Path(f"{number}.mp4"),
+            track=track,
+            kind="crash" if number % 2 else "normal",
+            set="test",
+            view="dashcam" if number % 4 < 2 else "roadside",
+            group=f"g{number}",
+            duration_s=3.0,
+            start_s=1.0 if number % 2 else None,
+            end_s=2.0 if number % 2 else None,
+        )
+        for track in ("windows", "streams")
+        for number in range(24)
+    ]
+
+
+def test_every_scorer_is_compared_on_every_track_and_view() -> None:
+    gains = gains_of(Fixed("good", 3.0), [Fixed("bad", 0.0), Fixed("same", 3.0)], samples(), seed=0)
+    assert len(gains) == 5 * 3 * 2
+    found = {(gain.view, gain.track, gain.metric, gain.other): gain.gain for gain in gains}
+    better = found["all", "streams", "frame AUC", "bad"]
+    assert better.lo is not None
+    assert better.lo > 0.2
+    assert all(gain.gain.value == 0 for gain in gains if gain.other == "same")
+
+
+def test_the_picture_shows_what_was_measured(tmp_path: Path) -> None:
+    scorer, shown = Fixed("good", 3.0), samples()[:24]
+    answers = Answers(scorer="good", samples=shown, scores=[scorer(sample.path) for sample in shown])
+    said = np.array([0.9 if sample.crash else 0.2 for sample in shown])
+    found = reliability(answers, said, seed=0, rounds=20)
+    # Crashes were given .9 and happened always, the others .2 and never.
+    assert found.ece.value == pytest.approx((0.1 + 0.2) / 2)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=type(found)) == found
+    draw_reliability({"good": found}, tmp_path / "r.png")
+    assert (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_name_without_a_path_is_refused() -> None:
+    assert named("a b=c/d") == ("a b", Path("c/d"))
+    with pytest.raises(ConfigError, match="NAME=PATH"):
+        named("bundle")
