@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -73,7 +73,9 @@ def export_true_size(case: str, folder: Path) -> TrueSize:
         words += ["--adapter", f"{name}={folder / name}", *(["--merge", name] if form == "merged" else [])]
     words += ["--switchable"] if form == "switchable" else []
     begun_s = time.monotonic()
-    report, anonymous_mb, disk_mb = _watched([*map(str, words), "--json"], [out, out.with_name("bundle.work")])
+    run = watched([*map(str, words), "--json"], [out, out.with_name("bundle.work")])
+    if run.report is None:
+        raise RuntimeError("the export was killed")
     seconds = time.monotonic() - begun_s
     begun_s = time.monotonic()
     bundle = Bundle.open(out)
@@ -85,25 +87,27 @@ def export_true_size(case: str, folder: Path) -> TrueSize:
         other_cores=watch.state({}).other_cores,
         checkpoint_mb=sum(file.stat().st_size for file in checkpoint.iterdir()) / MB,
         bundle_mb=sum(entry.size_bytes for entry in files.values()) / MB,
-        anonymous_mb=anonymous_mb,
-        disk_mb=disk_mb,
+        anonymous_mb=run.anonymous_mb,
+        disk_mb=run.disk_mb,
         seconds=seconds,
         decoder_graph_mb=max(entry.size_bytes for name, entry in files.items() if re.search(r"decoder.*\.onnx$", name))
         / MB,
         open_s=time.monotonic() - begun_s,
         graphs=len(bundle.manifest.graphs),
-        report=report,
+        report=run.report,
     )
 
 
-def make_checkpoint(size: str, folder: Path) -> None:
+def make_checkpoint(size: str, folder: Path, layers: int | None = None) -> None:
     """A bfloat16 checkpoint of `size` in shards, with the real tokenizer; every tensor begins elsewhere in one block
-    of random values, so that no two are equal.
+    of random values, so that no two are equal. With `layers`, decoder and tower have so many of their true widths.
     """
     folder.mkdir(parents=True)
-    shutil.copy(
-        SHARED / "videollama3-configs" / f"DAMO-NLP-SG__VideoLLaMA3-{size}__config.json", folder / "config.json"
-    )
+    published = SHARED / "videollama3-configs" / f"DAMO-NLP-SG__VideoLLaMA3-{size}__config.json"
+    settings = json.loads(published.read_text())
+    if layers is not None:
+        settings["num_hidden_layers"] = settings["vision_encoder_config"]["num_hidden_layers"] = layers
+    (folder / "config.json").write_text(json.dumps(settings))
     for file in (SHARED / "qwen2.5-tokenizer").iterdir():
         shutil.copy(file, folder / file.name)
     config = ModelConfig.read(folder)
@@ -182,20 +186,35 @@ def _bytes(values: torch.Tensor) -> bytes:
     return bytes(values.view(torch.uint8).numpy().data)
 
 
-def _watched(command: Sequence[str], folders: Sequence[Path]) -> tuple[ExportReport, float, float]:
-    """Run the command; its report, the largest anonymous memory of it and its children, the most on the disk."""
-    anonymous_mb = disk_mb = 0.0
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a command: its last line, the largest anonymous memory of it and its children, the most on the disk.
+
+    `report` is None for a run that was killed.
+    """
+
+    report: ExportReport | None
+    anonymous_mb: float
+    disk_mb: float
+
+
+def watched(command: Sequence[str], folders: Sequence[Path], kill_when: Callable[[], bool] = lambda: False) -> Run:
+    """Run the command and watch it and `folders`; it is killed, without warning, as soon as `kill_when` says so."""
+    anonymous_mb, disk_mb, killed = 0.0, 0.0, False
     with TemporaryDirectory() as logs, (Path(logs) / "out").open("w+") as out:
         process = subprocess.Popen(command, stdout=out, stderr=sys.stderr)
         while process.poll() is None:
-            anonymous_mb = max(anonymous_mb, sum(map(_anonymous_mb, _family(process.pid))))
+            anonymous_mb = max(anonymous_mb, sum(map(_resident_mb, _family(process.pid))))
             disk_mb = max(disk_mb, _held_mb(folders))
+            if not killed and kill_when():
+                process.kill()
+                killed = True
             time.sleep(INTERVAL_S)
         out.seek(0)
         said = out.read()
-    if process.returncode:
+    if process.returncode and not killed:
         raise RuntimeError(f"the export ended with {process.returncode}: {said}")
-    return msgspec.json.decode(said.splitlines()[-1], type=ExportReport), anonymous_mb, disk_mb
+    report = None if killed else msgspec.json.decode(said.splitlines()[-1], type=ExportReport)
+    return Run(report=report, anonymous_mb=anonymous_mb, disk_mb=disk_mb)
 
 
 def _family(process: int) -> Iterator[int]:
@@ -205,7 +224,7 @@ def _family(process: int) -> Iterator[int]:
             yield from _family(int(child))
 
 
-def _anonymous_mb(process: int) -> float:
+def _resident_mb(process: int) -> float:
     with suppress(OSError):
         found = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
         return sum(map(int, found)) * 1024 / MB
