@@ -7,7 +7,6 @@ Writing stages a whole folder, opens it as a user would, and renames it into pla
 
 from __future__ import annotations
 
-import hashlib
 import os
 import posixpath
 import shutil
@@ -27,13 +26,11 @@ from edge_sdk.errors import (
     BundleUnlistedFileError,
     UnknownNameError,
 )
-from edge_sdk.files import atomic_folder
+from edge_sdk.files import atomic_folder, sha256_of
 from edge_sdk.manifest import SCHEMA, DemoClip, FileEntry, Graph, Manifest, Student
 from edge_sdk.manifest_language import Language
 from edge_sdk.manifest_text import MANIFEST_NAME, check_path, manifest_text, read_manifest
 from edge_sdk.onnx_file import external_locations
-
-_CHUNK_BYTES = 1 << 20
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,7 +168,7 @@ def _place(target: Path, stage: Path, path: str, source: Path | bytes, link: boo
         place.write_bytes(source)
     elif not (link and _linked(source, place)):
         shutil.copyfile(source, place)
-    return FileEntry(sha256=_sha256(place), size_bytes=place.stat().st_size)
+    return FileEntry(sha256=sha256_of(place), size_bytes=place.stat().st_size)
 
 
 def _linked(source: Path, place: Path) -> bool:
@@ -180,14 +177,6 @@ def _linked(source: Path, place: Path) -> bool:
     except OSError:  # another file system, or one without links
         return False
     return True
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -226,7 +215,7 @@ def _check_bytes(root: Path, path: str, entry: FileEntry) -> None:
         raise BundleChangedFileError(
             f"{root}: {path!r} has {size_bytes} bytes, the manifest says {entry.size_bytes}; fetch the bundle again"
         )
-    digest = _sha256(place)
+    digest = sha256_of(place)
     if digest != entry.sha256:
         raise BundleChangedFileError(
             f"{root}: {path!r} has SHA-256 {digest}, the manifest says {entry.sha256}; fetch the bundle again"

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from edge_sdk.bundle import Bundle
 from edge_sdk.manifest import Manifest
 from edge_sdk.manifest_language import Language
+from edge_sdk.proof import describe as describe_proof
+from edge_sdk.proof import read_proof
 
 _MB = 1e6
 
@@ -19,6 +21,8 @@ def describe(bundle: Bundle) -> Iterator[str]:
         yield f"graph {name}: {graph.file}, opset {graph.opset}, {'/'.join(graph.dialects)}, {len(graph.state)} states"
     if manifest.language:
         yield from _language(manifest.language, manifest)
+    if proof := read_proof(bundle):
+        yield from describe_proof(proof)
     for path, entry in sorted(manifest.files.items()):
         yield f"{entry.size_bytes:>10}  {entry.sha256[:12]}  {path}"
 

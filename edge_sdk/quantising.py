@@ -16,6 +16,9 @@ def quantise_bundle(
     *,
     export: str | None = None,
     statistics: Path | None = None,
+    max_kl: float | None = None,
+    budget_mb: float | None = None,
+    sensitivity: bool = False,
     adapters: tuple[str, ...] = (),
     merge: tuple[str, ...] = (),
     work: Path | None = None,
@@ -28,17 +31,30 @@ def quantise_bundle(
     """Export the checkpoint in the folder `checkpoint` to the bundle `out`, its decoder in few bits.
 
     `recipe` is the name of a quantisation recipe or its TOML file; `export` that of the export recipe that it builds
-    on, by default the one that it names. `statistics` is the folder of a calibration, for recipes that need one. The
-    rest is as `edge_sdk.exporting.export_bundle` has it. Raises `ConfigError` for settings or statistics that do not
-    fit the model, a full disk, or when `out` exists, `CheckpointError` for weights that are not whole or do not fit,
-    `BundleError` for `student`.
+    on, by default the one that it names. `statistics` is the folder of a calibration, for recipes that need one.
+    `sensitivity` measures what each layer costs by itself on the calibration's probes. `max_kl`, in nats a token on
+    those probes, and `budget_mb`, 10^6 bytes of the decoders' files, do so too and choose which matrices stay in 8 or
+    16 bits. The rest is as `edge_sdk.exporting.export_bundle` has it. Raises `ConfigError` for settings or statistics
+    that do not fit the model, limits that nothing meets, a full disk, or when `out` exists, `CheckpointError` for
+    weights that are not whole or do not fit, `BundleError` for `student`.
     """
     found = _room("export.quantise.recipe").load_quantise_recipe(recipe)
     order = _room("export.export_recipe").settle(
         checkpoint, adapters=adapters, merge=merge, recipe=export or found.export, **changes
     )
+    limited = max_kl is not None or budget_mb is not None
+    limits = _room("export.quantise.choosing").Limits(max_kl=max_kl, budget_mb=budget_mb) if limited else None
     report: ExportReport = _room("export.quantise.pipeline").run_quantise(
-        order, found, out, statistics=statistics, work=work, student=student, keep=keep, quiet=quiet
+        order,
+        found,
+        out,
+        statistics=statistics,
+        limits=limits,
+        sensitivity=sensitivity,
+        work=work,
+        student=student,
+        keep=keep,
+        quiet=quiet,
     )
     return report
 

@@ -115,7 +115,7 @@ def decode(weights: Weights, calls: Sequence[Call], on_layer: OnLayer) -> list[T
         on_layer()
     norm = load(weights, "decoder.norm.", partial(nn.RMSNorm, config.hidden, config.eps))
     wanted = [norm(state[0].index_select(0, call.feeds["rows"])) for state, call in zip(states, calls, strict=True)]
-    return _head(weights, wanted)
+    return head_logits(weights, wanted)
 
 
 def embedding_rows(weights: Weights, ids: NDArray[np.int64]) -> Tensor:
@@ -134,8 +134,8 @@ def _layers(weights: Weights, part: str, count: int, build: Callable[[], nn.Modu
         yield layer
 
 
-def _head(weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
-    """Logits of each of `states [rows, hidden]`; the head is widened a block at a time."""
+def head_logits(weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
+    """Logits of each of normalised `states [rows, hidden]`; the head is widened a block at a time."""
     head = weights.tensor(source_name(weights, HEAD))
     rows = max(1, _HEAD_BYTES // (4 * head.shape[1]))
     wide = torch.empty(min(rows, len(head)), head.shape[1])

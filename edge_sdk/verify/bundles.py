@@ -11,6 +11,8 @@ from collections.abc import Collection
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.errors import VerificationError
+from edge_sdk.proof import Proof, read_proof
+from edge_sdk.proof import describe as describe_proof
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.tensorrt_library import runtime_dialects
@@ -22,7 +24,8 @@ from edge_sdk.verify.reference_files import load_chain
 
 class VerifyReport(Value, frozen=True, kw_only=True):
     """Every output and answer compared, and what was not: graphs without a reference or of a dialect that the runtime
-    does not read, adapters without an answer to compare. An empty comparison is not ok.
+    does not read, adapters without an answer to compare. An empty comparison is not ok, nor is a stored proof of what
+    few bits cost whose files are not those of the bundle.
     """
 
     bundle: str
@@ -34,6 +37,7 @@ class VerifyReport(Value, frozen=True, kw_only=True):
     without_reference: tuple[str, ...]
     adapters_not_compared: tuple[str, ...]
     of_another_dialect: tuple[str, ...]
+    proof: Proof | None = None
 
     def __str__(self) -> str:
         lines = [str(check) for check in self.outputs] + [str(check) for check in self.answers]
@@ -42,6 +46,7 @@ class VerifyReport(Value, frozen=True, kw_only=True):
             f"answer of {name}: no reference in these dialects, not compared" for name in self.adapters_not_compared
         ]
         lines += [f"{name}: of a dialect that {self.runtime} does not read" for name in self.of_another_dialect]
+        lines += describe_proof(self.proof) if self.proof else []
         compared = self.outputs or self.answers
         verdict = "ok" if self.ok else "FAILED" if compared else "FAILED: the bundle has no reference outputs"
         return "\n".join([*lines, f"{self.bundle} on {self.runtime}: {verdict}"])
@@ -73,17 +78,22 @@ def verify(
             bare.append(name)
         else:
             outputs += check_graph(bundle, name, case, runtime, settled)
+    proof = read_proof(bundle)
     answers, mute = _verify_answers(bundle, runtime, settled, spoken) if graphs is None else ([], [])
     return VerifyReport(
         bundle=bundle.manifest.name,
         bundle_sha256=bundle.sha256,
         runtime=runtime,
-        ok=bool(outputs or answers) and all(check.ok for check in outputs) and all(check.ok for check in answers),
+        ok=bool(outputs or answers)
+        and all(check.ok for check in outputs)
+        and all(check.ok for check in answers)
+        and not (proof and proof.problems),
         outputs=tuple(outputs),
         answers=tuple(answers),
         without_reference=tuple(bare),
         adapters_not_compared=tuple(mute),
         of_another_dialect=tuple(foreign),
+        proof=proof,
     )
 
 
@@ -92,6 +102,7 @@ def require(report: VerifyReport) -> None:
     if not report.ok:
         failed = [str(check) for check in report.outputs if not check.ok]
         failed += [str(check) for check in report.answers if not check.ok]
+        failed += report.proof.problems if report.proof else ()
         raise VerificationError(
             f"bundle {report.bundle!r} on runtime {report.runtime!r}: "
             + "; ".join(failed or ["it has no reference outputs"])

@@ -20,12 +20,14 @@ from edge_sdk.export.pipeline import open_plan
 from edge_sdk.export.quantise.clip_sequences import ClipReader, sequence_file
 from edge_sdk.export.quantise.collect import Collection, Source
 from edge_sdk.export.quantise.plan import part_name
-from edge_sdk.export.quantise.statistics import Clip, Index, layer_file, merge_statistics, write_index
+from edge_sdk.export.quantise.statistics import Clip, Index, layer_file, merge_statistics, probe_file, write_index
 from edge_sdk.export.stage_store import OnBytes, Stage, StageStore
 from edge_sdk.files import atomic_folder
 
 # Embeddings of one token as stored, with its position and branch.
 _TOKENS_A_CLIP = 10_000
+# One clip in so many is kept out of the statistics, to compare models on; at most so many, crashes and others in turn.
+_PROBE_SHARE, MOST_PROBES = 4, 8
 
 
 def run_calibration(
@@ -91,7 +93,10 @@ class Calibration:
 
     def _collected(self, store: StageStore, folders: list[Path], out: Path) -> Index:
         plan, text = self._plan, self._plan.checkpoint.config.text
-        inputs = self._inputs | {"clips": [clip.sha256 for _, clip in self._clips]}
+        clips, held_out = [clip for _, clip in self._clips], probe_count(len(self._clips))
+        probes, probed = clips[-(held_out or MOST_PROBES) :], folders[-(held_out or MOST_PROBES) :]
+        clips, folders = clips[: len(clips) - held_out], folders[: len(folders) - held_out]
+        inputs = self._inputs | {"clips": [clip.sha256 for clip in clips]}
         layers, tokens = {}, {}
         with Progress("layers", quiet=self._quiet) as progress:
             for key in plan.decoders:
@@ -111,18 +116,28 @@ class Calibration:
             hidden=text.hidden,
             intermediate=text.intermediate,
             tokens=tokens,
-            clips=tuple(clip for _, clip in self._clips),
+            clips=tuple(clips),
+            probes=tuple(probes),
+            held_out=held_out > 0,
         )
         with atomic_folder(out, overwrite=out.parent == store.folder) as draft:
             for key, places in layers.items():
                 for layer, place in enumerate(places):
                     shutil.copyfile(place / layer_file(key, layer), draft / layer_file(key, layer))
+            for number, folder in enumerate(probed):
+                for name in plan.decoder_of:
+                    shutil.copyfile(folder / sequence_file(name), draft / probe_file(number, name))
             write_index(draft, index)
         return index
 
     def _weights(self, key: str) -> Weights:
         plan = self._plan
         return Merged(plan.checkpoint, plan.adapters[key]) if key in plan.adapters else plan.checkpoint
+
+
+def probe_count(clips: int) -> int:
+    """How many of so many clips are held out: an even number, 0 where that would leave too few to learn from."""
+    return min(MOST_PROBES, 2 * (clips // (2 * _PROBE_SHARE)))
 
 
 def _tokens(path: Path) -> int:

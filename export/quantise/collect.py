@@ -1,12 +1,10 @@
 """Activations layer by layer: each layer is read once for all sequences, whose states lie on the disk in between.
 
-A layer is a stage. The states in front of a layer are removed only when the statistics of that layer stand, so that a
-stopped run goes on at the layer that it was in.
+A layer is a stage; see `layer_runs`.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from edge_sdk.export.eager import empty_layer_cache, lora_pairs
 from edge_sdk.export.graphs.decoder import DecoderLayer, TextStep, text_rope
 from edge_sdk.export.graphs.loading import load
 from edge_sdk.export.language_stages import Inputs
+from edge_sdk.export.quantise.layer_runs import run_layers
 from edge_sdk.export.quantise.sequences import Sequence
 from edge_sdk.export.quantise.statistics import Sums, layer_file, widths
 from edge_sdk.export.stage_store import OnBytes, Stage, StageStore
@@ -49,20 +48,7 @@ class Collection:
     def run(self, store: StageStore, on_layer: OnBytes) -> list[Path]:
         """Make the stages that are not there yet; the folders with each layer's file. `on_layer` is told how many."""
         stages = [self._stage(store, layer) for layer in range(self._weights.config.text.layers)]
-        begin = self._begin(store, stages)
-        for layer, stage in enumerate(stages):
-            if layer >= begin:
-                store.make(stage, lambda done: None)
-            shutil.rmtree(self._states(store, layer), ignore_errors=True)
-            on_layer(layer + 1)
-        shutil.rmtree(self._states(store, len(stages)), ignore_errors=True)
-        return [store.place(stage) for stage in stages]
-
-    def _begin(self, store: StageStore, stages: list[Stage]) -> int:
-        """The first layer to make: all of them where the states in front of it are gone."""
-        done = [store.receipt(stage) is not None for stage in stages]
-        first = done.index(False) if False in done else len(done)
-        return first if first in (0, len(done)) or self._states(store, first).is_dir() else 0
+        return run_layers(store, stages, partial(self._states, store), on_layer)
 
     def _stage(self, store: StageStore, layer: int) -> Stage:
         def make(draft: Path, on_bytes: OnBytes) -> None:

@@ -6,7 +6,7 @@ nothing costs nothing. Answers are those of the references' clip, each step give
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,46 +21,11 @@ from edge_sdk.export.measure import Answer, Measured
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.gptq import output_error
 from edge_sdk.files import write_bytes
+from edge_sdk.proof import EVIDENCE, AnswerChange, Evidence, MatrixError
 from edge_sdk.runtime import Array
-from edge_sdk.types import Value
 from edge_sdk.verify.comparison import compare
 
-EVIDENCE = "quantise/evidence.json"
 _BLOCK_VALUES = 1 << 26
-
-
-class MatrixError(Value, frozen=True, kw_only=True):
-    """One matrix. Errors are root mean squares, relative to those of what is exact.
-
-    `weight_error` is of the weights, `output_error` of the products on the calibration set, None without one.
-    """
-
-    decoder: str
-    name: str
-    bits: int
-    block: int
-    weight_error: float
-    output_error: float | None
-
-
-class AnswerChange(Value, frozen=True, kw_only=True):
-    """One adapter's answer: steps, those whose likeliest token is the same, and KL divergence of the distributions.
-
-    KL is of the quantised model from the exact one, in nats a token: the mean over steps, and the largest.
-    """
-
-    steps: int
-    equal_tokens: int
-    mean_kl: float
-    largest_kl: float
-
-
-class Evidence(Value, frozen=True, kw_only=True):
-    """The whole of `quantise/evidence.json`. `graphs` are the relative errors of the logits, max |a - b| / max |b|."""
-
-    matrices: tuple[MatrixError, ...]
-    graphs: dict[str, float]
-    answers: dict[str, AnswerChange]
 
 
 def matrix_error(
@@ -93,6 +58,17 @@ def answer_change(found: Array, exact: Array) -> AnswerChange:
         equal_tokens=int((found.argmax(1) == exact.argmax(1)).sum()),
         mean_kl=float(divergence.mean()),
         largest_kl=float(divergence.max()),
+    )
+
+
+def joined(parts: Sequence[AnswerChange]) -> AnswerChange:
+    """The comparison of all steps of `parts` together."""
+    steps = sum(part.steps for part in parts)
+    return AnswerChange(
+        steps=steps,
+        equal_tokens=sum(part.equal_tokens for part in parts),
+        mean_kl=sum(part.mean_kl * part.steps for part in parts) / steps,
+        largest_kl=max(part.largest_kl for part in parts),
     )
 
 

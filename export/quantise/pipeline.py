@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.export_recipe import Order
 from edge_sdk.export.pipeline import Prepared, open_plan, run_export
+from edge_sdk.export.quantise.choosing import Found, Limits, check, find
 from edge_sdk.export.quantise.plan import QuantisedPlan
 from edge_sdk.export.quantise.recipe import QuantiseRecipe
 from edge_sdk.export.quantise.stages import quantised_stages
 from edge_sdk.export.quantise.statistics import Statistics
+from edge_sdk.export.stage_store import StageStore
 from edge_sdk.exporting import ExportReport
 
 
@@ -23,6 +26,8 @@ def run_quantise(
     out: Path,
     *,
     statistics: Path | None = None,
+    limits: Limits | None = None,
+    sensitivity: bool = False,
     work: Path | None = None,
     student: Path | None = None,
     keep: bool = False,
@@ -30,9 +35,18 @@ def run_quantise(
 ) -> ExportReport:
     """Export `order` to the bundle `out` with the decoder as `recipe` says; see `edge_sdk.quantising`."""
     _check_calibration(recipe, statistics)
+    if out.exists():
+        raise ConfigError(f"{out} exists already; choose another folder or remove it")
     seen = Statistics(statistics) if statistics else None
-    prepare = partial(_prepare, recipe=recipe, statistics=seen)
-    return run_export(order, out, work=work, student=student, keep=keep, quiet=quiet, prepare=prepare)
+    place = work or out.with_name(f"{out.name}.work")
+    found = Found(recipe, (), None)
+    if limits or sensitivity:
+        plan = _plan(order, place, recipe, seen)
+        check(plan, limits)
+        with StageStore.locked(place) as store:
+            found = find(plan, quantised_stages(order, plan, place), store, limits, quiet)
+    prepare = partial(_prepare, found=found, statistics=seen)
+    return run_export(order, out, work=place, student=student, keep=keep, quiet=quiet, prepare=prepare)
 
 
 def _check_calibration(recipe: QuantiseRecipe, statistics: Path | None) -> None:
@@ -43,9 +57,15 @@ def _check_calibration(recipe: QuantiseRecipe, statistics: Path | None) -> None:
         )
 
 
-def _prepare(order: Order, work: Path, *, recipe: QuantiseRecipe, statistics: Statistics | None) -> Prepared:
-    plan = open_plan(order, partial(QuantisedPlan, recipe=recipe, work=work, statistics=statistics))
-    provenance = {"quantise": msgspec.to_builtins(recipe)}
+def _plan(
+    order: Order, work: Path, recipe: QuantiseRecipe, statistics: Statistics | None, **found: Any
+) -> QuantisedPlan:
+    return open_plan(order, partial(QuantisedPlan, recipe=recipe, work=work, statistics=statistics, **found))
+
+
+def _prepare(order: Order, work: Path, *, found: Found, statistics: Statistics | None) -> Prepared:
+    plan = _plan(order, work, found.recipe, statistics, sensitivity=found.sensitivity, choice=found.choice)
+    provenance = {"quantise": msgspec.to_builtins(found.recipe)}
     if statistics:
         provenance["calibration"] = msgspec.to_builtins(statistics.index)
     return Prepared(plan, quantised_stages(order, plan, work), provenance)

@@ -14,14 +14,16 @@ from edge_sdk.export.export_recipe import BASE, Order
 from edge_sdk.export.graphs.onnx_graph import ModelGraph
 from edge_sdk.export.language_plan import LanguagePlan, Pixels
 from edge_sdk.export.quantise.decoder_files import DecoderFiles
-from edge_sdk.export.quantise.evidence import EVIDENCE, MatrixError, matrix_error
+from edge_sdk.export.quantise.evidence import matrix_error
 from edge_sdk.export.quantise.folding import FoldedAdapter
 from edge_sdk.export.quantise.methods import Methods
+from edge_sdk.export.quantise.probing import Probe
 from edge_sdk.export.quantise.recipe import QuantiseRecipe
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored
-from edge_sdk.export.quantise.statistics import Statistics
+from edge_sdk.export.quantise.statistics import Statistics, probe_file
 from edge_sdk.manifest_language import Language, Quantisation
+from edge_sdk.proof import EVIDENCE, Choice, MatrixError, Sensitivity
 
 
 class QuantisedPlan(LanguagePlan):
@@ -40,14 +42,18 @@ class QuantisedPlan(LanguagePlan):
         recipe: QuantiseRecipe,
         work: Path,
         statistics: Statistics | None = None,
+        sensitivity: tuple[Sensitivity, ...] = (),
+        choice: Choice | None = None,
     ) -> None:
         """`work` is where stages will lie, `statistics` those of a calibration for a recipe that needs one.
 
+        `sensitivity` and `choice` are what led to the recipe, for its evidence.
         Raises as `LanguagePlan`, and `ConfigError` for a recipe or statistics that do not fit the model.
         """
         super().__init__(order, checkpoint, adapters, pixels)
         text = checkpoint.config.text
         self.quantise, self.statistics, self.unfolded = recipe, statistics, adapters
+        self.sensitivity, self.choice = sensitivity, choice
         self.formats = recipe.formats(text.layers)
         if statistics:
             statistics.check(text, tuple(self.decoders))
@@ -63,6 +69,18 @@ class QuantisedPlan(LanguagePlan):
     def restored(self, key: str, folders: Mapping[str, Path]) -> Weights:
         """The model whose decoder is the files of `key`, which lie in `folders` by their locations."""
         return RestoredWeights(self.methods[key].weights, self.files[key].places, self.formats, folders)
+
+    def probes(self, key: str) -> list[Probe]:
+        """The calibration's probes as the adapters of the decoder `key` have them, with what is beside its weights."""
+        if self.statistics is None:
+            return []
+        users = [name for name, decoder in self.decoder_of.items() if decoder == key]
+        beside = {name: self.adapters.get(name) if key not in self.adapters else None for name in users}
+        return [
+            Probe(f"{number:02}.{name}", self.statistics.folder / probe_file(number, name), beside[name])
+            for number in range(len(self.statistics.index.probes))
+            for name in users
+        ]
 
     def matrix_errors(self, restored: Mapping[str, Weights]) -> Iterator[MatrixError]:
         """The error of every matrix in few bits, of decoders whose stored weights are `restored`."""

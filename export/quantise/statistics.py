@@ -6,6 +6,7 @@ GPTQ's corrections follow from, the sum of |x|, and the largest |x|. Everything 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,10 @@ class Clip(Value, frozen=True, kw_only=True):
 
 
 class Index(Value, frozen=True, kw_only=True):
-    """What the files are of: a model's name and shape, `tokens` by decoder, and the clips."""
+    """What the files are of: a model's name and shape, `tokens` by decoder, and the clips.
+
+    `probes` are clips whose sequences are kept, to compare models on; `held_out`: none of them is among `clips`.
+    """
 
     schema: int = SCHEMA
     model: str
@@ -44,6 +48,8 @@ class Index(Value, frozen=True, kw_only=True):
     intermediate: int
     tokens: dict[str, int]
     clips: tuple[Clip, ...]
+    probes: tuple[Clip, ...] = ()
+    held_out: bool = False
 
 
 class Group(NamedTuple):
@@ -137,8 +143,13 @@ def layer_file(decoder: str, layer: int) -> str:
     return f"{decoder}.{layer:02}.safetensors"
 
 
+def probe_file(number: int, adapter: str) -> str:
+    """Name of the file with a probe's sequence as an adapter has it."""
+    return f"probe.{number:02}.{adapter}.safetensors"
+
+
 def merge_statistics(folders: Sequence[Path], out: Path) -> Index:
-    """Add up statistics of the same model in `folders` and write them to `out`.
+    """Add up statistics of the same model in `folders` and write them to `out`; probes are those of the first.
 
     Raises `ConfigError` for statistics of different models, for a clip that is in several, or when `out` exists.
     """
@@ -156,8 +167,12 @@ def merge_statistics(folders: Sequence[Path], out: Path) -> Index:
     if len({clip.sha256 for clip in clips}) != len(clips):
         raise ConfigError("a clip is in several of these statistics and would count twice; merge disjoint ones")
     tokens = {key: sum(part.index.tokens[key] for part in parts) for key in first.tokens}
-    index = msgspec.structs.replace(first, tokens=tokens, clips=tuple(clips))
+    seen = {clip.sha256 for clip in clips}
+    held_out = first.held_out and seen.isdisjoint(clip.sha256 for clip in first.probes)
+    index = msgspec.structs.replace(first, tokens=tokens, clips=tuple(clips), held_out=held_out)
     with atomic_folder(out) as draft:
+        for path in parts[0].folder.glob("probe.*.safetensors"):
+            shutil.copyfile(path, draft / path.name)
         for decoder in first.tokens:
             for layer in range(first.layers):
                 name = layer_file(decoder, layer)

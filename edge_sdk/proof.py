@@ -1,0 +1,239 @@
+"""What a bundle's few bits cost, as the bundle itself tells it: `quantise/evidence.json` and `quantise/scores.json`.
+
+Both name the files that they were measured on with their hashes, so that a proof cannot be carried to other weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.errors import BundleError
+from edge_sdk.types import Value
+
+EVIDENCE, SCORES = "quantise/evidence.json", "quantise/scores.json"
+_WORST = 5
+
+
+class MatrixError(Value, frozen=True, kw_only=True):
+    """One matrix. Errors are root mean squares, relative to those of what is exact.
+
+    `weight_error` is of the weights, `output_error` of the products on the calibration set, None without one.
+    """
+
+    decoder: str
+    name: str
+    bits: int
+    block: int
+    weight_error: float
+    output_error: float | None
+
+
+class AnswerChange(Value, frozen=True, kw_only=True):
+    """Next-token distributions compared: steps, those whose likeliest token is the same, and KL divergence.
+
+    KL is of the quantised model from the exact one, in nats a token: the mean over steps, and the largest.
+    """
+
+    steps: int
+    equal_tokens: int
+    mean_kl: float
+    largest_kl: float
+
+
+class ProbeChange(Value, frozen=True, kw_only=True):
+    """One decoder on clips that a calibration has kept: the last tokens of every question.
+
+    `held_out`: the calibration's statistics have not seen them.
+    """
+
+    clips: int
+    held_out: bool
+    change: AnswerChange
+
+
+class LinearCost(Value, frozen=True, kw_only=True):
+    """One linear alone in few bits: root mean square error of what its layer adds, relative, by bits.
+
+    `kl` is its part of the layer's, shared out by squared errors.
+    """
+
+    kl: float
+    errors: dict[int, float]
+
+
+class LayerCost(Value, frozen=True, kw_only=True):
+    """One layer alone in few bits: the mean KL divergence of the logits, and the part of each of its linears."""
+
+    layer: int
+    kl: float
+    linears: dict[str, LinearCost]
+
+
+class Sensitivity(Value, frozen=True, kw_only=True):
+    """One decoder: each layer alone in few bits, the head alone, and all of them together."""
+
+    decoder: str
+    layers: tuple[LayerCost, ...]
+    head_kl: float
+    together: AnswerChange
+
+
+class Kept(Value, frozen=True, kw_only=True):
+    """A matrix that stays in more bits, `more_mb` of 10^6 bytes more, and why."""
+
+    name: str
+    bits: int
+    more_mb: float
+    reason: str
+
+
+class Choice(Value, frozen=True, kw_only=True):
+    """Which matrices stay high under a limit. Sizes are those of the decoders' files in 10^6 bytes.
+
+    `expected_kl` adds up parts; `measured_kl` is of the whole on the same clips, more bits rounded to the nearest.
+    """
+
+    max_kl: float | None
+    budget_mb: float | None
+    lowest_mb: float
+    lowest_kl: float
+    size_mb: float
+    expected_kl: float
+    measured_kl: float
+    kept: tuple[Kept, ...]
+
+
+class Evidence(Value, frozen=True, kw_only=True):
+    """The whole of `quantise/evidence.json`. `graphs` are the relative errors of the logits, max |a - b| / max |b|.
+
+    `answers` are those of the references' clip by adapter, `probes` clips of the calibration by decoder. `files` are
+    the weights that were measured, by their SHA-256.
+    """
+
+    matrices: tuple[MatrixError, ...]
+    graphs: dict[str, float]
+    answers: dict[str, AnswerChange]
+    probes: dict[str, ProbeChange] = msgspec.field(default_factory=dict)
+    sensitivity: tuple[Sensitivity, ...] = ()
+    choice: Choice | None = None
+    files: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class ScoreChange(Value, frozen=True, kw_only=True):
+    """One score of one task by two bundles, None where it has no value."""
+
+    task: str
+    score: str
+    before: float | None
+    after: float | None
+
+
+class Scores(Value, frozen=True, kw_only=True):
+    """The whole of `quantise/scores.json`: the six tasks by this bundle and by one in full weights, on the same clips.
+
+    `equal_answers` of `answers` are the same word for word. `clips_sha256` stands for the clips, in order of names.
+    """
+
+    before: str
+    before_sha256: str
+    clips: int
+    clips_sha256: str
+    answers: int
+    equal_answers: int
+    rows: tuple[ScoreChange, ...]
+    files: dict[str, str]
+
+
+class Proof(Value, frozen=True, kw_only=True):
+    """Both, None for what is not there. `problems` say which files are no longer those that were measured."""
+
+    evidence: Evidence | None
+    scores: Scores | None
+    problems: tuple[str, ...]
+
+
+def read_proof(bundle: Bundle) -> Proof | None:
+    """The proof in a bundle, None for one in full weights. Raises `BundleError` for a file that cannot be read."""
+    language = bundle.manifest.language
+    if language is None or language.quantisation is None:
+        return None
+    named = language.quantisation.evidence
+    evidence = _read(bundle, named, Evidence) if named else None
+    scores = _read(bundle, SCORES, Scores) if SCORES in bundle.manifest.files else None
+    problems = [
+        f"{where}: {problem}"
+        for where, part in ((named, evidence), (SCORES, scores))
+        if part is not None
+        for problem in _misfits(bundle, part.files)
+    ]
+    return Proof(evidence=evidence, scores=scores, problems=tuple(problems))
+
+
+def describe(proof: Proof) -> Iterator[str]:
+    """A proof in lines for people."""
+    if proof.evidence:
+        yield from _evidence_lines(proof.evidence)
+    if proof.scores:
+        yield from score_lines(proof.scores)
+    yield from (f"proof: {problem}" for problem in proof.problems)
+
+
+def _evidence_lines(found: Evidence) -> Iterator[str]:
+    for name, error in found.graphs.items():
+        yield f"proof: graph {name}: logits off by {error:.3g} of the largest"
+    for name, answer in found.answers.items():
+        yield f"proof: answer of {name}: {_change(answer)}"
+    for name, each in found.probes.items():
+        seen = "held out of" if each.held_out else "seen by"
+        yield f"proof: decoder {name}, {each.clips} clips {seen} the calibration: {_change(each.change)}"
+    worst = sorted(found.matrices, key=lambda each: each.output_error or each.weight_error, reverse=True)[:_WORST]
+    for matrix in worst:
+        what = "weights" if matrix.output_error is None else "products"
+        error = matrix.weight_error if matrix.output_error is None else matrix.output_error
+        yield f"proof: {matrix.name} in {matrix.bits} bits: {what} off by {100 * error:.1f} %"
+    if found.choice:
+        yield from choice_lines(found.choice)
+
+
+def choice_lines(choice: Choice) -> Iterator[str]:
+    """A choice in lines for people."""
+    limits = [f"KL <= {choice.max_kl:g}"] if choice.max_kl is not None else []
+    limits += [f"<= {choice.budget_mb:,.1f} MB"] if choice.budget_mb is not None else []
+    yield (
+        f"choice for {' and '.join(limits)}: {choice.size_mb:,.1f} MB with KL {choice.measured_kl:.3g}, "
+        f"from {choice.lowest_mb:,.1f} MB with {choice.lowest_kl:.3g}"
+    )
+    yield from (f"  {kept.name}: {kept.reason}" for kept in choice.kept)
+
+
+def score_lines(scores: Scores) -> Iterator[str]:
+    """Scores in lines for people."""
+    yield (
+        f"scores on {scores.clips} clips beside {scores.before}: {scores.equal_answers} of {scores.answers} answers "
+        "word for word the same"
+    )
+    for row in scores.rows:
+        before, after = ("-" if each is None else f"{each:.3f}" for each in (row.before, row.after))
+        yield f"  {row.task:16}{row.score:18}{before:>8} ->{after:>8}"
+
+
+def _change(found: AnswerChange) -> str:
+    return f"KL {found.mean_kl:.3g} a token, {found.equal_tokens} of {found.steps} tokens equal"
+
+
+def _misfits(bundle: Bundle, files: Mapping[str, str]) -> Iterator[str]:
+    for path, sha256 in files.items():
+        entry = bundle.manifest.files.get(path)
+        if entry is None or entry.sha256 != sha256:
+            found = "is not in the bundle" if entry is None else f"has SHA-256 {entry.sha256[:12]}"
+            yield f"was measured on {path} of SHA-256 {sha256[:12]}, which {found}; quantise or score again"
+
+
+def _read(bundle: Bundle, path: str, kind: type[msgspec.Struct]) -> msgspec.Struct:
+    try:
+        return msgspec.json.decode(bundle.path(path).read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError) as error:
+        raise BundleError(f"{path}: expected a proof as edge-sdk quantise writes it, found {error}") from error

@@ -1,0 +1,221 @@
+"""From a recipe and limits to the recipe that meets them: sensitivity on the calibration's probes, and a choice by it.
+
+The decoder is first made as the recipe says, in the work folder that the bundle is made in afterwards: what does not
+change by the choice is not made twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from torch import Tensor
+
+from edge_sdk.console import Progress
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.graphs.loading import source_name
+from edge_sdk.export.layouts import HEAD
+from edge_sdk.export.quantise.choice import Candidate, Picked, Step, check_budget, pick, reasons
+from edge_sdk.export.quantise.decoder_files import DecoderFiles, linear_name
+from edge_sdk.export.quantise.evidence import joined
+from edge_sdk.export.quantise.plan import QuantisedPlan, part_name
+from edge_sdk.export.quantise.probing import HIGHER, measure_together, nearest
+from edge_sdk.export.quantise.recipe import Otherwise, QuantiseRecipe, Storage
+from edge_sdk.export.quantise.sensitivity import SensitivityRun
+from edge_sdk.export.quantise.stages import decoder_stages, folders_of
+from edge_sdk.export.stage_store import Stage, StageStore
+from edge_sdk.proof import AnswerChange, Choice, Sensitivity
+from edge_sdk.types import TensorSpec
+
+_FULL = 16
+_MB = 1e6
+# Choices that are measured before it is said that none was found.
+_ROUNDS = 5
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a choice must meet: KL in nats a token on the probes, and 10^6 bytes of the decoders' files; None: any."""
+
+    max_kl: float | None = None
+    budget_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("--max-kl", self.max_kl), ("--budget-mb", self.budget_mb)):
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} must be above 0, found {value:g}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The recipe that is to be followed, and what led to it."""
+
+    recipe: QuantiseRecipe
+    sensitivity: tuple[Sensitivity, ...]
+    choice: Choice | None
+
+
+def find(plan: QuantisedPlan, stages: Sequence[Stage], store: StageStore, limits: Limits | None, quiet: bool) -> Found:
+    """Measure the sensitivity of every layer of `plan` and, with `limits`, choose what stays high.
+
+    `stages` are those of the plan. Raises `ConfigError` for statistics without probes and limits that nothing meets.
+    """
+    with Progress("decoder", quiet=quiet) as progress:
+        made = list(decoder_stages(stages, plan))
+        for number, stage in enumerate(made):
+            if store.receipt(stage) is None:
+                store.make(stage, lambda done: None)
+            progress(number + 1, len(made), stage.name)
+    stored = {key: plan.restored(key, folders_of(plan, key, store.folder)) for key in plan.decoders}
+    with Progress("sensitivity", quiet=quiet) as progress:
+        sensitivity = tuple(_sensitivity(plan, key, stored[key], made, store, progress) for key in plan.decoders)
+    if limits is None:
+        return Found(plan.quantise, sensitivity, None)
+    choosing = _Choosing(plan, stored, sensitivity, store)
+    return choosing.run(limits)
+
+
+def check(plan: QuantisedPlan, limits: Limits | None) -> None:
+    """Raise `ConfigError` for a plan without clips to measure on, and for a budget below its fewest bits."""
+    if plan.statistics is None or not plan.statistics.index.probes:
+        raise ConfigError(
+            "sensitivity is measured on clips that a calibration has kept; run edge-sdk calibrate and give its folder "
+            "with --statistics"
+        )
+    if limits and limits.budget_mb is not None:
+        check_budget(files_bytes(plan, plan.quantise), limits.budget_mb * _MB)
+
+
+def files_bytes(plan: QuantisedPlan, recipe: QuantiseRecipe) -> int:
+    """Bytes of the decoders' files of `plan` by another recipe."""
+    formats = recipe.formats(plan.checkpoint.config.text.layers)
+    files = (DecoderFiles(methods.weights, plan.recipe.dtype, formats) for methods in plan.methods.values())
+    return sum(file.size_bytes for each in files for file in each.files)
+
+
+def _sensitivity(
+    plan: QuantisedPlan, key: str, stored: Weights, made: Sequence[Stage], store: StageStore, progress: Progress
+) -> Sensitivity:
+    inputs = {stage.name: dict(stage.inputs) for stage in made if stage.name.startswith(part_name(key))}
+    exact, layers = plan.methods[key].weights, plan.checkpoint.config.text.layers
+    run = SensitivityRun(key, exact, stored, plan.probes(key), plan.formats, inputs)
+    return run.run(store, lambda done: progress(done, layers, key))
+
+
+class _Choosing:
+    def __init__(
+        self,
+        plan: QuantisedPlan,
+        stored: Mapping[str, Weights],
+        sensitivity: tuple[Sensitivity, ...],
+        store: StageStore,
+    ) -> None:
+        self._plan, self._stored, self._sensitivity, self._store = plan, stored, sensitivity, store
+        self._together = joined([each.together for each in sensitivity])
+        self._candidates = tuple(self._scaled())
+        self._size_bytes = files_bytes(plan, plan.quantise)
+
+    def run(self, limits: Limits) -> Found:
+        """Choose, measure the choice, and choose more where parts add up to less than the whole."""
+        aim, budget_bytes = limits.max_kl, None if limits.budget_mb is None else limits.budget_mb * _MB
+        for _ in range(_ROUNDS):
+            picked = pick(self._candidates, self._size_bytes, aim, budget_bytes)
+            recipe = self._recipe(picked)
+            measured = self._measured(picked) if picked.steps else self._together
+            if limits.max_kl is None or aim is None or measured.mean_kl <= limits.max_kl:
+                return Found(recipe, self._sensitivity, self._choice(limits, picked, recipe, measured))
+            aim *= 0.9 * limits.max_kl / measured.mean_kl
+        raise ConfigError(
+            f"--max-kl {limits.max_kl:g}: {_ROUNDS} choices were measured, the last at {measured.mean_kl:.3g} with "
+            f"{files_bytes(self._plan, recipe) / _MB:,.1f} MB; give a higher limit"
+        )
+
+    def _choice(self, limits: Limits, picked: Picked, recipe: QuantiseRecipe, measured: AnswerChange) -> Choice:
+        return Choice(
+            max_kl=limits.max_kl,
+            budget_mb=limits.budget_mb,
+            lowest_mb=self._size_bytes / _MB,
+            lowest_kl=self._together.mean_kl,
+            size_mb=files_bytes(self._plan, recipe) / _MB,
+            expected_kl=max(0.0, picked.kl),
+            measured_kl=measured.mean_kl,
+            kept=tuple(reasons(self._candidates, picked, limits.max_kl)),
+        )
+
+    def _scaled(self) -> Iterator[Candidate]:
+        """Every matrix in few bits, its costs the mean over decoders, so scaled that they add up to the whole."""
+        parts = [
+            {linear_name(layer.layer, lin): cost for layer in each.layers for lin, cost in layer.linears.items()}
+            for each in self._sensitivity
+        ]
+        alone = sum(cost.kl for part in parts for cost in part.values()) + sum(e.head_kl for e in self._sensitivity)
+        scale = self._together.mean_kl / alone if alone > 0 else 0.0
+        for name, form in self._plan.formats.items():
+            if name == HEAD:
+                kl, higher = scale * sum(each.head_kl for each in self._sensitivity), None
+            else:
+                costs = [part[name] for part in parts]
+                kl = scale * sum(cost.kl for cost in costs)
+                ratios = [
+                    (cost.errors.get(HIGHER.bits, 0.0) / max(cost.errors[form.bits], 1e-30)) ** 2 for cost in costs
+                ]
+                higher = kl * min(1.0, max(ratios)) if form.bits < HIGHER.bits else None
+            own = self._bytes(name, form.bits)
+            steps = [Step(HIGHER.bits, higher, self._bytes(name, HIGHER.bits) - own)] if higher is not None else []
+            yield Candidate(name, kl, (*steps, Step(_FULL, 0.0, self._bytes(name, _FULL) - own)))
+
+    def _bytes(self, name: str, bits: int) -> int:
+        """Of one matrix in all decoders."""
+        plan = self._plan
+        outputs, inputs = plan.checkpoint.spec(source_name(plan.checkpoint, name)).shape
+        shape, dtype = (int(inputs), int(outputs)), plan.recipe.dtype
+        if bits == _FULL:
+            each = shape[0] * shape[1] * (2 if dtype == "float16" else 4)
+        else:
+            form = plan.formats[name] if plan.formats[name].bits == bits else HIGHER
+            each = form.size_bytes(shape, dtype)
+        return each * len(plan.decoders)
+
+    def _recipe(self, picked: Picked) -> QuantiseRecipe:
+        more = []
+        for name, step in sorted(picked.steps.items()):
+            storage = Storage(bits=8 if step.bits == HIGHER.bits else 16)
+            if name == HEAD:
+                continue
+            _, _, layer, linear, _ = name.split(".")
+            more.append(Otherwise(linears=(linear,), layers=(int(layer),), storage=storage))
+        recipe = msgspec.structs.replace(self._plan.quantise, exceptions=(*self._plan.quantise.exceptions, *more))
+        return msgspec.structs.replace(recipe, head=Storage(bits=16)) if HEAD in picked.steps else recipe
+
+    def _measured(self, picked: Picked) -> AnswerChange:
+        return joined([self._measure(key, picked) for key in self._plan.decoders])
+
+    def _measure(self, key: str, picked: Picked) -> AnswerChange:
+        exact = self._plan.methods[key].weights
+        kept = {name: step.bits for name, step in picked.steps.items()}
+        weights = _Raised(self._stored[key], exact, kept)
+        return measure_together(exact, weights, self._plan.probes(key), self._store.folder / f"measured.{key}")
+
+
+class _Raised:
+    """`stored` with some matrices in more bits, to the nearest, or as `exact` has them. Keeps to `Weights`."""
+
+    def __init__(self, stored: Weights, exact: Weights, bits: Mapping[str, int]) -> None:
+        self._stored, self._exact, self._bits = stored, exact, bits
+        self.config = stored.config
+
+    def names(self) -> tuple[str, ...]:
+        """See `Weights`."""
+        return self._stored.names()
+
+    def spec(self, name: str) -> TensorSpec:
+        """See `Weights`."""
+        return self._stored.spec(name)
+
+    def tensor(self, name: str) -> Tensor:
+        """See `Weights`."""
+        if name not in self._bits:
+            return self._stored.tensor(name)
+        weight = self._exact.tensor(source_name(self._exact, name))
+        return nearest(weight, HIGHER) if self._bits[name] == HIGHER.bits else weight

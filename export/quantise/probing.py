@@ -1,0 +1,184 @@
+"""Probes through a decoder, layer by layer, by several models at once: what few bits do to the logits.
+
+The models are the exact one, the one in few bits, and where asked for each of its layers alone in few bits between
+exact ones. A layer's weights are read once for all of them and all probes; states lie on the disk in between.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from edge_sdk.export.adapters import Adapter
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.eager import empty_layer_cache, head_logits, lora_pairs
+from edge_sdk.export.graphs.decoder import DecoderLayer, TextStep, text_rope
+from edge_sdk.export.graphs.loading import load
+from edge_sdk.export.quantise.evidence import answer_change, joined
+from edge_sdk.export.quantise.formats import Format
+from edge_sdk.export.quantise.rounding import restored, rounded, scales_of
+from edge_sdk.export.quantise.sequences import Sequence as Tokens
+from edge_sdk.files import atomic_folder
+from edge_sdk.proof import AnswerChange
+
+EXACT, TOGETHER, HEAD_ALONE = "exact", "together", "head"
+# The last tokens of each question, where the model is about to answer; those of a prefix without questions.
+ROWS = 8
+# What may be kept where fewer bits cost too much.
+HIGHER = Format(bits=8)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A sequence's file, and the adapter that is switched on beside the weights, if any."""
+
+    name: str
+    path: Path
+    adapter: Adapter | None = None
+
+
+class Probing:
+    """The models of one run: `exact`, and `stored` in few bits. `alone`: each of its layers by itself, too."""
+
+    def __init__(self, exact: Weights, stored: Weights, probes: Sequence[Probe], *, alone: bool) -> None:
+        self._exact, self._stored, self._probes, self._alone = exact, stored, tuple(probes), alone
+        self._text = exact.config.text
+        self._rope = text_rope(self._text)
+
+    @torch.inference_mode()
+    def layer(self, index: int, before: Path, after: Path) -> None:
+        """From the states in front of a layer to those behind it; `before` need not be there for the first."""
+        exact, stored = (self._module(weights, index) for weights in (self._exact, self._stored))
+        with atomic_folder(after, overwrite=True) as draft:
+            for probe in self._probes:
+                run = self._runner(probe, index)
+                given = self._given(probe, index, before)
+                found = {name: run(stored if name == TOGETHER else exact, state) for name, state in given.items()}
+                if self._alone:
+                    found[lone(index)] = run(stored, given[EXACT])
+                for name, state in found.items():
+                    save_file({"state": state.contiguous()}, draft / f"{name}.{probe.name}.safetensors")
+
+    @torch.inference_mode()
+    def errors(
+        self, index: int, before: Path, after: Path, formats: Mapping[str, Format]
+    ) -> dict[str, dict[int, float]]:
+        """By linear and bits: the error of what the layer adds to its input with that linear alone in few bits.
+
+        Relative, a root mean square over all probes' tokens. `formats` are those of linears in few bits; where those
+        are fewer than 8, the linear rounded to the nearest in 8 is tried too.
+        """
+        exact, stored = (self._module(weights, index) for weights in (self._exact, self._stored))
+        found: dict[str, dict[int, float]] = {}
+        for linear, form in formats.items():
+            weights = {form.bits: stored.get_submodule(linear).weight}
+            if form.bits < HIGHER.bits:
+                weights[HIGHER.bits] = nearest(exact.get_submodule(linear).weight, HIGHER)
+            found[linear] = {
+                bits: self._error(exact, linear, weight, index, before, after) for bits, weight in weights.items()
+            }
+        return found
+
+    def _error(self, exact: DecoderLayer, linear: str, weight: Tensor, index: int, before: Path, after: Path) -> float:
+        error = whole = 0.0
+        for probe in self._probes:
+            x, y = self._given(probe, index, before)[EXACT], self._state(after, EXACT, probe)
+            with _with_weight(exact.get_submodule(linear), weight):
+                changed = self._runner(probe, index)(exact, x)
+            error += float((changed - y).double().square().sum())
+            whole += float((y - x).double().square().sum())
+        return math.sqrt(error / whole)
+
+    @torch.inference_mode()
+    def changes(self, states: Path) -> dict[str, AnswerChange]:
+        """Every model's next-token distributions against the exact one's, from the states behind the last layer."""
+        norm = load(self._exact, "decoder.norm.", partial(nn.RMSNorm, self._text.hidden, self._text.eps))
+        parts: dict[str, list[AnswerChange]] = {}
+        for probe in self._probes:
+            rows = wanted_rows(Tokens.load(probe.path).branch)
+            held = {name: norm(self._state(states, name, probe)[0][rows]) for name in self._names(self._text.layers)}
+            plain = {name: state for name, state in held.items() if name != TOGETHER}
+            logits = dict(zip(plain, head_logits(self._exact, list(plain.values())), strict=True))
+            ends = head_logits(self._stored, [held[EXACT], held[TOGETHER]])
+            logits |= {HEAD_ALONE: ends[0], TOGETHER: ends[1]}
+            wanted = logits.pop(EXACT).numpy()
+            for name, found in logits.items():
+                parts.setdefault(name, []).append(answer_change(found.numpy(), wanted))
+        return {name: joined(each) for name, each in parts.items()}
+
+    def _names(self, layer: int) -> list[str]:
+        """The models whose states lie in front of a layer."""
+        return [EXACT, TOGETHER, *((lone(each) for each in range(layer)) if self._alone else ())]
+
+    def _given(self, probe: Probe, index: int, before: Path) -> dict[str, Tensor]:
+        if index == 0:
+            return dict.fromkeys((EXACT, TOGETHER), Tokens.load(probe.path).embeds[None])
+        return {name: self._state(before, name, probe) for name in self._names(index)}
+
+    def _state(self, folder: Path, name: str, probe: Probe) -> Tensor:
+        return load_file(folder / f"{name}.{probe.name}.safetensors")["state"]
+
+    def _module(self, weights: Weights, index: int) -> DecoderLayer:
+        return load(weights, f"decoder.layers.{index}.", partial(DecoderLayer, self._text))
+
+    def _runner(self, probe: Probe, index: int) -> Callable[[DecoderLayer, Tensor], Tensor]:
+        tokens = Tokens.load(probe.path)
+        step = TextStep.of(tokens.call([]).feeds, self._rope, "native")
+        past = empty_layer_cache(self._text, len(tokens.embeds))
+        lora = lora_pairs(probe.adapter, index)
+
+        def run(module: DecoderLayer, x: Tensor) -> Tensor:
+            found: Tensor = module(x, step, past, lora)[0]
+            return found
+
+        return run
+
+
+def measure_together(exact: Weights, stored: Weights, probes: Sequence[Probe], states: Path) -> AnswerChange:
+    """`stored` against `exact` on `probes`; states lie in folders whose names begin as `states`, until it is done."""
+    probing, layers = Probing(exact, stored, probes, alone=False), exact.config.text.layers
+    sides = [states.with_name(f"{states.name}.{side}") for side in (0, 1)]
+    try:
+        for layer in range(layers):
+            probing.layer(layer, sides[layer % 2], sides[1 - layer % 2])
+        return probing.changes(sides[layers % 2])[TOGETHER]
+    finally:
+        for side in sides:
+            shutil.rmtree(side, ignore_errors=True)
+
+
+def lone(layer: int) -> str:
+    """Name of the model with one layer alone in few bits."""
+    return f"{layer:02}"
+
+
+def wanted_rows(branch: Tensor) -> Tensor:
+    """Places of the last `ROWS` tokens of every question, of the prefix where there is none."""
+    numbers = [int(number) for number in branch.unique() if number] or [0]
+    return torch.cat([torch.nonzero(branch == number)[-ROWS:, 0] for number in numbers])
+
+
+def nearest(weight: Tensor, form: Format) -> Tensor:
+    """A linear's weight `[outputs, inputs]` as it is read back after rounding to the nearest, float32."""
+    matrix = weight.t()
+    scales = scales_of(matrix, form, torch.float32)
+    return restored(rounded(matrix, scales, form), scales, form).t()
+
+
+@contextmanager
+def _with_weight(linear: nn.Module, weight: Tensor) -> Iterator[None]:
+    own = linear.weight
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    try:
+        yield
+    finally:
+        linear.weight = own
