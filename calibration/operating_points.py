@@ -35,6 +35,7 @@ MIX = {"crash": 0.40, "near_miss": 0.33, "normal": 0.27}
 RESAMPLES, RESAMPLING_SEED = 300, 0
 PRE_CRASH_LEVELS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 MISSING_PRE_CRASH_S = 1.0
+PROVISIONAL_SHARE, RELEASE_SHARE = 0.7, 0.4
 NO_RESIDUAL = Residual(lo_s=0.0, hi_s=0.0)
 
 
@@ -87,10 +88,7 @@ def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple
     frames, threshold, f1 = best_threshold(scored, labels, weights)
     scale, offset = fit_platt(np.array([peak_level(item.scores, frames) for item in scored]), labels, weights)
     point = msgspec.structs.replace(
-        student.operating_point,
-        confirm=threshold,
-        provisional=0.7 * threshold,
-        release=0.4 * threshold,
+        at_level(student.operating_point, threshold),
         confirm_frames=frames,
         scale=scale,
         offset=offset,
@@ -109,6 +107,13 @@ def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple
     return point, report
 
 
+def at_level(point: OperatingPoint, confirm: float) -> OperatingPoint:
+    """`point` that confirms at another level; an event opens and ends at fixed shares of it."""
+    return msgspec.structs.replace(
+        point, confirm=confirm, provisional=PROVISIONAL_SHARE * confirm, release=RELEASE_SHARE * confirm
+    )
+
+
 def peak_level(scores: Sequence[FrameScores], frames: int) -> float:
     """Highest running mean of the crash score over `frames` frames, zeros before the first."""
     padded = np.concatenate([np.zeros(frames - 1), [row.crash for row in scores]])
@@ -117,13 +122,14 @@ def peak_level(scores: Sequence[FrameScores], frames: int) -> float:
 
 def mix_weights(clips: Sequence[LabelledClip]) -> NDArray[np.float64]:
     """A weight for each clip, of mean 1, under which the kinds that are there have the proportions of `MIX`."""
-    kinds = [_kind(clip) for clip in clips]
+    kinds = [kind_of(clip) for clip in clips]
     weights = np.array([MIX[kind] / kinds.count(kind) for kind in kinds])
     weighed: NDArray[np.float64] = weights * len(clips) / weights.sum()
     return weighed
 
 
-def _kind(clip: LabelledClip) -> str:
+def kind_of(clip: LabelledClip) -> str:
+    """One of the kinds of `MIX`: a clip without a crash is a near miss where its record says so."""
     if clip.crash:
         return "crash"
     return "near_miss" if clip.record is not None and clip.record.kind == "near_miss" else "normal"
@@ -256,14 +262,3 @@ def residual(pairs: Sequence[Boundary]) -> Residual:
     low = np.quantile(errors, max(0.0, math.floor((count + 1) * tail) / count), method="inverted_cdf") - shift
     high = np.quantile(errors, min(1.0, math.ceil((count + 1) * (1 - tail)) / count), method="inverted_cdf") - shift
     return Residual(shift_s=shift, lo_s=min(0.0, float(low)), hi_s=max(0.0, float(high)))
-
-
-def calibrate_bundle(
-    bundle: Bundle, clips: Sequence[LabelledClip], on_progress: Callable[[int, int], None] | None = None
-) -> tuple[Student, FitReport]:
-    """The bundle's student with an operating point fitted on `clips`."""
-    student = bundle.manifest.student
-    if student is None:
-        raise ConfigError(f"bundle {bundle.manifest.name!r} has no student to calibrate")
-    point, report = fit_operating_point(student, score_clips(bundle, clips, on_progress))
-    return msgspec.structs.replace(student, operating_point=point), report

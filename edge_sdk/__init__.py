@@ -35,12 +35,14 @@ def open(  # noqa: A001 - reads as edge_sdk.open; the builtin is not used here
     live: LiveSettings | None = None,
     rate_hz: float | None = None,
     reasoning: ReasonerSettings | None = None,
+    operating_point: str | None = None,
 ) -> Unit:
     """Watch `source` (a path, a URI, a `Feed`, or several of them) with a bundle's student; the demo bundle by default.
 
-    Returns a context manager with `.events()`, `.scores()`, `.frames()`, `.watch()`, which gives the states of live
-    sources too, and `.explain(event)`, which asks the bundle's video LLM. Raises `ConfigError`, `SourceError`,
-    `BundleError` or `MissingDependencyError`, each saying what to do.
+    `operating_point` chooses how much false alarms weigh: `quiet`, `balanced` or `sensitive`, where the bundle was
+    fitted for them. Returns a context manager with `.events()`, `.scores()`, `.frames()`, `.watch()`, which gives the
+    states of live sources too, and `.explain(event)`, which asks the bundle's video LLM. Raises `ConfigError`,
+    `SourceError`, `BundleError` or `MissingDependencyError`, each saying what to do.
     """
     from edge_sdk.unit import Unit
 
@@ -53,4 +55,5 @@ def open(  # noqa: A001 - reads as edge_sdk.open; the builtin is not used here
         live=live,
         rate_hz=rate_hz,
         reasoning=reasoning,
+        operating_point=operating_point,
     )

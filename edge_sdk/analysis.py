@@ -12,7 +12,6 @@ import numpy as np
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.events import Answer, Event, calibrate
 from edge_sdk.explaining import Explanation, ReasonerSettings, ReasoningReport, Spoken, ask_file, language_of, tasks_of
-from edge_sdk.perception.recogniser import student_of
 from edge_sdk.perception.timeline import FrameScores
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.types import Value
@@ -30,11 +29,12 @@ class SourceReport(Value, frozen=True, kw_only=True):
 
 
 class CrashReport(Value, frozen=True, kw_only=True):
-    """Whether a crash was confirmed, and the highest score of the clip."""
+    """Whether a crash was confirmed at the student's operating point, and the highest score of the clip."""
 
     detected: bool
     score: float
     calibrated: bool
+    operating_point: str
 
 
 class FrameCounts(Value, frozen=True, kw_only=True):
@@ -104,6 +104,7 @@ def analyze(
     runtime: str = DEFAULT_RUNTIME,
     threads: int = 1,
     device: str = "cpu",
+    operating_point: str | None = None,
     tasks: Sequence[str] | None = (),
     on_step: Callable[[Step], None] | None = None,
     on_watched: Callable[[AnalysedClip], object] | None = None,
@@ -111,14 +112,15 @@ def analyze(
 ) -> AnalysedClip:
     """Run the student over the whole of `clip`, ask the video LLM `tasks`, and report.
 
-    None asks all that the bundle answers, which may be nothing. `on_step` is given each frame's scores, `on_watched`
-    what the student has found when it is done, and `on_spoken` what is said as it comes. Raises `SourceError` or
-    `BundleError` as opening does, `BundleError` for tasks that the bundle does not answer, and what the reasoner
-    raises.
+    None asks all that the bundle answers, which may be nothing. `operating_point` as for `Unit`. `on_step` is given
+    each frame's scores, `on_watched` what the student has found when it is done, and `on_spoken` what is said as it
+    comes. Raises `SourceError` or `BundleError` as opening does, `BundleError` for tasks that the bundle does not
+    answer, and what the reasoner raises.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     asked = asked_of(opened, tasks)
-    found = _watch(clip, opened, runtime, threads, device, on_step)
+    unit = Unit(clip, opened, runtime=runtime, threads=threads, device=device, operating_point=operating_point)
+    found = _watch(unit, on_step)
     if on_watched is not None:
         on_watched(found)
     if not asked:
@@ -138,15 +140,8 @@ def asked_of(bundle: Bundle, tasks: Sequence[str] | None) -> tuple[str, ...]:
     return tasks_of(language_of(bundle), tasks) if tasks is None or tasks else ()
 
 
-def _watch(
-    clip: str | Path,
-    bundle: Bundle,
-    runtime: str,
-    threads: int,
-    device: str,
-    on_step: Callable[[Step], None] | None,
-) -> AnalysedClip:
-    with Unit(clip, bundle, runtime=runtime, threads=threads, device=device) as unit:
+def _watch(opened: Unit, on_step: Callable[[Step], None] | None) -> AnalysedClip:
+    with opened as unit:
         steps: list[tuple[FrameScores, float, float]] = []
         last: dict[str, Event] = {}
         alarms_s: list[float] = []
@@ -157,7 +152,7 @@ def _watch(
             if on_step is not None:
                 on_step(step)
         last.update((event.id, event) for event in unit.finish())
-        point = student_of(unit.bundle).operating_point
+        point = unit.student.operating_point
         events, warnings = tuple(last.values()), unit.stats.warnings
         report = Analysis(
             source=SourceReport(
@@ -167,6 +162,7 @@ def _watch(
                 detected=any(event.state != "rejected" for event in events),
                 score=calibrate(unit.peak_score, point),
                 calibrated=point.calibrated,
+                operating_point=point.name,
             ),
             events=events,
             frames=FrameCounts(decoded=unit.stats.decoded, analysed=len(steps), dropped=unit.stats.dropped),

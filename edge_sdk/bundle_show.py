@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.manifest import Manifest
+from edge_sdk.manifest import FalseAlarms, Manifest, Student
 from edge_sdk.manifest_language import Language
+from edge_sdk.perception.operating import points_of
 from edge_sdk.proof import describe as describe_proof
 from edge_sdk.proof import read_proof
 
@@ -19,12 +20,26 @@ def describe(bundle: Bundle) -> Iterator[str]:
     yield f"{manifest.name} {manifest.version}, made {manifest.created_utc}, sha256 {bundle.sha256}"
     for name, graph in manifest.graphs.items():
         yield f"graph {name}: {graph.file}, opset {graph.opset}, {'/'.join(graph.dialects)}, {len(graph.state)} states"
+    if manifest.student:
+        yield from _points(manifest.student)
     if manifest.language:
         yield from _language(manifest.language, manifest)
     if proof := read_proof(bundle):
         yield from describe_proof(proof)
     for path, entry in sorted(manifest.files.items()):
         yield f"{entry.size_bytes:>10}  {entry.sha256[:12]}  {path}"
+
+
+def _points(student: Student) -> Iterator[str]:
+    for name, point in points_of(student).items():
+        default = ", the default" if point is student.operating_point else ""
+        line = f"operating point {name}{default}: confirmed at {point.confirm:.3f} over {point.confirm_frames} frames"
+        found = point.false_alarms
+        if isinstance(found, FalseAlarms):
+            budget = "" if found.budget_per_hour is None else f" for a budget of {found.budget_per_hour:g} per hour"
+            upper = "" if found.upper_per_hour is None else f", at most {found.upper_per_hour:.1f} per hour (95 %)"
+            line += f"{budget}: {found.alarms} false alarms in {found.hours * 60:.0f} ordinary minutes{upper}"
+        yield line
 
 
 def _language(language: Language, manifest: Manifest) -> Iterator[str]:

@@ -31,7 +31,14 @@ class DemoReport(Value, frozen=True, kw_only=True):
     picture: str
 
 
-def run_demo(bundle: Bundle | Path | None, out: Path, *, device: str = "cpu", quiet: bool = False) -> DemoReport:
+def run_demo(
+    bundle: Bundle | Path | None,
+    out: Path,
+    *,
+    device: str = "cpu",
+    operating_point: str | None = None,
+    quiet: bool = False,
+) -> DemoReport:
     """Analyse the bundle's demo clip, ask all that the bundle answers, and draw `out/timeline.png`.
 
     Raises `BundleError` where there is no demo clip, and what `analyze` raises.
@@ -48,6 +55,7 @@ def run_demo(bundle: Bundle | Path | None, out: Path, *, device: str = "cpu", qu
             video,
             opened,
             device=device,
+            operating_point=operating_point,
             tasks=None,
             on_step=None if quiet else show_step,
             on_watched=None if quiet else lambda each: show_student(each.analysis, truth),

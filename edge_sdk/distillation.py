@@ -1,4 +1,4 @@
-"""The way from a recipe to a calibrated student bundle: render, train, calibrate, add the demo clip; or fine-tune.
+"""From a recipe to a calibrated student bundle: render, train, calibrate, add the demo clip; or tune one, or refit one.
 
 The steps live in rooms that do not know each other; this module opens them by name and passes folders between them.
 Each step skips what an earlier, interrupted run has finished.
@@ -7,15 +7,17 @@ Each step skips what an earlier, interrupted run has finished.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from edge_sdk.bundle import Bundle, open_bundle, rewrite
-from edge_sdk.clips import LabelledClip, read_folder, read_scenes
+from edge_sdk.clips import LabelledClip, read_folder, read_labels, read_scenes
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
-from edge_sdk.manifest import DemoClip
+from edge_sdk.manifest import DemoClip, OperatingPoint
+from edge_sdk.perception.operating import points_of
 from edge_sdk.types import Value
 
 DEMO_SIZE = (400, 240)
@@ -30,6 +32,17 @@ class StudentReport(Value, frozen=True, kw_only=True):
     training_clips: int
     validation_f1: float
     validation_start_mae_s: float | None
+
+
+class RefitReport(Value, frozen=True, kw_only=True):
+    """What became of a bundle's operating points; `held_out` is how they do on clips that their fits had not seen."""
+
+    bundle: str
+    sha256: str
+    clips: int
+    operating_points: tuple[OperatingPoint, ...]
+    # Any: a value of the calibration room.
+    held_out: Any
 
 
 def make_student(recipe: str, work: Path, out: Path, *, quiet: bool = False) -> StudentReport:
@@ -49,7 +62,7 @@ def make_student(recipe: str, work: Path, out: Path, *, quiet: bool = False) -> 
             _room("export.distil.student").train(plan, text, training, validation, draft, work, progress)
     bundle = Bundle.open(draft)
     with Progress("calibrate", quiet=quiet) as progress:
-        student, fit = _room("calibration.operating_points").calibrate_bundle(bundle, validation, progress)
+        student, fit, held_out = _room("calibration.refit").calibrate_bundle(bundle, validation, progress)
     clip = _demo_clip(plan.scenes.demo_seed, work / "demo", quiet)
     made = rewrite(
         bundle,
@@ -57,7 +70,7 @@ def make_student(recipe: str, work: Path, out: Path, *, quiet: bool = False) -> 
         student=student,
         demo=DemoClip(video="demo/clip.mp4", record="demo/clip.json"),
         extra_files={"demo/clip.mp4": clip, "demo/clip.json": clip.with_suffix(".json")},
-        provenance={"operating_point": fit},
+        provenance={"operating_point": fit, "held_out": held_out},
     )
     return StudentReport(
         bundle=str(out),
@@ -108,8 +121,8 @@ def tune_student(
             _room("export.distil.tune").tune(begun, plan, text, clips, held_out, scenes, draft, work, progress)
     bundle = Bundle.open(draft)
     with Progress("calibrate", quiet=quiet) as progress:
-        student, fit = _room("calibration.operating_points").calibrate_bundle(bundle, held_out, progress)
-    made = rewrite(bundle, out, student=student, provenance={"operating_point": fit})
+        student, fit, judged = _room("calibration.refit").calibrate_bundle(bundle, held_out, progress)
+    made = rewrite(bundle, out, student=student, provenance={"operating_point": fit, "held_out": judged})
     return StudentReport(
         bundle=str(out),
         sha256=made.sha256,
@@ -117,6 +130,47 @@ def tune_student(
         validation_f1=fit.f1,
         validation_start_mae_s=fit.start_mae_s,
     )
+
+
+def refit(
+    bundle: Path | None,
+    clips: Path,
+    out: Path,
+    *,
+    picture: Path | None = None,
+    budgets: Mapping[str, float] | None = None,
+    quiet: bool = False,
+) -> RefitReport:
+    """Write `bundle`, the demo bundle for None, to `out` with operating points fitted anew on labelled `clips`.
+
+    `clips` is a folder of scenes, or a label table (`read_labels`); the student's training must not have seen them.
+    `budgets` are false alarms per hour for `quiet`, `balanced` and `sensitive`, the usual ones where not given;
+    `picture` is where a reliability diagram is drawn. Raises `ConfigError` when `out` exists, for budgets that do not
+    rise, and for too few clips.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    opened, labelled = open_bundle(bundle), read_labels(clips) if clips.is_file() else read_folder(clips)
+    asked = _room("calibration.alarm_budgets").Budgets(**(budgets or {}))
+    with Progress("score", quiet=quiet) as progress:
+        student, fit, held_out = _room("calibration.refit").calibrate_bundle(opened, labelled, progress, asked)
+    made = rewrite(opened, out, student=student, provenance={"operating_point": fit, "held_out": held_out})
+    if picture is not None and held_out is not None:
+        _room("picture").draw_reliability({"as scored": held_out.raw, "calibrated": held_out.calibrated}, picture)
+    return RefitReport(
+        bundle=str(out),
+        sha256=made.sha256,
+        clips=len(labelled),
+        operating_points=tuple(points_of(student).values()),
+        held_out=held_out,
+    )
+
+
+def describe_refit(report: RefitReport) -> str:
+    """The report for a terminal: a table of the operating points on clips that their fits had not seen."""
+    found = report.held_out
+    said = _room("calibration.held_out").describe(found) if found else "too few clips to hold any out and judge the fit"
+    return f"{report.bundle}: operating points fitted on {report.clips} clips\n{said}"
 
 
 # Any: the seeds are a recipe's, whose type belongs to the room that reads it.

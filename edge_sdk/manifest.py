@@ -58,12 +58,28 @@ class Residual(Value, frozen=True, kw_only=True):
     hi_s: float
 
 
+class FalseAlarms(Value, frozen=True, kw_only=True):
+    """What an operating point costs on the clips that it was fitted on: false alarms per hour of ordinary footage.
+
+    `alarms` in `hours`; `upper_per_hour` is the highest rate that they leave possible (exact Poisson, one-sided 95 %).
+    `budget_per_hour` is what the point was chosen for, null for one that was chosen otherwise. Alarms on near misses,
+    which fill clips but not roads, are counted apart: `near_miss_alarms` of `near_misses` clips.
+    """
+
+    budget_per_hour: float | None
+    alarms: int
+    hours: float
+    upper_per_hour: float | None
+    near_miss_alarms: int
+    near_misses: int
+
+
 class OperatingPoint(Value, frozen=True, kw_only=True):
     """Where the timeline fires, and what its numbers mean; chosen on validation clips by `calibration`.
 
     `provisional`, `confirm` and `release` are levels of the running mean of the crash score over `confirm_frames`;
     `pre_crash` is the level from which a frame counts as foreseeable. The score is calibrated as
-    sigmoid(scale * logit(raw) + offset) when `calibrated` is true.
+    sigmoid(scale * logit(raw) + offset) when `calibrated` is true. `false_alarms` is absent in older bundles.
     """
 
     name: str = "balanced"
@@ -78,13 +94,15 @@ class OperatingPoint(Value, frozen=True, kw_only=True):
     pre_crash_start: Residual = msgspec.field(default_factory=lambda: Residual(lo_s=-1.5, hi_s=1.5))
     crash_start: Residual = msgspec.field(default_factory=lambda: Residual(lo_s=-1.0, hi_s=1.0))
     crash_end: Residual = msgspec.field(default_factory=lambda: Residual(lo_s=-1.5, hi_s=1.5))
+    false_alarms: FalseAlarms | msgspec.UnsetType = msgspec.UNSET
 
 
 class Student(Value, frozen=True, kw_only=True):
     """The student component: how frames become planes, and how its scores are read.
 
     `lags` are the frame distances of the motion planes; `heat_delay_frames` is how many frames after an instant its
-    start and end heat are given; `scores` names the columns of the output `scores [streams, n]`.
+    start and end heat are given; `scores` names the columns of the output `scores [streams, n]`. `operating_point` is
+    used unless another of `operating_points`, which older bundles lack, is asked for by its name.
     """
 
     graph: str = "student"
@@ -95,6 +113,13 @@ class Student(Value, frozen=True, kw_only=True):
     scores: tuple[str, ...]
     heat_delay_frames: int
     operating_point: OperatingPoint
+    operating_points: tuple[OperatingPoint, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        others = () if self.operating_points is msgspec.UNSET else self.operating_points
+        names = [point.name for point in (self.operating_point, *others)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"an operating point's name stands twice: {', '.join(names)}")
 
 
 class DemoClip(Value, frozen=True, kw_only=True):

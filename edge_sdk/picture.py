@@ -1,8 +1,11 @@
-"""The timeline as a picture: film strip, score curves, localised intervals, the truth. The only user of matplotlib."""
+"""Pictures of what was found: a clip's timeline beside the truth, and how reliable scores are.
+
+The only user of matplotlib here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.analysis import BOUNDARIES, AnalysedClip
 from edge_sdk.clips import SceneRecord
+from edge_sdk.evaluation.tasks.calibration import Calibration
 from edge_sdk.files import atomic_path
 
 COLOURS = {"pre_crash_start": "#e0a000", "crash_start": "#d03030", "crash_end": "#3060c0"}
@@ -71,3 +75,22 @@ def draw_spans(axes: Axes, found: AnalysedClip, truth: SceneRecord) -> None:
     axes.set_ylim(-0.6, 1.6)
     axes.set_xlabel("seconds since the first decoded frame")
     axes.grid(alpha=0.3, axis="x")
+
+
+def draw_reliability(series: Mapping[str, Calibration], out: Path) -> None:
+    """Write a reliability diagram to `out` as PNG: what scores said against what happened, one line a series.
+
+    Bins hold about as many clips each (weighted); the diagonal is a score that means what it says.
+    """
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="#999999", ls="--", lw=1)
+    for (name, found), colour in zip(series.items(), ("#999999", "#d03030", "#3060c0"), strict=False):
+        said, happened = [each.said for each in found.bins], [each.happened for each in found.bins]
+        error = "" if found.ece.value is None else f", calibration error {found.ece.value:.3f}"
+        axes.plot(said, happened, marker="o", color=colour, label=f"{name}{error}")
+    axes.set(xlabel="score", ylabel="share with a crash", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.legend(loc="upper left", fontsize=8)
+    axes.grid(alpha=0.3)
+    with atomic_path(out) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")

@@ -75,9 +75,11 @@ class Unit:
     `source` is one source or several. A file that cannot be opened raises; a live source that is not there yet is
     waited for, and its states tell so. `rate_hz` is the rate of rounds with live sources, by default the student's; a
     lower one saves work, and scores are then of a student that sees the world go faster. `device` is where the runtime
-    "ort" computes. With `reasoning`, live sources keep frames for `explain`, and the reasoner begins with those of an
-    event as soon as it is provisional; files can be asked about without it. Raises `ConfigError` for no source at all,
-    and for a rate that is not above 0.
+    "ort" computes, `operating_point` the name of one that the bundle was fitted for (`quiet`, `balanced`, `sensitive`;
+    the bundle's default for None). With `reasoning`, live sources keep frames for `explain`, and the reasoner begins
+    with those of an event as soon as it is provisional; files can be asked about without it. Raises `ConfigError` for
+    no source at all, and for a rate that is not above 0, `UnknownNameError` for an operating point that the bundle does
+    not have.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Unit:
         live: LiveSettings | None = None,
         rate_hz: float | None = None,
         reasoning: ReasonerSettings | None = None,
+        operating_point: str | None = None,
     ) -> None:
         sources = [source] if isinstance(source, str | Path | Feed) else list(source)
         if not sources:
@@ -98,7 +101,7 @@ class Unit:
         if rate_hz is not None and not 0 < rate_hz < math.inf:
             raise ConfigError(f"rate_hz must be above 0, found {rate_hz:g}; leave it out for the student's own rate")
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        student = student_of(self.bundle)
+        self.student = student = student_of(self.bundle, operating_point)
         self._stopped = threading.Event()
         self._lost: list[SourceChange] = []
         live_rate_hz = rate_hz or student.rate_hz
@@ -311,6 +314,7 @@ def _provenance(bundle: Bundle, runtime: str, student: Student) -> Provenance:
         bundle_sha256=bundle.sha256,
         runtime=runtime,
         config_sha256=hashlib.sha256(msgspec.json.encode(student)).hexdigest(),
+        operating_point=student.operating_point.name,
     )
 
 

@@ -59,12 +59,22 @@ def run_sources(
     device: str = "cpu",
     live: LiveSettings | None = None,
     rate_hz: float | None = None,
+    operating_point: str | None = None,
     quiet: bool = False,
 ) -> RunSummary:
     """Watch `sources` until they end or a signal comes; print as the module says. Raises what `Unit` raises."""
     limit_arenas()
     with (
-        Unit(sources, bundle, runtime=runtime, threads=threads, device=device, live=live, rate_hz=rate_hz) as unit,
+        Unit(
+            sources,
+            bundle,
+            runtime=runtime,
+            threads=threads,
+            device=device,
+            live=live,
+            rate_hz=rate_hz,
+            operating_point=operating_point,
+        ) as unit,
         _draining(unit) as heard,
     ):
         status = Status(unit, quiet=quiet)

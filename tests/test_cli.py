@@ -15,6 +15,7 @@ import pytest
 from edge_sdk.bundle import default_bundle
 
 SDK = Path(sys.executable).with_name("edge-sdk")
+DEMO_CLIP = default_bundle() / "demo" / "clip.mp4"
 
 
 def sdk(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -28,7 +29,7 @@ def last_json(result: subprocess.CompletedProcess[str]) -> Any:
 
 @pytest.fixture(scope="module")
 def demo_clip() -> Path:
-    return default_bundle() / "demo" / "clip.mp4"
+    return DEMO_CLIP
 
 
 def test_analyze_prints_the_documented_object(demo_clip: Path) -> None:
@@ -36,7 +37,7 @@ def test_analyze_prints_the_documented_object(demo_clip: Path) -> None:
     parts = {"schema", "source", "crash", "events", "frames", "latency_ms", "answers", "reasoning_ms", "bundle"}
     assert set(found) == parts
     assert set(found["source"]) == {"uri", "duration_s", "start_time_s"}
-    assert set(found["crash"]) == {"detected", "score", "calibrated"}
+    assert set(found["crash"]) == {"detected", "score", "calibrated", "operating_point"}
     assert set(found["frames"]) == {"decoded", "analysed", "dropped"}
     assert set(found["latency_ms"]) == {"decode", "student"}
     assert set(found["latency_ms"]["student"]) == {"p50", "p95"}
@@ -100,6 +101,8 @@ def test_doctor_leaves_with_0_and_lists_the_runtimes() -> None:
         (("analyze", "gopher://x"), 2, "gopher"),
         (("analyze", "x.mp4", "--runtime", "abacus"), 2, "abacus"),
         (("analyze", "x.mp4", "--bundle", "nowhere"), 4, "nowhere"),
+        (("analyze", str(DEMO_CLIP), "--operating-point", "deaf"), 2, "known: balanced"),
+        (("distil", "refit", "out", "--clips", "nowhere"), 2, "nowhere"),
         (("scenes", "render", "out", "--size", "big"), 2, "320x192"),
         (("distil", "student", "out"), 2, "--labels"),
         (("export", "x", "--out", "out", "--adapter", "mine"), 2, "NAME=DIR"),
@@ -140,3 +143,35 @@ def test_a_device_that_is_not_here_is_refused_with_what_to_do(verb: str, demo_cl
         "edge-sdk: unknown device of runtime ort 'tpu'; known: cpu, cuda\n",
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_refitted_on_a_label_table_and_used_at_each_point(tmp_path: Path) -> None:
+    """Fourteen names for one crash and fourteen for a test pattern: what is fitted is of no use, how it travels is."""
+    scale = "videorate ! videoconvert ! videoscale ! video/x-raw,format=I420,width=320,height=192,framerate=10/1"
+    for source, name in (
+        (f"filesrc location={DEMO_CLIP} ! qtdemux ! h264parse ! avdec_h264", "crash"),
+        ("videotestsrc num-buffers=30 pattern=ball", "calm"),
+    ):
+        words = (
+            f"{source} ! {scale} ! x264enc speed-preset=ultrafast ! mp4mux ! filesink location={tmp_path / name}.mp4"
+        )
+        subprocess.run(["gst-launch-1.0", "-q", *words.split()], check=True, timeout=60)
+    start_s = json.loads(DEMO_CLIP.with_suffix(".json").read_text())["crash_start_s"]
+    rows = [f"crash.mp4,dashcam,yes,{start_s},{start_s + 1},a{k}" for k in range(14)]
+    rows += [f"calm.mp4,dashcam,no,,,b{k}" for k in range(14)]
+    table, out = tmp_path / "labels.csv", tmp_path / "refitted"
+    table.write_text("\n".join(["clip,view,crash,crash_start_s,crash_end_s,group", *rows]))
+    report = last_json(
+        sdk("distil", "refit", str(out), "--clips", str(table), "--picture", "r.png", "--json", cwd=tmp_path)
+    )
+    assert (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG"
+    names = {point["name"] for point in report["operating_points"]}
+    assert names == {"quiet", "balanced", "sensitive"}
+    assert report["held_out"]["clips"] == 28
+    shown = sdk("bundle", "show", "--bundle", str(out)).stdout
+    assert all(f"operating point {name}" in shown for name in names)
+    for name in names:
+        words = ("analyze", str(DEMO_CLIP), "--bundle", str(out), "--operating-point", name, "--json")
+        found = last_json(sdk(*words))
+        assert found["crash"]["operating_point"] == name
+        assert {event["provenance"]["operating_point"] for event in found["events"]} == {name}

@@ -6,13 +6,14 @@ import json
 import subprocess
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 import edge_sdk
 from edge_sdk.analysis import BOUNDARIES, analyze, describe, quantiles
-from edge_sdk.bundle import default_bundle
-from edge_sdk.errors import BundleError, ConfigError, SourceError
+from edge_sdk.bundle import default_bundle, open_bundle, rewrite
+from edge_sdk.errors import BundleError, ConfigError, SourceError, UnknownNameError
 from edge_sdk.unit import Unit
 
 CLIP = default_bundle() / "demo" / "clip.mp4"
@@ -88,6 +89,24 @@ def test_a_bundle_without_a_student_and_a_missing_clip_are_refused(tmp_path: Pat
 def test_a_rate_that_is_none_is_refused(rate_hz: float) -> None:
     with pytest.raises(ConfigError, match="rate_hz"):
         Unit(CLIP, rate_hz=rate_hz)
+
+
+def test_the_operating_point_decides_what_is_an_event(tmp_path: Path) -> None:
+    bundle = open_bundle()
+    student = bundle.manifest.student
+    assert student is not None
+    deaf = msgspec.structs.replace(student.operating_point, name="quiet", confirm=1.1, provisional=1.05)
+    rewrite(bundle, tmp_path / "two", student=msgspec.structs.replace(student, operating_points=(deaf,)))
+    heard, unheard = (analyze(CLIP, tmp_path / "two", operating_point=name).analysis for name in (None, "quiet"))
+    assert heard.crash.detected
+    assert heard.crash.operating_point == heard.events[0].provenance.operating_point == "balanced"
+    assert not unheard.crash.detected
+    assert unheard.crash.operating_point == "quiet"
+    assert unheard.crash.score == heard.crash.score
+    with edge_sdk.open(CLIP, tmp_path / "two", operating_point="quiet") as unit:
+        assert list(unit.events()) == []
+    with pytest.raises(UnknownNameError, match="known: balanced, quiet"):
+        Unit(CLIP, tmp_path / "two", operating_point="loud")
 
 
 def test_the_report_for_people_names_the_verdict_and_the_times() -> None:

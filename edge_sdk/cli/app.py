@@ -28,6 +28,9 @@ BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle fold
 RuntimeOption = Annotated[str, typer.Option(help="Inference runtime: ort, trt, rtx, null.")]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 leaves it to the runtime.")]
 DeviceOption = Annotated[str, typer.Option(help="Where the runtime ort computes: cpu, cuda. Engines are on the GPU.")]
+PointOption = Annotated[
+    str | None, typer.Option("--operating-point", help="quiet, balanced, sensitive; the bundle's default if not given.")
+]
 TaskOption = Annotated[list[str] | None, typer.Option(help="One of the six tasks; may be repeated; all by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
 

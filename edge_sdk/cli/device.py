@@ -12,6 +12,7 @@ from edge_sdk.cli.app import (
     BundleOption,
     DeviceOption,
     JsonOption,
+    PointOption,
     RuntimeOption,
     TaskOption,
     ThreadsOption,
@@ -38,12 +39,16 @@ def doctor(json: JsonOption = False) -> None:
 
 @app.command()
 def demo(
-    bundle: BundleOption = None, device: DeviceOption = "cpu", out: Path = Path("demo"), json: JsonOption = False
+    bundle: BundleOption = None,
+    device: DeviceOption = "cpu",
+    operating_point: PointOption = None,
+    out: Path = Path("demo"),
+    json: JsonOption = False,
 ) -> None:
     """Run the bundle's own clip through everything: live scores, the event, answers, and a picture."""
     from edge_sdk.demo import run_demo
 
-    report = run_demo(bundle, out, device=device, quiet=json)
+    report = run_demo(bundle, out, device=device, operating_point=operating_point, quiet=json)
     if json:
         say(msgspec.json.encode(report).decode())
 
@@ -55,6 +60,7 @@ def run(
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
+    operating_point: PointOption = None,
     rate_hz: Annotated[float | None, typer.Option(help="Rounds a second of live sources; the student's rate.")] = None,
     stall_timeout_s: Annotated[float, typer.Option(help="Silence after which a live source is rebuilt.")] = 2.0,
     protocol: Annotated[str, typer.Option(help="RTSP transport: tcp, udp.")] = "tcp",
@@ -78,6 +84,7 @@ def run(
         device=device,
         live=settings,
         rate_hz=rate_hz,
+        operating_point=operating_point,
         quiet=json,
     )
     if json:
@@ -93,6 +100,7 @@ def analyze(
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
+    operating_point: PointOption = None,
     task: TaskOption = None,
     no_reasoning: Annotated[bool, typer.Option("--no-reasoning", help="Ask the video LLM nothing.")] = False,
     json: JsonOption = False,
@@ -113,6 +121,7 @@ def analyze(
             runtime=runtime,
             threads=threads,
             device=device,
+            operating_point=operating_point,
             tasks=tasks,
             on_watched=None if json else lambda each: say(describe(each.analysis)),
             on_spoken=None if json else view,

@@ -318,6 +318,25 @@ def distil_student(
     say(msgspec.json.encode(report).decode() if json else f"bundle {out}: {report}")
 
 
+@distil_app.command("refit")
+def distil_refit(
+    out: Path,
+    clips: Annotated[Path, typer.Option(help="Folder of labelled scenes, or a label table; unseen in training.")],
+    bundle: BundleOption = None,
+    quiet: Annotated[float, typer.Option(help="False alarms per ordinary hour of the point `quiet`.")] = 1.0,
+    balanced: Annotated[float | None, typer.Option(help="Likewise; the best F1 if not given.")] = None,
+    sensitive: Annotated[float, typer.Option(help="Likewise.")] = 30.0,
+    picture: Annotated[Path | None, typer.Option(help="PNG for a reliability diagram on held-out clips.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Fit the student's scores, intervals and operating points anew on labelled CLIPS, and write the bundle OUT."""
+    from edge_sdk.distillation import describe_refit, refit
+
+    budgets = {"quiet": quiet, "sensitive": sensitive} | ({} if balanced is None else {"balanced": balanced})
+    report = refit(bundle, clips, out, picture=picture, budgets=budgets, quiet=json)
+    say(msgspec.json.encode(report).decode() if json else describe_refit(report))
+
+
 @distil_app.command("language")
 def distil_language(
     out: Path,

@@ -85,12 +85,13 @@ class DeviceState(Value, frozen=True, kw_only=True):
 
 
 class Provenance(Value, frozen=True, kw_only=True):
-    """What produced the event."""
+    """What produced the event. `operating_point` is the name of the student's, null where nobody recorded it."""
 
     bundle: str
     bundle_sha256: str
     runtime: str
     config_sha256: str
+    operating_point: str | None = None
 
 
 class Event(Value, frozen=True, kw_only=True):

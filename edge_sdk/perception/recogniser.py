@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_sdk.bundle import Bundle
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.manifest import Student
+from edge_sdk.perception.operating import at_point
 from edge_sdk.perception.planes import PlaneStack
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
 from edge_sdk.runtime import SessionOptions
@@ -67,11 +68,14 @@ class Recogniser:
         self._session.close()
 
 
-def student_of(bundle: Bundle) -> Student:
-    """The bundle's student component. Raises `BundleError` where it has none."""
+def student_of(bundle: Bundle, operating_point: str | None = None) -> Student:
+    """The bundle's student component, at the operating point of that name, its default one for None.
+
+    Raises `BundleError` where there is no student, and `UnknownNameError` for a point that was not fitted.
+    """
     student = bundle.manifest.student
     if student is None:
         raise BundleError(
             f"bundle {bundle.manifest.name!r} has no student; use a bundle made by `edge-sdk distil student`"
         )
-    return student
+    return student if operating_point is None else at_point(student, operating_point)

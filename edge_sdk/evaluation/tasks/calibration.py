@@ -43,7 +43,7 @@ def calibration(truth: ArrayLike, said: ArrayLike, draws: Draws, *, bins: int = 
     crash, probability = np.asarray(truth, np.float64), np.asarray(said, np.float64)
     if crash.shape != probability.shape or not crash.size or not ((probability >= 0) & (probability <= 1)).all():
         raise ConfigError("calibration needs one probability between 0 and 1 for each clip")
-    base = float(crash.mean())
+    base = float(draws.mean(crash)[0])
     per_bin = _bin_sums(crash, probability, draws, bins)
     clips, promised, happened = per_bin[0, :, 0], per_bin[0, :, 1], per_bin[0, :, 2]
     gaps = np.abs(per_bin[..., 1] - per_bin[..., 2]).sum(axis=1)

@@ -1,0 +1,43 @@
+"""A student's operating points fitted on labelled clips: the end of `distil student`, and what `distil refit` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.calibration.alarm_budgets import Budgets, fit_student
+from edge_sdk.calibration.held_out import HeldOut, judge_fit
+from edge_sdk.calibration.operating_points import FitReport, score_clips
+from edge_sdk.clips import LabelledClip
+from edge_sdk.errors import ConfigError
+from edge_sdk.manifest import Student
+
+
+class Refitted(NamedTuple):
+    """The student with its operating points, how good they look where they were fitted, and on clips held out.
+
+    `held_out` is None where there were too few clips to hold any out.
+    """
+
+    student: Student
+    report: FitReport
+    held_out: HeldOut | None
+
+
+def calibrate_bundle(
+    bundle: Bundle,
+    clips: Sequence[LabelledClip],
+    on_progress: Callable[[int, int], None] | None = None,
+    budgets: Budgets | None = None,
+) -> Refitted:
+    """The bundle's student with operating points fitted on `clips`, which its training must not have seen.
+
+    Raises `ConfigError` for a bundle without a student, and for too few clips.
+    """
+    student = bundle.manifest.student
+    if student is None:
+        raise ConfigError(f"bundle {bundle.manifest.name!r} has no student to calibrate")
+    scored = score_clips(bundle, clips, on_progress)
+    fitted, report = fit_student(student, scored, budgets)
+    return Refitted(fitted, report, judge_fit(student, scored, budgets))
