@@ -1,6 +1,7 @@
-"""From clips to statistics of a checkpoint's activations, as the command line opens it.
+"""From clips to statistics of a checkpoint's activations, or to what a bundle's answers are worth.
 
-The clips are chosen by `calibration`, the model is run by `export/quantise`.
+The command line opens both. Clips are chosen, and answers judged, by `calibration`; checkpoints are run by
+`export/quantise`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from edge_sdk.bundle import open_bundle
+from edge_sdk.console import Progress
 from edge_sdk.types import Value
 
 COUNT = 64
+
+
+class AnswersReport(Value, frozen=True, kw_only=True):
+    """What answers to labelled clips taught: the bundle `out`, and by task what its fit is like."""
+
+    out: str
+    # Any: `calibration.answer_fits.TaskFit`, a value of a room.
+    tasks: dict[str, Any]
+    seconds: float
 
 
 class CalibrationReport(Value, frozen=True, kw_only=True):
@@ -71,6 +83,40 @@ def calibrate(
         tokens=index.tokens,
         seconds=time.monotonic() - begun_s,
     )
+
+
+def calibrate_answers(
+    bundle: Path, clips: Path, out: Path, *, count: int | None = None, least: float | None = None, quiet: bool = False
+) -> AnswersReport:
+    """Ask the bundle in the folder `bundle` about at most `count` scenes of `clips`, and write it to `out` with fits.
+
+    An answer abstains whose calibrated probability is below `least`, one half unless given. Raises what
+    `calibration.answers.calibrate_answers` raises.
+    """
+    begun_s, room = time.monotonic(), _room("calibration.answers")
+    with Progress("ask", quiet=quiet) as progress:
+        fits = room.calibrate_answers(
+            open_bundle(bundle),
+            clips,
+            out,
+            count=count,
+            least=room.LEAST if least is None else least,
+            on_progress=progress,
+        )
+    return AnswersReport(out=str(out), tasks=fits, seconds=time.monotonic() - begun_s)
+
+
+def describe_answers(report: AnswersReport) -> str:
+    """A report for a terminal."""
+    lines = [f"{report.out}: what answers are worth, on clips that each fit did not see"]
+    for task, fit in report.tasks.items():
+        inside = "" if fit.coverage is None else f", inside lo..hi {fit.coverage_raw:.0%} -> {fit.coverage:.0%}"
+        right = "none" if fit.right_of_given is None else f"{fit.right_of_given:.0%} right"
+        lines.append(
+            f"  {task}: {fit.answers} answers, {fit.right:.0%} right; error of probability "
+            f"{fit.raw.ece.value:.3f} -> {fit.fitted.ece.value:.3f}; given {fit.given:.0%}, {right}{inside}"
+        )
+    return "\n".join(lines)
 
 
 def describe(report: CalibrationReport) -> str:

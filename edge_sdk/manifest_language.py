@@ -89,12 +89,13 @@ class AnswerCalibration(Value, frozen=True, kw_only=True):
 
     Its log odds z become `scale` z + `offset` (Platt 1999), and `lo..hi` of a time is widened by `margin_s` on each
     side (conformalised quantiles, Romano et al. 2019). For yes/no, z are the log odds of "yes", for other forms those
-    of the answer given.
+    of the answer given. Below the probability `abstain_below` the answer abstains; None leaves that to the form.
     """
 
     scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     offset: float = 0.0
     margin_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    abstain_below: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
 
 
 class Adapter(Value, frozen=True, kw_only=True):

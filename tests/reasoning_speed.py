@@ -25,7 +25,7 @@ from language_bundles import VOCABULARY, Assembly
 from measured import table, write_measured
 
 from edge_sdk.benchmarks.conditions import Watch
-from edge_sdk.bundle import Bundle, write_bundle
+from edge_sdk.bundle import Bundle, open_bundle, write_bundle
 from edge_sdk.export.tokenizer import tokenizer_json
 from edge_sdk.reasoning import Prompt, PromptFrame, Tokenizer
 from edge_sdk.reasoning.answer import Answer
@@ -91,6 +91,22 @@ def make_bundle(folder: Path, layers: int, slots: int, tokenizer: Path) -> tuple
         link=True,
     )
     return model, bundle
+
+
+def write_watching(bundle: Bundle, out: Path) -> Bundle:
+    """`bundle` with the demo's student and clip beside it, for what watches and answers at once."""
+    demo, manifest = open_bundle(), bundle.manifest
+    return write_bundle(
+        out,
+        name=NAME,
+        version="1",
+        graphs=manifest.graphs | demo.manifest.graphs,
+        files={path: each.folder / path for each in (bundle, demo) for path in each.manifest.files},
+        language=manifest.language,
+        student=demo.manifest.student,
+        demo=demo.manifest.demo,
+        link=True,
+    )
 
 
 def pictures(count: int) -> list[Pixels]:
@@ -297,10 +313,15 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--bundle", type=Path, help="write the bundle here, with the demo's student, and stop")
     parser.add_argument("--alone", action="store_true", help="this SDK alone, by the forms of the answers")
     chosen = parser.parse_args()
     watch = Watch()
     with TemporaryDirectory() as name:
+        if chosen.bundle:
+            slots = next(slots for most, slots in SLOTS.items() if chosen.frames <= most)
+            write_watching(make_bundle(Path(name), chosen.layers, slots, chosen.tokenizer)[1], chosen.bundle)
+            return
         ways = measure(
             Path(name),
             chosen.layers,

@@ -1,10 +1,11 @@
 """How old a frame is when its scores are there, measured from outside: the camera writes the time into its pixels.
 
-    python -m edge_sdk.benchmarks.live.ages --seconds 80 [--spin 1] --out DIR
+    python -m edge_sdk.benchmarks.live.ages --seconds 80 [--spin 1] [--questions 16] --out DIR
 
 Server and unit run on one machine and share its monotonic clock, so the age needs no synchronised clocks. It holds
 all there is: drawing, encoding, network, decoding, waiting for the next round, scaling, the student. `--spin` lets
-Python threads of the same process burn CPU meanwhile, as an application around the SDK might.
+Python threads of the same process burn CPU meanwhile, as an application around the SDK might. `--questions` lets the
+bundle's video LLM answer without a pause, clips of so many frames; the unit keeps frames for it as it would for events.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import edge_sdk
 from edge_sdk.benchmarks.live import stamp
 from edge_sdk.benchmarks.live.plots import draw_ages
+from edge_sdk.benchmarks.live.questions import Questioned, asking
 from edge_sdk.benchmarks.live.results import Ages, Observer, Setting, ages_of, cpu_s, write_result
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.bundle import open_bundle
 from edge_sdk.errors import ConfigError, EdgeError
+from edge_sdk.explaining import ReasonerSettings
 from edge_sdk.types import Value
 from edge_sdk.unit import Step, Unit
 
@@ -31,12 +34,14 @@ WARM_UP_S = 5.0
 # Not 30: camera and rounds would keep the phase they begin with, one lucky or unlucky wait for a whole run.
 RATE_HZ = 29.97
 TARGET_P95_MS = {0: 100.0, 1: 200.0}  # by spinning threads
+QUESTIONS_P95_MS = 150.0
 
 
 class AgeRun(Value, frozen=True, kw_only=True):
     """One run. `age` is by the camera's stamps, `own` what the SDK says of the same frames (since their arrival).
 
-    `repeated` rounds had no new frame; `unreadable` frames showed no stamp; `missed_rounds` were skipped.
+    `repeated` rounds had no new frame; `unreadable` frames showed no stamp; `missed_rounds` were skipped. `reasoner` is
+    what answered beside it.
     """
 
     schema: int = 1
@@ -51,6 +56,7 @@ class AgeRun(Value, frozen=True, kw_only=True):
     unreadable: int
     missed_rounds: int
     target_p95_ms: float | None
+    reasoner: Questioned | None = None
     setting: Setting
 
 
@@ -100,15 +106,27 @@ def spinning(threads: int) -> Iterator[None]:
             thread.join()
 
 
-def collect(unit: Unit, tallies: Sequence[Tally], observer: Observer, seconds: float) -> None:
-    """Let `unit` run for `seconds` after its warm-up, one tally a stream. Raises `ConfigError` when no frame comes."""
-    begin_s = time.monotonic()
+def collect(
+    unit: Unit,
+    tallies: Sequence[Tally],
+    observer: Observer,
+    seconds: float,
+    on_warm: Callable[[], object] = lambda: None,
+) -> None:
+    """Let `unit` run for `seconds` after its warm-up, one tally a stream; `on_warm` is called between the two.
+
+    Raises `ConfigError` when no frame comes.
+    """
+    begin_s, warm = time.monotonic(), False
     timer = threading.Timer(WARM_UP_S + seconds, unit.stop)
     timer.start()
     try:
         for step in unit.steps():
             now_ns = time.monotonic_ns()
             if now_ns / 1e9 - begin_s > WARM_UP_S:
+                if not warm:
+                    on_warm()
+                    warm = True
                 tallies[step.stream].add(step, now_ns)
             observer.look()
     finally:
@@ -118,13 +136,20 @@ def collect(unit: Unit, tallies: Sequence[Tally], observer: Observer, seconds: f
 
 
 def run_ages(
-    stream: Stream, seconds: float, spin: int, rate_hz: float | None, bundle: Path | None
+    stream: Stream, seconds: float, spin: int, rate_hz: float | None, bundle: Path | None, questions: int = 0
 ) -> tuple[AgeRun, list[float]]:
     """Measure; returns the run and every age in ms."""
     opened = open_bundle(bundle)
     tally, observer = Tally(stream.width / stream.height), Observer()
-    with RtspServer(stream) as server, edge_sdk.open(server.uri, opened, rate_hz=rate_hz) as unit, spinning(spin):
-        collect(unit, [tally], observer, seconds)
+    reasoning = ReasonerSettings() if questions else None
+    with (
+        asking(opened, questions, reasoning) if questions else nullcontext() as busy,
+        RtspServer(stream) as server,
+        edge_sdk.open(server.uri, opened, rate_hz=rate_hz, reasoning=reasoning) as unit,
+        spinning(spin),
+    ):
+        collect(unit, [tally], observer, seconds, busy.begin if busy else lambda: None)
+        reasoner = busy.told() if busy else None
         server_cores = cpu_s(server.pid) / (WARM_UP_S + seconds)
         missed = unit.missed_rounds
     student = opened.manifest.student
@@ -138,8 +163,9 @@ def run_ages(
         repeated=tally.repeated,
         unreadable=tally.unreadable,
         missed_rounds=missed,
-        target_p95_ms=TARGET_P95_MS.get(spin),
-        setting=observer.setting(server.stream, opened.sha256, server_cores),
+        target_p95_ms=QUESTIONS_P95_MS if questions else TARGET_P95_MS.get(spin),
+        reasoner=reasoner,
+        setting=observer.setting(server.stream, opened.sha256, server_cores, reasoner.cores if reasoner else 0.0),
     )
     return run, tally.ages_ms
 
@@ -151,13 +177,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--spin", type=int, default=0, help="Python threads that burn CPU in the same process")
     parser.add_argument("--rate", type=float, help="rounds a second; the student's rate by default")
     parser.add_argument("--codec", choices=("h264", "h265", "mjpeg"), default="h264")
+    parser.add_argument(
+        "--questions", type=int, default=0, metavar="FRAMES", help="frames of a clip that is asked about"
+    )
     parser.add_argument("--bundle", type=Path, help="bundle folder; the demo bundle by default")
     parser.add_argument("--out", type=Path, default=Path("out/live"))
     chosen = parser.parse_args(arguments)
     stem = f"ages-{chosen.codec}" + (f"-spin{chosen.spin}" if chosen.spin else "")
+    stem += "-questions" if chosen.questions else ""
     try:
         run, ages_ms = run_ages(
-            Stream(codec=chosen.codec, rate_hz=RATE_HZ), chosen.seconds, chosen.spin, chosen.rate, chosen.bundle
+            Stream(codec=chosen.codec, rate_hz=RATE_HZ),
+            chosen.seconds,
+            chosen.spin,
+            chosen.rate,
+            chosen.bundle,
+            chosen.questions,
         )
     except EdgeError as error:
         print(f"ages: {error}", file=sys.stderr)
@@ -172,7 +207,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def describe(run: AgeRun) -> str:
-    """The run in two lines."""
+    """The run in two lines, a third for what a reasoner did."""
+    beside, asked = "", run.reasoner
+    if asked is not None:
+        beside = (
+            f"\nreasoner: {asked.frames} frames and {asked.answers} answers on {asked.cores:.2f} cores, "
+            f"niceness +{asked.priority}, {asked.threads} threads"
+        )
     age, target = run.age, "" if run.target_p95_ms is None else f" (target p95 {run.target_p95_ms:g})"
     told = ", ".join(
         f"{name} {value:.1f}" if value is not None else f"{name} n/a"
@@ -182,7 +223,7 @@ def describe(run: AgeRun) -> str:
         f"{run.setting.stream.codec} {run.setting.stream.width}x{run.setting.stream.height}, {run.rate_hz:g} rounds a "
         f"second, {run.spinning_threads} spinning: age ms {told}{target}; n = {age.count}, repeated {run.repeated}, "
         f"unreadable {run.unreadable}, missed rounds {run.missed_rounds}\n"
-        f"validity: {'; '.join(run.setting.validity) or 'nothing to note'}"
+        f"validity: {'; '.join(run.setting.validity) or 'nothing to note'}{beside}"
     )
 
 

@@ -91,9 +91,9 @@ def export(
 
 @app.command()
 def calibrate(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint; of a bundle with --answers.")],
     clips: Annotated[Path, typer.Option(help="Folder of clips, rendered or your own.")],
-    out: Annotated[Path, typer.Option(help="Folder for the statistics; it must not exist.")],
+    out: Annotated[Path, typer.Option(help="Folder for the statistics or the bundle; it must not exist.")],
     count: Annotated[int, typer.Option(min=1, help="Most clips that are taken, balanced by their records.")] = 64,
     frames: Annotated[int | None, typer.Option(min=1, help="Most frames of a clip; the profile's by default.")] = None,
     profile: Annotated[str | None, typer.Option(help="Size of the frames: 96f, 48f; 96f by default.")] = None,
@@ -101,11 +101,22 @@ def calibrate(
     adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; may be repeated.")] = None,
     merge: Annotated[list[str] | None, typer.Option(help="Sum this adapter into decoder weights of its own.")] = None,
     switchable: Annotated[bool, typer.Option("--switchable", help="LoRA matrices as inputs of one decoder.")] = False,
+    answers: Annotated[bool, typer.Option("--answers", help="Fit what a bundle's answers are worth.")] = False,
+    least: Annotated[float | None, typer.Option(min=0, max=1, help="With --answers: abstain below; 0.5.")] = None,
     add: Annotated[list[Path] | None, typer.Option(help="Statistics of other clips to add up.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder of finished steps; OUT.work by default.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a checkpoint on clips and keep statistics of its activations, for `quantise`. A stopped run goes on."""
+    """Run a checkpoint on clips and keep statistics of its activations, for `quantise`. A stopped run goes on.
+
+    With `--answers`, ask a bundle about rendered scenes instead, and write it with what its answers are worth.
+    """
+    if answers:
+        from edge_sdk.calibrating import calibrate_answers, describe_answers
+
+        fitted = calibrate_answers(checkpoint, clips, out, count=count, least=least, quiet=json)
+        say(msgspec.json.encode(fitted).decode() if json else describe_answers(fitted))
+        return
     from edge_sdk.calibrating import calibrate as calibrate_model
     from edge_sdk.calibrating import describe as describe_calibration
 

@@ -67,7 +67,11 @@ def explain_file(
     """
     process.start()
     plan = plan_clip(clip, process.language.profiles[process.profile])
-    profile = process.profile if process.settings.profile else nearest_profile(process, len(plan.pictures))
+    profile = (
+        process.profile
+        if process.settings.profile
+        else nearest_profile(process.language, process.profile, len(plan.pictures))
+    )
     size = (plan.info.width, plan.info.height)
     with process.begin(profile=profile, source=size, wait_s=wait_s) as request:
         for frame in read_clip(clip, plan):
@@ -77,12 +81,13 @@ def explain_file(
             yield request.report
 
 
-def nearest_profile(process: ReasonerProcess, frames: int) -> str:
-    """The profile of the fewest frames that holds `frames` at the rate of the reasoner's own."""
-    profiles = process.language.profiles
-    rate_hz = profiles[process.profile].rate_hz
-    fitting = [name for name, each in profiles.items() if each.rate_hz == rate_hz and each.frames >= frames]
-    return min(fitting, key=lambda name: profiles[name].frames, default=process.profile)
+def nearest_profile(language: Language, own: str, frames: int) -> str:
+    """The profile of the fewest frames that holds `frames` at the rate of the profile `own`; else `own` itself."""
+    profiles = language.profiles
+    fitting = [
+        name for name, each in profiles.items() if each.rate_hz == profiles[own].rate_hz and each.frames >= frames
+    ]
+    return min(fitting, key=lambda name: profiles[name].frames, default=own)
 
 
 def tasks_of(language: Language, wanted: Sequence[str] | None = None) -> tuple[str, ...]:

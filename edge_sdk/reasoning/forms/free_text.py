@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth
-from edge_sdk.reasoning.forms.scores import MIN_TEXT_PROBABILITY, Scores, calibrated
+from edge_sdk.reasoning.forms.scores import MIN_TEXT_PROBABILITY, Scores, calibrated, doubtful
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
 
@@ -19,7 +19,8 @@ class TextReader:
     """Reads a task's answer as text, whatever its form.
 
     The probability is the geometric mean of the tokens', that of the end included. An answer abstains that is empty,
-    less likely than `MIN_TEXT_PROBABILITY`, or has not ended within the context's `max_tokens`.
+    less likely than `MIN_TEXT_PROBABILITY` (its calibration's threshold, where there is one), or has not ended within
+    the context's `max_tokens`.
     """
 
     def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext) -> None:
@@ -62,7 +63,7 @@ class TextReader:
         own = math.exp(self._log_sum / self._steps) if self._steps else None
         fit = self._context.calibration.get(self._task.id)
         probability = None if own is None else calibrated(own, fit)
-        doubtful = probability is None or probability < MIN_TEXT_PROBABILITY
+        unsure = doubtful(probability, fit, MIN_TEXT_PROBABILITY)
         return Answer(
             task=self._task.id,
             form="text",
@@ -71,5 +72,5 @@ class TextReader:
             calibrated=fit is not None,
             tokens=self._leaf,
             grid=self._context.grid,
-            abstain=not self._ended or not self._text.strip() or doubtful,
+            abstain=not self._ended or not self._text.strip() or unsure,
         )

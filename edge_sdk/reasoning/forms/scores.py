@@ -53,6 +53,15 @@ def calibrated(probability: float, fit: AnswerCalibration | None) -> float:
     return probability if fit is None else sigmoid(fit.scale * _log_odds(probability) + fit.offset)
 
 
+def doubtful(probability: float | None, fit: AnswerCalibration | None, least: float = 0.0) -> bool:
+    """Whether an answer of the calibrated `probability` is not worth giving: below the fit's threshold, else `least`.
+
+    An answer without a probability is.
+    """
+    own = None if fit is None else fit.abstain_below
+    return probability is None or probability < (least if own is None else own)
+
+
 def sigmoid(log_odds: float) -> float:
     """The probability with these log odds, which may be infinite."""
     return 1 / (1 + math.exp(-log_odds)) if log_odds >= 0 else 1 - 1 / (1 + math.exp(log_odds))

@@ -16,7 +16,7 @@ from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth, Spa
 from edge_sdk.reasoning.forms.digit_tree import DigitTree, Search
 from edge_sdk.reasoning.forms.distribution import Masses, central
 from edge_sdk.reasoning.forms.grammar import TENTHS, Grammar
-from edge_sdk.reasoning.forms.scores import MIN_FORM_SHARE, calibrated
+from edge_sdk.reasoning.forms.scores import MIN_FORM_SHARE, calibrated, doubtful
 from edge_sdk.reasoning.forms.spelling import Spelling
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
@@ -26,7 +26,8 @@ class TimeReader:
     """Reads a task of the form `time` or `interval`.
 
     `value` is what greedy decoding under the grammar says; `probability` is that of this very value, to the tenth. The
-    answer abstains where the model gave less than `MIN_FORM_SHARE` to legal text along the way of the value.
+    answer abstains where the model gave less than `MIN_FORM_SHARE` to legal text along the way of the value, and below
+    the threshold of its calibration.
     """
 
     def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext, search: Search | None = None) -> None:
@@ -88,15 +89,16 @@ class TimeReader:
     def _told_answer(self, answer: Answer) -> Answer:
         times = self._tree.best.state.times
         fit = self._context.calibration.get(self._task.id)
+        probability = calibrated(self._tree.probability(), fit)
         lows, highs = zip(*self._intervals(times, fit), strict=True)
         return msgspec.structs.replace(
             answer,
             value=_value([time / TENTHS for time in times]),
-            probability=calibrated(self._tree.probability(), fit),
+            probability=probability,
             calibrated=fit is not None,
             lo=_value(lows),
             hi=_value(highs),
-            abstain=self._tree.share < MIN_FORM_SHARE,
+            abstain=self._tree.share < MIN_FORM_SHARE or doubtful(probability, fit),
         )
 
     def _intervals(self, times: Sequence[int], fit: AnswerCalibration | None) -> Iterator[Span]:

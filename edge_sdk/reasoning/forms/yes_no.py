@@ -14,12 +14,13 @@ import msgspec
 import numpy as np
 
 from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth
-from edge_sdk.reasoning.forms.scores import MIN_FORM_SHARE, Scores, sigmoid
+from edge_sdk.reasoning.forms.scores import MIN_FORM_SHARE, Scores, doubtful, sigmoid
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
 
 Path = tuple[int, ...]
 WORDS = {"Yes": True, "No": False}
+_EVEN = 0.5
 
 
 def spellings(tokenizer: Tokenizer) -> dict[Path, bool]:
@@ -38,7 +39,7 @@ class YesNoReader:
 
     The value is what greedy decoding says if it may say nothing else; `probability` that of the value, between the two
     words. The answer abstains where both words together hold less than `MIN_FORM_SHARE`, and where calibration holds
-    the other word for likelier.
+    the other word for likelier, or this one for less likely than its threshold.
     """
 
     def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext) -> None:
@@ -100,7 +101,7 @@ class YesNoReader:
             text=self._tokenizer.decode(self._greedy).strip(),
             probability=probability,
             calibrated=fit is not None,
-            abstain=share < MIN_FORM_SHARE or (fit is not None and probability < 0.5),
+            abstain=share < MIN_FORM_SHARE or (fit is not None and doubtful(probability, fit, _EVEN)),
         )
 
     def _following(self, prefix: Path) -> set[int]:

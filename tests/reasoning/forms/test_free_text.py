@@ -100,6 +100,10 @@ def test_a_text_said_with_little_confidence_abstains(tokenizer: Tokenizer) -> No
     answer = drive(reader, Reciting(tokenizer.size, (*ids, end), 0.25)).answer
     assert answer.probability == pytest.approx(1 / (1 + 3 * exp(-2.0)), rel=1e-4)
     assert (answer.calibrated, answer.abstain) == (True, False)
+    for least in (0.6, 0.8):
+        fit = {TASK.id: AnswerCalibration(offset=2.0, abstain_below=least)}
+        reader = TextReader(TASK, tokenizer, context(end_token=end, calibration=fit))
+        assert drive(reader, Reciting(tokenizer.size, (*ids, end), 0.25)).answer.abstain is (least > 0.71)
 
 
 @pytest.mark.parametrize("bad", [nan, inf, -inf])

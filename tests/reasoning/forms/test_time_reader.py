@@ -241,6 +241,9 @@ def test_calibration_corrects_the_probability_and_widens_the_interval() -> None:
     assert (plain.calibrated, fitted.calibrated) == (False, True)
     assert np.subtract(plain.lo, fitted.lo) == pytest.approx([0.3, 0.3])
     assert np.subtract(fitted.hi, plain.hi) == pytest.approx([0.3, 0.3])
+    assert not fitted.abstain
+    strict = {INTERVAL.id: AnswerCalibration(abstain_below=plain.probability * 1.1)}
+    assert drive(TimeReader(INTERVAL, tokenizer, context(0.0, 9.5, calibration=strict)), model).answer.abstain
 
 
 def test_ids_beyond_the_model_s_vocabulary_are_never_said() -> None:

@@ -118,6 +118,17 @@ def test_calibration_moves_the_log_odds_of_yes_and_abstains_where_it_disagrees(w
     ]
 
 
+def test_a_word_below_the_threshold_of_its_calibration_abstains(whole: Tokenizer) -> None:
+    row = np.full(whole.size, -30.0, np.float32)
+    row[_ids(whole, "Yes")[0]], row[_ids(whole, "No")[0]] = 1.0, 0.0
+    for least, abstains in ((0.7, False), (0.75, True)):
+        given = {TASK.id: AnswerCalibration(abstain_below=least)}
+        reader = YesNoReader(TASK, whole, context(calibration=given))
+        reader.read({0: row})
+        assert reader.answer().probability == pytest.approx(1 / (1 + np.exp(-1.0)), rel=1e-5)
+        assert reader.answer().abstain is abstains
+
+
 def test_an_end_token_first_is_no_word(whole: Tokenizer) -> None:
     row = np.full(whole.size, -5.0, np.float32)
     row[whole.control.im_end] = 20.0

@@ -1,0 +1,190 @@
+"""What answers of the video LLM are worth, learnt from answers to clips whose truth is known.
+
+Platt scaling (Platt 1999) turns the model's own probability of an answer into a share of right answers; conformalised
+quantiles (Romano et al. 2019) widen an interval until it covers what it says; and an answer whose calibrated
+probability is below a stated least one abstains, which is Chow's rule (Chow 1970) where a wrong answer costs
+`least / (1 - least)` times what none does. The model is not changed, nor is what it says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.calibration.operating_points import COVERAGE, fit_platt
+from edge_sdk.evaluation.boundaries import interval_iou
+from edge_sdk.evaluation.tasks import parse
+from edge_sdk.evaluation.tasks.calibration import Calibration, calibration
+from edge_sdk.evaluation.tasks.draws import Draws
+from edge_sdk.manifest_language import AnswerCalibration
+from edge_sdk.reasoning.answer import Answer
+from edge_sdk.reasoning.forms.scores import calibrated
+from edge_sdk.tasks import find_task
+from edge_sdk.types import Value
+
+MIN_ANSWERS = 20
+LEAST = 0.5
+# A time this near the truth is right; an interval whose overlap is at least this, as CrashChat counts AP@50.
+RIGHT_S, RIGHT_IOU = 0.5, 0.5
+FOLDS, ROUNDS = 5, 1000
+# A probability that says nothing of right and wrong is given up: all answers get the share of right ones.
+_NO_SCALE = 1e-6
+
+# Any: a value by the form of the answer, see `Answer`.
+TruthValue = Any
+
+
+class Judged(Value, frozen=True, kw_only=True):
+    """One answer beside its truth. `weight` is how often the clip counts; `said` is the model's own probability.
+
+    `said` is of "yes" for a task of yes and no, and `right` is then whether yes is true; for other forms `said` is the
+    probability of the answer and `right` whether the answer is. `misses_s` says by how much each number of the truth
+    lies outside of `lo..hi` (inside: below 0), none for text and yes/no.
+    """
+
+    clip: str
+    said: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    right: bool
+    weight: float = 1.0
+    misses_s: tuple[float, ...] = ()
+
+
+class TaskFit(Value, frozen=True, kw_only=True):
+    """What was fitted for one task on `answers` answers, and how good it was on clips that it was not fitted on.
+
+    `raw` and `fitted` judge probabilities before and after. `given` is the share that does not abstain,
+    `right_of_given` and `right_of_kept_back` the shares of right ones in both. `coverage_raw` and `coverage` are shares
+    of truths inside `lo..hi`, the worse of both numbers of an interval; None for other forms.
+    """
+
+    fit: AnswerCalibration
+    answers: int
+    right: float
+    raw: Calibration
+    fitted: Calibration
+    given: float
+    right_of_given: float | None
+    right_of_kept_back: float | None
+    coverage_raw: float | None = None
+    coverage: float | None = None
+
+
+def judge(answer: Answer, truth: str, clip: str, *, offset_s: float = 0.0, weight: float = 1.0) -> Judged | None:
+    """`answer` beside the annotated `truth`; None for an answer without a value.
+
+    `offset_s` is what the answer's times say at the clip's first frame, from which the truth counts.
+    """
+    if answer.probability is None:
+        return None
+    form, right, misses = find_task(answer.task).form, False, ()
+    if form == "text":
+        right = _words(answer.text) == _words(truth)
+    elif answer.value is None:
+        return None
+    elif form == "yes_no":
+        said = answer.probability if answer.value else 1 - answer.probability
+        return Judged(clip=clip, said=said, right=bool(parse.yes_no(truth)), weight=weight)
+    else:
+        value, lo, hi = (_numbers(each, offset_s) for each in (answer.value, answer.lo, answer.hi))
+        true = _numbers(parse.interval(truth) if form == "interval" else parse.time(truth), 0.0)
+        misses = tuple(max(a - y, y - b) for a, y, b in zip(lo, true, hi, strict=True))
+        near = abs(value[0] - true[0]) <= RIGHT_S + 1e-9
+        right = bool(interval_iou([true], [value])[0] >= RIGHT_IOU) if form == "interval" else near
+    return Judged(clip=clip, said=answer.probability, right=right, weight=weight, misses_s=misses)
+
+
+def fit_task(task: str, judged: Sequence[Judged], least: float = LEAST) -> AnswerCalibration:
+    """What `judged` answers to `task` teach; no probability below `least` is to be given."""
+    said, right, weights = _columns(judged)
+    scale, offset = fit_platt(said, right, weights)
+    if scale <= _NO_SCALE:
+        scale, offset = _NO_SCALE, _log_odds(right, weights)
+    margins = [conformal_margin([each.misses_s[n] for each in judged]) for n in range(len(judged[0].misses_s))]
+    # One margin serves both numbers of an interval, so that of the worse one.
+    return AnswerCalibration(scale=scale, offset=offset, margin_s=max(margins, default=0.0), abstain_below=least)
+
+
+def conformal_margin(misses_s: Sequence[float]) -> float:
+    """By how much intervals must be widened so that `COVERAGE` of new truths lie inside, at least 0.
+
+    The ceil((n + 1) c)-th smallest miss of n (Romano et al. 2019, equation 9); the largest where n is too small for it.
+    """
+    ordered, count = sorted(misses_s), len(misses_s)
+    return max(0.0, round(ordered[min(count, math.ceil((count + 1) * COVERAGE)) - 1], 3))
+
+
+def fit_and_judge(task: str, judged: Sequence[Judged], least: float = LEAST) -> TaskFit | None:
+    """The fit for `task` on all of `judged`, judged on clips that each of five fits did not see.
+
+    None with fewer than `MIN_ANSWERS`.
+    """
+    if len(judged) < MIN_ANSWERS:
+        return None
+    order = np.random.default_rng(0).permutation(len(judged))
+    fits = [fit_task(task, [judged[n] for n in order if n % FOLDS != fold], least) for fold in range(FOLDS)]
+    own = [fits[n % FOLDS] for n in range(len(judged))]
+    said = [each.said for each in judged]
+    corrected = [calibrated(each.said, fit) for each, fit in zip(judged, own, strict=True)]
+    right = np.array([each.right for each in judged])
+    draws = Draws.over([each.clip for each in judged], rounds=ROUNDS, seed=0)
+    value, sure = (right, corrected) if find_task(task).form != "yes_no" else _decided(said, corrected, right)
+    given = np.array(sure) >= least
+    return TaskFit(
+        fit=fit_task(task, judged, least),
+        answers=len(judged),
+        right=float(value.mean()),
+        raw=calibration(right, said, draws),
+        fitted=calibration(right, corrected, draws),
+        given=float(given.mean()),
+        right_of_given=_share(value, given),
+        right_of_kept_back=_share(value, ~given),
+        coverage_raw=_coverage(judged, [0.0] * len(judged)),
+        coverage=_coverage(judged, [fit.margin_s for fit in own]),
+    )
+
+
+def _decided(
+    said: Sequence[float], corrected: Sequence[float], true: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], list[float]]:
+    """Whether the word that the model says is right, and the calibrated probability of that word."""
+    yes = np.array(said) >= 0.5
+    return yes == true, [each if word else 1 - each for each, word in zip(corrected, yes, strict=True)]
+
+
+def _columns(judged: Sequence[Judged]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    rows = [(each.said, each.right, each.weight) for each in judged]
+    said, right, weights = (np.array(column) for column in zip(*rows, strict=True))
+    return said, right.astype(bool), weights
+
+
+def _log_odds(right: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
+    """Of the weighted share of right answers, with one more of each kind."""
+    good, bad = weights[right].sum() + 1, weights[~right].sum() + 1
+    return math.log(good / bad)
+
+
+def _share(value: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> float | None:
+    return float(value[chosen].mean()) if chosen.any() else None
+
+
+def _coverage(judged: Sequence[Judged], margins_s: Sequence[float]) -> float | None:
+    numbers = len(judged[0].misses_s)
+    if not numbers:
+        return None
+    pairs = list(zip(judged, margins_s, strict=True))
+    return min(float(np.mean([each.misses_s[n] <= margin + 1e-9 for each, margin in pairs])) for n in range(numbers))
+
+
+def _numbers(value: TruthValue, offset_s: float) -> tuple[float, ...]:
+    return tuple(float(each) - offset_s for each in (value if isinstance(value, tuple) else (value,)))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Words without case and punctuation: CrashChat ends some sentences with a full stop, and some not."""
+    kept: Iterable[str] = (each for each in text.casefold() if each.isalnum() or each.isspace())
+    return tuple("".join(kept).split())

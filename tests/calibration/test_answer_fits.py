@@ -1,0 +1,142 @@
+"""What answers are worth: fits against scikit-learn, closed forms and truths known by construction."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from edge_sdk.calibration.answer_fits import (
+    MIN_ANSWERS,
+    Judged,
+    conformal_margin,
+    fit_and_judge,
+    fit_task,
+    judge,
+)
+from edge_sdk.reasoning import Answer
+from edge_sdk.reasoning.forms.scores import calibrated
+
+
+def judged(said: NDArray[np.float64], right: NDArray[np.bool_]) -> list[Judged]:
+    pairs = enumerate(zip(said.tolist(), right.tolist(), strict=True))
+    return [Judged(clip=str(number), said=one, right=truth) for number, (one, truth) in pairs]
+
+
+def believing(count: int, scale: float, offset: float, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Log odds that a model says, and whether it is right: with the odds `scale` times them, plus `offset`."""
+    rng = np.random.default_rng(seed)
+    odds = rng.normal(0.5, 2.0, count)
+    return odds, rng.random(count) < 1 / (1 + np.exp(-(scale * odds + offset)))
+
+
+def sigmoid(odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-odds)))
+
+
+def test_the_probability_is_that_of_logistic_regression() -> None:
+    odds, right = believing(4000, 0.4, -0.7)
+    weights = np.where(right, 1.5, 0.5)
+    rows = [
+        Judged(clip=str(n), said=float(said), right=bool(truth), weight=float(weight))
+        for n, (said, truth, weight) in enumerate(zip(sigmoid(odds), right, weights, strict=True))
+    ]
+    fit = fit_task("cause", rows)
+    oracle = LogisticRegression(C=np.inf).fit(odds[:, None], right, sample_weight=weights)
+    assert (fit.scale, fit.offset) == pytest.approx((oracle.coef_[0, 0], oracle.intercept_[0]), abs=2e-3)
+
+
+def test_a_probability_that_says_nothing_becomes_the_share_of_right_answers() -> None:
+    odds, right = believing(400, -1.0, 0.0)
+    fit = fit_task("cause", judged(sigmoid(odds), right))
+    for said in (0.01, 0.5, 0.99):
+        assert calibrated(said, fit) == pytest.approx((right.sum() + 1) / 402, abs=1e-4)
+
+
+@pytest.mark.parametrize(("count", "place"), [(9, 8), (19, 16), (4, 4), (100, 81)])
+def test_a_margin_is_the_ordered_miss_of_the_conformal_rank(count: int, place: int) -> None:
+    misses = np.random.default_rng(count).uniform(0.1, 2.0, count)
+    assert conformal_margin(misses.tolist()) == pytest.approx(np.sort(misses)[place - 1], abs=1e-3)
+    assert conformal_margin((-misses).tolist()) == 0.0
+
+
+def test_margins_cover_what_they_say_on_new_clips() -> None:
+    """The mean coverage over draws of 39 clips is exactly 32 of 40 (Romano et al. 2019, theorem 1)."""
+    rng, inside = np.random.default_rng(1), []
+    for _ in range(4000):
+        margin = conformal_margin(rng.exponential(1.0, 39).tolist())
+        inside.append(1 - math.exp(-margin))
+    assert np.mean(inside) == pytest.approx(0.8, abs=0.005)
+
+
+def test_an_interval_takes_the_margin_of_its_worse_number() -> None:
+    rng = np.random.default_rng(2)
+    rows = [
+        Judged(clip=str(n), said=0.1, right=n % 2 == 0, misses_s=(float(a), float(b)))
+        for n, (a, b) in enumerate(rng.uniform((0.0, 0.0), (0.2, 1.5), (60, 2)))
+    ]
+    ends = conformal_margin([row.misses_s[1] for row in rows])
+    assert fit_task("crash_interval", rows).margin_s == ends > 1.0
+
+
+def test_what_was_overconfident_is_not_any_more_and_abstains_where_it_is_mostly_wrong() -> None:
+    odds, right = believing(3000, 0.4, -0.5)
+    found = fit_and_judge("cause", judged(sigmoid(odds), right), 0.6)
+    assert found is not None
+    assert found.fitted.ece.value is not None
+    assert found.raw.ece.value is not None
+    assert found.fitted.ece.value < found.raw.ece.value / 3
+    true = sigmoid(0.4 * odds - 0.5)
+    assert found.given == pytest.approx((true >= 0.6).mean(), abs=0.06)
+    assert found.right_of_given is not None
+    assert found.right_of_kept_back is not None
+    assert found.right_of_given > 0.55 > found.right_of_kept_back
+    assert found.coverage is None
+
+
+def test_yes_and_no_are_judged_by_the_word_and_fitted_by_yes() -> None:
+    odds, crash = believing(600, 1.0, -2.0)
+    found = fit_and_judge("recognition", judged(sigmoid(odds), crash))
+    assert found is not None
+    assert found.fit.offset == pytest.approx(-2.0, abs=0.4)
+    assert found.right == pytest.approx(((odds > 0) == crash).mean())
+    # A "yes" between the log odds 0 and 2 is a "no" to the fit, which it cannot say: it abstains.
+    assert found.given == pytest.approx(1 - ((odds > 0) & (odds < 2)).mean(), abs=0.06)
+
+
+def test_few_answers_teach_nothing() -> None:
+    odds, right = believing(MIN_ANSWERS - 1, 1.0, 0.0)
+    assert fit_and_judge("cause", judged(sigmoid(odds), right)) is None
+
+
+def answer(task: str, **fields: object) -> Answer:
+    return Answer(task=task, form="text", probability=0.3, **fields)  # type: ignore[arg-type]
+
+
+def test_answers_are_judged_as_the_field_counts_them() -> None:
+    def said(task: str, truth: str, offset_s: float = 0.0, **fields: object) -> Judged:
+        found = judge(answer(task, **fields), truth, "c", offset_s=offset_s)
+        assert found is not None
+        return found
+
+    assert said("description", "Truck hits car.", text="truck hits car").right
+    assert not said("description", "truck hits bus", text="truck hits car").right
+    yes, no = (said("recognition", "No", value=value) for value in (True, False))
+    assert (yes.said, no.said) == pytest.approx((0.3, 0.7))
+    assert (yes.right, no.right) == (False, False)
+    near = said("pre_crash_time", "2.0 seconds", value=2.5, lo=2.1, hi=2.9)
+    far = said("pre_crash_time", "2.0 seconds", value=2.6, lo=1.9, hi=2.9)
+    assert (near.right, far.right) == (True, False)
+    assert (near.misses_s, far.misses_s) == (pytest.approx((0.1,)), pytest.approx((-0.1,)))
+    half = said("crash_interval", "2.0 - 4.0 seconds", 10.0, value=(12.0, 13.0), lo=(11.5, 12.8), hi=(12.5, 13.5))
+    less = said("crash_interval", "2.0 - 4.1 seconds", 10.0, value=(12.0, 13.0), lo=(11.5, 12.8), hi=(12.5, 13.5))
+    assert (half.right, less.right) == (True, False)
+    assert half.misses_s == pytest.approx((-0.5, 0.5))
+
+
+def test_an_answer_without_a_value_is_not_judged() -> None:
+    assert judge(answer("pre_crash_time"), "2.0 seconds", "c") is None
+    assert judge(Answer(task="cause", form="text"), "words", "c") is None
