@@ -59,7 +59,7 @@ def run_bench(
         machine=state,
         method=_method(known, samples, limits, threads, fps, started),
         latency_ms=latency_ms(samples, fps if known == "paced" else None),
-        memory_mb=watch.memory(opened.graph(student.graph)[1]),
+        memory_mb=watch.memory(opened.graph(student.graph_on(runtime, device))[1]),
         validity=tuple(notes),
         raw=f"{stem}.samples.npz",
     )

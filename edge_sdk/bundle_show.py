@@ -19,7 +19,8 @@ def describe(bundle: Bundle) -> Iterator[str]:
     manifest = bundle.manifest
     yield f"{manifest.name} {manifest.version}, made {manifest.created_utc}, sha256 {bundle.sha256}"
     for name, graph in manifest.graphs.items():
-        yield f"graph {name}: {graph.file}, opset {graph.opset}, {'/'.join(graph.dialects)}, {len(graph.state)} states"
+        read = "/".join(graph.dialects) or "for ONNX Runtime on a CPU"
+        yield f"graph {name}: {graph.file}, opset {graph.opset}, {read}, {len(graph.state)} states"
     if manifest.student:
         yield from _points(manifest.student)
     if manifest.language:

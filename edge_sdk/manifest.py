@@ -38,7 +38,8 @@ class ReferenceCase(Value, frozen=True, kw_only=True):
 class Graph(Value, frozen=True, kw_only=True):
     """One ONNX graph: its file, tensors and state.
 
-    `dialects` are the dialects whose operators it keeps to; a graph of plain operators keeps to both.
+    `dialects` are the dialects whose operators it keeps to; a graph of plain operators keeps to both. One that keeps to
+    none is for ONNX Runtime alone.
     """
 
     file: str
@@ -102,10 +103,12 @@ class Student(Value, frozen=True, kw_only=True):
 
     `lags` are the frame distances of the motion planes; `heat_delay_frames` is how many frames after an instant its
     start and end heat are given; `scores` names the columns of the output `scores [streams, n]`. `operating_point` is
-    used unless another of `operating_points`, which older bundles lack, is asked for by its name.
+    used unless another of `operating_points`, which older bundles lack, is asked for by its name. `cpu_graph` has the same tensors and weights as
+    `graph`, in the form that a CPU computes fastest.
     """
 
     graph: str = "student"
+    cpu_graph: str | None = None
     rate_hz: float
     height: int
     width: int
@@ -120,6 +123,15 @@ class Student(Value, frozen=True, kw_only=True):
         names = [point.name for point in (self.operating_point, *others)]
         if len(set(names)) != len(names):
             raise ValueError(f"an operating point's name stands twice: {', '.join(names)}")
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Every graph of the component."""
+        return (self.graph, *filter(None, [self.cpu_graph]))
+
+    def graph_on(self, runtime: str, device: str = "cpu") -> str:
+        """The graph that `runtime` opens on `device`."""
+        return self.cpu_graph if self.cpu_graph and runtime == "ort" and device == "cpu" else self.graph
 
 
 class DemoClip(Value, frozen=True, kw_only=True):

@@ -159,6 +159,8 @@ def _named(manifest: Manifest) -> Iterator[tuple[str, str, Collection[str]]]:
     """Every name that must stand somewhere else: where it is said, the name, and the names that there are."""
     if manifest.student:
         yield "$.student.graph", manifest.student.graph, manifest.graphs
+        if manifest.student.cpu_graph is not None:
+            yield "$.student.cpu_graph", manifest.student.cpu_graph, manifest.graphs
     if manifest.language:
         yield from named_in(manifest.language, manifest.graphs)
 

@@ -40,6 +40,9 @@ def graph_work(path: Path) -> GraphWork:
         weights = dict(_tensor(field) for field in _all(graph, 5))
         shapes = dict(_value(field) for number in (11, 12, 13) for field in _all(graph, number))
         nodes = [_node(field) for field in _all(graph, 1)]
+        # A weight of few bits is one of the same shape behind its `DequantizeLinear`.
+        few = {node.outputs[0]: weights.get(node.inputs[0]) for node in nodes if node.kind == "DequantizeLinear"}
+        weights |= {name: shape for name, shape in few.items() if shape}
     except (IndexError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise BundleError(f"{path} is not an ONNX file ({error!r}); export the bundle again") from error
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}

@@ -37,16 +37,18 @@ def student_part(folder: Path) -> StudentPart:
     manifest = bundle.manifest
     if manifest.student is None:
         raise ConfigError(f"--student {folder}: expected a bundle with a student, this one has none; give another")
-    name = manifest.student.graph
-    graph, onnx = bundle.graph(name)
-    paths = [graph.file]
-    paths += [posixpath.join(posixpath.dirname(graph.file), location) for location in external_locations(onnx)]
-    paths += [graph.reference.file] if graph.reference else []
+    graphs, paths = {}, list[str]()
+    for name in manifest.student.graphs:
+        graph, onnx = bundle.graph(name)
+        graphs[name] = graph
+        paths.append(graph.file)
+        paths += [posixpath.join(posixpath.dirname(graph.file), location) for location in external_locations(onnx)]
+        paths += [graph.reference.file] if graph.reference else []
     paths += [manifest.demo.video, manifest.demo.record] if manifest.demo else []
     return StudentPart(
         student=manifest.student,
         demo=manifest.demo,
-        graphs={name: graph},
+        graphs=graphs,
         files={path: bundle.path(path).read_bytes() for path in paths},
         provenance={"bundle": manifest.name, "sha256": bundle.sha256, "provenance": manifest.provenance},
     )

@@ -140,9 +140,14 @@ def calibrate(
 
 @app.command()
 def quantise(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint.")],
+    source: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint, or of a bundle with a student.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder; it must not exist.")],
-    recipe: Annotated[str, typer.Option(help="Name or file of the quantisation recipe, such as w4 or w8.")],
+    recipe: Annotated[str, typer.Option(help="Name or file of the recipe: w4, w8, ...; student-int8 for a bundle.")],
+    clips: Annotated[Path | None, typer.Option(help="Of a bundle: folder of clips to calibrate on.")] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(help="Of a bundle: rendered scenes to score before and after.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Of a bundle: most clips that are calibrated on.")] = 64,
     settings: Annotated[str | None, typer.Option("--export", help="Export recipe; by default the recipe's.")] = None,
     statistics: Annotated[Path | None, typer.Option(help="Folder that `edge-sdk calibrate` has written.")] = None,
     max_kl: Annotated[float | None, typer.Option(help="Keep layers higher until KL a token is at most this.")] = None,
@@ -160,12 +165,30 @@ def quantise(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the finished stages where they are.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Export a checkpoint as a bundle whose decoder is in few bits, layer by layer. A stopped run goes on."""
+    """Export a checkpoint as a bundle in few bits, layer by layer, or bring a bundle's student to 8 bits.
+
+    A stopped run on a checkpoint goes on.
+    """
+    from edge_sdk.manifest_text import MANIFEST_NAME
+
+    if (source / MANIFEST_NAME).is_file():
+        if statistics or adapter or merge or student or settings:
+            raise ConfigError(
+                f"{source} is a bundle, whose student is quantised; --statistics, --adapter, --merge, --student and "
+                "--export are for a checkpoint: leave them out"
+            )
+        _quantise_student(source, out, recipe, clips, held_out, count, json)
+        return
+    if clips or held_out:
+        raise ConfigError(
+            f"{source}: --clips and --held-out are for a bundle's student, and there is no {MANIFEST_NAME}; run "
+            "edge-sdk calibrate on the clips and give its folder with --statistics"
+        )
     from edge_sdk.exporting import describe as describe_export
     from edge_sdk.quantising import quantise_bundle
 
     report = quantise_bundle(
-        checkpoint,
+        source,
         out,
         recipe,
         export=settings,
@@ -186,6 +209,18 @@ def quantise(
         slots=tuple(slots or ()),
     )
     say(msgspec.json.encode(report).decode() if json else describe_export(report))
+
+
+def _quantise_student(
+    bundle: Path, out: Path, recipe: str, clips: Path | None, held_out: Path | None, count: int, json: bool
+) -> None:
+    from edge_sdk.quantising_student import describe as describe_student
+    from edge_sdk.quantising_student import quantise_student
+
+    if clips is None:
+        raise ConfigError(f"{bundle}: the student of a bundle is calibrated on clips; give a folder with --clips")
+    report = quantise_student(bundle, out, recipe, clips, held_out=held_out, count=count, quiet=json)
+    say(msgspec.json.encode(report).decode() if json else describe_student(report))
 
 
 @app.command()

@@ -46,6 +46,7 @@ def _student(bundle: Bundle) -> StudentNumbers | None:
         state_bytes=sum(_bytes(spec) for spec in graph.inputs if spec.name in carried),
         activation_bytes=work.activation_bytes,
         rate_hz=student.rate_hz,
+        precision="w8a8" if student.cpu_graph else "fp32",
     )
 
 

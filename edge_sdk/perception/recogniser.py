@@ -34,8 +34,9 @@ class Recogniser:
         self.student = student_of(bundle)
         if streams < 1:
             raise ConfigError(f"streams must be at least 1, found {streams}")
-        graph, path = bundle.graph(self.student.graph)
-        self._session = open_runtime(runtime).open(path, graph, options or SessionOptions())
+        settled = options or SessionOptions()
+        graph, path = bundle.graph(self.student.graph_on(runtime, settled.device))
+        self._session = open_runtime(runtime).open(path, graph, settled)
         self._state = self._session.bind_state(graph.state, {"streams": streams})
         self._state_names = tuple(spec.input for spec in graph.state)
         self._planes = PlaneStack(streams, self.student.height, self.student.width, self.student.lags)

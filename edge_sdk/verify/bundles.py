@@ -15,7 +15,7 @@ from edge_sdk.proof import Proof, read_proof
 from edge_sdk.proof import describe as describe_proof
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
-from edge_sdk.tensorrt_library import runtime_dialects
+from edge_sdk.tensorrt_library import PACKAGES, runtime_dialects
 from edge_sdk.types import Dialect, Value
 from edge_sdk.verify.answers import ChainCheck, check_chain
 from edge_sdk.verify.graphs import OutputCheck, check_graph, reference_case
@@ -72,7 +72,7 @@ def verify(
     foreign: list[str] = []
     for name in sorted(bundle.manifest.graphs if graphs is None else graphs):
         case = reference_case(bundle, name)
-        if not set(spoken) & set(bundle.manifest.graphs[name].dialects):
+        if not _is_read(bundle.manifest.graphs[name].dialects, spoken, runtime):
             foreign.append(name)
         elif case is None:
             bare.append(name)
@@ -107,6 +107,11 @@ def require(report: VerifyReport) -> None:
             f"bundle {report.bundle!r} on runtime {report.runtime!r}: "
             + "; ".join(failed or ["it has no reference outputs"])
         )
+
+
+def _is_read(dialects: Collection[Dialect], spoken: Collection[Dialect], runtime: str) -> bool:
+    """A graph that keeps to no dialect is read by what compiles no graphs for TensorRT."""
+    return bool(set(spoken) & set(dialects)) or not (dialects or runtime in PACKAGES)
 
 
 def _verify_answers(

@@ -1,0 +1,120 @@
+"""From a bundle to one whose student is of 8 bits, as the command line opens it; the work is `export/quantise`'s."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from edge_sdk.clips import read_scenes
+from edge_sdk.errors import ConfigError
+from edge_sdk.types import Value
+
+COUNT = 64
+
+
+class StudentScores(Value, frozen=True, kw_only=True):
+    """A student on labelled clips; `f1` is of its own alarms at the bundle's operating point, 0..1 all but the last."""
+
+    clip_ap: float | None
+    clip_auc: float | None
+    f1: float | None
+    frame_auc: float | None
+    start_error_s: float | None
+
+
+class HeldOut(Value, frozen=True, kw_only=True):
+    """Scores in float32 and in 8 bits on the same clips, which calibration has not seen."""
+
+    clips: int
+    crashes: int
+    before: StudentScores
+    after: StudentScores
+
+
+class StudentQuantiseReport(Value, frozen=True, kw_only=True):
+    """What became of a student.
+
+    `bytes` and `frame_ms` are of the graphs with their weights, and of one frame on one thread of this machine by ONNX
+    Runtime: in float32 and in 8 bits. `score_error` is the mean difference of the scores on the calibration clips.
+    """
+
+    bundle: str
+    sha256: str
+    clips: int
+    method: str
+    score_error: float
+    layers: int
+    float_layers: tuple[str, ...]
+    bytes: tuple[int, int]
+    frame_ms: tuple[float, float]
+    held_out: HeldOut | None
+
+
+def quantise_student(
+    bundle: Path,
+    out: Path,
+    recipe: str,
+    clips: Path,
+    *,
+    held_out: Path | None = None,
+    count: int = COUNT,
+    quiet: bool = False,
+) -> StudentQuantiseReport:
+    """Write the bundle in the folder `bundle` to `out` with its student in 8 bits, calibrated on clips of `clips`.
+
+    At most `count` clips are taken, balanced as `edge_sdk.calibrating.calibrate` does. `held_out` is a folder of
+    rendered scenes on which the student is scored before and after. The operating point stays as it is. Raises
+    `ConfigError` for a recipe, for too few clips, no crash among them, clips in both folders, values that are not
+    finite, or when `out` exists; `BundleError` for `bundle`, `SourceError` for a clip that cannot be decoded.
+    """
+    found = _room("export.quantise.student.recipe").load_student_recipe(recipe)
+    if out.exists():
+        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    choose = _room("calibration.activation_clips").choose_clips
+    chosen = choose(clips, count)
+    scored = read_scenes(held_out) if held_out else []
+    if held_out:
+        _check_apart(chosen, choose(held_out, len(scored)), held_out)
+    seen = [(Path(each.path), each.sha256) for each in chosen]
+    report: StudentQuantiseReport = _room("export.quantise.student.pipeline").run_quantise_student(
+        bundle, found, seen, out, scored, quiet=quiet
+    )
+    return report
+
+
+def describe(report: StudentQuantiseReport) -> str:
+    """A report for a terminal."""
+    kept = f", {', '.join(report.float_layers)} in float32" if report.float_layers else ""
+    lines = [
+        f"{report.bundle}: {report.layers} layers of 8 bits{kept}; ranges by {report.method} on {report.clips} clips",
+        f"graphs and weights {report.bytes[0] / 1e6:.2f} MB -> {report.bytes[1] / 1e6:.2f} MB, "
+        f"a frame {report.frame_ms[0]:.2f} ms -> {report.frame_ms[1]:.2f} ms, "
+        f"scores differ by {report.score_error:.4f} on average",
+    ]
+    if found := report.held_out:
+        lines.append(f"on {found.clips} held-out clips, {found.crashes} of them crashes:")
+        for name in ("clip_ap", "clip_auc", "f1", "frame_auc", "start_error_s"):
+            before, after = getattr(found.before, name), getattr(found.after, name)
+            lines.append(f"  {name:14} {_number(before)} -> {_number(after)}")
+    else:
+        lines.append("accuracy not scored: give rendered scenes that calibration has not seen with --held-out")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+# Any: clips of the calibration room, whose type belongs to it.
+def _check_apart(seen: Any, scored: Any, folder: Path) -> None:
+    both = {clip.sha256 for clip in seen} & {clip.sha256 for clip in scored}
+    if both:
+        raise ConfigError(
+            f"{folder}: {len(both)} of its clips are calibrated on, and would flatter the scores; give others"
+        )
+
+
+# Any: a room is opened by name, so that the ground depends on none.
+def _room(module: str) -> Any:
+    return import_module(f"edge_sdk.{module}")

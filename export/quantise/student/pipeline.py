@@ -1,0 +1,191 @@
+"""From a bundle and clips to a bundle whose student is of 8 bits: ranges, layers, two graphs, references, evidence."""
+
+from __future__ import annotations
+
+import posixpath
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import ModelProto
+
+from edge_sdk.bundle import Bundle, write_bundle
+from edge_sdk.clips import LabelledClip
+from edge_sdk.console import Progress
+from edge_sdk.export.quantise.student.evidence import EVIDENCE, StudentEvidence, frame_times_ms, held_out_scores
+from edge_sdk.export.quantise.student.frames import Floats, FrameLoop, SeenClip, read_clips
+from edge_sdk.export.quantise.student.integers import Ranges, with_integers
+from edge_sdk.export.quantise.student.layers import Layer, rounded_values, student_layers
+from edge_sdk.export.quantise.student.ranges import calibrated_ranges
+from edge_sdk.export.quantise.student.recipe import StudentRecipe
+from edge_sdk.export.quantise.student.sensitivity import Trial, choose_layers
+from edge_sdk.export.quantise.student.shared_weights import share_weights
+from edge_sdk.manifest import Graph, ReferenceCase, Student
+from edge_sdk.onnx_file import external_locations
+from edge_sdk.perception.recogniser import student_of
+from edge_sdk.quantising_student import StudentQuantiseReport
+from edge_sdk.verify.reference_files import reference_bytes
+
+CPU = ".cpu"
+# Where a sum falls halfway between two numbers, kernels that add in another order round it to the other one.
+MAX_RELATIVE_ERROR = 0.1
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The layers of 8 bits, their ranges, and what was found on the way."""
+
+    model: ModelProto
+    layers: tuple[Layer, ...]
+    ranges: Ranges
+    evidence: StudentEvidence
+
+
+def run_quantise_student(
+    folder: Path,
+    recipe: StudentRecipe,
+    clips: Sequence[tuple[Path, str]],
+    out: Path,
+    held_out: Sequence[LabelledClip],
+    *,
+    quiet: bool = False,
+) -> StudentQuantiseReport:
+    """Write the bundle in `folder` with its student in 8 bits to `out`; see `edge_sdk.quantising_student`.
+
+    `clips` are the files to calibrate on, each with its SHA-256.
+    """
+    bundle = Bundle.open(folder)
+    student = student_of(bundle)
+    graph, path = bundle.graph(student.graph)
+    with Progress("clips", quiet=quiet) as progress:
+        seen = read_clips([each for each, _ in clips], student, progress)
+    made = _quantised(onnx.load(path), graph, seen, recipe, quiet)
+    provenance = {"recipe": msgspec.to_builtins(recipe), "from": bundle.sha256, "clips": [sha for _, sha in clips]}
+    written = _write(bundle, student, made, seen[0], {"quantise_student": provenance}, out, held_out, quiet)
+    models = [made.model, with_integers(made.model, made.layers, made.ranges, unsigned=True)]
+    before_ms, after_ms = frame_times_ms(models, graph, seen[0])
+    evidence = msgspec.json.decode(written.path(EVIDENCE).read_bytes(), type=StudentEvidence)
+    return StudentQuantiseReport(
+        bundle=str(out),
+        sha256=written.sha256,
+        clips=len(clips),
+        method=evidence.method,
+        score_error=evidence.cpu_error,
+        layers=len(made.layers),
+        float_layers=tuple(layer.name for layer in evidence.layers if layer.float32),
+        bytes=(_graph_bytes(bundle, [student.graph]), _graph_bytes(written, student_of(written).graphs)),
+        frame_ms=(before_ms, after_ms),
+        held_out=evidence.held_out,
+    )
+
+
+def _quantised(model: ModelProto, graph: Graph, clips: Sequence[SeenClip], recipe: StudentRecipe, quiet: bool) -> _Made:
+    model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    layers = student_layers(model)
+    by_method = calibrated_ranges(model, graph, clips, rounded_values(layers), recipe)
+    trial = Trial(model, graph, clips)
+    wanted = [layer for layer in layers if layer.name not in recipe.float_layers]
+    errors: dict[str, float] = {method: trial.error(wanted, ranges) for method, ranges in by_method.items()}
+    method, ranges = min(by_method.items(), key=lambda each: errors[each[0]])
+    with Progress("layers", quiet=quiet) as progress:
+        chosen, choices = choose_layers(trial, layers, ranges, recipe, progress)
+    evidence = StudentEvidence(
+        recipe=recipe.name,
+        method=method,
+        method_errors=errors,
+        signed_error=trial.error(chosen, ranges, unsigned=False),
+        cpu_error=trial.error(chosen, ranges),
+        layers=choices,
+    )
+    return _Made(model, chosen, ranges, evidence)
+
+
+def _write(
+    bundle: Bundle,
+    student: Student,
+    made: _Made,
+    clip: SeenClip,
+    provenance: dict[str, object],
+    out: Path,
+    held_out: Sequence[LabelledClip],
+    quiet: bool,
+) -> Bundle:
+    """The bundle with both graphs; with `held_out`, it is scored before it is written to `out` with what was found."""
+    old, graph = bundle.manifest, bundle.manifest.graphs[student.graph]
+    gone = _files_of(bundle, student.graphs)
+    graphs, files = _graphs(student.graph, graph, made, _reference_inputs(made.model, graph, clip))
+
+    def write(folder: Path, evidence: StudentEvidence) -> Bundle:
+        told = msgspec.json.format(msgspec.json.encode(evidence)) + b"\n"
+        return write_bundle(
+            folder,
+            name=old.name,
+            version=old.version,
+            graphs={name: each for name, each in old.graphs.items() if name not in student.graphs} | graphs,
+            files={path: bundle.path(path) for path in old.files if path not in gone} | files | {EVIDENCE: told},
+            student=msgspec.structs.replace(student, cpu_graph=student.graph + CPU),
+            language=old.language,
+            demo=old.demo,
+            provenance=old.provenance | provenance,
+            # The same clips give the same bytes: nothing here says when.
+            created_utc=old.created_utc,
+        )
+
+    if not held_out:
+        return write(out, made.evidence)
+    with tempfile.TemporaryDirectory() as scratch, Progress("held-out clips", quiet=quiet) as progress:
+        draft = write(Path(scratch) / "draft", made.evidence)
+        found = held_out_scores(bundle, draft, held_out, progress)
+    return write(out, msgspec.structs.replace(made.evidence, held_out=found))
+
+
+def _graphs(
+    name: str, graph: Graph, made: _Made, inputs: dict[str, Floats]
+) -> tuple[dict[str, Graph], dict[str, bytes]]:
+    """Both graphs' entries, and their files: the graphs, the weights that they share, and a reference of each."""
+    names = {name: False, name + CPU: True}
+    models = {key: with_integers(made.model, made.layers, made.ranges, unsigned=each) for key, each in names.items()}
+    place = posixpath.dirname(graph.file)
+    weights = f"{posixpath.splitext(posixpath.basename(graph.file))[0]}.weights"
+    shared, found = share_weights(list(models.values()), weights)
+    files = {posixpath.join(place, weights): shared}
+    entries = {}
+    for (key, model), stored in zip(models.items(), found, strict=True):
+        file, reference = posixpath.join(place, f"{key}.onnx"), f"reference/{key}.safetensors"
+        outputs = FrameLoop(model, graph, plainly=True).run(inputs)
+        halves = {name: array.astype(np.float16) for name, array in inputs.items()}
+        files |= {file: stored, reference: reference_bytes(halves, outputs)}
+        entries[key] = msgspec.structs.replace(
+            graph,
+            file=file,
+            dialects=() if names[key] else graph.dialects,
+            reference=ReferenceCase(file=reference, max_relative_error=MAX_RELATIVE_ERROR),
+        )
+    return entries, files
+
+
+def _reference_inputs(model: ModelProto, graph: Graph, clip: SeenClip) -> dict[str, Floats]:
+    """What the student is given in the middle of a clip, as numbers that float16 holds."""
+    given = [feeds for feeds, _ in FrameLoop(model, graph).walk(clip)]
+    return {name: array.astype(np.float16).astype(np.float32) for name, array in given[len(given) // 2].items()}
+
+
+def _files_of(bundle: Bundle, names: Sequence[str]) -> set[str]:
+    """Every file that graphs are made of: themselves, their weights, their references."""
+    found: set[str] = set()
+    for name in names:
+        graph, path = bundle.graph(name)
+        found |= {graph.file, *(posixpath.join(posixpath.dirname(graph.file), p) for p in external_locations(path))}
+        found |= {graph.reference.file} if graph.reference else set()
+    return found
+
+
+def _graph_bytes(bundle: Bundle, names: Sequence[str]) -> int:
+    files = _files_of(bundle, names) - {
+        graph.reference.file for graph in bundle.manifest.graphs.values() if graph.reference
+    }
+    return sum(bundle.manifest.files[file].size_bytes for file in files)

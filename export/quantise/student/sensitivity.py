@@ -1,0 +1,69 @@
+"""How much each layer's rounding moves the scores, and which layers therefore stay in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from onnx import ModelProto
+
+from edge_sdk.export.quantise.student.frames import Floats, FrameLoop, SeenClip
+from edge_sdk.export.quantise.student.integers import Ranges, with_integers
+from edge_sdk.export.quantise.student.layers import Layer
+from edge_sdk.export.quantise.student.recipe import StudentRecipe
+from edge_sdk.manifest import Graph
+from edge_sdk.types import Value
+
+
+class LayerChoice(Value, frozen=True, kw_only=True):
+    """One layer: the mean difference of the scores with it alone in 8 bits, and whether it stays float32, and why."""
+
+    name: str
+    score_error: float
+    float32: bool
+    why: str
+
+
+class Trial:
+    """A student on clips, beside which versions of it are put: `exact` are its own scores."""
+
+    def __init__(self, model: ModelProto, graph: Graph, clips: Sequence[SeenClip]) -> None:
+        self.model, self._graph, self._clips = model, graph, clips
+        self.exact: Floats = FrameLoop(model, graph).scores(clips)
+
+    def error(self, layers: Sequence[Layer], ranges: Ranges, *, unsigned: bool = True) -> float:
+        """Mean difference of the scores, over frames and scores, where `layers` are of 8 bits."""
+        made = with_integers(self.model, layers, ranges, unsigned=unsigned)
+        return float(np.abs(FrameLoop(made, self._graph).scores(self._clips) - self.exact).mean())
+
+
+def choose_layers(
+    trial: Trial,
+    layers: Sequence[Layer],
+    ranges: Ranges,
+    recipe: StudentRecipe,
+    on_layer: Callable[[int, int], object],
+) -> tuple[tuple[Layer, ...], tuple[LayerChoice, ...]]:
+    """The layers that become 8 bits, and what was found of each.
+
+    The most sensitive go back to float32, one after the other, until the scores differ by no more than the recipe
+    allows; none may be left.
+    """
+    errors = {}
+    for done, layer in enumerate(layers):
+        errors[layer.name] = trial.error([layer], ranges)
+        on_layer(done + 1, len(layers))
+    why = dict.fromkeys(recipe.float_layers, "asked for by the recipe")
+    chosen = [layer for layer in layers if layer.name not in why]
+    limit = recipe.max_score_error
+    while chosen and (found := trial.error(chosen, ranges)) > limit:
+        worst = max(chosen, key=lambda layer: errors[layer.name])
+        chosen.remove(worst)
+        why[worst.name] = f"scores differed by {found:.2g} with it, {limit:g} is allowed, and it was the most sensitive"
+    choices = tuple(
+        LayerChoice(
+            name=layer.name, score_error=errors[layer.name], float32=layer.name in why, why=why.get(layer.name, "")
+        )
+        for layer in layers
+    )
+    return tuple(chosen), choices

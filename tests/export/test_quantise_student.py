@@ -1,0 +1,251 @@
+"""A student in 8 bits: against torch's fake quantisation, on both runtimes' terms, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from quantise_cases import optimised, run_plainly
+from student_cases import HEIGHT, WIDTH, make_scenes, rounded_in_torch, small_bundle, small_student
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.cli.models import quantise
+from edge_sdk.errors import ConfigError, EngineError
+from edge_sdk.export.parser_check import check_decomposed
+from edge_sdk.export.quantise.student.frames import read_clips
+from edge_sdk.export.quantise.student.layers import rounded_values, student_layers
+from edge_sdk.export.quantise.student.ranges import calibrated_ranges
+from edge_sdk.export.quantise.student.recipe import load_student_recipe
+from edge_sdk.export.student_part import student_part
+from edge_sdk.perception.recogniser import Recogniser, student_of
+from edge_sdk.quantising_student import StudentQuantiseReport, describe, quantise_student
+from edge_sdk.verify import verify
+
+RECIPE = "student-int8"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_scenes(tmp_path_factory.mktemp("scenes") / "seen", 3, crashes=1)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return small_bundle(tmp_path_factory.mktemp("exact") / "bundle", small_student())
+
+
+@pytest.fixture(scope="module")
+def made(
+    bundle: Bundle, scenes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Bundle, StudentQuantiseReport]:
+    out = tmp_path_factory.mktemp("made") / "bundle"
+    held_out = make_scenes(out.parent / "held", 4, crashes=2, first=10, seconds=0.4)
+    recipe = written_recipe(out.parent, "max_score_error = 1.0")
+    report = quantise_student(bundle.folder, out, recipe, scenes, held_out=held_out, quiet=True)
+    return Bundle.open(out), report
+
+
+def written_recipe(folder: Path, *lines: str) -> str:
+    path = folder / "recipe.toml"
+    path.write_text("\n".join(['part = "student"', 'name = "mine"', 'methods = ["max", "percentile"]', *lines]))
+    return str(path)
+
+
+def states(bundle: Bundle, seed: int) -> dict[str, np.ndarray]:
+    """What the student may be given: inputs of a frame and states as a ReLU leaves them."""
+    rng = np.random.default_rng(seed)
+    graph, _ = bundle.graph("student")
+    found = {}
+    for spec in graph.inputs:
+        shape = [1, *(int(length) for length in spec.shape[1:])]
+        values = rng.uniform(-1, 1, shape) if spec.name == "frames" else rng.uniform(0, 1, shape)
+        found[spec.name] = values.astype(np.float32)
+    return found
+
+
+def test_the_graph_computes_what_torch_computes_with_fake_quantisation(
+    made: tuple[Bundle, StudentQuantiseReport],
+) -> None:
+    bundle, _ = made
+    path = bundle.graph("student")[1]
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+    scales = {
+        name.removesuffix(".scale"): float(held[name]) for name in held if held[name].shape == () and ".scale" in name
+    }
+    model = copy.deepcopy(small_student()).fuse().eval()
+    for seed in range(3):
+        feeds = states(bundle, seed)
+        given = [torch.from_numpy(array) for array in feeds.values()]
+        with torch.no_grad():
+            exact = model.step(given[0], given[1:])[0].numpy()
+            with rounded_in_torch(model, scales):
+                wanted, following = model.step(given[0], given[1:])
+        found = run_plainly(path, feeds)
+        # One step of a value is a hundredth of its range: rounding moves the scores far more than this.
+        np.testing.assert_allclose(found["scores"], wanted.numpy(), atol=2e-4)
+        assert np.abs(found["scores"] - exact).max() > 2e-3
+        np.testing.assert_allclose(found["next_state.0"], following[0].numpy(), atol=2 * scales["cat"])
+
+
+def test_both_graphs_share_every_weight_and_differ_in_zero_points(made: tuple[Bundle, StudentQuantiseReport]) -> None:
+    bundle, report = made
+    signed, unsigned = (onnx.load(bundle.graph(name)[1]) for name in ("student", "student.cpu"))
+    assert [node.SerializeToString() for node in signed.graph.node] == [
+        n.SerializeToString() for n in unsigned.graph.node
+    ]
+    pairs = list(zip(signed.graph.initializer, unsigned.graph.initializer, strict=True))
+    other = {a.name for a, b in pairs if a.SerializeToString() != b.SerializeToString()}
+    assert other == {
+        name
+        for name in (a.name for a, _ in pairs)
+        if name.endswith(".zero") and "conv" not in name and "frames" not in name
+    }
+    whole = {tensor.data_type for tensor in signed.graph.initializer if tensor.name.endswith((".zero", "conv.weight"))}
+    assert whole == {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT}  # the memory's own weights are float32
+    assert {node.domain for node in signed.graph.node} == {""}
+    assert report.bytes[1] == sum(
+        (bundle.folder / f).stat().st_size for f in ("student.onnx", "student.cpu.onnx", "student.weights")
+    )
+
+
+def test_tensorrt_10_3_reads_one_and_onnx_runtime_computes_the_other_in_whole_numbers(
+    made: tuple[Bundle, StudentQuantiseReport], tmp_path: Path
+) -> None:
+    bundle, report = made
+    check_decomposed(onnx.load(bundle.graph("student")[1]))
+    with pytest.raises(EngineError, match="UINT8"):
+        check_decomposed(onnx.load(bundle.graph("student.cpu")[1]))
+    _, joined = optimised(bundle.graph("student.cpu")[1], tmp_path / "joined.onnx")
+    assert sum(node.op_type == "QLinearConv" for node in joined.graph.node) == report.layers == 14
+
+
+def test_scores_of_both_graphs_are_close_to_float32(bundle: Bundle, made: tuple[Bundle, StudentQuantiseReport]) -> None:
+    quantised, report = made
+    (clip,) = read_clips([next(quantised.folder.parent.glob("held/*.mp4"))], student_of(bundle), lambda *_: None)
+    found = []
+    for each in (bundle, quantised):
+        recogniser = Recogniser(each)
+        found.append(np.stack([recogniser.score(picture) for picture in clip.luma]))
+        recogniser.close()
+    assert 0 < np.abs(found[0] - found[1]).mean() < 0.05
+    assert report.held_out is not None
+    assert (report.held_out.clips, report.held_out.crashes) == (4, 2)
+    assert "held-out clips" in describe(report)
+
+
+def test_verify_runs_both_on_onnx_runtime_and_the_device_opens_its_own(
+    made: tuple[Bundle, StudentQuantiseReport],
+) -> None:
+    bundle, _ = made
+    report = verify(bundle)
+    assert report.ok
+    assert {check.graph for check in report.outputs} == {"student", "student.cpu"}
+    student = student_of(bundle)
+    assert student.graph_on("ort") == "student.cpu"
+    assert [student.graph_on("ort", "cuda"), student.graph_on("trt"), student.graph_on("rtx")] == ["student"] * 3
+    part = student_part(bundle.folder)
+    assert {"student.onnx", "student.cpu.onnx", "student.weights"} <= part.files.keys()
+
+
+def test_layers_go_back_to_float32_until_the_scores_are_close_enough(
+    bundle: Bundle, scenes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "strict"
+    report = quantise_student(
+        bundle.folder, out, written_recipe(tmp_path, "max_score_error = 1e-9"), scenes, quiet=True
+    )
+    assert report.layers == 0
+    assert report.score_error == 0
+    paths = [each.graph("student")[1] for each in (bundle, Bundle.open(out))]
+    feeds = states(bundle, 0)
+    a, b = (run_plainly(path, feeds)["scores"] for path in paths)
+    np.testing.assert_array_equal(a, b)
+    named = tmp_path / "named"
+    lines = ["max_score_error = 1.0", 'float_layers = ["node_conv2d", "node_conv2d_14"]']
+    report = quantise_student(bundle.folder, named, written_recipe(tmp_path, *lines), scenes, quiet=True)
+    assert report.float_layers == ("node_conv2d", "node_conv2d_14")
+    assert report.layers == 12
+    told = msgspec.json.decode((named / "quantise/student.json").read_bytes())
+    assert [each["why"] for each in told["layers"] if each["float32"]] == ["asked for by the recipe"] * 2
+    assert all(each["score_error"] > 0 for each in told["layers"])
+
+
+def test_the_same_clips_give_the_same_bytes(bundle: Bundle, scenes: Path, tmp_path: Path) -> None:
+    recipe, found = written_recipe(tmp_path, "max_score_error = 1.0"), []
+    for name in ("a", "b"):
+        quantise_student(bundle.folder, tmp_path / name, recipe, scenes, quiet=True)
+        found.append(
+            {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        )
+    assert found[0] == found[1]
+
+
+def test_a_quantised_student_and_one_without_layers_are_refused(
+    made: tuple[Bundle, StudentQuantiseReport], scenes: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="quantised already"):
+        quantise_student(made[0].folder, tmp_path / "x", RECIPE, scenes, quiet=True)
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    value = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
+    with pytest.raises(ConfigError, match="nothing to quantise"):
+        student_layers(onnx.helper.make_model(onnx.helper.make_graph([node], "g", value[:1], value[1:])))
+
+
+def test_values_that_are_not_finite_are_refused(bundle: Bundle, scenes: Path) -> None:
+    graph, path = bundle.graph("student")
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("picture.0.conv.weight"))
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e38), weight.name))
+    clips = read_clips(sorted(scenes.glob("*.mp4"))[:1], student_of(bundle), lambda *_: None)
+    with pytest.raises(ConfigError, match="NaN or infinity"):
+        calibrated_ranges(model, graph, clips, rounded_values(student_layers(model)), load_student_recipe(RECIPE))
+
+
+def test_clips_are_refused_in_one_sentence(bundle: Bundle, scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    one = make_scenes(tmp_path / "one", 1, crashes=1)
+    calm = make_scenes(tmp_path / "calm", 2, crashes=0, seconds=0.2)
+    for folder, words in ((tmp_path / "none", "found none"), (one, "one clip alone"), (calm, "no crash among 2")):
+        with pytest.raises(ConfigError, match=words):
+            quantise_student(bundle.folder, tmp_path / "out", RECIPE, folder, quiet=True)
+    with pytest.raises(ConfigError, match="3 of its clips are calibrated on"):
+        quantise_student(bundle.folder, tmp_path / "out", RECIPE, scenes, held_out=scenes, quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_what_a_bundle_needs(bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="give a folder with --clips"):
+        quantise(bundle.folder, out, RECIPE)
+    with pytest.raises(ConfigError, match="is for a checkpoint's weights"):
+        quantise(bundle.folder, out, "w4", clips=tmp_path)
+    with pytest.raises(ConfigError, match="is a bundle, whose student is quantised"):
+        quantise(bundle.folder, out, RECIPE, clips=tmp_path, statistics=tmp_path)
+
+
+def test_clips_of_a_checkpoint_go_to_calibrate(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="edge-sdk calibrate"):
+        quantise(tmp_path, tmp_path / "out", "w4", clips=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("methods = []", "at least one of"), ("percentile = 40.0", "above 50"), ("max_score_error = 0.0", "above 0")],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(line: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(f'part = "student"\n{line}\n')
+    with pytest.raises(ConfigError, match=said):
+        load_student_recipe(path)
+
+
+def test_pictures_are_those_of_capture(scenes: Path, bundle: Bundle) -> None:
+    (clip,) = read_clips([sorted(scenes.glob("*.mp4"))[0]], student_of(bundle), lambda *_: None)
+    assert clip.luma.shape[1:] == (HEIGHT, WIDTH)
+    assert clip.planes().shape[:2] == (len(clip.luma), 3)
