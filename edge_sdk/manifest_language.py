@@ -117,7 +117,9 @@ class Adapter(Value, frozen=True, kw_only=True):
 class Quantisation(Value, frozen=True, kw_only=True):
     """How the decoders' matrices are stored where they are in few bits.
 
-    `bits` and `block` are those of most linears, `head_bits` those of the head, 16 for the element type of the graphs.
+    `bits` and `block` are those of most linears, `head_bits` those of the head, `vision_bits` those of the vision
+    tower's linears, `activation_bits` and `vision_activation_bits` those of most of their inputs; 16 for the element
+    type of the graphs.
     `evidence` is the file with what it cost: errors by matrix and graph, and how answers changed.
     """
 
@@ -125,6 +127,9 @@ class Quantisation(Value, frozen=True, kw_only=True):
     bits: Literal[4, 8, 16]
     block: Annotated[int, msgspec.Meta(ge=0)] = 0
     head_bits: Literal[4, 8, 16] = 16
+    activation_bits: Literal[8, 16] = 16
+    vision_bits: Literal[4, 8, 16] = 16
+    vision_activation_bits: Literal[8, 16] = 16
     evidence: str | None = None
 
 

@@ -8,6 +8,7 @@ before: fresh memory would cost ten times as long as the values.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +21,7 @@ from torch.nn import functional
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.graphs.decoder import DecoderLayer, Pair, TextStep, text_rope
-from edge_sdk.export.graphs.loading import load, source_name
+from edge_sdk.export.graphs.loading import load, round_inputs, source_name
 from edge_sdk.export.graphs.projector import Projector
 from edge_sdk.export.graphs.vision import MERGE, Grid, VisionLayer, grid_rope
 from edge_sdk.export.layouts import EMBEDDING, HEAD, LINEARS
@@ -28,6 +29,7 @@ from edge_sdk.export.model_config import TextConfig
 
 # Called when a layer is done.
 OnLayer = Callable[[], None]
+Watch = Callable[[int, nn.Module], AbstractContextManager[None]]
 
 _HEAD_BYTES = 1 << 28
 
@@ -78,17 +80,23 @@ def empty_layer_cache(config: TextConfig, slots: int) -> Pair:
 
 
 @torch.inference_mode()
-def encode(weights: Weights, clips: Sequence[tuple[Grid, Tensor]], on_layer: OnLayer) -> list[Tensor]:
-    """Vision tokens `[frames, tokens, width]` of each clip, a grid and normalised `patches [frames, patches, 588]`."""
+def encode(
+    weights: Weights, clips: Sequence[tuple[Grid, Tensor]], on_layer: OnLayer, watch: Watch | None = None
+) -> list[Tensor]:
+    """Vision tokens `[frames, tokens, width]` of each clip, a grid and normalised `patches [frames, patches, 588]`.
+
+    `watch` is entered with the number and the module of each layer while that computes.
+    """
     config = weights.config.vision
     embed = load(weights, "vision.patch_embedding.", partial(nn.Linear, config.patch_values, config.hidden))
     states = [embed(patches) for _, patches in clips]
     ropes = [grid_rope(config, grid) for grid, _ in clips]
-    for layer in _layers(weights, "vision", config.layers, partial(VisionLayer, config)):
-        states = [
-            torch.cat([layer(frame, *rope) for frame in state.split(1)])
-            for state, rope in zip(states, ropes, strict=True)
-        ]
+    for index, layer in enumerate(_layers(weights, "vision", config.layers, partial(VisionLayer, config))):
+        with watch(index, layer) if watch else nullcontext():
+            states = [
+                torch.cat([layer(frame, *rope) for frame in state.split(1)])
+                for state, rope in zip(states, ropes, strict=True)
+            ]
         on_layer()
     norm = load(weights, "vision.norm.", partial(nn.LayerNorm, config.hidden, config.eps))
     return [norm(state).unflatten(1, (-1, MERGE**2)).mean(2) for state in states]
@@ -131,7 +139,10 @@ def _layers(weights: Weights, part: str, count: int, build: Callable[[], nn.Modu
     for index in range(count):
         for name, parameter in layer.named_parameters():
             parameter.copy_(weights.tensor(f"{part}.layers.{index}.{name}"))
+        hooks = round_inputs(layer, weights, f"{part}.layers.{index}.")
         yield layer
+        for hook in hooks:
+            hook.remove()
 
 
 def head_logits(weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:

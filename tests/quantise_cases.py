@@ -105,7 +105,7 @@ def onnx_weights(path: Path) -> dict[str, Array]:
     model = onnx.load(path)
     held = {tensor.name: numpy_helper.to_array(tensor).astype(np.float64) for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type != "DequantizeLinear":
+        if node.op_type != "DequantizeLinear" or node.input[0] not in held:
             continue
         numbers, scales = (held[name] for name in node.input)
         settings = {attribute.name: attribute.i for attribute in node.attribute}

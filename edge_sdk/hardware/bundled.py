@@ -16,8 +16,8 @@ from edge_sdk.tensors import numpy_dtype
 from edge_sdk.types import Dialect, DType, TensorSpec
 
 _PRECISIONS: dict[DType, Precision] = {"float32": "fp32", "float16": "fp16", "bfloat16": "fp16"}
-# Bits of the decoder's linears; other widths are those of the element type.
-_FEW_BITS: dict[int, Precision] = {4: "w4a16", 8: "w8a16"}
+# Bits of weights and of their inputs; other widths are those of the element type.
+_FEW_BITS: dict[tuple[int, int], Precision] = {(4, 16): "w4a16", (8, 16): "w8a16", (8, 8): "w8a8"}
 _WIDE = 16
 _DIALECTS: tuple[Dialect, ...] = ("native", "decomposed")
 
@@ -58,8 +58,8 @@ def _reasoning(bundle: Bundle, language: Language) -> ReasoningNumbers:
     return ReasoningNumbers(
         vision=language.vision,
         decoder=language.decoder,
-        precision=_FEW_BITS.get(few.bits, precision) if few else precision,
-        vision_precision=precision,
+        precision=_FEW_BITS.get((few.bits, few.activation_bits), precision) if few else precision,
+        vision_precision=_FEW_BITS.get((few.vision_bits, few.vision_activation_bits), precision) if few else precision,
         head_bits=few.head_bits if few and few.head_bits < _WIDE else None,
         kv_bits=PRECISIONS[precision].activation_bits if few else None,
         adapters=len(language.adapters),

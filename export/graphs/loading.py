@@ -7,15 +7,24 @@ canonical names behind the part's prefix. Constants such as RoPE's tables are bu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.layouts import EMBEDDING, HEAD
 
 M = TypeVar("M", bound=nn.Module)
+
+
+@runtime_checkable
+class RoundedInputs(Protocol):
+    """Weights some of whose products take inputs of 8 bits."""
+
+    def input_scale(self, name: str) -> float | None:
+        """The step to which the inputs of the matrix `name` are rounded; None where they are left as they are."""
 
 
 def load(weights: Weights, prefix: str, build: Callable[[], M], dtype: torch.dtype = torch.float32) -> M:
@@ -29,7 +38,23 @@ def load(weights: Weights, prefix: str, build: Callable[[], M], dtype: torch.dty
         tensor = weights.tensor(source_name(weights, prefix + name)).to(dtype)
         holder = module.get_submodule(name.rpartition(".")[0])
         setattr(holder, name.rpartition(".")[2], nn.Parameter(tensor, requires_grad=False))
+    round_inputs(module, weights, prefix)
     return module.eval()
+
+
+def round_inputs(module: nn.Module, weights: Weights, prefix: str) -> list[RemovableHandle]:
+    """Have the linears of `module` round their inputs to 8 bits where `weights` say so; what takes that back."""
+    found: list[RemovableHandle] = []
+    if isinstance(weights, RoundedInputs):
+        for name, linear in module.named_modules():
+            step = weights.input_scale(f"{prefix}{name}.weight") if isinstance(linear, nn.Linear) else None
+            if step is not None:
+                found.append(linear.register_forward_pre_hook(_rounder(step)))
+    return found
+
+
+def _rounder(step: float) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor]]:
+    return lambda linear, given: ((given[0] / step).round().clamp(-128, 127) * step,)
 
 
 def source_name(weights: Weights, name: str) -> str:

@@ -17,6 +17,8 @@ from edge_sdk.export.export_recipe import Order
 from edge_sdk.export.language_plan import LanguagePlan
 from edge_sdk.export.language_stages import TEXT_STAGE, Inputs, language_stages
 from edge_sdk.export.pipeline import open_plan
+from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
+from edge_sdk.export.quantise.activations.vision_statistics import merge_maxima
 from edge_sdk.export.quantise.clip_sequences import ClipReader, sequence_file
 from edge_sdk.export.quantise.collect import Collection, Source
 from edge_sdk.export.quantise.plan import part_name
@@ -127,6 +129,7 @@ class Calibration:
             for number, folder in enumerate(probed):
                 for name in plan.decoder_of:
                     shutil.copyfile(folder / sequence_file(name), draft / probe_file(number, name))
+            merge_maxima([folder / VISION for folder in folders], draft / VISION)
             write_index(draft, index)
         return index
 

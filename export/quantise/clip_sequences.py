@@ -19,6 +19,8 @@ from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.eager import embedding_rows, encode, project
 from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.language_plan import LanguagePlan
+from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
+from edge_sdk.export.quantise.activations.vision_statistics import VisionMaxima
 from edge_sdk.export.quantise.sequences import Sequence
 from edge_sdk.manifest_language import VisionProfile
 from edge_sdk.reasoning.grid import FrameSize
@@ -48,7 +50,10 @@ class ClipReader:
         self._asked = json.loads((folder / self._language.prompts).read_text(encoding="utf-8"))
 
     def write(self, clip: Path, folder: Path) -> None:
-        """A file for each adapter in `folder`. Raises `ConfigError` for one without pictures, and as `open_source`."""
+        """A file for each adapter in `folder`, and one of the vision tower's maxima.
+
+        Raises `ConfigError` for one without pictures, and as `open_source`.
+        """
         shown = list(read_clip(clip, plan_clip(clip, self._profile)))
         if not shown:
             raise ConfigError(f"{clip}: expected pictures, found none; take it out of the folder")
@@ -59,7 +64,9 @@ class ClipReader:
         keep = np.stack([keeper.push(patches) for patches in raw])
         grid = Grid(rows=profile.height // language.patch, columns=profile.width // language.patch)
         pictures = torch.from_numpy(np.stack([see.normalised(patches) for patches in raw]).astype(np.float32))
-        (tokens,) = encode(self._plan.checkpoint, [(grid, pictures)], lambda: None)
+        maxima = VisionMaxima()
+        (tokens,) = encode(self._plan.checkpoint, [(grid, pictures)], lambda: None, maxima.watch)
+        maxima.save(folder / VISION)
         frames = [kept_frame(each.time_s, kept) for each, kept in zip(shown, keep, strict=True)]
         ids = [self._prompt.header(), *(self._prompt.frame(f, first=n == 0) for n, f in enumerate(frames))]
         for name in language.adapters:

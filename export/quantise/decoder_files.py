@@ -5,7 +5,8 @@ What lies outside the layers (positions, the last norm, the head) is a file of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 
 from torch import Tensor
 
@@ -14,12 +15,16 @@ from edge_sdk.export.graphs.decoder import text_rope
 from edge_sdk.export.graphs.loading import source_name
 from edge_sdk.export.graphs.weight_file import ROPE
 from edge_sdk.export.layouts import EMBEDDING, HEAD, LINEARS, Shape
+from edge_sdk.export.quantise.activations.inputs import InputScale, input_scale_name
+from edge_sdk.export.quantise.folding import GROUPS
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.stored_file import Nearest, Numbers, Place, Plain, Solved, Source, StoredFile
 from edge_sdk.types import DType
 
 Solver = Callable[[str, Tensor, Format], Numbers]
 """Whole numbers and scales of a matrix `[inputs, outputs]`, by its name."""
+InputScales = Callable[[int, str], Tensor]
+"""The scale of the inputs of a layer's group; see `folding.GROUPS`."""
 
 
 def linear_name(layer: int, linear: str) -> str:
@@ -36,7 +41,7 @@ class DecoderFiles:
     """The files of one decoder. `formats` names what is stored in few bits; the rest keeps the element type `dtype`.
 
     `stem` begins the files' names. `solver` works out the matrices of the layers; None rounds to the nearest, as the
-    head always is.
+    head always is. `rounded` are matrices whose inputs are of 8 bits, by `input_scales`.
     """
 
     def __init__(
@@ -46,14 +51,21 @@ class DecoderFiles:
         formats: Mapping[str, Format],
         stem: str = "decoder",
         solver: Solver | None = None,
+        rounded: Collection[str] = (),
+        input_scales: InputScales | None = None,
     ) -> None:
         """Raises `ConfigError` where the blocks of a format do not fill its matrix."""
         self.dtype, self.formats = dtype, dict(formats)
         self._weights, self._solver = weights, solver
+        self._rounded, self._input_scales = rounded, input_scales
         names = [name for name in weights.names() if name.startswith("decoder.") and name not in (EMBEDDING, HEAD)]
         layers = range(weights.config.text.layers)
         self.layers = tuple(
-            StoredFile(f"{stem}.layers.{layer:02}.weights", self._sources(_of_layer(names, layer))) for layer in layers
+            StoredFile(
+                f"{stem}.layers.{layer:02}.weights",
+                [*self._sources(_of_layer(names, layer)), *self._scales_of_inputs(layer)],
+            )
+            for layer in layers
         )
         rest = [name for name in names if not name.startswith("decoder.layers.")]
         self.ends = StoredFile(f"{stem}.weights", [*self._positions(), *self._sources([*rest, HEAD])])
@@ -78,6 +90,11 @@ class DecoderFiles:
                 yield Nearest(name, shape, self.formats[name], self.dtype, _reader(self._weights, source))
             else:
                 yield Solved(name, shape, self.formats[name], self.dtype, self._solution(self._solver, name))
+
+    def _scales_of_inputs(self, layer: int) -> Iterator[Source]:
+        taken = {GROUPS[linear]: name for linear in LINEARS if (name := linear_name(layer, linear)) in self._rounded}
+        for group, name in taken.items() if self._input_scales else ():
+            yield InputScale(input_scale_name(name), self.dtype, partial(self._input_scales, layer, group))
 
     def _solution(self, solver: Solver, name: str) -> Callable[[], Numbers]:
         return lambda: solver(name, self._weights.tensor(name).t(), self.formats[name])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.quantise.activations.smooth import input_scale, smooth_scales
 from edge_sdk.export.quantise.awq import awq_scales
 from edge_sdk.export.quantise.decoder_files import Solver, linear_name
 from edge_sdk.export.quantise.folding import FOLDED, GROUPS, FoldedWeights, folded_gram
@@ -50,7 +51,7 @@ class Methods:
     @property
     def scaled(self) -> bool:
         """Whether inputs are multiplied before their weights are rounded."""
-        return self._recipe.scaling == "awq" and self._statistics is not None
+        return self._recipe.scaling != "none" and self._statistics is not None
 
     @cached_property
     def weights(self) -> Weights:
@@ -77,8 +78,15 @@ class Methods:
             seen = self._seen(layer, group)
             names = [linear_name(layer, linear) for linear, each in GROUPS.items() if each == group]
             matrices = {name: self._plain.tensor(name).t() for name in names}
-            found[group] = awq_scales(matrices, seen.gram, seen.magnitude, self._formats, self._dtype)
+            if self._recipe.scaling == "smooth":
+                found[group] = smooth_scales(matrices.values(), seen.largest, self._recipe.migration)
+            else:
+                found[group] = awq_scales(matrices, seen.gram, seen.magnitude, self._formats, self._dtype)
         save_file(found, folder / SCALES)
+
+    def input_scale(self, layer: int, group: str) -> Tensor:
+        """The one scale of a group's inputs in 8 bits. Raises `ConfigError` without statistics."""
+        return input_scale(self._seen(layer, group).largest, self.scales(layer, group), self._dtype)
 
     def gram(self, name: str) -> Tensor | None:
         """XᵀX of the inputs of a matrix as it is rounded, None for one whose inputs were not seen."""

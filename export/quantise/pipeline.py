@@ -52,8 +52,8 @@ def run_quantise(
 def _check_calibration(recipe: QuantiseRecipe, statistics: Path | None) -> None:
     if recipe.calibrated and statistics is None:
         raise ConfigError(
-            f"rounding {recipe.rounding!r} with scaling {recipe.scaling!r} needs statistics of activations; run "
-            "edge-sdk calibrate and give its folder with --statistics, or take a recipe such as w4 that needs none"
+            "AWQ, GPTQ, smoothing and 8-bit activations need statistics of activations; run edge-sdk calibrate and "
+            "give its folder with --statistics, or take a recipe such as w4 or w8 that needs none"
         )
 
 

@@ -13,6 +13,8 @@ from edge_sdk.export.checkpoint import Checkpoint, Weights
 from edge_sdk.export.export_recipe import BASE, Order
 from edge_sdk.export.graphs.onnx_graph import ModelGraph
 from edge_sdk.export.language_plan import LanguagePlan, Pixels
+from edge_sdk.export.quantise.activations.few_vision import FewVision
+from edge_sdk.export.quantise.activations.inputs import with_rounded_inputs
 from edge_sdk.export.quantise.decoder_files import DecoderFiles
 from edge_sdk.export.quantise.evidence import matrix_error
 from edge_sdk.export.quantise.folding import FoldedAdapter
@@ -61,14 +63,23 @@ class QuantisedPlan(LanguagePlan):
         if BASE in self.decoders and self.methods[BASE].scaled:
             scales = self.methods[BASE].scales
             self.adapters = {name: FoldedAdapter(adapter, scales) for name, adapter in adapters.items()}
+        self.rounded = recipe.rounded_inputs(text.layers)
+        dtype = self.recipe.dtype
         self.files = {
-            key: DecoderFiles(each.weights, self.recipe.dtype, self.formats, part_name(key), each.solver)
+            key: DecoderFiles(
+                each.weights, dtype, self.formats, part_name(key), each.solver, self.rounded, each.input_scale
+            )
             for key, each in self.methods.items()
         }
+        self.few_vision = FewVision(checkpoint, recipe, statistics, dtype) if recipe.vision.format() else None
 
     def restored(self, key: str, folders: Mapping[str, Path]) -> Weights:
         """The model whose decoder is the files of `key`, which lie in `folders` by their locations."""
-        return RestoredWeights(self.methods[key].weights, self.files[key].places, self.formats, folders)
+        return RestoredWeights(self.methods[key].weights, self.files[key].places, self.formats, folders, self.rounded)
+
+    def with_vision(self, weights: Weights, folders: Mapping[str, Path]) -> Weights:
+        """`weights` with the vision tower as it is stored, which is all of it where the recipe leaves it as it is."""
+        return self.few_vision.restored(weights, folders) if self.few_vision else weights
 
     def probes(self, key: str) -> list[Probe]:
         """The calibration's probes as the adapters of the decoder `key` have them, with what is beside its weights."""
@@ -90,9 +101,16 @@ class QuantisedPlan(LanguagePlan):
 
     def component(self) -> Language:
         """See `LanguagePlan`."""
-        linears, head = self.quantise.linears, self.quantise.head
+        linears, head, vision = self.quantise.linears, self.quantise.head, self.quantise.vision
         few = Quantisation(
-            recipe=self.quantise.name, bits=linears.bits, block=linears.block, head_bits=head.bits, evidence=EVIDENCE
+            recipe=self.quantise.name,
+            bits=linears.bits,
+            block=linears.block,
+            head_bits=head.bits,
+            activation_bits=linears.activations,
+            vision_bits=vision.bits,
+            vision_activation_bits=vision.activations,
+            evidence=EVIDENCE,
         )
         return msgspec.structs.replace(super().component(), quantisation=few)
 
@@ -104,9 +122,13 @@ class QuantisedPlan(LanguagePlan):
 
     def _graphs(self) -> Iterator[tuple[str, ModelGraph]]:
         owners = {each.graph: key for key in self.decoders for each in self._decoder_set(key).graphs}
+        towers = {graph for profile in super().component().profiles.values() for graph in profile.graphs.values()}
         for key, graph in super()._graphs():
             if key in owners:
-                yield key, with_stored(graph, self.files[owners[key]].places, self.formats)
+                places = self.files[owners[key]].places
+                yield key, with_rounded_inputs(with_stored(graph, places, self.formats), places, self.rounded)
+            elif self.few_vision and key in towers:
+                yield key, self.few_vision.graph(graph)
             else:
                 yield key, graph
 

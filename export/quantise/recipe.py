@@ -20,17 +20,26 @@ RECIPES = Path(__file__).parent / "recipes"
 _AS_IT_IS = 16
 
 Rounding = Literal["nearest", "gptq"]
-Scaling = Literal["none", "awq"]
+Scaling = Literal["none", "awq", "smooth"]
 
 
 class Storage(Value, frozen=True, kw_only=True):
-    """Bits of a weight, 16 for the element type of the graphs, and how many inputs share a scale; see `Format`."""
+    """Bits of a weight, 16 for the element type of the graphs, and how many inputs share a scale; see `Format`.
+
+    `activations` are the bits of what the weight is multiplied with.
+    """
 
     bits: Literal[4, 8, 16] = 16
     block: int = 0
+    activations: Literal[8, 16] = 16
 
     def __post_init__(self) -> None:
         self.format()
+        if self.activations < _AS_IT_IS and (self.bits, self.block) != (8, 0):
+            raise ConfigError(
+                "8-bit activations are multiplied with 8-bit weights that have a scale for each output: give bits = 8 "
+                f"and block = 0; found bits = {self.bits} and block = {self.block}"
+            )
 
     def format(self) -> Format | None:
         """The format, None for a matrix that stays as it is. Raises `ConfigError`."""
@@ -59,8 +68,9 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
     """Settings of a quantisation.
 
     `linears` is for the seven linears of every layer, `head` for the head; `exceptions` override both their ways, the
-    last that fits. `rounding`: to the nearest, or by GPTQ; `scaling`: AWQ multiplies what matters before it is rounded.
-    Both of the latter need statistics of a calibration.
+    last that fits. `rounding`: to the nearest, or by GPTQ; `scaling`: AWQ multiplies what matters before it is rounded,
+    `smooth` moves the spread of activations into weights, a share of `migration` of it (SmoothQuant). Both of the
+    latter, and 8-bit activations, need statistics of a calibration. `vision` is for the linears of the vision tower.
     """
 
     name: str = ""
@@ -68,13 +78,28 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
     linears: Storage = Storage(bits=4, block=128)
     head: Storage = Storage(bits=8)
     exceptions: tuple[Otherwise, ...] = ()
+    vision: Storage = Storage()
     rounding: Rounding = "nearest"
     scaling: Scaling = "none"
+    migration: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.head.activations < _AS_IT_IS:
+            raise ConfigError("head: its inputs stay as they are; leave activations out there")
+        if not 0 <= self.migration <= 1:
+            raise ConfigError(f"migration must be 0 to 1, found {self.migration:g}")
 
     @property
     def calibrated(self) -> bool:
         """Whether statistics are needed."""
-        return self.rounding != "nearest" or self.scaling != "none"
+        stored = [self.linears, self.vision, *(each.storage for each in self.exceptions)]
+        rounded = any(storage.activations < _AS_IT_IS for storage in stored)
+        return rounded or self.rounding != "nearest" or self.scaling != "none"
+
+    def rounded_inputs(self, layers: int) -> frozenset[str]:
+        """The decoder's matrices whose inputs are of 8 bits."""
+        stored = dict(self._storage(layers))
+        return frozenset(name for name, storage in stored.items() if storage.activations < _AS_IT_IS)
 
     def formats(self, layers: int) -> dict[str, Format]:
         """The format of each matrix that does not stay as it is, for a decoder of so many layers.

@@ -5,7 +5,7 @@ References are computed from it, so that a graph which a compiler got wrong is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from edge_sdk.export.checkpoint import Weights
-from edge_sdk.export.graphs.loading import source_name
+from edge_sdk.export.graphs.loading import RoundedInputs, source_name
 from edge_sdk.export.layouts import HEAD
+from edge_sdk.export.quantise.activations.inputs import input_scale_name
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.rounding import restored, unpacked
 from edge_sdk.export.quantise.stored_file import Place, StoredType, scale_name
@@ -26,7 +27,7 @@ _PIECE_BYTES = 1 << 27
 
 
 class RestoredWeights:
-    """`weights` with the tensors of a decoder's files in place of its own. Keeps to `Weights`.
+    """`weights` with the tensors of some files in place of its own. Keeps to `Weights`, and to `RoundedInputs`.
 
     `folders` say where each file lies, by its location. The head, which a file holds apart, is a tensor of its own here
     also where the model ties it to the embedding table. Matrices are in the element type of their scales, as a graph
@@ -34,16 +35,23 @@ class RestoredWeights:
     """
 
     def __init__(
-        self, weights: Weights, places: Mapping[str, Place], formats: Mapping[str, Format], folders: Mapping[str, Path]
+        self,
+        weights: Weights,
+        places: Mapping[str, Place],
+        formats: Mapping[str, Format],
+        folders: Mapping[str, Path],
+        rounded: Collection[str] = (),
     ) -> None:
+        """`rounded` are matrices whose inputs are of 8 bits."""
         self._weights, self._places, self._formats, self._folders = weights, places, formats, folders
-        text = msgspec.structs.replace(weights.config.text, tied=False)
+        self._rounded = rounded
+        text = msgspec.structs.replace(weights.config.text, tied=weights.config.text.tied and HEAD not in places)
         self.config = msgspec.structs.replace(weights.config, text=text)
 
     def names(self) -> tuple[str, ...]:
         """Every tensor, in the order in which data flows through the model."""
         names = self._weights.names()
-        return names if HEAD in names else (*names, HEAD)
+        return names if HEAD in names or HEAD not in self._places else (*names, HEAD)
 
     def spec(self, name: str) -> TensorSpec:
         """Shape and element type of the tensor that was stored; see `Weights`."""
@@ -56,6 +64,12 @@ class RestoredWeights:
         if name in self._formats:
             return self._matrix(name)
         return self._plain(name).t().contiguous()
+
+    def input_scale(self, name: str) -> float | None:
+        """See `RoundedInputs`."""
+        if name in self._rounded:
+            return float(self._plain(input_scale_name(name)))
+        return self._weights.input_scale(name) if isinstance(self._weights, RoundedInputs) else None
 
     def _matrix(self, name: str) -> Tensor:
         form, (inputs, outputs) = self._formats[name], self._places[name].part.shape

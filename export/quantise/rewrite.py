@@ -38,7 +38,7 @@ def with_stored(graph: ModelGraph, places: Mapping[str, Place], formats: Mapping
     stored = [name for name in used if name in formats]
     named = [part for name in used for part in ((scale_name(name), name) if name in formats else (name,))]
     del model.graph.initializer[:]
-    model.graph.initializer.extend([*(_initialiser(places[name]) for name in named), *kept])
+    model.graph.initializer.extend([*(initialiser(places[name]) for name in named), *kept])
     nodes = list(_nodes(model.graph.node, {name: formats[name] for name in stored}))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -57,23 +57,25 @@ def _nodes(nodes: Iterable[NodeProto], formats: Mapping[str, Format]) -> Iterato
             if name not in begun:
                 begun.add(name)
                 yield _dequantise(name, formats[name])
-            node.input[index] = _result(name)
+            node.input[index] = result_name(name)
         yield node
 
 
 def _dequantise(name: str, form: Format) -> NodeProto:
-    node = NodeProto(op_type="DequantizeLinear", name=_result(name), input=[name, scale_name(name)])
-    node.output.append(_result(name))
+    node = NodeProto(op_type="DequantizeLinear", name=result_name(name), input=[name, scale_name(name)])
+    node.output.append(result_name(name))
     attributes = {"axis": 0, "block_size": form.block} if form.block else {"axis": 1}
     node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
     return node
 
 
-def _result(name: str) -> str:
+def result_name(name: str) -> str:
+    """The value of the matrix `name` behind its `DequantizeLinear`."""
     return f"{name}.restored"
 
 
-def _initialiser(place: Place) -> TensorProto:
+def initialiser(place: Place) -> TensorProto:
+    """A tensor of a weight file, which lies beside the graph."""
     part = place.part
     tensor = TensorProto(name=part.name, data_type=_TYPES[part.type], dims=part.shape)
     tensor.data_location = TensorProto.EXTERNAL

@@ -37,7 +37,10 @@ def quantised_stages(order: Order, plan: QuantisedPlan, work: Path) -> list[Stag
     keys = {part_name(key): key for key in plan.decoders}
     stages: list[Stage] = []
     for stage in language_stages(order, plan):
-        if stage.name in keys:
+        if stage.name == "vision" and plan.few_vision:
+            file = plan.few_vision.file
+            stages.append(Stage("vision", {**stage.inputs, **settings}, file.size_bytes, _writer(file)))
+        elif stage.name in keys:
             stages += _decoder_stages(plan, keys[stage.name], {**stage.inputs, **_code()})
         elif stage.name == "graphs" or stage.name.startswith("lora."):
             stages.append(replace(stage, inputs={**stage.inputs, **settings}))
@@ -56,7 +59,11 @@ def decoder_stages(stages: Sequence[Stage], plan: QuantisedPlan) -> Iterator[Sta
 def _decoder_stages(plan: QuantisedPlan, key: str, inputs: Inputs) -> Iterator[Stage]:
     """A layer depends on its own formats alone, so that a choice about others leaves it standing."""
     methods, text = plan.methods[key], plan.checkpoint.config.text
-    how = {"rounding": plan.quantise.rounding, "scaling": plan.quantise.scaling} | _seen(plan)
+    how = {
+        "rounding": plan.quantise.rounding,
+        "scaling": plan.quantise.scaling,
+        "migration": plan.quantise.migration,
+    } | _seen(plan)
     of_layer = [inputs | how | {"formats": _formats(plan, f"decoder.layers.{n}.")} for n in range(text.layers)]
     if methods.scaled:
         size = 4 * (2 * text.hidden + text.intermediate)
@@ -99,7 +106,7 @@ def _reference_stage(plan: QuantisedPlan, stages: Sequence[Stage], work: Path) -
         place, graphs, language = work / TEXT_STAGE, plan.entries(), plan.component()
         tuned = {key: model for key, model in models.items() if key != BASE}
         exported = Exported(place, graphs, language, plan.adapters, tuned)
-        base = models.get(BASE, plan.checkpoint)
+        base = plan.with_vision(models.get(BASE, plan.checkpoint), {"vision.weights": work / "vision" / FOLDER})
         found = measure(base, exported, SEED, partial(on_progress, 0.0))
         references = write_measured(found, exported, draft, TOLERANCE)
         write_bytes(draft / REFERENCES, msgspec.json.encode(references))

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.model_config import TextConfig
+from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
+from edge_sdk.export.quantise.activations.vision_statistics import merge_maxima
 from edge_sdk.files import atomic_folder, write_bytes
 from edge_sdk.types import Value
 
@@ -171,6 +173,7 @@ def merge_statistics(folders: Sequence[Path], out: Path) -> Index:
     held_out = first.held_out and seen.isdisjoint(clip.sha256 for clip in first.probes)
     index = msgspec.structs.replace(first, tokens=tokens, clips=tuple(clips), held_out=held_out)
     with atomic_folder(out) as draft:
+        merge_maxima([part.folder / VISION for part in parts], draft / VISION)
         for path in parts[0].folder.glob("probe.*.safetensors"):
             shutil.copyfile(path, draft / path.name)
         for decoder in first.tokens:

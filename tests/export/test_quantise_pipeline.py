@@ -192,7 +192,7 @@ def test_another_recipe_makes_the_decoder_anew_and_nothing_else(inputs: Path, wo
         ("bits = 4\n", "not usable: Object contains unknown field `bits`"),
         ('[[exceptions]]\nlinears = ["mlp"]\nstorage = {}\n', "must be some of q, k, v"),
         ('[[exceptions]]\nlinears = ["q"]\nlayers = [2]\nstorage = {}\n', "2 layers, found layer 2"),
-        ('rounding = "gptq"\n', "needs statistics of activations; run edge-sdk calibrate"),
+        ('rounding = "gptq"\n', "need statistics of activations; run edge-sdk calibrate"),
         ('export = "nothing"\n', "no recipe at"),
     ],
 )

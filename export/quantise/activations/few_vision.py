@@ -1,0 +1,45 @@
+"""The vision tower as a quantise recipe has it: its file, its graphs, and the model that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.graphs.onnx_graph import ModelGraph
+from edge_sdk.export.quantise.activations.inputs import with_rounded_inputs
+from edge_sdk.export.quantise.activations.vision_statistics import read_maxima
+from edge_sdk.export.quantise.activations.vision_weights import SmoothVision, vision_file, vision_matrices
+from edge_sdk.export.quantise.recipe import QuantiseRecipe
+from edge_sdk.export.quantise.restored_weights import RestoredWeights
+from edge_sdk.export.quantise.rewrite import with_stored
+from edge_sdk.export.quantise.statistics import Statistics
+from edge_sdk.types import DType
+
+_AS_IT_IS = 16
+
+
+class FewVision:
+    """The tower of `checkpoint` in few bits, by the recipe's storage of it."""
+
+    def __init__(
+        self, checkpoint: Weights, recipe: QuantiseRecipe, statistics: Statistics | None, dtype: DType
+    ) -> None:
+        """Raises `ConfigError` where blocks do not fill a matrix, or without statistics that the recipe needs."""
+        form, matrices = recipe.vision.format(), vision_matrices(checkpoint.config.vision.layers)
+        rounded = recipe.vision.activations < _AS_IT_IS
+        maxima = read_maxima(statistics.folder) if rounded and statistics else None
+        smooth = rounded and recipe.scaling == "smooth"
+        self._weights = SmoothVision(checkpoint, maxima, recipe.migration if smooth else None)
+        self._formats = dict.fromkeys(matrices, form) if form else {}
+        self._rounded = frozenset(matrices) if rounded else frozenset()
+        self.file = vision_file(self._weights, self._formats, self._rounded, dtype)
+
+    def graph(self, plain: ModelGraph) -> ModelGraph:
+        """A graph of the tower that reads the file."""
+        places = self.file.places
+        return with_rounded_inputs(with_stored(plain, places, self._formats), places, self._rounded)
+
+    def restored(self, weights: Weights, folders: Mapping[str, Path]) -> Weights:
+        """`weights` with the tower as it is stored in `folders`, by the location of its file."""
+        return RestoredWeights(weights, self.file.places, self._formats, folders, self._rounded)

@@ -1,0 +1,91 @@
+"""Inputs of products in 8 bits: where their scales are stored, and the pair of operators that rounds them.
+
+`QuantizeLinear` and `DequantizeLinear` stand before the product alone: what else takes the same values, such as a LoRA
+matrix, has them whole. A compiler joins the pair with the weight's own to a product of whole numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from torch import Tensor
+
+from edge_sdk.export.graphs.onnx_graph import ModelGraph
+from edge_sdk.export.quantise.rewrite import initialiser, result_name
+from edge_sdk.export.quantise.stored_file import Part, Place, StoredType
+from edge_sdk.types import DType
+
+GROUPS = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "mlp", "up": "mlp"}
+"""Linears that take the same inputs, in the decoder and in the vision tower; any other takes its own."""
+ZERO = "zero.int8"
+_LINEAR = re.compile(r"(.*)\.(\w+)\.weight")
+
+
+def group_of(linear: str) -> str:
+    """Which inputs a linear takes."""
+    return GROUPS.get(linear, linear)
+
+
+def input_scale_name(matrix: str) -> str:
+    """Name of the scale of a matrix's inputs: those that share their inputs share it."""
+    found = _LINEAR.fullmatch(matrix)
+    if found is None:
+        raise ValueError(f"{matrix} is not the weight of a linear")
+    return f"{found[1]}.{group_of(found[2])}.input.scale"
+
+
+class InputScale:
+    """One number of a weight file, a `Source` of it."""
+
+    def __init__(self, name: str, dtype: DType, read: Callable[[], Tensor]) -> None:
+        kind: StoredType = "float16" if dtype == "float16" else "float32"
+        self._name, self._dtype, self._read = name, dtype, read
+        self.parts = (Part(name, kind, ()),)
+
+    def pieces(self) -> Iterator[tuple[str, Tensor]]:
+        """See `Source`."""
+        number: Tensor = self._read().to(getattr(torch, self._dtype)).reshape(1)
+        yield self._name, number.view(torch.uint8)
+
+
+def with_rounded_inputs(graph: ModelGraph, places: Mapping[str, Place], rounded: Collection[str]) -> ModelGraph:
+    """`graph`, whose weights are stored in few bits already, with the inputs of the matrices `rounded` in 8 bits.
+
+    Raises `KeyError` for a scale that `places` does not have.
+    """
+    wanted = {result_name(name): input_scale_name(name) for name in rounded}
+    model = ModelProto()
+    model.CopyFrom(graph.model)
+    nodes = list(_nodes(list(model.graph.node), wanted))
+    used = sorted({node.input[1] for node in nodes if node.op_type == "QuantizeLinear"})
+    if not used:
+        return graph
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(initialiser(places[name]) for name in used)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), ZERO))
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    return dataclasses.replace(graph, model=model)
+
+
+def _nodes(nodes: Sequence[NodeProto], wanted: Mapping[str, str]) -> Iterator[NodeProto]:
+    """The nodes in their order, a pair before the first product that takes a value."""
+    begun: set[str] = set()
+    for node in nodes:
+        if node.op_type == "MatMul" and node.input[1] in wanted:
+            value, scale = node.input[0], wanted[node.input[1]]
+            whole = f"{value}.{scale}.whole"
+            if whole not in begun:
+                begun.add(whole)
+                yield helper.make_node("QuantizeLinear", [value, scale, ZERO], [whole], name=whole)
+                yield helper.make_node(
+                    "DequantizeLinear", [whole, scale, ZERO], [f"{whole}.back"], name=f"{whole}.back"
+                )
+            node.input[0] = f"{whole}.back"
+        yield node

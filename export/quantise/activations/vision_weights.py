@@ -1,0 +1,118 @@
+"""The vision tower with linears in 8 bits: what is moved into them, and the file that holds them.
+
+Attention, norms and the patch embedding keep the graph's element type. What a norm gives is smoothed into the linears
+behind it; the inputs of `out` and of `fc2`, which come from no norm, are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.model_config import ModelConfig
+from edge_sdk.export.quantise.activations.inputs import InputScale, group_of, input_scale_name
+from edge_sdk.export.quantise.activations.smooth import input_scale, smooth_scales
+from edge_sdk.export.quantise.formats import Format
+from edge_sdk.export.quantise.stored_file import Nearest, Plain, Source, StoredFile
+from edge_sdk.types import DType, TensorSpec
+
+LINEARS = ("q", "k", "v", "out", "fc1", "fc2")
+_NORMS = {"norm1": "qkv", "norm2": "fc1"}
+_TENSOR = re.compile(r"vision\.layers\.(\d+)\.(\w+)\.(weight|bias)")
+
+
+def vision_matrices(layers: int) -> tuple[str, ...]:
+    """Every matrix of the tower that may be stored in few bits."""
+    return tuple(f"vision.layers.{layer}.{linear}.weight" for layer in range(layers) for linear in LINEARS)
+
+
+class SmoothVision:
+    """`weights` whose vision norms are divided, and the linears behind them multiplied; float32. Keeps to `Weights`.
+
+    `maxima` are those of `vision_statistics`; without them nothing is changed.
+    """
+
+    def __init__(self, weights: Weights, maxima: Mapping[str, Tensor] | None, migration: float | None) -> None:
+        """`migration` as in `smooth_scales`, None to leave everything as it is."""
+        self._weights, self._maxima, self._migration = weights, maxima, migration
+        self.scales = cache(self._scales)
+
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes and constants."""
+        return self._weights.config
+
+    def names(self) -> tuple[str, ...]:
+        """Every tensor; see `Weights`."""
+        return self._weights.names()
+
+    def spec(self, name: str) -> TensorSpec:
+        """Shape and element type as they were; see `Weights`."""
+        return self._weights.spec(name)
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor; see `Weights`."""
+        tensor, found = self._weights.tensor(name), _TENSOR.fullmatch(name)
+        if not found:
+            return tensor
+        layer, part, kind = int(found[1]), found[2], found[3]
+        if part in _NORMS:
+            scales = self.scales(layer, _NORMS[part])
+            return tensor if scales is None else tensor.float() / scales
+        scales = self.scales(layer, group_of(part)) if kind == "weight" else None
+        return tensor if scales is None else tensor.float() * scales
+
+    def input_scale(self, layer: int, group: str, dtype: torch.dtype) -> Tensor:
+        """The scale of a group's inputs. Raises `ConfigError` without statistics of it."""
+        return input_scale(self._largest(layer, group), self.scales(layer, group), dtype)
+
+    def _scales(self, layer: int, group: str) -> Tensor | None:
+        if self._migration is None or group not in _NORMS.values():
+            return None
+        names = [f"vision.layers.{layer}.{linear}.weight" for linear in LINEARS if group_of(linear) == group]
+        matrices = (self._weights.tensor(name).t() for name in names)
+        return smooth_scales(matrices, self._largest(layer, group), self._migration)
+
+    def _largest(self, layer: int, group: str) -> Tensor:
+        name = f"{layer:02}.{group}"
+        if self._maxima is None or name not in self._maxima:
+            raise ConfigError(
+                f"vision {name}: 8-bit activations need statistics of the vision tower; run edge-sdk calibrate with "
+                "this version and give its folder with --statistics"
+            )
+        return self._maxima[name]
+
+
+def vision_file(
+    weights: SmoothVision, formats: Mapping[str, Format], rounded: frozenset[str], dtype: DType
+) -> StoredFile:
+    """The tower's file; `formats` names what is stored in few bits, `rounded` whose inputs are too."""
+    return StoredFile("vision.weights", _sources(weights, formats, rounded, dtype))
+
+
+def _sources(
+    weights: SmoothVision, formats: Mapping[str, Format], rounded: frozenset[str], dtype: DType
+) -> Iterator[Source]:
+    begun: set[str] = set()
+    for name in (name for name in weights.names() if name.startswith("vision.")):
+        shape = tuple(int(length) for length in weights.spec(name).shape)[::-1]
+        read = partial(_transposed, weights, name)
+        if name in formats:
+            yield Nearest(name, shape, formats[name], dtype, read)
+        else:
+            yield Plain(name, shape, dtype, read)
+        found = _TENSOR.fullmatch(name)
+        if name in rounded and found and (scale := input_scale_name(name)) not in begun:
+            begun.add(scale)
+            kind: torch.dtype = getattr(torch, dtype)
+            yield InputScale(scale, dtype, partial(weights.input_scale, int(found[1]), group_of(found[2]), kind))
+
+
+def _transposed(weights: Weights, name: str) -> Tensor:
+    return weights.tensor(name).t()
