@@ -103,8 +103,8 @@ class Student(Value, frozen=True, kw_only=True):
 
     `lags` are the frame distances of the motion planes; `heat_delay_frames` is how many frames after an instant its
     start and end heat are given; `scores` names the columns of the output `scores [streams, n]`. `operating_point` is
-    used unless another of `operating_points`, which older bundles lack, is asked for by its name. `cpu_graph` has the same tensors and weights as
-    `graph`, in the form that a CPU computes fastest.
+    used unless another of `operating_points`, which older bundles lack, is asked for by its name. `cpu_graph` has the
+    same tensors and weights as `graph`, in the form that a CPU computes fastest.
     """
 
     graph: str = "student"
