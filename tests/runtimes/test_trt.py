@@ -7,7 +7,10 @@ An engine cannot run without a GPU. So here, and only here, memory and kernels a
 from __future__ import annotations
 
 import gc
-from contextlib import closing
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,6 +94,23 @@ def test_what_tensorrt_refuses_is_told(build: Any, monkeypatch: pytest.MonkeyPat
         session.run({"a": normal(0, 5)})
     monkeypatch.undo()
     same(session.run(a), {"b": -a["a"]})
+
+
+def test_every_call_is_a_named_range_of_the_profiler(running_sum: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package `nvtx` is not needed; where it is, its ranges open and close around each call."""
+    told: list[str] = []
+
+    @contextmanager
+    def annotate(message: str, domain: str) -> Iterator[None]:
+        told.append(f"{domain} {message} begins")
+        yield
+        told.append("ends")
+
+    monkeypatch.setitem(sys.modules, "nvtx", SimpleNamespace(annotate=annotate))
+    bound = open_double(running_sum).session.bind_state(running_sum.graph.state, {"streams": 2})
+    for step in range(2):
+        bound.run({"x": normal(step, 2, WIDTH)})
+    assert told == ["edge-sdk toy begins", "ends"] * 2
 
 
 def test_a_state_that_swaps_its_tensors(build: Any) -> None:
