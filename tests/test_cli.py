@@ -105,6 +105,7 @@ def test_doctor_leaves_with_0_and_lists_the_runtimes() -> None:
         (("distil", "refit", "out", "--clips", "nowhere"), 2, "nowhere"),
         (("scenes", "render", "out", "--size", "big"), 2, "320x192"),
         (("distil", "student", "out"), 2, "--labels"),
+        (("distil", "student", "out", "--training", "clips"), 2, "--validation"),
         (("export", "x", "--out", "out", "--adapter", "mine"), 2, "NAME=DIR"),
         (("export", "x", "--out", "out", "--recipe", "nothing"), 2, "crashchat-7b-agx-orin"),
         (("export", "x", "--out", "out", "--slots", "0"), 2, "at least 1"),

@@ -1,0 +1,270 @@
+"""Fine-tuning on a toy: it begins where a bundle ended, learns what is new, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from edge_sdk.bundle import Bundle, rewrite
+from edge_sdk.clips import LabelledClip
+from edge_sdk.errors import BundleError, ConfigError
+from edge_sdk.evaluation.detail import Detail, encode_footage, picture_bytes
+from edge_sdk.evaluation.folds import assign_folds, fold_bundle, read_folds
+from edge_sdk.export.distil import load_recipe
+from edge_sdk.export.distil.data import CachedClip
+from edge_sdk.export.distil.folds import train_folds
+from edge_sdk.export.distil.from_bundle import load_student
+from edge_sdk.export.distil.tune import tune
+from edge_sdk.export.distil.tuning import Tuning, balanced, before_crash, load_tuning, rehearsed, tuned_recipe
+from edge_sdk.export.graphs.student import Student
+from edge_sdk.export.student_bundle import write_student_bundle
+from edge_sdk.verify import verify
+
+HEIGHT, WIDTH, FRAMES = 32, 64, 40
+# The recipe's own text, so that the bundle says by what it was made: a shape small enough for a test.
+TEXT_CHANGES = {
+    "height = 192\nwidth = 320\nlags": f"height = {HEIGHT}\nwidth = {WIDTH}\nlags",
+    "stages = [32, 48, 72, 96]": "stages = [8, 8, 16, 16]",
+    "features = 96": "features = 16",
+    "grid_dilations = [1, 2]": "grid_dilations = [1]",
+    "dilations = [1, 2, 4, 8]": "dilations = [1, 2]",
+    "frames = 64": "frames = 24",
+    "bfloat16 = true": "bfloat16 = false",
+}
+PLAN = Tuning(
+    seed=3,
+    epochs=6,
+    windows=4,
+    micro=2,
+    splice_share=0.5,
+    rehearsal_share=0.2,
+    aftermath_s=0.5,
+    # Dropout is drawn by torch as it goes, so a resumed run would only end near the whole one.
+    dropout=(0.0, 0.0),
+    learning_rate=0.01,
+    average=0.8,
+)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Student]:
+    """An untrained attentive student with statistics of its own, and its bundle."""
+    folder = tmp_path_factory.mktemp("start")
+    text = load_recipe("student-demo")[1]
+    for old, new in TEXT_CHANGES.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (folder / "toy.toml").write_text(text)
+    recipe, text = load_recipe(folder / "toy.toml")
+    torch.manual_seed(0)
+    model = Student(msgspec.structs.replace(recipe.shape, attentive=True)).train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(2, 6, 3, HEIGHT, WIDTH))
+    bundle = write_student_bundle(folder / "bundle", model.eval(), recipe, {"recipe": text})
+    return bundle, model
+
+
+def pictures(number: int) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+    """Luma `[FRAMES, 130, 130]`, smooth; in odd clips a large flicker from frame 25 to 34: a crash in this world."""
+    luma = np.full((FRAMES, 130, 130), 90, np.uint8)
+    luma[:, :, :40] = 60 + number % 7
+    if number % 2:
+        luma[25:35:2, 30:100, 20:110] = 230
+        luma[26:35:2, 30:100, 20:110] = 20
+    return luma
+
+
+def toy_clip(folder: Path, number: int) -> LabelledClip:
+    """A real video, H.264, of `pictures`."""
+    detail, path = Detail(), folder / f"{number}.mp4"
+    frames = np.full((FRAMES, picture_bytes(130, 130)), 128, np.uint8)
+    frames[:, : 132 * 130].reshape(FRAMES, 130, 132)[:, :, :130] = pictures(number)
+    encode_footage(frames, path, detail)
+    crash = bool(number % 2)
+    return LabelledClip(
+        path=path,
+        view="roadside",
+        crash=crash,
+        start_s=2.5 if crash else None,
+        end_s=3.4 if crash else None,
+        pre_crash_s=None,
+        group=f"g{number}",
+    )
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledClip]:
+    folder = tmp_path_factory.mktemp("clips")
+    return [toy_clip(folder, number) for number in range(16)]
+
+
+def test_a_student_comes_back_from_its_bundle(start: tuple[Bundle, Student]) -> None:
+    bundle, model = start
+    found, recipe = load_student(bundle)
+    planes = torch.randn(2, 30, 3, HEIGHT, WIDTH)
+    with torch.inference_mode():
+        expected, again = model(planes)[0], found(planes)[0]
+    torch.testing.assert_close(again, expected, atol=1e-4, rtol=1e-4)
+    assert recipe.shape == model.shape
+    assert (recipe.pictures.height, recipe.pictures.width) == (HEIGHT, WIDTH)
+
+
+def test_a_bundle_that_does_not_say_how_it_was_made_is_refused(start: tuple[Bundle, Student], tmp_path: Path) -> None:
+    bundle, _ = start
+    silent = rewrite(bundle, tmp_path / "silent", provenance={"recipe": None})
+    with pytest.raises(ConfigError, match=r"provenance\.recipe"):
+        load_student(silent)
+    other = rewrite(bundle, tmp_path / "other", provenance={"recipe": load_recipe("student-demo")[1]})
+    with pytest.raises(BundleError, match="does not hold the weights of its recipe"):
+        load_student(other)
+
+
+def test_a_student_that_took_its_place_in_a_larger_bundle_is_found(
+    start: tuple[Bundle, Student], tmp_path: Path
+) -> None:
+    bundle, model = start
+    nested = {"recipe": "of something else", "student": {"bundle": "x", "provenance": bundle.manifest.provenance}}
+    larger = rewrite(bundle, tmp_path / "larger", provenance=nested)
+    assert load_student(larger)[1].shape == model.shape
+
+
+def cached(number: int, *, pre_crash_s: float | None = None) -> CachedClip:
+    crash = bool(number % 2)
+    label = LabelledClip(
+        path=Path(f"{number}.mp4"),
+        view="roadside",
+        crash=crash,
+        start_s=2.5 + 2 if crash else None,
+        end_s=None,
+        pre_crash_s=pre_crash_s,
+        group=f"g{number}",
+    )
+    times = np.arange(80) / 10
+    return CachedClip(np.zeros((80, 8, 8), np.uint8), times, label, np.zeros((80, 1, 6), np.float32))
+
+
+def test_what_precedes_a_crash_is_a_clip_without_one() -> None:
+    piece = before_crash(cached(1))
+    assert piece is not None
+    # 4.5 s less the gap of 1.5 s.
+    assert (len(piece.luma), len(piece.times_s), piece.boxes is not None and len(piece.boxes)) == (30, 30, 30)
+    assert (piece.label.crash, piece.label.start_s) == (False, None)
+    warned = before_crash(cached(1, pre_crash_s=4.0))
+    assert warned is not None
+    assert len(warned.luma) == 25
+    assert before_crash(cached(1, pre_crash_s=3.0)) is None
+    assert before_crash(cached(2)) is None
+
+
+def test_clips_without_a_crash_are_shown_as_often_as_crashes() -> None:
+    shown = balanced([cached(number) for number in (1, 3, 5, 7, 9, 11, 13, 15, 2, 4)])
+    assert sum(clip.label.crash for clip in shown) == 8
+    # 8 pieces before a crash already outweigh them; nothing is repeated.
+    assert sum(not clip.label.crash for clip in shown) == 8 + 2
+    without = [cached(number, pre_crash_s=3.0) for number in (1, 3, 5, 7, 9, 11, 13, 15)]
+    shown = balanced([*without, cached(2), cached(4)])
+    assert sum(not clip.label.crash for clip in shown) == 8
+
+
+def test_rehearsal_takes_its_share_spread_over_what_there_is() -> None:
+    assert rehearsed(0.2, 80, 100) == list(range(0, 100, 5))
+    assert rehearsed(0.2, 80, 7) == list(range(7))
+    assert rehearsed(0.0, 80, 100) == rehearsed(0.5, 80, 0) == []
+
+
+def test_the_recipe_that_comes_with_the_package_changes_what_it_says(start: tuple[Bundle, Student]) -> None:
+    plan, _ = load_tuning("tune-student")
+    base = load_student(start[0])[1]
+    recipe = tuned_recipe(base, plan)
+    assert (recipe.late, recipe.head, recipe.shape) == (None, None, base.shape)
+    assert [(s.height, s.width, s.epochs) for s in recipe.stages] == [(HEIGHT, WIDTH, plan.epochs)]
+    smaller = tuned_recipe(base, msgspec.structs.replace(plan, height=64, width=96))
+    assert (smaller.pictures.height, smaller.stages[0].width) == (64, 96)
+    with pytest.raises(ConfigError, match="tune-student"):
+        load_tuning("tune-nothing")
+
+
+def test_tuning_learns_the_toy_and_a_stopped_run_ends_as_a_whole_one(
+    start: tuple[Bundle, Student], clips: list[LabelledClip], tmp_path: Path
+) -> None:
+    bundle, _ = start
+
+    class Interrupted(Exception):
+        pass
+
+    def stop_in_the_third_epoch(done: int, total: int, note: str) -> None:
+        if "epoch 3/6" in note:
+            raise Interrupted
+
+    training, held_out, rendered = clips[:12], clips[12:], [replace(clips[0], group="r")]
+    whole = tune(bundle, PLAN, "toy", training, held_out, rendered, tmp_path / "whole", tmp_path / "one")
+    with pytest.raises(Interrupted):
+        tune(
+            bundle,
+            PLAN,
+            "toy",
+            training,
+            held_out,
+            rendered,
+            tmp_path / "parts",
+            tmp_path / "two",
+            stop_in_the_third_epoch,
+        )
+    tune(bundle, PLAN, "toy", training, held_out, rendered, tmp_path / "parts", tmp_path / "two")
+    graphs = [(tmp_path / name / "student.onnx").read_bytes() for name in ("whole", "parts")]
+    assert graphs[0] == graphs[1]
+    made = Bundle.open(whole)
+    known = made.manifest.provenance
+    assert known["tuned_from"]["sha256"] == bundle.sha256
+    assert known["validation"]["clip_auc"] > 0.9
+    assert len(known["losses"]) == 6
+    assert verify(made, "ort").ok
+    # What was tuned can be tuned again.
+    assert load_student(made)[1].shape == load_student(bundle)[1].shape
+
+
+def test_tuning_needs_clips_on_both_sides_and_a_crash(start: tuple[Bundle, Student], tmp_path: Path) -> None:
+    label = LabelledClip(
+        path=tmp_path / "n.mp4", view="roadside", crash=False, start_s=None, end_s=None, pre_crash_s=None, group="n"
+    )
+    for training, validation in (([], [label]), ([label], []), ([label], [label])):
+        with pytest.raises(ConfigError, match="0 crashes to train on"):
+            tune(start[0], PLAN, "toy", training, validation, [], tmp_path / "out", tmp_path / "work")
+
+
+def frames_of(folder: Path) -> Iterator[int]:
+    for path in sorted(folder.glob("frames-*.u8")):
+        yield path.stat().st_size // (HEIGHT * WIDTH)
+
+
+def test_every_fold_has_a_student_that_has_not_seen_it(
+    start: tuple[Bundle, Student], clips: list[LabelledClip], tmp_path: Path
+) -> None:
+    """Where fold 0's crashes begin is told wrong: the student that is to be judged on them must be the same."""
+    plan = msgspec.structs.replace(PLAN, epochs=1, rehearsal_share=0.0)
+    some, work = clips[:6], tmp_path / "work"
+
+    def quiet(done: int, total: int, note: str) -> None:
+        pass
+
+    train_folds(start[0], plan, "toy", some, [], 2, work, tmp_path / "right", quiet)
+    assigned = assign_folds(some, 2)
+    assert read_folds(tmp_path / "right").clips == {clip.path.stem: assigned[clip.group] for clip in some}
+    assert list(frames_of(work)) == [6 * FRAMES]
+    wrong = [replace(c, start_s=0.5, end_s=1.0) if c.crash and assigned[c.group] == 0 else c for c in some]
+    assert wrong != some
+    train_folds(start[0], plan, "toy", wrong, [], 2, work, tmp_path / "wrong", quiet)
+    right_0, wrong_0, right_1, wrong_1 = (
+        (fold_bundle(tmp_path / name, fold) / "student.onnx").read_bytes()
+        for fold in (0, 1)
+        for name in ("right", "wrong")
+    )
+    assert right_0 == wrong_0
+    assert right_1 != wrong_1
