@@ -7,7 +7,7 @@ Each step skips what an earlier, interrupted run has finished.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def make_student(recipe: str, work: Path, out: Path, *, quiet: bool = False) -> 
     training = _render(plan.scenes.training, work, quiet)
     validation = _render(plan.scenes.validation, work, quiet)
     # Named by the recipe: what another recipe left in `work` must not pass for finished.
-    draft = work / f"draft-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    draft = work / f"draft-{_digest([text])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
             _room("export.distil.student").train(plan, text, training, validation, draft, work, progress)
@@ -115,7 +115,7 @@ def tune_student(
                 for some in (clips, held_out)
             )
     scenes = read_scenes(rehearsal) if rehearsal else []
-    draft = work / f"draft-{hashlib.sha256((text + begun.sha256).encode()).hexdigest()[:12]}"
+    draft = work / f"draft-{_digest([text, begun.sha256, *map(_line, [*clips, *held_out, *scenes])])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
             _room("export.distil.tune").tune(begun, plan, text, clips, held_out, scenes, draft, work, progress)
@@ -171,6 +171,14 @@ def describe_refit(report: RefitReport) -> str:
     found = report.held_out
     said = _room("calibration.held_out").describe(found) if found else "too few clips to hold any out and judge the fit"
     return f"{report.bundle}: operating points fitted on {report.clips} clips\n{said}"
+
+
+def _line(clip: LabelledClip) -> str:
+    return f"{clip.path.name} {clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}"
+
+
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
 # Any: the seeds are a recipe's, whose type belongs to the room that reads it.
