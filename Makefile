@@ -50,12 +50,18 @@ soak-live: setup
 	$(BIN)/python -m edge_sdk.benchmarks.live.faults --out out/live
 	$(BIN)/python -m edge_sdk.benchmarks.live.reconnects --count 1000 --out out/live
 
-# An hour, 8 GB of memory, 36 GB of disk: parity, gate, plan and export at the models' true sizes, with their tables.
+# Hours, 12 GB of memory, 36 GB of disk: parity, gate, plan, export and few bits at the models' true sizes, with tables.
 soak-export: setup
 	$(BIN)/python tests/parity_cases.py out/export tiny tied 2b 7b
 	$(BIN)/python tests/gate_cases.py out/export
 	$(BIN)/python tests/plan_measured.py out/export
 	$(BIN)/python tests/true_size.py out/export 2B 7B 7B+merged 7B+switchable
+	$(BIN)/edge-sdk scenes render out/export/clips --count 16
+	$(BIN)/python tests/quantised_size.py out/export whole
+	$(BIN)/python tests/quantised_size.py out/export gptq
+	$(BIN)/python tests/quantised_size.py out/export awq
+	$(BIN)/python tests/quantise_kl.py out/export 2b 2B:2 96f out/export/clips 16 8 out/export/kl w4 w4-awq w4-gptq
+	$(BIN)/python tests/decode_speed.py out/export out/export/decode 6 1 2
 
 # On a machine with a GPU: parity, speed against the limits, and transformers beside; CAMPAIGN holds further options.
 campaign: setup

@@ -8,6 +8,8 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.manifest import FalseAlarms, Manifest, Student
 from edge_sdk.manifest_language import Language
 from edge_sdk.perception.operating import points_of
+from edge_sdk.predicted import describe as describe_predicted
+from edge_sdk.predicted import predict
 from edge_sdk.proof import describe as describe_proof
 from edge_sdk.proof import read_proof
 
@@ -27,6 +29,7 @@ def describe(bundle: Bundle) -> Iterator[str]:
         yield from _language(manifest.language, manifest)
     if proof := read_proof(bundle):
         yield from describe_proof(proof)
+        yield from describe_predicted(predict(bundle))
     for path, entry in sorted(manifest.files.items()):
         yield f"{entry.size_bytes:>10}  {entry.sha256[:12]}  {path}"
 

@@ -1,6 +1,6 @@
-"""Pictures of what was found: a clip's timeline beside the truth, and how reliable scores are.
+"""Pictures: a clip's timeline beside the truth, how reliable scores are, what few bits cost by layer.
 
-The only user of matplotlib here.
+The only user of matplotlib in the ground.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from edge_sdk.analysis import BOUNDARIES, AnalysedClip
 from edge_sdk.clips import SceneRecord
+from edge_sdk.errors import BundleError
 from edge_sdk.evaluation.tasks.calibration import Calibration
 from edge_sdk.files import atomic_path
+from edge_sdk.proof import Evidence, MatrixError
 
 COLOURS = {"pre_crash_start": "#e0a000", "crash_start": "#d03030", "crash_end": "#3060c0"}
 
@@ -94,3 +97,37 @@ def draw_reliability(series: Mapping[str, Calibration], out: Path) -> None:
     axes.grid(alpha=0.3)
     with atomic_path(out) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
+
+
+def draw_errors(evidence: Evidence, out: Path) -> None:
+    """Write a picture of what few bits cost to `out` as PNG: the error of every matrix, and KL of each layer alone.
+
+    Raises `BundleError` where no matrix of a layer is in few bits.
+    """
+    rows = [(int(each.name.split(".")[2]), each) for each in evidence.matrices if ".layers." in each.name]
+    if not rows:
+        raise BundleError("no matrix of a layer is in few bits, so there is no error to draw")
+    figure = Figure(figsize=(9, 6 if evidence.sensitivity else 3.5), layout="constrained")
+    axes = figure.subplots(2 if evidence.sensitivity else 1, 1, sharex=True, squeeze=False)[:, 0]
+    for linear in dict.fromkeys(each.name.split(".")[3] for _, each in rows):
+        points = [(layer, 100 * _error(each)) for layer, each in rows if each.name.split(".")[3] == linear]
+        axes[0].plot(*zip(*points, strict=True), marker=".", label=linear)
+    high = [(layer, 100 * _error(each)) for layer, each in rows if each.bits > min(m.bits for _, m in rows)]
+    if high:
+        axes[0].plot(*zip(*high, strict=True), "o", mfc="none", color="black", label="more bits")
+    axes[0].set(ylabel="error of the product, %" if rows[0][1].output_error is not None else "error of weights, %")
+    axes[0].legend(fontsize=8, ncols=4)
+    for each in evidence.sensitivity:
+        axes[1].bar([c.layer for c in each.layers], [c.kl for c in each.layers], alpha=0.6, label=each.decoder)
+        axes[1].set(ylabel="KL a token, the layer alone", yscale="log")
+        axes[1].legend(fontsize=8)
+    axes[-1].set(xlabel="layer")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    for each_axes in axes:
+        each_axes.grid(alpha=0.3)
+    with atomic_path(out) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
+
+
+def _error(matrix: MatrixError) -> float:
+    return matrix.weight_error if matrix.output_error is None else matrix.output_error

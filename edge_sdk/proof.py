@@ -172,6 +172,16 @@ def read_proof(bundle: Bundle) -> Proof | None:
     return Proof(evidence=evidence, scores=scores, problems=tuple(problems))
 
 
+def require_evidence(bundle: Bundle) -> Evidence:
+    """The evidence in a bundle. Raises `BundleError` for one without."""
+    proof = read_proof(bundle)
+    if proof is None or proof.evidence is None:
+        raise BundleError(
+            f"{bundle.manifest.name}: expected evidence of few bits, found none; edge-sdk quantise writes it"
+        )
+    return proof.evidence
+
+
 def describe(proof: Proof) -> Iterator[str]:
     """A proof in lines for people."""
     if proof.evidence:

@@ -1,34 +1,44 @@
 """Checkpoints of the public sizes with random weights in few bits, as a user would make them, and what that took.
 
 As a script it writes the results: `python tests/quantised_size.py OUT whole` quantises a 7B to the nearest, killed
-once and started again; `OUT methods CLIPS` calibrates two layers of the 7B's widths on some clips and rounds them by
-every method. Weights lie in a folder of TMPDIR that is removed behind each. The whole 7B takes 22 GB of disk.
+once and started again, in a folder of TMPDIR that is removed behind it (22 GB); `OUT gptq|awq [LINEAR...]` times one
+layer of the 7B's widths by that method, a matrix at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+import torch
 from measured import table, write_measured
-from true_size import MB, Run, make_checkpoint, watched
+from torch import Tensor
+from true_size import MB, SHARED, Run, make_checkpoint, watched
 
 from edge_sdk.benchmarks.conditions import Watch
 from edge_sdk.bundle import Bundle
 from edge_sdk.export.checkpoint import Checkpoint
+from edge_sdk.export.graphs.decoder_io import linear_sizes
+from edge_sdk.export.layouts import LINEARS
+from edge_sdk.export.model_config import ModelConfig, TextConfig
+from edge_sdk.export.peak_memory import PeakMemory
+from edge_sdk.export.quantise.awq import awq_scales
 from edge_sdk.export.quantise.decoder_files import DecoderFiles
+from edge_sdk.export.quantise.formats import Format
+from edge_sdk.export.quantise.gptq import gptq, output_error
 from edge_sdk.export.quantise.recipe import load_quantise_recipe
+from edge_sdk.export.quantise.rounding import restored, rounded, scales_of
 from edge_sdk.exporting import ExportReport
 
-LAYERS, KILLED_IN = 28, 4
+LAYERS, KILLED_IN, TOKENS = 28, 4, 2048
 # 10^6 bytes: the limits of the whole 7B, at any time in memory, and of its decoder on the disk.
 MEMORY_MB, DECODER_MB = 4000.0, 4600.0
 _LAYER = re.compile(r"decoder\.layers\.(\d+)$")
@@ -50,13 +60,20 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rounded(msgspec.Struct, frozen=True, kw_only=True):
-    """One recipe on two layers of the true widths; seconds a layer of work on scales and numbers, and for 28 layers."""
+    """One layer of the 7B by one method: seconds by matrix and of the layer, hours for 28, 10^6 bytes at the peak.
 
-    recipe: str
-    anonymous_mb: float
+    Seconds are those of one core. `output_errors` are those of the products on the calibration set, and
+    `nearest_errors` those of the nearest.
+    """
+
+    method: str
+    tokens: int
+    seconds: dict[str, float]
     layer_s: float
-    whole_s: float
-    output_error: dict[str, float]
+    whole_hours: float
+    anonymous_mb: float
+    output_errors: dict[str, float]
+    nearest_errors: dict[str, float]
 
 
 def command(*words: object) -> list[str]:
@@ -107,27 +124,66 @@ def _written_again(checkpoint: Path, hashes: dict[str, str], folder: Path) -> It
         path.unlink()
 
 
-def round_by_every_method(folder: Path, clips: Path) -> list[Rounded]:
-    """Two layers of the 7B's widths: calibrate on some clips, then quantise by every method."""
-    checkpoint = folder / "checkpoint"
-    make_checkpoint("7B", checkpoint, layers=2)
-    seen = folder / "seen"
-    watched_run = command("calibrate", checkpoint, "--clips", clips, "--out", seen, "--count", 4, "--frames", 4)
-    calibrated = watched(watched_run, [seen]) if not seen.exists() else None
-    del calibrated
-    return [_rounded(folder, checkpoint, seen, name) for name in ("w4", "w4-awq", "w4-gptq")]
+def round_layer(method: str, linears: Sequence[str]) -> Rounded:
+    """One layer of the 7B's widths, `linears` of it by GPTQ, or what AWQ scales before them, on random activations.
+
+    Inputs are those of a model in so far as a few directions hold most of them: normal values in a twentieth of the
+    directions and a tenth as much in all.
+    """
+    form, seconds, errors, nearest = (
+        Format(bits=4, block=128),
+        dict[str, float](),
+        dict[str, float](),
+        dict[str, float](),
+    )
+    config = _text_7b()
+    sizes = {linear: linear_sizes(config)[linear] for linear in linears}
+    grams: dict[int, Tensor] = {}
+    with PeakMemory() as memory:
+        for linear, (inputs, outputs) in sizes.items():
+            if inputs not in grams:
+                grams.clear()
+                grams[inputs] = _gram(inputs)
+            gram = grams[inputs]
+            matrix = torch.randn(inputs, outputs, generator=torch.Generator().manual_seed(outputs)) * 0.02
+            whole, scales = output_error(matrix, gram), scales_of(matrix, form, torch.float16)
+            error = output_error(restored(rounded(matrix, scales, form), scales, form) - matrix, gram)
+            nearest[linear] = math.sqrt(error / whole)
+            begun_s = time.process_time()
+            if method == "gptq":
+                found = restored(*gptq(matrix, gram, form, torch.float16, ordered=True), form) - matrix
+            else:
+                magnitude = (gram.diagonal() / TOKENS).sqrt()
+                s = awq_scales({linear: matrix}, gram, magnitude, {linear: form}, torch.float16)[:, None]
+                steps = scales_of(matrix * s, form, torch.float16)
+                found = restored(rounded(matrix * s, steps, form), steps, form) / s - matrix
+            seconds[linear] = time.process_time() - begun_s
+            errors[linear] = math.sqrt(output_error(found, gram) / whole)
+    return Rounded(
+        method=method,
+        tokens=TOKENS,
+        seconds=seconds,
+        layer_s=sum(seconds.values()),
+        whole_hours=LAYERS * sum(seconds.values()) / 3600,
+        anonymous_mb=memory.mb or 0.0,
+        output_errors=errors,
+        nearest_errors=nearest,
+    )
 
 
-def _rounded(folder: Path, checkpoint: Path, seen: Path, recipe: str) -> Rounded:
-    out = folder / recipe
-    words = ("quantise", checkpoint, "--out", out, "--recipe", recipe, "--statistics", seen)
-    run = watched(command(*words, "--slots", 2048, "--profile", "96f", "--dialect", "native"), [out])
-    report = _report(run)
-    spent = sum(seconds for name, seconds in report.stages.items() if re.search(r"(scales|layers)\.\d+$", name)) / 2
-    evidence = json.loads((out / "quantise/evidence.json").read_text())
-    errors = {each["name"]: each["output_error"] for each in evidence["matrices"] if each["output_error"] is not None}
-    shutil.rmtree(out)
-    return Rounded(recipe=recipe, anonymous_mb=run.anonymous_mb, layer_s=spent, whole_s=28 * spent, output_error=errors)
+def _gram(inputs: int) -> Tensor:
+    generator = torch.Generator().manual_seed(inputs)
+    few = torch.randn(TOKENS, inputs // 20, generator=generator)
+    rows = few @ torch.randn(inputs // 20, inputs, generator=generator) / math.sqrt(inputs // 20)
+    rows += 0.1 * torch.randn(TOKENS, inputs, generator=generator)
+    return rows.T @ rows
+
+
+def _text_7b() -> TextConfig:
+    with TemporaryDirectory() as folder:
+        published = SHARED / "videollama3-configs" / "DAMO-NLP-SG__VideoLLaMA3-7B__config.json"
+        shutil.copy(published, Path(folder) / "config.json")
+        return ModelConfig.read(Path(folder)).text
 
 
 def _report(run: Run) -> ExportReport:
@@ -136,17 +192,17 @@ def _report(run: Run) -> ExportReport:
     return run.report
 
 
-def main(out: Path, what: str, clips: Path | None) -> None:
-    """Write `quantised-7b-WHAT.json` and `.md` to `out`."""
+def main(out: Path, what: str, linears: Sequence[str]) -> None:
+    """Write `quantised-7b.json` or, for a method, `quantised-7b-METHOD.json`, and the `.md` beside, to `out`."""
     watch = Watch()
-    with TemporaryDirectory(prefix="quantised-size-") as folder:
-        if what == "whole":
+    if what == "whole":
+        with TemporaryDirectory(prefix="quantised-size-") as folder:
             whole = quantise_whole(Path(folder))
-            write_measured(out, "quantised-7b", "A 7B to the nearest in 4 bits", watch, whole, _whole_lines(whole))
-        else:
-            found = round_by_every_method(Path(folder), clips or Path())
-            title = "Two layers of the 7B's widths by every method"
-            write_measured(out, "quantised-7b-methods", title, watch, found, _method_lines(found))
+        write_measured(out, "quantised-7b", "A 7B to the nearest in 4 bits", watch, whole, _whole_lines(whole))
+        return
+    found = round_layer(what, linears or tuple(LINEARS))
+    title = f"A layer of the 7B in 4 bits by {what.upper()}"
+    write_measured(out, f"quantised-7b-{what}", title, watch, found, _method_lines(found))
 
 
 def _whole_lines(found: Whole) -> list[str]:
@@ -173,12 +229,20 @@ def _whole_lines(found: Whole) -> list[str]:
     ]
 
 
-def _method_lines(found: list[Rounded]) -> list[str]:
+def _method_lines(found: Rounded) -> list[str]:
     rows = [
-        [each.recipe, f"{each.layer_s:.0f}", f"{each.whole_s / 60:.0f}", f"{each.anonymous_mb:,.0f}"] for each in found
+        [name, f"{spent:.1f}", f"{100 * found.output_errors[name]:.2f} %", f"{100 * found.nearest_errors[name]:.2f} %"]
+        for name, spent in found.seconds.items()
     ]
-    return table("recipe | s a layer | minutes for 28 layers | peak memory MB", rows)
+    return [
+        f"Random weights, INT4 in blocks of 128, activations of {found.tokens:,} random tokens, most of them in a "
+        f"twentieth of the directions; seconds of one core. A layer takes {found.layer_s:.0f} s, 28 of them "
+        f"{found.whole_hours:.1f} hours; peak memory {found.anonymous_mb:,.0f} MB.",
+        "",
+        *table("linear | s | error of products | of the nearest", rows),
+    ]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from edge_sdk.cli.app import BundleOption, JsonOption, app, bundle_app, distil_app, room, scenes_app
+from edge_sdk.cli.app import BundleOption, JsonOption, RuntimeOption, app, bundle_app, distil_app, room, scenes_app
 from edge_sdk.console import Progress, parse_size, say
 from edge_sdk.errors import ConfigError
 
@@ -243,13 +243,43 @@ def evaluate(
 
 
 @bundle_app.command("show")
-def bundle_show(bundle: BundleOption = None, json: JsonOption = False) -> None:
-    """Print what the bundle holds."""
+def bundle_show(
+    bundle: BundleOption = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG of what few bits cost, by layer.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print what the bundle holds, and what its few bits cost."""
     from edge_sdk.bundle import open_bundle
     from edge_sdk.bundle_show import describe as describe_bundle
 
     opened = open_bundle(bundle)
+    if picture:
+        from edge_sdk.picture import draw_errors
+        from edge_sdk.proof import require_evidence
+
+        draw_errors(require_evidence(opened), picture)
     say(msgspec.json.encode(opened.manifest).decode() if json else "\n".join(describe_bundle(opened)))
+
+
+@bundle_app.command("score")
+def bundle_score(
+    clips: Annotated[Path, typer.Option(help="Folder of scenes with their truths that nothing has learnt from.")],
+    before: Annotated[Path, typer.Option(help="Bundle of the same checkpoint in full weights.")],
+    bundle: BundleOption = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Most scenes; all by default.")] = None,
+    runtime: RuntimeOption = "ort",
+    json: JsonOption = False,
+) -> None:
+    """Score the six tasks before and after quantisation, and put the table into the bundle."""
+    from edge_sdk.bundle import open_bundle
+    from edge_sdk.proof import score_lines
+    from edge_sdk.scoring import add_scores
+
+    with Progress("clips", quiet=json) as progress:
+        found = add_scores(
+            open_bundle(bundle), open_bundle(before), clips, count=count, runtime=runtime, on_clip=progress
+        )
+    say(msgspec.json.encode(found).decode() if json else "\n".join(score_lines(found)))
 
 
 @bundle_app.command("check")

@@ -11,6 +11,8 @@ from collections.abc import Collection
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.errors import VerificationError
+from edge_sdk.predicted import Predicted, predict
+from edge_sdk.predicted import describe as describe_predicted
 from edge_sdk.proof import Proof, read_proof
 from edge_sdk.proof import describe as describe_proof
 from edge_sdk.registry import DEFAULT_RUNTIME
@@ -38,6 +40,7 @@ class VerifyReport(Value, frozen=True, kw_only=True):
     adapters_not_compared: tuple[str, ...]
     of_another_dialect: tuple[str, ...]
     proof: Proof | None = None
+    predicted: tuple[Predicted, ...] = ()
 
     def __str__(self) -> str:
         lines = [str(check) for check in self.outputs] + [str(check) for check in self.answers]
@@ -47,6 +50,7 @@ class VerifyReport(Value, frozen=True, kw_only=True):
         ]
         lines += [f"{name}: of a dialect that {self.runtime} does not read" for name in self.of_another_dialect]
         lines += describe_proof(self.proof) if self.proof else []
+        lines += describe_predicted(self.predicted)
         compared = self.outputs or self.answers
         verdict = "ok" if self.ok else "FAILED" if compared else "FAILED: the bundle has no reference outputs"
         return "\n".join([*lines, f"{self.bundle} on {self.runtime}: {verdict}"])
@@ -94,6 +98,7 @@ def verify(
         adapters_not_compared=tuple(mute),
         of_another_dialect=tuple(foreign),
         proof=proof,
+        predicted=predict(bundle) if proof else (),
     )
 
 

@@ -20,6 +20,8 @@ DAMPING = 0.01
 _STRIDE = 128
 # Beyond so many inputs a factorisation in float64 would take gigabytes.
 _EXACT_INPUTS = 6144
+# Of the inverse at a time; the rows below them are zeros, so that this halves the work too.
+_COLUMNS = 2048
 
 
 def gptq(
@@ -67,12 +69,21 @@ def _factor(gram: Tensor, damping: float) -> Tensor:
     if not bool(torch.isfinite(gram).all()):
         raise ConfigError("activation statistics hold NaN or infinity; calibrate again, with other clips if need be")
     wide = gram.to(torch.float64 if len(gram) <= _EXACT_INPUTS else torch.float32).flip(0, 1)
+    del gram
     mean = float(wide.diagonal().mean())
     wide.diagonal().add_(damping * mean if mean > 0 else 1.0)
     lower, failed = torch.linalg.cholesky_ex(wide)
+    del wide
     if int(failed):
         raise ConfigError("activation statistics cannot be factorised; calibrate on more clips, or with more damping")
     upper = lower.flip(0, 1)
-    eye = torch.eye(len(gram), dtype=upper.dtype)
-    factor: Tensor = torch.linalg.solve_triangular(upper, eye, upper=True).float()
-    return factor
+    del lower
+    # Columns in a few goes: a whole identity beside the factor would be another gram of memory.
+    found = torch.empty(upper.shape)
+    for start in range(0, len(upper), _COLUMNS):
+        stop = min(start + _COLUMNS, len(upper))
+        eye = torch.zeros(stop, stop - start, dtype=upper.dtype)
+        eye[start:].fill_diagonal_(1)
+        found[:stop, start:stop] = torch.linalg.solve_triangular(upper[:stop, :stop], eye, upper=True)
+        found[stop:, start:stop] = 0
+    return found

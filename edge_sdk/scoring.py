@@ -1,0 +1,184 @@
+"""The six tasks by a bundle in few bits beside one in full weights, on the same labelled clips: part of its proof.
+
+Both answer the device's way: the bundle's own graphs, sampling, prompts and forms of answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from edge_sdk.bundle import Bundle, rewrite
+from edge_sdk.clips import LabelledClip, read_scenes, read_truths
+from edge_sdk.errors import BundleError, ConfigError
+from edge_sdk.evaluation.tasks import Annotations, TasksReport, Truth, VideoAnswers, evaluate_tasks
+from edge_sdk.explaining.sampling import plan_clip, read_clip
+from edge_sdk.files import sha256_of
+from edge_sdk.proof import SCORES, ScoreChange, Scores
+from edge_sdk.reasoning.answer import Answer
+from edge_sdk.reasoning.reasoner import ANSWER_TOKENS, Reasoner
+from edge_sdk.registry import DEFAULT_RUNTIME
+from edge_sdk.runtime import SessionOptions
+from edge_sdk.scene_answers import scene_answers
+
+OnClip = Callable[[int, int], None]
+_SOURCE = "rendered"
+# Halves of scores that are told whole.
+_LEFT_OUT = ("_precision", "_recall")
+
+
+def add_scores(
+    bundle: Bundle,
+    before: Bundle,
+    clips: Path,
+    *,
+    count: int | None = None,
+    runtime: str = DEFAULT_RUNTIME,
+    options: SessionOptions | None = None,
+    max_tokens: int = ANSWER_TOKENS,
+    on_clip: OnClip = lambda done, total: None,
+) -> Scores:
+    """Score both bundles on at most `count` scenes of the folder `clips`, and put the table into `bundle`'s folder.
+
+    `max_tokens` is the most of an answer that is text.
+    Raises `ConfigError` for a folder without scenes or truths, and for a scene that the bundle was calibrated on;
+    `BundleError` where they do not answer the same tasks, or `bundle` is in full weights.
+    """
+    language = bundle.manifest.language
+    if language is None or language.quantisation is None:
+        raise BundleError(f"{bundle.manifest.name}: expected a bundle in few bits; make one with edge-sdk quantise")
+    settled = options or SessionOptions(threads=1)
+    found = _compare(bundle, before, read_scenes(clips)[:count], clips, _Asking(runtime, settled, max_tokens), on_clip)
+    data = msgspec.json.format(msgspec.json.encode(found)) + b"\n"
+    rewrite(bundle, bundle.folder, extra_files={SCORES: data}, overwrite=True)
+    return found
+
+
+class _Asking(NamedTuple):
+    """How bundles are opened."""
+
+    runtime: str
+    options: SessionOptions
+    max_tokens: int
+
+
+def _compare(
+    bundle: Bundle,
+    before: Bundle,
+    scenes: Sequence[LabelledClip],
+    folder: Path,
+    asking: _Asking,
+    on_clip: OnClip,
+) -> Scores:
+    hashes = {clip.path.name: sha256_of(clip.path) for clip in scenes}
+    _check_unseen(bundle, hashes)
+    right = _right_answers(folder, scenes)
+    sides: list[dict[str, dict[str, Answer]]] = []
+    for number, each in enumerate((before, bundle)):
+        asked = _answers(each, scenes, right, asking)
+        sides.append({})
+        for done, (name, answers) in enumerate(asked, start=1):
+            sides[number][name] = answers
+            on_clip(number * len(scenes) + done, 2 * len(scenes))
+    truths = Annotations({task: dict(_truths(right, task)) for task in _tasks(right)})
+    reports = [evaluate_tasks(truths, _rows(scenes, side), bootstrap=0) for side in sides]
+    pairs = [(a.text, sides[1][name][task].text) for name, side in sides[0].items() for task, a in side.items()]
+    return Scores(
+        before=before.manifest.name,
+        before_sha256=before.sha256,
+        clips=len(scenes),
+        clips_sha256=hashlib.sha256("".join(hashes[name] for name in sorted(hashes)).encode()).hexdigest(),
+        answers=len(pairs),
+        equal_answers=sum(one == other for one, other in pairs),
+        rows=tuple(_changes(*reports)),
+        files={path: entry.sha256 for path, entry in bundle.manifest.files.items() if path.startswith("language/")},
+    )
+
+
+def _answers(
+    bundle: Bundle, scenes: Sequence[LabelledClip], right: Mapping[str, Mapping[str, str]], asking: _Asking
+) -> Iterator[tuple[str, dict[str, Answer]]]:
+    """What the bundle says of each scene, by the video's name, to the tasks that have a right answer."""
+    language = bundle.manifest.language
+    if language is None:
+        raise BundleError(f"{bundle.manifest.name} has no language model; give the bundle of the same checkpoint")
+    with Reasoner(bundle, asking.runtime, asking.options, max_tokens=asking.max_tokens) as reasoner:
+        profile = language.profiles[reasoner.profile]
+        for scene in scenes:
+            plan = plan_clip(scene.path, profile)
+            tasks = [task for task in right[scene.path.name] if task in reasoner.tasks]
+            with reasoner.begin(source=(plan.info.width, plan.info.height)) as clip:
+                for shown in read_clip(scene.path, plan):
+                    clip.push(shown.pixels, shown.time_s)
+                said = [each for each in clip.ask(tasks) if isinstance(each, Answer)]
+            yield scene.path.name, {each.task: each for each in said}
+
+
+def _check_unseen(bundle: Bundle, hashes: Mapping[str, str]) -> None:
+    seen = {clip["sha256"] for clip in bundle.manifest.provenance.get("calibration", {}).get("clips", ())}
+    if shared := sorted(name for name, sha256 in hashes.items() if sha256 in seen):
+        raise ConfigError(
+            f"{len(shared)} of the clips were calibrated on, such as {shared[0]}; scores say something only of others"
+        )
+
+
+def _right_answers(folder: Path, scenes: Sequence[LabelledClip]) -> dict[str, dict[str, str]]:
+    truths = read_truths(folder)
+    found = {}
+    for scene in scenes:
+        record = scene.record
+        if record is None or record.name not in truths:
+            raise ConfigError(f"{scene.path}: no truth of this scene; write them: edge-sdk scenes truth {folder}")
+        found[scene.path.name] = scene_answers(record, truths[record.name])
+    return found
+
+
+def _tasks(right: Mapping[str, Mapping[str, str]]) -> list[str]:
+    return sorted({task for answers in right.values() for task in answers})
+
+
+def _truths(right: Mapping[str, Mapping[str, str]], task: str) -> Iterator[tuple[str, Truth]]:
+    for name, answers in right.items():
+        if task in answers:
+            yield name, Truth(answer=answers[task], source=_SOURCE)
+
+
+def _rows(scenes: Sequence[LabelledClip], said: Mapping[str, Mapping[str, Answer]]) -> dict[str, VideoAnswers]:
+    durations_s = {scene.path.name: scene.record.duration_s for scene in scenes if scene.record}
+    return {
+        name: msgspec.convert(
+            {task: answer.text for task, answer in answers.items()}
+            | {"crash_probability": _crash_probability(answers), "duration_s": durations_s.get(name)},
+            VideoAnswers,
+        )
+        for name, answers in said.items()
+    }
+
+
+def _crash_probability(answers: Mapping[str, Answer]) -> float | None:
+    found = answers.get("recognition")
+    if found is None or found.probability is None:
+        return None
+    return found.probability if found.value else 1 - found.probability
+
+
+def _changes(before: TasksReport, after: TasksReport) -> Iterator[ScoreChange]:
+    sides = [_scores(report) for report in (before, after)]
+    for key, value in sides[0].items():
+        yield ScoreChange(task=key[0], score=key[1], before=value, after=sides[1].get(key))
+
+
+def _scores(report: TasksReport) -> dict[tuple[str, str], float | None]:
+    """Scores in the repaired reading, by task and name."""
+    return {
+        (task.task, name): measure.value
+        for task in report.tasks
+        for line in task.lines
+        if line.kind == "repaired"
+        for name, measure in line.scores.items()
+        if not name.endswith(_LEFT_OUT)
+    }
