@@ -119,7 +119,7 @@ class Quantisation(Value, frozen=True, kw_only=True):
 
     `bits` and `block` are those of most linears, `head_bits` those of the head, `vision_bits` those of the vision
     tower's linears, `activation_bits` and `vision_activation_bits` those of most of their inputs; 16 for the element
-    type of the graphs.
+    type of the graphs. `number` is that of the linears of 8 bits.
     `evidence` is the file with what it cost: errors by matrix and graph, and how answers changed.
     """
 
@@ -130,6 +130,7 @@ class Quantisation(Value, frozen=True, kw_only=True):
     activation_bits: Literal[8, 16] = 16
     vision_bits: Literal[4, 8, 16] = 16
     vision_activation_bits: Literal[8, 16] = 16
+    number: Literal["int", "fp8"] = "int"
     evidence: str | None = None
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.exporting import ExportReport
+from edge_sdk.hardware import find_target
+from edge_sdk.hardware.precision import require_precisions
 
 
 def quantise_bundle(
@@ -19,6 +21,7 @@ def quantise_bundle(
     max_kl: float | None = None,
     budget_mb: float | None = None,
     sensitivity: bool = False,
+    target: str | None = None,
     adapters: tuple[str, ...] = (),
     merge: tuple[str, ...] = (),
     work: Path | None = None,
@@ -34,11 +37,14 @@ def quantise_bundle(
     on, by default the one that it names. `statistics` is the folder of a calibration, for recipes that need one.
     `sensitivity` measures what each layer costs by itself on the calibration's probes. `max_kl`, in nats a token on
     those probes, and `budget_mb`, 10^6 bytes of the decoders' files, do so too and choose which matrices stay in 8 or
-    16 bits. The rest is as `edge_sdk.exporting.export_bundle` has it. Raises `ConfigError` for settings or statistics
-    that do not fit the model, limits that nothing meets, a full disk, or when `out` exists, `CheckpointError` for
-    weights that are not whole or do not fit, `BundleError` for `student`.
+    16 bits. `target` is the machine that it is for: a recipe that it does not compute is refused. The rest is as
+    `edge_sdk.exporting.export_bundle` has it. Raises `ConfigError` for settings or statistics that do not fit the
+    model, limits that nothing meets, a full disk, or when `out` exists, `UnknownNameError` for `target`,
+    `CheckpointError` for weights that are not whole or do not fit, `BundleError` for `student`.
     """
     found = _room("export.quantise.recipe").load_quantise_recipe(recipe)
+    if target is not None:
+        require_precisions(find_target(target), found.precisions, found.name or recipe)
     order = _room("export.export_recipe").settle(
         checkpoint, adapters=adapters, merge=merge, recipe=export or found.export, **changes
     )

@@ -30,6 +30,7 @@ SEED = 20_251_230
 TOLERANCES: dict[DType, float] = {"float32": 1e-4, "float16": 2e-2}
 # Left of a file for names, shapes and what is not counted.
 _HEADER_BYTES = 20_000
+_AS_IT_IS = 16
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def write_references(
 ) -> References:
     """Compute and write a file for every graph and every adapter of `exported` below `folder / "reference"`.
 
-    `on_progress` is called with layers done, of how many, and of which part. `tolerance` is that of the decoders and of
-    the answers where it is not the element type's. Raises `CheckpointError` for a tensor with NaN or infinity, and
-    `ConfigError` for a picture too large for a reference file.
+    `on_progress` is called with layers done, of how many, and of which part. `tolerance` is that of the decoders, of a
+    vision tower that rounds its inputs, and of the answers where it is not the element type's. Raises `CheckpointError`
+    for a tensor with NaN or infinity, and `ConfigError` for a picture too large for a reference file.
     """
     return write_measured(measure(weights, exported, SEED, on_progress), exported, folder, tolerance)
 
@@ -65,6 +66,9 @@ def write_measured(measured: Measured, exported: Exported, folder: Path, toleran
     """Write what was measured; see `write_references`."""
     usual = TOLERANCES[exported.language.dtype]
     own = {each.graph for decoder in exported.language.decoders.values() for each in decoder.graphs}
+    few = exported.language.quantisation
+    if few and few.vision_activation_bits < _AS_IT_IS:
+        own |= {graph for profile in exported.language.profiles.values() for graph in profile.graphs.values()}
     limits = dict.fromkeys(own, tolerance or usual)
     graphs = {
         name: _write_case(folder, name, values, limits.get(name, usual)) for name, values in measured.graphs.items()

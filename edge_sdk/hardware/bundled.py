@@ -9,7 +9,7 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers, StudentNumbers
 from edge_sdk.hardware.roofline import PRECISIONS, Precision
 from edge_sdk.manifest import Graph
-from edge_sdk.manifest_language import Language
+from edge_sdk.manifest_language import Language, Quantisation
 from edge_sdk.onnx_file import external_locations
 from edge_sdk.onnx_work import graph_work
 from edge_sdk.tensors import numpy_dtype
@@ -58,7 +58,7 @@ def _reasoning(bundle: Bundle, language: Language) -> ReasoningNumbers:
     return ReasoningNumbers(
         vision=language.vision,
         decoder=language.decoder,
-        precision=_FEW_BITS.get((few.bits, few.activation_bits), precision) if few else precision,
+        precision=_decoder_precision(few, precision) if few else precision,
         vision_precision=_FEW_BITS.get((few.vision_bits, few.vision_activation_bits), precision) if few else precision,
         head_bits=few.head_bits if few and few.head_bits < _WIDE else None,
         kv_bits=PRECISIONS[precision].activation_bits if few else None,
@@ -71,6 +71,10 @@ def _reasoning(bundle: Bundle, language: Language) -> ReasoningNumbers:
         stored_bytes=_stored_bytes(bundle, language),
         table_bytes=_file_bytes(bundle, [language.embedding.file]),
     )
+
+
+def _decoder_precision(few: Quantisation, otherwise: Precision) -> Precision:
+    return "fp8" if few.number == "fp8" else _FEW_BITS.get((few.bits, few.activation_bits), otherwise)
 
 
 def _stored_bytes(bundle: Bundle, language: Language) -> dict[str, float]:

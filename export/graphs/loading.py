@@ -23,8 +23,8 @@ M = TypeVar("M", bound=nn.Module)
 class RoundedInputs(Protocol):
     """Weights some of whose products take inputs of 8 bits."""
 
-    def input_scale(self, name: str) -> float | None:
-        """The step to which the inputs of the matrix `name` are rounded; None where they are left as they are."""
+    def input_rounding(self, name: str) -> Callable[[Tensor], Tensor] | None:
+        """What rounds the inputs of the matrix `name`; None where they are left as they are."""
 
 
 def load(weights: Weights, prefix: str, build: Callable[[], M], dtype: torch.dtype = torch.float32) -> M:
@@ -47,14 +47,14 @@ def round_inputs(module: nn.Module, weights: Weights, prefix: str) -> list[Remov
     found: list[RemovableHandle] = []
     if isinstance(weights, RoundedInputs):
         for name, linear in module.named_modules():
-            step = weights.input_scale(f"{prefix}{name}.weight") if isinstance(linear, nn.Linear) else None
-            if step is not None:
-                found.append(linear.register_forward_pre_hook(_rounder(step)))
+            taken = weights.input_rounding(f"{prefix}{name}.weight") if isinstance(linear, nn.Linear) else None
+            if taken is not None:
+                found.append(linear.register_forward_pre_hook(_rounder(taken)))
     return found
 
 
-def _rounder(step: float) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor]]:
-    return lambda linear, given: ((given[0] / step).round().clamp(-128, 127) * step,)
+def _rounder(taken: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor]]:
+    return lambda linear, given: (taken(given[0]),)
 
 
 def source_name(weights: Weights, name: str) -> str:

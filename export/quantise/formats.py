@@ -12,20 +12,29 @@ from edge_sdk.export.layouts import Shape
 from edge_sdk.types import DType, Value
 
 Bits = Literal[4, 8]
+Number = Literal["int", "fp8"]
+"""Whole numbers, or E4M3 of 8 bits (Micikevicius et al., arXiv:2209.05433), which GPUs multiply from SM 89 on."""
 BLOCKS = (16, 32, 64, 128)
+FP8_HIGHEST = 448
 _SCALE_BYTES: dict[DType, int] = {"float16": 2, "float32": 4}
 
 
 class Format(Value, frozen=True, kw_only=True):
-    """Whole numbers of `bits`; each `block` inputs of an output share a scale, all of them where it is 0.
+    """Numbers of `bits`; each `block` inputs of an output share a scale, all of them where it is 0.
 
     ONNX `DequantizeLinear`: with a `block_size` along axis 0, or along axis 1 with a scale for each output.
     """
 
     bits: Bits
     block: int = 0
+    number: Number = "int"
 
     def __post_init__(self) -> None:
+        if self.number == "fp8" and (self.bits, self.block) != (8, 0):
+            raise ConfigError(
+                "fp8 numbers have 8 bits and a scale for each output: give bits = 8 and block = 0; found "
+                f"bits = {self.bits} and block = {self.block}"
+            )
         if self.block not in (0, *BLOCKS):
             raise ConfigError(
                 f"block must be one of {', '.join(map(str, BLOCKS))}, or 0 for a scale per output; found {self.block}"
@@ -35,13 +44,13 @@ class Format(Value, frozen=True, kw_only=True):
 
     @property
     def lowest(self) -> int:
-        """The lowest whole number."""
-        return -(1 << (self.bits - 1))
+        """The lowest number."""
+        return -FP8_HIGHEST if self.number == "fp8" else -(1 << (self.bits - 1))
 
     @property
     def highest(self) -> int:
-        """The highest whole number."""
-        return (1 << (self.bits - 1)) - 1
+        """The highest number."""
+        return FP8_HIGHEST if self.number == "fp8" else (1 << (self.bits - 1)) - 1
 
     def scale_shape(self, name: str, shape: Shape) -> Shape:
         """Shape of the scales of a matrix `[inputs, outputs]`. Raises `ConfigError` where blocks do not fill it."""

@@ -46,6 +46,7 @@ class Methods:
     ) -> None:
         self._plain, self._recipe, self._key, self._formats = weights, recipe, key, formats
         self._dtype, self._folders, self._statistics = dtype, folders, statistics
+        self._inputs = recipe.rounded_inputs(weights.config.text.layers)
         self._held: tuple[int, dict[str, Tensor]] = (-1, {})
 
     @property
@@ -86,7 +87,13 @@ class Methods:
 
     def input_scale(self, layer: int, group: str) -> Tensor:
         """The one scale of a group's inputs in 8 bits. Raises `ConfigError` without statistics."""
-        return input_scale(self._seen(layer, group).largest, self.scales(layer, group), self._dtype)
+        names = [linear_name(layer, linear) for linear, each in GROUPS.items() if each == group]
+        (highest, *others) = {
+            Format(bits=8, number=kind).highest for name, kind in self._inputs.items() if name in names
+        }
+        if others:
+            raise ConfigError(f"layer {layer}: linears that share inputs need the same number for them, int or fp8")
+        return input_scale(self._seen(layer, group).largest, self.scales(layer, group), self._dtype, highest)
 
     def gram(self, name: str) -> Tensor | None:
         """XᵀX of the inputs of a matrix as it is rounded, None for one whose inputs were not seen."""

@@ -108,6 +108,7 @@ class QuantisedPlan(LanguagePlan):
             block=linears.block,
             head_bits=head.bits,
             activation_bits=linears.activations,
+            number=linears.number,
             vision_bits=vision.bits,
             vision_activation_bits=vision.activations,
             evidence=EVIDENCE,

@@ -12,12 +12,14 @@ from typing import Literal
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.layouts import HEAD, LINEARS
 from edge_sdk.export.quantise.decoder_files import linear_name
-from edge_sdk.export.quantise.formats import Bits, Format
+from edge_sdk.export.quantise.formats import Bits, Format, Number
 from edge_sdk.export.recipe_file import find_recipe
+from edge_sdk.hardware.roofline import Precision
 from edge_sdk.types import Value
 
 RECIPES = Path(__file__).parent / "recipes"
 _AS_IT_IS = 16
+_PRECISIONS: dict[Number, Precision] = {"int": "w8a8", "fp8": "fp8"}
 
 Rounding = Literal["nearest", "gptq"]
 Scaling = Literal["none", "awq", "smooth"]
@@ -26,12 +28,13 @@ Scaling = Literal["none", "awq", "smooth"]
 class Storage(Value, frozen=True, kw_only=True):
     """Bits of a weight, 16 for the element type of the graphs, and how many inputs share a scale; see `Format`.
 
-    `activations` are the bits of what the weight is multiplied with.
+    `activations` are the bits of what the weight is multiplied with; `number` is that of both, where they are few.
     """
 
     bits: Literal[4, 8, 16] = 16
     block: int = 0
     activations: Literal[8, 16] = 16
+    number: Number = "int"
 
     def __post_init__(self) -> None:
         self.format()
@@ -46,7 +49,7 @@ class Storage(Value, frozen=True, kw_only=True):
         if self.bits == _AS_IT_IS:
             return None
         bits: Bits = 4 if self.bits == 4 else 8
-        return Format(bits=bits, block=self.block)
+        return Format(bits=bits, block=self.block, number=self.number)
 
 
 class Otherwise(Value, frozen=True, kw_only=True):
@@ -96,10 +99,16 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
         rounded = any(storage.activations < _AS_IT_IS for storage in stored)
         return rounded or self.rounding != "nearest" or self.scaling != "none"
 
-    def rounded_inputs(self, layers: int) -> frozenset[str]:
-        """The decoder's matrices whose inputs are of 8 bits."""
+    def rounded_inputs(self, layers: int) -> dict[str, Number]:
+        """The decoder's matrices whose inputs are of 8 bits, and of which numbers."""
         stored = dict(self._storage(layers))
-        return frozenset(name for name, storage in stored.items() if storage.activations < _AS_IT_IS)
+        return {name: storage.number for name, storage in stored.items() if storage.activations < _AS_IT_IS}
+
+    @property
+    def precisions(self) -> frozenset[Precision]:
+        """What a target must compute beyond floating point: products of 8-bit inputs."""
+        stored = [self.linears, self.vision, *(each.storage for each in self.exceptions)]
+        return frozenset(_PRECISIONS[each.number] for each in stored if each.activations < _AS_IT_IS)
 
     def formats(self, layers: int) -> dict[str, Format]:
         """The format of each matrix that does not stay as it is, for a decoder of so many layers.

@@ -5,7 +5,7 @@ References are computed from it, so that a graph which a compiler got wrong is t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,8 +17,8 @@ from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.graphs.loading import RoundedInputs, source_name
 from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.quantise.activations.inputs import input_scale_name
-from edge_sdk.export.quantise.formats import Format
-from edge_sdk.export.quantise.rounding import restored, unpacked
+from edge_sdk.export.quantise.formats import Format, Number
+from edge_sdk.export.quantise.rounding import restored, rounded, unpacked
 from edge_sdk.export.quantise.stored_file import Place, StoredType, scale_name
 from edge_sdk.types import TensorSpec
 
@@ -40,11 +40,11 @@ class RestoredWeights:
         places: Mapping[str, Place],
         formats: Mapping[str, Format],
         folders: Mapping[str, Path],
-        rounded: Collection[str] = (),
+        inputs: Mapping[str, Number] | None = None,
     ) -> None:
-        """`rounded` are matrices whose inputs are of 8 bits."""
+        """`inputs` are matrices whose inputs are of 8 bits, and of which numbers."""
         self._weights, self._places, self._formats, self._folders = weights, places, formats, folders
-        self._rounded = rounded
+        self._inputs = inputs or {}
         text = msgspec.structs.replace(weights.config.text, tied=weights.config.text.tied and HEAD not in places)
         self.config = msgspec.structs.replace(weights.config, text=text)
 
@@ -65,11 +65,12 @@ class RestoredWeights:
             return self._matrix(name)
         return self._plain(name).t().contiguous()
 
-    def input_scale(self, name: str) -> float | None:
+    def input_rounding(self, name: str) -> Callable[[Tensor], Tensor] | None:
         """See `RoundedInputs`."""
-        if name in self._rounded:
-            return float(self._plain(input_scale_name(name)))
-        return self._weights.input_scale(name) if isinstance(self._weights, RoundedInputs) else None
+        if name in self._inputs:
+            scale, form = self._plain(input_scale_name(name)), Format(bits=8, number=self._inputs[name])
+            return lambda x: restored(rounded(x.flatten(0, -2), scale, form), scale, form).reshape(x.shape)
+        return self._weights.input_rounding(name) if isinstance(self._weights, RoundedInputs) else None
 
     def _matrix(self, name: str) -> Tensor:
         form, (inputs, outputs) = self._formats[name], self._places[name].part.shape

@@ -23,6 +23,7 @@ _TYPES: dict[StoredType, int] = {
     "float16": TensorProto.FLOAT16,
     "int8": TensorProto.INT8,
     "int4": TensorProto.INT4,
+    "fp8": TensorProto.FLOAT8E4M3FN,
 }
 
 

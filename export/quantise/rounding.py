@@ -28,14 +28,20 @@ def scales_of(matrix: Tensor, form: Format, dtype: torch.dtype) -> Tensor:
 
 
 def rounded(matrix: Tensor, scales: Tensor, form: Format) -> Tensor:
-    """Whole numbers, int8 `[inputs, outputs]`: nearest, ties to even as ONNX has them, kept within the format."""
+    """Numbers, int8 `[inputs, outputs]`: nearest, ties to even as ONNX has them, kept within the format.
+
+    Those of fp8 are the bits of `torch.float8_e4m3fn`.
+    """
     steps = _blocks(matrix.float(), form) / _beside(scales, form)
+    if form.number == "fp8":
+        return steps.clamp_(form.lowest, form.highest).to(torch.float8_e4m3fn).view(torch.int8).reshape(matrix.shape)
     return steps.round_().clamp_(form.lowest, form.highest).to(torch.int8).reshape(matrix.shape)
 
 
 def restored(numbers: Tensor, scales: Tensor, form: Format) -> Tensor:
-    """The weights that whole numbers stand for, float32 `[inputs, outputs]`."""
-    return (_blocks(numbers.float(), form) * _beside(scales, form)).reshape(numbers.shape)
+    """The weights that numbers stand for, float32 `[inputs, outputs]`."""
+    values = numbers.contiguous().view(torch.float8_e4m3fn) if form.number == "fp8" else numbers
+    return (_blocks(values.float(), form) * _beside(scales, form)).reshape(numbers.shape)
 
 
 def packed(numbers: Tensor, form: Format) -> Tensor:

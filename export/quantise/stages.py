@@ -59,12 +59,9 @@ def decoder_stages(stages: Sequence[Stage], plan: QuantisedPlan) -> Iterator[Sta
 def _decoder_stages(plan: QuantisedPlan, key: str, inputs: Inputs) -> Iterator[Stage]:
     """A layer depends on its own formats alone, so that a choice about others leaves it standing."""
     methods, text = plan.methods[key], plan.checkpoint.config.text
-    how = {
-        "rounding": plan.quantise.rounding,
-        "scaling": plan.quantise.scaling,
-        "migration": plan.quantise.migration,
-    } | _seen(plan)
-    of_layer = [inputs | how | {"formats": _formats(plan, f"decoder.layers.{n}.")} for n in range(text.layers)]
+    ways = msgspec.to_builtins(plan.quantise)
+    how = {key: ways[key] for key in ("rounding", "scaling", "migration")} | _seen(plan)
+    of_layer = [inputs | how | _of_layer(plan, f"decoder.layers.{n}.") for n in range(text.layers)]
     if methods.scaled:
         size = 4 * (2 * text.hidden + text.intermediate)
         for layer in range(text.layers):
@@ -72,6 +69,11 @@ def _decoder_stages(plan: QuantisedPlan, key: str, inputs: Inputs) -> Iterator[S
     ends = inputs | {"formats": _formats(plan, HEAD)}
     for file, own in zip(plan.files[key].files, [*of_layer, ends], strict=True):
         yield Stage(file.location.removesuffix(".weights"), own, file.size_bytes, _writer(file))
+
+
+def _of_layer(plan: QuantisedPlan, prefix: str) -> Inputs:
+    inputs = {name: kind for name, kind in plan.rounded.items() if name.startswith(prefix)}
+    return {"formats": _formats(plan, prefix), "inputs": inputs}
 
 
 def _formats(plan: QuantisedPlan, prefix: str) -> Inputs:

@@ -20,8 +20,8 @@ from edge_sdk.export.quantise.rounding import packed, rounded, scales_of
 from edge_sdk.export.shards import finite
 from edge_sdk.types import DType
 
-StoredType = Literal["float32", "float16", "int8", "int4"]
-BITS: dict[StoredType, int] = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
+StoredType = Literal["float32", "float16", "int8", "int4", "fp8"]
+BITS: dict[StoredType, int] = {"float32": 32, "float16": 16, "int8": 8, "int4": 4, "fp8": 8}
 # A page, so that a runtime may map each tensor by itself (ONNX, ExternalData.md).
 _ALIGNMENT = 4096
 _PIECE_BYTES = 1 << 28
@@ -115,7 +115,7 @@ class Solved:
 def matrix_parts(name: str, shape: Shape, form: Format, dtype: DType) -> tuple[Part, ...]:
     """Scales and whole numbers of a matrix. Raises `ConfigError` where the format's blocks do not fill it."""
     kind: StoredType = "float16" if dtype == "float16" else "float32"
-    number: StoredType = "int4" if form.bits == 4 else "int8"
+    number: StoredType = "fp8" if form.number == "fp8" else "int4" if form.bits == 4 else "int8"
     return Part(scale_name(name), kind, form.scale_shape(name, shape)), Part(name, number, shape)
 
 

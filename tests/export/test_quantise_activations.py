@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,27 +39,31 @@ from edge_sdk.export.quantise.activations.smooth import input_scale, smooth_scal
 from edge_sdk.export.quantise.activations.vision_statistics import FILE, VisionMaxima, merge_maxima, read_maxima
 from edge_sdk.export.quantise.decoder_files import DecoderFiles, matrix_names
 from edge_sdk.export.quantise.folding import FoldedWeights
-from edge_sdk.export.quantise.formats import Format
+from edge_sdk.export.quantise.formats import Format, Number
 from edge_sdk.export.quantise.recipe import QuantiseRecipe, Storage, load_quantise_recipe
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored
-from edge_sdk.hardware import find_target
+from edge_sdk.hardware import TARGETS, Target, find_target
+from edge_sdk.hardware.precision import require_precisions
 from edge_sdk.plan import plan
 from edge_sdk.quantising import quantise_bundle
 from edge_sdk.runtime import Array
 from edge_sdk.types import Dialect
 from edge_sdk.verify import verify
 
-W8 = Format(bits=8)
 LARGEST = {"qkv": 3.0, "o": 0.5, "mlp": 3.0, "down": 0.25}
 GRID = Grid(rows=4, columns=4)
 
 
 @contextmanager
-def fake_quantised(module: nn.Module, scales: dict[str, float], prefix: str = "") -> Iterator[None]:
-    """Linears of `module` take inputs that torch's own fake quantisation has rounded, where there is a scale."""
+def fake_quantised(
+    module: nn.Module, scales: dict[str, float], prefix: str = "", number: Number = "int"
+) -> Iterator[None]:
+    """Linears of `module` take inputs that torch's own means have rounded, where there is a scale."""
 
     def taker(scale: float) -> Any:
+        if number == "fp8":
+            return lambda _, given: ((given[0] / scale).clamp(-448, 448).to(torch.float8_e4m3fn).float() * scale,)
         return lambda _, given: (torch.fake_quantize_per_tensor_affine(given[0], scale, 0, -128, 127),)
 
     hooks = [
@@ -74,7 +78,7 @@ def fake_quantised(module: nn.Module, scales: dict[str, float], prefix: str = ""
             hook.remove()
 
 
-def stored_scales(path: Path, rounded: set[str]) -> dict[str, float]:
+def stored_scales(path: Path, rounded: Iterable[str]) -> dict[str, float]:
     """Scales of inputs by linear, as the onnx package reads them."""
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
     return {name.removesuffix(".weight"): float(held[input_scale_name(name)]) for name in rounded}
@@ -102,16 +106,21 @@ def decoder_feeds(form: DecoderForm, text: Any, rows: int = 5) -> dict[str, Arra
     return found
 
 
+@pytest.mark.parametrize("number", ["int", "fp8"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_decoder_computes_what_torch_does_with_fake_quantisation_and_lora_sees_whole_inputs(
-    dialect: Dialect, tmp_path: Path
+    dialect: Dialect, number: Number, tmp_path: Path
 ) -> None:
     weights = tiny_weights()
     text = weights.config.text
     names = matrix_names(text.layers)
-    rounded = {name for name in names if name != HEAD and "down" not in name}
-    formats = dict.fromkeys(names, W8)
-    scale = lambda layer, group: torch.tensor(LARGEST[group] * (1 + layer) / 127)  # noqa: E731
+    rounded: dict[str, Number] = {name: number for name in names if name != HEAD and "down" not in name}
+    highest = Format(bits=8, number=number).highest
+    formats = dict.fromkeys(names, Format(bits=8, number=number))
+
+    def scale(layer: int, group: str) -> Tensor:
+        return torch.tensor(LARGEST[group] * (1 + layer) / highest)
+
     files = DecoderFiles(weights, "float32", formats, rounded=rounded, input_scales=scale)
     for file in files.files:
         file.write(tmp_path)
@@ -123,12 +132,12 @@ def test_a_decoder_computes_what_torch_does_with_fake_quantisation_and_lora_sees
     model = Decoder(text, dialect).eval()
     fill(model, path, "decoder.")
     scales = stored_scales(path, rounded)
-    assert scales["decoder.layers.1.q"] == scales["decoder.layers.1.v"] == pytest.approx(6 / 127)
+    assert scales["decoder.layers.1.q"] == scales["decoder.layers.1.v"] == pytest.approx(6 / highest)
     feeds = decoder_feeds(form, text)
     given = {name: torch.from_numpy(array) for name, array in feeds.items()}
     with torch.no_grad():
         exact = model(given)["logits"].numpy()
-        with fake_quantised(model, scales, "decoder."):
+        with fake_quantised(model, scales, "decoder.", number):
             wanted = model(given)
     found = run_plainly(path, feeds)
     for name, value in wanted.items():
@@ -260,6 +269,7 @@ def test_maxima_of_more_clips_are_the_largest_and_faults_are_named(maxima: Path,
         ({"bits": 4, "block": 32, "activations": 8}, "8-bit activations are multiplied with 8-bit weights"),
         ({"bits": 8, "block": 32, "activations": 8}, "a scale for each output: give bits = 8 and block = 0"),
         ({"bits": 16, "activations": 8}, "found bits = 16"),
+        ({"bits": 4, "block": 32, "number": "fp8"}, "fp8 numbers have 8 bits and a scale for each output"),
     ],
 )
 def test_inputs_of_8_bits_want_weights_of_8_bits(settings: dict[str, Any], said: str) -> None:
@@ -278,6 +288,21 @@ def test_recipes_say_what_they_need() -> None:
     assert not load_quantise_recipe("w8").calibrated
     shipped = load_quantise_recipe("w8a8")
     assert {name.split(".")[3] for name in shipped.rounded_inputs(2)} == {"q", "k", "v", "o", "gate", "up"}
+
+
+def test_targets_without_a_precision_are_refused_with_the_recipe_that_works(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"recipe fp8: expected .* fp8 products, agx-orin-64gb .* take w8a8"):
+        quantise_bundle(tmp_path, tmp_path / "out", "fp8", target="agx-orin-64gb")
+    bare = Target(name="bare", title="no tensor cores", kind="gpu", sm=75)
+    with pytest.raises(ConfigError, match=r"int8 products, bare .* take w8 for it"):
+        require_precisions(bare, load_quantise_recipe("w8a8").precisions, "w8a8")
+    for name in ("thor-t5000", "rtx-4090", "h200"):
+        require_precisions(find_target(name), load_quantise_recipe("fp8").precisions, "fp8")
+    for target in TARGETS:
+        require_precisions(target, load_quantise_recipe("w4").precisions, "w4")
+        if target.kind == "cpu":
+            with pytest.raises(ConfigError, match="fp8 products"):
+                require_precisions(target, load_quantise_recipe("fp8").precisions, "fp8")
 
 
 @pytest.mark.slow

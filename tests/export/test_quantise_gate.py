@@ -30,7 +30,7 @@ from edge_sdk.export.parser_check import check_decomposed
 from edge_sdk.export.quantise.activations.few_vision import FewVision
 from edge_sdk.export.quantise.activations.inputs import with_rounded_inputs
 from edge_sdk.export.quantise.activations.vision_statistics import FILE, VisionMaxima
-from edge_sdk.export.quantise.decoder_files import DecoderFiles, matrix_names
+from edge_sdk.export.quantise.decoder_files import DecoderFiles
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.recipe import load_quantise_recipe
 from edge_sdk.export.quantise.rewrite import with_stored
@@ -78,10 +78,12 @@ def seen_scale(layer: int, group: str) -> Tensor:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_decoders_with_8_bit_inputs_compile(dialect: Dialect, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["w8a8", "fp8"])
+def test_decoders_with_8_bit_inputs_compile(recipe: str, dialect: Dialect, tmp_path: Path) -> None:
     weights = tiny_weights(hidden=128, inner=512)
-    text, names = weights.config.text, matrix_names(weights.config.text.layers)
-    rounded, formats = load_quantise_recipe("w8a8").rounded_inputs(text.layers), dict.fromkeys(names, Format(bits=8))
+    text = weights.config.text
+    settings = load_quantise_recipe(recipe)
+    rounded, formats = settings.rounded_inputs(text.layers), settings.formats(text.layers)
     files = DecoderFiles(weights, "float16", formats, rounded=rounded, input_scales=seen_scale)
     for file in files.files:
         file.write(tmp_path)
@@ -104,7 +106,7 @@ class Seen:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("recipe", ["w8a8", "vision-int8"])
+@pytest.mark.parametrize("recipe", ["w8a8", "vision-int8", "fp8"])
 def test_towers_with_8_bit_linears_compile(recipe: str, dialect: Dialect, tmp_path: Path) -> None:
     config = msgspec.structs.replace(tiny_weights().config, vision=VisionConfig(layers=1))
     weights, grid = RandomWeights(config), Grid(rows=4, columns=6)

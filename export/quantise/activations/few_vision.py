@@ -10,6 +10,7 @@ from edge_sdk.export.graphs.onnx_graph import ModelGraph
 from edge_sdk.export.quantise.activations.inputs import with_rounded_inputs
 from edge_sdk.export.quantise.activations.vision_statistics import read_maxima
 from edge_sdk.export.quantise.activations.vision_weights import SmoothVision, vision_file, vision_matrices
+from edge_sdk.export.quantise.formats import Number
 from edge_sdk.export.quantise.recipe import QuantiseRecipe
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored
@@ -20,7 +21,7 @@ _AS_IT_IS = 16
 
 
 class FewVision:
-    """The tower of `checkpoint` in few bits, by the recipe's storage of it."""
+    """The tower of `checkpoint` in few bits, by the recipe's storage of it; what is rounded is smoothed before."""
 
     def __init__(
         self, checkpoint: Weights, recipe: QuantiseRecipe, statistics: Statistics | None, dtype: DType
@@ -29,10 +30,9 @@ class FewVision:
         form, matrices = recipe.vision.format(), vision_matrices(checkpoint.config.vision.layers)
         rounded = recipe.vision.activations < _AS_IT_IS
         maxima = read_maxima(statistics.folder) if rounded and statistics else None
-        smooth = rounded and recipe.scaling == "smooth"
-        self._weights = SmoothVision(checkpoint, maxima, recipe.migration if smooth else None)
+        self._weights = SmoothVision(checkpoint, maxima, recipe.migration if rounded else None)
         self._formats = dict.fromkeys(matrices, form) if form else {}
-        self._rounded = frozenset(matrices) if rounded else frozenset()
+        self._rounded: dict[str, Number] = dict.fromkeys(matrices, recipe.vision.number) if rounded else {}
         self.file = vision_file(self._weights, self._formats, self._rounded, dtype)
 
     def graph(self, plain: ModelGraph) -> ModelGraph:

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from torch import Tensor
 
 from edge_sdk.export.graphs.onnx_graph import ModelGraph
+from edge_sdk.export.quantise.formats import Number
 from edge_sdk.export.quantise.rewrite import initialiser, result_name
 from edge_sdk.export.quantise.stored_file import Part, Place, StoredType
 from edge_sdk.types import DType
 
 GROUPS = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "mlp", "up": "mlp"}
 """Linears that take the same inputs, in the decoder and in the vision tower; any other takes its own."""
-ZERO = "zero.int8"
+ZEROS: dict[Number, str] = {"int": "zero.int8", "fp8": "zero.fp8"}
+_ZERO_TYPES: dict[Number, int] = {"int": TensorProto.INT8, "fp8": TensorProto.FLOAT8E4M3FN}
 _LINEAR = re.compile(r"(.*)\.(\w+)\.weight")
 
 
@@ -54,12 +55,12 @@ class InputScale:
         yield self._name, number.view(torch.uint8)
 
 
-def with_rounded_inputs(graph: ModelGraph, places: Mapping[str, Place], rounded: Collection[str]) -> ModelGraph:
+def with_rounded_inputs(graph: ModelGraph, places: Mapping[str, Place], rounded: Mapping[str, Number]) -> ModelGraph:
     """`graph`, whose weights are stored in few bits already, with the inputs of the matrices `rounded` in 8 bits.
 
     Raises `KeyError` for a scale that `places` does not have.
     """
-    wanted = {result_name(name): input_scale_name(name) for name in rounded}
+    wanted = {result_name(name): (input_scale_name(name), ZEROS[kind]) for name, kind in rounded.items()}
     model = ModelProto()
     model.CopyFrom(graph.model)
     nodes = list(_nodes(list(model.graph.node), wanted))
@@ -69,23 +70,28 @@ def with_rounded_inputs(graph: ModelGraph, places: Mapping[str, Place], rounded:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(initialiser(places[name]) for name in used)
-    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), ZERO))
+    zeros = {node.input[2] for node in nodes if node.op_type == "QuantizeLinear"}
+    model.graph.initializer.extend(
+        TensorProto(name=ZEROS[kind], data_type=_ZERO_TYPES[kind], raw_data=bytes(1))
+        for kind in ZEROS
+        if ZEROS[kind] in zeros
+    )
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     return dataclasses.replace(graph, model=model)
 
 
-def _nodes(nodes: Sequence[NodeProto], wanted: Mapping[str, str]) -> Iterator[NodeProto]:
+def _nodes(nodes: Sequence[NodeProto], wanted: Mapping[str, tuple[str, str]]) -> Iterator[NodeProto]:
     """The nodes in their order, a pair before the first product that takes a value."""
     begun: set[str] = set()
     for node in nodes:
         if node.op_type == "MatMul" and node.input[1] in wanted:
-            value, scale = node.input[0], wanted[node.input[1]]
+            value, (scale, zero) = node.input[0], wanted[node.input[1]]
             whole = f"{value}.{scale}.whole"
             if whole not in begun:
                 begun.add(whole)
-                yield helper.make_node("QuantizeLinear", [value, scale, ZERO], [whole], name=whole)
+                yield helper.make_node("QuantizeLinear", [value, scale, zero], [whole], name=whole)
                 yield helper.make_node(
-                    "DequantizeLinear", [whole, scale, ZERO], [f"{whole}.back"], name=f"{whole}.back"
+                    "DequantizeLinear", [whole, scale, zero], [f"{whole}.back"], name=f"{whole}.back"
                 )
             node.input[0] = f"{whole}.back"
         yield node

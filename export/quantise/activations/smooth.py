@@ -27,11 +27,11 @@ def smooth_scales(matrices: Iterable[Tensor], largest: Tensor, migration: float)
     return scales / (scales.max() * scales.min()).sqrt()
 
 
-def input_scale(largest: Tensor, scales: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The one scale of a product's inputs, a number of `dtype`: the largest |x| that was seen becomes 127.
+def input_scale(largest: Tensor, scales: Tensor | None, dtype: torch.dtype, highest: int = HIGHEST) -> Tensor:
+    """The one scale of a product's inputs, a number of `dtype`: the largest |x| that was seen becomes `highest`.
 
     `largest [inputs]` is as it was before the inputs are divided by `scales`.
     """
     seen = largest.float() if scales is None else largest.float() / scales
-    scale = (seen.max() / HIGHEST).to(dtype)
+    scale = (seen.max() / highest).to(dtype)
     return scale if float(scale) > 0 else torch.ones((), dtype=dtype)

@@ -18,7 +18,7 @@ from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.model_config import ModelConfig
 from edge_sdk.export.quantise.activations.inputs import InputScale, group_of, input_scale_name
 from edge_sdk.export.quantise.activations.smooth import input_scale, smooth_scales
-from edge_sdk.export.quantise.formats import Format
+from edge_sdk.export.quantise.formats import Format, Number
 from edge_sdk.export.quantise.stored_file import Nearest, Plain, Source, StoredFile
 from edge_sdk.types import DType, TensorSpec
 
@@ -68,9 +68,12 @@ class SmoothVision:
         scales = self.scales(layer, group_of(part)) if kind == "weight" else None
         return tensor if scales is None else tensor.float() * scales
 
-    def input_scale(self, layer: int, group: str, dtype: torch.dtype) -> Tensor:
-        """The scale of a group's inputs. Raises `ConfigError` without statistics of it."""
-        return input_scale(self._largest(layer, group), self.scales(layer, group), dtype)
+    def input_scale(self, layer: int, group: str, dtype: torch.dtype, highest: int) -> Tensor:
+        """The scale of a group's inputs, the largest of which becomes `highest`.
+
+        Raises `ConfigError` without statistics of it.
+        """
+        return input_scale(self._largest(layer, group), self.scales(layer, group), dtype, highest)
 
     def _scales(self, layer: int, group: str) -> Tensor | None:
         if self._migration is None or group not in _NORMS.values():
@@ -90,14 +93,14 @@ class SmoothVision:
 
 
 def vision_file(
-    weights: SmoothVision, formats: Mapping[str, Format], rounded: frozenset[str], dtype: DType
+    weights: SmoothVision, formats: Mapping[str, Format], rounded: Mapping[str, Number], dtype: DType
 ) -> StoredFile:
     """The tower's file; `formats` names what is stored in few bits, `rounded` whose inputs are too."""
     return StoredFile("vision.weights", _sources(weights, formats, rounded, dtype))
 
 
 def _sources(
-    weights: SmoothVision, formats: Mapping[str, Format], rounded: frozenset[str], dtype: DType
+    weights: SmoothVision, formats: Mapping[str, Format], rounded: Mapping[str, Number], dtype: DType
 ) -> Iterator[Source]:
     begun: set[str] = set()
     for name in (name for name in weights.names() if name.startswith("vision.")):
@@ -111,7 +114,9 @@ def _sources(
         if name in rounded and found and (scale := input_scale_name(name)) not in begun:
             begun.add(scale)
             kind: torch.dtype = getattr(torch, dtype)
-            yield InputScale(scale, dtype, partial(weights.input_scale, int(found[1]), group_of(found[2]), kind))
+            highest = Format(bits=8, number=rounded[name]).highest
+            read = partial(weights.input_scale, int(found[1]), group_of(found[2]), kind, highest)
+            yield InputScale(scale, dtype, read)
 
 
 def _transposed(weights: Weights, name: str) -> Tensor:
