@@ -7,7 +7,9 @@ Each step skips what an earlier, interrupted run has finished.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.manifest import DemoClip, OperatingPoint
 from edge_sdk.perception.operating import points_of
+from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Value
 
 DEMO_SIZE = (400, 240)
@@ -34,6 +37,54 @@ class StudentReport(Value, frozen=True, kw_only=True):
     validation_start_mae_s: float | None
 
 
+class TeachingReport(Value, frozen=True, kw_only=True):
+    """What became of a teacher's cache."""
+
+    cache: str
+    clips: int
+    teacher: str
+    teacher_sha256: str
+
+
+def teach(
+    bundle: Path,
+    clips: Path,
+    out: Path,
+    *,
+    window_s: float = 4.0,
+    stride_s: float = 1.0,
+    profile: str | None = None,
+    runtime: str = "ort",
+    device: str = "cpu",
+    threads: int = 1,
+    quiet: bool = False,
+) -> TeachingReport:
+    """Let the video LLM of `bundle` look at the clips of the folder `clips`, and keep what it says in the folder `out`.
+
+    A run that was stopped goes on. Raises `ConfigError` for a folder without clips or of another teacher, `BundleError`
+    for a bundle that cannot speak, and what the runtime raises.
+    """
+    paths = sorted(path for path in clips.glob("*.mp4") if not path.name.startswith("."))
+    if not paths:
+        raise ConfigError(f"{clips} holds no clip (*.mp4) to teach on")
+    room, options = _room("export.distil.teaching"), SessionOptions(threads=threads, device=device)
+    asking = room.Asking(window_s=window_s, stride_s=stride_s)
+    with Progress("teach", quiet=quiet) as progress:
+        cache = room.teach(
+            open_bundle(bundle),
+            paths,
+            out,
+            asking=asking,
+            profile=profile,
+            runtime=runtime,
+            options=options,
+            on_progress=progress,
+        )
+    return TeachingReport(
+        cache=str(out), clips=len(paths), teacher=cache.info.bundle, teacher_sha256=cache.info.bundle_sha256
+    )
+
+
 class RefitReport(Value, frozen=True, kw_only=True):
     """What became of a bundle's operating points; `held_out` is how they do on clips that their fits had not seen."""
 
@@ -45,21 +96,31 @@ class RefitReport(Value, frozen=True, kw_only=True):
     held_out: Any
 
 
-def make_student(recipe: str, work: Path, out: Path, *, quiet: bool = False) -> StudentReport:
+def make_student(
+    recipe: str, work: Path, out: Path, *, teacher: Path | None = None, quiet: bool = False
+) -> StudentReport | None:
     """Make the student of `recipe` in the folder `work` and write its bundle to `out`.
 
-    Raises `ConfigError` for an unknown recipe or when `out` exists, `MissingDependencyError` for what is not installed.
+    `teacher` is a cache made by `teach` of the training clips, for a recipe with a table [teacher]; such a recipe is
+    trained by several processes too, of which one returns the report. Raises `ConfigError` for an unknown recipe or
+    when `out` exists, `MissingDependencyError` for what is not installed.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     plan, text = _room("export.distil.recipe").load_recipe(recipe)
-    training = _render(plan.scenes.training, work, quiet)
-    validation = _render(plan.scenes.validation, work, quiet)
+    with _main_first():
+        training = _render(plan.scenes.training, work, quiet)
+        validation = _render(plan.scenes.validation, work, quiet)
     # Named by the recipe: what another recipe left in `work` must not pass for finished.
-    draft = work / f"draft-{_digest([text])}"
+    taught = [] if teacher is None else [_room("export.distil.teacher_cache").TeacherCache.open(teacher).digest]
+    draft = work / f"draft-{_digest([text, *taught])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
-            _room("export.distil.student").train(plan, text, training, validation, draft, work, progress)
+            made = _room("export.distil.student").train(
+                plan, text, training, validation, draft, work, progress, teacher=teacher
+            )
+            if made is None:
+                return None
     bundle = Bundle.open(draft)
     with Progress("calibrate", quiet=quiet) as progress:
         student, fit, held_out = _room("calibration.refit").calibrate_bundle(bundle, validation, progress)
@@ -179,6 +240,14 @@ def _line(clip: LabelledClip) -> str:
 
 def _digest(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+# Any: a context of accelerate.
+def _main_first() -> Any:
+    """Inside, of several processes the main one goes first; the others find what it has made."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return nullcontext()
+    return _room("export.mini.training").processes().main_process_first()
 
 
 # Any: the seeds are a recipe's, whose type belongs to the room that reads it.

@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from edge_sdk.cli.app import BundleOption, JsonOption, RuntimeOption, app, bundle_app, distil_app, room, scenes_app
+from edge_sdk.cli.app import (
+    BundleOption,
+    DeviceOption,
+    JsonOption,
+    RuntimeOption,
+    ThreadsOption,
+    app,
+    bundle_app,
+    distil_app,
+    room,
+    scenes_app,
+)
 from edge_sdk.console import Progress, parse_size, say
 from edge_sdk.errors import ConfigError
 
@@ -369,13 +380,19 @@ def distil_student(
     rehearse: Annotated[Path | None, typer.Option(help="With --training: rendered scenes to mix in.")] = None,
     level: Annotated[bool, typer.Option("--level", help="Clips of many origins: one detail and codec first.")] = False,
     work: Path = Path("out/student"),
+    teacher: Annotated[
+        Path | None, typer.Option(help="Cache of `distil teach`, for a recipe with a table [teacher].")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train the student and write the bundle OUT: on a recipe's rendered scenes, or from a bundle on clips of yours."""
-    from edge_sdk.distillation import make_student, tune_student
+    """Train the student and write the bundle OUT: on a recipe's rendered scenes, or from a bundle on clips of yours.
+
+    A run that was stopped goes on. With a teacher on several GPUs: `accelerate launch $(which edge-sdk) …`.
+    """
+    from edge_sdk.distillation import StudentReport, make_student, tune_student
 
     if training is not None and validation is not None:
-        report = tune_student(
+        report: StudentReport | None = tune_student(
             start,
             training,
             validation,
@@ -392,8 +409,40 @@ def distil_student(
             "from labelled clips"
         )
     else:
-        report = make_student(recipe or "student-demo", work, out, quiet=json)
-    say(msgspec.json.encode(report).decode() if json else f"bundle {out}: {report}")
+        report = make_student(recipe or "student-demo", work, out, teacher=teacher, quiet=json)
+    if report:
+        say(msgspec.json.encode(report).decode() if json else f"bundle {out}: {report}")
+
+
+@distil_app.command("teach")
+def distil_teach(
+    bundle: Annotated[Path, typer.Argument(help="Bundle whose video LLM teaches.")],
+    clips: Annotated[Path, typer.Option(help="Folder of clips (*.mp4).")],
+    out: Annotated[Path, typer.Option(help="Folder of the cache; one of an earlier run goes on.")],
+    window_s: Annotated[float, typer.Option(help="Length of the windows that are asked about.")] = 4.0,
+    stride_s: Annotated[float, typer.Option(help="How far apart they end.")] = 1.0,
+    profile: Annotated[str | None, typer.Option(help="Vision profile of the bundle, such as 96f.")] = None,
+    runtime: RuntimeOption = "ort",
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = 1,
+    json: JsonOption = False,
+) -> None:
+    """Let a bundle's video LLM look at CLIPS once, and keep what it says for students. A stopped run goes on."""
+    from edge_sdk.distillation import teach
+
+    report = teach(
+        bundle,
+        clips,
+        out,
+        window_s=window_s,
+        stride_s=stride_s,
+        profile=profile,
+        runtime=runtime,
+        device=device,
+        threads=threads,
+        quiet=json,
+    )
+    say(msgspec.json.encode(report).decode() if json else f"{report.cache}: {report.clips} clips, by {report.teacher}")
 
 
 @distil_app.command("refit")

@@ -20,11 +20,13 @@ import numpy as np
 
 from edge_sdk.errors import ConfigError, UnknownNameError
 from edge_sdk.manifest_language import Language, VisionProfile
-from edge_sdk.reasoning.answer import Answer, AnswerContext
+from edge_sdk.reasoning.answer import Answer, AnswerContext, AnswerReader
 from edge_sdk.reasoning.asking import Branch, Conversation, Spoken
 from edge_sdk.reasoning.chain import merge_rows
 from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.reasoning.forms import reader_for
+from edge_sdk.reasoning.forms.distribution import TimeBelief
+from edge_sdk.reasoning.forms.time_reader import TimeReader
 from edge_sdk.reasoning.patches import Pixels
 from edge_sdk.reasoning.prompt import Prompt, kept_frame
 from edge_sdk.reasoning.text import Ids, Tokenizer
@@ -75,14 +77,17 @@ class Clip:
         source: tuple[int, int] | None = None,
         on_chunk: Callable[[], None] | None = None,
         on_close: Callable[[], None] | None = None,
+        on_tokens: Callable[[float, Array], None] | None = None,
         threads: int = 1,
     ) -> None:
         """`source` is the width and height of the pictures, where they are known; others are then refused.
 
-        `on_chunk` is called after every run of a graph, and may raise to stop the work.
+        `on_chunk` is called after every run of a graph, and may raise to stop the work. `on_tokens` is given each
+        frame's time and the vision tower's tokens `[tokens, width]` of it, row by row of the picture.
         """
         self._parts, self._vision, self._profile, self._source = parts, vision, profile, source
-        self._on_chunk, self._on_close = on_chunk, on_close
+        self._on_chunk, self._on_close, self._on_tokens = on_chunk, on_close, on_tokens
+        self._readers: dict[str, AnswerReader] = {}
         self._input = VisionInput.of(parts.language, profile, threads=threads)
         self._keeper = self._input.keeper(parts.language.compression)
         self._watch, self._busy, self._closed = Stopwatch(), False, False
@@ -162,12 +167,23 @@ class Clip:
         self._asked = self._speak(rounds, free, until)
         return self._asked
 
+    def belief(self, task: str) -> TimeBelief:
+        """What the model believes of the times of the answer to `task`, as far as it has been read.
+
+        Raises `ConfigError` for a task that was not asked of this clip as a time or an interval.
+        """
+        reader = self._readers.get(task)
+        if not isinstance(reader, TimeReader):
+            raise ConfigError(f"no time or interval was asked of this clip by {task!r}; ask it first")
+        return TimeBelief(reader.first_s, tuple(reader.distributions()))
+
     def reset(self) -> None:
         """Begin another clip of the same profile."""
         self._check_free()
         self._keeper.reset()
         self._watch.reset()
         self._times: list[float] = []
+        self._readers.clear()
         self._steps = 0
         self._calls_before = sum(model.prefix.calls for model in self._parts.models)
         for model in self._parts.models:
@@ -193,6 +209,8 @@ class Clip:
         tokens = self._vision.run({"patches": self._input.normalised(patches)[None]})["tokens"][0]
         if self._on_chunk:
             self._on_chunk()
+        if self._on_tokens:
+            self._on_tokens(time_s, tokens)
         keep = keeper.push(patches)
         ids = parts.prompt.frame(kept_frame(time_s, keep), first=not self._times)
         if not self._times:
@@ -277,6 +295,7 @@ class Clip:
     def _branch(self, model: TunedModel, task: str, context: AnswerContext, free: bool) -> Branch:
         own = msgspec.structs.replace(context, max_tokens=self._parts.max_tokens[task])
         reader = reader_for(find_task(task), self._parts.tokenizer, own, free=free)
+        self._readers[task] = reader
         return Branch(prefix=model.prefix, reader=reader, question=self._parts.questions[task], task=task)
 
     def _check_frame(self, pixels: Pixels, time_s: float) -> None:

@@ -18,7 +18,7 @@ from edge_sdk.reasoning.prompt import Prompt, PromptFrame
 from edge_sdk.reasoning.text import Ids, Tokenizer
 from edge_sdk.reasoning.tuned import TunedModel, lora_feeds, read_questions, shared_out
 from edge_sdk.registry import open_runtime
-from edge_sdk.runtime import Session, SessionOptions
+from edge_sdk.runtime import Array, Session, SessionOptions
 from edge_sdk.tasks import TASK_IDS, find_task
 from edge_sdk.tensorrt_library import PACKAGES, runtime_dialects
 from edge_sdk.types import Dialect
@@ -119,10 +119,12 @@ class Reasoner:
         *,
         source: tuple[int, int] | None = None,
         on_chunk: Callable[[], None] | None = None,
+        on_tokens: Callable[[float, Array], None] | None = None,
     ) -> Clip:
         """A clip of `profile`, by default the reasoner's; another one's vision graph takes the place of the last.
 
-        See `Clip` for `source` and `on_chunk`. Raises `ConfigError` while another clip is open, and `UnknownNameError`.
+        See `Clip` for `source`, `on_chunk` and `on_tokens`. Raises `ConfigError` while another clip is open, and
+        `UnknownNameError`.
         """
         if self._clip:
             raise ConfigError("a clip is open already, and there is room for one; close it first")
@@ -138,6 +140,7 @@ class Reasoner:
             source=source,
             on_chunk=on_chunk,
             on_close=self._closed,
+            on_tokens=on_tokens,
         )
         self._clip = True
         return clip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,6 +15,13 @@ from edge_sdk.export.distil.targets import ACTORS, CRASH, FLOW
 PEAK_FRAMES = 5
 # Units of motion in one unit of its loss: some two pixels at full size.
 FLOW_SCALE = 4.0
+
+
+def label_loss(logits: Tensor, maps: Tensor, batch: Mapping[str, Tensor], recipe: Recipe) -> Tensor:
+    """All that labels say of a batch of windows: its scores, the maps of the grid, and the peak of each window."""
+    loss = window_loss(logits, batch["targets"], batch["weights"], recipe)
+    loss = loss + map_loss(maps, batch["maps"], batch["map_weights"], recipe)
+    return loss + recipe.loss.window_weight * peak_loss(logits, batch["targets"], batch["weights"])
 
 
 def window_loss(logits: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:

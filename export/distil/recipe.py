@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.graphs.student import StudentShape
 from edge_sdk.export.recipe_file import find_recipe
@@ -121,6 +123,23 @@ class Head(Value, frozen=True, kw_only=True):
     window_weight: float
 
 
+class Teacher(Value, frozen=True, kw_only=True):
+    """What a student learns from a teacher's cache beside its labels, in `stages`; a weight of 0 leaves a term out.
+
+    `feature_weight`: its features at an instant are to tell the teacher's at `feature_shift_s` later (cosine).
+    `score_weight`: its peak in a window is to be as sure as the teacher's "Yes" of it, both at `temperature` (Hinton et
+    al. 2015). `boundary_weight`: its start and end heat follow the teacher's density where no label says the boundary.
+    A checkpoint is written every `save_every` steps.
+    """
+
+    feature_weight: float = 0.5
+    feature_shift_s: float = 1.0
+    score_weight: float = 0.3
+    temperature: float = 2.0
+    boundary_weight: float = 0.2
+    save_every: int = 50
+
+
 class Optimiser(Value, frozen=True, kw_only=True):
     """AdamW under one cosine cycle over `stages`; `average` is the decay of the weights that are kept."""
 
@@ -146,6 +165,7 @@ class Recipe(Value, frozen=True, kw_only=True):
     loss: Loss
     optimiser: Optimiser
     stages: tuple[Stage, ...]
+    teacher: Teacher | msgspec.UnsetType = msgspec.UNSET
     late: Late | None = None
     head: Head | None = None
 
@@ -174,5 +194,13 @@ def _check(recipe: Recipe, path: Path) -> None:
     head = recipe.head
     if head is not None and (late is None or min(head.epochs, head.windows) < 1):
         raise ConfigError(f"recipe {path}: [head] needs a table [late], and epochs and windows of at least 1")
+    teacher = recipe.teacher
+    if teacher is not msgspec.UNSET:
+        weights = (teacher.feature_weight, teacher.score_weight, teacher.boundary_weight)
+        if min(weights) < 0 or teacher.temperature <= 0 or teacher.save_every < 1:
+            raise ConfigError(
+                f"recipe {path}: [teacher] needs weights of at least 0, a temperature above 0 and save_every of at "
+                f"least 1, found {teacher}"
+            )
     if recipe.shape.planes != 1 + len(recipe.pictures.lags):
         raise ConfigError(f"recipe {path}: shape.planes must be 1 + the number of pictures.lags")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -27,12 +28,14 @@ class Run:
     losses: list[float] = field(default_factory=list)
     metrics: list[Metrics | None] = field(default_factory=list)
 
-    def set_rate(self, learning_rate: float, warm_up_share: float, total: int) -> None:
-        """Linear warm-up, then half a cosine to zero after `total` steps."""
+    def set_rate(
+        self, learning_rate: float, warm_up_share: float, total: int, optimiser: torch.optim.AdamW | None = None
+    ) -> None:
+        """Linear warm-up, then half a cosine to zero after `total` steps, for this run's optimiser or another one."""
         warm = max(1.0, warm_up_share * total)
         past = max(0.0, (self.step - warm) / max(1.0, total - warm))
         share = min(1.0, (self.step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * past))
-        for group in self.optimiser.param_groups:
+        for group in (optimiser or self.optimiser).param_groups:
             group["lr"] = learning_rate * share
 
     def advance(self, clip_norm: float) -> None:
@@ -60,9 +63,10 @@ class Run:
             f"{found.best_f1:.3f} frame AUC {found.frame_auc:.3f} start error {found.start_mae_s:.2f} s"
         )
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint."""
-        state = {
+    # Any: what torch saves.
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint must hold."""
+        return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -70,14 +74,19 @@ class Run:
             "losses": self.losses,
             "metrics": [msgspec.to_builtins(found) for found in self.metrics],
         }
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
         with atomic_path(path) as stage:
-            torch.save(state, stage)
+            torch.save(self.state(), stage)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint, where there is one."""
-        if not path.is_file():
-            return
-        state = torch.load(path, weights_only=True)
+        if path.is_file():
+            self.load(torch.load(path, weights_only=True))
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])

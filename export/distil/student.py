@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,20 @@ from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.curves import draw_curves
 from edge_sdk.export.distil.data import CachedClip, load_clips
+from edge_sdk.export.distil.distilled import Distillation
 from edge_sdk.export.distil.evaluate import measure, score_clip
 from edge_sdk.export.distil.head import train_head
 from edge_sdk.export.distil.late import train_late
 from edge_sdk.export.distil.late_features import LateFeatures
-from edge_sdk.export.distil.losses import map_loss, peak_loss, window_loss
+from edge_sdk.export.distil.losses import label_loss
 from edge_sdk.export.distil.recipe import Recipe, Stage
 from edge_sdk.export.distil.run import Run, begin
+from edge_sdk.export.distil.teacher_cache import TeacherCache
+from edge_sdk.export.distil.teacher_targets import Lessons
 from edge_sdk.export.distil.windows import WindowSampler
 from edge_sdk.export.distil.workers import WORKERS, Workers
 from edge_sdk.export.graphs.student import Student
+from edge_sdk.export.mini.training import processes
 from edge_sdk.export.student_bundle import write_student_bundle
 from edge_sdk.files import write_text
 
@@ -46,17 +51,29 @@ def train(
     out: Path,
     work: Path,
     on_progress: Progress | None = None,
-) -> Path:
+    teacher: Path | None = None,
+) -> Path | None:
     """Train by `recipe` and write the bundle to `out`; caches, checkpoints and curves go to `work`. Returns `out`.
 
-    Raises `ConfigError` when there are no clips on a side or `out` exists.
+    `teacher` is a teacher's cache, for a recipe with a table [teacher]. Of several processes one writes the bundle, the
+    others return None. Raises `ConfigError` when there are no clips on a side or `out` exists, and for a recipe and a
+    cache that do not belong together.
     """
+    cache = open_cache(recipe, teacher)
     if not clips or not validation:
         raise ConfigError(f"expected clips on both sides, found {len(clips)} to train on and {len(validation)} to test")
     report = on_progress or silent
-    training_clips = load_clips(clips, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, training"))
-    held_out = load_clips(validation, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, held out"))
-    model, losses = _all_stages(recipe, clips, training_clips, held_out, work, report)
+    with nullcontext() if cache is None else processes().main_process_first():
+        training_clips = load_clips(
+            clips, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, training")
+        )
+        held_out = load_clips(
+            validation, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, held out")
+        )
+    trained = _all_stages(recipe, clips, training_clips, held_out, work, report, cache)
+    if trained is None:
+        return None
+    model, losses = trained
     scores = [score_clip(model, clip, recipe, recipe.pictures.height, recipe.pictures.width) for clip in held_out]
     metrics = measure(scores, held_out, recipe)
     write_text(work / "metrics.json", msgspec.json.format(msgspec.json.encode(metrics), indent=1).decode() + "\n")
@@ -67,7 +84,7 @@ def train(
         "losses": [round(loss, 5) for loss in losses],
         "validation": msgspec.to_builtins(metrics),
         "torch": str(torch.__version__),
-    }
+    } | ({} if cache is None else {"teacher": msgspec.to_builtins(cache.info)})
     write_student_bundle(out, model, recipe, provenance)
     return out
 
@@ -79,14 +96,24 @@ def _all_stages(
     held_out: Sequence[CachedClip],
     work: Path,
     report: Progress,
-) -> tuple[Student, list[float]]:
-    """The trained student and the loss of every epoch; each stage goes on from its checkpoint."""
+    cache: TeacherCache | None,
+) -> tuple[Student, list[float]] | None:
+    """The trained student and the loss of every epoch; each stage goes on from its checkpoint.
+
+    None for a process that only took part.
+    """
     made_early = digest(msgspec.structs.replace(recipe, late=None, head=None), clips)
     torch.manual_seed(recipe.seed)
     run = begin(Student(recipe.shape), recipe)
     checkpoint = work / f"checkpoint-{made_early}.pt"
-    run.restore(checkpoint)
-    train_stages(run, recipe, cached, held_out, checkpoint, report)
+    if cache is not None and recipe.teacher is not msgspec.UNSET:
+        checkpoint = work / f"distilled-{made_early}-{cache.digest}.pt"
+        lessons = Lessons(cache, cached, recipe, recipe.teacher)
+        if not Distillation(run, recipe, recipe.teacher, cached, lessons, checkpoint).train(held_out, report):
+            return None
+    else:
+        run.restore(checkpoint)
+        train_stages(run, recipe, cached, held_out, checkpoint, report)
     if recipe.late is not None:
         features = LateFeatures(
             run.averaged(),
@@ -102,6 +129,19 @@ def _all_stages(
             run = train_head(run, recipe, features, held_out, report)
         draw_curves(work / "curves.png", run.losses, run.metrics)
     return run.averaged(), run.losses
+
+
+def open_cache(recipe: Recipe, teacher: Path | None) -> TeacherCache | None:
+    """The cache that `recipe` is to be trained with. Raises `ConfigError` where the two do not belong together."""
+    if (recipe.teacher is msgspec.UNSET) != (teacher is None):
+        asked = (
+            "has a table [teacher], and no cache is" if teacher is None else "has no table [teacher], and a cache is"
+        )
+        raise ConfigError(
+            f"recipe {recipe.name} {asked} given; caches are made by: edge-sdk distil teach BUNDLE --clips DIR --out "
+            "CACHE, and given by --teacher CACHE"
+        )
+    return None if teacher is None else TeacherCache.open(teacher)
 
 
 def train_stages(
@@ -177,10 +217,7 @@ def _step(
         }
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.optimiser.bfloat16):
             logits, maps = model(batch["planes"])
-        loss = window_loss(logits.float(), batch["targets"], batch["weights"], recipe)
-        loss = loss + map_loss(maps.float(), batch["maps"], batch["map_weights"], recipe)
-        loss = loss + recipe.loss.window_weight * peak_loss(logits.float(), batch["targets"], batch["weights"])
-        loss = loss * len(numbers) / len(chosen)
+        loss = label_loss(logits.float(), maps.float(), batch, recipe) * len(numbers) / len(chosen)
         torch.autograd.backward(loss)
         return float(loss.detach())
 

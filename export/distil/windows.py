@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,6 +31,7 @@ class Example:
 
     `maps` float32 `[frames, 6, h / 16, w / 16]` are `frame_maps` on the grid: by each cell's best-covered spot, in
     0..1, and the mean motion of the vehicles in it. `map_weights` float32 `[frames]` are 0 where a clip has no boxes.
+    `origins` int64 `[frames, 2]` are the numbers of each frame's clip, and of the frame in it.
     """
 
     planes: Planes
@@ -37,6 +39,7 @@ class Example:
     weights: Floats
     maps: Floats
     map_weights: Floats
+    origins: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,7 @@ class _Piece:
     weights: Floats
     maps: Maps
     map_weights: Floats
+    origins: NDArray[np.int64]
 
 
 class WindowSampler:
@@ -79,6 +83,7 @@ class WindowSampler:
             weights=weights,
             maps=grid_maps(moved, matrix, height // CELL, width // CELL).numpy(),
             map_weights=np.concatenate([piece.map_weights for piece in pieces]),
+            origins=np.concatenate([piece.origins for piece in pieces]),
         )
 
     def _plan(self, rng: Rng, clip: int) -> list[tuple[int, int]]:
@@ -107,6 +112,7 @@ class WindowSampler:
             weights=weights[piece],
             maps=np.zeros((frames, FLOW.stop, MAP_HEIGHT, MAP_WIDTH), np.int8) if maps is None else maps[piece],
             map_weights=np.full(frames, 0.0 if maps is None else 1.0, np.float32),
+            origins=np.stack([np.full(frames, clip), np.arange(first, first + frames)], 1),
         )
 
 

@@ -29,6 +29,16 @@ class Belief(NamedTuple):
     mass: float
 
 
+class TimeBelief(NamedTuple):
+    """How likely each time of an answer is: per number float64 `[n]` of sum 1, in tenths of a second from `first_s` on.
+
+    Times count as the prompt's do.
+    """
+
+    first_s: float
+    masses: tuple[Masses, ...]
+
+
 def marginals(grammar: Grammar, beliefs: Iterable[Belief]) -> list[Masses]:
     """For each number of the grammar its distribution, float64 `[last - first + 1]`, from tenth `first` on.
 

@@ -1,0 +1,224 @@
+"""Trains the stages of a student beside a teacher's lessons, on one process or many.
+
+`accelerate` says which process this is, where it computes and in which precision: the same command runs on one CPU, and
+under `accelerate launch` or torchrun on several GPUs or machines. A step's windows are cut into groups of `micro`,
+which are shared out over the processes; gradients and batch statistics are then summed over all groups. A group is
+normalised by itself wherever it is computed, so that a step is the same for any number of processes, up to the order in
+which float32 is summed.
+
+Windows are drawn from the seed, the step and their number. A checkpoint holds everything else, so that a run that was
+killed goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edge_sdk.export.distil.curves import draw_curves
+from edge_sdk.export.distil.data import CachedClip
+from edge_sdk.export.distil.evaluate import measure, score_clip
+from edge_sdk.export.distil.losses import label_loss
+from edge_sdk.export.distil.recipe import Recipe, Stage, Teacher
+from edge_sdk.export.distil.run import Run
+from edge_sdk.export.distil.teacher_losses import teacher_loss
+from edge_sdk.export.distil.teacher_targets import Lessons
+from edge_sdk.export.distil.windows import Example, WindowSampler
+from edge_sdk.export.graphs.student import Student
+from edge_sdk.export.mini.libraries import library
+from edge_sdk.files import atomic_path
+
+Progress = Callable[[int, int, str], object]
+# Validation clips scored after an epoch; all of them after a stage's last.
+QUICK_VALIDATION = 60
+_BATCH = ("planes", "targets", "weights", "maps", "map_weights")
+
+
+class Telling(nn.Module):
+    """A student, and a layer over its last memory that tells what the teacher sees; it goes when training ends."""
+
+    def __init__(self, student: Student, width: int) -> None:
+        super().__init__()
+        self.student = student
+        self.tell = nn.Linear(student.shape.features, width)
+        self._features: Tensor | None = None
+        self._hook = student.memory[-1].register_forward_hook(self._keep)
+
+    def forward(self, planes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and maps of the student, and what it tells of the teacher's features, float32 `[n, t, width]`."""
+        logits, maps = self.student(planes)
+        kept, self._features = self._features, None
+        if kept is None:
+            raise RuntimeError("the student's last memory was not run")
+        return logits.float(), maps.float(), self.tell(kept.transpose(1, 2)).float()
+
+    def release(self) -> None:
+        """Leave the student as it was found."""
+        self._hook.remove()
+
+    def _keep(self, _layer: nn.Module, _given: Any, found: Tensor) -> None:
+        self._features = found
+
+
+class Distillation:
+    """One run of `recipe.stages` with `lessons`, and where it stands; `losses` are those of its steps."""
+
+    def __init__(
+        self, run: Run, recipe: Recipe, teacher: Teacher, clips: Sequence[CachedClip], lessons: Lessons, path: Path
+    ) -> None:
+        """`path` is the checkpoint, read where it is there."""
+        precision = "bf16" if recipe.optimiser.bfloat16 else "no"
+        self._accelerator = library("accelerate").Accelerator(
+            mixed_precision=precision, cpu=not torch.cuda.is_available()
+        )
+        self._run, self._recipe, self._teacher, self._clips, self._lessons = run, recipe, teacher, clips, lessons
+        self._path = path
+        self.losses: list[float] = []
+        torch.manual_seed(recipe.seed)
+        self._telling = Telling(run.model, lessons.width)
+        self._teller = torch.optim.AdamW(self._telling.tell.parameters(), weight_decay=recipe.optimiser.weight_decay)
+        self._plan = [stage for stage in recipe.stages for _ in range(stage.epochs)]
+        self._steps = [max(1, len(clips) // stage.windows) for stage in self._plan]
+        self._telling.to(self._accelerator.device)
+        run.average.to(self._accelerator.device)
+        self._restore()
+
+    def train(self, held_out: Sequence[CachedClip], report: Progress) -> bool:
+        """Train to the end; the run then holds the student, on the CPU. Whether this is the main process."""
+        for epoch in range(len(self._run.losses), len(self._plan)):
+            self._epoch(epoch, report)
+            if self._accelerator.is_main_process:
+                self._validate(epoch, held_out, report)
+            else:
+                self._run.metrics.append(None)
+            self._save()
+        self._telling.release()
+        self._telling.to("cpu")
+        self._run.average.to("cpu")
+        return bool(self._accelerator.is_main_process)
+
+    def _epoch(self, epoch: int, report: Progress) -> None:
+        stage, before = self._plan[epoch], sum(self._steps[:epoch])
+        sampler = WindowSampler(self._clips, self._recipe, stage.height, stage.width)
+        order = np.random.default_rng([self._recipe.seed, epoch]).permutation(sampler.clips)
+        self._run.model.train()
+        for index in range(self._run.step - before, self._steps[epoch]):
+            chosen = order[index * stage.windows : (index + 1) * stage.windows]
+            self.losses.append(self._step(sampler, stage, [int(number) for number in chosen]))
+            recent = sum(self.losses[before:]) / (index + 1)
+            report(self._run.step, sum(self._steps), f"epoch {epoch + 1}/{len(self._plan)} loss {recent:.4f}")
+            if self._run.step % self._teacher.save_every == 0:
+                self._save()
+        self._run.losses.append(sum(self.losses[before:]) / self._steps[epoch])
+
+    def _step(self, sampler: WindowSampler, stage: Stage, chosen: Sequence[int]) -> float:
+        """One step on windows that end in the clips `chosen`; the loss of all processes together."""
+        optimiser = self._recipe.optimiser
+        for each in (self._run.optimiser, self._teller):
+            self._run.set_rate(optimiser.learning_rate, optimiser.warm_up_share, sum(self._steps), each)
+        groups = [range(first, min(first + stage.micro, len(chosen))) for first in range(0, len(chosen), stage.micro)]
+        statistics = _Statistics(self._run.model)
+        loss = torch.zeros((), device=self._accelerator.device)
+        for group in groups[self._accelerator.process_index :: self._accelerator.num_processes]:
+            share = len(group) / len(chosen)
+            statistics.rewind()
+            loss += self._group(sampler, chosen, group) * share
+            statistics.add(share)
+        loss = self._together(loss, statistics)
+        torch.nn.utils.clip_grad_norm_(self._telling.tell.parameters(), optimiser.clip_norm)
+        self._teller.step()
+        self._teller.zero_grad()
+        self._run.advance(optimiser.clip_norm)
+        return float(loss)
+
+    def _group(self, sampler: WindowSampler, chosen: Sequence[int], group: range) -> Tensor:
+        seed, step = self._recipe.seed, self._run.step
+        examples = [sampler.draw(np.random.default_rng([seed, step, number]), chosen[number]) for number in group]
+        batch = {name: value.to(self._accelerator.device) for name, value in self._batch(examples).items()}
+        with self._accelerator.autocast():
+            logits, maps, told = self._telling(batch["planes"])
+        told_of = told.float() if self._teacher.feature_weight else None
+        loss = label_loss(logits.float(), maps.float(), batch, self._recipe)
+        loss = loss + teacher_loss(logits.float(), told_of, batch, self._teacher)
+        self._accelerator.backward(loss * len(group) / len(chosen))
+        return loss.detach()
+
+    def _batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        labels = {name: torch.from_numpy(np.stack([getattr(each, name) for each in examples])) for name in _BATCH}
+        return labels | self._lessons.batch([each.origins for each in examples])
+
+    def _together(self, loss: Tensor, statistics: _Statistics) -> Tensor:
+        """Sum the loss, the gradients and the batch statistics over the processes, in one message."""
+        parameters = [each for each in self._telling.parameters() if each.requires_grad]
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        tensors = [loss, *(each.grad for each in parameters if each.grad is not None), *statistics.summed]
+        flat = self._accelerator.reduce(torch.cat([each.float().flatten() for each in tensors]), reduction="sum")
+        for each, part in zip(tensors, flat.split([each.numel() for each in tensors]), strict=True):
+            each.copy_(part.view_as(each))
+        statistics.apply()
+        return loss
+
+    def _validate(self, epoch: int, held_out: Sequence[CachedClip], report: Progress) -> None:
+        stage = self._plan[epoch]
+        last = epoch + 1 == len(self._plan) or self._plan[epoch + 1] != stage
+        quick = held_out if last else held_out[:QUICK_VALIDATION]
+        model = copy.deepcopy(self._run.averaged()).cpu()
+        scores = [score_clip(model, clip, self._recipe, stage.height, stage.width) for clip in quick]
+        self._run.metrics.append(measure(scores, quick, self._recipe))
+        report(self._run.step, sum(self._steps), self._run.note())
+        draw_curves(self._path.with_name("curves.png"), self._run.losses, self._run.metrics)
+
+    def _save(self) -> None:
+        """Write the checkpoint; every process waits until it stands."""
+        if self._accelerator.is_main_process:
+            state = {
+                "run": self._run.state(),
+                "tell": self._telling.tell.state_dict(),
+                "teller": self._teller.state_dict(),
+                "losses": self.losses,
+            }
+            with atomic_path(self._path) as stage:
+                torch.save(state, stage)
+        self._accelerator.wait_for_everyone()
+
+    def _restore(self) -> None:
+        if self._path.is_file():
+            state = torch.load(self._path, weights_only=True, map_location=self._accelerator.device)
+            self._run.load(state["run"])
+            self._telling.tell.load_state_dict(state["tell"])
+            self._teller.load_state_dict(state["teller"])
+            self.losses = state["losses"]
+
+
+class _Statistics:
+    """The running statistics of a step's groups: each group begins from those before the step, and all are averaged."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self._before = [buffer.clone() for buffer in self._buffers]
+        self.summed = [torch.zeros_like(buffer) for buffer in self._buffers]
+
+    def rewind(self) -> None:
+        """Before a group."""
+        self._set(self._before)
+
+    def add(self, share: float) -> None:
+        """After a group that makes up `share` of the step."""
+        for total, buffer in zip(self.summed, self._buffers, strict=True):
+            total += share * buffer
+
+    def apply(self) -> None:
+        """After the step."""
+        self._set(self.summed)
+
+    def _set(self, values: Sequence[Tensor]) -> None:
+        for buffer, value in zip(self._buffers, values, strict=True):
+            buffer.copy_(value)

@@ -1,0 +1,180 @@
+"""Fills a teacher's cache: a bundle's video LLM looks at every clip once, in whatever runtime it has here.
+
+Three things are kept, see `Lesson`. The tower's tokens say what is seen; the probability of "Yes" over windows says
+whether a crash has happened in them; and the model's own distribution over the times that it might have answered says
+where it begins and ends, and how sure that is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.errors import ConfigError
+from edge_sdk.explaining.sampling import Shown, plan_clip, read_clip, spread
+from edge_sdk.export.distil.teacher_cache import Lesson, TeacherCache, TeacherInfo
+from edge_sdk.manifest_language import VisionProfile
+from edge_sdk.reasoning import Answer
+from edge_sdk.reasoning.clip import Clip
+from edge_sdk.reasoning.forms.distribution import TimeBelief
+from edge_sdk.reasoning.reasoner import Reasoner
+from edge_sdk.runtime import Array, SessionOptions
+from edge_sdk.types import Value
+
+GRID_MOST = (3, 5)
+# More than any clip has: every slot of the rate is seen.
+_EVERY = 1_000_000
+_TENTH_S = 0.1
+
+
+class Asking(Value, frozen=True, kw_only=True):
+    """How a teacher is asked: windows of `window_s` that end `stride_s` apart, densities smoothed by `smoothing_s`."""
+
+    window_s: float = 4.0
+    stride_s: float = 1.0
+    smoothing_s: float = 0.3
+
+    def __post_init__(self) -> None:
+        if min(self.window_s, self.stride_s, self.smoothing_s) <= 0:
+            raise ConfigError(f"expected a window, a stride and a smoothing above 0 s, found {self}")
+
+
+def teach(
+    bundle: Bundle,
+    clips: Sequence[Path],
+    folder: Path,
+    *,
+    asking: Asking | None = None,
+    profile: str | None = None,
+    runtime: str = "ort",
+    options: SessionOptions | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> TeacherCache:
+    """Let the video LLM of `bundle` look at `clips` and keep its lessons in `folder`; clips that are there are skipped.
+
+    Raises what `Reasoner` raises, `ConfigError` for a folder of another teacher, and `SourceError` for a clip that
+    cannot be read.
+    """
+    asked = asking or Asking()
+    with Reasoner(bundle, runtime, options, profile=profile) as reasoner:
+        teacher = _Teacher(bundle, reasoner, asked)
+        cache = TeacherCache.create(folder, teacher.info)
+        for done, clip in enumerate(clips, start=1):
+            digest = hashlib.sha256(clip.read_bytes()).hexdigest()
+            if not cache.path(digest).is_file():
+                cache.write(digest, teacher.lesson(clip))
+            if on_progress is not None:
+                on_progress(done, len(clips))
+    return cache
+
+
+class _Teacher:
+    """A reasoner that is asked in one way."""
+
+    def __init__(self, bundle: Bundle, reasoner: Reasoner, asking: Asking) -> None:
+        language = bundle.manifest.language
+        if language is None:
+            raise ConfigError(f"bundle {bundle.manifest.name!r} has no language part to teach with")
+        self._reasoner, self._asking = reasoner, asking
+        self._profile: VisionProfile = language.profiles[reasoner.profile]
+        window = 2 * language.patch
+        self._cells = (self._profile.height // window, self._profile.width // window)
+        self.info = TeacherInfo(
+            bundle=bundle.manifest.name,
+            bundle_sha256=bundle.sha256,
+            prompts_sha256=hashlib.sha256(bundle.path(language.prompts).read_bytes()).hexdigest(),
+            profile=reasoner.profile,
+            rate_hz=self._profile.rate_hz,
+            grid=(min(GRID_MOST[0], self._cells[0]), min(GRID_MOST[1], self._cells[1])),
+            window_s=asking.window_s,
+            stride_s=asking.stride_s,
+            smoothing_s=asking.smoothing_s,
+        )
+
+    def lesson(self, path: Path) -> Lesson:
+        """What the teacher makes of one clip."""
+        plan = plan_clip(path, msgspec.structs.replace(self._profile, frames=_EVERY))
+        frames, zero_s = list(read_clip(path, plan)), plan.info.start_time_s
+        pooled: dict[float, NDArray[np.float16]] = {}
+
+        def keep(time_s: float, tokens: Array) -> None:
+            if time_s not in pooled:
+                pooled[time_s] = pool(np.asarray(tokens, np.float32), self._cells, self.info.grid)
+
+        with self._reasoner.begin(source=(plan.info.width, plan.info.height), on_tokens=keep) as clip:
+            scores = [(end_s - zero_s, self._yes(clip, shown)) for end_s, shown in self._windows(frames)]
+            times_s, densities = self._boundaries(clip, frames, zero_s)
+        seen = sorted(pooled)
+        return Lesson(
+            feature_times_s=np.array([time_s - zero_s for time_s in seen], np.float32),
+            features=np.stack([pooled[time_s] for time_s in seen]),
+            score_times_s=np.array([time_s for time_s, yes in scores if yes is not None], np.float32),
+            yes=np.array([yes for _, yes in scores if yes is not None], np.float32),
+            boundary_times_s=times_s,
+            densities=densities,
+        )
+
+    def _windows(self, frames: Sequence[Shown]) -> list[tuple[float, list[Shown]]]:
+        """Windows by the time of their last frame: the first after half a window, the last at the clip's end."""
+        first_s, last_s = frames[0].time_s, frames[-1].time_s
+        ends_s = np.arange(last_s, first_s + self._asking.window_s / 2 - 1e-6, -self._asking.stride_s)[::-1]
+        if "recognition" not in self._reasoner.tasks or not len(ends_s):
+            return [(last_s, list(frames))]
+        return [
+            (end, [frame for frame in frames if end - self._asking.window_s < frame.time_s <= end + 1e-6])
+            for end in map(float, ends_s)
+        ]
+
+    def _yes(self, clip: Clip, shown: Sequence[Shown]) -> float | None:
+        """The probability of a crash in the frames `shown`; None for a teacher that is not asked for it."""
+        self._show(clip, shown)
+        if "recognition" not in self._reasoner.tasks:
+            return None
+        [said] = [each for each in clip.ask(["recognition"]) if isinstance(each, Answer)]
+        sure = said.probability
+        return None if sure is None else sure if said.value else 1 - sure
+
+    def _boundaries(
+        self, clip: Clip, frames: Sequence[Shown], zero_s: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if "crash_interval" not in self._reasoner.tasks:
+            return np.zeros(0, np.float32), np.zeros((2, 0), np.float32)
+        self._show(clip, frames)
+        for _ in clip.ask(["crash_interval"]):
+            pass
+        return smoothed(clip.belief("crash_interval"), zero_s, self._asking.smoothing_s)
+
+    def _show(self, clip: Clip, frames: Sequence[Shown]) -> None:
+        """A new clip of as many of `frames` as the profile takes, spread over them as the reference does."""
+        clip.reset()
+        for number in spread(len(frames), self._profile.frames):
+            clip.push(*frames[number])
+
+
+def pool(tokens: NDArray[np.float32], cells: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.float16]:
+    """Means of `tokens [rows * columns, width]` over each cell of `grid`, and over all: float16 `[cells + 1, width]`.
+
+    Rows and columns are shared out as evenly as whole ones can be, the spare ones first.
+    """
+    picture = tokens.reshape(*cells, -1)
+    rows = np.array_split(np.arange(cells[0]), grid[0])
+    columns = np.array_split(np.arange(cells[1]), grid[1])
+    means = [picture[np.ix_(row, column)].mean((0, 1)) for row in rows for column in columns]
+    return np.stack([*means, picture.mean((0, 1))]).astype(np.float16)
+
+
+def smoothed(belief: TimeBelief, zero_s: float, sigma_s: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Times since the first frame `[m]`, and the densities of start and end `[2, m]` over them, smoothed, of sum 1."""
+    count = len(belief.masses[0])
+    reach = np.arange(count)
+    kernel = np.exp(-0.5 * ((reach[:, None] - reach) * _TENTH_S / sigma_s) ** 2)
+    # What would be smoothed beyond an end stays inside, so that no time loses by lying near it.
+    kernel /= kernel.sum(0)
+    densities = np.stack([kernel @ (masses / masses.sum()) for masses in belief.masses])
+    return (belief.first_s + reach * _TENTH_S - zero_s).astype(np.float32), densities.astype(np.float32)

@@ -1,0 +1,165 @@
+"""A teacher's lessons beside frames, and the losses on them, against torch's own distributions and closed forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from distilled_toy import INFO, TAUGHT, TEACHER, toy_cache, toy_clip, toy_lesson, toy_recipe
+from torch.distributions import Bernoulli, kl_divergence
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.distil.losses import PEAK_FRAMES
+from edge_sdk.export.distil.targets import END, START
+from edge_sdk.export.distil.teacher_cache import Lesson, TeacherCache
+from edge_sdk.export.distil.teacher_losses import boundary_loss, feature_loss, score_loss, teacher_loss
+from edge_sdk.export.distil.teacher_targets import Lessons, lay, sharpness
+
+
+def lesson(**changes: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Lesson:
+    return Lesson(**(vars(toy_lesson(1, np.random.default_rng(1))) | changes))
+
+
+def test_a_lesson_is_read_as_it_was_written(tmp_path: Path) -> None:
+    cache, written = TeacherCache.create(tmp_path / "c", INFO), lesson()
+    cache.write("a" * 64, written)
+    found = TeacherCache.open(tmp_path / "c").read("a" * 64)
+    assert found is not None
+    for name, value in vars(written).items():
+        assert np.array_equal(getattr(found, name), value)
+        assert getattr(found, name).dtype == value.dtype
+    assert cache.read("b" * 64) is None
+
+
+def test_another_teacher_is_refused_and_a_broken_lesson_named(tmp_path: Path) -> None:
+    cache = TeacherCache.create(tmp_path, INFO)
+    with pytest.raises(ConfigError, match=r"window_s 1.5 there, 2.0 now"):
+        TeacherCache.create(tmp_path, msgspec.structs.replace(INFO, window_s=2.0))
+    cache.path("a" * 64).write_bytes(b"no lesson")
+    with pytest.raises(ConfigError, match="is no lesson"):
+        cache.read("a" * 64)
+    cache.write("b" * 64, lesson(yes=np.zeros(2, np.float32)))
+    with pytest.raises(ConfigError, match=r"expected yes \[5\], found \[2\]"):
+        cache.read("b" * 64)
+    cache.write("c" * 64, lesson(yes=np.full(5, np.nan, np.float32)))
+    with pytest.raises(ConfigError, match="not finite"):
+        cache.read("c" * 64)
+
+
+def test_a_frame_is_to_tell_what_the_teacher_sees_later(tmp_path: Path) -> None:
+    """Teacher frames lie 0.25 s apart from 0 to 3.75 s: with a shift of 0.5 s frame 10, at 1.0 s, tells number 6."""
+    laid = lay(lesson(), INFO, toy_clip(tmp_path, 1), toy_recipe(), TEACHER)
+    assert laid.seen[10] == 6
+    assert laid.seen[0] == 2
+    # 3.9 + 0.5 s lies beyond the teacher's last frame.
+    assert laid.seen[39] == -1
+    near = [abs(k / 10 + 0.5 - laid.seen[k] / 4) for k in range(40) if laid.seen[k] >= 0]
+    assert max(near) <= 0.125 + 1e-6
+    assert np.array_equal(laid.features, toy_lesson(1, np.random.default_rng(1)).features[:, -1].astype(np.float32))
+
+
+def test_windows_of_the_teacher_count_where_all_of_them_is_seen(tmp_path: Path) -> None:
+    clips = [toy_clip(tmp_path, number) for number in (0, 1)]
+    lessons = Lessons(toy_cache(tmp_path / "c", clips), clips, toy_recipe(), TEACHER)
+    # Frames 10..29 of clip 1 behind frames 0..3 of clip 0: windows that end at 2.5 s and before 3 s begin after 1.0 s.
+    origins = np.array([[0, k] for k in range(4)] + [[1, k] for k in range(10, 30)])
+    found = lessons.batch([origins])
+    spans = found["spans"][0][found["yes_known"][0] > 0]
+    frames = [origins[mask.numpy()] for mask in spans]
+    assert {(int(piece[0, 1]), int(piece[-1, 1])) for piece in frames} == {(10, 25)}
+    assert all((piece[:, 0] == 1).all() for piece in frames)
+    assert found["yes"][0][found["yes_known"][0] > 0].tolist() == pytest.approx([0.95])
+
+
+def test_teacher_times_speak_only_where_no_label_does(tmp_path: Path) -> None:
+    recipe = toy_recipe()
+    full = lay(lesson(), INFO, toy_clip(tmp_path, 1), recipe, TEACHER)
+    assert not full.heat_weights.any()
+    open_end = lay(lesson(), INFO, toy_clip(tmp_path, 1, labelled_end=False), recipe, TEACHER)
+    assert not open_end.heat_weights[:, 0].any()
+    assert (open_end.heat_weights[:, 1] > 0.95).all(), "an instant that was smoothed is as sure as can be"
+    # The density's peak, at 2.4 s, comes `heat_delay_frames` late.
+    assert int(open_end.heat[:, 1].argmax()) == 24 + recipe.targets.heat_delay_frames
+    assert open_end.heat[:, 1].max() == pytest.approx(1.0, abs=0.05)
+    harmless = lay(lesson(), INFO, toy_clip(tmp_path, 2), recipe, TEACHER)
+    assert not harmless.heat_weights.any(), "without a crash there is no boundary to learn"
+
+
+def test_sharpness_is_the_width_of_an_instant_by_the_density_s_own() -> None:
+    grid_s = np.arange(200) / 10
+
+    def density(sigma_s: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        found = np.exp(-0.5 * ((grid_s - 10) / sigma_s) ** 2)
+        return (found / found.sum()).astype(np.float32)
+
+    assert sharpness(density(0.3), 0.1, 0.3) == pytest.approx(1.0, abs=0.01)
+    assert sharpness(density(1.2), 0.1, 0.3) == pytest.approx(0.25, abs=0.01)
+    assert sharpness(np.full(200, 1 / 200, np.float32), 0.1, 0.3) == pytest.approx(0.3 / 0.1 * 4.1327 / 200, rel=1e-3)
+
+
+def test_a_clip_that_was_not_taught_is_named(tmp_path: Path) -> None:
+    clips = [toy_clip(tmp_path, 0)]
+    with pytest.raises(ConfigError, match=r"0\.mp4.*edge-sdk distil teach"):
+        Lessons(TeacherCache.create(tmp_path / "c", INFO), clips, toy_recipe(), TEACHER)
+
+
+def test_features_are_judged_by_their_cosine() -> None:
+    told = torch.randn(2, 5, TAUGHT, generator=torch.Generator().manual_seed(0))
+    known = torch.tensor([[1.0, 1, 0, 0, 1], [0, 0, 0, 0, 0]])
+    assert float(feature_loss(told, 3 * told, known)) == pytest.approx(0, abs=1e-6)
+    assert float(feature_loss(told, -told, known)) == pytest.approx(2, abs=1e-6)
+    assert float(feature_loss(told, torch.zeros_like(told), torch.zeros_like(known))) == 0
+    other = torch.randn(2, 5, TAUGHT, generator=torch.Generator().manual_seed(1))
+    each = [1 - torch.dot(a, b) / (a.norm() * b.norm()) for a, b in zip(told[0], other[0], strict=True)]
+    assert float(feature_loss(told, other, known)) == pytest.approx(float(each[0] + each[1] + each[4]) / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
+def test_scores_are_judged_by_torch_s_divergence(temperature: float) -> None:
+    crash = torch.tensor([[-3.0, 0.5, 2.0, 1.0, -1.0, 0.0, 0.2, -2.0]])
+    spans = torch.zeros(1, 2, 8, dtype=torch.bool)
+    spans[0, 0, 1:8] = True
+    spans[0, 1, :3] = True
+    yes, known = torch.tensor([[0.8, 0.3]]), torch.ones(1, 2)
+    assert PEAK_FRAMES == 5
+    peaks = torch.tensor([(2.0 + 1.0 + 0.5 + 0.2 + 0.0) / 5, (2.0 + 0.5 - 3.0) / 3])
+    teacher = Bernoulli(logits=torch.logit(yes[0]) / temperature)
+    expected = kl_divergence(teacher, Bernoulli(logits=peaks / temperature)).mean() * temperature**2
+    found = score_loss(crash, spans, yes, known, temperature)
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+    alone = score_loss(crash, spans, yes, torch.tensor([[1.0, 0.0]]), temperature)
+    first = kl_divergence(Bernoulli(logits=teacher.logits[0]), Bernoulli(logits=peaks[0] / temperature))
+    assert float(alone) == pytest.approx(float(first) * temperature**2, rel=1e-4)
+    assert float(score_loss(crash, spans, yes, torch.zeros(1, 2), temperature)) == 0
+
+
+def test_heat_without_a_weight_teaches_nothing() -> None:
+    heat = torch.randn(1, 6, 2, requires_grad=True)
+    soft, weights = torch.rand(1, 6, 2), torch.zeros(1, 6, 2)
+    assert float(boundary_loss(heat, soft, weights)) == 0
+    weights[0, :3, 1] = 0.5
+    loss = boundary_loss(heat, soft, weights)
+    probability = torch.sigmoid(heat.detach())[0, :3, 1]
+    each = -(soft[0, :3, 1] * probability.log() + (1 - soft[0, :3, 1]) * (1 - probability).log())
+    assert float(loss) == pytest.approx(float(0.5 * each.mean()), rel=1e-5)
+    torch.autograd.backward(loss)
+    assert heat.grad is not None
+    assert not heat.grad[..., 0].any()
+
+
+def test_terms_are_weighed_as_the_recipe_says(tmp_path: Path) -> None:
+    clips = [toy_clip(tmp_path, number, labelled_end=False) for number in (0, 1)]
+    lessons = Lessons(toy_cache(tmp_path / "c", clips), clips, toy_recipe(), TEACHER)
+    batch = lessons.batch([np.array([[number, k] for k in range(40)]) for number in (0, 1)])
+    logits = torch.randn(2, 40, 4, generator=torch.Generator().manual_seed(2))
+    told = torch.randn(2, 40, TAUGHT, generator=torch.Generator().manual_seed(3))
+    parts = (
+        0.5 * feature_loss(told, batch["taught"], batch["taught_known"])
+        + 0.3 * score_loss(logits[..., 0], batch["spans"], batch["yes"], batch["yes_known"], 2.0)
+        + 0.2 * boundary_loss(logits[..., [START, END]], batch["heat"], batch["heat_weights"])
+    )
+    assert float(teacher_loss(logits, told, batch, TEACHER)) == pytest.approx(float(parts), rel=1e-5)
+    assert float(boundary_loss(logits[..., [START, END]], batch["heat"], batch["heat_weights"])) > 0
