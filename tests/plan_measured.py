@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -65,9 +66,9 @@ def compare(folder: Path) -> list[Compared]:
     """Plan and measure; `folder` takes 700 MB. The machine is measured before and after, and the best counts, as of the
     runs. A float16 model is run for its memory alone: few CPUs compute in it.
     """
-    hosts = [_host() for _ in range(HOSTS)]
+    hosts = [host() for _ in range(HOSTS)]
     measured, halves = (_measured(folder / dtype, dtype, runs) for dtype, runs in (("float32", RUNS), ("float16", 1)))
-    target = _best(hosts + [_host() for _ in range(HOSTS)])
+    target = best_host(hosts + [host() for _ in range(HOSTS)])
     found = plan(_numbers("fp32"), target)
     times = {each.name: each.each_s for each in found.stages if each.each_s is not None}
     rows = [
@@ -83,12 +84,12 @@ def compare(folder: Path) -> list[Compared]:
 
 def _measured(folder: Path, dtype: DType, runs: int) -> StageTimes:
     folder.mkdir()
-    _write_graphs(folder, dtype)
-    said = _said(Path(__file__).with_name("plan_stages.py"), folder, runs)
-    return msgspec.json.decode(said, type=StageTimes)
+    write_graphs(folder, dtype, CALLS)
+    return msgspec.json.decode(said(Path(__file__).with_name("plan_stages.py"), folder, runs), type=StageTimes)
 
 
-def _write_graphs(folder: Path, dtype: DType) -> None:
+def write_graphs(folder: Path, dtype: DType, calls: Mapping[str, StageCall]) -> None:
+    """The graphs of the 2B of two layers, and `calls` of them, where `plan_stages.py` looks for both."""
     config = ModelConfig(
         vision=VisionConfig(layers=LAYERS),
         text=TextConfig(**SIZES, vocab=VOCAB, max_positions=32768, rope_theta=1e6, eps=1e-6, tied=False),
@@ -106,7 +107,7 @@ def _write_graphs(folder: Path, dtype: DType) -> None:
         graph.save(folder / f"{name}.onnx")
     entries = {name: graph.entry(f"{name}.onnx") for name, graph in graphs.items()}
     (folder / "graphs.json").write_bytes(msgspec.json.encode(entries))
-    (folder / "calls.json").write_bytes(msgspec.json.encode(CALLS))
+    (folder / "calls.json").write_bytes(msgspec.json.encode(calls))
 
 
 def _numbers(precision: Precision) -> ModelNumbers:
@@ -123,18 +124,20 @@ def _numbers(precision: Precision) -> ModelNumbers:
     return ModelNumbers(name="a 2B of two layers", reasoning=reasoning)
 
 
-def _best(hosts: list[Target]) -> Target:
+def best_host(hosts: list[Target]) -> Target:
     """Each figure as the quietest moment had it."""
     peak = max(hosts, key=lambda each: each.dense_tops["fp32"].value)
     bandwidth = max(hosts, key=lambda each: each.bandwidth_gb_s.value if each.bandwidth_gb_s else 0)
     return msgspec.structs.replace(peak, bandwidth_gb_s=bandwidth.bandwidth_gb_s)
 
 
-def _host() -> Target:
-    return msgspec.json.decode(_said("-c", _MEASURE_HOST), type=Target)
+def host() -> Target:
+    """This machine, measured in a process of its own with one thread."""
+    return msgspec.json.decode(said("-c", _MEASURE_HOST), type=Target)
 
 
-def _said(*words: object) -> str:
+def said(*words: object) -> str:
+    """The last line of what a script of one thread says."""
     command = [sys.executable, *map(str, words)]
     done = subprocess.run(command, env=os.environ | ONE_THREAD, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-1]

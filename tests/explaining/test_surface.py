@@ -22,7 +22,7 @@ from edge_sdk.cli import main
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.events import CrashTimeline, Event
 from edge_sdk.explain import read_subject
-from edge_sdk.explaining import Piece, ReasonerSettings, ReasoningReport, Reply, tasks_of
+from edge_sdk.explaining import Piece, ReasonerSettings, ReasoningReport, Reply, ask_file, tasks_of
 from edge_sdk.explaining.live import begins_s, history_settings
 from edge_sdk.manifest_language import VisionProfile
 from edge_sdk.tasks import TASK_IDS
@@ -243,3 +243,13 @@ def test_only_what_the_bundle_answers_is_asked(asking: Bundle) -> None:
     spoken = {name: each for name, each in language.adapters.items() if name == "linguistic"}
     with pytest.raises(BundleError, match="does not answer 'crash_interval'"):
         tasks_of(msgspec.structs.replace(language, adapters=spoken), ["crash_interval"])
+
+
+def test_a_clip_of_six_thousand_frames_is_answered(asking: Bundle, tmp_path: Path) -> None:
+    """Ten minutes, of which the profile's 96 frames are shown; times of the answer lie anywhere in them."""
+    from asking_clips import make_clip
+
+    long = make_clip(tmp_path / "long.mp4", seconds=600, rate="10", size=(32, 32))
+    found = ask_file(asking, long, ["recognition", "crash_interval"], settings=ReasonerSettings(priority=0))
+    assert found.report.frames == 96
+    assert set(found.answers) == {"recognition", "crash_interval"}
