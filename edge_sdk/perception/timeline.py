@@ -61,6 +61,7 @@ class Timeline:
             raise BundleError(f"student scores must be {COLUMNS}, found {student.scores}")
         self._point: OperatingPoint = student.operating_point
         self._delay_s = student.heat_delay_frames / student.rate_hz
+        self._period_s = 1 / student.rate_hz
         self._history: deque[FrameScores] = deque(maxlen=round(HISTORY_S * student.rate_hz))
         self._recent: deque[float] = deque(maxlen=self._point.confirm_frames)
         self._state: State | None = None
@@ -93,10 +94,10 @@ class Timeline:
         return updates
 
     def flush(self) -> list[TimelineUpdate]:
-        """The source has ended: close or reject what is open."""
+        """The source has ended, a frame's period after its last frame: close or reject what is open."""
         if self._state is None:
             return []
-        return [self._finish(self._history[-1].time_s)]
+        return [self._finish(self._history[-1].time_s + self._period_s)]
 
     def _open(self) -> TimelineUpdate:
         self._coarse_start_s = self._rising_edge()

@@ -139,12 +139,12 @@ def test_scores_are_judged_by_torch_s_divergence(temperature: float) -> None:
 def test_heat_without_a_weight_teaches_nothing() -> None:
     heat = torch.randn(1, 6, 2, requires_grad=True)
     soft, weights = torch.rand(1, 6, 2), torch.zeros(1, 6, 2)
-    assert float(boundary_loss(heat, soft, weights)) == 0
+    assert boundary_loss(heat, soft, weights).item() == 0
     weights[0, :3, 1] = 0.5
     loss = boundary_loss(heat, soft, weights)
     probability = torch.sigmoid(heat.detach())[0, :3, 1]
     each = -(soft[0, :3, 1] * probability.log() + (1 - soft[0, :3, 1]) * (1 - probability).log())
-    assert float(loss) == pytest.approx(float(0.5 * each.mean()), rel=1e-5)
+    assert loss.item() == pytest.approx(float(0.5 * each.mean()), rel=1e-5)
     torch.autograd.backward(loss)
     assert heat.grad is not None
     assert not heat.grad[..., 0].any()
