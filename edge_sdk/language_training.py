@@ -7,6 +7,7 @@ Each step skips what an earlier, interrupted run has finished.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -123,15 +124,31 @@ def _judge(found: Any, records: Path, work: Path) -> tuple[dict[str, str], dict[
 
 
 # Any: the seeds are a recipe's, whose type belongs to the room that reads it.
-def _render(seeds: Any, work: Path, quiet: bool) -> Path:
-    folder = work / f"scenes-{seeds.first}-{seeds.count}"
-    with Progress(f"render {folder.name}", quiet=quiet) as progress:
-        _room("calibration.scenes.render").render(
-            range(seeds.first, seeds.first + seeds.count), folder, on_progress=lambda at: progress(at.done, at.total)
-        )
+def _render(sets: Sequence[Any], work: Path, quiet: bool) -> Path:
+    """One folder with the scenes of all `sets`."""
+    folder = work / "-".join(["scenes", *(f"{each.family}-{each.count or 'suite'}-{each.first}" for each in sets)])
+    for each in sets:
+        seeds = range(each.first, each.first + each.count) if each.count else _suite(each.family)
+        with Progress(f"render {each.family}", quiet=quiet) as progress:
+            _room("calibration.scenes.render").render(
+                seeds,
+                folder,
+                fps=each.fps,
+                family=each.family,
+                on_progress=lambda at, shown=progress: shown(at.done, at.total),
+            )
     with Progress(f"truths {folder.name}", quiet=quiet) as progress:
         _room("calibration.scenes.truth").write_truths(folder, on_progress=progress)
     return folder
+
+
+def _suite(family: str) -> Sequence[int]:
+    """The seeds of a family's committed test suite."""
+    if family == "broad":
+        seeds: Sequence[int] = _room("calibration.scenes.broad_suite").broad_suite_seeds()
+    else:
+        seeds = _room("calibration.scenes.suite").suite_seeds()
+    return seeds
 
 
 # Any: a room is opened by name, so that the ground depends on none.

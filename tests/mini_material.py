@@ -26,9 +26,8 @@ def small_recipe(steps: int = 2) -> Recipe:
     sizes = replace(
         recipe.sizes, hidden=32, heads=2, kv_heads=1, tower_layers=1, tower_intermediate=24, decoder_layers=1
     )
-    language = replace(
-        recipe.language, stage=replace(recipe.language.stage, **few), words=replace(recipe.language.words, **few)
-    )
+    phases = tuple(replace(phase, stage=replace(phase.stage, **few)) for phase in recipe.language.phases)
+    language = replace(recipe.language, phases=phases)
     adapters = {
         name: replace(getattr(recipe, name), stage=replace(getattr(recipe, name).stage, **few))
         for name in ("linguistic", "perception")

@@ -15,7 +15,7 @@ from torch import Tensor
 from edge_sdk.export.mini.examples import Writer
 from edge_sdk.export.mini.libraries import library
 from edge_sdk.export.mini.material import Material
-from edge_sdk.export.mini.speaking import Features
+from edge_sdk.export.mini.model import Tower, merge
 from edge_sdk.export.mini.windows import whole
 from edge_sdk.reasoning.grid import Profile
 from edge_sdk.reasoning.text import Tokenizer
@@ -34,11 +34,11 @@ class Answerer:
         tokenizer: Tokenizer,
         writer: Writer,
         profile: Profile,
-        features: Features,
+        tower: Tower,
         most: int = MOST_TOKENS,
     ) -> None:
         self._inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._tokenizer, self._writer, self._profile, self._features = tokenizer, writer, profile, features
+        self._tokenizer, self._writer, self._profile, self._tower = tokenizer, writer, profile, tower
         self._most = most
         [self._yes], [self._no] = (tokenizer.encode(word).tolist() for word in ("Yes", "No"))
 
@@ -51,8 +51,9 @@ class Answerer:
         shot = whole(clip, self._profile)
         ids = torch.from_numpy(self._writer.prefix(shot.stamps_s))[None]
         embeds = self._inner.model.language_model.embed_tokens(ids)
-        numbers = clip.pictures.first + torch.tensor(shot.pictures)
-        rows = self._inner.model.projector(self._features(numbers.numpy())).flatten(0, 1)
+        patches = torch.from_numpy(clip.pictures.patches[list(shot.pictures)])
+        tokens = merge(self._tower.patches_to_states(self._inner.model.vision_model, patches))
+        rows = self._inner.model.projector(tokens).flatten(0, 1)
         image = (ids == self._tokenizer.control.image)[..., None]
         cache = library("transformers").DynamicCache()
         self._call(embeds.masked_scatter(image, rows), cache)

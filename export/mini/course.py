@@ -1,4 +1,4 @@
-"""The whole course of a mini: vocabulary, tower, language, two adapters. Each stage goes on from its checkpoint.
+"""The whole course of a mini: vocabulary, tower, language in phases, two adapters. Each goes on from its checkpoint.
 
 A stage's file is named by all that it depends on, so that a changed recipe begins anew where it changed and no earlier.
 """
@@ -14,19 +14,19 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from edge_sdk.export.mini.examples import Writer, collate
 from edge_sdk.export.mini.material import Material
 from edge_sdk.export.mini.model import Tower, make_model
 from edge_sdk.export.mini.questions import draw_questions, draw_sayings, sentences, vocabulary_texts
-from edge_sdk.export.mini.recipe import Recipe, Tuning
+from edge_sdk.export.mini.recipe import Language, Phase, Recipe, Tuning, Windows
 from edge_sdk.export.mini.seeing import TowerLearner, draw_frames
-from edge_sdk.export.mini.speaking import Features, SpeakingLearner, with_tokens
-from edge_sdk.export.mini.training import Batch, Record, Report, processes, run_stage
+from edge_sdk.export.mini.speaking import SpeakingLearner
+from edge_sdk.export.mini.targets import mirror_patches, mirrored
+from edge_sdk.export.mini.training import Batch, Record, Report, run_stage
 from edge_sdk.export.mini.tuning import draw_pairs, trainable, wrap
 from edge_sdk.export.mini.vocabulary import train_vocabulary, write_vocabulary
-from edge_sdk.export.mini.windows import draw_shot, whole
+from edge_sdk.export.mini.windows import Shot, draw_shot, whole
 from edge_sdk.export.tokenizer import FINISHED
 from edge_sdk.reasoning.grid import find_profile
 from edge_sdk.reasoning.text import Tokenizer
@@ -34,6 +34,7 @@ from edge_sdk.tasks import TASKS, AdapterKind
 
 # Any: a transformers model, here and below.
 Model = Any
+_MIRRORED = 0.5
 
 
 class Course:
@@ -80,31 +81,34 @@ class Course:
     @cached_property
     def base(self) -> Model:
         """The pre-trained model."""
-        recipe, language = self.recipe, self.recipe.language
-        model = self.seeing
+        language, model = self.recipe.language, self.seeing
         model.requires_grad_(True)
-        model.model.vision_model.requires_grad_(language.tower)
-        learner = SpeakingLearner(
-            model, self.tower, recipe.sizes.hidden, self.tokenizer.control.image, language.auxiliary
-        )
-        features = None if language.tower else self._features()
-
-        def draw(stage: int, questions: int, sayings: int, step: int, numbers: Sequence[int]) -> Batch:
-            examples = []
-            for number in numbers:
-                random = np.random.default_rng([recipe.seed, stage, step, number])
-                clip = self._clips[int(random.integers(len(self._clips)))]
-                shot = draw_shot(clip, self.profile, recipe.windows, random)
-                pairs = draw_questions(clip, shot, questions, random) + draw_sayings(sayings, random)
-                examples.append(self.writer.example(clip, shot, pairs))
-            batch = collate(examples)
-            return with_tokens(batch, features) if features else {**batch, "patches": self._patches(batch)}
-
-        spoken, words = self._path("language", recipe.tower, language), self._path("words", recipe.tower, language)
-        self._run("language", learner, language.stage, partial(draw, 2, language.questions, 0), spoken)
-        half = (language.questions + 1) // 2
-        self._run("words", learner, language.words, partial(draw, 4, half, language.sayings), words)
+        image, hidden = self.tokenizer.control.image, self.recipe.sizes.hidden
+        learner = SpeakingLearner(model, self.tower, hidden, image, language.auxiliary)
+        for number, phase in enumerate(language.phases):
+            done = Language(phases=language.phases[: number + 1], auxiliary=language.auxiliary)
+            name = f"language-{number + 1}"
+            path = self._path(name, self.recipe.tower, done)
+            self._run(name, learner, phase.stage, partial(self._draw_phase, phase, number), path)
         return model
+
+    def _draw_phase(self, phase: Phase, number: int, step: int, numbers: Sequence[int]) -> Batch:
+        examples = []
+        for each in numbers:
+            random = np.random.default_rng([self.recipe.seed, 2, number, step, each])
+            clip, shot = self._draw_shot(self._clips, phase.windows, random)
+            pairs = draw_questions(clip, shot, phase.questions, random) + draw_sayings(phase.sayings, random)
+            examples.append(self.writer.example(clip, shot, pairs))
+        return self._with_patches(collate(examples))
+
+    def _draw_shot(
+        self, clips: Sequence[Material], windows: Windows, random: np.random.Generator
+    ) -> tuple[Material, Shot]:
+        """A window of a random clip, every other one seen in a mirror: no answer tells left from right."""
+        clip = clips[int(random.integers(len(clips)))]
+        if random.random() < _MIRRORED:
+            clip = mirrored(clip)
+        return clip, draw_shot(clip, self.profile, windows, random)
 
     def adapter(self, kind: AdapterKind) -> Model:
         """peft's model of one adapter over the base."""
@@ -114,38 +118,28 @@ class Course:
         torch.manual_seed(recipe.seed)
         tuned = wrap(base, tuning)
         learner = SpeakingLearner(tuned, self.tower, recipe.sizes.hidden, self.tokenizer.control.image)
-        clips, features = trainable(kind, self._clips), self._features()
+        clips = trainable(kind, self._clips)
 
         def draw(step: int, numbers: Sequence[int]) -> Batch:
             examples = []
             for number in numbers:
                 random = np.random.default_rng([recipe.seed, 3, step, number])
-                clip = clips[int(random.integers(len(clips)))]
-                shot = draw_shot(clip, self.profile, recipe.windows, random)
+                clip, shot = self._draw_shot(clips, recipe.windows, random)
                 pairs = draw_pairs(kind, clip, shot, tuning.questions, random)
                 if not pairs:
                     shot = whole(clip, self.profile)
                     pairs = draw_pairs(kind, clip, shot, tuning.questions, random)
                 examples.append(self.writer.example(clip, shot, pairs))
-            return with_tokens(collate(examples), features)
+            return self._with_patches(collate(examples))
 
         self._run(kind, learner, tuning.stage, draw, self._path(kind, recipe.tower, recipe.language, tuning))
         return tuned.eval()
 
-    def features(self, cache: NDArray[np.uint8], path: Path) -> Features:
-        """Tokens of the tower as it is now, for the pictures of `cache`, kept in the file `path`."""
-        return Features(self.seeing.model.vision_model, self.tower, cache, self.recipe.sizes.hidden, path)
-
-    def _features(self) -> Features:
-        recipe = self.recipe
-        path = self._path("features", recipe.tower, *([recipe.language] if recipe.language.tower else []))
-        among = processes()
-        # Each process keeps its own: which pictures it meets is its own too.
-        suffix = f".{among.process_index}.f16" if among.num_processes > 1 else ".f16"
-        return self.features(self._clips[0].pictures.cache, path.with_suffix(suffix))
-
-    def _patches(self, batch: Batch) -> torch.Tensor:
-        return torch.from_numpy(self._clips[0].pictures.cache[batch["pictures"].numpy()])
+    def _with_patches(self, batch: Batch) -> Batch:
+        patches = self._clips[0].pictures.cache[batch["pictures"].numpy()]
+        turned = batch["mirror"].numpy()
+        patches[turned] = mirror_patches(patches[turned], self.tower.grid)
+        return {**batch, "patches": torch.from_numpy(patches)}
 
     def _run(self, name: str, learner: torch.nn.Module, stage: Any, draw: Any, path: Path) -> None:
         recipe = self.recipe

@@ -7,8 +7,9 @@ alone, as in CrashChat's training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.mini.material import Material
 from edge_sdk.export.mini.questions import Pair
-from edge_sdk.export.mini.seeing import patch_corners
+from edge_sdk.export.mini.targets import frame_targets, moments, token_targets
 from edge_sdk.export.mini.training import Batch
 from edge_sdk.export.mini.windows import Shot
 from edge_sdk.reasoning.prompt import Prompt, PromptFrame
@@ -25,7 +26,6 @@ from edge_sdk.reasoning.text import Tokenizer
 
 # Not a target: torch's own value for it.
 NO_TARGET = -100
-MOMENTS, PLACES = 3, 2
 _PADDING = -1
 
 
@@ -36,9 +36,8 @@ class Example:
     Its `weights [n]` make every answer count the same, however long it is.
 
     `branches [n]`: 0 the prefix, then 1, 2, ...; `frame_ends`: rows of the last token of each frame; `pictures`: the
-    frames' numbers in the clip's cache. `moments [frames, 3]`: the crash goes on, has begun, was foreseeable by then;
-    `places [frames * tokens, 2]`: how much of a token is a vehicle of the crash, while it goes on and from when it is
-    foreseeable.
+    frames' numbers in the clip's cache, to be mirrored where `mirror` says so. `dense`: what frames and tokens show, by
+    the names of `frame_targets`, `token_targets` and `moments`.
     """
 
     ids: NDArray[np.int64]
@@ -48,8 +47,8 @@ class Example:
     weights: NDArray[np.float32]
     frame_ends: NDArray[np.int64]
     pictures: NDArray[np.int64]
-    moments: NDArray[np.float32]
-    places: NDArray[np.float32]
+    mirror: NDArray[np.bool_]
+    dense: Mapping[str, NDArray[Any]]
 
 
 class Writer:
@@ -57,9 +56,6 @@ class Writer:
 
     def __init__(self, tokenizer: Tokenizer, grid: Grid) -> None:
         self._tokenizer, self._prompt, self._grid = tokenizer, Prompt(tokenizer), grid
-        left, top = patch_corners(grid)
-        # A window's first patch is its top left one.
-        self._left, self._top = left[::4].astype(np.float32), top[::4].astype(np.float32)
 
     def prefix(self, stamps_s: Sequence[float]) -> NDArray[np.int64]:
         """Ids of header and frames, `[n]`; every token of a frame is kept."""
@@ -94,37 +90,13 @@ class Writer:
             weights=np.concatenate(weights),
             frame_ends=np.flatnonzero(image & ~np.append(image[1:], False)),
             pictures=clip.pictures.first + np.array(shot.pictures, np.int64),
-            moments=_moments(clip, shot),
-            places=self._places(clip, shot),
+            mirror=np.array(clip.mirror),
+            dense={
+                "moments": moments(clip, shot),
+                **frame_targets(clip, shot.pictures, self._grid),
+                **token_targets(clip, shot, self._grid),
+            },
         )
-
-    def _places(self, clip: Material, shot: Shot) -> NDArray[np.float32]:
-        right, bottom = self._left + 2 / self._grid.columns, self._top + 2 / self._grid.rows
-        area = (2 / self._grid.columns) * (2 / self._grid.rows)
-        moments = _moments(clip, shot)
-        rows = []
-        for picture, (_, begun, foreseen) in zip(shot.pictures, moments, strict=True):
-            boxes = clip.boxes[picture]
-            boxes = boxes[(boxes[:, 4] > 0) & (boxes[:, 5] == 2)]
-            across = np.minimum(right, boxes[:, 2:3]) - np.maximum(self._left, boxes[:, 0:1])
-            down = np.minimum(bottom, boxes[:, 3:4]) - np.maximum(self._top, boxes[:, 1:2])
-            cover = np.clip((np.clip(across, 0, None) * np.clip(down, 0, None)).sum(0) / area, 0, 1)
-            rows.append(np.stack([cover * begun, cover * foreseen], -1))
-        return np.concatenate(rows).astype(np.float32)
-
-
-def _moments(clip: Material, shot: Shot) -> NDArray[np.float32]:
-    """`[frames, 3]` by each picture's own time; zeros where the window ends before the crash."""
-    record, found = clip.record, np.zeros((len(shot.pictures), MOMENTS), np.float32)
-    if record.crash_start_s is None or record.crash_start_s >= shot.window.end_s:
-        return found
-    times_s = clip.pictures.times_s[list(shot.pictures)]
-    foreseen_s = record.crash_start_s if record.pre_crash_start_s is None else record.pre_crash_start_s
-    end_s = shot.window.end_s if record.crash_end_s is None else record.crash_end_s
-    found[:, 1] = times_s >= record.crash_start_s
-    found[:, 0] = found[:, 1] * (times_s <= end_s)
-    found[:, 2] = times_s >= foreseen_s
-    return found
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -135,9 +107,10 @@ def collate(examples: Sequence[Example]) -> Batch:
         rows = [getattr(example, name) for example in examples]
         return torch.from_numpy(np.stack([np.pad(row, (0, longest - len(row)), constant_values=fill) for row in rows]))
 
-    rest = ("frame_ends", "pictures", "moments", "places")
+    rest = ("frame_ends", "pictures", "mirror")
     stacked = {name: torch.from_numpy(np.stack([getattr(each, name) for each in examples])) for name in rest}
-    return stacked | {
+    dense = {name: torch.from_numpy(np.stack([each.dense[name] for each in examples])) for name in examples[0].dense}
+    return {**stacked, **dense} | {
         "ids": padded("ids", 0),
         "positions": padded("positions", 0),
         "branches": padded("branches", _PADDING),

@@ -110,8 +110,7 @@ def _answers(
     """Each clip's answers, from `path` where it is there."""
     if path.is_file():
         return msgspec.json.decode(path.read_bytes(), type=dict[str, VideoAnswers])
-    features = course.features(clips[0].pictures.cache, path.with_suffix(".f16"))
-    answerer = Answerer(model, course.tokenizer, course.writer, course.profile, features)
+    answerer = Answerer(model, course.tokenizer, course.writer, course.profile, course.tower)
     found = {}
     for done, clip in enumerate(clips, start=1):
         found[clip.path.name] = as_row(clip, *answerer.answers(clip, tasks))

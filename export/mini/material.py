@@ -19,7 +19,8 @@ from edge_sdk.reasoning.grid import Profile
 class Material:
     """One clip. `boxes` float32 `[pictures, vehicles, 6]`: x0, y0, x1, y1 as shares, 1 where visible, role.
 
-    A role of 2 is that of a vehicle of the crash.
+    A role of 2 is that of a vehicle of the crash. `mirror`: boxes are those of the mirrored pictures, whoever reads
+    the pictures is to mirror them.
     """
 
     path: Path
@@ -27,6 +28,7 @@ class Material:
     truth: SceneTruth
     pictures: Pictures
     boxes: NDArray[np.float32]
+    mirror: bool = False
 
 
 def load_material(

@@ -20,6 +20,10 @@ from edge_sdk.reasoning.grid import Profile
 from edge_sdk.reasoning.text import ControlTokens
 
 PATCH = 14
+# Deviations of fresh weights: a word's row, and a layer's output for an input of one. What is added to the residual
+# stream is scaled down by the number of additions (Radford et al. 2019), image rows to the size of words.
+_WORDS, _GAIN = 0.06, 0.8
+_LAST = ("o_proj", "out_proj", "down_proj", "fc2")
 
 
 # Any: a transformers model, whose types are not read here.
@@ -52,8 +56,28 @@ def make_model(sizes: Sizes, control: ControlTokens) -> Any:
         video_token_id=control.image,
         tie_word_embeddings=True,
     )
-    model = transformers.VideoLlama3ForConditionalGeneration(config)
-    return model.float()
+    model = transformers.VideoLlama3ForConditionalGeneration(config).float()
+    _initialise(model, sizes)
+    return model
+
+
+@torch.no_grad()
+def _initialise(model: torch.nn.Module, sizes: Sizes) -> None:
+    """Fresh weights whose size follows from a layer's width.
+
+    transformers draws all with a deviation of 0.02, which is meant for layers ten times as wide: here queries and keys
+    would be so small that every row attends to all rows alike, and learning where to look takes long to begin.
+    """
+    for name, weight in model.named_parameters():
+        if "embed_tokens" in name:
+            weight.normal_(std=_WORDS)
+        elif weight.ndim > 1:
+            weight.normal_(std=_GAIN * weight[0].numel() ** -0.5)
+            layers = sizes.tower_layers if "vision" in name else sizes.decoder_layers
+            if any(last in name for last in _LAST):
+                weight.mul_((2 * layers) ** -0.5)
+            elif "projector.readout.2" in name:
+                weight.mul_(_WORDS)
 
 
 class Tower:

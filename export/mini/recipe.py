@@ -14,17 +14,19 @@ from edge_sdk.types import Value
 
 
 class Seeds(Value, frozen=True, kw_only=True):
-    """Rendered scenes with the seeds `first .. first + count - 1`."""
+    """Rendered scenes of a family with the seeds `first .. first + count - 1`; without a `count`, its test suite."""
 
-    first: int
-    count: int
+    family: str
+    first: int = 0
+    count: int | None = None
+    fps: float = 10.0
 
 
 class Scenes(Value, frozen=True, kw_only=True):
     """Which scenes are rendered for training and for scoring."""
 
-    training: Seeds
-    held_out: Seeds
+    training: tuple[Seeds, ...]
+    held_out: tuple[Seeds, ...]
 
 
 class Sizes(Value, frozen=True, kw_only=True):
@@ -44,19 +46,26 @@ class Windows(Value, frozen=True, kw_only=True):
     """Which part of a clip an example shows.
 
     `whole` is the share of examples that show all of it, as `analyze` does; the others show at least the profile's own
-    length. A crash that has begun is shown for `least_s` at least, or not at all and with `least_s` to spare.
+    length, or exactly `frames` at its rate where that is given. A crash that has begun is shown for `least_s` at least,
+    or not at all and with `least_s` to spare.
     """
 
     whole: float
     least_s: float
+    frames: int | None = None
 
 
 class Stage(Value, frozen=True, kw_only=True):
-    """One stage of training: AdamW, linear warm-up, half a cosine. `batch` counts frames of the tower, else clips."""
+    """One stage of training: linear warm-up, half a cosine. `batch` counts frames of the tower, else clips.
+
+    `muon`: matrices of the layers are learnt by Muon (Jordan et al. 2024), whose updates have the size of AdamW's at
+    the same rate; everything else, and all where it is false, by AdamW.
+    """
 
     steps: int
     batch: int
     learning_rate: float
+    muon: bool = False
     weight_decay: float = 0.01
     warm_up_share: float = 0.05
     clip_norm: float = 1.0
@@ -66,25 +75,31 @@ class Stage(Value, frozen=True, kw_only=True):
 class Auxiliary(Value, frozen=True, kw_only=True):
     """Weights of the losses beside the words, on heads that are dropped when pre-training ends.
 
-    `moments`: what has happened by each frame; `places`: which tokens show a crash.
+    `patches`: vehicles as the tower sees them; `tokens`: vehicles and their motion as the decoder does; `moments`: what
+    has happened by each frame; `places`: which tokens show a crash.
     """
 
+    patches: float
+    tokens: float
     moments: float
     places: float
 
 
-class Language(Value, frozen=True, kw_only=True):
-    """Pre-training of projector and decoder, and of the `tower` once more where that is true.
-
-    `questions` about driving are asked of each clip in `stage`; then, in `words`, half as many and `sayings`, sentences
-    to repeat, so that every word has been read and said before an adapter needs it.
+class Phase(Value, frozen=True, kw_only=True):
+    """A part of pre-training: what is shown, how many `questions` about driving are asked of it, and how many
+    `sayings`, sentences to repeat, go with them, so that every word has been read and said before an adapter needs it.
     """
 
     stage: Stage
-    words: Stage
-    tower: bool
+    windows: Windows
     questions: int
-    sayings: int
+    sayings: int = 0
+
+
+class Language(Value, frozen=True, kw_only=True):
+    """Pre-training of tower, projector and decoder together, phase by phase."""
+
+    phases: tuple[Phase, ...]
     auxiliary: Auxiliary
 
 
@@ -139,14 +154,14 @@ def _check(recipe: Recipe, path: Path) -> None:
         )
     if not 2_000 <= sizes.vocabulary <= 4_096:
         raise ConfigError(f"recipe {path}: sizes.vocabulary must be 2000..4096, found {sizes.vocabulary}")
-    for stage in (
-        recipe.tower,
-        recipe.language.stage,
-        recipe.language.words,
-        recipe.linguistic.stage,
-        recipe.perception.stage,
-    ):
+    phases = recipe.language.phases
+    for stage in (recipe.tower, *(phase.stage for phase in phases), recipe.linguistic.stage, recipe.perception.stage):
         if min(stage.steps, stage.batch, stage.save_every) < 1:
             raise ConfigError(f"recipe {path}: steps, batch and save_every must be at least 1, found {stage}")
-    if not 0 <= recipe.windows.whole <= 1 or recipe.windows.least_s < 0:
-        raise ConfigError(f"recipe {path}: windows.whole must be 0..1 and least_s at least 0, found {recipe.windows}")
+    for windows in (recipe.windows, *(phase.windows for phase in phases)):
+        if not 0 <= windows.whole <= 1 or windows.least_s < 0:
+            raise ConfigError(f"recipe {path}: windows.whole must be 0..1 and least_s at least 0, found {windows}")
+        if windows.frames is not None and (windows.whole or windows.frames < 2):
+            raise ConfigError(
+                f"recipe {path}: windows of a number of frames need whole = 0 and 2 frames at least, found {windows}"
+            )

@@ -57,12 +57,12 @@ def run_stage(
     `checkpoint` is read if it is there, and written every `stage.save_every` steps and at the end.
     """
     accelerator = library("accelerate").Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
-    optimiser = _optimiser(learner, stage)
+    optimisers = make_optimisers(learner, stage)
     record, begin = Record(), 0
     learner.to(accelerator.device)
     if checkpoint.is_file():
-        begin = _restore(checkpoint, learner, optimiser, record, accelerator.device)
-    trained, optimiser = accelerator.prepare(learner, optimiser)
+        begin = _restore(checkpoint, learner, optimisers, record)
+    trained, *optimisers = accelerator.prepare(learner, *optimisers)
     share = range(accelerator.process_index, stage.batch, accelerator.num_processes)
     trained.train()
     since = time.monotonic()
@@ -72,17 +72,18 @@ def run_stage(
         loss = trained(batch)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained.parameters(), stage.clip_norm)
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * _share_of_rate(stage, step)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = stage.learning_rate * _share_of_rate(stage, step)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         record.losses.append(float(accelerator.gather(loss.detach().reshape(1)).mean()))
         report(step + 1, stage.steps, f"loss {record.recent:.3f}")
         if (step + 1) % stage.save_every == 0 or step + 1 == stage.steps:
             record.seconds += time.monotonic() - since
             since = time.monotonic()
             if accelerator.is_main_process:
-                _save(checkpoint, learner, optimiser, record, step + 1)
+                _save(checkpoint, learner, optimisers, record, step + 1)
             accelerator.wait_for_everyone()
     learner.eval()
     return record
@@ -94,23 +95,34 @@ def _share_of_rate(stage: Stage, step: int) -> float:
     return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * past))
 
 
-def _optimiser(learner: nn.Module, stage: Stage) -> torch.optim.AdamW:
-    """AdamW; norms, biases and other vectors do not decay."""
-    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+def make_optimisers(learner: nn.Module, stage: Stage) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon before it where the stage says so; norms, biases and other vectors do not decay."""
+    trained = {name: each for name, each in learner.named_parameters() if each.requires_grad}
+    inner = {name for name, each in trained.items() if stage.muon and each.ndim == 2 and ".layers." in name}
     groups = [
-        {"params": [each for each in trained if each.ndim > 1], "weight_decay": stage.weight_decay},
-        {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},
+        {"params": [each for name, each in trained.items() if each.ndim > 1 and name not in inner]},
+        {"params": [each for each in trained.values() if each.ndim <= 1], "weight_decay": 0.0},
     ]
-    kept = [group | {"peak": stage.learning_rate} for group in groups if group["params"]]
-    return torch.optim.AdamW(kept, lr=stage.learning_rate, betas=(0.9, 0.98))
+    kept = [group for group in groups if group["params"]]
+    made: list[torch.optim.Optimizer] = []
+    if inner:
+        matrices = [each for name, each in trained.items() if name in inner]
+        made.append(
+            torch.optim.Muon(
+                matrices, stage.learning_rate, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    if kept:
+        made.append(torch.optim.AdamW(kept, stage.learning_rate, betas=(0.9, 0.98), weight_decay=stage.weight_decay))
+    return made
 
 
 # Any: accelerate's wrapper of the optimiser has the optimiser's methods, and no type of its own that says so.
-def _save(path: Path, learner: nn.Module, optimiser: Any, record: Record, step: int) -> None:
+def _save(path: Path, learner: nn.Module, optimisers: Sequence[Any], record: Record, step: int) -> None:
     wanted = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
     state = {
         "weights": {name: value for name, value in learner.state_dict().items() if name in wanted},
-        "optimiser": optimiser.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         "step": step,
         "losses": record.losses,
         "seconds": record.seconds,
@@ -120,10 +132,12 @@ def _save(path: Path, learner: nn.Module, optimiser: Any, record: Record, step: 
         torch.save(state, stage)
 
 
-def _restore(path: Path, learner: nn.Module, optimiser: torch.optim.AdamW, record: Record, device: torch.device) -> int:
-    state = torch.load(path, weights_only=True, map_location=device)
+def _restore(path: Path, learner: nn.Module, optimisers: Sequence[torch.optim.Optimizer], record: Record) -> int:
+    # Both load_state_dict move what they read to where the parameters are.
+    state = torch.load(path, weights_only=True, map_location="cpu")
     learner.load_state_dict(state["weights"], strict=False)
-    optimiser.load_state_dict(state["optimiser"])
+    for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(kept)
     record.losses, record.seconds = state["losses"], state["seconds"]
     step: int = state["step"]
     return step

@@ -37,16 +37,17 @@ def whole(clip: Material, profile: Profile) -> Shot:
 
 def draw_shot(clip: Material, profile: Profile, windows: Windows, random: np.random.Generator) -> Shot:
     """The whole clip or a part of it, of which a true answer can be given; see `Windows`."""
-    length_s, end_s = profile.frames / profile.rate_hz, clip.pictures.end_s
+    length_s, end_s = (windows.frames or profile.frames) / profile.rate_hz, clip.pictures.end_s
     if random.random() < windows.whole or end_s <= length_s:
         return whole(clip, profile)
     for _ in range(_TRIES):
-        lasts_s = random.uniform(length_s, end_s)
+        lasts_s = length_s if windows.frames else random.uniform(length_s, end_s)
         first = int(np.searchsorted(clip.pictures.times_s, random.uniform(0, end_s - lasts_s)))
         stop_s = float(clip.pictures.times_s[first]) + lasts_s
         if stop_s <= end_s and _is_clear(clip, float(clip.pictures.times_s[first]), stop_s, windows.least_s):
             return _shot(clip, profile, first, stop_s)
-    return whole(clip, profile)
+    # A clip's first seconds are before its crash or hold the beginning of it.
+    return _shot(clip, profile, 0, length_s) if windows.frames else whole(clip, profile)
 
 
 def _is_clear(clip: Material, start_s: float, stop_s: float, least_s: float) -> bool:

@@ -104,13 +104,12 @@ def test_a_bundle_answers_as_the_model_in_training_does(finished: Finished, tmp_
     run_export(order, tmp_path / "bundle", quiet=True)
     [clip, *_] = CLIPS
     shot, pictures, course = whole(clip, finished.course.profile), mini_material.frames(clip), finished.course
-    features = course.features(clip.pictures.cache, tmp_path / "features.f16")
     with Reasoner(Bundle.open(tmp_path / "bundle"), max_tokens=24) as reasoner, reasoner.begin() as shown:
         for picture, time_s in zip(shot.pictures, shot.stamps_s, strict=True):
             shown.push(pictures[picture], time_s)
         said = {answer.task: answer.text for answer in shown.ask(free=True) if hasattr(answer, "probability")}
     for kind, model in finished.tuned.items():
-        answerer = Answerer(model, course.tokenizer, course.writer, course.profile, features, most=24)
+        answerer = Answerer(model, course.tokenizer, course.writer, course.profile, course.tower, most=24)
         expected, sure = answerer.answers(clip, tasks_of(kind))
         assert {task: said[task] for task in expected} == expected
         assert len(set("".join(expected.values()))) > 3, "answers that repeat one character would prove little"

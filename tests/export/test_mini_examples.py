@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import mini_material
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.mini.questions import draw_questions, draw_sayings
 from edge_sdk.export.mini.recipe import Windows
-from edge_sdk.export.mini.seeing import frame_targets, patch_corners
+from edge_sdk.export.mini.targets import frame_targets, mirror_patches, mirrored, moments, patch_corners, token_targets
 from edge_sdk.export.mini.tuning import draw_pairs, tasks_of, trainable
 from edge_sdk.export.mini.windows import draw_shot, whole
 from edge_sdk.reasoning.grid import find_profile
@@ -98,7 +99,74 @@ def test_patch_corners_are_in_the_order_of_patches() -> None:
 
 
 def test_what_a_frame_is_to_show() -> None:
-    found = frame_targets(CRASH, 0, GRID)
+    found = frame_targets(CRASH, [3, 0], GRID)
     boxes = ((0.2, 0.4, 0.5, 0.8), (0.6, 0.4, 0.7, 0.5))
-    assert found["cover"].sum() == pytest.approx(60 * sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes), rel=1e-4)
-    np.testing.assert_allclose(np.unique(found["box"][found["inside"] > 0], axis=0), sorted(boxes), rtol=1e-5)
+    covered = 2 * 60 * sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes)
+    assert found["cover"].sum() == pytest.approx(covered, rel=1e-4)
+    left, top = patch_corners(GRID)
+    x, y = left + 0.05, top + 1 / 12
+    back = np.stack([x, y, x, y], -1) + found["ends"] * np.array([-1, -1, 1, 1])
+    np.testing.assert_allclose(np.unique(back[found["inside"] > 0].round(5), axis=0), sorted(boxes), rtol=1e-5)
+    assert found["scene"].tolist() == [[0, 0, 1]] * 2  # dashcam, day, rain
+
+
+def test_moments_are_those_of_the_pictures() -> None:
+    shot = whole(CRASH, PROFILE)
+    times_s = np.array(shot.pictures) / mini_material.RATE_HZ
+    found = moments(CRASH, shot)
+    np.testing.assert_array_equal(found[:, 1] > 0, times_s >= mini_material.CRASH_S)
+    np.testing.assert_array_equal(found[:, 2] > 0, times_s >= mini_material.FORESEEN_S)
+    np.testing.assert_array_equal(
+        found[:, 0] > 0, (times_s >= mini_material.CRASH_S) & (times_s <= mini_material.END_S)
+    )
+    assert not moments(CALM, whole(CALM, PROFILE)).any()
+
+
+def test_tokens_know_which_vehicle_they_show_and_how_it_moves() -> None:
+    boxes = CRASH.boxes.copy()
+    steps = np.arange(len(boxes), dtype=np.float32)[:, None]
+    boxes[:, 0, [0, 2]] += 0.002 * steps  # to the right, at the same size
+    clip, shot = replace(CRASH, boxes=boxes), whole(CRASH, PROFILE)
+    found = {name: value.reshape(24, 15, -1) for name, value in token_targets(clip, shot, GRID).items()}
+    token = 6  # of 3 x 5: the second of the second row, 0.2..0.4 across and 0.33..0.67 down
+    apart = np.diff(shot.pictures)
+    seen = boxes[list(shot.pictures), 0]
+    expected = np.stack([0.3 - seen[:, 0], 0.5 - seen[:, 1], seen[:, 2] - 0.3, seen[:, 3] - 0.5], -1)
+    np.testing.assert_allclose(found["edges"][:, token], expected, atol=1e-6)
+    np.testing.assert_allclose(found["motion"][1:, token, 0], 20 * 0.002 * apart, rtol=1e-4)
+    np.testing.assert_allclose(found["motion"][1:, token, 1:], 0, atol=1e-5)
+    assert not found["moved"][0].any()
+    assert found["moved"][1:, token].all()
+    assert not found["shown"][:, 0].any()  # the sky
+    begun = moments(clip, shot)[:, 1] > 0
+    np.testing.assert_array_equal(found["places"][:, token, 0] > 0, begun)
+
+
+def test_a_clip_in_a_mirror() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (2, 84, 140, 3), np.uint8)
+    turned = patchify(np.ascontiguousarray(picture[:, :, ::-1]), 14)
+    np.testing.assert_array_equal(mirror_patches(patchify(picture, 14), GRID), turned)
+    other = mirrored(CRASH)
+    assert other.mirror
+    np.testing.assert_allclose(other.boxes[0, 0, :4], (0.5, 0.4, 0.8, 0.8), rtol=1e-6)
+    np.testing.assert_allclose(mirrored(other).boxes, CRASH.boxes, atol=1e-6)
+
+
+def test_a_scene_without_vehicles_shows_nothing() -> None:
+    empty = replace(CALM, boxes=np.zeros((mini_material.PICTURES, 0, 6), np.float32))
+    assert not frame_targets(empty, [0], GRID)["cover"].any()
+    assert not token_targets(empty, whole(empty, PROFILE), GRID)["shown"].any()
+
+
+@pytest.mark.parametrize("clip", [CALM, CRASH])
+def test_a_short_window_has_its_number_of_frames(clip: mini_material.Material) -> None:
+    random, windows = np.random.default_rng(3), Windows(whole=0.0, least_s=0.4, frames=12)
+    crashes = 0
+    for _ in range(100):
+        shot = draw_shot(clip, PROFILE, windows, random)
+        assert len(shot.pictures) == 12
+        crash_s = clip.record.crash_start_s
+        inside = crash_s is not None and shot.window.start_s <= crash_s <= shot.window.end_s - 0.4
+        crashes += inside
+        assert inside or crash_s is None or shot.window.end_s <= crash_s - 0.4
+    assert clip is CALM or 20 < crashes < 90

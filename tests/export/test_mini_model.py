@@ -10,10 +10,11 @@ import torch
 from edge_sdk.export.mini.examples import NO_TARGET, Writer, branch_mask, collate
 from edge_sdk.export.mini.model import Tower, make_model, merge, parameters
 from edge_sdk.export.mini.questions import Pair
-from edge_sdk.export.mini.recipe import load_recipe
+from edge_sdk.export.mini.recipe import Stage, Windows, load_recipe
 from edge_sdk.export.mini.speaking import SpeakingLearner
+from edge_sdk.export.mini.training import make_optimisers
 from edge_sdk.export.mini.vocabulary import train_vocabulary
-from edge_sdk.export.mini.windows import whole
+from edge_sdk.export.mini.windows import draw_shot, whole
 from edge_sdk.reasoning.grid import find_profile
 from edge_sdk.reasoning.text import Tokenizer
 
@@ -93,3 +94,43 @@ def test_nothing_sees_padding_or_another_branch() -> None:
     assert mask[4].tolist() == [True, True, False, False, True, False]
     assert not mask[:5, 5].any()
     assert mask.any(1).all()
+
+
+def test_a_toy_overfits_what_it_sees(tokenizer: Tokenizer) -> None:
+    """Two clips of noise, asked the same: only their pictures tell which answer is right."""
+    torch.manual_seed(0)
+    tower, [calm, crash] = Tower(RECIPE.sizes, PROFILE), mini_material.clips(2)
+    model = make_model(RECIPE.sizes, tokenizer.control)
+    learner = SpeakingLearner(model, tower, 32, tokenizer.control.image, RECIPE.language.auxiliary)
+    writer, windows = Writer(tokenizer, tower.grid), Windows(whole=0.0, least_s=0.5, frames=4)
+    random = np.random.default_rng(0)
+    shots = [draw_shot(clip, PROFILE, windows, random) for clip in (calm, crash)]
+    said = [("Does anything touch?", answer) for answer in ("At 4.3s.", "Dashcam, night.")]
+    batch = collate([writer.example(calm, shots[0], said[:1]), writer.example(crash, shots[1], said[1:])])
+    batch = {**batch, "patches": torch.from_numpy(calm.pictures.cache[batch["pictures"].numpy()])}
+    stage = Stage(steps=60, batch=2, learning_rate=5e-3, muon=True)
+    optimisers = make_optimisers(learner, stage)
+    for _ in range(stage.steps):
+        learner(batch).backward()
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
+    wanted = batch["targets"] != NO_TARGET
+    with torch.no_grad():
+        found = model.lm_head(learner.hidden(batch)[wanted])
+    assert torch.nn.functional.cross_entropy(found, batch["targets"][wanted]) < 0.05
+    torch.testing.assert_close(found.argmax(-1), batch["targets"][wanted])
+
+
+def test_every_part_learns(tokenizer: Tokenizer) -> None:
+    torch.manual_seed(0)
+    tower, [_, crash] = Tower(RECIPE.sizes, PROFILE), mini_material.clips(2)
+    model = make_model(RECIPE.sizes, tokenizer.control)
+    learner = SpeakingLearner(model, tower, 32, tokenizer.control.image, RECIPE.language.auxiliary)
+    shot = whole(crash, PROFILE)
+    batch = collate([Writer(tokenizer, tower.grid).example(crash, shot, PAIRS)])
+    learner({**batch, "patches": torch.from_numpy(crash.pictures.cache[batch["pictures"].numpy()])}).backward()
+    still = {name for name, each in learner.named_parameters() if each.grad is None or not each.grad.any()}
+    assert not still
+    scale = [model.model.projector(torch.randn(100, 32)).std(), model.model.language_model.embed_tokens.weight.std()]
+    assert 0.2 < scale[0] / scale[1] < 5, "image rows and words should be of one size"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
 
 from edge_sdk.export.mini.recipe import Stage
-from edge_sdk.export.mini.training import Batch, run_stage
+from edge_sdk.export.mini.training import Batch, make_optimisers, run_stage
 
 STAGE = Stage(steps=12, batch=4, learning_rate=0.05, save_every=5)
 
@@ -34,26 +35,57 @@ def draw(step: int, numbers: Sequence[int]) -> Batch:
     return {"x": x, "y": x[:, :2] * 2}
 
 
+class Layered(nn.Module):
+    """A matrix that Muon learns, between vectors and a matrix that AdamW does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.layers = nn.ModuleList([nn.Linear(3, 3)])
+        self.head = nn.Linear(3, 2)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+
+    def forward(self, batch: Batch) -> Tensor:
+        found: Tensor = ((self.head(self.layers[0](batch["x"])) - batch["y"]) ** 2).mean()
+        return found
+
+
 class Killed(Exception):
     """Stands for a power cut."""
 
 
+@pytest.mark.parametrize("made", [Line, Layered])
 @pytest.mark.parametrize("at", [1, 7, 11])
-def test_a_killed_run_ends_where_a_whole_one_does(tmp_path: Path, at: int) -> None:
-    whole, resumed = Line(), Line()
-    expected = run_stage(whole, STAGE, draw, tmp_path / "whole.pt", 3, "no", lambda *_: None)
+def test_a_killed_run_ends_where_a_whole_one_does(tmp_path: Path, at: int, made: type[Line | Layered]) -> None:
+    whole, resumed = made(), made()
+    stage = msgspec.structs.replace(STAGE, muon=made is Layered)
+    expected = run_stage(whole, stage, draw, tmp_path / "whole.pt", 3, "no", lambda *_: None)
 
     def cut(done: int, total: int, note: str) -> None:
         if done == at:
             raise Killed
 
     with pytest.raises(Killed):
-        run_stage(Line(), STAGE, draw, tmp_path / "cut.pt", 3, "no", cut)
-    found = run_stage(resumed, STAGE, draw, tmp_path / "cut.pt", 3, "no", lambda *_: None)
-    torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=0)
+        run_stage(made(), stage, draw, tmp_path / "cut.pt", 3, "no", cut)
+    found = run_stage(resumed, stage, draw, tmp_path / "cut.pt", 3, "no", lambda *_: None)
+    for name, weight in whole.named_parameters():
+        torch.testing.assert_close(resumed.get_parameter(name), weight, rtol=0, atol=0)
     assert found.losses == expected.losses
     assert len(found.losses) == STAGE.steps
-    assert whole.weight.abs().min() > 0.01
+    fresh = made()
+    with torch.no_grad():
+        assert any((weight - fresh.get_parameter(name)).abs().max() > 0.1 for name, weight in whole.named_parameters())
+
+
+def test_muon_learns_the_layers_alone() -> None:
+    learner = Layered()
+    muon, adamw = make_optimisers(learner, msgspec.structs.replace(STAGE, muon=True))
+    inside = {id(each) for group in muon.param_groups for each in group["params"]}
+    assert inside == {id(learner.layers[0].weight)}
+    assert sum(len(group["params"]) for group in adamw.param_groups) == 3
+    assert [type(each).__name__ for each in make_optimisers(learner, STAGE)] == ["AdamW"]
 
 
 def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
