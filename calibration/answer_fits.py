@@ -81,7 +81,8 @@ def judge(answer: Answer, truth: str, clip: str, *, offset_s: float = 0.0, weigh
     """
     if answer.probability is None:
         return None
-    form, right, misses = find_task(answer.task).form, False, ()
+    form, right = find_task(answer.task).form, False
+    misses: tuple[float, ...] = ()
     if form == "text":
         right = _words(answer.text) == _words(truth)
     elif answer.value is None:

@@ -121,11 +121,10 @@ def predict() -> list[Predicted]:
     found = []
     for name in TARGETS:
         target = find_target(name)
-        parts = {"vision, a frame": "fp16", "projector, a frame": "fp16"}
+        parts: dict[str, Precision] = {"vision, a frame": "fp16", "projector, a frame": "fp16"}
         staged = {
             call: stage(call, "call", 1, works(WHOLE, precision)[call], rates(target, precision))
-            for call in CALLS
-            for precision in [parts.get(call, "w4a16")]
+            for call, precision in ((call, parts.get(call, "w4a16")) for call in CALLS)
         }
         found.append(
             Predicted(
