@@ -146,7 +146,7 @@ def make_task(tokenizer: Tokenizer, frames: int, sizes: dict[str, Any], threads:
 
 
 def best(runs: Sequence[Run]) -> Run:
-    """The round whose answers together took the median time."""
+    """The round whose answers together took the median time; of an even number the faster of the middle ones."""
     return sorted(runs, key=lambda run: run.together_s)[(len(runs) - 1) // 2]
 
 
@@ -232,8 +232,8 @@ def main() -> None:
         *lines_of(ours, found),
         "",
         f"llama-cpp-python {said['version']}; {said['system'].strip(' |')}.",
-        f"The round of the median of {chosen.rounds} on each side. `Six answers` is what follows the clip: all",
-        "questions as one growth, then steps of every answer that is not finished; llama.cpp takes them as six",
+        f"The median of {chosen.rounds} rounds on each side, of two the faster. `Six answers` is what follows the clip:",
+        "all questions as one growth, then steps of every answer that is not finished; llama.cpp takes them as six",
         "sequences of one batch over a shared cache. `Calls` read the weights once each. Both sides round activations",
         "to 8 bits, each in its own way, so that answers of random weights part at the first near tie, and stay apart.",
     ]
