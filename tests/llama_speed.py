@@ -232,7 +232,7 @@ def main() -> None:
         *lines_of(ours, found),
         "",
         f"llama-cpp-python {said['version']}; {said['system'].strip(' |')}.",
-        f"The median of {chosen.rounds} rounds on each side, of two the faster. `Six answers` is what follows the clip:",
+        f"The median of {chosen.rounds} rounds on each side, of two the faster. `Six answers` follow the clip:",
         "all questions as one growth, then steps of every answer that is not finished; llama.cpp takes them as six",
         "sequences of one batch over a shared cache. `Calls` read the weights once each. Both sides round activations",
         "to 8 bits, each in its own way, so that answers of random weights part at the first near tie, and stay apart.",
