@@ -33,7 +33,7 @@ def predict(bundle: Bundle) -> tuple[Predicted, ...]:
     numbers = model_numbers(bundle)
     if numbers.reasoning is None:
         return ()
-    after = msgspec.structs.replace(numbers.reasoning, branches=1)
+    after = numbers.reasoning
     before = msgspec.structs.replace(
         after, precision=after.vision_precision, head_bits=None, kv_bits=None, stored_bytes=None
     )
@@ -56,8 +56,8 @@ def describe(found: tuple[Predicted, ...]) -> Iterator[str]:
 def _predict(
     numbers: ModelNumbers, before: ReasoningNumbers, after: ReasoningNumbers, target: Target
 ) -> Predicted | None:
-    plans = [plan(msgspec.structs.replace(numbers, reasoning=each), target) for each in (before, after)]
-    steps = [next((stage.each_s for stage in each.stages if stage.name == "decode"), None) for each in plans]
+    sides = [msgspec.structs.replace(numbers, reasoning=each) for each in (before, after)]
+    plans, steps = [plan(side, target) for side in sides], [_step_s(side, target) for side in sides]
     if steps[0] is None or steps[1] is None:
         return None
     return Predicted(
@@ -68,3 +68,11 @@ def _predict(
         after_mb=plans[1].peak_mb,
         runs=plans[1].runs,
     )
+
+
+def _step_s(numbers: ModelNumbers, target: Target) -> float | None:
+    """Seconds of a decode step of one row, None where the target claims nothing."""
+    if numbers.reasoning is None:
+        return None
+    alone = msgspec.structs.replace(numbers, reasoning=msgspec.structs.replace(numbers.reasoning, branches=1))
+    return next((each.each_s for each in plan(alone, target).stages if each.name == "decode"), None)

@@ -6,6 +6,7 @@ Both name the files that they were measured on with their hashes, so that a proo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -15,6 +16,7 @@ from edge_sdk.types import Value
 
 EVIDENCE, SCORES = "quantise/evidence.json", "quantise/scores.json"
 _WORST = 5
+V = TypeVar("V", bound=Value)
 
 
 class MatrixError(Value, frozen=True, kw_only=True):
@@ -163,12 +165,8 @@ def read_proof(bundle: Bundle) -> Proof | None:
     named = language.quantisation.evidence
     evidence = _read(bundle, named, Evidence) if named else None
     scores = _read(bundle, SCORES, Scores) if SCORES in bundle.manifest.files else None
-    problems = [
-        f"{where}: {problem}"
-        for where, part in ((named, evidence), (SCORES, scores))
-        if part is not None
-        for problem in _misfits(bundle, part.files)
-    ]
+    measured = {named: evidence.files if evidence else {}, SCORES: scores.files if scores else {}}
+    problems = [f"{where}: {each}" for where, files in measured.items() for each in _misfits(bundle, files)]
     return Proof(evidence=evidence, scores=scores, problems=tuple(problems))
 
 
@@ -242,7 +240,7 @@ def _misfits(bundle: Bundle, files: Mapping[str, str]) -> Iterator[str]:
             yield f"was measured on {path} of SHA-256 {sha256[:12]}, which {found}; quantise or score again"
 
 
-def _read(bundle: Bundle, path: str, kind: type[msgspec.Struct]) -> msgspec.Struct:
+def _read(bundle: Bundle, path: str, kind: type[V]) -> V:
     try:
         return msgspec.json.decode(bundle.path(path).read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError) as error:

@@ -80,9 +80,9 @@ class Probing:
         exact, stored = (self._module(weights, index) for weights in (self._exact, self._stored))
         found: dict[str, dict[int, float]] = {}
         for linear, form in formats.items():
-            weights = {form.bits: stored.get_submodule(linear).weight}
+            weights: dict[int, Tensor] = {form.bits: stored.get_parameter(f"{linear}.weight")}
             if form.bits < HIGHER.bits:
-                weights[HIGHER.bits] = nearest(exact.get_submodule(linear).weight, HIGHER)
+                weights[HIGHER.bits] = nearest(exact.get_parameter(f"{linear}.weight"), HIGHER)
             found[linear] = {
                 bits: self._error(exact, linear, weight, index, before, after) for bits, weight in weights.items()
             }
@@ -92,7 +92,7 @@ class Probing:
         error = whole = 0.0
         for probe in self._probes:
             x, y = self._given(probe, index, before)[EXACT], self._state(after, EXACT, probe)
-            with _with_weight(exact.get_submodule(linear), weight):
+            with _with_weight(exact, linear, weight):
                 changed = self._runner(probe, index)(exact, x)
             error += float((changed - y).double().square().sum())
             whole += float((y - x).double().square().sum())
@@ -175,10 +175,10 @@ def nearest(weight: Tensor, form: Format) -> Tensor:
 
 
 @contextmanager
-def _with_weight(linear: nn.Module, weight: Tensor) -> Iterator[None]:
-    own = linear.weight
-    linear.weight = nn.Parameter(weight, requires_grad=False)
+def _with_weight(layer: DecoderLayer, linear: str, weight: Tensor) -> Iterator[None]:
+    module, own = layer.get_submodule(linear), layer.get_parameter(f"{linear}.weight")
+    module.weight = nn.Parameter(weight, requires_grad=False)
     try:
         yield
     finally:
-        linear.weight = own
+        module.weight = own
