@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from asking_clips import make_clip
@@ -21,9 +22,18 @@ from edge_sdk.calibrating import calibrate
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint, Weights
+from edge_sdk.export.quantise.calibrate import probe_count
 from edge_sdk.export.quantise.collect import Collection, Source
 from edge_sdk.export.quantise.sequences import Sequence
-from edge_sdk.export.quantise.statistics import Clip, Index, Statistics, layer_file, merge_statistics, write_index
+from edge_sdk.export.quantise.statistics import (
+    Clip,
+    Index,
+    Statistics,
+    layer_file,
+    merge_statistics,
+    probe_file,
+    write_index,
+)
 from edge_sdk.export.stage_store import StageStore
 from edge_sdk.quantising import quantise_bundle
 from edge_sdk.verify import verify
@@ -168,6 +178,24 @@ def test_statistics_add_up(folder: Path, tmp_path: Path) -> None:
         assert torch.equal(held.largest, torch.maximum(first.largest, second.largest))
     with pytest.raises(ConfigError, match="would count twice"):
         merge_statistics([one.folder, one.folder], tmp_path / "twice")
+
+
+@pytest.mark.parametrize(("clips", "kept"), [(2, 0), (7, 0), (8, 2), (16, 4), (63, 8), (1000, 8)])
+def test_a_quarter_of_the_clips_is_kept_out_in_pairs(clips: int, kept: int) -> None:
+    assert probe_count(clips) == kept
+
+
+def test_probes_stay_with_the_first_of_what_is_added_up(folder: Path, tmp_path: Path) -> None:
+    base = Checkpoint.open(folder / "base")
+    one, two = collected(base, tmp_path / "one", clips=1), collected(base, tmp_path / "two", clips=2)
+    probes = (Clip(name="p.mp4", sha256="p"),)
+    write_index(one.folder, msgspec.structs.replace(one.index, probes=probes, held_out=True))
+    (one.folder / probe_file(0, "base")).write_bytes(b"sequence")
+    index = merge_statistics([one.folder, two.folder], tmp_path / "sum")
+    assert (index.probes, index.held_out) == (probes, True)
+    assert (tmp_path / "sum" / probe_file(0, "base")).read_bytes() == b"sequence"
+    write_index(two.folder, msgspec.structs.replace(two.index, clips=(*two.index.clips, *probes)))
+    assert not merge_statistics([one.folder, two.folder], tmp_path / "seen").held_out
 
 
 def test_activations_that_are_not_finite_are_refused(folder: Path, tmp_path: Path) -> None:
