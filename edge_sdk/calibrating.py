@@ -30,12 +30,13 @@ class AnswersReport(Value, frozen=True, kw_only=True):
 class CalibrationReport(Value, frozen=True, kw_only=True):
     """What became of a calibration: how many clips were seen, of them crashes, and tokens by decoder.
 
-    Clips of statistics that were added count too.
+    Clips of statistics that were added count too. `kept_out` more were kept out of the statistics, to measure on.
     """
 
     out: str
     clips: int
     crashes: int
+    kept_out: int
     tokens: dict[str, int]
     seconds: float
 
@@ -80,6 +81,7 @@ def calibrate(
         out=str(out),
         clips=len(index.clips),
         crashes=sum(clip.crash is True for clip in index.clips),
+        kept_out=len(index.probes) if index.held_out else 0,
         tokens=index.tokens,
         seconds=time.monotonic() - begun_s,
     )
@@ -123,7 +125,8 @@ def describe(report: CalibrationReport) -> str:
     """A report for a terminal."""
     tokens = ", ".join(f"{name} {count:,}" for name, count in report.tokens.items())
     return (
-        f"{report.out}: {report.clips} clips, {report.crashes} of them crashes; tokens of decoder {tokens}; "
+        f"{report.out}: {report.clips} clips, {report.crashes} of them crashes, {report.kept_out} more kept out; "
+        f"tokens of decoder {tokens}; "
         f"{report.seconds:.0f} s"
     )
 
