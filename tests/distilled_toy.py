@@ -23,6 +23,7 @@ from edge_sdk.export.distil.recipe import Pictures, Recipe, Stage, Teacher, load
 from edge_sdk.export.distil.run import Run, begin
 from edge_sdk.export.distil.teacher_cache import Lesson, TeacherCache, TeacherInfo
 from edge_sdk.export.distil.teacher_targets import Lessons
+from edge_sdk.export.distil.workers import single_threaded
 from edge_sdk.export.graphs.student import Student, StudentShape
 
 FRAMES, HEIGHT, WIDTH, TAUGHT = 40, 32, 64, 12
@@ -120,12 +121,12 @@ def distil(folder: Path, work: Path, recipe: Recipe, *, stop_after: int | None =
         if stop_after is not None and done == stop_after and "loss" in note:
             os._exit(9)
 
-    main = made.train(clips[:4], report)
+    with single_threaded():
+        main = made.train(clips[:4], report)
     return run, made.losses, main
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     place = Path(sys.argv[1])
     stop = int(sys.argv[2]) if len(sys.argv) > 2 else None
     rank = os.environ.get("RANK", "0")

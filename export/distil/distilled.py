@@ -191,7 +191,8 @@ class Distillation:
 
     def _restore(self) -> None:
         if self._path.is_file():
-            state = torch.load(self._path, weights_only=True, map_location=self._accelerator.device)
+            # Loading copies to where each tensor is; a process's own "cpu:1" is no place that torch maps to.
+            state = torch.load(self._path, weights_only=True, map_location="cpu")
             self._run.load(state["run"])
             self._telling.tell.load_state_dict(state["tell"])
             self._teller.load_state_dict(state["teller"])

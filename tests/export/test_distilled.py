@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import distilled_toy
@@ -15,73 +16,80 @@ from distilled_toy import TEACHER, distil, toy_recipe
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.recipe import Recipe, load_recipe
+from edge_sdk.export.distil.run import Run
 from edge_sdk.export.distil.student import open_cache, train
 from edge_sdk.export.graphs.student import Student
 
 SCRIPT = Path(distilled_toy.__file__)
 
 
-def launch(processes: int, *words: str) -> int:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(SCRIPT), *words]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=SCRIPT.parent)
-    assert result.returncode in (0, 1), result.stderr
-    return result.returncode
+@dataclass(frozen=True)
+class Ended:
+    """What an uninterrupted run on one process came to."""
+
+    clips: Path
+    run: Run
+    losses: list[float]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    folder = tmp_path_factory.mktemp("whole")
+    run, losses, _ = distil(folder / "clips-0", folder / "work", toy_recipe())
+    return Ended(folder / "clips-0", run, losses)
+
+
+class Killed(Exception):
+    """Stands for a power cut."""
+
+
+def kill_after(step: int, clips: Path, work: Path) -> None:
+    def kill(_code: int) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("os._exit", kill)
+        with pytest.raises(Killed):
+            distil(clips, work, toy_recipe(), stop_after=step)
 
 
 def floats(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in state.items() if value.is_floating_point()}
 
 
-def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_go_on_where_one_was_killed_and_do_what_it_would_have_done(tmp_path: Path, whole: Ended) -> None:
     """Eight windows a step, in groups of two: four groups on one process, two on each of two."""
-    assert launch(2, str(tmp_path / "two")) == 0
-    spread = torch.load(tmp_path / "two" / "end.pt", weights_only=True)
-    run, losses, _ = distil(tmp_path / "clips", tmp_path / "one", toy_recipe())
-    assert len(losses) == len(spread["losses"]) == 6
-    np.testing.assert_allclose(spread["losses"], losses, rtol=1e-4)
-    assert spread["losses"][0] == pytest.approx(losses[0], rel=1e-6)
-    for name, value in floats(run.model.state_dict()).items():
+    kill_after(3, tmp_path / "clips-0", tmp_path / "work")
+    saved = torch.load(tmp_path / "work" / "checkpoint.pt", weights_only=True)["losses"]
+    assert saved == whole.losses[:2], "the checkpoint is of the last epoch's end"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command += ["--rdzv-endpoint", "localhost:0", str(SCRIPT), str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=SCRIPT.parent)
+    assert result.returncode == 0, result.stderr
+    spread = torch.load(tmp_path / "end.pt", weights_only=True)
+    assert spread["losses"][:2] == saved
+    assert spread["losses"][2] == pytest.approx(whole.losses[2], rel=1e-6)
+    np.testing.assert_allclose(spread["losses"], whole.losses, rtol=1e-4)
+    for name, value in floats(whole.run.model.state_dict()).items():
         torch.testing.assert_close(spread["model"][name], value, rtol=0, atol=2e-3)
 
 
-def test_processes_that_were_killed_end_as_those_that_were_not(tmp_path: Path) -> None:
-    """Killed after step 5: the checkpoint is of step 4, the end of an epoch, and step 5 is done again."""
-    assert launch(2, str(tmp_path / "cut"), "5") == 1
-    assert not (tmp_path / "cut" / "end.pt").exists()
-    assert launch(2, str(tmp_path / "cut")) == 0
-    assert launch(2, str(tmp_path / "whole")) == 0
-    cut, whole = (torch.load(tmp_path / name / "end.pt", weights_only=True) for name in ("cut", "whole"))
-    assert cut["losses"] == whole["losses"]
-    for name, value in floats(whole["model"]).items():
-        assert torch.equal(cut["model"][name], value)
-
-
 @pytest.mark.parametrize("at", [1, 3, 4])
-def test_one_process_resumes_inside_an_epoch(tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killed(Exception):
-        pass
-
-    def kill(_code: int) -> None:
-        raise Killed
-
-    run, losses, _ = distil(tmp_path / "clips", tmp_path / "whole", toy_recipe())
-    monkeypatch.setattr("os._exit", kill)
-    with pytest.raises(Killed):
-        distil(tmp_path / "clips", tmp_path / "cut", toy_recipe(), stop_after=at)
-    resumed, again, _ = distil(tmp_path / "clips", tmp_path / "cut", toy_recipe())
-    assert again == losses
-    assert resumed.losses == run.losses
-    assert resumed.metrics == run.metrics
-    for name, value in floats(run.model.state_dict()).items():
+def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, at: int, whole: Ended) -> None:
+    kill_after(at, whole.clips, tmp_path / "cut")
+    resumed, losses, _ = distil(whole.clips, tmp_path / "cut", toy_recipe())
+    assert losses == whole.losses
+    assert resumed.losses == whole.run.losses
+    assert resumed.metrics == whole.run.metrics
+    for name, value in floats(whole.run.model.state_dict()).items():
         assert torch.equal(resumed.model.state_dict()[name], value)
 
 
 def test_the_student_learns_what_the_teacher_sees_and_keeps_nothing_of_it(tmp_path: Path) -> None:
-    recipe = toy_recipe(epochs=10)
+    recipe = toy_recipe(epochs=6)
     run, losses, main = distil(tmp_path / "clips", tmp_path / "work", recipe)
     assert main
-    assert np.mean(losses[-4:]) < 0.6 * losses[0]
+    assert np.mean(losses[-4:]) < 0.7 * losses[0]
     assert run.model.state_dict().keys() == Student(recipe.shape).state_dict().keys()
     assert not run.model.memory[-1]._forward_hooks
     assert (tmp_path / "work" / "curves.png").stat().st_size > 1000
