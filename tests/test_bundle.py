@@ -206,6 +206,7 @@ def test_a_schema_that_never_was(folder: Path, schema: int) -> None:
         (lambda d: d["graphs"]["student"]["state"][0].update(index="s"), ["integer input"]),
         (lambda d: d["graphs"]["student"]["inputs"][1].update(name="x"), ["$.graphs.student.inputs", "twice"]),
         (lambda d: d["student"].update(graph="vision"), ["$.student.graph", "'vision'", "student"]),
+        (lambda d: d["student"].update(cpu_graph="fast"), ["$.student.cpu_graph", "'fast'", "student"]),
         (lambda d: d["graphs"]["student"].update(file="absent.onnx"), ["$.graphs.student.file", "absent.onnx"]),
         (lambda d: d.update(demo={"video": "a.mp4", "record": "notes.txt"}), ["$.demo.video", "a.mp4"]),
         (

@@ -23,7 +23,10 @@ from edge_sdk.export.quantise.student.layers import rounded_values, student_laye
 from edge_sdk.export.quantise.student.ranges import calibrated_ranges
 from edge_sdk.export.quantise.student.recipe import load_student_recipe
 from edge_sdk.export.student_part import student_part
+from edge_sdk.hardware import find_target
+from edge_sdk.onnx_work import graph_work
 from edge_sdk.perception.recogniser import Recogniser, student_of
+from edge_sdk.plan import plan
 from edge_sdk.quantising_student import StudentQuantiseReport, describe, quantise_student
 from edge_sdk.verify import verify
 
@@ -149,8 +152,16 @@ def test_verify_runs_both_on_onnx_runtime_and_the_device_opens_its_own(
     student = student_of(bundle)
     assert student.graph_on("ort") == "student.cpu"
     assert [student.graph_on("ort", "cuda"), student.graph_on("trt"), student.graph_on("rtx")] == ["student"] * 3
+    assert plan(bundle, find_target("agx-orin-64gb")).precision["student"] == "w8a8"
     part = student_part(bundle.folder)
     assert {"student.onnx", "student.cpu.onnx", "student.weights"} <= part.files.keys()
+
+
+def test_work_is_counted_through_weights_of_few_bits(
+    bundle: Bundle, made: tuple[Bundle, StudentQuantiseReport]
+) -> None:
+    exact, few = (graph_work(each.graph("student")[1]).flops for each in (bundle, made[0]))
+    assert few == exact > 0
 
 
 def test_layers_go_back_to_float32_until_the_scores_are_close_enough(
