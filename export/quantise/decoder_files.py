@@ -92,9 +92,11 @@ class DecoderFiles:
                 yield Solved(name, shape, self.formats[name], self.dtype, self._solution(self._solver, name))
 
     def _scales_of_inputs(self, layer: int) -> Iterator[Source]:
+        read = self._input_scales
         taken = {GROUPS[linear]: name for linear in LINEARS if (name := linear_name(layer, linear)) in self._rounded}
-        for group, name in taken.items() if self._input_scales else ():
-            yield InputScale(input_scale_name(name), self.dtype, partial(self._input_scales, layer, group))
+        if read is not None:
+            for group, name in taken.items():
+                yield InputScale(input_scale_name(name), self.dtype, partial(read, layer, group))
 
     def _solution(self, solver: Solver, name: str) -> Callable[[], Numbers]:
         return lambda: solver(name, self._weights.tensor(name).t(), self.formats[name])

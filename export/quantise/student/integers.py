@@ -12,6 +12,7 @@ bits (`vpmaddubsw`), do not overflow.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -39,7 +40,8 @@ def with_integers(model: ModelProto, layers: Sequence[Layer], ranges: Ranges, *,
     kept = [tensor for tensor in graph.initializer if tensor.name not in weights]
     nodes = list(_nodes(list(graph.node), values, held))
     inputs = [pair for value in graph.input if value.name in values for pair in _pair(value.name)]
-    tensors = {f"{name}.scale": _scale(name, ranges) for name in values}
+    # Any: scales, whole numbers and zero points.
+    tensors: dict[str, NDArray[Any]] = {f"{name}.scale": _scale(name, ranges) for name in values}
     tensors |= {f"{name}.zero": np.array(0, _kind(name, ranges, unsigned)) for name in values}
     tensors |= dict(_stored(held))
     del graph.initializer[:], graph.node[:], graph.value_info[:]
@@ -56,7 +58,7 @@ def _nodes(
         for index, name in enumerate(node.input):
             if name in weights and name not in begun:
                 begun.add(name)
-                yield _restored(name, [name, f"{name}.scale"], axis=0)
+                yield _restored(name, [name, f"{name}.scale"], {"axis": 0})
             if name in values or name in weights:
                 node.input[index] = f"{name}.restored"
         yield node
@@ -71,9 +73,10 @@ def _pair(name: str) -> tuple[NodeProto, NodeProto]:
     return whole, _restored(name, [f"{name}.whole", *settings])
 
 
-def _restored(name: str, inputs: Sequence[str], **attributes: int) -> NodeProto:
-    result = f"{name}.restored"
-    return helper.make_node("DequantizeLinear", inputs, [result], name=result, **attributes)
+def _restored(name: str, inputs: Sequence[str], attributes: Mapping[str, int] | None = None) -> NodeProto:
+    node = helper.make_node("DequantizeLinear", inputs, [f"{name}.restored"], name=f"{name}.restored")
+    node.attribute.extend(helper.make_attribute(key, value) for key, value in (attributes or {}).items())
+    return node
 
 
 def _scale(name: str, ranges: Ranges) -> NDArray[np.float32]:

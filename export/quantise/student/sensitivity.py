@@ -36,6 +36,10 @@ class Trial:
         made = with_integers(self.model, layers, ranges, unsigned=unsigned)
         return float(np.abs(FrameLoop(made, self._graph).scores(self._clips) - self.exact).mean())
 
+    def worst(self, layers: Sequence[Layer], ranges: Ranges) -> float:
+        """The larger error of the two graphs, whose scores differ where values are cut off."""
+        return max(self.error(layers, ranges, unsigned=each) for each in (False, True))
+
 
 def choose_layers(
     trial: Trial,
@@ -56,7 +60,7 @@ def choose_layers(
     why = dict.fromkeys(recipe.float_layers, "asked for by the recipe")
     chosen = [layer for layer in layers if layer.name not in why]
     limit = recipe.max_score_error
-    while chosen and (found := trial.error(chosen, ranges)) > limit:
+    while chosen and (found := trial.worst(chosen, ranges)) > limit:
         worst = max(chosen, key=lambda layer: errors[layer.name])
         chosen.remove(worst)
         why[worst.name] = f"scores differed by {found:.2g} with it, {limit:g} is allowed, and it was the most sensitive"
