@@ -18,6 +18,7 @@ from edge_sdk.engine_shapes import Limits
 from edge_sdk.errors import ConfigError, EngineError
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.cuda import CudaDevice, cuda_device, find_cuda_device
+from edge_sdk.hardware.precision import require_fp8
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.tensorrt_library import Flavour, open_tensorrt
 from edge_sdk.types import Value
@@ -84,12 +85,16 @@ def build(
     """Build engines of `bundle` for this device, or with TensorRT-RTX for the target called so, and compare them here.
 
     Raises `MissingDependencyError` without TensorRT, or without a GPU where one is needed; `EngineError` for a graph
-    that cannot be built, and for engines whose outputs are not the bundle's, which are then removed.
+    that cannot be built, and for engines whose outputs are not the bundle's, which are then removed; `ConfigError` for
+    a target that does not compute the bundle's numbers.
     """
     opened, tensorrt = open_bundle(bundle), open_tensorrt(flavour)
     store, chosen = EngineCache(cache) if cache else default_cache(), options or BuildOptions()
     device = find_cuda_device() if flavour == "rtx" else cuda_device()
     place = _place(flavour, target, device)
+    language = opened.manifest.language
+    if language and language.quantisation and language.quantisation.number == "fp8":
+        require_fp8(place.sm, opened.manifest.name)
     room, watcher = import_module("edge_sdk.export.build"), _Watcher(quiet)
     engines = tuple(room.build_engines(opened, tensorrt, place, store, chosen, watcher))
     note = _why_not_compared(place, device)

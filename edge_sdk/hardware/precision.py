@@ -28,6 +28,19 @@ def require_precisions(target: Target, precisions: Iterable[Precision], recipe: 
             )
 
 
+def require_fp8(sm: int | None, bundle: str) -> None:
+    """Raise `ConfigError` where engines of FP8 are for a GPU of compute capability `sm` / 10 without such products.
+
+    None is a GPU of which nothing is known.
+    """
+    smallest = PRECISIONS["fp8"].smallest_sm
+    if sm is not None and sm < smallest:
+        raise ConfigError(
+            f"the bundle {bundle!r} holds fp8 products, for which a GPU of sm_{smallest} or later is needed; this is "
+            f"sm_{sm}: quantise the checkpoint with recipe w8a8 for it"
+        )
+
+
 def _computes(target: Target, precision: Precision) -> bool:
     numbers = PRECISIONS[precision]
     if numbers.peak not in _FEW:

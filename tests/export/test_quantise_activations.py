@@ -44,7 +44,7 @@ from edge_sdk.export.quantise.recipe import QuantiseRecipe, Storage, load_quanti
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored
 from edge_sdk.hardware import TARGETS, Target, find_target
-from edge_sdk.hardware.precision import require_precisions
+from edge_sdk.hardware.precision import require_fp8, require_precisions
 from edge_sdk.plan import plan
 from edge_sdk.quantising import quantise_bundle
 from edge_sdk.runtime import Array
@@ -293,6 +293,10 @@ def test_recipes_say_what_they_need() -> None:
 def test_targets_without_a_precision_are_refused_with_the_recipe_that_works(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"recipe fp8: expected .* fp8 products, agx-orin-64gb .* take w8a8"):
         quantise_bundle(tmp_path, tmp_path / "out", "fp8", target="agx-orin-64gb")
+    require_fp8(89, "b")
+    require_fp8(None, "b")
+    with pytest.raises(ConfigError, match=r"'b' holds fp8 products, .* sm_89 or later .* sm_87: .* w8a8"):
+        require_fp8(87, "b")
     bare = Target(name="bare", title="no tensor cores", kind="gpu", sm=75)
     with pytest.raises(ConfigError, match=r"int8 products, bare .* take w8 for it"):
         require_precisions(bare, load_quantise_recipe("w8a8").precisions, "w8a8")
