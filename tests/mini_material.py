@@ -19,7 +19,7 @@ CRASH_S, FORESEEN_S, END_S = 5.0, 4.0, 6.5
 
 
 def small_recipe(steps: int = 2) -> Recipe:
-    """The committed recipe with the fewest layers and `steps` steps a stage."""
+    """The committed recipe with the fewest layers and `steps` steps a stage, in float32."""
     recipe, _ = load_recipe("language-mini")
     few = {"steps": steps, "batch": 2, "save_every": 1}
     replace = msgspec.structs.replace
@@ -32,7 +32,9 @@ def small_recipe(steps: int = 2) -> Recipe:
         name: replace(getattr(recipe, name), stage=replace(getattr(recipe, name).stage, **few))
         for name in ("linguistic", "perception")
     }
-    return replace(recipe, sizes=sizes, tower=replace(recipe.tower, **few), language=language, **adapters)
+    return replace(
+        recipe, precision="no", sizes=sizes, tower=replace(recipe.tower, **few), language=language, **adapters
+    )
 
 
 def clips(count: int = 4, seed: int = 0) -> list[Material]:

@@ -7,6 +7,7 @@ weights answer by forms; scores of a bundle are those of its own runtime.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -40,6 +41,9 @@ class Answerer:
         self._inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._tokenizer, self._writer, self._profile, self._tower = tokenizer, writer, profile, tower
         self._most = most
+        # transformers 5.24 calls the cache by another name, and warns of the one before.
+        known = signature(self._inner.model.language_model.forward).parameters
+        self._kept = "cache" if "cache" in known else "past_key_values"
         [self._yes], [self._no] = (tokenizer.encode(word).tolist() for word in ("Yes", "No"))
 
     @torch.no_grad()
@@ -79,6 +83,6 @@ class Answerer:
 
     def _call(self, embeds: Tensor, cache: Any) -> Tensor:
         """Logits `[vocab]` after the last of `embeds [1, n, hidden]`."""
-        found = self._inner.model.language_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+        found = self._inner.model.language_model(inputs_embeds=embeds, use_cache=True, **{self._kept: cache})
         logits: Tensor = self._inner.lm_head(found.last_hidden_state[0, -1])
         return logits

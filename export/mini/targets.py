@@ -58,8 +58,7 @@ def frame_targets(clip: Material, pictures: Sequence[int], grid: Grid) -> dict[s
 
     `cover [frames, patches]` in 0..1; `ends [frames, patches, 4]`: how far left, up, right and down the nearest vehicle
     over the patch's middle ends, the one whose box ends lowest, as shares of the picture; `inside [frames, patches]`;
-    `scene [frames, 3]`. Distances, because the tower knows no places: its rotary embedding tells rows and columns
-    apart by their differences alone, so that a box in the picture's own coordinates is next to nothing it can learn.
+    `scene [frames, 3]`. Distances, because the tower's rotary embedding tells places apart by their differences alone.
     """
     boxes = _boxes(clip, pictures)
     left, top = (places.astype(np.float32) for places in patch_corners(grid))

@@ -98,7 +98,7 @@ def _share_of_rate(stage: Stage, step: int) -> float:
 def make_optimisers(learner: nn.Module, stage: Stage) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon before it where the stage says so; norms, biases and other vectors do not decay."""
     trained = {name: each for name, each in learner.named_parameters() if each.requires_grad}
-    inner = {name for name, each in trained.items() if stage.muon and each.ndim == 2 and ".layers." in name}
+    inner = {name for name, each in trained.items() if stage.muon and each.ndim == 2 and "layers" in name.split(".")}
     groups = [
         {"params": [each for name, each in trained.items() if each.ndim > 1 and name not in inner]},
         {"params": [each for each in trained.values() if each.ndim <= 1], "weight_decay": 0.0},

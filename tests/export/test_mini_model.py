@@ -108,7 +108,7 @@ def test_a_toy_overfits_what_it_sees(tokenizer: Tokenizer) -> None:
     said = [("Does anything touch?", answer) for answer in ("At 4.3s.", "Dashcam, night.")]
     batch = collate([writer.example(calm, shots[0], said[:1]), writer.example(crash, shots[1], said[1:])])
     batch = {**batch, "patches": torch.from_numpy(calm.pictures.cache[batch["pictures"].numpy()])}
-    stage = Stage(steps=60, batch=2, learning_rate=5e-3, muon=True)
+    stage = Stage(steps=130, batch=2, learning_rate=4e-3, muon=True)
     optimisers = make_optimisers(learner, stage)
     for _ in range(stage.steps):
         learner(batch).backward()
