@@ -18,6 +18,7 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.cli.models import quantise
 from edge_sdk.errors import ConfigError, EngineError
 from edge_sdk.export.parser_check import check_decomposed
+from edge_sdk.export.quantise.recipe import RECIPES
 from edge_sdk.export.quantise.student.frames import read_clips
 from edge_sdk.export.quantise.student.layers import rounded_values, student_layers
 from edge_sdk.export.quantise.student.ranges import calibrated_ranges
@@ -234,8 +235,10 @@ def test_the_command_says_what_a_bundle_needs(bundle: Bundle, tmp_path: Path) ->
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match="give a folder with --clips"):
         quantise(bundle.folder, out, RECIPE)
-    with pytest.raises(ConfigError, match="is for a checkpoint's weights"):
+    with pytest.raises(ConfigError, match=r"no recipe at .*: student-int8$"):
         quantise(bundle.folder, out, "w4", clips=tmp_path)
+    with pytest.raises(ConfigError, match="is for a checkpoint's weights"):
+        quantise(bundle.folder, out, str(RECIPES / "w4.toml"), clips=tmp_path)
     with pytest.raises(ConfigError, match="is a bundle, whose student is quantised"):
         quantise(bundle.folder, out, RECIPE, clips=tmp_path, statistics=tmp_path)
 

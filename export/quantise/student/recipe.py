@@ -8,9 +8,10 @@ from typing import Literal
 import msgspec
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.export.quantise.recipe import RECIPES
 from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.types import Value
+
+RECIPES = Path(__file__).parent / "recipes"
 
 Method = Literal["max", "percentile", "entropy"]
 
@@ -45,7 +46,7 @@ class _Part(msgspec.Struct):
 
 def load_student_recipe(name: str | Path) -> StudentRecipe:
     """The recipe called `name` among those of the package, or the file at a path. Raises `ConfigError`."""
-    found = find_recipe(name, "student*.toml", RECIPES)
+    found = find_recipe(name, "*.toml", RECIPES)
     if found.read(_Part).part != "student":
         raise ConfigError(
             f"recipe {name} is for a checkpoint's weights, and a bundle was given, whose student can be quantised; "
