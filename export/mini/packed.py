@@ -42,8 +42,9 @@ def _attend(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Te
     query, key = (turn(part, cos.to(part.dtype), sin.to(part.dtype)) for part in (query, key))
     key, value = (part.repeat_interleave(layer.num_key_value_groups, 1) for part in (key, value))
     prefix = x.shape[1] - mask.shape[2]
-    first = (part[:, :, :prefix] for part in (query, key, value))
-    found = functional.scaled_dot_product_attention(*first, is_causal=True)
+    found = functional.scaled_dot_product_attention(
+        query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], is_causal=True
+    )
     if mask.shape[2]:
         rest = functional.scaled_dot_product_attention(query[:, :, prefix:], key, value, attn_mask=mask)
         found = torch.cat([found, rest], 2)

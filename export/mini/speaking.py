@@ -74,7 +74,8 @@ class SpeakingLearner(nn.Module):
         crash = functional.binary_cross_entropy_with_logits(places, batch["places"].flatten(0, 1))
         loss = loss + auxiliary.places * crash
         boxes = _mean_apart(edges, SCALE * batch["edges"], batch["shown"])
-        return loss + auxiliary.tokens * (boxes + _mean_apart(motion, batch["motion"], batch["moved"]))
+        told: Tensor = loss + auxiliary.tokens * (boxes + _mean_apart(motion, batch["motion"], batch["moved"]))
+        return told
 
 
 def _mean_apart(said: Tensor, truth: Tensor, known: Tensor) -> Tensor:

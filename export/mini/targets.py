@@ -148,11 +148,11 @@ def _ends(boxes: Floats, x: Floats, y: Floats) -> Floats:
 
 
 def _middle(boxes: Floats) -> Floats:
-    found: Floats = (boxes[..., :2] + boxes[..., 2:4]) / 2
+    found: Floats = ((boxes[..., :2] + boxes[..., 2:4]) / 2).astype(np.float32)
     return found
 
 
 def _side(boxes: Floats) -> Floats:
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    found: Floats = np.sqrt(np.clip(area, 1e-6, None))
+    found: Floats = np.sqrt(np.clip(area, 1e-6, None)).astype(np.float32)
     return found

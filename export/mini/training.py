@@ -99,11 +99,12 @@ def make_optimisers(learner: nn.Module, stage: Stage) -> list[torch.optim.Optimi
     """AdamW, and Muon before it where the stage says so; norms, biases and other vectors do not decay."""
     trained = {name: each for name, each in learner.named_parameters() if each.requires_grad}
     inner = {name for name, each in trained.items() if stage.muon and each.ndim == 2 and "layers" in name.split(".")}
-    groups = [
-        {"params": [each for name, each in trained.items() if each.ndim > 1 and name not in inner]},
-        {"params": [each for each in trained.values() if each.ndim <= 1], "weight_decay": 0.0},
+    outer = [each for name, each in trained.items() if each.ndim > 1 and name not in inner]
+    vectors = [each for each in trained.values() if each.ndim <= 1]
+    # Any: torch's own type of a group of parameters.
+    kept: list[dict[str, Any]] = [
+        {"params": group, **options} for group, options in ((outer, {}), (vectors, {"weight_decay": 0.0})) if group
     ]
-    kept = [group for group in groups if group["params"]]
     made: list[torch.optim.Optimizer] = []
     if inner:
         matrices = [each for name, each in trained.items() if name in inner]
