@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from edge_sdk.cli import device, models  # noqa: F401 - importing them gives the app its verbs
+from edge_sdk.cli import device, learning, models  # noqa: F401 - importing them gives the app its verbs
 from edge_sdk.cli.app import app
 from edge_sdk.errors import EdgeError
 

@@ -1,0 +1,208 @@
+"""Verbs that make what models learn from, and models that learn: rendered scenes, students, the small video LLM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from edge_sdk.cli.app import (
+    BundleOption,
+    DeviceOption,
+    JsonOption,
+    RuntimeOption,
+    ThreadsOption,
+    distil_app,
+    room,
+    scenes_app,
+)
+from edge_sdk.console import Progress, parse_size, say
+from edge_sdk.errors import ConfigError
+
+
+@scenes_app.command("render")
+def scenes_render(
+    out: Path,
+    first_seed: int = 0,
+    count: Annotated[int, typer.Option(min=1)] = 10,
+    suite: bool = False,
+    family: Annotated[
+        str, typer.Option(help="first, or broad: more kinds of crashes, more that only looks so.")
+    ] = "first",
+    fps: float = 10.0,
+    size: str = "320x192",
+    jobs: Annotated[int, typer.Option(min=1)] = 2,
+    json: JsonOption = False,
+) -> None:
+    """Render labelled scenes into OUT; `--suite` renders the family's committed test suite instead of COUNT seeds."""
+    seeds = _suite_seeds(family) if suite else range(first_seed, first_seed + count)
+    with Progress("render", quiet=json) as progress:
+        records = room("calibration.scenes.render").render(
+            seeds,
+            out,
+            fps=fps,
+            size=parse_size(size),
+            jobs=jobs,
+            family=family,
+            on_progress=lambda at: progress(at.done, at.total),
+        )
+    crashes = sum(record.crash for record in records)
+    found = {"out": str(out), "clips": len(records), "crashes": crashes}
+    say(msgspec.json.encode(found).decode() if json else f"{len(records)} clips in {out}, {crashes} with a crash")
+
+
+def _suite_seeds(family: str) -> list[int]:
+    if family == "broad":
+        return list(room("calibration.scenes.broad_suite").broad_suite_seeds())
+    return list(room("calibration.scenes.suite").suite_seeds())
+
+
+@scenes_app.command("sheet")
+def scenes_sheet(
+    folder: Path,
+    out: Path,
+    kind: Annotated[str | None, typer.Option(help="Only scenes of this kind or scenario.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 12,
+    json: JsonOption = False,
+) -> None:
+    """Write a contact sheet of a FOLDER of rendered scenes as PNG, to look at: a row a clip, red edges in the crash."""
+    from edge_sdk.clips import read_scenes
+
+    shown = [c for c in read_scenes(folder) if c.record and kind in (None, c.record.kind, c.record.scenario)][:most]
+    room("calibration.scenes.sheet").write_sheet(shown, out)
+    found = {"picture": str(out), "rows": [clip.path.stem for clip in shown]}
+    say(msgspec.json.encode(found).decode() if json else f"{len(shown)} clips in {out}: {', '.join(found['rows'])}")
+
+
+@scenes_app.command("truth")
+def scenes_truth(folder: Path, json: JsonOption = False) -> None:
+    """Write who hit whom, and why, for a FOLDER of rendered scenes; seeds are planned again, nothing is drawn."""
+    with Progress("truth", quiet=json) as progress:
+        truths = room("calibration.scenes.truth").write_truths(folder, on_progress=progress)
+    crashes = sum(truth.cause is not None for truth in truths.values())
+    found = {"folder": str(folder), "scenes": len(truths), "crashes": crashes}
+    say(msgspec.json.encode(found).decode() if json else f"{len(truths)} scenes in {folder}, {crashes} with a crash")
+
+
+@distil_app.command("student")
+def distil_student(
+    out: Path,
+    labels: Annotated[bool, typer.Option("--labels", help="Train on the scenes' own labels.")] = False,
+    recipe: Annotated[str | None, typer.Option(help="student-demo; with --training tune-student; or a file.")] = None,
+    training: Annotated[Path | None, typer.Option(help="Go on learning from this folder of labelled clips.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="With --training: the clips to be calibrated on.")] = None,
+    start: Annotated[Path | None, typer.Option("--from", help="With --training: the bundle to begin with.")] = None,
+    rehearse: Annotated[Path | None, typer.Option(help="With --training: rendered scenes to mix in.")] = None,
+    level: Annotated[bool, typer.Option("--level", help="Clips of many origins: one detail and codec first.")] = False,
+    work: Path = Path("out/student"),
+    teacher: Annotated[
+        Path | None, typer.Option(help="Cache of `distil teach`, for a recipe with a table [teacher].")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train the student and write the bundle OUT: on a recipe's rendered scenes, or from a bundle on clips of yours.
+
+    A run that was stopped goes on. With a teacher on several GPUs: `accelerate launch $(which edge-sdk) …`.
+    """
+    from edge_sdk.distillation import StudentReport, make_student, tune_student
+
+    if training is not None and validation is not None:
+        report: StudentReport | None = tune_student(
+            start,
+            training,
+            validation,
+            out,
+            work,
+            rehearsal=rehearse,
+            recipe=recipe or "tune-student",
+            level=level,
+            quiet=json,
+        )
+    elif not labels or training or validation or start or rehearse:
+        raise ConfigError(
+            "expected --labels, to train on rendered scenes, or --training DIR --validation DIR, to go on learning "
+            "from labelled clips"
+        )
+    else:
+        report = make_student(recipe or "student-demo", work, out, teacher=teacher, quiet=json)
+    if report:
+        say(msgspec.json.encode(report).decode() if json else f"bundle {out}: {report}")
+
+
+@distil_app.command("teach")
+def distil_teach(
+    bundle: Annotated[Path, typer.Argument(help="Bundle whose video LLM teaches.")],
+    clips: Annotated[Path, typer.Option(help="Folder of clips (*.mp4).")],
+    out: Annotated[Path, typer.Option(help="Folder of the cache; one of an earlier run goes on.")],
+    window_s: Annotated[float, typer.Option(help="Length of the windows that are asked about.")] = 4.0,
+    stride_s: Annotated[float, typer.Option(help="How far apart they end.")] = 1.0,
+    profile: Annotated[str | None, typer.Option(help="Vision profile of the bundle, such as 96f.")] = None,
+    runtime: RuntimeOption = "ort",
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = 1,
+    json: JsonOption = False,
+) -> None:
+    """Let a bundle's video LLM look at CLIPS once, and keep what it says for students. A stopped run goes on."""
+    from edge_sdk.distillation import teach
+
+    report = teach(
+        bundle,
+        clips,
+        out,
+        window_s=window_s,
+        stride_s=stride_s,
+        profile=profile,
+        runtime=runtime,
+        device=device,
+        threads=threads,
+        quiet=json,
+    )
+    say(msgspec.json.encode(report).decode() if json else f"{report.cache}: {report.clips} clips, by {report.teacher}")
+
+
+@distil_app.command("refit")
+def distil_refit(
+    out: Path,
+    clips: Annotated[Path, typer.Option(help="Folder of labelled scenes, or a label table; unseen in training.")],
+    bundle: BundleOption = None,
+    quiet: Annotated[float, typer.Option(help="False alarms per ordinary hour of the point `quiet`.")] = 1.0,
+    balanced: Annotated[float | None, typer.Option(help="Likewise; the best F1 if not given.")] = None,
+    sensitive: Annotated[float, typer.Option(help="Likewise.")] = 30.0,
+    picture: Annotated[Path | None, typer.Option(help="PNG for a reliability diagram on held-out clips.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Fit the student's scores, intervals and operating points anew on labelled CLIPS, and write the bundle OUT."""
+    from edge_sdk.distillation import describe_refit, refit
+
+    budgets = {"quiet": quiet, "sensitive": sensitive} | ({} if balanced is None else {"balanced": balanced})
+    report = refit(bundle, clips, out, picture=picture, budgets=budgets, quiet=json)
+    say(msgspec.json.encode(report).decode() if json else describe_refit(report))
+
+
+@distil_app.command("language")
+def distil_language(
+    out: Path,
+    recipe: str = "language-mini",
+    work: Path = Path("out/language"),
+    training: Annotated[
+        Path | None, typer.Option(help="Folder of scenes; rendered by the recipe if not given.")
+    ] = None,
+    held_out: Annotated[Path | None, typer.Option(help="Folder of scenes to be judged on; likewise.")] = None,
+    student: Annotated[Path | None, typer.Option(help="Bundle whose student goes into this one.")] = None,
+    most: Annotated[int | None, typer.Option(min=1, help="Held-out clips that are answered; all by default.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a small video LLM and its adapters on the recipe's scenes, write the bundle OUT and judge its answers.
+
+    A run that was stopped goes on when it is started again. On several GPUs: `accelerate launch $(which edge-sdk) …`.
+    """
+    from edge_sdk.language_training import describe as describe_training
+    from edge_sdk.language_training import make_language
+
+    report = make_language(
+        recipe, work, out, training=training, held_out=held_out, student=student, most=most, quiet=json
+    )
+    if report:
+        say(msgspec.json.encode(report).decode() if json else describe_training(report))
