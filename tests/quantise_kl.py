@@ -30,7 +30,7 @@ from edge_sdk.export.pipeline import open_plan
 from edge_sdk.export.quantise.collect import Collection, Source
 from edge_sdk.export.quantise.plan import QuantisedPlan
 from edge_sdk.export.quantise.probing import measure_together
-from edge_sdk.export.quantise.recipe import QuantiseRecipe, load_quantise_recipe
+from edge_sdk.export.quantise.recipe import QuantiseRecipe, Storage, load_quantise_recipe
 from edge_sdk.export.quantise.sequences import Sequence
 from edge_sdk.export.quantise.stages import decoder_stages, folders_of, quantised_stages
 from edge_sdk.export.quantise.statistics import Statistics, layer_file, write_index
@@ -58,7 +58,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 def text_statistics(order: Order, driving: Statistics, out: Path) -> Statistics:
     """Statistics of as many tokens of text as `driving` has seen, with its probes beside."""
-    plan = open_plan(order, partial(QuantisedPlan, recipe=QuantiseRecipe(), work=out, statistics=driving))
+    plan = open_plan(
+        order, partial(QuantisedPlan, recipe=QuantiseRecipe(linears=Storage(bits=8)), work=out, statistics=driving)
+    )
     (out.parent / "tokenizer").mkdir(exist_ok=True)
     place = out.parent / "tokenizer/tokenizer.json"
     place.write_text(tokenizer_json(Path(order.checkpoint)), encoding="utf-8")
