@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from edge_sdk.errors import CheckpointError
-from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.checkpoint import ChangedWeights, Weights
 from edge_sdk.export.layouts import LINEARS, tensor_shapes
 from edge_sdk.export.lora_config import CONFIG_FILE, LoraConfig
 from edge_sdk.export.lora_pairs import find_pairs, find_projector
 from edge_sdk.export.model_config import ModelConfig
 from edge_sdk.export.shards import Stored, Tensors, finite, open_file, weight_dtype
-from edge_sdk.types import TensorSpec
 
 NON_LORA = "non_lora_trainables.bin"
 
@@ -113,26 +112,14 @@ class Adapter:
                     )
 
 
-class Merged:
+class Merged(ChangedWeights):
     """A checkpoint with an adapter summed into it. Keeps to `Weights`, in the checkpoint's own element types."""
 
     def __init__(self, weights: Weights, adapter: Adapter) -> None:
         """Raises `CheckpointError` naming the adapter's tensor that does not fit `weights`."""
         adapter.fit(weights.config)
-        self._weights, self._adapter = weights, adapter
-
-    @property
-    def config(self) -> ModelConfig:
-        """Sizes and constants, those of the checkpoint."""
-        return self._weights.config
-
-    def names(self) -> tuple[str, ...]:
-        """Every tensor, in the order in which data flows through the model."""
-        return self._weights.names()
-
-    def spec(self, name: str) -> TensorSpec:
-        """Shape and element type; see `Weights`."""
-        return self._weights.spec(name)
+        super().__init__(weights)
+        self._adapter = adapter
 
     def tensor(self, name: str) -> Tensor:
         """The tensor, W + scale · B·A summed in float32 and rounded once; see `Weights`.

@@ -41,6 +41,26 @@ class Weights(Protocol):
         """
 
 
+class ChangedWeights:
+    """`Weights` that have the names, shapes and types of others, and say themselves what a tensor is."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes and constants."""
+        return self._weights.config
+
+    def names(self) -> tuple[str, ...]:
+        """Every tensor, in the order in which data flows through the model."""
+        return self._weights.names()
+
+    def spec(self, name: str) -> TensorSpec:
+        """Shape and element type as they were; see `Weights`."""
+        return self._weights.spec(name)
+
+
 class Checkpoint:
     """The tensors of a checkpoint's folder. Keeps to `Weights`."""
 

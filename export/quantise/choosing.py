@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
-from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.checkpoint import ChangedWeights, Weights
 from edge_sdk.export.graphs.loading import source_name
 from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.quantise.choice import Candidate, Picked, Step, check_budget, pick, reasons
@@ -27,7 +27,6 @@ from edge_sdk.export.quantise.sensitivity import SensitivityRun
 from edge_sdk.export.quantise.stages import decoder_stages, folders_of
 from edge_sdk.export.stage_store import Stage, StageStore
 from edge_sdk.proof import AnswerChange, Choice, Sensitivity
-from edge_sdk.types import TensorSpec
 
 _FULL = 16
 _MB = 1e6
@@ -198,24 +197,16 @@ class _Choosing:
         return measure_together(exact, weights, self._plan.probes(key), self._store.folder / f"measured.{key}")
 
 
-class _Raised:
+class _Raised(ChangedWeights):
     """`stored` with some matrices in more bits, to the nearest, or as `exact` has them. Keeps to `Weights`."""
 
     def __init__(self, stored: Weights, exact: Weights, bits: Mapping[str, int]) -> None:
-        self._stored, self._exact, self._bits = stored, exact, bits
-        self.config = stored.config
-
-    def names(self) -> tuple[str, ...]:
-        """See `Weights`."""
-        return self._stored.names()
-
-    def spec(self, name: str) -> TensorSpec:
-        """See `Weights`."""
-        return self._stored.spec(name)
+        super().__init__(stored)
+        self._exact, self._bits = exact, bits
 
     def tensor(self, name: str) -> Tensor:
         """See `Weights`."""
         if name not in self._bits:
-            return self._stored.tensor(name)
+            return self._weights.tensor(name)
         weight = self._exact.tensor(source_name(self._exact, name))
         return nearest(weight, HIGHER) if self._bits[name] == HIGHER.bits else weight

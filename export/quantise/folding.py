@@ -17,9 +17,7 @@ import torch
 from torch import Tensor
 
 from edge_sdk.export.adapters import Adapter
-from edge_sdk.export.checkpoint import Weights
-from edge_sdk.export.model_config import ModelConfig
-from edge_sdk.types import TensorSpec
+from edge_sdk.export.checkpoint import ChangedWeights, Weights
 
 Scales = Callable[[int, str], Tensor | None]
 """What a layer's inputs of a group are multiplied by, float32 `[inputs]`; None where they are left alone."""
@@ -33,24 +31,12 @@ _NORMS = {"norm1": "qkv", "norm2": "mlp"}
 _TENSOR = re.compile(r"decoder\.layers\.(\d+)\.(\w+)\.weight")
 
 
-class FoldedWeights:
+class FoldedWeights(ChangedWeights):
     """`weights` with `scales` folded in, float32 where they are. Keeps to `Weights`."""
 
     def __init__(self, weights: Weights, scales: Scales) -> None:
-        self._weights, self._scales = weights, scales
-
-    @property
-    def config(self) -> ModelConfig:
-        """Sizes and constants."""
-        return self._weights.config
-
-    def names(self) -> tuple[str, ...]:
-        """Every tensor, in the order in which data flows through the model."""
-        return self._weights.names()
-
-    def spec(self, name: str) -> TensorSpec:
-        """Shape and element type as they were; see `Weights`."""
-        return self._weights.spec(name)
+        super().__init__(weights)
+        self._scales = scales
 
     def tensor(self, name: str) -> Tensor:
         """The tensor; see `Weights`."""

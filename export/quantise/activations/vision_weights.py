@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.export.checkpoint import Weights
-from edge_sdk.export.model_config import ModelConfig
+from edge_sdk.export.checkpoint import ChangedWeights, Weights
 from edge_sdk.export.quantise.activations.inputs import InputScale, group_of, input_scale_name
 from edge_sdk.export.quantise.activations.smooth import input_scale, smooth_scales
 from edge_sdk.export.quantise.formats import Format, Number
 from edge_sdk.export.quantise.stored_file import Nearest, Plain, Source, StoredFile
-from edge_sdk.types import DType, TensorSpec
+from edge_sdk.types import DType
 
 LINEARS = ("q", "k", "v", "out", "fc1", "fc2")
 _NORMS = {"norm1": "qkv", "norm2": "fc1"}
@@ -32,7 +31,7 @@ def vision_matrices(layers: int) -> tuple[str, ...]:
     return tuple(f"vision.layers.{layer}.{linear}.weight" for layer in range(layers) for linear in LINEARS)
 
 
-class SmoothVision:
+class SmoothVision(ChangedWeights):
     """`weights` whose vision norms are divided, and the linears behind them multiplied; float32. Keeps to `Weights`.
 
     `maxima` are those of `vision_statistics`; without them nothing is changed.
@@ -40,21 +39,9 @@ class SmoothVision:
 
     def __init__(self, weights: Weights, maxima: Mapping[str, Tensor] | None, migration: float | None) -> None:
         """`migration` as in `smooth_scales`, None to leave everything as it is."""
-        self._weights, self._maxima, self._migration = weights, maxima, migration
+        super().__init__(weights)
+        self._maxima, self._migration = maxima, migration
         self.scales = cache(self._scales)
-
-    @property
-    def config(self) -> ModelConfig:
-        """Sizes and constants."""
-        return self._weights.config
-
-    def names(self) -> tuple[str, ...]:
-        """Every tensor; see `Weights`."""
-        return self._weights.names()
-
-    def spec(self, name: str) -> TensorSpec:
-        """Shape and element type as they were; see `Weights`."""
-        return self._weights.spec(name)
 
     def tensor(self, name: str) -> Tensor:
         """The tensor; see `Weights`."""
