@@ -102,6 +102,11 @@ def trained_recipes() -> tuple[str, ...]:
     return tuple(path.stem for path in _recipe_files("sizes"))
 
 
+def tuning_recipes() -> tuple[str, ...]:
+    """The recipes by which a student goes on learning: its graph is the one that it began with."""
+    return tuple(path.stem for path in _recipe_files("rehearsal_share"))
+
+
 def size_of(recipe: str) -> str:
     """The size that a recipe's name speaks of: `crashchat-2b-orin-nano` is for the 2B."""
     known = [*SIZES, *(name.removeprefix("language-") for name in trained_recipes())]

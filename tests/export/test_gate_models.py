@@ -27,6 +27,7 @@ from gate_cases import (
     student_recipes,
     tiny_cases,
     trained_recipes,
+    tuning_recipes,
     work,
 )
 
@@ -74,7 +75,7 @@ def test_the_gate_has_every_bucket_profile_and_recipe() -> None:
     assert keys >= {f"vision.{profile}" for recipe in recipes.values() for profile in recipe.profiles}
     decoders = {case[:3] for case in ALL if case.key.startswith("decoder.4096.")}
     assert len(decoders) == len(SIZES) * len(MANNERS) * len(DIALECTS)
-    known = {*recipes, *student_recipes(), *trained_recipes()}
+    known = {*recipes, *student_recipes(), *trained_recipes(), *tuning_recipes()}
     assert known == {path.stem for path in RECIPES.glob("*.toml")}
     assert {size_of(name) for name in recipes} <= {case.size for case in ALL if case.key.startswith("decoder.")}
     assert {*SAMPLE} < {*ALL}
