@@ -33,10 +33,10 @@ def read_prepared(path: Path) -> Prepared:
 def _text(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
-    raise NotImplementedError(f"no form for {type(value).__name__}")
+    raise TypeError(f"no form for {type(value).__name__}")
 
 
 def _value(kind: type, value: Any) -> Any:
     if issubclass(kind, Path):
         return Path(value)
-    raise NotImplementedError(f"no form for {kind.__name__}")
+    raise TypeError(f"no form for {kind.__name__}")
