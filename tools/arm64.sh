@@ -96,7 +96,7 @@ test_tools="pytest pytest-benchmark onnx pillow scikit-learn nltk rouge-score"
 
 # The wheel is what is run and tested: away from the checkout, whose folder would come first on the path.
 elsewhere="mkdir -p /tmp/work && cd /tmp/work"
-edge=/root/edge/bin
+edge=/opt/edge/bin
 unfit="${emulated:+ and not speed}"
 pytest="PATH=$edge:\$PATH PYTHONPATH=/src/tools python -m pytest -p slow_machine -p no:cacheprovider \
     -c /src/pyproject.toml --rootdir /src -q -rfE --durations=20 --tb=short --junitxml=/src/tests.xml"
@@ -113,7 +113,7 @@ step() {
     case $1 in
         system) inside "apt-get update -qq && apt-get install -y -qq --no-install-recommends $(echo $packages)" ;;
         wheel) inside "python3 -m venv .venv && rm -rf dist && .venv/bin/pip wheel -q --no-deps -w dist . && ls dist" ;;
-        install) inside "rm -rf /root/edge && python3 -m venv --system-site-packages /root/edge &&
+        install) inside "rm -rf /opt/edge && python3 -m venv --system-site-packages /opt/edge &&
             $edge/pip install -q \"\$(ls dist/*.whl)[cpu,plot]\" && $edge/pip list --local" ;;
         doctor) inside "$elsewhere && $edge/edge-sdk doctor" ;;
         demo) inside "$elsewhere && $edge/edge-sdk demo" ;;
