@@ -11,8 +11,8 @@ import pytest
 
 from edge_sdk.benchmarks.measure import percentiles
 from edge_sdk.bundle import Bundle, write_bundle
+from edge_sdk.bundle.manifest import Graph, OperatingPoint, Student
 from edge_sdk.hardware import identify, target_of
-from edge_sdk.manifest import Graph, OperatingPoint, Student
 from edge_sdk.types import StateSpec, TensorSpec
 
 HEIGHT, WIDTH = 192, 320

@@ -31,10 +31,10 @@ from edge_sdk.benchmarks.campaign.yardstick import FORMS
 from edge_sdk.benchmarks.conditions import Watch, commit, validity
 from edge_sdk.benchmarks.measure import withheld
 from edge_sdk.bundle import default_bundle
-from edge_sdk.doctor import examine
+from edge_sdk.bundle.manifest_text import read_manifest
+from edge_sdk.cli.doctor import examine
 from edge_sdk.errors import ConfigError, EdgeError, MissingDependencyError, UnknownNameError
 from edge_sdk.hardware.cuda import CudaDevice, cuda_device
-from edge_sdk.manifest_text import read_manifest
 from edge_sdk.registry import why_missing
 from edge_sdk.types import Value
 

@@ -14,8 +14,8 @@ import msgspec
 
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.numbers import MODELS, ModelNumbers
+from edge_sdk.hardware.plan import Plan, describe, plan
 from edge_sdk.hardware.roofline import Precision
-from edge_sdk.plan import Plan, describe, plan
 
 TARGETS = ("orin-nano-8gb", "orin-nx-16gb", "agx-orin-64gb", "thor-t5000", "rtx-4090", "h200")
 CHOICES: tuple[tuple[str, Precision], ...] = (

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_sdk.manifest_language import Compression
+from edge_sdk.bundle.manifest_language import Compression
 from edge_sdk.reasoning.grid import SMALLEST_WINDOWS, TRAINING_BUDGET, WINDOW, FrameSize, frame_size
 from edge_sdk.reasoning.patches import normalised, patchify
 from edge_sdk.reasoning.vision_input import VisionInput

@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import msgspec
 
+from edge_sdk.bundle.manifest import FalseAlarms, OperatingPoint, Student
 from edge_sdk.calibration.operating_points import (
     FitReport,
     ScoredClip,
@@ -29,7 +30,6 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.resample import rate_upper_bound
 from edge_sdk.evaluation.tasks.alarms import Watched
 from edge_sdk.evaluation.tasks.alarms import false_alarms as false_alarm_rate
-from edge_sdk.manifest import FalseAlarms, OperatingPoint, Student
 from edge_sdk.perception.timeline import Timeline
 
 

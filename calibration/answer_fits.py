@@ -16,12 +16,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest_language import AnswerCalibration
 from edge_sdk.calibration.operating_points import COVERAGE, fit_platt
 from edge_sdk.evaluation.boundaries import interval_iou
 from edge_sdk.evaluation.tasks import parse
 from edge_sdk.evaluation.tasks.calibration import Calibration, calibration
 from edge_sdk.evaluation.tasks.draws import Draws
-from edge_sdk.manifest_language import AnswerCalibration
 from edge_sdk.reasoning.answer import Answer
 from edge_sdk.reasoning.forms.scores import calibrated
 from edge_sdk.tasks import find_task

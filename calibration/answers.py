@@ -14,18 +14,18 @@ from typing import Any
 import msgspec
 
 from edge_sdk.bundle import Bundle, rewrite
+from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.calibration.answer_fits import LEAST, MIN_ANSWERS, Judged, TaskFit, fit_and_judge, judge
 from edge_sdk.calibration.operating_points import mix_weights
 from edge_sdk.clips import LabelledClip, SceneTruth, read_scenes, read_truths
 from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.explaining.clips import nearest_profile
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.explaining.settings import language_of
-from edge_sdk.manifest_language import Language
 from edge_sdk.reasoning.answer import Answer
 from edge_sdk.reasoning.reasoner import Reasoner
 from edge_sdk.runtime import SessionOptions
-from edge_sdk.scene_answers import scene_answers
 
 REPORT = "calibration/answers.json"
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edge_sdk.bundle.manifest import FalseAlarms, Student
 from edge_sdk.calibration.alarm_budgets import Budgets, count_false_alarms, fit_student, watch
 from edge_sdk.calibration.operating_points import (
     MIN_CLIPS,
@@ -28,7 +29,6 @@ from edge_sdk.evaluation.tasks.alarms import Watched
 from edge_sdk.evaluation.tasks.calibration import Calibration, calibration
 from edge_sdk.evaluation.tasks.draws import Draws
 from edge_sdk.events import CrashTimeline, calibrate
-from edge_sdk.manifest import FalseAlarms, Student
 from edge_sdk.perception.operating import at_point, points_of
 from edge_sdk.types import Estimate, Value
 

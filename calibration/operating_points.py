@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from edge_sdk.analysis import analyze
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.events import CrashTimeline
-from edge_sdk.manifest import OperatingPoint, Residual, Student
 from edge_sdk.perception.timeline import FrameScores, Timeline
 from edge_sdk.types import Estimate, Value
 

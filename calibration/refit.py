@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import Student
 from edge_sdk.calibration.alarm_budgets import Budgets, fit_student
 from edge_sdk.calibration.held_out import HeldOut, judge_fit
 from edge_sdk.calibration.operating_points import FitReport, score_clips
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
-from edge_sdk.manifest import Student
 
 
 class Refitted(NamedTuple):

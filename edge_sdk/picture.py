@@ -15,11 +15,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from edge_sdk.analysis import BOUNDARIES, AnalysedClip
+from edge_sdk.bundle.proof import Evidence, MatrixError
 from edge_sdk.clips import SceneRecord
 from edge_sdk.errors import BundleError
 from edge_sdk.evaluation.tasks.calibration import Calibration
 from edge_sdk.files import atomic_path
-from edge_sdk.proof import Evidence, MatrixError
 
 COLOURS = {"pre_crash_start": "#e0a000", "crash_start": "#d03030", "crash_end": "#3060c0"}
 

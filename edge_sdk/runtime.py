@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from numpy.typing import NDArray
 
-from edge_sdk.manifest import Graph
 from edge_sdk.types import Dialect, StateSpec, TensorSpec
+
+if TYPE_CHECKING:  # a bundle checks its graphs' tensors by the rules of runtimes
+    from edge_sdk.bundle.manifest import Graph
 
 # Any: tensors of several element types travel in one mapping; the specs say which.
 Array = NDArray[Any]

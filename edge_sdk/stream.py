@@ -12,11 +12,11 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from edge_sdk.bundle.manifest import Student
 from edge_sdk.capture import FrameHistory, LiveSource, Source, SourceChange, SourceInfo, SourceStats
 from edge_sdk.capture.ages import AgeReport, FrameAges
 from edge_sdk.events import Event, EventTime, Incident, Provenance
 from edge_sdk.hardware import utc_of
-from edge_sdk.manifest import Student
 from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate
 from edge_sdk.types import Frame
 

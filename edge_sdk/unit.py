@@ -20,6 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.bundle.manifest import Student
 from edge_sdk.capture import (
     CaptureSettings,
     Feed,
@@ -32,6 +33,7 @@ from edge_sdk.capture import (
     open_source,
 )
 from edge_sdk.capture.ages import FrameAges
+from edge_sdk.capture.pace import Pace
 from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.events import Event, Provenance, State
 from edge_sdk.explaining import (
@@ -42,8 +44,6 @@ from edge_sdk.explaining import (
     Reply,
     history_settings,
 )
-from edge_sdk.manifest import Student
-from edge_sdk.pace import Pace
 from edge_sdk.perception.recogniser import Recogniser, student_of
 from edge_sdk.perception.timeline import FrameScores
 from edge_sdk.registry import DEFAULT_RUNTIME

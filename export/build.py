@@ -13,17 +13,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge_sdk.building import BuildOptions, BuiltEngine, Place
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.engine import EngineCache, EngineKey, graph_hashes
-from edge_sdk.engine_shapes import shape_profiles
+from edge_sdk.engine.shapes import shape_profiles
+from edge_sdk.engine.tensorrt_library import TensorRT, problems, short_of_memory
 from edge_sdk.errors import ConfigError, EngineError, UnknownNameError
 from edge_sdk.export.build_monitor import OnProgress, interruptible, monitor
 from edge_sdk.export.build_needs import require_memory, workspace_mb
 from edge_sdk.export.trt_network import Network, add_profiles, parse
 from edge_sdk.files import write_bytes
-from edge_sdk.manifest import Graph
-from edge_sdk.tensorrt_library import TensorRT, problems, short_of_memory
+from edge_sdk.toolchain.building import BuildOptions, BuiltEngine, Place
 
 _MB = 1_000_000
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from edge_sdk.tensorrt_library import TensorRT
+from edge_sdk.engine.tensorrt_library import TensorRT
 
 # Called with the share that is done, 0 to 1, and the name of the phase.
 OnProgress = Callable[[float, str], None]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.errors import EngineError
 from edge_sdk.hardware.memory import BUILD_BASE_MB, BUILD_BYTES_PER_WEIGHT
 from edge_sdk.hardware.probes import observe
-from edge_sdk.manifest import Graph
-from edge_sdk.onnx_file import external_locations
 
 _MB = 1e6
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}

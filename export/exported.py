@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Weights
-from edge_sdk.manifest import Graph
-from edge_sdk.manifest_language import Language
 
 
 @dataclass(frozen=True)

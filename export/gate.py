@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from edge_sdk.engine_shapes import ShapeProfile
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.engine.shapes import ShapeProfile
+from edge_sdk.engine.tensorrt_library import open_tensorrt, problems
 from edge_sdk.errors import EngineError
 from edge_sdk.export.trt_network import add_profiles, parse
 from edge_sdk.files import atomic_path
-from edge_sdk.manifest import Graph
-from edge_sdk.tensorrt_library import open_tensorrt, problems
 from edge_sdk.types import Value
 
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.errors import BundleError, CheckpointError
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Weights
@@ -24,7 +25,6 @@ from edge_sdk.export.layouts import EMBEDDING
 from edge_sdk.export.model_config import TextConfig
 from edge_sdk.export.shards import finite
 from edge_sdk.export.tokenizer import tokenizer_json
-from edge_sdk.manifest_language import Language
 from edge_sdk.reasoning.prompt import Prompt
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import TASKS

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.bundle.manifest_language import Adapter as AdapterEntry
+from edge_sdk.bundle.manifest_language import Compression, DecoderGraph, DecoderSet, Embedding, Language, VisionProfile
+from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint, Weights
@@ -23,10 +27,6 @@ from edge_sdk.export.graphs.vision_onnx import projector_graph, vision_graph
 from edge_sdk.export.graphs.weight_file import WeightFile
 from edge_sdk.export.language_files import FOLDER, PROMPTS, TABLE, TOKENIZER
 from edge_sdk.export.layouts import LINEARS
-from edge_sdk.manifest import Graph
-from edge_sdk.manifest_language import Adapter as AdapterEntry
-from edge_sdk.manifest_language import Compression, DecoderGraph, DecoderSet, Embedding, Language, VisionProfile
-from edge_sdk.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.reasoning.grid import PROFILES
 from edge_sdk.reasoning.text import CONTROL_TOKENS, IMAGE
 from edge_sdk.types import Dialect

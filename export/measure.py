@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_sdk.bundle.manifest_language import DecoderSet, VisionProfile
 from edge_sdk.errors import CheckpointError, ConfigError
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Weights
@@ -24,7 +25,6 @@ from edge_sdk.export.eager import Line, decode, embedding_rows, encode, project
 from edge_sdk.export.exported import Exported
 from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.seeded_cases import Values, answer_case, decoder_call, decoder_values, moving_squares
-from edge_sdk.manifest_language import DecoderSet, VisionProfile
 from edge_sdk.reasoning.patches import kept_tokens, normalised
 from edge_sdk.reasoning.prompt import Prompt, PromptFrame
 from edge_sdk.reasoning.text import Tokenizer

@@ -30,7 +30,7 @@ from edge_sdk.export.language_stages import TEXT_STAGE, language_stages, read_re
 from edge_sdk.export.peak_memory import PeakMemory
 from edge_sdk.export.stage_store import Receipt, Stage, StageStore, disk_errors, remove_half_written
 from edge_sdk.export.student_part import StudentPart, student_part
-from edge_sdk.exporting import ExportReport
+from edge_sdk.toolchain.exporting import ExportReport
 
 # A bundle is hashed when it is written and again when it is opened: 73 s where 16 GB took 110 s to write.
 _HASHING_EFFORT = 2 / 3
@@ -77,7 +77,7 @@ def run_export(
     quiet: bool = False,
     prepare: Prepare = prepare_export,
 ) -> ExportReport:
-    """Export `order` to the bundle `out`; see `edge_sdk.exporting.export_bundle`. `prepare` says what is made."""
+    """Export `order` to the bundle `out`; see `toolchain.exporting.export_bundle`. `prepare` says what is made."""
     began_s = time.monotonic()
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")

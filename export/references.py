@@ -15,13 +15,13 @@ from pathlib import Path
 
 import msgspec
 
+from edge_sdk.bundle.manifest import Graph, ReferenceCase
+from edge_sdk.bundle.manifest_language import ChainReference, Language
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.exported import Exported
 from edge_sdk.export.measure import Answer, Measured, OnProgress, measure
 from edge_sdk.export.seeded_cases import Values
 from edge_sdk.files import write_bytes
-from edge_sdk.manifest import Graph, ReferenceCase
-from edge_sdk.manifest_language import ChainReference, Language
 from edge_sdk.types import DType
 from edge_sdk.verify.reference_files import MAX_REFERENCE_BYTES, chain_bytes, reference_bytes
 

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.eager import Call, embedding_rows, empty_cache
 from edge_sdk.export.graphs.decoder_io import past_names
-from edge_sdk.manifest import Graph
-from edge_sdk.manifest_language import VisionProfile
 from edge_sdk.reasoning.patches import patchify
 from edge_sdk.runtime import Array
 from edge_sdk.verify.reference_files import ChainCase

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.bundle import Bundle, write_bundle
+from edge_sdk.bundle.manifest import Graph, OperatingPoint, ReferenceCase
+from edge_sdk.bundle.manifest import Student as StudentEntry
 from edge_sdk.export.distil.recipe import Recipe
 from edge_sdk.export.graphs.student import SCORES, Student
 from edge_sdk.export.graphs.student_onnx import OPSET, StudentGraph, export_student
-from edge_sdk.manifest import Graph, OperatingPoint, ReferenceCase
-from edge_sdk.manifest import Student as StudentEntry
 from edge_sdk.verify.reference_files import reference_bytes
 
 GRAPH_FILE, REFERENCE_FILE = "student.onnx", "reference/student.safetensors"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import DemoClip, Graph, Student
+from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.errors import ConfigError
-from edge_sdk.manifest import DemoClip, Graph, Student
-from edge_sdk.onnx_file import external_locations
 
 
 @dataclass(frozen=True)

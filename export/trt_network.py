@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.engine_shapes import ShapeProfile, input_shapes
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.engine.shapes import ShapeProfile, input_shapes
+from edge_sdk.engine.tensorrt_library import TensorRT, problem_log, problems
 from edge_sdk.errors import EngineError
-from edge_sdk.manifest import Graph
-from edge_sdk.tensorrt_library import TensorRT, problem_log, problems
 
 # Head sizes that attention has kernels of its own for.
 _FUSED_HEADS = range(16, 257, 8)

@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest_language import Language
+from edge_sdk.engine.tensorrt_library import runtime_dialects
 from edge_sdk.errors import BundleError, CheckpointError, ConfigError
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Checkpoint, Weights
@@ -24,11 +26,9 @@ from edge_sdk.export.layouts import EMBEDDING
 from edge_sdk.export.measure import Measured, OnProgress, measure
 from edge_sdk.export.references import SEED, TOLERANCES
 from edge_sdk.files import write_bytes
-from edge_sdk.manifest_language import Language
 from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
-from edge_sdk.tensorrt_library import runtime_dialects
 from edge_sdk.types import Value
 from edge_sdk.verify.answers import ChainCheck, check_chain, compare_answer
 from edge_sdk.verify.graphs import GraphCase, OutputCheck, check_graph, check_outputs

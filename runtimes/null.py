@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.errors import RuntimeFailure
-from edge_sdk.manifest import Graph
 from edge_sdk.runtime import Array, BoundState, Feeds, Runtime, Session, SessionOptions
 from edge_sdk.runtimes.host_state import HostState
 from edge_sdk.tensors import allocate, check_feeds

@@ -16,8 +16,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native_module
 
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.errors import MissingDependencyError, RuntimeFailure, UnknownNameError
-from edge_sdk.manifest import Graph
 from edge_sdk.runtime import Array, BoundState, Feeds, Runtime, Session, SessionOptions
 from edge_sdk.runtimes.cuda_device import open_cuda
 from edge_sdk.runtimes.cuda_memory import Cuda

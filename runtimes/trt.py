@@ -15,10 +15,11 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.engine import KERNELS_SUFFIX, EngineCache, Wanted, default_cache, graph_hashes
+from edge_sdk.engine.tensorrt_library import Flavour, TensorRT, open_tensorrt, problem_log
 from edge_sdk.errors import RuntimeFailure
 from edge_sdk.hardware.cuda import CudaDevice, cuda_device
-from edge_sdk.manifest import Graph
 from edge_sdk.runtime import Array, BoundState, Feeds, Runtime, Session, SessionOptions
 from edge_sdk.runtimes.cuda_device import bindings_version, open_cuda
 from edge_sdk.runtimes.cuda_memory import Arena, Cuda
@@ -26,7 +27,6 @@ from edge_sdk.runtimes.rtx_kernels import Kernels
 from edge_sdk.runtimes.trt_call import Call
 from edge_sdk.runtimes.trt_engine import Loaded, check_tensors, deserialize, host_tensors, profile_ranges
 from edge_sdk.runtimes.trt_lane import Lane, create_context
-from edge_sdk.tensorrt_library import Flavour, TensorRT, open_tensorrt, problem_log
 from edge_sdk.types import Dialect, StateSpec, TensorSpec
 
 

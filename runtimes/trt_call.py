@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from edge_sdk.manifest import Graph
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.runtime import Array, Feeds
 from edge_sdk.runtimes.cuda_memory import Arena, Cuda
 from edge_sdk.runtimes.device_staging import Staging, largest_lengths

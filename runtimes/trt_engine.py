@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.engine.tensorrt_library import TensorRT, problems, short_of_memory
 from edge_sdk.errors import EngineError, RuntimeFailure
-from edge_sdk.manifest import Graph
 from edge_sdk.runtimes.cuda_errors import MORE_MEMORY
-from edge_sdk.tensorrt_library import TensorRT, problems, short_of_memory
 from edge_sdk.tensors import describe, numpy_dtype
 from edge_sdk.types import TensorSpec
 

@@ -14,12 +14,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.engine.tensorrt_library import problems, short_of_memory
 from edge_sdk.errors import EdgeError, RuntimeFailure
-from edge_sdk.manifest import Graph
 from edge_sdk.runtimes.cuda_errors import MORE_MEMORY
 from edge_sdk.runtimes.cuda_memory import Cuda
 from edge_sdk.runtimes.trt_engine import Loaded, Ranges, host_tensors
-from edge_sdk.tensorrt_library import problems, short_of_memory
 from edge_sdk.tensors import shape_of
 
 WARM_CALLS = 2

@@ -23,14 +23,13 @@ ALONE = (
     "benchmarks",
     "tests/benchmarks",
     "tests/capture",
+    "tests/cli/test_cli_build.py",
+    "tests/cli/test_watch.py",
     "tests/explaining",
     "tests/hardware/test_host.py",
-    "tests/test_cli_build.py",
-    "tests/test_pace.py",
     "tests/test_rtsp_server.py",
     "tests/test_unit.py",
     "tests/test_unit_sources.py",
-    "tests/test_watch.py",
 )
 
 

@@ -25,7 +25,8 @@ from ort_graphs import RandomWeights
 
 from edge_sdk.benchmarks.conditions import Watch
 from edge_sdk.bundle import Bundle
-from edge_sdk.engine_shapes import ShapeProfile, shape_profiles
+from edge_sdk.bundle.manifest import SCHEMA, Graph, Manifest
+from edge_sdk.engine.shapes import ShapeProfile, shape_profiles
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Checkpoint
 from edge_sdk.export.distil.recipe import load_recipe
@@ -40,7 +41,6 @@ from edge_sdk.export.model_config import ModelConfig, ProjectorConfig, TextConfi
 from edge_sdk.export.parser_check import check_decomposed
 from edge_sdk.export.recipe_file import RECIPES
 from edge_sdk.export.student_bundle import write_student_bundle
-from edge_sdk.manifest import SCHEMA, Graph, Manifest
 from edge_sdk.types import Dialect
 
 DIALECTS: tuple[Dialect, ...] = ("native", "decomposed")

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 from host_cuda import RUBBISH, HostCuda
 
-from edge_sdk.manifest import Graph
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.tensors import numpy_dtype, shape_of
 from edge_sdk.types import TensorSpec
 

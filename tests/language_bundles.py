@@ -16,6 +16,19 @@ from safetensors.torch import save_file
 from toy_tokenizer import write_checkpoint_files
 
 from edge_sdk.bundle import Bundle, write_bundle
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.bundle.manifest_language import (
+    Adapter as AdapterEntry,
+)
+from edge_sdk.bundle.manifest_language import (
+    Compression,
+    DecoderGraph,
+    DecoderSet,
+    Embedding,
+    Language,
+    VisionProfile,
+)
+from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint, Weights
 from edge_sdk.export.exported import Exported
@@ -29,19 +42,6 @@ from edge_sdk.export.graphs.weight_file import Part, WeightFile
 from edge_sdk.export.layouts import EMBEDDING
 from edge_sdk.export.references import write_references
 from edge_sdk.export.tokenizer import tokenizer_json
-from edge_sdk.manifest import Graph
-from edge_sdk.manifest_language import (
-    Adapter as AdapterEntry,
-)
-from edge_sdk.manifest_language import (
-    Compression,
-    DecoderGraph,
-    DecoderSet,
-    Embedding,
-    Language,
-    VisionProfile,
-)
-from edge_sdk.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.reasoning import CONTROL_TOKENS, Prompt, Tokenizer
 from edge_sdk.tasks import TASK_IDS, TASKS
 from edge_sdk.types import Dialect, DType

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from reasoning_speed import HEIGHT, LENGTHS, STEP_S, WIDTH
 
 from edge_sdk.benchmarks.conditions import Watch
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.export.tokenizer import tokenizer_json
-from edge_sdk.manifest import Graph
 from edge_sdk.reasoning import AnswerContext, Prompt, PromptFrame, Tokenizer, reader_for
 from edge_sdk.reasoning.asking import Branch, Conversation
 from edge_sdk.reasoning.cache import CallShape, Prefix

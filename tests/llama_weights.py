@@ -13,6 +13,7 @@ from ort_graphs import RandomWeights
 from quantise_cases import w4_formats
 from torch import Tensor
 
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.graphs.decoder_io import DecoderForm
 from edge_sdk.export.graphs.decoder_onnx import decoder_graph
@@ -22,7 +23,6 @@ from edge_sdk.export.model_config import ModelConfig, ProjectorConfig, TextConfi
 from edge_sdk.export.quantise.decoder_files import DecoderFiles
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.rewrite import with_stored
-from edge_sdk.manifest import Graph
 from edge_sdk.runtime import Array
 
 BLOCK = 32

@@ -8,6 +8,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.graphs.decoder_io import DecoderForm
 from edge_sdk.export.graphs.decoder_onnx import decoder_graph
@@ -17,7 +18,6 @@ from edge_sdk.export.graphs.vision_onnx import projector_graph, vision_graph
 from edge_sdk.export.graphs.weight_file import Part, WeightFile
 from edge_sdk.export.layouts import tensor_shapes
 from edge_sdk.export.model_config import ModelConfig
-from edge_sdk.manifest import Graph
 from edge_sdk.runtime import Session, SessionOptions
 from edge_sdk.runtimes.ort import OrtRuntime
 from edge_sdk.types import Dialect, DType, TensorSpec

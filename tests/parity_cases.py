@@ -25,12 +25,12 @@ from ort_graphs import Exported
 from torch import Tensor
 
 from edge_sdk.benchmarks.conditions import Watch
+from edge_sdk.bundle.manifest_language import Compression
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint, Weights
 from edge_sdk.export.graphs.decoder_io import DecoderForm
 from edge_sdk.export.graphs.lora import lora_inputs
 from edge_sdk.export.graphs.vision import Grid
-from edge_sdk.manifest_language import Compression
 from edge_sdk.reasoning.patches import kept_tokens
 from edge_sdk.runtime import Array, Feeds
 from edge_sdk.types import Dialect

@@ -10,7 +10,7 @@ from checkpoint_makers import save, save_adapter, tune
 from language_bundles import speaking_model
 from toy_tokenizer import write_checkpoint_files
 
-from edge_sdk.exporting import ExportReport, export_bundle
+from edge_sdk.toolchain.exporting import ExportReport, export_bundle
 
 QUICK: dict[str, Any] = {"profiles": ("96f",), "dialects": ("native",), "slots": (2048,), "dtype": "float32"}
 QUICK_WORDS = ("--profile", "96f", "--dialect", "native", "--slots", "2048", "--dtype", "float32")

@@ -19,14 +19,14 @@ from ort_graphs import Exported, RandomWeights
 from plan_stages import StageCall, StageTimes
 
 from edge_sdk.benchmarks.conditions import Watch
+from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.export.graphs.decoder_io import DecoderForm
 from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.model_config import ModelConfig, ProjectorConfig, TextConfig, TokenIds, VisionConfig
 from edge_sdk.hardware import Target
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers
+from edge_sdk.hardware.plan import plan
 from edge_sdk.hardware.roofline import Precision
-from edge_sdk.model_sizes import DecoderSizes, VisionSizes
-from edge_sdk.plan import plan
 from edge_sdk.types import DType
 
 SLOTS, CHUNK, BRANCHES, LAYERS, VOCAB = 2048, 512, 8, 2, 4096

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_sdk.manifest import Graph
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.runtime import Array, SessionOptions
 from edge_sdk.runtimes.ort import OrtRuntime
 from edge_sdk.types import TensorSpec

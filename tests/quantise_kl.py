@@ -23,7 +23,7 @@ from measured import table, write_measured
 from true_size import make_checkpoint
 
 from edge_sdk.benchmarks.conditions import Watch
-from edge_sdk.calibrating import calibrate
+from edge_sdk.bundle.proof import AnswerChange
 from edge_sdk.export.eager import embedding_rows
 from edge_sdk.export.export_recipe import Order, settle
 from edge_sdk.export.pipeline import open_plan
@@ -36,9 +36,9 @@ from edge_sdk.export.quantise.stages import decoder_stages, folders_of, quantise
 from edge_sdk.export.quantise.statistics import Statistics, layer_file, write_index
 from edge_sdk.export.stage_store import StageStore
 from edge_sdk.export.tokenizer import tokenizer_json
-from edge_sdk.proof import AnswerChange
 from edge_sdk.reasoning.grid import PROFILES
 from edge_sdk.reasoning.text import Tokenizer
+from edge_sdk.toolchain.calibrating import calibrate
 
 ROOT = Path(__file__).parents[1]
 TEXTS = ("LICENSE", "docs/live.md", "docs/jetson.md")

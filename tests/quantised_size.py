@@ -36,7 +36,7 @@ from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.gptq import gptq, output_error
 from edge_sdk.export.quantise.recipe import load_quantise_recipe
 from edge_sdk.export.quantise.rounding import restored, rounded, scales_of
-from edge_sdk.exporting import ExportReport
+from edge_sdk.toolchain.exporting import ExportReport
 
 LAYERS, KILLED_IN, TOKENS = 28, 4, 2048
 # 10^6 bytes: the limits of the whole 7B, at any time in memory, and of its decoder on the disk.

@@ -21,8 +21,8 @@ from language_bundles import Assembly, speaking_model
 from toy_tokenizer import write_checkpoint_files
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest_language import Compression
 from edge_sdk.export.tokenizer import tokenizer_json
-from edge_sdk.manifest_language import Compression
 from edge_sdk.reasoning import Prompt, PromptFrame, Tokenizer
 from edge_sdk.reasoning.patches import Pixels, normalised, patchify
 from edge_sdk.tasks import TASKS

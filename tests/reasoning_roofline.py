@@ -19,6 +19,7 @@ from plan_measured import GRID, HOSTS, LAYERS, SIZES, SLOTS, VOCAB, best_host, h
 from plan_stages import StageCall, StageTimes
 
 from edge_sdk.benchmarks.conditions import Watch
+from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.files import atomic_path
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.roofline import (
@@ -31,7 +32,6 @@ from edge_sdk.hardware.roofline import (
     stage,
     vision_work,
 )
-from edge_sdk.model_sizes import DecoderSizes, VisionSizes
 
 RUNS, CHUNK, PACKED = 15, 128, 6
 CALLS = {

@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from edge_sdk.bundle.manifest import OperatingPoint, Student
 from edge_sdk.calibration.operating_points import ScoredClip
 from edge_sdk.clips import LabelledClip, SceneRecord
-from edge_sdk.manifest import OperatingPoint, Student
 from edge_sdk.perception.timeline import FrameScores
 
 STUDENT = Student(

@@ -41,7 +41,7 @@ def loaded_by(statement: str) -> set[str]:
         "import edge_sdk.cli",
         "import edge_sdk.bundle",
         "import edge_sdk.registry",
-        "import edge_sdk.doctor",
+        "import edge_sdk.cli.doctor",
         "import edge_sdk.explaining",
         "import edge_sdk.unit",
     ],

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
 from edge_sdk.bundle import Bundle, write_bundle
+from edge_sdk.bundle.manifest import Graph, ReferenceCase
 from edge_sdk.errors import BundleError, RuntimeFailure, UnknownNameError
-from edge_sdk.manifest import Graph, ReferenceCase
 from edge_sdk.runtime import Array, SessionOptions
 from edge_sdk.types import StateSpec, TensorSpec
 from edge_sdk.verify import VerifyReport, verify

@@ -12,10 +12,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_sdk.bundle import Bundle, write_bundle
+from edge_sdk.bundle.manifest import Graph, OperatingPoint, Student
 from edge_sdk.errors import (
     BundleError,
 )
-from edge_sdk.manifest import Graph, OperatingPoint, Student
 from edge_sdk.types import StateSpec, TensorSpec
 
 Edit = Callable[[dict[str, Any]], None]

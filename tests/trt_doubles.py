@@ -10,11 +10,11 @@ import pytest
 from host_cuda import HostCuda
 from host_engine import HostEngine, Profile
 
+from edge_sdk.engine.tensorrt_library import TensorRT, problem_log
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Array, Session, SessionOptions
 from edge_sdk.runtimes.trt import TrtSession
 from edge_sdk.runtimes.trt_engine import Loaded
-from edge_sdk.tensorrt_library import TensorRT, problem_log
 from edge_sdk.types import TensorSpec
 
 module = pytest.importorskip("tensorrt_rtx", reason="its enumerations stand for TensorRT's")

@@ -30,7 +30,7 @@ from edge_sdk.benchmarks.conditions import Watch, commit
 from edge_sdk.bundle import Bundle
 from edge_sdk.export.layouts import LAYOUTS, LINEARS, PROJECTOR, Shape, stored_shape, tensor_shapes
 from edge_sdk.export.model_config import ModelConfig
-from edge_sdk.exporting import ExportReport
+from edge_sdk.toolchain.exporting import ExportReport
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SHARD_BYTES, INTERVAL_S, NAME = 5_000_000_000, 0.1, "true-size"

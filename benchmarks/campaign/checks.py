@@ -9,12 +9,12 @@ import msgspec
 
 from edge_sdk.benchmarks.campaign.order import Order
 from edge_sdk.benchmarks.campaign.rows import Lines, Row
-from edge_sdk.building import BuildOptions, BuildReport, build
 from edge_sdk.bundle import Bundle
-from edge_sdk.engine_shapes import Limits
+from edge_sdk.bundle.manifest_language import Adapter, Language
+from edge_sdk.engine.shapes import Limits
+from edge_sdk.engine.tensorrt_library import PACKAGES, runtime_dialects
 from edge_sdk.errors import BundleError, ConfigError, EngineError, RuntimeFailure
-from edge_sdk.manifest_language import Adapter, Language
-from edge_sdk.tensorrt_library import PACKAGES, runtime_dialects
+from edge_sdk.toolchain.building import BuildOptions, BuildReport, build
 from edge_sdk.types import Dialect, Value
 from edge_sdk.verify import verify
 from edge_sdk.verify.answers import ChainCheck, check_chain

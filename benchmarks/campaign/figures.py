@@ -10,8 +10,8 @@ import numpy as np
 from edge_sdk.benchmarks.campaign.limits import Cost, limit
 from edge_sdk.benchmarks.campaign.order import Order
 from edge_sdk.benchmarks.campaign.rows import Lines, Row, with_share
+from edge_sdk.bundle.model_sizes import VisionSizes
 from edge_sdk.hardware.roofline import Precision, vision_work
-from edge_sdk.model_sizes import VisionSizes
 
 VISION: tuple[tuple[str, int], ...] = (("vision, 1 frame", 1), ("vision, 8 frames", 8))
 VISION_NAMES = tuple(name for name, _ in VISION)

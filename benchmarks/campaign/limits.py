@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
+from edge_sdk.bundle.model_sizes import DecoderSizes
 from edge_sdk.errors import ConfigError
 from edge_sdk.hardware import TARGETS, Target, find_target, identify, target_of
 from edge_sdk.hardware.cuda import CudaDevice
 from edge_sdk.hardware.roofline import Precision, Rates, Work, decoder_work, rates
-from edge_sdk.model_sizes import DecoderSizes
 from edge_sdk.types import Value
 
 _MB_PER_GIB = 2**30 / 1e6

@@ -12,7 +12,7 @@ import msgspec
 from edge_sdk.benchmarks.campaign.order import Amounts
 from edge_sdk.benchmarks.campaign.rows import Row
 from edge_sdk.benchmarks.report import MachineState
-from edge_sdk.doctor import Check
+from edge_sdk.cli.doctor import Check
 from edge_sdk.files import write_bytes, write_text
 from edge_sdk.hardware.cuda import CudaDevice
 from edge_sdk.types import Value

@@ -16,14 +16,14 @@ import msgspec
 from edge_sdk.benchmarks.campaign.order import Order
 from edge_sdk.benchmarks.campaign.rows import Group, Lines, Row
 from edge_sdk.benchmarks.scenarios import moving_pictures
-from edge_sdk.building import BuildOptions, build
 from edge_sdk.bundle import open_bundle
 from edge_sdk.engine import EngineCache, default_cache, graph_hashes
+from edge_sdk.engine.tensorrt_library import open_tensorrt, problem_log
 from edge_sdk.errors import EngineError, RuntimeFailure
 from edge_sdk.hardware.cuda import cuda_device
 from edge_sdk.perception.recogniser import Recogniser, student_of
 from edge_sdk.runtime import SessionOptions
-from edge_sdk.tensorrt_library import open_tensorrt, problem_log
+from edge_sdk.toolchain.building import BuildOptions, build
 
 NAMES = ("compiles the student", "says it is valid here", "runs the student here")
 _LEAST_S = 2.0

@@ -18,8 +18,8 @@ from edge_sdk.benchmarks.campaign.order import Order
 from edge_sdk.benchmarks.campaign.rows import Group, Lines, Row, refuse
 from edge_sdk.benchmarks.campaign.speed import Measured, decoder_rows, student_row, vision_rows
 from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.bundle.manifest import Manifest
 from edge_sdk.errors import EdgeError
-from edge_sdk.manifest import Manifest
 from edge_sdk.registry import open_runtime
 
 _LEAST_S = 2.0

@@ -34,10 +34,10 @@ from edge_sdk.benchmarks.campaign.figures import (
 from edge_sdk.benchmarks.campaign.limits import Cost
 from edge_sdk.benchmarks.campaign.order import Order
 from edge_sdk.benchmarks.campaign.rows import Group, Lines, Row, refuse
+from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.errors import CheckpointError, EdgeError, MissingDependencyError
 from edge_sdk.hardware.cuda import find_cuda_device
 from edge_sdk.hardware.roofline import Precision
-from edge_sdk.model_sizes import DecoderSizes, VisionSizes
 
 FORMS: dict[str, tuple[str, ...]] = {
     "transformers-eager": (*VISION_NAMES, PREFILL, DECODE),

@@ -27,7 +27,7 @@ from edge_sdk.errors import ConfigError
 @app.command()
 def doctor(json: JsonOption = False) -> None:
     """What this machine can run, and why the rest is missing."""
-    from edge_sdk.doctor import examine
+    from edge_sdk.cli.doctor import examine
 
     checks = examine()
     if json:
@@ -46,7 +46,7 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Run the bundle's own clip through everything: live scores, the event, answers, and a picture."""
-    from edge_sdk.demo import run_demo
+    from edge_sdk.cli.demo import run_demo
 
     report = run_demo(bundle, out, device=device, operating_point=operating_point, quiet=json)
     if json:
@@ -71,7 +71,7 @@ def run(
     Ctrl-C and SIGTERM close what is open and print it before they end the run.
     """
     from edge_sdk.capture import LiveSettings
-    from edge_sdk.watch import run_sources
+    from edge_sdk.cli.watch import run_sources
 
     if protocol not in ("tcp", "udp"):
         raise ConfigError(f"--protocol must be tcp or udp, found {protocol!r}")
@@ -147,7 +147,7 @@ def explain(
 ) -> None:
     """Ask the bundle's video LLM about a clip, or about an event that `edge-sdk run` or `analyze` has found in one."""
     from edge_sdk.bundle import open_bundle
-    from edge_sdk.explain import explain as explain_clip
+    from edge_sdk.cli.explain import explain as explain_clip
     from edge_sdk.explaining import AnswersView, ReasonerSettings, language_of, tasks_of
 
     opened = open_bundle(bundle)
@@ -212,8 +212,8 @@ def plan(
     from edge_sdk.bundle import open_bundle
     from edge_sdk.hardware import find_target
     from edge_sdk.hardware.host import measure_host
-    from edge_sdk.plan import describe as describe_plan
-    from edge_sdk.plan import plan as make_plan
+    from edge_sdk.hardware.plan import describe as describe_plan
+    from edge_sdk.hardware.plan import plan as make_plan
 
     place = measure_host() if target == "here" else find_target(target)
     found = make_plan(open_bundle(bundle), place, tensorrt=tensorrt, threads=threads)

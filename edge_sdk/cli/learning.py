@@ -106,7 +106,7 @@ def distil_student(
 
     A run that was stopped goes on. With a teacher on several GPUs: `accelerate launch $(which edge-sdk) …`.
     """
-    from edge_sdk.distillation import StudentReport, make_student, tune_student
+    from edge_sdk.toolchain.distillation import StudentReport, make_student, tune_student
 
     if training is not None and validation is not None:
         report: StudentReport | None = tune_student(
@@ -145,7 +145,7 @@ def distil_teach(
     json: JsonOption = False,
 ) -> None:
     """Let a bundle's video LLM look at CLIPS once, and keep what it says for students. A stopped run goes on."""
-    from edge_sdk.distillation import teach
+    from edge_sdk.toolchain.distillation import teach
 
     report = teach(
         bundle,
@@ -174,7 +174,7 @@ def distil_refit(
     json: JsonOption = False,
 ) -> None:
     """Fit the student's scores, intervals and operating points anew on labelled CLIPS, and write the bundle OUT."""
-    from edge_sdk.distillation import describe_refit, refit
+    from edge_sdk.toolchain.distillation import describe_refit, refit
 
     budgets = {"quiet": quiet, "sensitive": sensitive} | ({} if balanced is None else {"balanced": balanced})
     report = refit(bundle, clips, out, picture=picture, budgets=budgets, quiet=json)
@@ -198,8 +198,8 @@ def distil_language(
 
     A run that was stopped goes on when it is started again. On several GPUs: `accelerate launch $(which edge-sdk) …`.
     """
-    from edge_sdk.language_training import describe as describe_training
-    from edge_sdk.language_training import make_language
+    from edge_sdk.toolchain.language_training import describe as describe_training
+    from edge_sdk.toolchain.language_training import make_language
 
     report = make_language(
         recipe, work, out, training=training, held_out=held_out, student=student, most=most, quiet=json

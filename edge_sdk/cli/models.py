@@ -34,9 +34,9 @@ def build(
     json: JsonOption = False,
 ) -> None:
     """Build TensorRT engines from the bundle, and compare them with its reference outputs on this device."""
-    from edge_sdk.building import BuildOptions
-    from edge_sdk.building import build as build_engines
-    from edge_sdk.building import describe as describe_build
+    from edge_sdk.toolchain.building import BuildOptions
+    from edge_sdk.toolchain.building import build as build_engines
+    from edge_sdk.toolchain.building import describe as describe_build
 
     if runtime not in ("trt", "rtx"):
         raise ConfigError(f"--runtime must be trt or rtx, found {runtime!r}")
@@ -72,8 +72,8 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Export a checkpoint and its adapters as a bundle. A run that was stopped goes on when it is started again."""
-    from edge_sdk.exporting import describe as describe_export
-    from edge_sdk.exporting import export_bundle
+    from edge_sdk.toolchain.exporting import describe as describe_export
+    from edge_sdk.toolchain.exporting import export_bundle
 
     report = export_bundle(
         checkpoint,
@@ -118,13 +118,13 @@ def calibrate(
     With `--answers`, ask a bundle about rendered scenes instead, and write it with what its answers are worth.
     """
     if answers:
-        from edge_sdk.calibrating import calibrate_answers, describe_answers
+        from edge_sdk.toolchain.calibrating import calibrate_answers, describe_answers
 
         fitted = calibrate_answers(checkpoint, clips, out, count=count, least=least, quiet=json)
         say(msgspec.json.encode(fitted).decode() if json else describe_answers(fitted))
         return
-    from edge_sdk.calibrating import calibrate as calibrate_model
-    from edge_sdk.calibrating import describe as describe_calibration
+    from edge_sdk.toolchain.calibrating import calibrate as calibrate_model
+    from edge_sdk.toolchain.calibrating import describe as describe_calibration
 
     report = calibrate_model(
         checkpoint,
@@ -176,7 +176,7 @@ def quantise(
 
     A stopped run on a checkpoint goes on.
     """
-    from edge_sdk.manifest_text import MANIFEST_NAME
+    from edge_sdk.bundle.manifest_text import MANIFEST_NAME
 
     if (source / MANIFEST_NAME).is_file():
         if statistics or adapter or merge or student or settings:
@@ -191,8 +191,8 @@ def quantise(
             f"{source}: --clips and --held-out are for a bundle's student, and there is no {MANIFEST_NAME}; run "
             "edge-sdk calibrate on the clips and give its folder with --statistics"
         )
-    from edge_sdk.exporting import describe as describe_export
-    from edge_sdk.quantising import quantise_bundle
+    from edge_sdk.toolchain.exporting import describe as describe_export
+    from edge_sdk.toolchain.quantising import quantise_bundle
 
     report = quantise_bundle(
         source,
@@ -222,8 +222,8 @@ def quantise(
 def _quantise_student(
     bundle: Path, out: Path, recipe: str, clips: Path | None, held_out: Path | None, count: int, json: bool
 ) -> None:
-    from edge_sdk.quantising_student import describe as describe_student
-    from edge_sdk.quantising_student import quantise_student
+    from edge_sdk.toolchain.quantising_student import describe as describe_student
+    from edge_sdk.toolchain.quantising_student import quantise_student
 
     if clips is None:
         raise ConfigError(f"{bundle}: the student of a bundle is calibrated on clips; give a folder with --clips")
@@ -258,12 +258,12 @@ def bundle_show(
 ) -> None:
     """Print what the bundle holds, and what its few bits cost."""
     from edge_sdk.bundle import open_bundle
-    from edge_sdk.bundle_show import describe as describe_bundle
+    from edge_sdk.bundle.show import describe as describe_bundle
 
     opened = open_bundle(bundle)
     if picture:
+        from edge_sdk.bundle.proof import require_evidence
         from edge_sdk.picture import draw_errors
-        from edge_sdk.proof import require_evidence
 
         draw_errors(require_evidence(opened), picture)
     say(msgspec.json.encode(opened.manifest).decode() if json else "\n".join(describe_bundle(opened)))
@@ -280,8 +280,8 @@ def bundle_score(
 ) -> None:
     """Score the six tasks before and after quantisation, and put the table into the bundle."""
     from edge_sdk.bundle import open_bundle
-    from edge_sdk.proof import score_lines
-    from edge_sdk.scoring import add_scores
+    from edge_sdk.bundle.proof import score_lines
+    from edge_sdk.toolchain.scoring import add_scores
 
     with Progress("clips", quiet=json) as progress:
         found = add_scores(

@@ -8,9 +8,9 @@ import numpy as np
 
 from edge_sdk.analysis import AnalysedClip, analyze
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import Student
 from edge_sdk.evaluation.scorer import ClipScores, Guess
 from edge_sdk.events import Event
-from edge_sdk.manifest import Student
 from edge_sdk.perception.recogniser import student_of
 
 

@@ -10,8 +10,8 @@ import math
 import uuid
 from typing import Literal
 
+from edge_sdk.bundle.manifest import OperatingPoint
 from edge_sdk.events.record import CrashTimeline, DeviceState, Event, EventTime, Provenance, State
-from edge_sdk.manifest import OperatingPoint
 
 FOLLOWS: dict[State | None, tuple[State, ...]] = {
     None: ("provisional",),

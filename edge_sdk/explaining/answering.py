@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest_text import read_manifest
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.events import Answer
 from edge_sdk.explaining.limits import limit_memory
 from edge_sdk.explaining.messages import Ask, Begin, Open, Piece, ReasoningReport, Reply
 from edge_sdk.explaining.settings import language_of
-from edge_sdk.manifest_text import read_manifest
 from edge_sdk.reasoning import answer as spoken
 from edge_sdk.reasoning.clip import Clip
 from edge_sdk.reasoning.consistency import compared

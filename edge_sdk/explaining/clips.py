@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.errors import BundleError
 from edge_sdk.events import Answer, Event
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.explaining.settings import ReasonerSettings
-from edge_sdk.manifest_language import Language
 from edge_sdk.tasks import TASKS, find_task
 
 Spoken = Piece | Reply | ReasoningReport

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.capture import FrameHistory, FrameWindow, HistorySettings
 from edge_sdk.errors import EdgeError, SourceError
 from edge_sdk.events import CrashTimeline, Event
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
 from edge_sdk.explaining.request import ClipRequest
-from edge_sdk.manifest_language import VisionProfile
 
 # How long before the earliest time at which a crash can have become foreseeable the frames begin (design 3.4).
 BEFORE_S = 4.0

@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.capture import CaptureSettings, SourceInfo, open_source
-from edge_sdk.manifest_language import VisionProfile
 
 # Two presentation times, each cut to a nanosecond, may say 1 ns less than their difference. Clocks of containers are
 # coarser than a microsecond, so that no true time lies this close below a slot.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.errors import BundleError, ConfigError
-from edge_sdk.manifest_language import Language
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.types import Value
 

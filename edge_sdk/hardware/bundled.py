@@ -6,12 +6,12 @@ import math
 from collections.abc import Collection, Iterable
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.bundle.manifest_language import Language, Quantisation
+from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers, StudentNumbers
+from edge_sdk.hardware.onnx_work import graph_work
 from edge_sdk.hardware.roofline import PRECISIONS, Precision
-from edge_sdk.manifest import Graph
-from edge_sdk.manifest_language import Language, Quantisation
-from edge_sdk.onnx_file import external_locations
-from edge_sdk.onnx_work import graph_work
 from edge_sdk.tensors import numpy_dtype
 from edge_sdk.types import Dialect, DType, TensorSpec
 

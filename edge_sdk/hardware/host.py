@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.errors import MissingDependencyError
 from edge_sdk.hardware.figures import Figure, Target
 from edge_sdk.hardware.probes import Machine, identify
-from edge_sdk.manifest import Graph
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import TensorSpec

@@ -6,8 +6,8 @@ import math
 
 import msgspec
 
+from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.hardware.roofline import PRECISIONS, Precision, projector_weights
-from edge_sdk.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.types import Dialect, Value
 
 # Tokens of a prompt beside image tokens: header; "Time 0.0s:" of the first frame, one more for the comma of the others.

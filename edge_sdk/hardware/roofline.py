@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.hardware.figures import Peak, Target
-from edge_sdk.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.types import Value
 
 Bound = Literal["compute", "bandwidth"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from edge_sdk.bundle.manifest import OperatingPoint, Student
 from edge_sdk.errors import UnknownNameError
-from edge_sdk.manifest import OperatingPoint, Student
 
 
 def points_of(student: Student) -> dict[str, OperatingPoint]:

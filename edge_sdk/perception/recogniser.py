@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import Student
 from edge_sdk.errors import BundleError, ConfigError
-from edge_sdk.manifest import Student
 from edge_sdk.perception.operating import at_point
 from edge_sdk.perception.planes import PlaneStack
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
 from edge_sdk.errors import BundleError
 from edge_sdk.events.record import CrashTimeline, State
-from edge_sdk.manifest import OperatingPoint, Residual, Student
 from edge_sdk.types import Estimate
 
 COLUMNS = ("crash", "pre_crash", "start", "end")

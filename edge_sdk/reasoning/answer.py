@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.manifest_language import AnswerCalibration
+from edge_sdk.bundle.manifest_language import AnswerCalibration
 from edge_sdk.tasks import AnswerForm
 from edge_sdk.types import Value
 

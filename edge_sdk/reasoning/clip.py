@@ -18,8 +18,8 @@ from itertools import zip_longest
 import msgspec
 import numpy as np
 
+from edge_sdk.bundle.manifest_language import Language, VisionProfile
 from edge_sdk.errors import ConfigError, UnknownNameError
-from edge_sdk.manifest_language import Language, VisionProfile
 from edge_sdk.reasoning.answer import Answer, AnswerContext, AnswerReader
 from edge_sdk.reasoning.asking import Branch, Conversation, Spoken
 from edge_sdk.reasoning.chain import merge_rows

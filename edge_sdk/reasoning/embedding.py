@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest_language import Embedding
 from edge_sdk.errors import BundleError, ConfigError
-from edge_sdk.manifest_language import Embedding
 from edge_sdk.runtime import Array
 
 _DTYPES = {"float32": "<f4", "float16": "<f2"}

@@ -11,9 +11,9 @@ import posixpath
 from collections.abc import Collection, Mapping, Sequence
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest_language import DecoderGraph, Language
+from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.errors import BundleError, ConfigError
-from edge_sdk.manifest_language import DecoderGraph, Language
-from edge_sdk.onnx_file import external_locations
 from edge_sdk.reasoning.cache.calls import CallShape
 from edge_sdk.reasoning.cache.feeding import prefix_bytes
 from edge_sdk.types import Dialect, Value

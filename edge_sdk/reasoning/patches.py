@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest_language import Compression
 from edge_sdk.errors import ConfigError
-from edge_sdk.manifest_language import Compression
 
 # Patches along each side of the window that becomes one token.
 MERGE = 2

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest_language import Language
+from edge_sdk.engine.tensorrt_library import PACKAGES, runtime_dialects
 from edge_sdk.errors import BundleError, ConfigError, UnknownNameError
-from edge_sdk.manifest_language import Language
 from edge_sdk.reasoning.cache.calls import CallShape
 from edge_sdk.reasoning.cache.prefix import Prefix
 from edge_sdk.reasoning.clip import Clip, Speaking, answer_room
@@ -20,7 +21,6 @@ from edge_sdk.reasoning.tuned import TunedModel, lora_feeds, read_questions, sha
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Array, Session, SessionOptions
 from edge_sdk.tasks import TASK_IDS, find_task
-from edge_sdk.tensorrt_library import PACKAGES, runtime_dialects
 from edge_sdk.types import Dialect
 
 # A time as long as any that a clip of minutes has: the words before a frame take the most tokens then.

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from edge_sdk.bundle.manifest_language import AnswerCalibration, Language
 from edge_sdk.errors import BundleError
-from edge_sdk.manifest_language import AnswerCalibration, Language
 from edge_sdk.reasoning.cache.feeding import PER_CALL
 from edge_sdk.reasoning.cache.prefix import Prefix
 from edge_sdk.reasoning.prompt import Prompt

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk import _native
+from edge_sdk.bundle.manifest_language import Compression, Language, VisionProfile
 from edge_sdk.errors import ConfigError
-from edge_sdk.manifest_language import Compression, Language, VisionProfile
 from edge_sdk.reasoning.grid import FrameSize
 from edge_sdk.reasoning.patches import MERGE, Pixels, kept_tokens
 from edge_sdk.types import DType, Value

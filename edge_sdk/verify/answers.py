@@ -14,8 +14,8 @@ from math import inf
 import numpy as np
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest_language import Adapter, DecoderGraph, Language
 from edge_sdk.errors import BundleError, ConfigError
-from edge_sdk.manifest_language import Adapter, DecoderGraph, Language
 from edge_sdk.reasoning.chain import CachedDecoder, Widths, encode_frames
 from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.reasoning.patches import kept_tokens, normalised

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.proof import Proof, read_proof
+from edge_sdk.bundle.proof import describe as describe_proof
+from edge_sdk.engine.tensorrt_library import PACKAGES, runtime_dialects
 from edge_sdk.errors import VerificationError
-from edge_sdk.predicted import Predicted, predict
-from edge_sdk.predicted import describe as describe_predicted
-from edge_sdk.proof import Proof, read_proof
-from edge_sdk.proof import describe as describe_proof
+from edge_sdk.hardware.predicted import Predicted, predict
+from edge_sdk.hardware.predicted import describe as describe_predicted
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
-from edge_sdk.tensorrt_library import PACKAGES, runtime_dialects
 from edge_sdk.types import Dialect, Value
 from edge_sdk.verify.answers import ChainCheck, check_chain
 from edge_sdk.verify.graphs import OutputCheck, check_graph, reference_case

@@ -8,8 +8,8 @@ from contextlib import closing
 import msgspec
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.errors import BundleError
-from edge_sdk.manifest import Graph
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Array, Session, SessionOptions
 from edge_sdk.types import StateSpec, Value

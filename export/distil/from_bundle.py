@@ -17,10 +17,10 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import Student as StudentEntry
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.export.distil.recipe import Pictures, Recipe
 from edge_sdk.export.graphs.student import Student
-from edge_sdk.manifest import Student as StudentEntry
 from edge_sdk.verify.comparison import compare
 from edge_sdk.verify.graphs import GraphCase, reference_case
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.errors import ConfigError
 from edge_sdk.explaining.sampling import Shown, plan_clip, read_clip, spread
 from edge_sdk.export.distil.teacher_cache import Lesson, TeacherCache, TeacherInfo
-from edge_sdk.manifest_language import VisionProfile
 from edge_sdk.reasoning import Answer
 from edge_sdk.reasoning.clip import Clip
 from edge_sdk.reasoning.forms.distribution import TimeBelief

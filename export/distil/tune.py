@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import OperatingPoint
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.data import CachedClip, load_clips
@@ -20,7 +21,6 @@ from edge_sdk.export.distil.student import Progress, digest, silent, train_stage
 from edge_sdk.export.distil.tuning import Tuning, balanced, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.student_bundle import write_student_bundle
-from edge_sdk.manifest import OperatingPoint
 
 
 def tune(

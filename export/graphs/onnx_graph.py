@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.export.graphs.weight_file import WeightFile
-from edge_sdk.manifest import Graph
 from edge_sdk.runtime import Array
 from edge_sdk.types import Dialect, DType, StateSpec, TensorSpec
 

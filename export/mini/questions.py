@@ -12,9 +12,9 @@ from typing import get_args
 import numpy as np
 
 from edge_sdk.clips import Cause, Party
+from edge_sdk.evaluation.tasks.scene_answers import cause_sentence, prevention
 from edge_sdk.export.mini.material import Material
 from edge_sdk.export.mini.windows import Shot
-from edge_sdk.scene_answers import cause_sentence, prevention
 from edge_sdk.tasks import TASKS
 
 # (question, answer)

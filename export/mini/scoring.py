@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from edge_sdk.evaluation.tasks import VideoAnswers
+from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.export.mini.material import Material
 from edge_sdk.files import write_bytes
-from edge_sdk.scene_answers import scene_answers
 from edge_sdk.tasks import TASKS, find_task
 
 SOURCE = "rendered"

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.export.layouts import LINEARS
 from edge_sdk.export.mini.libraries import library
 from edge_sdk.export.mini.material import Material
 from edge_sdk.export.mini.questions import Pair
 from edge_sdk.export.mini.recipe import Tuning
 from edge_sdk.export.mini.windows import Shot
-from edge_sdk.scene_answers import scene_answers
 from edge_sdk.tasks import TASKS, AdapterKind, find_task
 
 TARGETS = [public.rpartition(".")[2] for public in LINEARS.values()]

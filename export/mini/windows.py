@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edge_sdk.evaluation.tasks.scene_answers import Window
 from edge_sdk.explaining.sampling import slots_of, spread, stamps_s
 from edge_sdk.export.mini.material import Material
 from edge_sdk.export.mini.recipe import Windows
 from edge_sdk.reasoning.grid import Profile
-from edge_sdk.scene_answers import Window
 
 _TRIES = 20
 

@@ -43,7 +43,7 @@ def run_calibration(
     add: Sequence[Path] = (),
     quiet: bool = False,
 ) -> Index:
-    """Write the statistics of `clips` to `out`; see `edge_sdk.calibrating.calibrate`."""
+    """Write the statistics of `clips` to `out`; see `edge_sdk.toolchain.calibrating.calibrate`."""
     calibration = Calibration(order, clips, profile or order.recipe.profiles[0], frames, quiet)
     return calibration.run(out, work or out.with_name(f"{out.name}.work"), add)
 
@@ -62,7 +62,7 @@ class Calibration:
         self._clips, self._profile, self._frames, self._quiet = clips, profile, frames, quiet
 
     def run(self, out: Path, work: Path, add: Sequence[Path]) -> Index:
-        """Write the statistics to `out`, with those in `add` added up. Raises as `edge_sdk.calibrating.calibrate`."""
+        """Write the statistics to `out`, with those in `add` added up. Raises as `toolchain.calibrating.calibrate`."""
         if out.exists():
             raise ConfigError(f"{out} exists already; choose another folder or remove it")
         with StageStore.locked(work) as store:

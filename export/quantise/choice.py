@@ -9,8 +9,8 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from edge_sdk.bundle.proof import Kept
 from edge_sdk.errors import ConfigError
-from edge_sdk.proof import Kept
 
 _MB = 1e6
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 from torch import Tensor
 
+from edge_sdk.bundle.proof import AnswerChange, Choice, Sensitivity
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.checkpoint import ChangedWeights, Weights
@@ -26,7 +27,6 @@ from edge_sdk.export.quantise.recipe import Otherwise, QuantiseRecipe, Storage
 from edge_sdk.export.quantise.sensitivity import SensitivityRun
 from edge_sdk.export.quantise.stages import decoder_stages, folders_of
 from edge_sdk.export.stage_store import Stage, StageStore
-from edge_sdk.proof import AnswerChange, Choice, Sensitivity
 
 _FULL = 16
 _MB = 1e6

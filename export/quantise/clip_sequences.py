@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.errors import ConfigError
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.export.adapters import Merged
@@ -22,7 +23,6 @@ from edge_sdk.export.language_plan import LanguagePlan
 from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
 from edge_sdk.export.quantise.activations.vision_statistics import VisionMaxima
 from edge_sdk.export.quantise.sequences import Sequence
-from edge_sdk.manifest_language import VisionProfile
 from edge_sdk.reasoning.grid import FrameSize
 from edge_sdk.reasoning.prompt import Prompt, kept_frame
 from edge_sdk.reasoning.text import Tokenizer

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edge_sdk.bundle.proof import EVIDENCE, AnswerChange, Evidence, MatrixError
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.graphs.loading import source_name
 from edge_sdk.export.measure import Answer, Measured
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.gptq import output_error
 from edge_sdk.files import write_bytes
-from edge_sdk.proof import EVIDENCE, AnswerChange, Evidence, MatrixError
 from edge_sdk.runtime import Array
 from edge_sdk.verify.comparison import compare
 

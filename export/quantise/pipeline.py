@@ -17,7 +17,7 @@ from edge_sdk.export.quantise.recipe import QuantiseRecipe
 from edge_sdk.export.quantise.stages import quantised_stages
 from edge_sdk.export.quantise.statistics import Statistics
 from edge_sdk.export.stage_store import StageStore
-from edge_sdk.exporting import ExportReport
+from edge_sdk.toolchain.exporting import ExportReport
 
 
 def run_quantise(
@@ -33,7 +33,7 @@ def run_quantise(
     keep: bool = False,
     quiet: bool = False,
 ) -> ExportReport:
-    """Export `order` to the bundle `out` with the decoder as `recipe` says; see `edge_sdk.quantising`."""
+    """Export `order` to the bundle `out` with the decoder as `recipe` says; see `edge_sdk.toolchain.quantising`."""
     _check_calibration(recipe, statistics)
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")

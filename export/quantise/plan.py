@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import torch
 
+from edge_sdk.bundle.manifest_language import Language, Quantisation
+from edge_sdk.bundle.proof import EVIDENCE, Choice, MatrixError, Sensitivity
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint, Weights
 from edge_sdk.export.export_recipe import BASE, Order
@@ -24,8 +26,6 @@ from edge_sdk.export.quantise.recipe import QuantiseRecipe
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored
 from edge_sdk.export.quantise.statistics import Statistics, probe_file
-from edge_sdk.manifest_language import Language, Quantisation
-from edge_sdk.proof import EVIDENCE, Choice, MatrixError, Sensitivity
 
 
 class QuantisedPlan(LanguagePlan):

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from edge_sdk.bundle.proof import AnswerChange
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.eager import empty_layer_cache, head_logits, lora_pairs
@@ -28,7 +29,6 @@ from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.rounding import restored, rounded, scales_of
 from edge_sdk.export.quantise.sequences import Sequence as Tokens
 from edge_sdk.files import atomic_folder
-from edge_sdk.proof import AnswerChange
 
 EXACT, TOGETHER, HEAD_ALONE = "exact", "together", "head"
 # The last tokens of each question, where the model is about to answer; those of a prefix without questions.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_sdk.bundle.proof import AnswerChange, LayerCost, LinearCost, Sensitivity
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.language_stages import Inputs
 from edge_sdk.export.layouts import LINEARS
@@ -21,7 +22,6 @@ from edge_sdk.export.quantise.layer_runs import run_layers
 from edge_sdk.export.quantise.probing import HEAD_ALONE, TOGETHER, Probe, Probing, lone
 from edge_sdk.export.stage_store import OnBytes, Stage, StageStore
 from edge_sdk.files import write_bytes
-from edge_sdk.proof import AnswerChange, LayerCost, LinearCost, Sensitivity
 
 _FILE = "errors.json"
 _STAGE_BYTES = 10_000

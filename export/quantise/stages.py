@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_sdk.bundle.proof import ProbeChange
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.export_recipe import BASE, Order
 from edge_sdk.export.exported import Exported
@@ -25,7 +26,6 @@ from edge_sdk.export.quantise.stored_file import StoredFile
 from edge_sdk.export.references import SEED, write_measured
 from edge_sdk.export.stage_store import OnBytes, Stage
 from edge_sdk.files import sha256_of, write_bytes
-from edge_sdk.proof import ProbeChange
 
 # ONNX Runtime on a CPU rounds the rows that meet a few-bit matrix to 8 bits, a scale for each block.
 TOLERANCE = 0.1

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edge_sdk.benchmarks.plans import CHOICES, SHOWN, TARGETS
-from edge_sdk.plan import Plan
+from edge_sdk.hardware.plan import Plan
 
 
 def test_every_pair_has_a_line_and_the_products_own_are_told_in_full(tmp_path: Path) -> None:

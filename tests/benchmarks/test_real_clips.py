@@ -13,13 +13,13 @@ from edge_sdk.benchmarks.fold_scorers import FoldScorer
 from edge_sdk.benchmarks.real_clips import gains_of, named
 from edge_sdk.benchmarks.reliability import cross_fitted, draw_reliability, reliability
 from edge_sdk.bundle import write_bundle
+from edge_sdk.bundle.manifest import Graph, OperatingPoint, Student
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation import ClipScores, Guess, Sample
 from edge_sdk.evaluation.detail import Detail, encode_footage, picture_bytes
 from edge_sdk.evaluation.folds import fold_bundle, write_folds
 from edge_sdk.evaluation.rows import Answers
-from edge_sdk.manifest import Graph, OperatingPoint, Student
 from edge_sdk.types import TensorSpec
 
 SIDE = 32

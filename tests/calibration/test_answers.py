@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 from edge_sdk.bundle import Bundle, open_bundle
-from edge_sdk.calibrating import calibrate_answers
 from edge_sdk.calibration import answer_fits, answers
 from edge_sdk.cli import main
 from edge_sdk.clips import SceneRecord, SceneTruth
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.evaluation.tasks.parse import interval
+from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.reasoning.forms.scores import calibrated
-from edge_sdk.scene_answers import scene_answers
+from edge_sdk.toolchain.calibrating import calibrate_answers
 
 pytest.importorskip("torch", reason="torch is not installed")
 

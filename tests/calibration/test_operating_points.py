@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score as sklearn_f1
 from sklearn.metrics import precision_recall_curve
 
+from edge_sdk.bundle.manifest import OperatingPoint, Student
 from edge_sdk.calibration.operating_points import (
     MIX,
     Boundary,
@@ -26,7 +27,6 @@ from edge_sdk.calibration.operating_points import (
 from edge_sdk.calibration.scenes.suite import read_suite
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
-from edge_sdk.manifest import OperatingPoint, Student
 from edge_sdk.perception.timeline import FrameScores
 
 STUDENT = Student(

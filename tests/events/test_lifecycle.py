@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from edge_sdk.bundle.manifest import OperatingPoint
 from edge_sdk.events import CrashTimeline, Event, EventTime, Incident, Provenance, State, calibrate
-from edge_sdk.manifest import OperatingPoint
 
 POINT = OperatingPoint(scale=2.0, offset=-1.0, calibrated=True)
 PROVENANCE = Provenance(bundle="b", bundle_sha256="0" * 64, runtime="ort", config_sha256="1" * 64)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.capture import FrameHistory, HistorySettings
 from edge_sdk.errors import RuntimeFailure, SourceError
 from edge_sdk.events import CrashTimeline
 from edge_sdk.explaining import LiveClip
-from edge_sdk.manifest_language import VisionProfile
 from edge_sdk.types import Estimate
 
 PROFILE = VisionProfile(frames=12, rate_hz=10.0, width=28, height=28, graphs={})

@@ -13,9 +13,9 @@ import pytest
 from asking_clips import make_clip
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.errors import SourceError
 from edge_sdk.explaining.sampling import plan_clip, read_clip, slots_of, spread, stamps_s
-from edge_sdk.manifest_language import VisionProfile
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="FFmpeg is not installed")
 

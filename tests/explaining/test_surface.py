@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 
 from edge_sdk.bundle import Bundle, default_bundle
+from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.capture import Feed
 from edge_sdk.cli import main
+from edge_sdk.cli.explain import read_subject
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.events import CrashTimeline, Event
-from edge_sdk.explain import read_subject
 from edge_sdk.explaining import Piece, ReasonerSettings, ReasoningReport, Reply, ask_file, tasks_of
 from edge_sdk.explaining.live import begins_s, history_settings
-from edge_sdk.manifest_language import VisionProfile
 from edge_sdk.tasks import TASK_IDS
 from edge_sdk.types import Estimate
 from edge_sdk.unit import Unit

@@ -14,18 +14,18 @@ import pytest
 from onnx import TensorProto, helper
 from toy_bundle import onnx_bytes
 
-from edge_sdk.building import BuildOptions, Place, build
 from edge_sdk.bundle import Bundle, open_bundle, rewrite, write_bundle
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.engine import EngineCache, graph_hashes
+from edge_sdk.engine.tensorrt_library import TensorRT, open_tensorrt
 from edge_sdk.errors import ConfigError, EngineError, UnknownNameError
 from edge_sdk.export.build import build_engines, engine_key
 from edge_sdk.export.build_monitor import Phases
 from edge_sdk.export.build_needs import require_memory
 from edge_sdk.export.trt_network import parse
 from edge_sdk.hardware.cuda import CudaDevice
-from edge_sdk.manifest import Graph
 from edge_sdk.registry import RUNTIMES
-from edge_sdk.tensorrt_library import TensorRT, open_tensorrt
+from edge_sdk.toolchain.building import BuildOptions, Place, build
 from edge_sdk.types import TensorSpec
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edge-sdk[rtx]'")
@@ -85,7 +85,7 @@ def test_what_was_built_is_run_and_a_wrong_answer_leaves_no_engine(
 ) -> None:
     """ONNX Runtime stands for a GPU that computes right, zeros for one that does not; the builder is the real one."""
     gpu = CudaDevice(name="a GPU", sm=86, driver="13.0", memory_mb=8000.0, integrated=False)
-    monkeypatch.setattr("edge_sdk.building.find_cuda_device", lambda: gpu)
+    monkeypatch.setattr("edge_sdk.toolchain.building.find_cuda_device", lambda: gpu)
     monkeypatch.setitem(RUNTIMES, "rtx", (f"edge_sdk.runtimes.{module}", ""))
     cache = EngineCache(tmp_path)
     if module == "ort":

@@ -11,10 +11,10 @@ from onnx import TensorProto, helper
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
 from edge_sdk.bundle import open_bundle
-from edge_sdk.engine_shapes import Lengths, Limits, ShapeProfile, shape_profiles
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.engine.shapes import Lengths, Limits, ShapeProfile, shape_profiles
 from edge_sdk.errors import EngineError
 from edge_sdk.export.gate import GateResult, compile_gate, remembered
-from edge_sdk.manifest import Graph
 from edge_sdk.types import TensorSpec
 
 

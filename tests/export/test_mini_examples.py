@@ -9,6 +9,7 @@ import mini_material
 import numpy as np
 import pytest
 
+from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.mini.questions import draw_questions, draw_sayings
 from edge_sdk.export.mini.recipe import Windows
@@ -17,7 +18,6 @@ from edge_sdk.export.mini.tuning import draw_pairs, tasks_of, trainable
 from edge_sdk.export.mini.windows import draw_shot, whole
 from edge_sdk.reasoning.grid import find_profile
 from edge_sdk.reasoning.patches import patchify
-from edge_sdk.scene_answers import scene_answers
 from edge_sdk.tasks import find_task
 
 PROFILE, GRID = find_profile("24f"), Grid(rows=6, columns=10)

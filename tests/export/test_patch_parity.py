@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers_oracle import transformers as transformers
 
-from edge_sdk.manifest_language import Compression
+from edge_sdk.bundle.manifest_language import Compression
 from edge_sdk.reasoning.patches import kept_tokens, normalised, patchify
 
 

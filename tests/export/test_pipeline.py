@@ -23,13 +23,13 @@ from tokenizers import Tokenizer
 from toy_tokenizer import write_checkpoint_files
 
 from edge_sdk.bundle import Bundle, default_bundle
-from edge_sdk.bundle_show import describe
+from edge_sdk.bundle.manifest_language import Language
+from edge_sdk.bundle.show import describe
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.peak_memory import PeakMemory
-from edge_sdk.exporting import ExportReport
-from edge_sdk.exporting import describe as describe_report
-from edge_sdk.manifest_language import Language
 from edge_sdk.tasks import TASK_IDS, find_task
+from edge_sdk.toolchain.exporting import ExportReport
+from edge_sdk.toolchain.exporting import describe as describe_report
 from edge_sdk.verify import verify
 
 

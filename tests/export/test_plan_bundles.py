@@ -8,10 +8,10 @@ from checkpoint_makers import save_adapter, tune
 from language_bundles import RANK, Assembly, save_speaking, speaking_model
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest_language import DecoderSet
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.numbers import ReasoningNumbers
-from edge_sdk.manifest_language import DecoderSet
-from edge_sdk.plan import describe, model_numbers, plan
+from edge_sdk.hardware.plan import describe, model_numbers, plan
 
 
 @pytest.fixture(scope="module", params=["merged", "switchable"])

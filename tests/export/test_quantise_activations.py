@@ -22,7 +22,6 @@ from quantise_cases import DIALECTS, onnx_weights, run_plainly, tiny_weights
 from torch import Tensor, nn
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.calibrating import calibrate
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.eager import encode
 from edge_sdk.export.graphs.decoder import Decoder
@@ -44,10 +43,11 @@ from edge_sdk.export.quantise.recipe import QuantiseRecipe, Storage, load_quanti
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored
 from edge_sdk.hardware import TARGETS, Target, find_target
+from edge_sdk.hardware.plan import plan
 from edge_sdk.hardware.precision import require_fp8, require_precisions
-from edge_sdk.plan import plan
-from edge_sdk.quantising import quantise_bundle
 from edge_sdk.runtime import Array
+from edge_sdk.toolchain.calibrating import calibrate
+from edge_sdk.toolchain.quantising import quantise_bundle
 from edge_sdk.types import Dialect
 from edge_sdk.verify import verify
 

@@ -17,7 +17,9 @@ from quantise_cases import DIALECTS, stored_decoder, tiny_weights, w4_formats
 from student_cases import small_bundle, small_student
 from torch import Tensor
 
-from edge_sdk.engine_shapes import Lengths, ShapeProfile
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.engine.shapes import Lengths, ShapeProfile
+from edge_sdk.engine.tensorrt_library import open_tensorrt
 from edge_sdk.export.eager import encode
 from edge_sdk.export.gate import compile_gate
 from edge_sdk.export.graphs.decoder_io import DecoderForm
@@ -38,8 +40,6 @@ from edge_sdk.export.quantise.statistics import Statistics
 from edge_sdk.export.quantise.student.integers import with_integers
 from edge_sdk.export.quantise.student.layers import rounded_values, student_layers
 from edge_sdk.export.trt_network import parse
-from edge_sdk.manifest import Graph
-from edge_sdk.tensorrt_library import open_tensorrt
 from edge_sdk.types import Dialect
 
 RANGES = {"q": Lengths(smallest=1, best=1, largest=8), "r": Lengths(smallest=1, best=1, largest=8)}

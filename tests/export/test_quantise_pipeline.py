@@ -19,10 +19,10 @@ from edge_sdk.cli.app import app
 from edge_sdk.errors import ConfigError, EdgeError
 from edge_sdk.export.checkpoint import Checkpoint
 from edge_sdk.export.quantise.recipe import RECIPES, load_quantise_recipe
-from edge_sdk.exporting import ExportReport
 from edge_sdk.hardware import find_target
-from edge_sdk.plan import plan
-from edge_sdk.quantising import quantise_bundle
+from edge_sdk.hardware.plan import plan
+from edge_sdk.toolchain.exporting import ExportReport
+from edge_sdk.toolchain.quantising import quantise_bundle
 from edge_sdk.verify import verify
 
 W4 = """

@@ -15,17 +15,17 @@ from pipeline_runs import export, make_inputs
 from typer.testing import CliRunner
 
 from edge_sdk.bundle import Bundle, rewrite
-from edge_sdk.bundle_show import describe
+from edge_sdk.bundle.proof import EVIDENCE, SCORES, read_proof, require_evidence
+from edge_sdk.bundle.show import describe
 from edge_sdk.cli.app import app
+from edge_sdk.cli.explain import explain
 from edge_sdk.errors import BundleError, ConfigError
-from edge_sdk.explain import explain
 from edge_sdk.files import sha256_of
 from edge_sdk.hardware import find_target
-from edge_sdk.plan import plan
-from edge_sdk.predicted import predict
-from edge_sdk.proof import EVIDENCE, SCORES, read_proof, require_evidence
-from edge_sdk.quantising import quantise_bundle
-from edge_sdk.scoring import add_scores
+from edge_sdk.hardware.plan import plan
+from edge_sdk.hardware.predicted import predict
+from edge_sdk.toolchain.quantising import quantise_bundle
+from edge_sdk.toolchain.scoring import add_scores
 from edge_sdk.verify import verify
 
 SETTINGS: dict[str, Any] = {"profiles": ("24f",), "dialects": ("native",), "slots": (2048,), "dtype": "float32"}

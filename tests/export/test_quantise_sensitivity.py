@@ -13,6 +13,7 @@ from checkpoint_makers import save, tiny_model
 from decoder_loop import lively
 from torch import Tensor
 
+from edge_sdk.bundle.proof import Sensitivity
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.checkpoint import Checkpoint, Weights
 from edge_sdk.export.layouts import HEAD, LINEARS
@@ -24,7 +25,6 @@ from edge_sdk.export.quantise.probing import ROWS, Probe, measure_together
 from edge_sdk.export.quantise.sensitivity import SensitivityRun
 from edge_sdk.export.quantise.sequences import Sequence
 from edge_sdk.export.stage_store import StageStore
-from edge_sdk.proof import Sensitivity
 from edge_sdk.types import TensorSpec
 
 LENGTHS = (9, 12, 6)  # a prefix, and two questions, of which one is shorter than the rows that are compared

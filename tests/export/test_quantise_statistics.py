@@ -18,7 +18,6 @@ from pipeline_runs import QUICK, make_inputs
 from torch import Tensor
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.calibrating import calibrate
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint, Weights
@@ -35,7 +34,8 @@ from edge_sdk.export.quantise.statistics import (
     write_index,
 )
 from edge_sdk.export.stage_store import StageStore
-from edge_sdk.quantising import quantise_bundle
+from edge_sdk.toolchain.calibrating import calibrate
+from edge_sdk.toolchain.quantising import quantise_bundle
 from edge_sdk.verify import verify
 
 LENGTHS = (9, 4, 6)  # a prefix, and two questions

@@ -25,10 +25,10 @@ from edge_sdk.export.quantise.student.ranges import calibrated_ranges
 from edge_sdk.export.quantise.student.recipe import load_student_recipe
 from edge_sdk.export.student_part import student_part
 from edge_sdk.hardware import find_target
-from edge_sdk.onnx_work import graph_work
+from edge_sdk.hardware.onnx_work import graph_work
+from edge_sdk.hardware.plan import plan
 from edge_sdk.perception.recogniser import Recogniser, student_of
-from edge_sdk.plan import plan
-from edge_sdk.quantising_student import StudentQuantiseReport, describe, quantise_student
+from edge_sdk.toolchain.quantising_student import StudentQuantiseReport, describe, quantise_student
 from edge_sdk.verify import verify
 
 RECIPE = "student-int8"

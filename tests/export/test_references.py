@@ -13,10 +13,10 @@ from checkpoint_makers import merged_model, save, save_adapter, tune
 from language_bundles import Assembly, speaking_model
 from safetensors.numpy import load_file
 
+from edge_sdk.bundle.manifest_language import ChainReference
 from edge_sdk.errors import CheckpointError
 from edge_sdk.export.references import References, write_references
 from edge_sdk.export.seeded_cases import TOP
-from edge_sdk.manifest_language import ChainReference
 from edge_sdk.reasoning import Tokenizer
 from edge_sdk.runtime import Array
 

@@ -17,13 +17,13 @@ from host_cuda import HostCuda
 from host_engine import HostEngine
 from ort_graphs import Exported
 
+from edge_sdk.engine.tensorrt_library import TensorRT, problem_log
 from edge_sdk.export.checkpoint import Checkpoint
 from edge_sdk.export.graphs.decoder_io import DecoderForm
 from edge_sdk.runtime import Array, Feeds
 from edge_sdk.runtimes.trt import TrtSession
 from edge_sdk.runtimes.trt_engine import Loaded
 from edge_sdk.runtimes.trt_lane import WARM_CALLS
-from edge_sdk.tensorrt_library import TensorRT, problem_log
 from edge_sdk.types import Dialect
 
 module = pytest.importorskip("tensorrt_rtx", reason="its enumerations stand for TensorRT's")

@@ -17,15 +17,15 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save_file as save_arrays
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import Graph
+from edge_sdk.bundle.manifest_language import Language
+from edge_sdk.engine.tensorrt_library import runtime_dialects
 from edge_sdk.errors import BundleError, ConfigError, RuntimeFailure, VerificationError
 from edge_sdk.export.references import References, write_references
-from edge_sdk.manifest import Graph
-from edge_sdk.manifest_language import Language
 from edge_sdk.reasoning.chain import CachedDecoder, Widths
 from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.runtime import Array, SessionOptions
 from edge_sdk.runtimes.ort import OrtRuntime
-from edge_sdk.tensorrt_library import runtime_dialects
 from edge_sdk.verify import VerifyReport, require, verify
 
 OPTIONS = SessionOptions(threads=1)

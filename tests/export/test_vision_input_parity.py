@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers_oracle import transformers as transformers
 
-from edge_sdk.manifest_language import Compression
+from edge_sdk.bundle.manifest_language import Compression
 from edge_sdk.reasoning.grid import TRAINING_BUDGET, frame_size
 from edge_sdk.reasoning.vision_input import VisionInput
 

@@ -11,7 +11,7 @@ from edge_sdk.errors import MissingDependencyError
 from edge_sdk.hardware import Target, identify
 from edge_sdk.hardware.host import measure_host
 from edge_sdk.hardware.numbers import ModelNumbers, StudentNumbers
-from edge_sdk.plan import plan
+from edge_sdk.hardware.plan import plan
 from edge_sdk.runtime import Runtime
 
 # Machines are shared: a measurement may see a third of what another saw a second before.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.figures import Figure, Target
 from edge_sdk.hardware.numbers import QWEN_1_5B, QWEN_7B
@@ -18,7 +19,6 @@ from edge_sdk.hardware.roofline import (
     stage,
     vision_work,
 )
-from edge_sdk.model_sizes import DecoderSizes, VisionSizes
 
 TOWER = VisionSizes()
 # Qwen3's public configurations, of which NVIDIA publishes runs; their layers are Qwen2.5's without biases.

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from toy_bundle import STUDENT, edit, folder, refused, write
 
+from edge_sdk.bundle.manifest import FalseAlarms, OperatingPoint
 from edge_sdk.errors import BundleKeyError, UnknownNameError
-from edge_sdk.manifest import FalseAlarms, OperatingPoint
 from edge_sdk.perception.operating import at_point, points_of
 from edge_sdk.perception.recogniser import student_of
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
 from edge_sdk.errors import BundleError
 from edge_sdk.events import FOLLOWS
-from edge_sdk.manifest import OperatingPoint, Residual, Student
 from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate, estimate, heat_peak
 
 RATE_HZ = 10.0

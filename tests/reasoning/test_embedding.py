@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_sdk.bundle.manifest_language import Embedding
 from edge_sdk.errors import BundleError, ConfigError
-from edge_sdk.manifest_language import Embedding
 from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.types import DType
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edge_sdk.bundle.manifest_language import Compression
 from edge_sdk.errors import ConfigError
-from edge_sdk.manifest_language import Compression
 from edge_sdk.reasoning.patches import kept_tokens, normalised, patchify
 
 RULE = Compression()

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_sdk.bundle.manifest_language import Compression
 from edge_sdk.errors import ConfigError
-from edge_sdk.manifest_language import Compression
 from edge_sdk.reasoning.grid import FrameSize, frame_size
 from edge_sdk.reasoning.patches import kept_tokens, normalised, patchify
 from edge_sdk.reasoning.vision_input import Colour, TokenKeeper, VisionInput, usual_colour

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import NodeProto, TensorProto, helper
 
-from edge_sdk.manifest import Graph
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.registry import open_runtime
 from edge_sdk.types import StateSpec, TensorSpec
 

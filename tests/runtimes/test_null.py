@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.errors import RuntimeFailure
-from edge_sdk.manifest import Graph
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Array, Session, SessionOptions
 from edge_sdk.types import StateSpec, TensorSpec

@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.errors import RuntimeFailure, UnknownNameError
-from edge_sdk.manifest import Graph
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Array, Session, SessionOptions
 from edge_sdk.types import StateSpec, TensorSpec

@@ -21,11 +21,11 @@ from onnx import helper
 from trt_doubles import ANY, HEADS, SLOTS, STEPS, WIDTH, module, normal, open_double, open_ort, rows_at, same, spec
 
 from edge_sdk.bundle import default_bundle, open_bundle
+from edge_sdk.engine.tensorrt_library import TensorRT, problem_log
 from edge_sdk.errors import RuntimeFailure
 from edge_sdk.runtimes.trt import TrtSession
 from edge_sdk.runtimes.trt_engine import Loaded
 from edge_sdk.runtimes.trt_lane import WARM_CALLS
-from edge_sdk.tensorrt_library import TensorRT, problem_log
 from edge_sdk.types import StateSpec, TensorSpec
 
 

@@ -22,7 +22,7 @@ BUILD = {"module": "", "builder": "Builder", "native": "INetworkDefinition", "pa
 BUILD |= {"config": "IBuilderConfig", "profile": "IOptimizationProfile", "layer": "ILayer", "attention": "IAttention"}
 # source -> what its variables are
 SOURCES: dict[str, dict[str, str]] = {
-    "edge_sdk/tensorrt_library.py": {"module": "", "base": "ILogger"},
+    "edge_sdk/engine/tensorrt_library.py": {"module": "", "base": "ILogger"},
     "runtimes/trt.py": {name: kind for name, kind in RUN.items() if name not in ("config", "_kernels")},
     "runtimes/trt_call.py": RUN,
     "runtimes/trt_engine.py": RUN,

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_sdk.building import BuildOptions, build
 from edge_sdk.bundle import default_bundle, open_bundle
 from edge_sdk.errors import EngineError
 from edge_sdk.registry import open_runtime, why_missing
 from edge_sdk.runtime import Array, SessionOptions
+from edge_sdk.toolchain.building import BuildOptions, build
 
 pytestmark = pytest.mark.device
 STEPS = 50

@@ -11,10 +11,10 @@ from host_engine import HostEngine
 from onnx import helper
 from trt_doubles import ANY, SLOTS, STEPS, WIDTH, module, normal, open_double, open_ort, rows_at, same, spec
 
+from edge_sdk.engine.tensorrt_library import TensorRT, problem_log
 from edge_sdk.runtimes.trt import TrtSession
 from edge_sdk.runtimes.trt_engine import Loaded
 from edge_sdk.runtimes.trt_lane import MAX_GRAPHS, WARM_CALLS
-from edge_sdk.tensorrt_library import TensorRT, problem_log
 
 
 @pytest.mark.parametrize(("kind", "graphs"), [("running_sum", 2), ("scatter_cache", 1), ("append_cache", 1)])

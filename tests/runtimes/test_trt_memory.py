@@ -11,10 +11,10 @@ from host_cuda import HostCuda
 from host_engine import HostEngine
 from trt_doubles import ANY, WIDTH, module, normal
 
+from edge_sdk.engine.tensorrt_library import TensorRT, problem_log
 from edge_sdk.errors import EngineError, RuntimeFailure
 from edge_sdk.runtimes.trt import TrtSession
 from edge_sdk.runtimes.trt_engine import Loaded, deserialize
-from edge_sdk.tensorrt_library import TensorRT, problem_log
 
 TENSORRT = TensorRT(flavour="trt", module=module, version="10.3.0")
 # As TensorRT logs them: its default allocator, its deserializer, the builder, the standard library behind them.

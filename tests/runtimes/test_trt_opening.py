@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from edge_sdk.engine import EngineCache, EngineKey, graph_hashes
+from edge_sdk.engine.tensorrt_library import TensorRT, open_tensorrt, problem_log
 from edge_sdk.errors import ConfigError, EngineError, MissingDependencyError, RuntimeFailure
 from edge_sdk.hardware.cuda import CudaDevice, find_cuda_device
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.runtimes import rtx
 from edge_sdk.runtimes.trt import TrtRuntime
 from edge_sdk.runtimes.trt_engine import deserialize
-from edge_sdk.tensorrt_library import TensorRT, open_tensorrt, problem_log
 
 module = pytest.importorskip("tensorrt_rtx", reason="it reads engines without a GPU, as far as their header")
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest_language import AnswerCalibration
 from edge_sdk.errors import RuntimeFailure
-from edge_sdk.manifest_language import AnswerCalibration
 from edge_sdk.reasoning.answer import Floats
 
 MIN_FORM_SHARE = 0.5

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from edge_sdk.manifest_language import AnswerCalibration
+from edge_sdk.bundle.manifest_language import AnswerCalibration
 from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth, Span
 from edge_sdk.reasoning.forms.digit_tree import DigitTree, Search
 from edge_sdk.reasoning.forms.distribution import Masses, central

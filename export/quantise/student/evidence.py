@@ -9,14 +9,14 @@ import numpy as np
 from onnx import ModelProto
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.clips import LabelledClip
 from edge_sdk.evaluation.evaluate import evaluate
 from edge_sdk.evaluation.protocol import scene_samples
 from edge_sdk.evaluation.student import StudentScorer
 from edge_sdk.export.quantise.student.frames import FrameLoop, SeenClip
 from edge_sdk.export.quantise.student.sensitivity import LayerChoice
-from edge_sdk.manifest import Graph
-from edge_sdk.quantising_student import HeldOut, StudentScores
+from edge_sdk.toolchain.quantising_student import HeldOut, StudentScores
 from edge_sdk.types import Value
 
 EVIDENCE = "quantise/student.json"

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from edge_sdk.bundle.manifest import Graph, Student
 from edge_sdk.capture import CaptureSettings, open_source
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.quantise.student.native import open_session
-from edge_sdk.manifest import Graph, Student
 from edge_sdk.perception.planes import window_planes
 from edge_sdk.perception.recogniser import FRAMES_INPUT, SCORES_OUTPUT
 

@@ -14,6 +14,8 @@ import onnx
 from onnx import ModelProto
 
 from edge_sdk.bundle import Bundle, write_bundle
+from edge_sdk.bundle.manifest import Graph, ReferenceCase, Student
+from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.clips import LabelledClip
 from edge_sdk.console import Progress
 from edge_sdk.export.quantise.student.evidence import EVIDENCE, StudentEvidence, frame_times_ms, held_out_scores
@@ -24,10 +26,8 @@ from edge_sdk.export.quantise.student.ranges import calibrated_ranges
 from edge_sdk.export.quantise.student.recipe import StudentRecipe
 from edge_sdk.export.quantise.student.sensitivity import Trial, choose_layers
 from edge_sdk.export.quantise.student.shared_weights import share_weights
-from edge_sdk.manifest import Graph, ReferenceCase, Student
-from edge_sdk.onnx_file import external_locations
 from edge_sdk.perception.recogniser import student_of
-from edge_sdk.quantising_student import StudentQuantiseReport
+from edge_sdk.toolchain.quantising_student import StudentQuantiseReport
 from edge_sdk.verify.reference_files import reference_bytes
 
 CPU = ".cpu"
@@ -54,7 +54,7 @@ def run_quantise_student(
     *,
     quiet: bool = False,
 ) -> StudentQuantiseReport:
-    """Write the bundle in `folder` with its student in 8 bits to `out`; see `edge_sdk.quantising_student`.
+    """Write the bundle in `folder` with its student in 8 bits to `out`; see `edge_sdk.toolchain.quantising_student`.
 
     `clips` are the files to calibrate on, each with its SHA-256.
     """

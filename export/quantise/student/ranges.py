@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from onnx import ModelProto
 
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.quantise.student.frames import Floats, FrameLoop, SeenClip
 from edge_sdk.export.quantise.student.layers import joined_values
 from edge_sdk.export.quantise.student.native import Histograms
 from edge_sdk.export.quantise.student.recipe import Method, StudentRecipe
-from edge_sdk.manifest import Graph
 
 Found = dict[str, tuple[float, float]]
 # Frames of one clip look alike: every fifth says as much in a fifth of the time.

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from onnx import ModelProto
 
+from edge_sdk.bundle.manifest import Graph
 from edge_sdk.export.quantise.student.frames import Floats, FrameLoop, SeenClip
 from edge_sdk.export.quantise.student.integers import Ranges, with_integers
 from edge_sdk.export.quantise.student.layers import Layer
 from edge_sdk.export.quantise.student.recipe import StudentRecipe
-from edge_sdk.manifest import Graph
 from edge_sdk.types import Value
 
 

@@ -9,8 +9,8 @@ import pytest
 from answer_driver import Path, context, drive, random_model, train_bpe
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest_language import AnswerCalibration
 from edge_sdk.errors import RuntimeFailure
-from edge_sdk.manifest_language import AnswerCalibration
 from edge_sdk.reasoning.forms import reader_for
 from edge_sdk.reasoning.forms.free_text import TextReader
 from edge_sdk.reasoning.forms.time_reader import TimeReader

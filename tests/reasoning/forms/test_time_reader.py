@@ -11,8 +11,8 @@ from answer_driver import Model, Path, context, drive, random_model, train_bpe
 from answer_oracle import Oracle, legal_intervals, legal_times
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest_language import AnswerCalibration
 from edge_sdk.errors import BundleError, ConfigError, RuntimeFailure
-from edge_sdk.manifest_language import AnswerCalibration
 from edge_sdk.reasoning.forms import prepare
 from edge_sdk.reasoning.forms.digit_tree import Search
 from edge_sdk.reasoning.forms.time_reader import TimeReader

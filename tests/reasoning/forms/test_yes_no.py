@@ -9,8 +9,8 @@ import pytest
 from answer_driver import Model, Path, context, drive, random_model, train_bpe
 from numpy.typing import NDArray
 
+from edge_sdk.bundle.manifest_language import AnswerCalibration
 from edge_sdk.errors import RuntimeFailure
-from edge_sdk.manifest_language import AnswerCalibration
 from edge_sdk.reasoning.forms.yes_no import YesNoReader, spellings
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import find_task

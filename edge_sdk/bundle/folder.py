@@ -18,6 +18,10 @@ from typing import Any
 
 import msgspec
 
+from edge_sdk.bundle.manifest import SCHEMA, DemoClip, FileEntry, Graph, Manifest, Student
+from edge_sdk.bundle.manifest_language import Language
+from edge_sdk.bundle.manifest_text import MANIFEST_NAME, check_path, manifest_text, read_manifest
+from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.errors import (
     BundleChangedFileError,
     BundleError,
@@ -27,10 +31,6 @@ from edge_sdk.errors import (
     UnknownNameError,
 )
 from edge_sdk.files import atomic_folder, sha256_of
-from edge_sdk.manifest import SCHEMA, DemoClip, FileEntry, Graph, Manifest, Student
-from edge_sdk.manifest_language import Language
-from edge_sdk.manifest_text import MANIFEST_NAME, check_path, manifest_text, read_manifest
-from edge_sdk.onnx_file import external_locations
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +74,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
 
 def default_bundle() -> Path:
     """The folder of the demo bundle that travels with the package."""
-    return Path(__file__).parent / "bundles" / "demo"
+    return Path(__file__).parents[1] / "bundles" / "demo"
 
 
 def open_bundle(folder: str | Path | None = None) -> Bundle:

@@ -12,9 +12,8 @@ import pytest
 from toy_bundle import GRAPH, edit, files, refused, write
 
 from edge_sdk.bundle import Bundle, write_bundle
-from edge_sdk.errors import BundleKeyError, BundleMissingFileError, BundlePathError
-from edge_sdk.manifest import ReferenceCase
-from edge_sdk.manifest_language import (
+from edge_sdk.bundle.manifest import ReferenceCase
+from edge_sdk.bundle.manifest_language import (
     Adapter,
     ChainReference,
     Compression,
@@ -24,7 +23,8 @@ from edge_sdk.manifest_language import (
     Language,
     VisionProfile,
 )
-from edge_sdk.model_sizes import DecoderSizes, VisionSizes
+from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
+from edge_sdk.errors import BundleKeyError, BundleMissingFileError, BundlePathError
 
 SIZES = DecoderSizes(layers=1, hidden=4, heads=1, kv_heads=1, head_dim=4, intermediate=8, vocab=3)
 LANGUAGE = Language(

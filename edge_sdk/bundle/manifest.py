@@ -1,6 +1,6 @@
 """The manifest of a bundle: what `manifest.json` may hold, and nothing else.
 
-`bundle.py` reads, checks and writes it. Times are in seconds, rates in hertz, paths relative to the bundle's folder.
+`folder.py` reads, checks and writes it. Times are in seconds, rates in hertz, paths relative to the bundle's folder.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from edge_sdk.manifest_language import Language
+from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.types import Dialect, StateSpec, TensorSpec, Value
 
 SCHEMA = 1

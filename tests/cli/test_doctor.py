@@ -14,7 +14,7 @@ import pytest
 
 from edge_sdk import __version__
 from edge_sdk.bundle import write_bundle
-from edge_sdk.doctor import Check, examine
+from edge_sdk.cli.doctor import Check, examine
 
 EXTRAS = "gi mujoco matplotlib onnx onnxruntime safetensors torch"
 
@@ -98,7 +98,7 @@ def version(name):
 
 importlib.metadata.version = version
 import msgspec
-from edge_sdk.doctor import examine
+from edge_sdk.cli.doctor import examine
 from pathlib import Path
 print(msgspec.json.encode(examine(Path("nowhere"))).decode())
 """
@@ -123,7 +123,7 @@ def test_a_bare_environment_gets_commands_instead_of_a_crash() -> None:
 
 
 def test_a_gstreamer_without_plugins_names_the_packages(tmp_path: Path) -> None:
-    code = "import msgspec\nfrom edge_sdk.doctor import examine\nprint(msgspec.json.encode(examine()).decode())"
+    code = "import msgspec\nfrom edge_sdk.cli.doctor import examine\nprint(msgspec.json.encode(examine()).decode())"
     bare = {"GST_PLUGIN_SYSTEM_PATH_1_0": str(tmp_path), "GST_REGISTRY": str(tmp_path / "registry")}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | bare
@@ -143,6 +143,8 @@ def test_a_gstreamer_without_plugins_names_the_packages(tmp_path: Path) -> None:
 
 def test_a_package_that_fails_in_its_own_way_is_a_finding(tmp_path: Path) -> None:
     (tmp_path / "onnxruntime.py").write_text("raise OSError('illegal instruction')")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom edge_sdk.doctor import examine\nprint(examine())"
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom edge_sdk.cli.doctor import examine\nprint(examine())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "illegal instruction" in done.stdout

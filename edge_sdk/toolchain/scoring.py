@@ -13,17 +13,17 @@ from typing import NamedTuple
 import msgspec
 
 from edge_sdk.bundle import Bundle, rewrite
+from edge_sdk.bundle.proof import SCORES, ScoreChange, Scores
 from edge_sdk.clips import LabelledClip, read_scenes, read_truths
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.evaluation.tasks import Annotations, TasksReport, Truth, VideoAnswers, evaluate_tasks
+from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.files import sha256_of
-from edge_sdk.proof import SCORES, ScoreChange, Scores
 from edge_sdk.reasoning.answer import Answer
 from edge_sdk.reasoning.reasoner import ANSWER_TOKENS, Reasoner
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
-from edge_sdk.scene_answers import scene_answers
 
 OnClip = Callable[[int, int], None]
 _SOURCE = "rendered"

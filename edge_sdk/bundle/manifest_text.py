@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from edge_sdk.bundle.manifest import SCHEMA, Graph, Manifest
+from edge_sdk.bundle.manifest_language import files_of, named_in
 from edge_sdk.errors import BundleKeyError, BundleMissingFileError, BundlePathError, BundleSchemaError
-from edge_sdk.manifest import SCHEMA, Graph, Manifest
-from edge_sdk.manifest_language import files_of, named_in
 from edge_sdk.tensors import state_problem
 
 MANIFEST_NAME = "manifest.json"

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.bundle import Bundle, open_bundle, rewrite
+from edge_sdk.bundle.manifest import DemoClip, OperatingPoint
 from edge_sdk.clips import LabelledClip, read_folder, read_labels, read_scenes
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
-from edge_sdk.manifest import DemoClip, OperatingPoint
 from edge_sdk.perception.operating import points_of
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Value

@@ -11,7 +11,7 @@ import pytest
 
 from edge_sdk.clips import Cause, Party, SceneRecord, SceneTruth
 from edge_sdk.errors import ConfigError
-from edge_sdk.scene_answers import Window, cause_sentence, prevention, scene_answers
+from edge_sdk.evaluation.tasks.scene_answers import Window, cause_sentence, prevention, scene_answers
 from edge_sdk.tasks import TASK_IDS
 
 CRASH = SceneRecord(

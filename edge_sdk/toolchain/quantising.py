@@ -6,9 +6,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.exporting import ExportReport
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.precision import require_precisions
+from edge_sdk.toolchain.exporting import ExportReport
 
 
 def quantise_bundle(
@@ -38,7 +38,7 @@ def quantise_bundle(
     `sensitivity` measures what each layer costs by itself on the calibration's probes. `max_kl`, in nats a token on
     those probes, and `budget_mb`, 10^6 bytes of the decoders' files, do so too and choose which matrices stay in 8 or
     16 bits. `target` is the machine that it is for: a recipe that it does not compute is refused. The rest is as
-    `edge_sdk.exporting.export_bundle` has it. Raises `ConfigError` for settings or statistics that do not fit the
+    `exporting.export_bundle` has it. Raises `ConfigError` for settings or statistics that do not fit the
     model, limits that nothing meets, a full disk, or when `out` exists, `UnknownNameError` for `target`,
     `CheckpointError` for weights that are not whole or do not fit, `BundleError` for `student`.
     """

@@ -20,11 +20,11 @@ from edge_sdk import __version__
 from edge_sdk.bundle import default_bundle, open_bundle
 from edge_sdk.capture.codecs import CODECS
 from edge_sdk.capture.platforms import LIVE_CODECS, choose, choose_encoder
+from edge_sdk.engine.tensorrt_library import Flavour, open_tensorrt
 from edge_sdk.errors import EdgeError
 from edge_sdk.hardware import CPU, identify, observe, target_of
 from edge_sdk.hardware.cuda import cuda_device
 from edge_sdk.registry import DEFAULT_RUNTIME, RUNTIMES, open_runtime
-from edge_sdk.tensorrt_library import Flavour, open_tensorrt
 from edge_sdk.types import Value
 
 Status = Literal["ok", "missing", "note"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_sdk.bundle import Bundle
-from edge_sdk.manifest import FalseAlarms, Manifest, Student
-from edge_sdk.manifest_language import Language
+from edge_sdk.bundle.folder import Bundle
+from edge_sdk.bundle.manifest import FalseAlarms, Manifest, Student
+from edge_sdk.bundle.manifest_language import Language
+from edge_sdk.bundle.proof import describe as describe_proof
+from edge_sdk.bundle.proof import read_proof
+from edge_sdk.hardware.predicted import describe as describe_predicted
+from edge_sdk.hardware.predicted import predict
 from edge_sdk.perception.operating import points_of
-from edge_sdk.predicted import describe as describe_predicted
-from edge_sdk.predicted import predict
-from edge_sdk.proof import describe as describe_proof
-from edge_sdk.proof import read_proof
 
 _MB = 1e6
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
+from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.errors import BundleError
-from edge_sdk.onnx_file import external_locations
 
 
 def external(name: str) -> TensorProto:

@@ -63,7 +63,7 @@ def quantise_student(
 ) -> StudentQuantiseReport:
     """Write the bundle in the folder `bundle` to `out` with its student in 8 bits, calibrated on clips of `clips`.
 
-    At most `count` clips are taken, balanced as `edge_sdk.calibrating.calibrate` does. `held_out` is a folder of
+    At most `count` clips are taken, balanced as `calibrating.calibrate` does. `held_out` is a folder of
     rendered scenes on which the student is scored before and after. The operating point stays as it is. Raises
     `ConfigError` for a recipe, for too few clips, no crash among them, clips in both folders, values that are not
     finite, or when `out` exists; `BundleError` for `bundle`, `SourceError` for a clip that cannot be decoded.

@@ -9,7 +9,7 @@ from onnx import GraphProto, TensorProto, ValueInfoProto, helper, save_model
 
 from edge_sdk.bundle import default_bundle
 from edge_sdk.errors import BundleError
-from edge_sdk.onnx_work import graph_work
+from edge_sdk.hardware.onnx_work import graph_work
 
 FLOAT = TensorProto.FLOAT
 

@@ -10,7 +10,7 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.hardware import CPU, TARGETS, Target
 from edge_sdk.hardware.bundled import model_numbers
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers
-from edge_sdk.plan import plan
+from edge_sdk.hardware.plan import plan
 from edge_sdk.types import Value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_sdk.bundle import open_bundle
-from edge_sdk.engine_shapes import Lengths, Limits, input_shapes, shape_profiles
+from edge_sdk.engine.shapes import Lengths, Limits, input_shapes, shape_profiles
 from edge_sdk.errors import UnknownNameError
 
 

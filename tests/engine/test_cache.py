@@ -10,7 +10,7 @@ import pytest
 
 from edge_sdk.bundle import default_bundle, open_bundle
 from edge_sdk.engine import EngineCache, EngineKey, EngineRecord, Wanted, graph_hashes
-from edge_sdk.engine_shapes import Lengths, ShapeProfile
+from edge_sdk.engine.shapes import Lengths, ShapeProfile
 from edge_sdk.errors import EngineError
 
 ENGINE = bytes(range(256)) * 40

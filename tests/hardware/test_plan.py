@@ -11,7 +11,7 @@ from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.errors import ConfigError
 from edge_sdk.hardware import TARGETS, Target, find_target
 from edge_sdk.hardware.numbers import MODELS, ModelNumbers, StudentNumbers
-from edge_sdk.plan import describe, model_numbers, plan
+from edge_sdk.hardware.plan import describe, model_numbers, plan
 
 STUDENT = ModelNumbers(
     name="student",

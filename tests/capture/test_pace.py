@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_sdk.pace import Pace
+from edge_sdk.capture.pace import Pace
 
 
 class Clock:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edge_sdk.model_sizes import DecoderSizes, VisionSizes
+from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
 from edge_sdk.tasks import TASK_IDS
 from edge_sdk.types import Dialect, DType, Value
 

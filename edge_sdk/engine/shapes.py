@@ -6,9 +6,9 @@ rows, prefill for a chunk; both are profiles of one engine, so that the weights 
 
 from __future__ import annotations
 
+from edge_sdk.bundle.manifest import Graph, Manifest
+from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.errors import UnknownNameError
-from edge_sdk.manifest import Graph, Manifest
-from edge_sdk.manifest_language import Language
 from edge_sdk.types import Value
 
 

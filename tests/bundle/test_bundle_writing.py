@@ -11,12 +11,12 @@ import pytest
 from toy_bundle import STUDENT, files, write
 
 from edge_sdk.bundle import Bundle, rewrite
+from edge_sdk.bundle.manifest import DemoClip, OperatingPoint
 from edge_sdk.errors import (
     BundleChangedFileError,
     BundleKeyError,
     ConfigError,
 )
-from edge_sdk.manifest import DemoClip, OperatingPoint
 
 
 def test_an_existing_folder_is_not_overwritten_unasked(folder: Path) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import msgspec
 
-from edge_sdk.engine_shapes import ShapeProfile
+from edge_sdk.bundle.manifest_text import MANIFEST_NAME, read_manifest
+from edge_sdk.bundle.onnx_file import external_locations
+from edge_sdk.engine.shapes import ShapeProfile
+from edge_sdk.engine.tensorrt_library import Flavour
 from edge_sdk.errors import BundleError, EngineError
 from edge_sdk.files import atomic_path, write_bytes
-from edge_sdk.manifest_text import MANIFEST_NAME, read_manifest
-from edge_sdk.onnx_file import external_locations
-from edge_sdk.tensorrt_library import Flavour
 from edge_sdk.types import Value
 
 _CHUNK_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.folder import Bundle
 from edge_sdk.errors import BundleError
 from edge_sdk.types import Value
 

@@ -14,13 +14,13 @@ import msgspec
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.console import Progress, say
 from edge_sdk.engine import EngineCache, default_cache
-from edge_sdk.engine_shapes import Limits
+from edge_sdk.engine.shapes import Limits
+from edge_sdk.engine.tensorrt_library import Flavour, open_tensorrt
 from edge_sdk.errors import ConfigError, EngineError
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.cuda import CudaDevice, cuda_device, find_cuda_device
 from edge_sdk.hardware.precision import require_fp8
 from edge_sdk.runtime import SessionOptions
-from edge_sdk.tensorrt_library import Flavour, open_tensorrt
 from edge_sdk.types import Value
 from edge_sdk.verify import verify
 

@@ -16,8 +16,8 @@ import msgspec
 
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
-from edge_sdk.exporting import export_bundle
 from edge_sdk.files import write_bytes, write_text
+from edge_sdk.toolchain.exporting import export_bundle
 from edge_sdk.types import Value
 
 EXPORT_RECIPE = "crashchat-mini"
