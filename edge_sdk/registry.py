@@ -1,4 +1,4 @@
-"""Runtime names and the modules behind them, imported only when asked for.
+"""Rooms by name: runtimes and the modules behind them, imported only when asked for.
 
 The ground never imports a room: it opens one by name, so `import edge_sdk` costs nothing and a missing package is
 one clear error at the moment it is needed.
@@ -7,7 +7,7 @@ one clear error at the moment it is needed.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 from edge_sdk.errors import MissingDependencyError, UnknownNameError
 from edge_sdk.runtime import Runtime
@@ -50,3 +50,9 @@ def why_missing(name: str) -> str | None:
     except MissingDependencyError as error:
         return str(error)
     return None
+
+
+# Any: the ground depends on no room; a room's functions are typed where they stand.
+def open_room(module: str) -> Any:
+    """The module `edge_sdk.MODULE` of one of the rooms, such as `export.pipeline`."""
+    return import_module(f"edge_sdk.{module}")

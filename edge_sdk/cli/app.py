@@ -6,9 +6,8 @@ config, 3 hardware or runtime missing, 4 model or bundle, 5 degraded, 130 interr
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,9 +40,3 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
     if version:
         typer.echo(__version__)
         raise typer.Exit
-
-
-# Any: a room is opened by name, so that the ground depends on none; its functions are typed where they stand.
-def room(module: str) -> Any:
-    """The module `edge_sdk.MODULE` of one of the rooms."""
-    return import_module(f"edge_sdk.{module}")

@@ -18,10 +18,10 @@ from edge_sdk.cli.app import (
     ThreadsOption,
     app,
     bench_app,
-    room,
 )
 from edge_sdk.console import Progress, say, warn
 from edge_sdk.errors import ConfigError
+from edge_sdk.registry import open_room
 
 
 @app.command()
@@ -185,7 +185,7 @@ def verify(
         report = verify_bundle(open_bundle(bundle), runtime, options)
     else:
         with Progress("verify", quiet=json) as progress:
-            report = room("export.verify").verify_against(
+            report = open_room("export.verify").verify_against(
                 open_bundle(bundle),
                 against,
                 adapters=tuple(adapter or ()),
@@ -240,7 +240,7 @@ def bench(
         return
     from edge_sdk.bundle import default_bundle
 
-    path = room("benchmarks.run").run_bench(
+    path = open_room("benchmarks.run").run_bench(
         bundle or default_bundle(),
         runtime=runtime,
         scenario=scenario,
@@ -252,7 +252,7 @@ def bench(
         device=device,
         out=out,
     )
-    say(path.read_text().replace("\n", "") if json else room("benchmarks.report").table([path]))
+    say(path.read_text().replace("\n", "") if json else open_room("benchmarks.report").table([path]))
 
 
 @bench_app.command("compare")
@@ -263,7 +263,7 @@ def bench_compare(
     json: JsonOption = False,
 ) -> None:
     """Compare two measurements; leaves with 5 where NEW is slower than `--fail` allows."""
-    result = room("benchmarks.compare").compare(old, new, fail=tuple(fail or ()))
+    result = open_room("benchmarks.compare").compare(old, new, fail=tuple(fail or ()))
     say(msgspec.json.encode(result).decode() if json else str(result))
     if not result.ok:
         raise typer.Exit(5)

@@ -15,11 +15,11 @@ from edge_sdk.cli.app import (
     RuntimeOption,
     ThreadsOption,
     distil_app,
-    room,
     scenes_app,
 )
 from edge_sdk.console import Progress, parse_size, say
 from edge_sdk.errors import ConfigError
+from edge_sdk.registry import open_room
 
 
 @scenes_app.command("render")
@@ -39,7 +39,7 @@ def scenes_render(
     """Render labelled scenes into OUT; `--suite` renders the family's committed test suite instead of COUNT seeds."""
     seeds = _suite_seeds(family) if suite else range(first_seed, first_seed + count)
     with Progress("render", quiet=json) as progress:
-        records = room("calibration.scenes.render").render(
+        records = open_room("calibration.scenes.render").render(
             seeds,
             out,
             fps=fps,
@@ -55,8 +55,8 @@ def scenes_render(
 
 def _suite_seeds(family: str) -> list[int]:
     if family == "broad":
-        return list(room("calibration.scenes.broad_suite").broad_suite_seeds())
-    return list(room("calibration.scenes.suite").suite_seeds())
+        return list(open_room("calibration.scenes.broad_suite").broad_suite_seeds())
+    return list(open_room("calibration.scenes.suite").suite_seeds())
 
 
 @scenes_app.command("sheet")
@@ -71,7 +71,7 @@ def scenes_sheet(
     from edge_sdk.clips import read_scenes
 
     shown = [c for c in read_scenes(folder) if c.record and kind in (None, c.record.kind, c.record.scenario)][:most]
-    room("calibration.scenes.sheet").write_sheet(shown, out)
+    open_room("calibration.scenes.sheet").write_sheet(shown, out)
     found = {"picture": str(out), "rows": [clip.path.stem for clip in shown]}
     say(msgspec.json.encode(found).decode() if json else f"{len(shown)} clips in {out}: {', '.join(found['rows'])}")
 
@@ -80,7 +80,7 @@ def scenes_sheet(
 def scenes_truth(folder: Path, json: JsonOption = False) -> None:
     """Write who hit whom, and why, for a FOLDER of rendered scenes; seeds are planned again, nothing is drawn."""
     with Progress("truth", quiet=json) as progress:
-        truths = room("calibration.scenes.truth").write_truths(folder, on_progress=progress)
+        truths = open_room("calibration.scenes.truth").write_truths(folder, on_progress=progress)
     crashes = sum(truth.cause is not None for truth in truths.values())
     found = {"folder": str(folder), "scenes": len(truths), "crashes": crashes}
     say(msgspec.json.encode(found).decode() if json else f"{len(truths)} scenes in {folder}, {crashes} with a crash")

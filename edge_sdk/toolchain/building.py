@@ -5,7 +5,6 @@ Opens the export room by name; on a board that room needs no torch for this.
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from edge_sdk.errors import ConfigError, EngineError
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.cuda import CudaDevice, cuda_device, find_cuda_device
 from edge_sdk.hardware.precision import require_fp8
+from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Value
 from edge_sdk.verify import verify
@@ -95,7 +95,7 @@ def build(
     language = opened.manifest.language
     if language and language.quantisation and language.quantisation.number == "fp8":
         require_fp8(place.sm, opened.manifest.name)
-    room, watcher = import_module("edge_sdk.export.build"), _Watcher(quiet)
+    room, watcher = open_room("export.build"), _Watcher(quiet)
     engines = tuple(room.build_engines(opened, tensorrt, place, store, chosen, watcher))
     note = _why_not_compared(place, device)
     if note is None:

@@ -7,12 +7,12 @@ The command line opens both. Clips are chosen, and answers judged, by `calibrati
 from __future__ import annotations
 
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from edge_sdk.bundle import open_bundle
 from edge_sdk.console import Progress
+from edge_sdk.registry import open_room
 from edge_sdk.types import Value
 
 COUNT = 64
@@ -67,14 +67,16 @@ def calibrate(
     when `out` exists; `SourceError` for a clip that cannot be decoded, `CheckpointError` for weights.
     """
     begun_s = time.monotonic()
-    order = _room("export.export_recipe").settle(checkpoint, adapters=adapters, merge=merge, recipe=export, **changes)
-    chosen = _room("calibration.activation_clips").choose_clips(clips, count)
-    clip = _room("export.quantise.statistics").Clip
+    order = open_room("export.export_recipe").settle(
+        checkpoint, adapters=adapters, merge=merge, recipe=export, **changes
+    )
+    chosen = open_room("calibration.activation_clips").choose_clips(clips, count)
+    clip = open_room("export.quantise.statistics").Clip
     told = [
         (path, clip(name=path.name, sha256=each.sha256, crash=each.crash, condition=each.condition))
         for path, each in ((Path(each.path), each) for each in chosen)
     ]
-    index = _room("export.quantise.calibrate").run_calibration(
+    index = open_room("export.quantise.calibrate").run_calibration(
         order, told, out, profile=profile, frames=frames, work=work, add=add, quiet=quiet
     )
     return CalibrationReport(
@@ -95,7 +97,7 @@ def calibrate_answers(
     An answer abstains whose calibrated probability is below `least`, one half unless given. Raises what
     `calibration.answers.calibrate_answers` raises.
     """
-    begun_s, room = time.monotonic(), _room("calibration.answers")
+    begun_s, room = time.monotonic(), open_room("calibration.answers")
     with Progress("ask", quiet=quiet) as progress:
         fits = room.calibrate_answers(
             open_bundle(bundle),
@@ -129,8 +131,3 @@ def describe(report: CalibrationReport) -> str:
         f"tokens of decoder {tokens}; "
         f"{report.seconds:.0f} s"
     )
-
-
-# Any: a room is opened by name, so that the ground depends on none.
-def _room(module: str) -> Any:
-    return import_module(f"edge_sdk.{module}")

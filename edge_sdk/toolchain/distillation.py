@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from edge_sdk.clips import LabelledClip, read_folder, read_labels, read_scenes
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.perception.operating import points_of
+from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Value
 
@@ -67,7 +67,7 @@ def teach(
     paths = sorted(path for path in clips.glob("*.mp4") if not path.name.startswith("."))
     if not paths:
         raise ConfigError(f"{clips} holds no clip (*.mp4) to teach on")
-    room, options = _room("export.distil.teaching"), SessionOptions(threads=threads, device=device)
+    room, options = open_room("export.distil.teaching"), SessionOptions(threads=threads, device=device)
     asking = room.Asking(window_s=window_s, stride_s=stride_s)
     with Progress("teach", quiet=quiet) as progress:
         cache = room.teach(
@@ -107,23 +107,23 @@ def make_student(
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
-    plan, text = _room("export.distil.recipe").load_recipe(recipe)
+    plan, text = open_room("export.distil.recipe").load_recipe(recipe)
     with _main_first():
         training = _render(plan.scenes.training, work, quiet)
         validation = _render(plan.scenes.validation, work, quiet)
     # Named by the recipe: what another recipe left in `work` must not pass for finished.
-    taught = [] if teacher is None else [_room("export.distil.teacher_cache").TeacherCache.open(teacher).digest]
+    taught = [] if teacher is None else [open_room("export.distil.teacher_cache").TeacherCache.open(teacher).digest]
     draft = work / f"draft-{_digest([text, *taught])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
-            made = _room("export.distil.student").train(
+            made = open_room("export.distil.student").train(
                 plan, text, training, validation, draft, work, progress, teacher=teacher
             )
             if made is None:
                 return None
     bundle = Bundle.open(draft)
     with Progress("calibrate", quiet=quiet) as progress:
-        student, fit, held_out = _room("calibration.refit").calibrate_bundle(bundle, validation, progress)
+        student, fit, held_out = open_room("calibration.refit").calibrate_bundle(bundle, validation, progress)
     clip = _demo_clip(plan.scenes.demo_seed, work / "demo", quiet)
     made = rewrite(
         bundle,
@@ -168,21 +168,21 @@ def tune_student(
             f"{len(shared)} groups are on both sides, {min(shared)!r} first; clips of one recording go to one side only"
         )
     begun = open_bundle(start)
-    plan, text = _room("export.distil.tuning").load_tuning(recipe)
+    plan, text = open_room("export.distil.tuning").load_tuning(recipe)
     if level:
         with Progress("level", quiet=quiet) as progress:
             clips, held_out = (
-                _room("export.distil.levelled").level_clips(some, work / "levelled", on_progress=progress)
+                open_room("export.distil.levelled").level_clips(some, work / "levelled", on_progress=progress)
                 for some in (clips, held_out)
             )
     scenes = read_scenes(rehearsal) if rehearsal else []
     draft = work / f"draft-{_digest([text, begun.sha256, *map(_line, [*clips, *held_out, *scenes])])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
-            _room("export.distil.tune").tune(begun, plan, text, clips, held_out, scenes, draft, work, progress)
+            open_room("export.distil.tune").tune(begun, plan, text, clips, held_out, scenes, draft, work, progress)
     bundle = Bundle.open(draft)
     with Progress("calibrate", quiet=quiet) as progress:
-        student, fit, judged = _room("calibration.refit").calibrate_bundle(bundle, held_out, progress)
+        student, fit, judged = open_room("calibration.refit").calibrate_bundle(bundle, held_out, progress)
     made = rewrite(bundle, out, student=student, provenance={"operating_point": fit, "held_out": judged})
     return StudentReport(
         bundle=str(out),
@@ -212,12 +212,14 @@ def refit(
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     opened, labelled = open_bundle(bundle), read_labels(clips) if clips.is_file() else read_folder(clips)
-    asked = _room("calibration.alarm_budgets").Budgets(**(budgets or {}))
+    asked = open_room("calibration.alarm_budgets").Budgets(**(budgets or {}))
     with Progress("score", quiet=quiet) as progress:
-        student, fit, held_out = _room("calibration.refit").calibrate_bundle(opened, labelled, progress, asked)
+        student, fit, held_out = open_room("calibration.refit").calibrate_bundle(opened, labelled, progress, asked)
     made = rewrite(opened, out, student=student, provenance={"operating_point": fit, "held_out": held_out})
     if picture is not None and held_out is not None:
-        _room("picture").draw_reliability({"as scored": held_out.raw, "calibrated": held_out.calibrated}, picture)
+        from edge_sdk.picture import draw_reliability
+
+        draw_reliability({"as scored": held_out.raw, "calibrated": held_out.calibrated}, picture)
     return RefitReport(
         bundle=str(out),
         sha256=made.sha256,
@@ -230,7 +232,8 @@ def refit(
 def describe_refit(report: RefitReport) -> str:
     """The report for a terminal: a table of the operating points on clips that their fits had not seen."""
     found = report.held_out
-    said = _room("calibration.held_out").describe(found) if found else "too few clips to hold any out and judge the fit"
+    few = "too few clips to hold any out and judge the fit"
+    said = open_room("calibration.held_out").describe(found) if found else few
     return f"{report.bundle}: operating points fitted on {report.clips} clips\n{said}"
 
 
@@ -247,14 +250,14 @@ def _main_first() -> Any:
     """Inside, of several processes the main one goes first; the others find what it has made."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return nullcontext()
-    return _room("export.mini.training").processes().main_process_first()
+    return open_room("export.mini.training").processes().main_process_first()
 
 
 # Any: the seeds are a recipe's, whose type belongs to the room that reads it.
 def _render(seeds: Any, work: Path, quiet: bool) -> list[LabelledClip]:
     folder = work / f"scenes-{seeds.first}-{seeds.count}"
     with Progress(f"render {folder.name}", quiet=quiet) as progress:
-        _room("calibration.scenes.render").render(
+        open_room("calibration.scenes.render").render(
             range(seeds.first, seeds.first + seeds.count), folder, on_progress=lambda at: progress(at.done, at.total)
         )
     return read_scenes(folder)
@@ -262,12 +265,7 @@ def _render(seeds: Any, work: Path, quiet: bool) -> list[LabelledClip]:
 
 def _demo_clip(seed: int, folder: Path, quiet: bool) -> Path:
     with Progress("render demo clip", quiet=quiet) as progress:
-        records = _room("calibration.scenes.render").render(
+        records = open_room("calibration.scenes.render").render(
             [seed], folder, fps=DEMO_FPS, size=DEMO_SIZE, on_progress=lambda at: progress(at.done, at.total)
         )
     return folder / f"{records[0].name}.mp4"
-
-
-# Any: a room is opened by name, so that the ground depends on none.
-def _room(module: str) -> Any:
-    return import_module(f"edge_sdk.{module}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from edge_sdk.registry import open_room
 from edge_sdk.types import Value
 
 _MB = 1e6
@@ -50,8 +50,10 @@ def export_bundle(
     Raises `ConfigError` for settings, a full disk, or when `out` exists, `CheckpointError` for weights that are not
     whole or do not fit, `BundleError` for `student`.
     """
-    order = _room("export.export_recipe").settle(checkpoint, adapters=adapters, merge=merge, recipe=recipe, **changes)
-    report: ExportReport = _room("export.pipeline").run_export(
+    order = open_room("export.export_recipe").settle(
+        checkpoint, adapters=adapters, merge=merge, recipe=recipe, **changes
+    )
+    report: ExportReport = open_room("export.pipeline").run_export(
         order, out, work=work, student=student, keep=keep, quiet=quiet
     )
     return report
@@ -69,8 +71,3 @@ def _spent(report: ExportReport, stage: str) -> str:
     if stage in report.reused:
         return "used again"
     return f"{report.stages[stage]:.1f} s" if stage in report.stages else "copied"
-
-
-# Any: a room is opened by name, so that the ground depends on none.
-def _room(module: str) -> Any:
-    return import_module(f"edge_sdk.{module}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import msgspec
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import write_bytes, write_text
+from edge_sdk.registry import open_room
 from edge_sdk.toolchain.exporting import export_bundle
 from edge_sdk.types import Value
 
@@ -62,12 +62,12 @@ def make_language(
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (training and held_out):
         raise ConfigError("several processes need scenes that are there; render them first and give their folders")
-    plan, text = _room("export.mini.recipe").load_recipe(recipe)
+    plan, text = open_room("export.mini.recipe").load_recipe(recipe)
     scenes = training or _render(plan.scenes.training, work, quiet)
     asked = held_out or _render(plan.scenes.held_out, work, quiet)
     write_text(work / "recipe.toml", text)
     with Progress("train", quiet=quiet) as progress:
-        found = _room("export.mini.language").train_language(plan, scenes, asked, work, progress, most=most)
+        found = open_room("export.mini.language").train_language(plan, scenes, asked, work, progress, most=most)
     if not found.main:
         return None
     exported = export_bundle(
@@ -130,7 +130,7 @@ def _render(sets: Sequence[Any], work: Path, quiet: bool) -> Path:
     for each in sets:
         seeds = range(each.first, each.first + each.count) if each.count else _suite(each.family)
         with Progress(f"render {each.family}", quiet=quiet) as progress:
-            _room("calibration.scenes.render").render(
+            open_room("calibration.scenes.render").render(
                 seeds,
                 folder,
                 fps=each.fps,
@@ -138,19 +138,14 @@ def _render(sets: Sequence[Any], work: Path, quiet: bool) -> Path:
                 on_progress=lambda at, shown=progress: shown(at.done, at.total),
             )
     with Progress(f"truths {folder.name}", quiet=quiet) as progress:
-        _room("calibration.scenes.truth").write_truths(folder, on_progress=progress)
+        open_room("calibration.scenes.truth").write_truths(folder, on_progress=progress)
     return folder
 
 
 def _suite(family: str) -> Sequence[int]:
     """The seeds of a family's committed test suite."""
     if family == "broad":
-        seeds: Sequence[int] = _room("calibration.scenes.broad_suite").broad_suite_seeds()
+        seeds: Sequence[int] = open_room("calibration.scenes.broad_suite").broad_suite_seeds()
     else:
-        seeds = _room("calibration.scenes.suite").suite_seeds()
+        seeds = open_room("calibration.scenes.suite").suite_seeds()
     return seeds
-
-
-# Any: a room is opened by name, so that the ground depends on none.
-def _room(module: str) -> Any:
-    return import_module(f"edge_sdk.{module}")

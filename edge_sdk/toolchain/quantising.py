@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.precision import require_precisions
+from edge_sdk.registry import open_room
 from edge_sdk.toolchain.exporting import ExportReport
 
 
@@ -42,15 +42,15 @@ def quantise_bundle(
     model, limits that nothing meets, a full disk, or when `out` exists, `UnknownNameError` for `target`,
     `CheckpointError` for weights that are not whole or do not fit, `BundleError` for `student`.
     """
-    found = _room("export.quantise.recipe").load_quantise_recipe(recipe)
+    found = open_room("export.quantise.recipe").load_quantise_recipe(recipe)
     if target is not None:
         require_precisions(find_target(target), found.precisions, found.name or recipe)
-    order = _room("export.export_recipe").settle(
+    order = open_room("export.export_recipe").settle(
         checkpoint, adapters=adapters, merge=merge, recipe=export or found.export, **changes
     )
     limited = max_kl is not None or budget_mb is not None
-    limits = _room("export.quantise.choosing").Limits(max_kl=max_kl, budget_mb=budget_mb) if limited else None
-    report: ExportReport = _room("export.quantise.pipeline").run_quantise(
+    limits = open_room("export.quantise.choosing").Limits(max_kl=max_kl, budget_mb=budget_mb) if limited else None
+    report: ExportReport = open_room("export.quantise.pipeline").run_quantise(
         order,
         found,
         out,
@@ -63,8 +63,3 @@ def quantise_bundle(
         quiet=quiet,
     )
     return report
-
-
-# Any: a room is opened by name, so that the ground depends on none.
-def _room(module: str) -> Any:
-    return import_module(f"edge_sdk.{module}")

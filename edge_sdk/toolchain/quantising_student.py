@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from edge_sdk.clips import read_scenes
 from edge_sdk.errors import ConfigError
+from edge_sdk.registry import open_room
 from edge_sdk.types import Value
 
 COUNT = 64
@@ -68,16 +68,16 @@ def quantise_student(
     `ConfigError` for a recipe, for too few clips, no crash among them, clips in both folders, values that are not
     finite, or when `out` exists; `BundleError` for `bundle`, `SourceError` for a clip that cannot be decoded.
     """
-    found = _room("export.quantise.student.recipe").load_student_recipe(recipe)
+    found = open_room("export.quantise.student.recipe").load_student_recipe(recipe)
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
-    choose = _room("calibration.activation_clips").choose_clips
+    choose = open_room("calibration.activation_clips").choose_clips
     chosen = choose(clips, count)
     scored = read_scenes(held_out) if held_out else []
     if held_out:
         _check_apart(chosen, choose(held_out, len(scored)), held_out)
     seen = [(Path(each.path), each.sha256) for each in chosen]
-    report: StudentQuantiseReport = _room("export.quantise.student.pipeline").run_quantise_student(
+    report: StudentQuantiseReport = open_room("export.quantise.student.pipeline").run_quantise_student(
         bundle, found, seen, out, scored, quiet=quiet
     )
     return report
@@ -113,8 +113,3 @@ def _check_apart(seen: Any, scored: Any, folder: Path) -> None:
         raise ConfigError(
             f"{folder}: {len(both)} of its clips are calibrated on, and would flatter the scores; give others"
         )
-
-
-# Any: a room is opened by name, so that the ground depends on none.
-def _room(module: str) -> Any:
-    return import_module(f"edge_sdk.{module}")
