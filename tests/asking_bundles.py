@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from checkpoint_makers import save_adapter, tune
-from language_bundles import Assembly, save_speaking, speaking_model
+from toy_speaker import ToyParts
 
 from edge_sdk.bundle import Bundle, default_bundle, open_bundle, write_bundle
 
@@ -15,13 +14,8 @@ SLOTS = (640, 4096)
 
 def make_asking(folder: Path, *, student: bool = True) -> Bundle:
     """A bundle in `folder`/bundle with two adapters; `student`: the demo's student and clip too."""
-    model = speaking_model()
-    base = save_speaking(model, folder / "checkpoint")
-    adapters = {name: folder / name for name in ("linguistic", "perception")}
-    for seed, path in enumerate(adapters.values(), start=1):
-        save_adapter(tune(model, seed=seed), path)
-    made = Assembly(base, folder / "work", adapters, slots=SLOTS)
-    graphs, files = dict(made.graphs), files_below(folder / "work")
+    toy = ToyParts(folder / "parts", "merged", SLOTS)
+    graphs, files = dict(toy.graphs), toy.files()
     demo = open_bundle().manifest
     if student:
         graphs |= demo.graphs
@@ -32,11 +26,7 @@ def make_asking(folder: Path, *, student: bool = True) -> Bundle:
         version="1",
         graphs=graphs,
         files=files,
-        language=made.language,
+        language=toy.language,
         student=demo.student if student else None,
         demo=demo.demo if student else None,
     )
-
-
-def files_below(folder: Path) -> dict[str, Path | bytes]:
-    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -262,14 +261,6 @@ def hollow(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Path:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)
     return folder
-
-
-def anonymous_mb() -> float:
-    """Memory of this process that is no file's; skips the test where /proc does not tell."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        pytest.skip("no /proc here to read this process's memory from")
-    return int(re.findall(r"RssAnon:\s+(\d+)", status.read_text())[0]) / 1024
 
 
 def _layout_name(native: str, layout: LayoutName) -> str:

@@ -1,8 +1,4 @@
-"""Small speaking bundles to ask questions of, and transformers' own answers to the same questions.
-
-Pictures have the size that the model sees, so that nothing is resized; a part of each stands still, so that compression
-has something to drop.
-"""
+"""Small speaking bundles of a checkpoint to ask questions of, and transformers' own answers to the same questions."""
 
 from __future__ import annotations
 
@@ -18,6 +14,7 @@ import torch
 from checkpoint_makers import merged_model, save, save_adapter, tune
 from decoder_loop import lively
 from language_bundles import Assembly, speaking_model
+from toy_speaker import SHORT, SIDES, STEP_S
 from toy_tokenizer import write_checkpoint_files
 
 from edge_sdk.bundle import Bundle
@@ -27,17 +24,7 @@ from edge_sdk.reasoning import Prompt, PromptFrame, Tokenizer
 from edge_sdk.reasoning.patches import Pixels, normalised, patchify
 from edge_sdk.tasks import TASKS
 
-SIDES = ((84, 56), (56, 28))
 SLOTS = (256, 1536)
-STEP_S = 0.1
-SHORT = {
-    "recognition": "Was there a crash?",
-    "description": "What is seen here?",
-    "cause": "Why so?",
-    "prevention": "What would have prevented it from happening?",
-    "crash_interval": "From when to when?",
-    "pre_crash_time": "Since when was it to be foreseen?",
-}
 
 
 class Speaker(NamedTuple):
@@ -107,19 +94,6 @@ def talkative(model: Any) -> Any:
 def true_questions() -> dict[str, str]:
     """CrashChat's own questions."""
     return {task.id: task.prompt for task in TASKS}
-
-
-def pictures(count: int, seed: int = 0) -> list[Pixels]:
-    """Random pictures whose left half stands still, and in every third one the right half as well."""
-    random = np.random.default_rng(seed)
-    width, height = SIDES[0]
-    found = [random.integers(0, 256, (height, width, 3), np.uint8)]
-    for number in range(1, count):
-        new = found[-1].copy()
-        if number % 3:
-            new[:, width // 2 :] = random.integers(0, 256, (height, width - width // 2, 3), np.uint8)
-        found.append(new)
-    return found
 
 
 @torch.no_grad()

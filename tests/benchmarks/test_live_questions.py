@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from asking_bundles import make_asking
 
 from edge_sdk.benchmarks.live.questions import asking
 from edge_sdk.errors import RuntimeFailure
@@ -14,9 +15,6 @@ from edge_sdk.explaining import ReasonerSettings
 
 
 def test_work_is_counted_from_where_it_is_asked_for(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch is not installed")
-    from asking_bundles import make_asking
-
     bundle, threads = make_asking(tmp_path), threading.active_count()
     with asking(bundle, 2, ReasonerSettings(priority=0)) as busy:
         until_s = time.monotonic() + 60

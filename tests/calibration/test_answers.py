@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from asking_bundles import make_asking
+from asking_clips import make_clip
 
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.calibration import answer_fits, answers
@@ -19,24 +21,18 @@ from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.reasoning.forms.scores import calibrated
 from edge_sdk.toolchain.calibrating import calibrate_answers
 
-pytest.importorskip("torch", reason="torch is not installed")
-
 SIDE = 4
 CRASH = SceneTruth(striker="truck", struck="car", cause="no_right_of_way", culprit="truck")
 
 
 @pytest.fixture(scope="module")
 def asking(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    from asking_bundles import make_asking
-
     return make_asking(tmp_path_factory.mktemp("asking"))
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Half of them crashes; the pictures know nothing of it."""
-    from asking_clips import make_clip
-
     folder = tmp_path_factory.mktemp("scenes")
     for number in range(2 * SIDE):
         crash, name = number % 2 == 0, f"scene_{number}"

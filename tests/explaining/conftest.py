@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from asking_bundles import make_asking
+from asking_clips import make_clip
 
 from edge_sdk.bundle import Bundle
 
@@ -12,15 +14,10 @@ from edge_sdk.bundle import Bundle
 @pytest.fixture(scope="session")
 def asking(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The demo's student beside a tiny video LLM of two adapters."""
-    pytest.importorskip("torch", reason="torch is not installed")
-    from asking_bundles import make_asking
-
     return make_asking(tmp_path_factory.mktemp("asking"))
 
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Half a second of moving pictures at 30 a second."""
-    from asking_clips import make_clip
-
     return make_clip(tmp_path_factory.mktemp("clip") / "short.mp4", seconds=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from edge_sdk.errors import (
 )
 from edge_sdk.events import Answer
 from edge_sdk.explaining import ClipRequest, Piece, ReasonerProcess, ReasonerSettings, Reply
+from edge_sdk.reasoning.answer import Answer as Spoken
+from edge_sdk.reasoning.reasoner import Reasoner
 from edge_sdk.tasks import TASK_IDS
 
 # Tests run beside others: the process shall not be more patient than they are.
@@ -67,9 +70,6 @@ def gone(pid: int, within_s: float = 10.0) -> bool:
 
 
 def test_the_process_answers_what_the_reasoner_answers(process: ReasonerProcess, asking: Bundle) -> None:
-    from edge_sdk.reasoning.answer import Answer as Spoken
-    from edge_sdk.reasoning.reasoner import Reasoner
-
     with Reasoner(asking) as reasoner, reasoner.begin() as here:
         for number, picture in enumerate(PICTURES):
             here.push(picture, number / 10)
@@ -210,9 +210,18 @@ def test_what_cannot_be_opened_is_one_error_of_its_own_kind(
 
 def test_a_budget_that_work_exceeds_fails_the_request_and_says_why(asking: Bundle) -> None:
     """Libraries fit and the caches do too, by what the bundle says; what the runtime takes on top does not."""
-    tight = ReasonerSettings(priority=0, budget_mb=165)
-    with ReasonerProcess(asking, tight) as process, pytest.raises(RuntimeFailure, match="its budget of 165 MB"):
+    with Reasoner(asking) as here:
+        stated_mb = here.memory_mb
+    tiny = ReasonerSettings(priority=0, budget_mb=1)
+    with ReasonerProcess(asking, tiny) as process, pytest.raises(ConfigError) as refused:
         process.begin()
+    libraries_mb = re.findall(r"above the (\d+) MB that the reasoner's libraries take", str(refused.value))
+    tight_mb = int(libraries_mb[0]) + stated_mb
+    tight = ReasonerSettings(priority=0, budget_mb=tight_mb)
+    with ReasonerProcess(asking, tight) as process:
+        with pytest.raises(RuntimeFailure, match=f"its budget of {tight_mb:.0f} MB"):
+            process.begin()
+        assert process.pid is None
 
 
 def test_a_bundle_that_cannot_answer_or_has_changed_is_refused(asking: Bundle) -> None:

@@ -12,7 +12,6 @@ from checkpoint_makers import (
     LAYOUTS,
     Form,
     LayoutName,
-    anonymous_mb,
     canonical_state,
     hollow,
     native_state,
@@ -22,6 +21,7 @@ from checkpoint_makers import (
     video_logits,
     wide_model,
 )
+from memory_use import anonymous_mb
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

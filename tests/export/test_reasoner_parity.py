@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
-from reasoner_cases import STEP_S, Speaker, expected_tokens, make_speaker, pictures, true_questions
+from reasoner_cases import Speaker, expected_tokens, make_speaker, true_questions
+from toy_speaker import STEP_S, pictures
 
 from edge_sdk.reasoning.answer import Answer
 from edge_sdk.reasoning.asking import Piece

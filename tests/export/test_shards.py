@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_makers import anonymous_mb, save_state
+from checkpoint_makers import save_state
+from memory_use import anonymous_mb
 from safetensors.torch import save_file
 
 from edge_sdk.errors import CheckpointError

@@ -14,12 +14,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-
-pytest.importorskip("torch", reason="torch is not installed")
-
-from checkpoint_makers import anonymous_mb
-from reasoner_cases import STEP_S, Speaker, make_speaker, pictures
+from memory_use import anonymous_mb
 from safetensors.numpy import load_file, save_file
+from toy_speaker import STEP_S, ToySpeaker, make_toy_speaker, pictures
 
 from edge_sdk.bundle import Bundle, open_bundle, rewrite
 from edge_sdk.errors import BundleError, Cancelled, ConfigError, RuntimeFailure, UnknownNameError
@@ -39,12 +36,12 @@ Read = dict[str, tuple[str, int]]
 
 
 @pytest.fixture(scope="module")
-def speaker(tmp_path_factory: pytest.TempPathFactory) -> Speaker:
-    return make_speaker(tmp_path_factory.mktemp("speaker"), "switchable", slots=SLOTS)
+def speaker(tmp_path_factory: pytest.TempPathFactory) -> ToySpeaker:
+    return make_toy_speaker(tmp_path_factory.mktemp("speaker"), "switchable", slots=SLOTS)
 
 
 @pytest.fixture(scope="module")
-def reasoner(speaker: Speaker) -> Iterable[Reasoner]:
+def reasoner(speaker: ToySpeaker) -> Iterable[Reasoner]:
     with opened(speaker) as reasoner:
         yield reasoner
 
@@ -56,12 +53,12 @@ def clip(reasoner: Reasoner) -> Iterable[Clip]:
 
 
 @pytest.fixture(scope="module")
-def expected(speaker: Speaker) -> Read:
+def expected(speaker: ToySpeaker) -> Read:
     with opened(speaker) as reasoner, reasoner.begin() as clip:
         return asked(show(clip))
 
 
-def opened(speaker: Speaker, **settings: object) -> Reasoner:
+def opened(speaker: ToySpeaker, **settings: object) -> Reasoner:
     return Reasoner(speaker.bundle, **{"max_tokens": TOKENS, "shape": SHAPE, **settings})  # type: ignore[arg-type]
 
 
@@ -95,7 +92,7 @@ def test_one_frame_is_enough(clip: Clip) -> None:
     assert all(answer.grid == "84x56" for answer in found.values())
 
 
-def test_a_frame_too_many_is_refused_and_the_clip_stays(speaker: Speaker, expected: Read) -> None:
+def test_a_frame_too_many_is_refused_and_the_clip_stays(speaker: ToySpeaker, expected: Read) -> None:
     language = speaker.bundle.manifest.language
     assert language is not None
     profile = msgspec.structs.replace(language.profiles["96f"], frames=5)
@@ -108,7 +105,7 @@ def test_a_frame_too_many_is_refused_and_the_clip_stays(speaker: Speaker, expect
         assert asked(clip) == expected
 
 
-def test_a_clip_that_fills_the_slots_is_refused_with_the_numbers(speaker: Speaker) -> None:
+def test_a_clip_that_fills_the_slots_is_refused_with_the_numbers(speaker: ToySpeaker) -> None:
     small = opened(speaker, max_memory_mb=budget_of(speaker, 160))
     with small as reasoner, reasoner.begin() as clip:
         message = (
@@ -127,7 +124,7 @@ def test_a_clip_that_fills_the_slots_is_refused_with_the_numbers(speaker: Speake
             clip.ask()
 
 
-def budget_of(speaker: Speaker, slots: int) -> float:
+def budget_of(speaker: ToySpeaker, slots: int) -> float:
     """A memory budget that just suffices for two caches of `slots`."""
     with opened(speaker) as reasoner:
         layers, kept, kv_heads, head_dim, float_bytes, mask_bytes = 2, 2, 2, 8, 4, SHAPE.prefill
@@ -135,7 +132,7 @@ def budget_of(speaker: Speaker, slots: int) -> float:
         return reasoner.memory_mb - 2 * a_slot * (SLOTS[-1] - slots) / 1e6
 
 
-def test_questions_that_do_not_fit_together_are_asked_one_after_the_other(speaker: Speaker, expected: Read) -> None:
+def test_questions_that_do_not_fit_together_are_asked_one_after_the_other(speaker: ToySpeaker, expected: Read) -> None:
     with opened(speaker) as reasoner, reasoner.begin() as clip:
         asked(show(clip))
         together = clip.timings
@@ -144,7 +141,7 @@ def test_questions_that_do_not_fit_together_are_asked_one_after_the_other(speake
         assert clip.timings.steps > together.steps
 
 
-def test_a_budget_that_is_too_small_is_refused_before_anything_is_opened(speaker: Speaker) -> None:
+def test_a_budget_that_is_too_small_is_refused_before_anything_is_opened(speaker: ToySpeaker) -> None:
     smallest = budget_of(speaker, 160)
     message = f"expected a memory budget of at least {smallest:.0f} MB, for weights and caches of 160 slots, found 1 MB"
     with pytest.raises(ConfigError, match=message):
@@ -155,7 +152,7 @@ def test_a_budget_that_is_too_small_is_refused_before_anything_is_opened(speaker
 
 
 def test_the_smallest_caches_that_hold_a_whole_clip_are_taken(tmp_path: Path) -> None:
-    bundle = make_speaker(tmp_path, "base", slots=(64, 2048, 4096)).bundle
+    bundle = make_toy_speaker(tmp_path, "base", slots=(64, 2048, 4096)).bundle
     with Reasoner(bundle, profile="48f", max_tokens=TOKENS) as reasoner:
         assert [graph.slots for graph in reasoner.fit.decoders.values()] == [2048]
         clip = reasoner.begin()
@@ -246,7 +243,7 @@ def test_an_answer_that_does_not_end_is_cut_and_abstains(clip: Clip) -> None:
     assert clip.timings.steps <= 2 * TOKENS
 
 
-def test_each_task_has_the_length_it_is_given(speaker: Speaker) -> None:
+def test_each_task_has_the_length_it_is_given(speaker: ToySpeaker) -> None:
     with opened(speaker, max_tokens={"cause": 2, "prevention": 4}) as reasoner, show(reasoner.begin()) as clip:
         found = answers(clip.ask(["cause", "prevention"], free=True))
         assert {task: answer.tokens for task, answer in found.items()} == {"cause": 1, "prevention": 3}
@@ -265,7 +262,7 @@ def test_every_form_is_read(clip: Clip) -> None:
 
 
 def test_logits_that_are_not_numbers_fail_the_request_and_not_the_next(
-    speaker: Speaker, expected: Read, tmp_path: Path
+    speaker: ToySpeaker, expected: Read, tmp_path: Path
 ) -> None:
     broken = with_lora(speaker.bundle, tmp_path, 1e38)
     with Reasoner(broken, max_tokens=TOKENS) as reasoner:
@@ -302,7 +299,7 @@ def test_pictures_and_times_are_checked(reasoner: Reasoner) -> None:
         assert clip.frames == 1
 
 
-def test_names_are_checked(speaker: Speaker, clip: Clip) -> None:
+def test_names_are_checked(speaker: ToySpeaker, clip: Clip) -> None:
     show(clip)
     with pytest.raises(UnknownNameError, match="unknown task of this bundle 'weather'; known: cause"):
         clip.ask(["weather"])
@@ -315,7 +312,7 @@ def test_names_are_checked(speaker: Speaker, clip: Clip) -> None:
         opened(speaker, max_tokens=0)
 
 
-def test_a_bundle_that_cannot_speak_is_refused(speaker: Speaker, tmp_path: Path) -> None:
+def test_a_bundle_that_cannot_speak_is_refused(speaker: ToySpeaker, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="has no language model"):
         Reasoner(open_bundle())
     folder = tmp_path / "bundle"
@@ -351,7 +348,7 @@ def test_times_and_calls_are_told(clip: Clip) -> None:
     assert clip.timings == type(before)()
 
 
-def test_many_requests_leak_nothing(speaker: Speaker) -> None:
+def test_many_requests_leak_nothing(speaker: ToySpeaker) -> None:
     with opened(speaker, max_tokens=2) as reasoner:
         for number in range(200):
             with show(reasoner.begin(), SHOWN[:2]) as clip:
