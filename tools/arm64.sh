@@ -103,10 +103,11 @@ pytest="PATH=$edge:\$PATH PYTHONPATH=/src/tools python -m pytest -p slow_machine
 
 # The tests of one folder, or of the files that lie in no folder, that are marked so; a part may have none of them.
 tests_of() {
-    place=/src/tests/$1
+    found=0 place=/src/tests/$1
     [ "$1" != top ] || place='/src/tests/test_*.py'
-    inside "$elsewhere && { $pytest -m 'not slow and not workstation$unfit and $2' $place || [ \$? -eq 5 ]; }"
-    cp "$root/src/tests.xml" "$folder/$suite.$name.xml"
+    rm -f "$root/src/tests.xml"
+    inside "$elsewhere && { $pytest -m 'not slow and not workstation$unfit and $2' $place || [ \$? -eq 5 ]; }" || found=$?
+    cp "$root/src/tests.xml" "$folder/$suite.$name.xml" && return "$found"
 }
 
 step() {
