@@ -92,7 +92,7 @@ packages="python3-venv python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1
     gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
     g++ python3-dev
     gstreamer1.0-plugins-ugly gir1.2-gst-rtsp-server-1.0 ffmpeg"
-test_tools="pytest pytest-benchmark onnx pillow scikit-learn nltk rouge-score"
+test_tools="pytest pytest-benchmark onnx pillow scikit-learn nltk rouge-score nanobind"
 
 # The wheel is what is run and tested: away from the checkout, whose folder would come first on the path.
 elsewhere="mkdir -p /tmp/work && cd /tmp/work"
