@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, load_file, save
 
 from edge_sdk.bundle import Bundle, write_bundle
 from edge_sdk.bundle.manifest import Graph, ReferenceCase
@@ -180,13 +180,40 @@ def test_reference_inputs_that_the_graph_refuses(tmp_path: Path) -> None:
         verify(bundle(tmp_path / "b", reference=reference_bytes({"x": X[:, :5]}, {"y": X @ WEIGHT})))
 
 
+@pytest.mark.parametrize(
+    ("x", "dtype"),
+    [
+        (X.astype(np.float16).astype(np.float32), np.float16),
+        (np.array([[1.0, 0.5, 2.0**-24, 65504.0, -0.0, 0.0]], np.float32), np.float16),
+        (X, np.float32),
+        (np.array([[1.0, 1e5, 0.0, 0.0, 0.0, 0.0]], np.float32), np.float32),
+        (np.array([[1.0, 2.0**-25, 0.0, 0.0, 0.0, 0.0]], np.float32), np.float32),
+    ],
+    ids=["rounded", "limits", "fine", "large", "small"],
+)
+def test_inputs_are_stored_as_float16_only_where_that_loses_nothing(
+    tmp_path: Path, x: Array, dtype: type[np.floating[Any]]
+) -> None:
+    reference = reference_bytes({"x": x}, {"y": x.astype(np.float64).dot(WEIGHT).astype(np.float32)})
+    stored = load(reference)
+    assert stored["in.x"].dtype == dtype
+    np.testing.assert_array_equal(stored["in.x"].astype(np.float32), x)
+    assert stored["out.y"].dtype == np.float32
+    assert verify(bundle(tmp_path / "b", reference=reference)).ok
+
+
+def test_a_reference_with_wide_inputs_is_read_as_it_was(tmp_path: Path) -> None:
+    x = X.astype(np.float16).astype(np.float32)
+    assert verify(bundle(tmp_path / "b", reference=save({"in.x": x, "out.y": x @ WEIGHT}))).ok
+
+
 def test_a_reference_file_is_written_whole_and_small(tmp_path: Path) -> None:
     write_reference(tmp_path / "r.safetensors", {"x": X.T[::2]}, {"y": X})
     found = load_file(tmp_path / "r.safetensors")
     assert found.keys() == {"in.x", "out.y"}
     np.testing.assert_array_equal(found["in.x"], X.T[::2])
     with pytest.raises(ConfigError, match="2000000"):
-        write_reference(tmp_path / "r.safetensors", {"x": np.zeros(500_000, np.float32)}, {"y": X})
+        write_reference(tmp_path / "r.safetensors", {"x": np.zeros(1_000_000, np.float32)}, {"y": X})
     with pytest.raises(ConfigError, match=r"'y'.*finite"):
         write_reference(tmp_path / "r.safetensors", {"x": X}, {"y": np.array([np.nan], np.float32)})
     np.testing.assert_array_equal(load_file(tmp_path / "r.safetensors")["out.y"], X)

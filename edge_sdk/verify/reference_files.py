@@ -1,7 +1,7 @@
 """The files of a bundle's `reference/`: read with suspicion, written small.
 
-Inputs are stored as float16 and widened for a graph that takes float32: their values are chosen so that both hold them
-exactly, and a picture's patches then fit into a file.
+Inputs whose every value float16 holds are stored so and widened for a graph that takes float32: those that are chosen
+with that in mind need half the bytes, and a picture's patches then fit into a file.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def reference_bytes(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -
     for name, array in outputs.items():
         if not np.isfinite(array).all():
             raise ConfigError(f"reference output {name!r} holds values that are not finite; choose other inputs")
-    named = {f"{_IN}{name}": array for name, array in inputs.items()}
+    named = {f"{_IN}{name}": _narrowed(array) for name, array in inputs.items()}
     return _bytes(named | {f"{_OUT}{name}": array for name, array in outputs.items()})
 
 
@@ -111,6 +111,15 @@ def widened(inputs: Mapping[str, Array], specs: Iterable[TensorSpec]) -> dict[st
         name: array.astype(np.float32) if name in wide and array.dtype == np.float16 else array
         for name, array in inputs.items()
     }
+
+
+def _narrowed(array: Array) -> Array:
+    """`array` as float16 where that loses nothing."""
+    if array.dtype != np.float32:
+        return array
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), array, equal_nan=True) else array
 
 
 def _bytes(tensors: Mapping[str, Array]) -> bytes:

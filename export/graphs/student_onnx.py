@@ -78,10 +78,14 @@ def _specs(names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> tuple[Ten
 
 
 def _seeded(shapes: Sequence[tuple[int, ...]], seed: int, streams: int = 1) -> list[Tensor]:
-    """Frames in the range of planes, and states that are not negative, as features after a ReLU are."""
+    """Frames in the range of planes, and states that are not negative, as features after a ReLU are.
+
+    Their values are such that float16 holds them, so that a reference file has half the bytes.
+    """
     generator = torch.Generator().manual_seed(seed)
     frames = torch.rand(streams, *shapes[0], generator=generator) * 2 - 1
-    return [frames, *(torch.rand(streams, *shape, generator=generator) for shape in shapes[1:])]
+    states = [torch.rand(streams, *shape, generator=generator) for shape in shapes[1:]]
+    return [tensor.half().float() for tensor in (frames, *states)]
 
 
 def _export(step: nn.Module, shapes: Sequence[tuple[int, ...]], names: list[str], outputs: list[str]) -> bytes:

@@ -66,6 +66,12 @@ def test_the_reference_is_what_the_runtime_gives(graph: StudentGraph, session: o
         np.testing.assert_allclose(found[name], expected, atol=1e-5)
 
 
+def test_float16_holds_every_input_of_the_reference(graph: StudentGraph) -> None:
+    for value in graph.reference_inputs.values():
+        np.testing.assert_array_equal(value.astype(np.float16).astype(np.float32), value)
+        assert value.std() > 0
+
+
 @pytest.mark.parametrize("streams", [1, 3])
 def test_a_stream_through_the_graph_equals_the_module_on_the_whole_window(
     student: Student, graph: StudentGraph, session: ort.InferenceSession, streams: int
