@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from edge_sdk.bundle.manifest import Graph
 from edge_sdk.bundle.manifest_language import Adapter as AdapterEntry
@@ -26,7 +27,7 @@ from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.graphs.vision_onnx import projector_graph, vision_graph
 from edge_sdk.export.graphs.weight_file import WeightFile
 from edge_sdk.export.language_files import FOLDER, PROMPTS, TABLE, TOKENIZER
-from edge_sdk.export.layouts import LINEARS
+from edge_sdk.export.layouts import HEAD, LINEARS
 from edge_sdk.reasoning.grid import PROFILES
 from edge_sdk.reasoning.text import CONTROL_TOKENS, IMAGE
 from edge_sdk.types import Dialect
@@ -56,6 +57,9 @@ class Decoder:
 class LanguagePlan:
     """The parts of one order. Keys of `decoders` and `projectors` are those of the manifest."""
 
+    # Whether the host may read the embedding table from a head that is tied to it.
+    _HEAD_AS_TABLE: ClassVar[bool] = True
+
     def __init__(
         self, order: Order, checkpoint: Checkpoint, adapters: Mapping[str, Adapter], pixels: tuple[Pixels, Pixels]
     ) -> None:
@@ -78,6 +82,19 @@ class LanguagePlan:
     def decoder_of(self) -> dict[str, str]:
         """Which of `decoders` each adapter uses."""
         return {name: name if name in self.decoders else BASE for name in self.projectors}
+
+    @property
+    def embedding(self) -> Embedding:
+        """Where the token embedding table lies: in a decoder's weights where that holds it, else in its own file."""
+        text, weights = self.checkpoint.config.text, next(iter(self.decoders.values())).weights
+        held = weights.holds_table
+        return Embedding(
+            file=f"{FOLDER}/{weights.location}" if held else TABLE,
+            dtype=self.recipe.dtype,
+            vocab=text.vocab,
+            hidden=text.hidden,
+            offset_bytes=weights[HEAD].offset if held else None,
+        )
 
     @cached_property
     def graphs(self) -> dict[str, ModelGraph]:
@@ -114,7 +131,7 @@ class LanguagePlan:
             patch=config.vision.patch,
             pixel_mean=mean,
             pixel_std=deviation,
-            embedding=Embedding(file=TABLE, dtype=self.recipe.dtype, vocab=text.vocab, hidden=text.hidden),
+            embedding=self.embedding,
             tokenizer=TOKENIZER,
             prompts=PROMPTS,
             image_token=self._image_token,
@@ -133,18 +150,20 @@ class LanguagePlan:
 
     def _merged(self, tuned: Mapping[str, Weights]) -> dict[str, Decoder]:
         return {
-            name: Decoder(WeightFile(weights, "decoder", self.recipe.dtype, f"decoder.{name}.weights"))
-            for name, weights in tuned.items()
+            name: Decoder(self._decoder_weights(weights, f"decoder.{name}.weights")) for name, weights in tuned.items()
         }
 
     def _shared(self) -> Decoder:
         """The checkpoint's own decoder, with room for the largest of the adapters where there are any."""
         linears = {linear for adapter in self.adapters.values() for linear in adapter.linears}
         return Decoder(
-            WeightFile(self.checkpoint, "decoder", self.recipe.dtype),
+            self._decoder_weights(self.checkpoint),
             max((adapter.config.rank for adapter in self.adapters.values()), default=0),
             tuple(linear for linear in LINEARS if linear in linears),
         )
+
+    def _decoder_weights(self, weights: Weights, location: str = "") -> WeightFile:
+        return WeightFile(weights, "decoder", self.recipe.dtype, location, hold_table=self._HEAD_AS_TABLE)
 
     def _graphs(self) -> Iterator[tuple[str, ModelGraph]]:
         config = self.checkpoint.config

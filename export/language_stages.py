@@ -38,7 +38,8 @@ def language_stages(order: Order, plan: LanguagePlan) -> Iterator[Stage]:
     """Every stage whose files need no other stage's, in the order in which they are made."""
     weights = _base(order) | {"dtype": plan.recipe.dtype}
     yield _text_stage(order, plan)
-    yield _table_stage(plan, weights)
+    if plan.embedding.file == TABLE:
+        yield _table_stage(plan, weights)
     yield _weight_stage("vision", plan.vision, weights)
     for name, projector in plan.projectors.items():
         own = {} if plan.recipe.base_projector else _adapter(order, name)

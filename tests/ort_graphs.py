@@ -46,7 +46,7 @@ class RandomWeights:
 
 
 class Exported:
-    """A model's parts in one folder: each weight file written once, graphs as they are asked for."""
+    """A model's parts in one folder as an export has them: each weight file written once, graphs as asked for."""
 
     def __init__(self, weights: Weights, folder: Path, dtype: DType = "float32") -> None:
         self.config, self.folder, self.dtype = weights.config, folder, dtype
@@ -54,7 +54,7 @@ class Exported:
 
     def file(self, part: Part) -> WeightFile:
         if part not in self._files:
-            self._files[part] = WeightFile(self.weights, part, self.dtype)
+            self._files[part] = WeightFile(self.weights, part, self.dtype, hold_table=True)
             self._files[part].write(self.folder)
         return self._files[part]
 

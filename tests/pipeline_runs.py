@@ -16,9 +16,9 @@ QUICK: dict[str, Any] = {"profiles": ("96f",), "dialects": ("native",), "slots":
 QUICK_WORDS = ("--profile", "96f", "--dialect", "native", "--slots", "2048", "--dtype", "float32")
 
 
-def make_inputs(folder: Path) -> tuple[Any, dict[str, Any]]:
+def make_inputs(folder: Path, *, tied: bool = False) -> tuple[Any, dict[str, Any]]:
     """`base` in three shards, and the adapters `linguistic` and `perception`; the model and the tuned ones."""
-    model = speaking_model()
+    model = speaking_model(tied=tied)
     save(model, folder / "base", "videollama3", "sharded")
     write_checkpoint_files(folder / "base")
     tuned = {"linguistic": tune(model, rank=4, seed=1), "perception": tune(model, rank=3, seed=2)}

@@ -21,15 +21,17 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Embedding(Value, frozen=True, kw_only=True):
-    """The token embedding table: a file of nothing but its values, row by row, little-endian, `[vocab, hidden]`.
+    """The token embedding table: its values row by row, little-endian, `[vocab, hidden]`.
 
-    It stays on the host, mapped; a text token reads one row.
+    It stays on the host, mapped; a text token reads one row. `file` holds nothing else, or is the weight file of a
+    decoder whose head is the table: then that begins at `offset_bytes`.
     """
 
     file: str
     dtype: DType
     vocab: Positive
     hidden: Positive
+    offset_bytes: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class Compression(Value, frozen=True, kw_only=True):

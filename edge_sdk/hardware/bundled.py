@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Graph
-from edge_sdk.bundle.manifest_language import Language, Quantisation
+from edge_sdk.bundle.manifest_language import Embedding, Language, Quantisation
 from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers, StudentNumbers
 from edge_sdk.hardware.onnx_work import graph_work
@@ -69,7 +69,7 @@ def _reasoning(bundle: Bundle, language: Language) -> ReasoningNumbers:
         patches=profile.width * profile.height // language.patch**2,
         slots=max(each.slots for decoder in language.decoders.values() for each in decoder.graphs),
         stored_bytes=_stored_bytes(bundle, language),
-        table_bytes=_file_bytes(bundle, [language.embedding.file]),
+        table_bytes=_bytes(_table(language.embedding)),
     )
 
 
@@ -96,6 +96,10 @@ def _weight_bytes(bundle: Bundle, graphs: Iterable[str]) -> int:
 
 def _file_bytes(bundle: Bundle, files: Collection[str]) -> int:
     return sum(bundle.manifest.files[file].size_bytes for file in set(files))
+
+
+def _table(embedding: Embedding) -> TensorSpec:
+    return TensorSpec(name="table", dtype=embedding.dtype, shape=(embedding.vocab, embedding.hidden))
 
 
 def _speaks(bundle: Bundle, dialect: Dialect) -> bool:

@@ -25,7 +25,7 @@ class EmbeddingTable:
     def open(cls, path: Path, entry: Embedding) -> EmbeddingTable:
         """The table in `path`, which `entry` describes.
 
-        Raises `BundleError` for an element type that numpy does not have, and for a file of another size.
+        Raises `BundleError` for an element type that numpy does not have, and for a file that does not hold the table.
         """
         if entry.dtype not in _DTYPES:
             raise BundleError(
@@ -33,12 +33,14 @@ class EmbeddingTable:
             )
         dtype = np.dtype(_DTYPES[entry.dtype])
         expected, found = entry.vocab * entry.hidden * dtype.itemsize, path.stat().st_size
-        if found != expected:
+        offset = entry.offset_bytes or 0
+        if found < offset + expected if entry.offset_bytes is not None else found != expected:
+            place = f" behind the first {offset}" if offset else ""
             raise BundleError(
-                f"{path}: expected {expected} bytes for {entry.dtype} [{entry.vocab}, {entry.hidden}], found {found}; "
-                "export the bundle again"
+                f"{path}: expected {expected} bytes for {entry.dtype} [{entry.vocab}, {entry.hidden}]{place}, "
+                f"found {max(0, found - offset)}; export the bundle again"
             )
-        return cls(np.memmap(path, dtype, mode="r", shape=(entry.vocab, entry.hidden)))
+        return cls(np.memmap(path, dtype, mode="r", offset=offset, shape=(entry.vocab, entry.hidden)))
 
     @property
     def hidden(self) -> int:

@@ -15,6 +15,7 @@ from edge_sdk.export.graphs.dialects import operators
 from edge_sdk.export.graphs.onnx_graph import ModelGraph
 from edge_sdk.export.graphs.onnx_ops import Cache, Operators
 from edge_sdk.export.graphs.weight_file import WeightFile
+from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.model_config import TextConfig
 
 
@@ -28,7 +29,8 @@ def decoder_graph(config: TextConfig, form: DecoderForm, weights: WeightFile) ->
     g.scope = ""
     wanted = g.op("Gather", g.op("Squeeze", x, g.integers(0)), "rows", axis=0)
     wanted = g.rms_norm(wanted, "decoder.norm.weight", config.eps)
-    logits = g.op("MatMul", wanted, g.weight("decoder.lm_head.weight"))
+    head = g.weight(HEAD)
+    logits = g.op("Gemm", wanted, head, transB=1) if weights.holds_table else g.op("MatMul", wanted, head)
     g.cast(logits, "float32", output="logits")
     return g.finish(
         "decoder", decoder_inputs(config, form), decoder_outputs(config, form), decoder_state(config, form.dialect)

@@ -4,7 +4,8 @@ Graphs of either dialect and of any number of slots or grid name the same tensor
 each weight once. Where a tensor lies follows from names and shapes alone: graphs can be made without reading a weight.
 
 A matrix is stored as a product takes it, x·W with W `[inputs, outputs]`, the transpose of a checkpoint's: no graph
-holds a Transpose, and blocks for quantisation lie along the inputs.
+holds a Transpose, and blocks for quantisation lie along the inputs. A head that is the embedding table may be stored as
+that is, `[vocab, hidden]`: the host then reads its rows from this file, and the table needs none of its own.
 """
 
 from __future__ import annotations
@@ -46,12 +47,16 @@ class WeightFile:
     """The plan of one part's file.
 
     `location` is the file's name, beside the graphs that use it; a bundle with several projectors gives each its own.
+    `holds_table`: the head is the embedding table, and lies here row by row; asked for, it is so where they are tied.
     """
 
-    def __init__(self, weights: Weights, part: Part, dtype: DType, location: str = "") -> None:
+    def __init__(
+        self, weights: Weights, part: Part, dtype: DType, location: str = "", *, hold_table: bool = False
+    ) -> None:
         self.part, self.dtype, self.location = part, dtype, location or f"{part}.weights"
+        self.holds_table = hold_table and part == "decoder" and weights.config.text.tied
         self._type: torch.dtype = getattr(torch, dtype)
-        self._readers = dict(_readers(weights, part))
+        self._readers = dict(_readers(weights, part, self.holds_table))
         self._placed = {placed.name: placed for placed in self._place()}
 
     def __getitem__(self, name: str) -> Placed:
@@ -101,18 +106,24 @@ class _Reader:
     read: Callable[[], Tensor]
 
 
-def _readers(weights: Weights, part: Part) -> Iterator[tuple[str, _Reader]]:
+def _readers(weights: Weights, part: Part, by_row: bool) -> Iterator[tuple[str, _Reader]]:
     names = [name for name in weights.names() if name.startswith(f"{part}.") and name not in (EMBEDDING, HEAD)]
     if part == "decoder":
-        names.append(HEAD)
         yield from _rope_readers(weights)
     for name in names:
         yield name, _reader(weights, source_name(weights, name))
+    if part == "decoder":
+        yield HEAD, _table_reader(weights) if by_row else _reader(weights, source_name(weights, HEAD))
 
 
 def _reader(weights: Weights, source: str) -> _Reader:
     shape = tuple(int(length) for length in weights.spec(source).shape)
     return _Reader(shape[::-1], lambda: weights.tensor(source).t())
+
+
+def _table_reader(weights: Weights) -> _Reader:
+    vocab, hidden = (int(length) for length in weights.spec(EMBEDDING).shape)
+    return _Reader((vocab, hidden), lambda: weights.tensor(EMBEDDING))
 
 
 def _rope_readers(weights: Weights) -> Iterator[tuple[str, _Reader]]:

@@ -34,6 +34,9 @@ class QuantisedPlan(LanguagePlan):
     Adapters that stay beside a decoder with folded scales are folded too; `unfolded` are all as they were.
     """
 
+    # A head in few bits is no table.
+    _HEAD_AS_TABLE = False
+
     def __init__(
         self,
         order: Order,

@@ -27,6 +27,9 @@ from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.bundle.show import describe
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.peak_memory import PeakMemory
+from edge_sdk.hardware import find_target
+from edge_sdk.hardware.plan import plan
+from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.tasks import TASK_IDS, find_task
 from edge_sdk.toolchain.exporting import ExportReport
 from edge_sdk.toolchain.exporting import describe as describe_report
@@ -143,6 +146,32 @@ def test_the_embedding_table_is_the_checkpoints(inputs: Inputs, both: Bundle) ->
     found = np.fromfile(both.path(table.file), table.dtype).reshape(table.vocab, table.hidden)
     expected = inputs.model.get_input_embeddings().weight.detach().half().numpy()
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("form", ["merged", "switchable"])
+def test_a_tied_table_is_in_a_bundle_once(tmp_path: Path, form: str) -> None:
+    model, tuned = make_inputs(tmp_path, tied=True)
+    names = tuple(tuned)
+    how: dict[str, Any] = {"switchable": True} if form == "switchable" else {"merge": names}
+    export(
+        tmp_path / "base",
+        tmp_path / "out",
+        adapters=adapters(tmp_path, *names),
+        dialects=("native", "decomposed"),
+        **how,
+    )
+    bundle = Bundle.open(tmp_path / "out")
+    assert "language/embed_tokens.bin" not in bundle.manifest.files
+    entry = language(bundle).embedding
+    assert entry.file == f"language/{'decoder' if form == 'switchable' else f'decoder.{names[0]}'}.weights"
+    table, expected = EmbeddingTable.open(bundle.path(entry.file), entry), model.get_input_embeddings().weight.detach()
+    np.testing.assert_array_equal(table.rows(np.arange(entry.vocab)), expected.numpy())
+    heads = [held(bundle, graph)["decoder.lm_head.weight"] for graph in bundle.manifest.graphs if "decoder" in graph]
+    assert len(heads) == (2 if form == "switchable" else 4)
+    for head in heads:
+        np.testing.assert_array_equal(head, expected.numpy())
+    assert plan(bundle, find_target("x86-cpu")).mapped_mb == pytest.approx(expected.numel() * 4 / 1e6)
+    assert verify(bundle).ok
 
 
 def test_prompts_are_the_tasks_words(both: Bundle) -> None:

@@ -59,6 +59,23 @@ def test_tensors_begin_at_pages_and_do_not_overlap(pair: tuple[Any, Checkpoint])
     assert all(before.offset + before.length <= after.offset for before, after in pairwise(placed))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_tied_head_may_lie_as_the_table_that_it_is(
+    pair: tuple[Any, Checkpoint], dtype: DType, tmp_path: Path
+) -> None:
+    model, checkpoint = pair
+    file = WeightFile(checkpoint, "decoder", dtype, hold_table=True)
+    table = model.get_input_embeddings().weight.detach()
+    assert file.holds_table == checkpoint.config.text.tied
+    assert file.size_bytes == WeightFile(checkpoint, "decoder", dtype).size_bytes
+    head = stored(file.write(tmp_path), file, "decoder.lm_head.weight")
+    if file.holds_table:
+        assert torch.equal(head, table.to(getattr(torch, dtype)))
+    else:
+        assert head.shape == table.shape[::-1]
+    assert not WeightFile(checkpoint, "projector", dtype, hold_table=True).holds_table
+
+
 def test_a_part_may_lie_in_a_file_of_another_name(pair: tuple[Any, Checkpoint], tmp_path: Path) -> None:
     file = WeightFile(pair[1], "projector", "float32", location="projector.perception.weights")
     assert file.write(tmp_path) == tmp_path / "projector.perception.weights"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from edge_sdk.bundle.manifest_language import Embedding
 from edge_sdk.errors import BundleError, ConfigError
@@ -31,6 +32,22 @@ def test_rows_are_those_of_the_file(tmp_path: Path, dtype: DType) -> None:
     assert table.rows(np.array([], np.int64)).shape == (0, 4)
     found[:] = 0
     np.testing.assert_array_equal(table.rows(np.array([6])), values[[6]])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("offset", [0, 52, 4096])
+def test_rows_may_lie_among_other_weights(tmp_path: Path, dtype: DType, offset: int) -> None:
+    values = VALUES.astype(f"<{np.dtype(dtype).str[1:]}")
+    (tmp_path / "table.bin").write_bytes(b"\x01" * offset + values.tobytes() + b"\x02" * 10)
+    table = EmbeddingTable.open(tmp_path / "table.bin", replace(entry(dtype), offset_bytes=offset))
+    np.testing.assert_array_equal(table.rows(np.array([6, 0, 6])), values[[6, 0, 6]])
+
+
+@pytest.mark.parametrize("size", [0, 100, 211])
+def test_a_file_that_ends_within_the_table_is_refused(tmp_path: Path, size: int) -> None:
+    (tmp_path / "table.bin").write_bytes(bytes(size))
+    with pytest.raises(BundleError, match=rf"112 bytes .* behind the first 100, found {max(0, size - 100)};"):
+        EmbeddingTable.open(tmp_path / "table.bin", replace(entry(), offset_bytes=100))
 
 
 @pytest.mark.parametrize("token", [-1, 7, 151_665])
