@@ -112,7 +112,7 @@ PACKAGES = {
     "nvvidconv": _JETSON,
     "nvarguscamerasrc": _JETSON,
     "appsrc": _BASE,
-    "capssetter": _BAD,
+    "capssetter": _GOOD,
     "identity": "libgstreamer1.0-0",
     "openh264enc": _BAD,
     "rtph264depay": _GOOD,

@@ -18,7 +18,14 @@ from edge_sdk.capture.codecs import CODECS, Codec, Container, Decoder, codec_of,
 from edge_sdk.capture.feed import Feed
 from edge_sdk.capture.live import LiveSource
 from edge_sdk.capture.live_pipelines import LivePlan
-from edge_sdk.capture.pipelines import ORIENTATIONS, UPRIGHT, FilePlan, Orientation, file_text, pattern_text
+from edge_sdk.capture.pipelines import (
+    ORIENTATIONS,
+    UPRIGHT,
+    FilePlan,
+    file_text,
+    pattern_text,
+    untagged_colorimetry,
+)
 from edge_sdk.capture.player import Media, Player, PlayerModule
 from edge_sdk.capture.settings import CaptureSettings, SourceInfo
 from edge_sdk.capture.source import Source
@@ -98,26 +105,29 @@ def _play_file(gst: PlayerModule, source: FileSource, settings: CaptureSettings)
     for decoder in _candidates(gst, codec, settings):
         plan = FilePlan(container=container, codec=codec, decoder=decoder, settings=settings, scaler=gst.scaler())
         try:
-            player, orientation = _play_upright(gst, source.uri, plan, deadline_s)
+            player, played = _play_rightly(gst, source.uri, plan, deadline_s)
         except SourceError as error:
             refused.append(f"{decoder.element}: {error}")
         else:
-            info = _info(source.uri, player, msgspec.structs.replace(plan, orientation=orientation))
-            return Source(player, info, settings, tuple(refused))
+            return Source(player, _info(source.uri, player, played), settings, tuple(refused))
     raise SourceError(f"its {codec.name} track cannot be decoded ({'; '.join(refused)})")
 
 
-def _play_upright(gst: PlayerModule, uri: str, plan: FilePlan, deadline_s: float) -> tuple[Player, Orientation]:
-    """Play the file. That its pictures lie on their side is known with the first one; then the pipeline is built anew,
-    which only rotated files pay for.
+def _play_rightly(gst: PlayerModule, uri: str, plan: FilePlan, deadline_s: float) -> tuple[Player, FilePlan]:
+    """Play the file, and by which plan. That its pictures lie on their side, or do not say how their colour is coded,
+    is known with the first one; then the pipeline is built anew, which only such files pay for.
     """
     player = gst.play(file_text(plan), uri, _left_s(deadline_s))
-    orientation = ORIENTATIONS.get(player.info.orientation, UPRIGHT)
-    if orientation == UPRIGHT:
-        return player, orientation
+    told, coloured = player.info, plan.settings.pixels == "rgb"
+    right = msgspec.structs.replace(
+        plan,
+        orientation=ORIENTATIONS.get(told.orientation, UPRIGHT),
+        colorimetry="" if told.tagged or not coloured else untagged_colorimetry(full_range=told.full_range),
+    )
+    if right == plan:
+        return player, plan
     player.close()
-    turned = msgspec.structs.replace(plan, orientation=orientation)
-    return gst.play(file_text(turned), uri, _left_s(deadline_s)), orientation
+    return gst.play(file_text(right), uri, _left_s(deadline_s)), right
 
 
 def _left_s(deadline_s: float) -> float:

@@ -5,6 +5,10 @@ from the decoder's own luma plane, in one pass with enough taps not to alias: on
 frame, where the general path (colour matrix, then scaling) costs 4 ms. A rotation comes last, on the small picture.
 The range of luma is therefore that of the stream, and `source.py` widens it. File names never enter the text: they
 are set as a property, so no name needs quoting.
+
+Where a stream does not say how its colour is coded, GStreamer takes it for BT.709 above 576 lines, and full range for
+limited. FFmpeg, OpenCV and all that is built on them take BT.601 at any height, and models were trained on what they
+gave; RGB of a file is therefore theirs.
 """
 
 from __future__ import annotations
@@ -61,7 +65,10 @@ ORIENTATIONS: dict[str, Orientation] = {
 
 
 class FilePlan(Value, frozen=True, kw_only=True):
-    """All that decides the pipeline of a file, but for the file itself."""
+    """All that decides the pipeline of a file, but for the file itself.
+
+    `colorimetry` is what pictures are taken for, whatever the stream says of them; empty leaves that to the stream.
+    """
 
     container: Container
     codec: Codec
@@ -69,6 +76,12 @@ class FilePlan(Value, frozen=True, kw_only=True):
     settings: CaptureSettings
     scaler: Scaler
     orientation: Orientation = UPRIGHT
+    colorimetry: str = ""
+
+
+def untagged_colorimetry(*, full_range: bool) -> str:
+    """What pictures are whose stream says nothing of their colour, in GStreamer's words: range and matrix, BT.601."""
+    return f"{1 if full_range else 2}:4:0:0"
 
 
 def file_text(plan: FilePlan) -> str:
@@ -84,6 +97,8 @@ def file_text(plan: FilePlan) -> str:
         plan.codec.parser,
         f"{plan.decoder.element} name=decoder",
         plan.decoder.after,
+        # Behind something that takes any memory a decoder would choose a GPU's.
+        f"video/x-raw ! capssetter caps=video/x-raw,colorimetry=(string){plan.colorimetry}" if plan.colorimetry else "",
         frames_text(plan.settings, plan.orientation, plan.scaler),
     )
 

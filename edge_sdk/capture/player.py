@@ -26,12 +26,14 @@ class Media(Value, frozen=True, kw_only=True):
 class PictureInfo(Value, frozen=True, kw_only=True):
     """Decoded pictures before scaling: pixels a side as coded, whether luma is 0..255 (else 16..235), declared rate.
 
-    `orientation` is GStreamer's `image-orientation` tag, empty without one.
+    `tagged`: the stream says how its colour is coded, at least its matrix. `orientation` is GStreamer's
+    `image-orientation` tag, empty without one.
     """
 
     width: int
     height: int
     full_range: bool
+    tagged: bool
     rate_hz: float | None
     orientation: str
 

@@ -5,9 +5,8 @@ spreads its frames over a long one. Which they are depends on where the file end
 times of its pictures, at a size that costs decoding alone, and once for the pictures that are wanted.
 
 Rule: `mm_utils.py` of VideoLLaMA3, `load_video`; `libavfilter/vf_fps.c` of FFmpeg. It differs from the reference in
-four ways. A clip whose only slot FFmpeg would drop gives its first picture. Pictures of files that do not say how their
-colour is coded are taken for BT.709 above 576 lines, FFmpeg takes BT.601 at any height. Pixels that are not square are
-made square, and a rotated picture is turned. The offset of an MPEG-TS file is what GStreamer makes of its clock.
+three ways. A clip whose only slot FFmpeg would drop gives its first picture. Pixels that are not square are made
+square, and a rotated picture is turned. The offset of an MPEG-TS file is what GStreamer makes of its clock.
 """
 
 from __future__ import annotations

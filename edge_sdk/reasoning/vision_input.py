@@ -41,7 +41,7 @@ class Colour(Value, frozen=True, kw_only=True):
 def usual_colour(height: int) -> Colour:
     """What video of `height` lines is taken for when it does not say: limited range, BT.709 above 576 lines.
 
-    FFmpeg, with which the reference reads its clips, takes BT.601 at any height.
+    FFmpeg, with which the reference reads its clips, takes BT.601 at any height, and so does `capture` with files.
     """
     return Colour(matrix="bt709" if height > STANDARD_LINES else "bt601")
 

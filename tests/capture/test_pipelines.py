@@ -5,10 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from edge_sdk.capture.codecs import CODECS, Codec, Container, codec_of, container_of, install_command
-from edge_sdk.capture.pipelines import ORIENTATIONS, FilePlan, Scaler, file_text, pattern_text
+from edge_sdk.capture.pipelines import (
+    ORIENTATIONS,
+    FilePlan,
+    Scaler,
+    file_text,
+    pattern_text,
+    untagged_colorimetry,
+)
 from edge_sdk.capture.settings import CaptureSettings
 from edge_sdk.capture.uri import PatternSource
 from edge_sdk.errors import ConfigError
@@ -51,6 +59,18 @@ def test_a_file_at_a_reduced_rate_drops_frames_before_it_scales_luma() -> None:
         "videoconvertscale name=scale method=bilinear2 add-borders=true ! "
         "video/x-raw,format=GRAY8,width=320,height=192,pixel-aspect-ratio=1/1 ! " + SINK
     )
+
+
+def test_colours_that_a_file_does_not_say_are_set_behind_its_decoder() -> None:
+    settings = CaptureSettings(width=1280, height=720, pixels="rgb")
+    said = plan(settings)
+    unsaid = msgspec.structs.replace(said, colorimetry=untagged_colorimetry(full_range=False))
+    before, after = file_text(said).split("avdec_h264 name=decoder ! ")
+    assert file_text(unsaid) == (
+        f"{before}avdec_h264 name=decoder ! video/x-raw ! "
+        f"capssetter caps=video/x-raw,colorimetry=(string)2:4:0:0 ! {after}"
+    )
+    assert untagged_colorimetry(full_range=True) == "1:4:0:0"
 
 
 def test_every_frame_needs_no_grid_and_an_older_gstreamer_takes_the_luma_plane_before_scaling() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,20 @@ def test_luma_runs_from_black_0_to_white_255(studio: Studio, kind: str, size: tu
     assert pixels.flags.writeable
     expected = (levels.astype(float) - 16) * 255 / 219
     assert pixels[48, 16::32] == pytest.approx(expected, abs=3)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="FFmpeg is not installed")
+@pytest.mark.parametrize("matrix", [(), ("-colorspace", "bt709")], ids=["untagged", "tagged"])
+def test_luma_of_full_range_is_not_widened(matrix: tuple[str, ...], tmp_path: Path) -> None:
+    levels = np.array([0, 16, 64, 128, 192, 235, 240, 255], np.uint8)
+    picture = np.tile(np.repeat(levels, 20), (96, 1))
+    grey = np.full((2, 48, 80), 128, np.uint8)
+    words = ["-f", "rawvideo", "-pix_fmt", "yuvj420p", "-s", "160x96", "-r", "10", "-i", "-"]
+    coded = ["-c:v", "libx264", "-qp", "1", "-color_range", "pc", *matrix, str(tmp_path / "full.mp4")]
+    frame = picture.tobytes() + grey.tobytes()
+    subprocess.run(["ffmpeg", "-v", "error", *words, *coded], input=frame, check=True, timeout=60)
+    pixels = first(tmp_path / "full.mp4", 160, 96)
+    assert pixels[48, 10::20] == pytest.approx(levels, abs=1)
 
 
 @pytest.mark.parametrize("scaler", ["videoconvertscale", "videoconvert videoscale"])

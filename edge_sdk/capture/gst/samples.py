@@ -17,7 +17,8 @@ from edge_sdk.capture.gst.binding import NS, Gst, GstVideo
 from edge_sdk.capture.player import PictureInfo
 from edge_sdk.errors import SourceError
 
-_RANGE_16_235 = 2  # GST_VIDEO_COLOR_RANGE_16_235; its name is not one in Python
+# GST_VIDEO_COLOR_RANGE_0_255, whose name is none in Python; 0 of a range or a matrix is "not known".
+_RANGE_0_255 = 1
 
 _NTP = Gst.Caps.from_string("timestamp/x-ntp")
 # Seconds from 1900, where NTP begins, to 1970: RFC 5905 6.
@@ -33,17 +34,48 @@ def picture_info(pipeline: Gst.Pipeline) -> PictureInfo:
     if decoded is None or caps is None:
         raise SourceError("its decoder has no output")
     planes, said = _source_pad(pipeline, "planes"), caps.get_structure(0)
-    # Pictures in a GPU's memory may be of formats of which GStreamer can tell no more than the size.
-    known = GstVideo.VideoInfo.new_from_caps(caps)
-    luma = _video_info(planes.get_current_caps()) if planes is not None else known
     timed, rate, per = said.get_fraction("framerate")
     return PictureInfo(
         width=said.get_int("width")[1],
         height=said.get_int("height")[1],
-        full_range=luma is None or int(luma.colorimetry.range) != _RANGE_16_235,
+        full_range=_full_range(planes.get_current_caps() if planes is not None else caps),
+        tagged=_tagged(pipeline),
         rate_hz=rate / per if timed and rate and per else None,
         orientation=_orientation(decoded),
     )
+
+
+def _full_range(caps: Gst.Caps | None) -> bool:
+    """Whether luma is 0..255: as the stream says, whether or not it says its matrix, else what GStreamer assumes.
+
+    Pictures in a GPU's memory may be of formats of which GStreamer can tell no more than the size.
+    """
+    told = _colorimetry(caps)
+    if told is not None and int(told.range) != 0:
+        return int(told.range) == _RANGE_0_255
+    assumed = GstVideo.VideoInfo.new_from_caps(caps) if caps is not None else None
+    return assumed is None or int(assumed.colorimetry.range) == _RANGE_0_255
+
+
+def _tagged(pipeline: Gst.Pipeline) -> bool:
+    """Whether the encoded stream says its colour's matrix. JPEG has one of its own, which its decoders know.
+
+    Parsers leave out what the stream does not say; some decoders fill in what they assume.
+    """
+    decoder = pipeline.get_by_name("decoder")
+    pad = decoder.get_static_pad("sink") if decoder is not None else None
+    caps = pad.get_current_caps() if pad is not None else None
+    if caps is None or caps.get_structure(0).get_name() in ("image/jpeg", "video/x-raw"):
+        return True
+    told = _colorimetry(caps)
+    return told is not None and int(told.matrix) != 0
+
+
+def _colorimetry(caps: Gst.Caps | None) -> GstVideo.VideoColorimetry | None:
+    """What caps say of colour, unknown parts left unknown; None where they say nothing."""
+    text = caps.get_structure(0).get_string("colorimetry") if caps is not None else None
+    told = GstVideo.VideoColorimetry()
+    return told if text and told.from_string(text) else None
 
 
 def _source_pad(pipeline: Gst.Pipeline, name: str) -> Gst.Pad | None:
