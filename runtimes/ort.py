@@ -23,6 +23,7 @@ from edge_sdk.runtimes.cuda_device import open_cuda
 from edge_sdk.runtimes.cuda_memory import Cuda
 from edge_sdk.runtimes.host_state import HostState
 from edge_sdk.runtimes.ort_device import OrtDeviceBound
+from edge_sdk.runtimes.standing_feeds import StandingFeeds
 from edge_sdk.tensors import check_feeds, describe, numpy_dtype
 from edge_sdk.types import Dialect, StateSpec, TensorSpec
 
@@ -110,8 +111,7 @@ class OrtSession:
 class OrtBound:
     """A session whose state tensors are bound to host buffers, one binding for each order of the buffers.
 
-    A feed that cannot be written and has no free dimension, such as a LoRA matrix, is checked and bound once: a decoder
-    has hundreds of them, and the same in every call.
+    What stands from call to call is checked and bound once.
     """
 
     def __init__(self, session: OrtSession, state: HostState) -> None:
@@ -121,8 +121,7 @@ class OrtBound:
         self._appended = [entry.output for entry in state.entries if entry.kind == "append"]
         self._results = [spec.name for spec in state.result_specs]
         self._bindings = [self._bind(phase) for phase in range(state.phases)]
-        self._fixed = {spec.name for spec in state.feed_specs if all(isinstance(each, int) for each in spec.shape)}
-        self._bound: list[dict[str, Array]] = [{} for _ in self._bindings]
+        self._standing = [StandingFeeds(state.feed_specs, state.dims) for _ in self._bindings]
         self.reset = state.reset
         self.read = state.read
         self.write = state.write
@@ -130,16 +129,12 @@ class OrtBound:
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run once with the inputs that are not state; returns the outputs that are not state."""
         native = self._session.native()
-        binding, bound = self._bindings[self._state.phase], self._bound[self._state.phase]
-        fresh, specs = feeds, self._state.feed_specs
-        if bound.keys() <= feeds.keys():
-            fresh = {name: array for name, array in feeds.items() if bound.get(name) is not array}
-            specs = tuple(spec for spec in specs if spec.name in fresh or spec.name not in bound)
-        check_feeds(specs, fresh, self._state.dims)
+        binding, standing = self._bindings[self._state.phase], self._standing[self._state.phase]
+        fresh, _ = standing.check(feeds)
         held = {name: np.ascontiguousarray(array) for name, array in fresh.items()}
         for name, array in held.items():
             binding.bind_cpu_input(name, array)
-        bound.update(self._constant(held))
+        standing.hold(held)
         for name in self._fresh():
             # Bound anew each time: what the last call gave belongs to whoever got it.
             binding.bind_output(name, "cpu")
@@ -147,10 +142,6 @@ class OrtBound:
         found = dict(zip([*self._aliased, *self._fresh()], binding.get_outputs(), strict=True))
         self._state.finish(feeds, {name: found[name].numpy() for name in self._appended})
         return {name: found[name].numpy() for name in self._results}
-
-    def _constant(self, held: Feeds) -> dict[str, Array]:
-        """Those of `held` that stay as they are: the binding may go on with them."""
-        return {name: each for name, each in held.items() if name in self._fixed and not each.flags.writeable}
 
     def _fresh(self) -> list[str]:
         return [*self._appended, *self._results]

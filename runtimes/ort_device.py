@@ -18,7 +18,8 @@ from edge_sdk.runtime import Array, Feeds
 from edge_sdk.runtimes.cuda_memory import Arena, Cuda
 from edge_sdk.runtimes.device_staging import Staging
 from edge_sdk.runtimes.device_state import DeviceState
-from edge_sdk.tensors import check_feeds, numpy_dtype, shape_of
+from edge_sdk.runtimes.standing_feeds import StandingFeeds
+from edge_sdk.tensors import numpy_dtype, shape_of
 from edge_sdk.types import StateSpec, TensorSpec
 
 MAX_BINDINGS = 8
@@ -63,6 +64,7 @@ class OrtDeviceBound:
         arena = Arena(cuda, self)
         self._stream = arena.stream()
         self._state = DeviceState(graph.inputs, graph.outputs, state, dims, arena, self._stream)
+        self._standing = StandingFeeds(self._state.feed_specs, self._state.dims)
         self._places: Places | None = None
         self._bindings: dict[object, Any] = {}
         self._release = arena.release
@@ -70,8 +72,9 @@ class OrtDeviceBound:
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run once with the inputs that are not state; returns the outputs that are not state."""
         native, state = self._native(), self._state
-        dims = check_feeds(state.feed_specs, feeds, state.dims)
+        fresh, dims = self._standing.check(feeds)
         state.check(feeds, dims)
+        self._standing.hold(fresh)
         places = self._places_for(dims)
         binding = self._binding(native, places, dims)
         places.feeds.send(feeds)

@@ -11,9 +11,10 @@ from edge_sdk.runtime import Array, Feeds
 from edge_sdk.runtimes.cuda_memory import Arena, Cuda
 from edge_sdk.runtimes.device_staging import Staging, largest_lengths
 from edge_sdk.runtimes.device_state import DeviceState
+from edge_sdk.runtimes.standing_feeds import StandingFeeds
 from edge_sdk.runtimes.trt_engine import Ranges
 from edge_sdk.runtimes.trt_lane import Addresses, Lane
-from edge_sdk.tensors import check_feeds, numpy_dtype, shape_of
+from edge_sdk.tensors import numpy_dtype, shape_of
 from edge_sdk.types import StateSpec, TensorSpec
 
 
@@ -42,6 +43,7 @@ class Call:
         self.release = arena.release
         self.state = DeviceState(graph.inputs, graph.outputs, state, dims, arena, device.stream)
         device.lane(self.state.dims)
+        self._standing = StandingFeeds(self.state.feed_specs, self.state.dims)
         largest = largest_lengths(device.ranges, self.state.dims)
         rows = {entry.output for entry in self.state.entries if entry.kind == "append"}
         specs = [spec for spec in graph.outputs if spec.name in rows]
@@ -55,9 +57,10 @@ class Call:
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run once. Raises `RuntimeFailure` for a wrong feed, before anything is done."""
         device, state = self._device, self.state
-        dims = check_feeds(state.feed_specs, feeds, state.dims)
+        fresh, dims = self._standing.check(feeds)
         lane = device.lane(dims)
         state.check(feeds, dims)
+        self._standing.hold(fresh)
         self._feeds.send(feeds)
         lane.run(device.graph, dims, self._addresses[state.phase])
         state.finish(feeds, dims, self._rows)

@@ -100,30 +100,6 @@ def test_an_alias_holds_the_running_sum(running_sum: Any, streams: int) -> None:
         np.testing.assert_array_equal(kept, expected)
 
 
-def test_a_feed_that_stays_is_taken_once_and_another_in_its_place_is_seen(build: Any) -> None:
-    toy = build(
-        [helper.make_node("MatMul", ["x", "lora"], ["y"]), helper.make_node("Add", ["total", "y"], ["new"])],
-        inputs=[spec("x", ("n", 2)), spec("lora", (2, WIDTH)), spec("total", (3, WIDTH))],
-        outputs=[spec("y", ("n", WIDTH)), spec("new", (3, WIDTH))],
-        state=(StateSpec(input="total", output="new", kind="alias"),),
-    )
-    bound, first, second = open_toy(toy).bind_state(toy.graph.state, {}), normal(0, 2, WIDTH), normal(1, 2, WIDTH)
-    for array in (first, second):
-        array.flags.writeable = False
-    x, total = normal(2, 3, 2), np.zeros((3, WIDTH), np.float32)
-    for lora in (first, first, second, first.copy(), second):
-        total += x @ lora
-        np.testing.assert_allclose(bound.run({"x": x, "lora": lora})["y"], x @ lora, rtol=1e-5)
-    np.testing.assert_allclose(bound.read("total"), total, rtol=1e-5)
-    with pytest.raises(RuntimeFailure, match=r"input 'lora'"):
-        bound.run({"x": x, "lora": first[:1]})
-    with pytest.raises(RuntimeFailure, match=r"missing: \['lora'\]"):
-        bound.run({"x": x})
-    with pytest.raises(RuntimeFailure, match=r"unknown: \['y'\]"):
-        bound.run({"x": x, "lora": second, "y": x})
-    np.testing.assert_allclose(bound.run({"x": x, "lora": second})["y"], x @ second, rtol=1e-5)
-
-
 def test_reset_read_and_write(running_sum: Any) -> None:
     bound = open_toy(running_sum).bind_state(running_sum.graph.state, {"streams": 1})
     x = normal(0, 1, WIDTH)
