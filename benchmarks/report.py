@@ -21,7 +21,7 @@ SCHEMA = 1
 
 
 class Subject(Value, frozen=True, kw_only=True):
-    """What was measured. `precision` is the element type of each part's inputs."""
+    """What was measured. `precision` is that of each part, in the words of `plan`."""
 
     model: str
     bundle_sha256: str

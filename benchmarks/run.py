@@ -13,6 +13,7 @@ from edge_sdk.benchmarks.report import LatencyMs, Method, Report, Subject, write
 from edge_sdk.benchmarks.scenarios import STAGES, Scenario, late_share, moving_pictures, run_scenario
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.errors import UnknownNameError
+from edge_sdk.hardware.bundled import student_precision
 from edge_sdk.perception.recogniser import Recogniser, student_of
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
 from edge_sdk.runtime import SessionOptions
@@ -83,13 +84,14 @@ def latency_ms(samples: Samples, fps: float | None) -> LatencyMs:
 
 
 def _subject(bundle: Bundle, runtime: str) -> Subject:
-    graph, _ = bundle.graph(student_of(bundle).graph)
+    student = student_of(bundle)
+    graph, _ = bundle.graph(student.graph)
     return Subject(
         model=f"{bundle.manifest.name} {bundle.manifest.version}",
         bundle_sha256=bundle.sha256,
         commit=commit(Path(__file__).parent),
         runtime=runtime,
-        precision={spec.name: spec.dtype for spec in graph.inputs[:1]},
+        precision={"student": student_precision(student)},
         input_shape={spec.name: spec.shape for spec in graph.inputs[:1]},
         batch=1,
     )

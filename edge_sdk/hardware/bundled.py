@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterable
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.bundle.manifest import Graph
+from edge_sdk.bundle.manifest import Graph, Student
 from edge_sdk.bundle.manifest_language import Embedding, Language, Quantisation
 from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers, StudentNumbers
@@ -33,6 +33,11 @@ def model_numbers(bundle: Bundle) -> ModelNumbers:
     )
 
 
+def student_precision(student: Student) -> Precision:
+    """What a student computes in."""
+    return "int8" if student.cpu_graph else "fp32"
+
+
 def _student(bundle: Bundle) -> StudentNumbers | None:
     student = bundle.manifest.student
     if student is None:
@@ -46,7 +51,7 @@ def _student(bundle: Bundle) -> StudentNumbers | None:
         state_bytes=sum(_bytes(spec) for spec in graph.inputs if spec.name in carried),
         activation_bytes=work.activation_bytes,
         rate_hz=student.rate_hz,
-        precision="w8a8" if student.cpu_graph else "fp32",
+        precision=student_precision(student),
     )
 
 

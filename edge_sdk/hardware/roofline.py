@@ -14,7 +14,10 @@ from edge_sdk.hardware.figures import Peak, Target
 from edge_sdk.types import Value
 
 Bound = Literal["compute", "bandwidth"]
-Precision = Literal["fp32", "fp16", "w8a16", "w8a8", "w4a16", "fp8", "nvfp4"]
+Precision = Literal["fp32", "fp16", "int8", "w8a16", "w8a8", "w4a16", "fp8", "nvfp4"]
+"""`wXaY` are a language model's: bits of a weight and of what it meets. `int8` is a student's: its convolutions over
+pictures, nearly all of its arithmetic, are in whole numbers, and the rest in float32.
+"""
 
 
 class PrecisionNumbers(Value, frozen=True, kw_only=True):
@@ -32,6 +35,7 @@ class PrecisionNumbers(Value, frozen=True, kw_only=True):
 PRECISIONS: dict[Precision, PrecisionNumbers] = {
     "fp32": PrecisionNumbers(weight_bits=32, activation_bits=32, peak="fp32"),
     "fp16": PrecisionNumbers(weight_bits=16, activation_bits=16, peak="fp16"),
+    "int8": PrecisionNumbers(weight_bits=8, activation_bits=8, peak="int8"),
     "w8a16": PrecisionNumbers(weight_bits=8, activation_bits=16, peak="fp16"),
     "w8a8": PrecisionNumbers(weight_bits=8, activation_bits=16, peak="int8"),
     "w4a16": PrecisionNumbers(weight_bits=4 + 16 / 128, activation_bits=16, peak="fp16"),

@@ -29,6 +29,7 @@ def test_a_run_writes_its_numbers_raw_values_and_conditions(tmp_path: Path) -> N
     assert (report.method.scenario, report.method.fps, report.subject.runtime) == ("paced", 100.0, "null")
     assert report.method.samples == samples.latency.size >= 20
     assert report.latency_ms.p50 == pytest.approx(np.median(samples.latency) / 1e6)
+    assert report.subject.precision == {"student": "fp32"}
     assert report.latency_ms.p99 is None
     assert any("p99 (needs 662)" in note for note in report.validity)
     assert report.latency_ms.late_share is not None

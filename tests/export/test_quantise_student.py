@@ -26,6 +26,7 @@ from edge_sdk.export.quantise.student.recipe import load_student_recipe
 from edge_sdk.export.student_part import student_part
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.onnx_work import graph_work
+from edge_sdk.hardware.plan import describe as describe_plan
 from edge_sdk.hardware.plan import plan
 from edge_sdk.perception.recogniser import Recogniser, student_of
 from edge_sdk.toolchain.quantising_student import StudentQuantiseReport, describe, quantise_student
@@ -153,7 +154,9 @@ def test_verify_runs_both_on_onnx_runtime_and_the_device_opens_its_own(
     student = student_of(bundle)
     assert student.graph_on("ort") == "student.cpu"
     assert [student.graph_on("ort", "cuda"), student.graph_on("trt"), student.graph_on("rtx")] == ["student"] * 3
-    assert plan(bundle, find_target("agx-orin-64gb")).precision["student"] == "w8a8"
+    found = plan(bundle, find_target("agx-orin-64gb"))
+    assert found.precision["student"] == "int8"
+    assert "precision student int8" in describe_plan(found)
     part = student_part(bundle.folder)
     assert {"student.onnx", "student.cpu.onnx", "student.weights"} <= part.files.keys()
 

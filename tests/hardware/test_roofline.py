@@ -125,7 +125,8 @@ def test_rates_are_shares_of_peak_and_bandwidth() -> None:
         bandwidth_share=figure(0.8),
     )
     assert rates(made_up, "fp32") == Rates(flops_s=1e12, bytes_s=8e10, overlap=False)
-    assert rates(made_up, "w8a8") == Rates(flops_s=4e12, bytes_s=8e10, overlap=False)
+    for whole in ("w8a8", "int8"):
+        assert rates(made_up, whole) == Rates(flops_s=4e12, bytes_s=8e10, overlap=False)
     # no fp16 unit: what fp32 does
     assert rates(made_up, "w4a16") == Rates(flops_s=1e12, bytes_s=8e10, overlap=False)
     assert rates(made_up, "fp32", threads=1) == Rates(flops_s=2.5e11, bytes_s=8e10, overlap=False)
