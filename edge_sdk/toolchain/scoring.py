@@ -26,6 +26,8 @@ from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
 
 OnClip = Callable[[int, int], None]
+Said = Mapping[str, Mapping[str, Answer]]
+"""Answers by the video's name and by task."""
 _SOURCE = "rendered"
 # Halves of scores that are told whole.
 _LEFT_OUT = ("_precision", "_recall")
@@ -40,22 +42,44 @@ def add_scores(
     runtime: str = DEFAULT_RUNTIME,
     options: SessionOptions | None = None,
     max_tokens: int = ANSWER_TOKENS,
+    said_before: Said | None = None,
     on_clip: OnClip = lambda done, total: None,
 ) -> Scores:
     """Score both bundles on at most `count` scenes of the folder `clips`, and put the table into `bundle`'s folder.
 
-    `max_tokens` is the most of an answer that is text.
+    `max_tokens` is the most of an answer that is text. `said_before` is what `answer_scenes` has of `before` on these
+    scenes, where several bundles are held against one.
     Raises `ConfigError` for a folder without scenes or truths, and for a scene that the bundle was calibrated on;
     `BundleError` where they do not answer the same tasks, or `bundle` is in full weights.
     """
     language = bundle.manifest.language
     if language is None or language.quantisation is None:
         raise BundleError(f"{bundle.manifest.name}: expected a bundle in few bits; make one with edge-sdk quantise")
-    settled = options or SessionOptions(threads=1)
-    found = _compare(bundle, before, read_scenes(clips)[:count], clips, _Asking(runtime, settled, max_tokens), on_clip)
+    scenes = _Scenes.read(clips, count)
+    _check_unseen(bundle, scenes.hashes)
+    asking = _Asking(runtime, options or SessionOptions(threads=1), max_tokens)
+    number, total = len(scenes.clips), (1 if said_before else 2) * len(scenes.clips)
+    said = said_before or _said(before, scenes, asking, lambda done: on_clip(done, total))
+    found = _compare(
+        bundle, before, scenes, said, _said(bundle, scenes, asking, lambda done: on_clip(total - number + done, total))
+    )
     data = msgspec.json.format(msgspec.json.encode(found)) + b"\n"
     rewrite(bundle, bundle.folder, extra_files={SCORES: data}, overwrite=True)
     return found
+
+
+def answer_scenes(
+    bundle: Bundle,
+    clips: Path,
+    *,
+    count: int | None = None,
+    runtime: str = DEFAULT_RUNTIME,
+    options: SessionOptions | None = None,
+    max_tokens: int = ANSWER_TOKENS,
+) -> Said:
+    """What `bundle` says of at most `count` scenes of the folder `clips`. Parameters and errors as in `add_scores`."""
+    asking = _Asking(runtime, options or SessionOptions(threads=1), max_tokens)
+    return _said(bundle, _Scenes.read(clips, count), asking, lambda done: None)
 
 
 class _Asking(NamedTuple):
@@ -66,32 +90,31 @@ class _Asking(NamedTuple):
     max_tokens: int
 
 
-def _compare(
-    bundle: Bundle,
-    before: Bundle,
-    scenes: Sequence[LabelledClip],
-    folder: Path,
-    asking: _Asking,
-    on_clip: OnClip,
-) -> Scores:
-    hashes = {clip.path.name: sha256_of(clip.path) for clip in scenes}
-    _check_unseen(bundle, hashes)
-    right = _right_answers(folder, scenes)
-    sides: list[dict[str, dict[str, Answer]]] = []
-    for number, each in enumerate((before, bundle)):
-        asked = _answers(each, scenes, right, asking)
-        sides.append({})
-        for done, (name, answers) in enumerate(asked, start=1):
-            sides[number][name] = answers
-            on_clip(number * len(scenes) + done, 2 * len(scenes))
-    truths = Annotations({task: dict(_truths(right, task)) for task in _tasks(right)})
-    reports = [evaluate_tasks(truths, _rows(scenes, side), bootstrap=0) for side in sides]
-    pairs = [(a.text, sides[1][name][task].text) for name, side in sides[0].items() for task, a in side.items()]
+class _Scenes(NamedTuple):
+    """Labelled clips, their SHA-256 and the right answers to each by task; the latter by the names of their videos."""
+
+    clips: Sequence[LabelledClip]
+    hashes: dict[str, str]
+    right: dict[str, dict[str, str]]
+
+    @classmethod
+    def read(cls, folder: Path, count: int | None) -> _Scenes:
+        """At most `count` scenes of a folder. Raises `ConfigError` for one without scenes or truths."""
+        clips = read_scenes(folder)[:count]
+        return cls(clips, {clip.path.name: sha256_of(clip.path) for clip in clips}, _right_answers(folder, clips))
+
+
+def _compare(bundle: Bundle, before: Bundle, scenes: _Scenes, old: Said, new: Said) -> Scores:
+    truths = Annotations({task: dict(_truths(scenes.right, task)) for task in _tasks(scenes.right)})
+    reports = [evaluate_tasks(truths, _rows(scenes.clips, side), bootstrap=0) for side in (old, new)]
+    pairs = [(answer.text, new[name][task].text) for name, side in old.items() for task, answer in side.items()]
     return Scores(
         before=before.manifest.name,
         before_sha256=before.sha256,
-        clips=len(scenes),
-        clips_sha256=hashlib.sha256("".join(hashes[name] for name in sorted(hashes)).encode()).hexdigest(),
+        clips=len(scenes.clips),
+        clips_sha256=hashlib.sha256(
+            "".join(scenes.hashes[name] for name in sorted(scenes.hashes)).encode()
+        ).hexdigest(),
         answers=len(pairs),
         equal_answers=sum(one == other for one, other in pairs),
         rows=tuple(_changes(*reports)),
@@ -99,23 +122,23 @@ def _compare(
     )
 
 
-def _answers(
-    bundle: Bundle, scenes: Sequence[LabelledClip], right: Mapping[str, Mapping[str, str]], asking: _Asking
-) -> Iterator[tuple[str, dict[str, Answer]]]:
-    """What the bundle says of each scene, by the video's name, to the tasks that have a right answer."""
-    language = bundle.manifest.language
+def _said(bundle: Bundle, scenes: _Scenes, asking: _Asking, on_clip: Callable[[int], None]) -> Said:
+    """What the bundle says of each scene to the tasks that have a right answer."""
+    language, found = bundle.manifest.language, dict[str, dict[str, Answer]]()
     if language is None:
         raise BundleError(f"{bundle.manifest.name} has no language model; give the bundle of the same checkpoint")
     with Reasoner(bundle, asking.runtime, asking.options, max_tokens=asking.max_tokens) as reasoner:
         profile = language.profiles[reasoner.profile]
-        for scene in scenes:
+        for scene in scenes.clips:
             plan = plan_clip(scene.path, profile)
-            tasks = [task for task in right[scene.path.name] if task in reasoner.tasks]
+            tasks = [task for task in scenes.right[scene.path.name] if task in reasoner.tasks]
             with reasoner.begin(source=(plan.info.width, plan.info.height)) as clip:
                 for shown in read_clip(scene.path, plan):
                     clip.push(shown.pixels, shown.time_s)
                 said = [each for each in clip.ask(tasks) if isinstance(each, Answer)]
-            yield scene.path.name, {each.task: each for each in said}
+            found[scene.path.name] = {each.task: each for each in said}
+            on_clip(len(found))
+    return found
 
 
 def _check_unseen(bundle: Bundle, hashes: Mapping[str, str]) -> None:

@@ -25,7 +25,7 @@ from edge_sdk.hardware import find_target
 from edge_sdk.hardware.plan import plan
 from edge_sdk.hardware.predicted import predict
 from edge_sdk.toolchain.quantising import quantise_bundle
-from edge_sdk.toolchain.scoring import add_scores
+from edge_sdk.toolchain.scoring import add_scores, answer_scenes
 from edge_sdk.verify import verify
 
 SETTINGS: dict[str, Any] = {"profiles": ("24f",), "dialects": ("native",), "slots": (2048,), "dtype": "float32"}
@@ -89,6 +89,16 @@ def test_scores_of_a_bundle_beside_itself_are_equal_and_go_into_it(few: Bundle, 
     assert msgspec.json.decode(again.path(SCORES).read_bytes())["clips"] == 2
     assert any("scores on 2 clips" in line for line in describe(again))
     assert not (read_proof(again) or pytest.fail("no proof")).problems
+
+
+def test_what_a_bundle_said_before_may_be_said_once(few: Bundle, folder: Path) -> None:
+    plain, scenes = Bundle.open(folder / "plain"), folder / "scenes"
+    said, told = answer_scenes(plain, scenes, max_tokens=2), list[tuple[int, int]]()
+    found = add_scores(
+        few, plain, scenes, max_tokens=2, said_before=said, on_clip=lambda done, total: told.append((done, total))
+    )
+    assert told == [(1, 2), (2, 2)]
+    assert found == add_scores(few, plain, scenes, max_tokens=2)
 
 
 def test_scenes_that_were_calibrated_on_are_refused(few: Bundle, folder: Path, tmp_path: Path) -> None:
