@@ -1,0 +1,64 @@
+"""What the documents tell people to type and to read is there: verbs, options, modules, files."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from edge_sdk.cli import main  # noqa: F401 - importing it gives the app its verbs
+from edge_sdk.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+VERBS: Any = typer.main.get_command(app)
+
+
+def text_of(document: Path) -> str:
+    """The document with lines that a backslash continues put together."""
+    return document.read_text(encoding="utf-8").replace("\\\n", " ")
+
+
+# Any: a command of click, which typer may bring as a package of its own.
+def verb(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that `words` begin with, and the words that are left."""
+    command, left = VERBS, list(words)
+    while left and (found := getattr(command, "commands", {}).get(left[0].rstrip(".,;:"))):
+        command, left = found, left[1:]
+    return command, left
+
+
+# Any: as above.
+def unknown_options(command: Any, words: list[str]) -> list[str]:
+    known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)} | {"--help"}
+    asked = [name for word in words for name in re.findall(r"^--[a-z][a-z0-9-]*", word)]
+    return [name for name in asked if name not in known]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_verb_and_option_exists(document: Path) -> None:
+    told = re.findall(r"edge-sdk ([a-z][^`\n|#]*)", text_of(document))
+    for line in told:
+        command, left = verb(line.split())
+        assert command is not VERBS, f"no verb in: edge-sdk {line}"
+        assert not unknown_options(command, left), f"edge-sdk {line}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_module_and_linked_file_exists(document: Path) -> None:
+    text = text_of(document)
+    for module in re.findall(r"python -m (edge_sdk[\w.]*\w)", text):
+        assert find_spec(module), module
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (document.parent / link).exists(), link
+
+
+def test_a_verb_or_option_that_is_not_there_would_be_seen() -> None:
+    command, left = verb(["distil", "student", "OUT", "--labels", "--no-such-option"])
+    assert command.name == "student"
+    assert unknown_options(command, left) == ["--no-such-option"]
+    assert verb(["compress", "OUT"]) == (VERBS, ["compress", "OUT"])
