@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from scene_records import scene_record
 
 from edge_sdk.bundle.manifest import OperatingPoint, Student
 from edge_sdk.calibration.operating_points import ScoredClip
-from edge_sdk.clips import LabelledClip, SceneRecord
+from edge_sdk.clips import LabelledClip
 from edge_sdk.perception.timeline import FrameScores
 
 STUDENT = Student(
@@ -36,27 +37,14 @@ def trace(
     scores = np.where((times >= shown_s - 1e-9) & (times < shown_s + 2), level, 0.01)
     heat = 0.9 * np.exp(-((times - shown_s - 0.5) ** 2) / 0.08) if crash else np.zeros(FRAMES)
     rows = [FrameScores(float(t), float(s), 0.0, float(h), 0.0) for t, s, h in zip(times, scores, heat, strict=True)]
-    record = SceneRecord(
+    record = scene_record(
+        (SIGN_S, START_S, START_S + 2) if crash else None,
         name=name,
-        seed=0,
-        generator="2",
         view="dashcam",
         kind=kind,
-        scenario=kind,
-        crash=crash,
         ego_involved=crash,
-        light="day",
-        weather="clear",
-        fps=10.0,
-        width=320,
-        height=192,
         frames=FRAMES,
-        duration_s=9.0,
-        pre_crash_start_s=SIGN_S if crash else None,
-        crash_start_s=START_S if crash else None,
-        crash_end_s=START_S + 2 if crash else None,
-        min_gap_m=None,
-        bitrate_kbps=100,
+        duration_s=FRAMES / 10,
     )
     label = LabelledClip(
         path=Path(f"{name}.mp4"),

@@ -4,32 +4,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from scene_records import scene_record
 
 from edge_sdk.clips import SceneRecord, read_labels, read_record, read_scenes
 from edge_sdk.errors import ConfigError
 
-RECORD = SceneRecord(
-    name="scene_1",
-    seed=1,
-    generator="1",
-    view="roadside",
-    kind="side",
-    scenario="crossing",
-    crash=True,
-    ego_involved=False,
-    light="day",
-    weather="rain",
-    fps=10.0,
-    width=320,
-    height=192,
-    frames=80,
-    duration_s=8.0,
-    pre_crash_start_s=2.0,
-    crash_start_s=3.5,
-    crash_end_s=6.0,
-    min_gap_m=0.0,
-    bitrate_kbps=300,
-)
+RECORD = scene_record()
 HEADER = "clip,view,crash,crash_start_s,crash_end_s,label_source,label_confidence,group,origin,licence\n"
 
 

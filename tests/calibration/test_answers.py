@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from asking_bundles import make_asking
 from asking_clips import make_clip
+from scene_records import scene_record
 
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.calibration import answer_fits, answers
@@ -36,28 +37,14 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     for number in range(2 * SIDE):
         crash, name = number % 2 == 0, f"scene_{number}"
-        times = (0.1, 0.2 + number / 50, 0.4) if crash else (None,) * 3
-        record = SceneRecord(
+        record = scene_record(
+            (0.1, 0.2 + number / 50, 0.4) if crash else None,
             name=name,
             seed=number,
-            generator="2",
-            view="roadside",
-            kind="side" if crash else "normal",
-            scenario="crossing",
-            crash=crash,
-            ego_involved=False,
-            light="day",
-            weather="clear",
-            fps=10.0,
             width=96,
             height=64,
             frames=5,
             duration_s=0.5,
-            pre_crash_start_s=times[0],
-            crash_start_s=times[1],
-            crash_end_s=times[2],
-            min_gap_m=0.0,
-            bitrate_kbps=300,
             truth=CRASH if crash else SceneTruth(),
         )
         (folder / f"{name}.json").write_bytes(msgspec.json.encode(record))

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scene_records import scene_record
 
-from edge_sdk.clips import LabelledClip, SceneRecord, read_labels
+from edge_sdk.clips import LabelledClip, read_labels
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.detail import decode_footage, luma_of
 from edge_sdk.evaluation.evaluate import evaluate
@@ -104,11 +105,7 @@ def test_rendered_scenes_are_shown_as_they_are(kit: SimpleNamespace) -> None:
     clip = dataclasses.replace(kit.labelled(Path("s.mp4"), start_s=2.0, end_s=3.0), pre_crash_s=1.2)
     with pytest.raises(ConfigError, match="scene record"):
         scene_samples([clip])
-    record = SceneRecord(
-        name="s", seed=1, generator="g", view="dashcam", kind="side", scenario="x", crash=True, ego_involved=True,
-        light="day", weather="clear", fps=10.0, width=320, height=192, frames=80, duration_s=8.0,
-        pre_crash_start_s=1.2, crash_start_s=2.0, crash_end_s=3.0, min_gap_m=0.0, bitrate_kbps=500,
-    )  # fmt: skip
+    record = scene_record((1.2, 2.0, 3.0), name="s")
     (sample,) = scene_samples([dataclasses.replace(clip, record=record)])
     assert (sample.track, sample.set, sample.path) == ("whole", RENDERED, clip.path)
     assert (sample.start_s, sample.warning_s, sample.duration_s) == (2.0, 1.2, 8.0)

@@ -8,37 +8,15 @@ from typing import get_args
 
 import msgspec
 import pytest
+from scene_records import scene_record
 
-from edge_sdk.clips import Cause, Party, SceneRecord, SceneTruth
+from edge_sdk.clips import Cause, Party, SceneTruth
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.tasks.scene_answers import Window, cause_sentence, prevention, scene_answers
 from edge_sdk.tasks import TASK_IDS
 
-CRASH = SceneRecord(
-    name="scene_1",
-    seed=1,
-    generator="2",
-    view="roadside",
-    kind="side",
-    scenario="crossing",
-    crash=True,
-    ego_involved=False,
-    light="day",
-    weather="rain",
-    fps=10.0,
-    width=320,
-    height=192,
-    frames=80,
-    duration_s=8.0,
-    pre_crash_start_s=2.04,
-    crash_start_s=3.515,
-    crash_end_s=6.02,
-    min_gap_m=0.0,
-    bitrate_kbps=300,
-)
-CALM = msgspec.structs.replace(
-    CRASH, kind="normal", crash=False, pre_crash_start_s=None, crash_start_s=None, crash_end_s=None
-)
+CRASH = scene_record((2.04, 3.515, 6.02))
+CALM = scene_record(None)
 TRUTH = SceneTruth(striker="truck", struck="car", crossing=True, cause="no_right_of_way", culprit="truck")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from scene_records import scene_record
 
 from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
 from edge_sdk.calibration.scenes.truth import scene_truth, write_truths
@@ -23,27 +24,19 @@ def _mujoco() -> None:
 
 
 def record(plan: ScenePlan) -> SceneRecord:
-    return SceneRecord(
+    start_s = None if plan.times is None else plan.times.crash_start_s
+    return scene_record(
+        None,
         name=f"scene_{plan.seed:08d}",
         seed=plan.seed,
-        generator="2",
         view=plan.conditions.view,
         kind=plan.kind,
         scenario=plan.scenario,
-        crash=plan.times is not None,
+        crash=start_s is not None,
+        crash_start_s=start_s,
         ego_involved=plan.ego_involved,
-        light=plan.conditions.light,
-        weather=plan.conditions.weather,
-        fps=10.0,
-        width=320,
-        height=192,
         frames=60,
         duration_s=6.0,
-        pre_crash_start_s=None,
-        crash_start_s=None if plan.times is None else plan.times.crash_start_s,
-        crash_end_s=None,
-        min_gap_m=None,
-        bitrate_kbps=300,
     )
 
 
