@@ -161,6 +161,8 @@ def tune_student(
     are first brought to one detail and codec. Raises `ConfigError` for folders without clips, clips of one recording on
     both sides, or when `out` exists.
     """
+    if out.exists():
+        raise ConfigError(f"{out} exists already; choose another folder or remove it")
     clips, held_out = read_folder(training), read_folder(validation)
     shared = {clip.group for clip in clips} & {clip.group for clip in held_out}
     if shared:
