@@ -13,7 +13,6 @@ from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 
 RENDERED = "rendered"
-REAL_SETS = ("CADP", "Kaggle + Roboflow", "roadside misc", "CCD", "dashcam misc")
 
 
 def read_sets(table: Path) -> dict[str, str]:

@@ -15,7 +15,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from edge_sdk.errors import BundleError, ConfigError
-from edge_sdk.files import write_bytes
 from edge_sdk.runtime import Array
 from edge_sdk.types import TensorSpec
 
@@ -53,11 +52,6 @@ def reference_bytes(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -
             raise ConfigError(f"reference output {name!r} holds values that are not finite; choose other inputs")
     named = {f"{_IN}{name}": _narrowed(array) for name, array in inputs.items()}
     return _bytes(named | {f"{_OUT}{name}": array for name, array in outputs.items()})
-
-
-def write_reference(path: Path, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-    """Write the safetensors file of a `ReferenceCase`. Raises as `reference_bytes`."""
-    write_bytes(path, reference_bytes(inputs, outputs))
 
 
 def chain_bytes(case: ChainCase) -> bytes:
