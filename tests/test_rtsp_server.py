@@ -40,6 +40,7 @@ def seen(uri: str, count: int = 20) -> tuple[np.ndarray, str]:
     return np.array([-1 if each is None else each for each in ticks]), done.stderr.decode()
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("codec", ["h264", "h265", "mjpeg", "vp8"])
 def test_pictures_show_when_they_were_drawn_at_a_steady_rate(codec: str) -> None:
     with RtspServer(small(codec)) as server:

@@ -10,7 +10,7 @@
 #
 # The device tier is what a device runs: the wheel with [cpu] and the distribution's GStreamer, without torch and mujoco.
 # So `test` and `live` leave out what tests/conftest.py marks `workstation` (making bundles, training, rendering scenes)
-# and, in an emulator, `speed` (comparing speeds); `live` has the tests marked `alone`, one folder of tests a part.
+# and, in an emulator, `native` (its speed and memory); `live` has the tests marked `alone`, one folder of tests a part.
 #
 # What is committed is taken. A part that has passed with the same files is passed over: remove FOLDER/SUITE.PART.done to
 # do it again. FOLDER/SUITE.PART.xml lists its tests. MIRROR names a mirror of Debian.
@@ -97,7 +97,7 @@ test_tools="pytest pytest-benchmark onnx pillow scikit-learn nltk rouge-score na
 # The wheel is what is run and tested: away from the checkout, whose folder would come first on the path.
 elsewhere="mkdir -p /tmp/work && cd /tmp/work"
 edge=/opt/edge/bin
-unfit="${emulated:+ and not speed}"
+unfit="${emulated:+ and not native}"
 pytest="PATH=$edge:\$PATH PYTHONPATH=/src/tools python -m pytest -p slow_machine -p no:cacheprovider \
     -c /src/pyproject.toml --rootdir /src -q -rfE --durations=20 --tb=short --junitxml=/src/tests.xml"
 

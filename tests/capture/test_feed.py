@@ -154,6 +154,7 @@ def test_a_feed_feeds_one_source_at_a_time() -> None:
         assert next_frame(source).pixels.max() == 0
 
 
+@pytest.mark.native
 def test_pushing_faster_than_pictures_are_scaled_never_waits() -> None:
     feed = Feed("nv12", width=3840, height=2160)
     picture = np.full((3240, 3840), 128, np.uint8)

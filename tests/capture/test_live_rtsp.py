@@ -48,6 +48,7 @@ def check_frames(source: Watched) -> None:
     assert np.allclose(np.diff(times), np.diff([each.frame.captured_s for each in settled]), atol=0.2)
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("codec", ["h264", "h265", "mjpeg"])
 def test_each_codec_gives_fresh_frames(codec: str) -> None:
     with RtspServer(stream(codec)) as server, watch(server.uri) as source:
@@ -64,6 +65,7 @@ def test_each_codec_gives_fresh_frames(codec: str) -> None:
         assert np.allclose([bright, dark], [stamp.BRIGHT, stamp.DARK] if codec == "mjpeg" else expected, atol=12)
 
 
+@pytest.mark.native
 def test_udp_with_a_password_and_sound() -> None:
     with RtspServer(LOCKED) as server, watch(server.uri, LiveSettings(protocol="udp")) as source:
         source.wait_live(10.0)
@@ -96,6 +98,7 @@ def pictures_of(units: list[bytes], folder: Path) -> NDArray[np.uint8]:
     return np.frombuffer(done.stdout, np.uint8).reshape(-1, 360, 640)
 
 
+@pytest.mark.native
 def test_the_ring_holds_the_pre_roll_and_decodes_from_its_first_unit(
     kept: tuple[RtspServer, Watched], tmp_path: Path
 ) -> None:
@@ -114,6 +117,7 @@ def test_the_ring_holds_the_pre_roll_and_decodes_from_its_first_unit(
         assert stamp.age_ms(ticks, round(unit.captured_s * 1e9)) < 500
 
 
+@pytest.mark.native
 def test_the_history_keeps_the_last_frames_in_fixed_memory(kept: tuple[RtspServer, Watched]) -> None:
     source, history = kept[1], kept[1].source.history
     assert history is not None

@@ -243,6 +243,7 @@ def test_a_source_that_is_dropped_ends_its_thread(server: RtspServer) -> None:
     assert not supervisors()
 
 
+@pytest.mark.native
 def test_sources_opened_and_closed_leave_no_threads_files_or_memory(server: RtspServer) -> None:
     settings = wanted(pre_roll_s=1.0, history=HistorySettings(width=32, height=18, keep_s=1.0))
 
