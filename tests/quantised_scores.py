@@ -1,10 +1,11 @@
 """The six tasks by a bundle in full weights and by recipes of few bits: what each costs in scores, and its size.
 
-As a script: `python tests/quantised_scores.py OUT NAME PLAIN CHECKPOINTS SEEN HELD_OUT [COUNT [RECIPE...]]` writes
+As a script: `python tests/quantised_scores.py OUT NAME WORK PLAIN CHECKPOINTS SEEN HELD_OUT [COUNT [RECIPE...]]` writes
 `quantise-scores-NAME.json` and `.md` to OUT. PLAIN is the bundle in full weights that was exported from CHECKPOINTS, a
 folder with `base` and an adapter in every other folder; SEEN are clips to calibrate on, HELD_OUT rendered scenes with
 their truths, of which COUNT are answered. Bundles are made by the command line, as a user would, and scored as
-`edge-sdk bundle score` scores them; the plain one answers once.
+`edge-sdk bundle score` scores them; the plain one answers once. What is in WORK already is used again, so that another
+PLAIN needs another WORK.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE, run
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -81,7 +81,8 @@ def compare(
     adapters = sorted(path for path in checkpoints.iterdir() if path.is_dir() and path.name != "base")
     model = [checkpoints / "base", "--export", plain.manifest.provenance["recipe"]["name"]]
     model += [word for path in adapters for word in ("--adapter", f"{path.name}={path}")]
-    command("calibrate", *model, "--clips", seen, "--out", work / "seen", "--count", CALIBRATED_ON)
+    if not (work / "seen").exists():
+        command("calibrate", *model, "--clips", seen, "--out", work / "seen", "--count", CALIBRATED_ON)
     said = answer_scenes(plain, held_out, count=count)
     score = partial(add_scores, before=plain, clips=held_out, count=count, said_before=said)
     return [_row(plain, model, score, recipe, work) for recipe in recipes]
@@ -90,7 +91,8 @@ def compare(
 def _row(plain: Bundle, model: list[object], score: Callable[[Bundle], Scores], recipe: str, work: Path) -> Row:
     out, told = work / recipe, _recipe_file(recipe, work)
     words: list[object] = ["--out", out, "--recipe", told, "--student", plain.folder, "--statistics", work / "seen"]
-    command("quantise", *model, *words)
+    if not out.exists():
+        command("quantise", *model, *words)
     bundle = Bundle.open(out)
     evidence = json.loads(bundle.path("quantise/evidence.json").read_text())
     kl = [each["change"]["mean_kl"] for each in evidence["probes"].values()]
@@ -145,11 +147,11 @@ def _cells(row: Row) -> list[str]:
 
 def main(out: Path, name: str, words: Sequence[str]) -> None:
     """See the module."""
-    plain, checkpoints, seen, held_out, *rest = words
+    work, plain, checkpoints, seen, held_out, *rest = words
     count, recipes = (int(rest[0]) if rest else None), (rest[1:] or RECIPES)
     bundle, watch = Bundle.open(plain), Watch()
-    with TemporaryDirectory(prefix="quantised-scores-") as folder:
-        rows = compare(bundle, Path(checkpoints), Path(seen), Path(held_out), count, recipes, Path(folder))
+    Path(work).mkdir(parents=True, exist_ok=True)
+    rows = compare(bundle, Path(checkpoints), Path(seen), Path(held_out), count, recipes, Path(work))
     title = "Six tasks before and after quantisation"
     write_measured(out, f"quantise-scores-{name}", title, watch, rows, lines(bundle, rows))
 
