@@ -8,7 +8,8 @@ their files over by hard links: the disk holds each weight once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,6 +97,7 @@ def run_export(
         size_bytes=sum(entry.size_bytes for entry in bundle.manifest.files.values()),
         parts=export.parts(),
         stages=export.seconds,
+        processor_s=export.processor_s,
         reused=tuple(export.reused),
         seconds=time.monotonic() - began_s,
         peak_mb=memory.mb,
@@ -114,6 +116,7 @@ class _Export:
         self._references = self._stages[-1]
         self._receipts: dict[str, Receipt] = {}
         self.seconds: dict[str, float] = {}
+        self.processor_s: dict[str, float] = {}
         self.reused: list[str] = []
 
     def run(self, store: StageStore) -> Bundle:
@@ -127,9 +130,8 @@ class _Export:
                 self._make(store, stage, progress, done, total)
                 done += stage.effort
             progress(100 * done // total, 100, "bundle")
-            began_s = time.monotonic()
-            bundle = self._write(store)
-            self.seconds["bundle"] = time.monotonic() - began_s
+            with self._timed("bundle"):
+                bundle = self._write(store)
             progress(100, 100, "done")
         return bundle
 
@@ -170,9 +172,14 @@ class _Export:
             progress(100 * (before + min(done, stage.effort)) // total, 100, stage.name)
 
         on_bytes(0)
-        began_s = time.monotonic()
-        self._receipts[stage.name] = store.make(stage, on_bytes)
-        self.seconds[stage.name] = time.monotonic() - began_s
+        with self._timed(stage.name):
+            self._receipts[stage.name] = store.make(stage, on_bytes)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began_s, spent_s = time.monotonic(), time.process_time()
+        yield
+        self.seconds[stage], self.processor_s[stage] = time.monotonic() - began_s, time.process_time() - spent_s
 
     def _write(self, store: StageStore) -> Bundle:
         student, recipe = self._student, self._order.recipe

@@ -1,24 +1,28 @@
 """Checkpoints of the public sizes with random weights in few bits, as a user would make them, and what that took.
 
 As a script it writes the results: `python tests/quantised_size.py OUT whole` quantises a 7B to the nearest, killed
-once and started again, in a folder of TMPDIR that is removed behind it (22 GB); `OUT gptq|awq [LINEAR...]` times one
-layer of the 7B's widths by that method, a matrix at a time.
+once and started again, in a folder of TMPDIR that is removed behind it (22 GB); `OUT layers gptq awq ...` quantises two
+layers of the 7B's widths by the recipes `w4-gptq`, `w4-awq` and so on, calibrated on two clips (8 GB);
+`OUT gptq|awq [LINEAR...]` times one layer by that method, a matrix at a time, on made-up activations.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from subprocess import run
 from tempfile import TemporaryDirectory
 
 import msgspec
 import torch
+from asking_clips import make_clip
 from measured import table, write_measured
 from torch import Tensor
 from true_size import MB, SHARED, Run, make_checkpoint, watched
@@ -42,6 +46,8 @@ LAYERS, KILLED_IN, TOKENS = 28, 4, 2048
 # 10^6 bytes: the limits of the whole 7B, at any time in memory, and of its decoder on the disk.
 MEMORY_MB, DECODER_MB = 4000.0, 4600.0
 _LAYER = re.compile(r"decoder\.layers\.(\d+)$")
+_OF_LAYER = re.compile(r"decoder\.(?:layers|scales)\.(\d+)$")
+FRAMES = 2
 
 
 class Whole(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +80,20 @@ class Rounded(msgspec.Struct, frozen=True, kw_only=True):
     anonymous_mb: float
     output_errors: dict[str, float]
     nearest_errors: dict[str, float]
+
+
+class Layers(msgspec.Struct, frozen=True, kw_only=True):
+    """Two layers of the 7B by one recipe, by the tool: seconds of each layer by the clock and of processors.
+
+    `whole_hours` are those of processors for 28 layers; `anonymous_mb` 10^6 bytes at the peak.
+    """
+
+    recipe: str
+    tokens: dict[str, int]
+    layers_s: tuple[float, ...]
+    processor_s: tuple[float, ...]
+    whole_hours: float
+    anonymous_mb: float
 
 
 def command(*words: object) -> list[str]:
@@ -113,6 +133,46 @@ def quantise_whole(folder: Path) -> Whole:
         seconds=seconds,
         report=report,
     )
+
+
+def quantise_layers(recipes: Sequence[str], size: str, folder: Path) -> list[Layers]:
+    """Make two layers of a `size`, calibrate them on two clips, and quantise them by each of `recipes`."""
+    checkpoint, clips, seen, quick = folder / "checkpoint", folder / "clips", folder / "seen", ["--profile", "48f"]
+    make_checkpoint(size, checkpoint, layers=2)
+    clips.mkdir()
+    for name, seconds in (("one", 0.5), ("two", 0.3)):
+        make_clip(clips / f"{name}.mp4", seconds=seconds)
+    run(command("calibrate", checkpoint, "--clips", clips, "--out", seen, "--frames", FRAMES, *quick), check=True)
+    tokens = json.loads((seen / "statistics.json").read_text())["tokens"]
+    found = []
+    for recipe in recipes:
+        out = folder / recipe
+        words = ["--out", out, "--recipe", recipe, "--statistics", seen, "--slots", 2048, "--dialect", "native", *quick]
+        watching = watched(command("quantise", checkpoint, *words), [out])
+        report = _report(watching)
+        shutil.rmtree(out)
+        processor_s = _by_layer(report.processor_s)
+        found.append(
+            Layers(
+                recipe=recipe,
+                tokens=tokens,
+                layers_s=_by_layer(report.stages),
+                processor_s=processor_s,
+                whole_hours=LAYERS * sum(processor_s) / len(processor_s) / 3600,
+                anonymous_mb=watching.anonymous_mb,
+            )
+        )
+        print(found[-1], flush=True)
+    return found
+
+
+def _by_layer(seconds: Mapping[str, float]) -> tuple[float, ...]:
+    """Seconds of each layer: its scales, where a method has them, and its weights."""
+    layers: dict[int, float] = {}
+    for name, spent in seconds.items():
+        if part := _OF_LAYER.fullmatch(name):
+            layers[int(part[1])] = layers.get(int(part[1]), 0.0) + spent
+    return tuple(layers[number] for number in sorted(layers))
 
 
 def _written_again(checkpoint: Path, hashes: dict[str, str], folder: Path) -> Iterator[tuple[str, bool]]:
@@ -200,9 +260,35 @@ def main(out: Path, what: str, linears: Sequence[str]) -> None:
             whole = quantise_whole(Path(folder))
         write_measured(out, "quantised-7b", "A 7B to the nearest in 4 bits", watch, whole, _whole_lines(whole))
         return
+    if what == "layers":
+        with TemporaryDirectory(prefix="quantised-size-") as folder:
+            layers = quantise_layers([f"w4-{method}" for method in linears or ("gptq", "awq")], "7B", Path(folder))
+        write_measured(
+            out, "quantised-7b-layers", "Two layers of a 7B by GPTQ and AWQ", watch, layers, _layer_lines(layers)
+        )
+        return
     found = round_layer(what, linears or tuple(LINEARS))
     title = f"A layer of the 7B in 4 bits by {what.upper()}"
     write_measured(out, f"quantised-7b-{what}", title, watch, found, _method_lines(found))
+
+
+def _layer_lines(found: Sequence[Layers]) -> list[str]:
+    rows = [
+        [
+            each.recipe,
+            ", ".join(f"{spent:.0f}" for spent in each.processor_s),
+            ", ".join(f"{spent:.0f}" for spent in each.layers_s),
+            f"{each.whole_hours:.1f}",
+            f"{each.anonymous_mb:,.0f}",
+        ]
+        for each in found
+    ]
+    return [
+        f"Random bfloat16 weights, INT4 in blocks of 128, by `edge-sdk quantise`; calibrated on {found[0].tokens} "
+        "tokens of two clips. Hours are of one processor, 28 times a layer.",
+        "",
+        *table("recipe | processor s a layer | s by the clock | hours for 28 | peak memory, MB", rows),
+    ]
 
 
 def _whole_lines(found: Whole) -> list[str]:

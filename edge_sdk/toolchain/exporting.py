@@ -14,9 +14,9 @@ _MB = 1e6
 class ExportReport(Value, frozen=True, kw_only=True):
     """What became of an export.
 
-    `parts` are the bundle's bytes by stage. `stages` are the seconds of the stages that were made in this run, `reused`
-    those that an earlier run had finished. `peak_mb` is the largest sum of RssAnon and RssShmem, sampled every 50 ms,
-    in 10^6 bytes, None where the system does not tell.
+    `parts` are the bundle's bytes by stage. `stages` are the seconds of the stages that were made in this run, and
+    `processor_s` what they took of processors; `reused` are those that an earlier run had finished. `peak_mb` is the
+    largest sum of RssAnon and RssShmem, sampled every 50 ms, in 10^6 bytes, None where the system does not tell.
     """
 
     bundle: str
@@ -24,6 +24,7 @@ class ExportReport(Value, frozen=True, kw_only=True):
     size_bytes: int
     parts: dict[str, int]
     stages: dict[str, float]
+    processor_s: dict[str, float]
     reused: tuple[str, ...]
     seconds: float
     peak_mb: float | None
