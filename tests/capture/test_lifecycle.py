@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_use import resident_mb
 
 from edge_sdk.capture import CaptureSettings, gst, open_source
 from edge_sdk.capture.gst.binding import GLib, Gst
@@ -32,11 +32,6 @@ def held() -> tuple[int, int]:
     """Open files and threads of this process."""
     gc.collect()
     return len(list(Path("/proc/self/fd").iterdir())), len(list(Path("/proc/self/task").iterdir()))
-
-
-def resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def settle(before: tuple[int, int], spare: int = 2) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from memory_use import resident_mb
 from numpy.typing import NDArray
 
 from edge_sdk.benchmarks.live import stamp
@@ -134,10 +134,6 @@ def test_the_history_keeps_the_last_frames_in_fixed_memory(kept: tuple[RtspServe
     assert history.next >= window.next + 15
     assert history.memory_mb == pytest.approx(30 * 196 * 364 * 3 / 1e6, rel=0.01)
     assert resident_mb() - before_mb < 4
-
-
-def resident_mb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def test_the_senders_clock_is_told_with_its_uncertainty(kept: tuple[RtspServer, Watched]) -> None:

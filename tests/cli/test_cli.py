@@ -5,26 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import onnxruntime
 import pytest
+from command_line import last_json, sdk
 
 from edge_sdk.bundle import default_bundle
 
-SDK = Path(sys.executable).with_name("edge-sdk")
 DEMO_CLIP = default_bundle() / "demo" / "clip.mp4"
-
-
-def sdk(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(SDK), *words], capture_output=True, text=True, timeout=120, check=False, cwd=cwd)
-
-
-def last_json(result: subprocess.CompletedProcess[str]) -> Any:
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")

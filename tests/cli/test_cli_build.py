@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import sdk
 
 from edge_sdk.hardware.cuda import find_cuda_device
 
-SDK = Path(sys.executable).with_name("edge-sdk")
-
 
 def build(*words: str, cache: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    return subprocess.run(
-        [str(SDK), "build", *words], capture_output=True, text=True, timeout=120, check=False, env=environment
-    )
+    return sdk("build", *words, env={**os.environ, "XDG_CACHE_HOME": str(cache)})
 
 
 def test_an_engine_lies_in_the_users_cache_and_is_not_built_twice(tmp_path: Path) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import SDK
 
 from edge_sdk.bundle import default_bundle
 
-SDK = Path(sys.executable).with_name("edge-sdk")
 CLIP = default_bundle() / "demo" / "clip.mp4"
 NOWHERE = "rtsp://user:secret@127.0.0.1:1/nothing"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import sdk
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.tasks import (
@@ -272,14 +273,9 @@ def test_scene_records_bring_conditions_and_lengths(files: tuple[Path, Path], tm
         evaluate_files(*files, records=empty, bootstrap=0)
 
 
-def sdk(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("edge-sdk")), "evaluate", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def test_the_command_prints_six_tables_or_one_document(files: tuple[Path, Path]) -> None:
     words = ["--annotations", str(files[0]), "--predictions", str(files[1]), "--bootstrap", "20"]
-    shown, document = sdk(*words), sdk(*words, "--json")
+    shown, document = sdk("evaluate", *words), sdk("evaluate", *words, "--json")
     assert shown.returncode == 0, shown.stderr
     assert [text for text in shown.stdout.splitlines() if text.startswith("### ")] == [f"### {t}" for t in TASK_IDS]
     assert "paper: CrashChat-7B, heterogeneous |  | 0.975 | 0.985 | 0.979" in shown.stdout
@@ -295,6 +291,6 @@ def test_importing_it_loads_no_package_for_texts() -> None:
 
 
 def test_the_command_leaves_with_2_on_a_file_that_is_not_there(files: tuple[Path, Path], tmp_path: Path) -> None:
-    failed = sdk("--annotations", str(files[0]), "--predictions", str(tmp_path / "none.json"))
+    failed = sdk("evaluate", "--annotations", str(files[0]), "--predictions", str(tmp_path / "none.json"))
     assert (failed.returncode, failed.stdout) == (2, "")
     assert "cannot read predictions" in failed.stderr

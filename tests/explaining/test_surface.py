@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from command_line import SDK, last_json, sdk
 
 from edge_sdk.bundle import Bundle, default_bundle
 from edge_sdk.bundle.manifest_language import VisionProfile
@@ -29,18 +30,8 @@ from edge_sdk.tasks import TASK_IDS
 from edge_sdk.types import Estimate
 from edge_sdk.unit import Unit
 
-SDK = Path(sys.executable).with_name("edge-sdk")
 CLIP = default_bundle() / "demo" / "clip.mp4"
 FIELDS = {"form", "value", "text", "probability", "lo", "hi", "tokens", "grid", "abstain", "contradiction"}
-
-
-def sdk(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(SDK), *words], capture_output=True, text=True, timeout=240, check=False)
-
-
-def last_json(result: subprocess.CompletedProcess[str]) -> Any:
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")

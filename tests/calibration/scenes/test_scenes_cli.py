@@ -5,25 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import last_json, sdk
 
 from edge_sdk.calibration.scenes.engine import gl_context
 from edge_sdk.errors import MissingDependencyError
 
-SDK = Path(sys.executable).with_name("edge-sdk")
-
 
 def scenes(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(SDK), "scenes", *words], capture_output=True, text=True, timeout=120, check=False)
-
-
-def last_json(result: subprocess.CompletedProcess[str]) -> Any:
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
+    return sdk("scenes", *words)
 
 
 @pytest.fixture(scope="module")
