@@ -208,6 +208,7 @@ def test_what_cannot_be_opened_is_one_error_of_its_own_kind(
         assert process.pid is None
 
 
+@pytest.mark.native
 def test_a_budget_that_work_exceeds_fails_the_request_and_says_why(asking: Bundle) -> None:
     """Libraries fit and the caches do too, by what the bundle says; what the runtime takes on top does not."""
     with Reasoner(asking) as here:

@@ -168,6 +168,7 @@ def decoded() -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(made.stdout, np.uint8).reshape(-1, 240, 400, 3)
 
 
+@pytest.mark.native
 def test_a_live_event_is_explained_from_the_frames_that_were_kept(asking: Bundle) -> None:
     feed = Feed("rgb", width=400, height=240, rate_hz=10)
     settings = ReasonerSettings(priority=0)

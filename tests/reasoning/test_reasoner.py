@@ -348,6 +348,7 @@ def test_times_and_calls_are_told(clip: Clip) -> None:
     assert clip.timings == type(before)()
 
 
+@pytest.mark.native
 def test_many_requests_leak_nothing(speaker: ToySpeaker) -> None:
     with opened(speaker, max_tokens=2) as reasoner:
         for number in range(200):
