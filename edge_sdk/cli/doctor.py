@@ -97,7 +97,7 @@ def _python() -> _Finding:
 
 
 def _package() -> _Finding:
-    return _Finding("ok", f"{__version__}, {Path(__file__).parent}")
+    return _Finding("ok", f"{__version__}, {Path(__file__).parents[1]}")
 
 
 def _native() -> _Finding:

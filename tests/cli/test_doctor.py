@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import edge_sdk
 from edge_sdk import __version__
 from edge_sdk.bundle import write_bundle
 from edge_sdk.cli.doctor import Check, examine
@@ -30,7 +31,7 @@ def here() -> dict[str, Check]:
 
 def test_what_is_here_is_found(here: dict[str, Check]) -> None:
     assert sys.executable in here["python"].found
-    assert here["edge-sdk"].found.startswith(__version__)
+    assert here["edge-sdk"].found == f"{__version__}, {Path(edge_sdk.__file__).parent}"
     assert here["runtime null"].status == here["runtime ort"].status == "ok"
     assert "onnxruntime" in here["runtime ort"].found
     assert "GStreamer" in here["capture"].found
