@@ -12,7 +12,6 @@ from edge_sdk.clips import SceneRecord, SceneTruth
 from edge_sdk.export.mini.material import Material
 from edge_sdk.export.mini.pictures import Pictures
 from edge_sdk.export.mini.recipe import Recipe, load_recipe
-from edge_sdk.reasoning.patches import patchify
 
 PICTURES, RATE_HZ = 80, 10.0
 CRASH_S, FORESEEN_S, END_S = 5.0, 4.0, 6.5
@@ -40,14 +39,8 @@ def small_recipe(steps: int = 2) -> Recipe:
 def clips(count: int = 4, seed: int = 0) -> list[Material]:
     """Clips of 8 s; every other one has a crash."""
     random = np.random.default_rng(seed)
-    cache = patchify(random.integers(0, 256, (count * PICTURES, 84, 140, 3), np.uint8), 14)
+    cache = random.integers(0, 256, (count * PICTURES, 84, 140, 3), np.uint8)
     return [_clip(index, cache) for index in range(count)]
-
-
-def frames(clip: Material) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The pictures of a clip, uint8 `[n, 84, 140, 3]`."""
-    split = clip.pictures.patches.reshape(PICTURES, 3, 5, 2, 2, 3, 14, 14)
-    return np.ascontiguousarray(split.transpose(0, 1, 3, 6, 2, 4, 7, 5)).reshape(PICTURES, 84, 140, 3)
 
 
 def _clip(index: int, cache: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Material:
@@ -79,5 +72,6 @@ def _clip(index: int, cache: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) ->
     boxes[:, 0] = (0.2, 0.4, 0.5, 0.8, 1, 2 if crash else 0)
     boxes[:, 1] = (0.6, 0.4, 0.7, 0.5, 1, 0)
     times_s = np.arange(PICTURES) / RATE_HZ
-    pictures = Pictures(cache, times_s, index * PICTURES, PICTURES / RATE_HZ)
+    first = index * PICTURES
+    pictures = Pictures(cache[first : first + PICTURES], times_s, first, PICTURES / RATE_HZ)
     return Material(Path(f"{record.name}.mp4"), record, truth if crash else SceneTruth(), pictures, boxes)

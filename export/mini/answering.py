@@ -55,7 +55,7 @@ class Answerer:
         shot = whole(clip, self._profile)
         ids = torch.from_numpy(self._writer.prefix(shot.stamps_s))[None]
         embeds = self._inner.model.language_model.embed_tokens(ids)
-        patches = torch.from_numpy(clip.pictures.patches[list(shot.pictures)])
+        patches = torch.from_numpy(self._tower.eye.patches(clip.pictures, shot.pictures))
         tokens = merge(self._tower.patches_to_states(self._inner.model.vision_model, patches))
         rows = self._inner.model.projector(tokens).flatten(0, 1)
         image = (ids == self._tokenizer.control.image)[..., None]

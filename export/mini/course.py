@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import torch
 
+from edge_sdk.export.graphs.vision import MERGE
 from edge_sdk.export.mini.examples import Writer, collate
 from edge_sdk.export.mini.material import Material
 from edge_sdk.export.mini.model import Tower, make_model
@@ -22,9 +23,10 @@ from edge_sdk.export.mini.questions import draw_questions, draw_sayings, sentenc
 from edge_sdk.export.mini.recipe import Language, Phase, Recipe, Tuning, Windows
 from edge_sdk.export.mini.seeing import TowerLearner, draw_frames
 from edge_sdk.export.mini.speaking import SpeakingLearner
-from edge_sdk.export.mini.targets import mirror_patches, mirrored
+from edge_sdk.export.mini.starting import aim_decoder, aim_tower
 from edge_sdk.export.mini.training import Batch, Record, Report, run_stage
 from edge_sdk.export.mini.tuning import draw_pairs, trainable, wrap
+from edge_sdk.export.mini.views import closest, draw_view, seen_through
 from edge_sdk.export.mini.vocabulary import train_vocabulary, write_vocabulary
 from edge_sdk.export.mini.windows import Shot, draw_shot, whole
 from edge_sdk.export.tokenizer import FINISHED
@@ -34,7 +36,6 @@ from edge_sdk.tasks import TASKS, AdapterKind
 
 # Any: a transformers model, here and below.
 Model = Any
-_MIRRORED = 0.5
 
 
 class Course:
@@ -61,7 +62,7 @@ class Course:
     @cached_property
     def writer(self) -> Writer:
         """What makes sequences."""
-        return Writer(self.tokenizer, self.tower.grid)
+        return Writer(self.tokenizer, self.tower)
 
     @cached_property
     def seeing(self) -> Model:
@@ -69,14 +70,20 @@ class Course:
         recipe = self.recipe
         torch.manual_seed(recipe.seed)
         model = make_model(recipe.sizes, self.tokenizer.control)
+        self._aim(model)
         learner = TowerLearner(model, self.tower, recipe.sizes.hidden)
 
         def draw(step: int, numbers: Sequence[int]) -> Batch:
-            return draw_frames(self._clips, self.tower, recipe.seed, step, numbers)
+            return draw_frames(self._clips, self.tower, recipe.views, recipe.seed, step, numbers)
 
         path = self._path("tower", recipe.tower)
         self._run("tower", learner, recipe.tower, draw, path)
         return model
+
+    def _aim(self, model: Model) -> None:
+        sizes, decoder = self.recipe.sizes, model.model.language_model
+        aim_tower(model.model.vision_model, sizes.heads)
+        aim_decoder(decoder, sizes.kv_heads, self.writer.frame_tokens, self.tower.grid.columns // MERGE)
 
     @cached_property
     def base(self) -> Model:
@@ -99,16 +106,15 @@ class Course:
             clip, shot = self._draw_shot(self._clips, phase.windows, random)
             pairs = draw_questions(clip, shot, phase.questions, random) + draw_sayings(phase.sayings, random)
             examples.append(self.writer.example(clip, shot, pairs))
-        return self._with_patches(collate(examples))
+        return collate(examples)
 
     def _draw_shot(
         self, clips: Sequence[Material], windows: Windows, random: np.random.Generator
     ) -> tuple[Material, Shot]:
-        """A window of a random clip, every other one seen in a mirror: no answer tells left from right."""
+        """A window of a random clip, seen through a random view: no answer tells left from right."""
         clip = clips[int(random.integers(len(clips)))]
-        if random.random() < _MIRRORED:
-            clip = mirrored(clip)
-        return clip, draw_shot(clip, self.profile, windows, random)
+        shot = draw_shot(clip, self.profile, windows, random)
+        return seen_through(clip, draw_view(clip, self.recipe.views, closest(clip), random)), shot
 
     def adapter(self, kind: AdapterKind) -> Model:
         """peft's model of one adapter over the base."""
@@ -130,16 +136,10 @@ class Course:
                     shot = whole(clip, self.profile)
                     pairs = draw_pairs(kind, clip, shot, tuning.questions, random)
                 examples.append(self.writer.example(clip, shot, pairs))
-            return self._with_patches(collate(examples))
+            return collate(examples)
 
         self._run(kind, learner, tuning.stage, draw, self._path(kind, recipe.tower, recipe.language, tuning))
         return tuned.eval()
-
-    def _with_patches(self, batch: Batch) -> Batch:
-        patches = self._clips[0].pictures.cache[batch["pictures"].numpy()]
-        turned = batch["mirror"].numpy()
-        patches[turned] = mirror_patches(patches[turned], self.tower.grid)
-        return {**batch, "patches": torch.from_numpy(patches)}
 
     def _run(self, name: str, learner: torch.nn.Module, stage: Any, draw: Any, path: Path) -> None:
         recipe = self.recipe
@@ -153,7 +153,9 @@ class Course:
         """The checkpoint of a stage, named by what it depends on."""
         recipe = self.recipe
         clips = [(clip.record.name, clip.pictures.first) for clip in self._clips]
-        said = msgspec.json.encode([recipe.seed, recipe.profile, recipe.sizes, recipe.windows, clips, parts])
+        said = msgspec.json.encode(
+            [recipe.seed, recipe.profile, recipe.sizes, recipe.windows, recipe.views, clips, parts]
+        )
         return self._work / f"{name}-{hashlib.sha256(said).hexdigest()[:12]}.pt"
 
 

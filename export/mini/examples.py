@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.mini.material import Material
+from edge_sdk.export.mini.model import Tower
 from edge_sdk.export.mini.questions import Pair
 from edge_sdk.export.mini.targets import frame_targets, moments, token_targets
 from edge_sdk.export.mini.training import Batch
@@ -35,9 +35,9 @@ class Example:
 
     Its `weights [n]` make every answer count the same, however long it is.
 
-    `branches [n]`: 0 the prefix, then 1, 2, ...; `frame_ends`: rows of the last token of each frame; `pictures`: the
-    frames' numbers in the clip's cache, to be mirrored where `mirror` says so. `dense`: what frames and tokens show, by
-    the names of `frame_targets`, `token_targets` and `moments`.
+    `branches [n]`: 0 the prefix, then 1, 2, ...; `frame_ends`: rows of the last token of each frame; `patches` uint8
+    `[frames, patches, 588]`. `dense`: what frames and tokens show, by the names of `frame_targets`, `token_targets` and
+    `moments`.
     """
 
     ids: NDArray[np.int64]
@@ -46,22 +46,27 @@ class Example:
     targets: NDArray[np.int64]
     weights: NDArray[np.float32]
     frame_ends: NDArray[np.int64]
-    pictures: NDArray[np.int64]
-    mirror: NDArray[np.bool_]
+    patches: NDArray[np.uint8]
     dense: Mapping[str, NDArray[Any]]
 
 
 class Writer:
-    """Makes examples with one tokenizer on one grid."""
+    """Makes examples with one tokenizer for one tower."""
 
-    def __init__(self, tokenizer: Tokenizer, grid: Grid) -> None:
-        self._tokenizer, self._prompt, self._grid = tokenizer, Prompt(tokenizer), grid
+    def __init__(self, tokenizer: Tokenizer, tower: Tower) -> None:
+        self._tokenizer, self._prompt = tokenizer, Prompt(tokenizer)
+        self._grid, self._eye = tower.grid, tower.eye
 
     def prefix(self, stamps_s: Sequence[float]) -> NDArray[np.int64]:
         """Ids of header and frames, `[n]`; every token of a frame is kept."""
         frames = [PromptFrame(time_s=time_s, tokens=self._grid.tokens) for time_s in stamps_s]
         pieces = [self._prompt.frame(frame, first=index == 0) for index, frame in enumerate(frames)]
         return np.concatenate([self._prompt.header(), *pieces])
+
+    @property
+    def frame_tokens(self) -> int:
+        """Tokens from a frame to the next one, its stamp among them."""
+        return len(self._prompt.frame(PromptFrame(time_s=0.2, tokens=self._grid.tokens), first=False))
 
     def question(self, text: str) -> NDArray[np.int64]:
         """Ids from the last frame to where the answer begins."""
@@ -89,8 +94,7 @@ class Writer:
             targets=np.concatenate(targets),
             weights=np.concatenate(weights),
             frame_ends=np.flatnonzero(image & ~np.append(image[1:], False)),
-            pictures=clip.pictures.first + np.array(shot.pictures, np.int64),
-            mirror=np.array(clip.mirror),
+            patches=self._eye.patches(clip.pictures, shot.pictures, clip.view),
             dense={
                 "moments": moments(clip, shot),
                 **frame_targets(clip, shot.pictures, self._grid),
@@ -107,7 +111,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         rows = [getattr(example, name) for example in examples]
         return torch.from_numpy(np.stack([np.pad(row, (0, longest - len(row)), constant_values=fill) for row in rows]))
 
-    rest = ("frame_ends", "pictures", "mirror")
+    rest = ("frame_ends", "patches")
     stacked = {name: torch.from_numpy(np.stack([getattr(each, name) for each in examples])) for name in rest}
     dense = {name: torch.from_numpy(np.stack([each.dense[name] for each in examples])) for name in examples[0].dense}
     return {**stacked, **dense} | {

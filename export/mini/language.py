@@ -23,7 +23,6 @@ from edge_sdk.export.mini.recipe import Recipe
 from edge_sdk.export.mini.scoring import as_row, write_annotations, write_predictions
 from edge_sdk.export.mini.training import Report, processes
 from edge_sdk.export.mini.tuning import tasks_of
-from edge_sdk.reasoning.grid import find_profile
 from edge_sdk.tasks import TASK_IDS, AdapterKind
 from edge_sdk.types import Value
 
@@ -53,15 +52,15 @@ def train_language(
 
     Raises `ConfigError` for scenes that lack a record, a truth or boxes.
     """
-    profile, cache = find_profile(recipe.profile), work / "pictures"
+    cache = work / "pictures"
     alone = processes()
 
     def decoded(done: int, total: int) -> None:
         report(done, total, "decode")
 
     with alone.main_process_first():
-        clips = load_material(training, cache / training.name, profile, decoded)
-        asked = load_material(held_out, cache / held_out.name, profile, decoded)[:most]
+        clips = load_material(training, cache / training.name, decoded)
+        asked = load_material(held_out, cache / held_out.name, decoded)[:most]
         course = Course(recipe, clips, work, report if alone.is_main_process else _silent)
         course.tokenizer.size  # noqa: B018  # trained by the first process, found by the others
     place = work / f"checkpoints-{hashlib.sha256(msgspec.json.encode(recipe)).hexdigest()[:12]}"

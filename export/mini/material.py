@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 
 from edge_sdk.clips import LabelledClip, SceneRecord, SceneTruth, read_scenes, read_truths
 from edge_sdk.errors import ConfigError
-from edge_sdk.export.mini.pictures import Pictures, load_pictures
-from edge_sdk.reasoning.grid import Profile
+from edge_sdk.export.mini.pictures import FULL, Pictures, View, load_pictures
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
     """One clip. `boxes` float32 `[pictures, vehicles, 6]`: x0, y0, x1, y1 as shares, 1 where visible, role.
 
-    A role of 2 is that of a vehicle of the crash. `mirror`: boxes are those of the mirrored pictures, whoever reads
-    the pictures is to mirror them.
+    A role of 2 is that of a vehicle of the crash. Boxes are those of what `view` shows of the pictures.
     """
 
     path: Path
@@ -28,18 +26,16 @@ class Material:
     truth: SceneTruth
     pictures: Pictures
     boxes: NDArray[np.float32]
-    mirror: bool = False
+    view: View = FULL
 
 
-def load_material(
-    folder: Path, cache: Path, profile: Profile, on_progress: Callable[[int, int], object] | None = None
-) -> list[Material]:
+def load_material(folder: Path, cache: Path, on_progress: Callable[[int, int], object] | None = None) -> list[Material]:
     """Every scene of `folder`; pictures come from `cache` or are put there.
 
     Raises `ConfigError` for scenes without a record, a truth or boxes.
     """
     clips, truths = read_scenes(folder), read_truths(folder)
-    pictures = load_pictures(clips, cache, profile, on_progress)
+    pictures = load_pictures(clips, cache, on_progress)
     return [_material(clip, truths.get(clip.group), seen) for clip, seen in zip(clips, pictures, strict=True)]
 
 

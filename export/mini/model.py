@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from edge_sdk.export.graphs.vision import MERGE, Grid, grid_rope, turn
 from edge_sdk.export.mini.libraries import library
+from edge_sdk.export.mini.pictures import Eye
 from edge_sdk.export.mini.recipe import Sizes
 from edge_sdk.export.model_config import VisionConfig
 from edge_sdk.reasoning.grid import Profile
@@ -86,7 +87,7 @@ class Tower:
     def __init__(self, sizes: Sizes, profile: Profile) -> None:
         config = VisionConfig(hidden=sizes.hidden, heads=sizes.heads, layers=sizes.tower_layers)
         grid = Grid(rows=profile.size.height // PATCH, columns=profile.size.width // PATCH)
-        self.heads, self.grid = sizes.heads, grid
+        self.heads, self.grid, self.eye = sizes.heads, grid, Eye(profile)
         self._cos, self._sin = grid_rope(config, grid)
 
     # Any: transformers' tower.

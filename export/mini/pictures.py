@@ -1,8 +1,9 @@
-"""Clips decoded once: every picture as the vision tower's patches, in one file of bytes for all clips of a profile.
+"""Clips decoded once: every picture as RGB, in one file of bytes for all clips of a size; and views of them as patches.
 
 The way is the device's own: the capture that `analyze` uses, at the clip's size, then the ground's `VisionInput`. All
-pictures are kept, not the sampled ones, because every window of a clip samples others. A clip is known by the SHA-256
-of its bytes, so a cache survives moved folders and changed labels, and an interrupted build goes on where it stopped.
+pictures are kept, not the sampled ones, because every window of a clip samples others, and whole, because every example
+shows another part. A clip is known by the SHA-256 of its bytes, so a cache survives moved folders and changed labels,
+and an interrupted build goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -28,6 +29,23 @@ from edge_sdk.types import Value
 Progress = Callable[[int, int], object]
 _SMALL = 16
 
+Looks = NDArray[np.uint8]
+"""Curves of the channels, `[3, 256]`: which level each level becomes."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A part of a picture: where it begins, and its width and height, as shares of the whole; then in a mirror."""
+
+    left: float = 0.0
+    top: float = 0.0
+    share: float = 1.0
+    mirror: bool = False
+    looks: Looks | None = None
+
+
+FULL = View()
+
 
 class Entry(Value, frozen=True, kw_only=True):
     """Where one clip's pictures lie: the first one's number in the file, every one's time, and when the last ends."""
@@ -40,65 +58,98 @@ class Entry(Value, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """A clip's pictures: `patches` uint8 `[n, patches, 588]`, times float64 `[n]` in seconds from the first one.
+    """A clip's pictures: `rgb` uint8 `[n, height, width, 3]`, times float64 `[n]` in seconds from the first one.
 
-    `first` is the number of the first one in `cache`, the patches of all; `end_s`: when the last leaves the screen.
+    `first` is the number of the first one in the cache of all clips; `end_s`: when the last one leaves the screen.
     """
 
-    cache: NDArray[np.uint8]
+    rgb: NDArray[np.uint8]
     times_s: NDArray[np.float64]
     first: int
     end_s: float
 
-    @property
-    def patches(self) -> NDArray[np.uint8]:
-        """The clip's own part of the cache."""
-        return self.cache[self.first : self.first + len(self.times_s)]
+
+class Eye:
+    """Pictures to patches of one profile, through views. Serves one thread at a time."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._inputs: dict[tuple[int, int], VisionInput] = {}
+
+    def patches(self, pictures: Pictures, numbers: Sequence[int], view: View = FULL) -> NDArray[np.uint8]:
+        """Patches uint8 `[len(numbers), patches, 588]` of what `view` shows of the pictures `numbers` of a clip."""
+        height, width = pictures.rgb.shape[1:3]
+        high, wide = round(view.share * height), round(view.share * width)
+        top, left = (round(begin * side) for begin, side in ((view.top, height), (view.left, width)))
+        vision = self._inputs.setdefault((wide, high), VisionInput(self._profile.size, dtype="uint8"))
+        seen = pictures.rgb[list(numbers), min(top, height - high) :, min(left, width - wide) :][:, :high, :wide]
+        if view.mirror:
+            seen = seen[:, :, ::-1]
+        found = np.stack([vision.from_rgb(np.ascontiguousarray(each)) for each in seen])
+        return found if view.looks is None else _look(found, view.looks)
 
 
-def load_pictures(
-    clips: Sequence[LabelledClip], folder: Path, profile: Profile, on_progress: Progress | None = None
-) -> list[Pictures]:
+def _look(patches: NDArray[np.uint8], looks: Looks) -> NDArray[np.uint8]:
+    """Every level through the curve of its channel; a patch's values lie channel by channel."""
+    split = patches.reshape(*patches.shape[:-1], 3, -1)
+    return np.stack([looks[channel][split[..., channel, :]] for channel in range(3)], -2).reshape(patches.shape)
+
+
+def load_pictures(clips: Sequence[LabelledClip], folder: Path, on_progress: Progress | None = None) -> list[Pictures]:
     """The clips' pictures from the cache in `folder`, decoding what is not there yet.
 
-    Raises `ConfigError` for a clip without a picture, and what `open_source` raises.
+    Raises `ConfigError` for a clip without a picture or of another size than the first, and what `open_source` raises.
     """
-    store = _Store(folder, profile)
+    if not clips:
+        return []
+    info = _describe(clips[0].path)
+    store = _Store(folder, info.width, info.height)
     entries = []
     for done, clip in enumerate(clips, start=1):
         digest = hashlib.sha256(clip.path.read_bytes()).hexdigest()
         entries.append(store.known.get(digest) or store.add(digest, clip.path))
         if on_progress:
             on_progress(done, len(clips))
-    every = store.patches()
-    return [Pictures(every, np.array(entry.times_s), entry.first, entry.end_s) for entry in entries]
+    every = store.pictures()
+    return [
+        Pictures(
+            every[entry.first : entry.first + len(entry.times_s)], np.array(entry.times_s), entry.first, entry.end_s
+        )
+        for entry in entries
+    ]
 
 
 class _Store:
-    """The cache's two files: patches, and a JSON line a clip. A line is written after its patches, so it is true."""
+    """The cache's two files: pictures, and a JSON line a clip. A line is written after its pictures, so it is true."""
 
-    def __init__(self, folder: Path, profile: Profile) -> None:
-        self._input = VisionInput(profile.size, dtype="uint8")
-        self._shape = (profile.size.tokens * 4, 588)
-        name = f"patches-{profile.size.width}x{profile.size.height}"
+    def __init__(self, folder: Path, width: int, height: int) -> None:
+        self._shape = (height, width, 3)
+        self._bytes = height * width * 3
+        name = f"rgb-{width}x{height}"
         folder.mkdir(parents=True, exist_ok=True)
         self._file, self._index = folder / f"{name}.u8", folder / f"{name}.jsonl"
         self.known = {entry.sha256: entry for entry in self._entries()}
         self._count = max((entry.first + len(entry.times_s) for entry in self.known.values()), default=0)
         self._file.touch()
         with self._file.open("r+b") as file:
-            file.truncate(self._count * self._shape[0] * self._shape[1])
+            file.truncate(self._count * self._bytes)
 
     def add(self, digest: str, path: Path) -> Entry:
         """Decode one clip and append it."""
         times_s = []
         info = _describe(path)
-        settings = CaptureSettings(width=info.width, height=info.height, pixels="rgb")
+        height, width = self._shape[:2]
+        if (info.width, info.height) != (width, height):
+            raise ConfigError(
+                f"{path}: expected pictures of {width}x{height} as in the first clip, "
+                f"found {info.width}x{info.height}; render all scenes at one size"
+            )
+        settings = CaptureSettings(width=width, height=height, pixels="rgb")
         with self._file.open("r+b") as file:
-            file.seek(self._count * self._shape[0] * self._shape[1])
+            file.seek(self._count * self._bytes)
             with open_source(str(path), settings) as source:
                 for frame in source:
-                    file.write(self._input.from_rgb(frame.pixels).data)
+                    file.write(np.ascontiguousarray(frame.pixels).data)
                     times_s.append(frame.time_s)
         if not times_s:
             raise ConfigError(f"{path} has no picture; leave it out of the clips")
@@ -109,9 +160,14 @@ class _Store:
         self._count += len(times_s)
         return entry
 
-    def patches(self) -> NDArray[np.uint8]:
+    def pictures(self) -> NDArray[np.uint8]:
         """All pictures, mapped for reading."""
         return np.memmap(self._file, np.uint8, "r", shape=(self._count, *self._shape))
+
+    def found(self, entry: Entry, every: NDArray[np.uint8]) -> Pictures:
+        """One clip's part of all pictures."""
+        own = every[entry.first : entry.first + len(entry.times_s)]
+        return Pictures(own, np.array(entry.times_s), entry.first, entry.end_s)
 
     def _entries(self) -> list[Entry]:
         """The index up to its last whole line: an interrupted write leaves a part of one."""

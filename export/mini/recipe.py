@@ -55,6 +55,17 @@ class Windows(Value, frozen=True, kw_only=True):
     frames: int | None = None
 
 
+class Views(Value, frozen=True, kw_only=True):
+    """How much of its pictures an example shows: all with the probability `whole`, else a part `least` to 1 as wide.
+
+    `light`: how far brightness, contrast and colour are changed, as a deviation of the logarithm of their factors.
+    """
+
+    whole: float = 1.0
+    least: float = 1.0
+    light: float = 0.0
+
+
 class Stage(Value, frozen=True, kw_only=True):
     """One stage of training: linear warm-up, half a cosine. `batch` counts frames of the tower, else clips.
 
@@ -126,6 +137,7 @@ class Recipe(Value, frozen=True, kw_only=True):
     scenes: Scenes
     sizes: Sizes
     windows: Windows
+    views: Views
     tower: Stage
     language: Language
     linguistic: Tuning

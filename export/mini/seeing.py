@@ -16,8 +16,10 @@ from torch.nn import functional
 
 from edge_sdk.export.mini.material import Material
 from edge_sdk.export.mini.model import Tower
+from edge_sdk.export.mini.recipe import Views
 from edge_sdk.export.mini.targets import LIGHTS, VIEWS, WEATHERS, frame_targets
 from edge_sdk.export.mini.training import Batch
+from edge_sdk.export.mini.views import draw_view, seen_through
 
 # Distances of a quarter of the picture are of the size of one; an edge then matters as much as whether there is a
 # vehicle at all.
@@ -59,12 +61,16 @@ class TowerLearner(nn.Module):
         return loss
 
 
-def draw_frames(clips: Sequence[Material], tower: Tower, seed: int, step: int, numbers: Sequence[int]) -> Batch:
+def draw_frames(
+    clips: Sequence[Material], tower: Tower, views: Views, seed: int, step: int, numbers: Sequence[int]
+) -> Batch:
     """Frames of random clips with their targets, one for each of `numbers`."""
     rows = []
     for number in numbers:
         random = np.random.default_rng([seed, 1, step, number])
         clip = clips[int(random.integers(len(clips)))]
         frame = int(random.integers(len(clip.pictures.times_s)))
-        rows.append({"patches": clip.pictures.patches[frame : frame + 1], **frame_targets(clip, [frame], tower.grid)})
+        seen = seen_through(clip, draw_view(clip, views, None, random))
+        patches = tower.eye.patches(clip.pictures, [frame], seen.view)
+        rows.append({"patches": patches, **frame_targets(seen, [frame], tower.grid)})
     return {name: torch.from_numpy(np.concatenate([row[name] for row in rows])) for name in rows[0]}

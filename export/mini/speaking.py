@@ -65,7 +65,7 @@ class SpeakingLearner(nn.Module):
         return states, packed_states(decoder, embeds, batch["positions"], batch["branches"])
 
     def _beside(self, auxiliary: Auxiliary, states: Tensor, hidden: Tensor, batch: Batch) -> Tensor:
-        loss = auxiliary.patches * self.tower_heads(states.unflatten(0, batch["pictures"].shape), batch)
+        loss = auxiliary.patches * self.tower_heads(states.unflatten(0, batch["patches"].shape[:2]), batch)
         ends = hidden.gather(1, batch["frame_ends"][..., None].expand(-1, -1, hidden.shape[2]))
         moments = functional.binary_cross_entropy_with_logits(self.moment_head(ends).float(), batch["moments"])
         loss = loss + auxiliary.moments * moments

@@ -6,7 +6,6 @@ A word or two a clip is little to learn from; these are hundreds of numbers a fr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,21 +34,6 @@ def patch_corners(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     ordered = (places.reshape(split).transpose(0, 2, 1, 3).ravel() for places in (columns, rows))
     column, row = ordered
     return column / grid.columns, row / grid.rows
-
-
-def mirrored(clip: Material) -> Material:
-    """The clip seen in a mirror: its boxes turned, `mirror` set for whoever reads its pictures."""
-    boxes = clip.boxes.copy()
-    boxes[..., 0], boxes[..., 2] = 1 - clip.boxes[..., 2], 1 - clip.boxes[..., 0]
-    return replace(clip, boxes=boxes, mirror=not clip.mirror)
-
-
-def mirror_patches(patches: NDArray[np.uint8], grid: Grid) -> NDArray[np.uint8]:
-    """Patches `[..., patches, 588]` of the mirrored pictures."""
-    windows = (grid.rows // MERGE, grid.columns // MERGE, MERGE, MERGE)
-    split = patches.reshape(*patches.shape[:-2], *windows, 3, 14, 14)
-    turned = np.flip(split, axis=(-6, -4, -1))
-    return np.ascontiguousarray(turned).reshape(patches.shape)
 
 
 # Any: arrays of several element types.

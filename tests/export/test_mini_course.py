@@ -103,7 +103,7 @@ def test_a_bundle_answers_as_the_model_in_training_does(finished: Finished, tmp_
     )
     run_export(order, tmp_path / "bundle", quiet=True)
     [clip, *_] = CLIPS
-    shot, pictures, course = whole(clip, finished.course.profile), mini_material.frames(clip), finished.course
+    shot, pictures, course = whole(clip, finished.course.profile), clip.pictures.rgb, finished.course
     with Reasoner(Bundle.open(tmp_path / "bundle"), max_tokens=24) as reasoner, reasoner.begin() as shown:
         for picture, time_s in zip(shot.pictures, shot.stamps_s, strict=True):
             shown.push(pictures[picture], time_s)

@@ -13,7 +13,7 @@ from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.mini.questions import draw_questions, draw_sayings
 from edge_sdk.export.mini.recipe import Windows
-from edge_sdk.export.mini.targets import frame_targets, mirror_patches, mirrored, moments, patch_corners, token_targets
+from edge_sdk.export.mini.targets import frame_targets, moments, patch_corners, token_targets
 from edge_sdk.export.mini.tuning import draw_pairs, tasks_of, trainable
 from edge_sdk.export.mini.windows import draw_shot, whole
 from edge_sdk.reasoning.grid import find_profile
@@ -140,16 +140,6 @@ def test_tokens_know_which_vehicle_they_show_and_how_it_moves() -> None:
     assert not found["shown"][:, 0].any()  # the sky
     begun = moments(clip, shot)[:, 1] > 0
     np.testing.assert_array_equal(found["places"][:, token, 0] > 0, begun)
-
-
-def test_a_clip_in_a_mirror() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (2, 84, 140, 3), np.uint8)
-    turned = patchify(np.ascontiguousarray(picture[:, :, ::-1]), 14)
-    np.testing.assert_array_equal(mirror_patches(patchify(picture, 14), GRID), turned)
-    other = mirrored(CRASH)
-    assert other.mirror
-    np.testing.assert_allclose(other.boxes[0, 0, :4], (0.5, 0.4, 0.8, 0.8), rtol=1e-6)
-    np.testing.assert_allclose(mirrored(other).boxes, CRASH.boxes, atol=1e-6)
 
 
 def test_a_scene_without_vehicles_shows_nothing() -> None:

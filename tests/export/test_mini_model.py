@@ -54,13 +54,13 @@ def test_answers_packed_behind_one_prefix_are_separate_sequences(tokenizer: Toke
     torch.manual_seed(0)
     model = make_model(RECIPE.sizes, tokenizer.control).eval()
     tower = Tower(RECIPE.sizes, PROFILE)
-    writer, learner = Writer(tokenizer, tower.grid), SpeakingLearner(model, tower, 32, tokenizer.control.image)
+    writer, learner = Writer(tokenizer, tower), SpeakingLearner(model, tower, 32, tokenizer.control.image)
     [clip, *_] = mini_material.clips(1)
     shot = whole(clip, PROFILE)
     packed = collate([writer.example(clip, shot, PAIRS), writer.example(clip, shot, PAIRS[:1])])
-    patches = torch.from_numpy(clip.pictures.cache[packed["pictures"].numpy()])
+    patches = packed["patches"]
     with torch.no_grad():
-        hidden = learner.hidden({**packed, "patches": patches})
+        hidden = learner.hidden(packed)
         for number, pair in enumerate(PAIRS, start=1):
             alone = collate([writer.example(clip, shot, [pair])])
             native = model(
@@ -77,7 +77,7 @@ def test_answers_packed_behind_one_prefix_are_separate_sequences(tokenizer: Toke
 
 def test_an_answer_and_its_end_are_what_is_learnt(tokenizer: Tokenizer) -> None:
     [clip, *_] = mini_material.clips(1)
-    writer = Writer(tokenizer, Tower(RECIPE.sizes, PROFILE).grid)
+    writer = Writer(tokenizer, Tower(RECIPE.sizes, PROFILE))
     example = writer.example(clip, whole(clip, PROFILE), PAIRS)
     said = [*tokenizer.encode("At 4.3s."), tokenizer.control.im_end]
     first = example.targets[(example.branches == 1) & (example.targets != NO_TARGET)]
@@ -102,12 +102,11 @@ def test_a_toy_overfits_what_it_sees(tokenizer: Tokenizer) -> None:
     tower, [calm, crash] = Tower(RECIPE.sizes, PROFILE), mini_material.clips(2)
     model = make_model(RECIPE.sizes, tokenizer.control)
     learner = SpeakingLearner(model, tower, 32, tokenizer.control.image, RECIPE.language.auxiliary)
-    writer, windows = Writer(tokenizer, tower.grid), Windows(whole=0.0, least_s=0.5, frames=4)
+    writer, windows = Writer(tokenizer, tower), Windows(whole=0.0, least_s=0.5, frames=4)
     random = np.random.default_rng(0)
     shots = [draw_shot(clip, PROFILE, windows, random) for clip in (calm, crash)]
     said = [("Does anything touch?", answer) for answer in ("At 4.3s.", "Dashcam, night.")]
     batch = collate([writer.example(calm, shots[0], said[:1]), writer.example(crash, shots[1], said[1:])])
-    batch = {**batch, "patches": torch.from_numpy(calm.pictures.cache[batch["pictures"].numpy()])}
     stage = Stage(steps=130, batch=2, learning_rate=4e-3, muon=True)
     optimisers = make_optimisers(learner, stage)
     for _ in range(stage.steps):
@@ -128,8 +127,8 @@ def test_every_part_learns(tokenizer: Tokenizer) -> None:
     model = make_model(RECIPE.sizes, tokenizer.control)
     learner = SpeakingLearner(model, tower, 32, tokenizer.control.image, RECIPE.language.auxiliary)
     shot = whole(crash, PROFILE)
-    batch = collate([Writer(tokenizer, tower.grid).example(crash, shot, PAIRS)])
-    learner({**batch, "patches": torch.from_numpy(crash.pictures.cache[batch["pictures"].numpy()])}).backward()
+    batch = collate([Writer(tokenizer, tower).example(crash, shot, PAIRS)])
+    learner(batch).backward()
     still = {name for name, each in learner.named_parameters() if each.grad is None or not each.grad.any()}
     assert not still
     scale = [model.model.projector(torch.randn(100, 32)).std(), model.model.language_model.embed_tokens.weight.std()]
