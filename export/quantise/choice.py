@@ -6,6 +6,7 @@ Parts are added up and scaled so that all of them together make what was measure
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -64,9 +65,10 @@ def pick(candidates: Sequence[Candidate], size_bytes: int, max_kl: float | None,
 def check_budget(size_bytes: int, budget_bytes: float | None) -> None:
     """Raise `ConfigError` where the fewest bits alone, `size_bytes`, are beyond the budget."""
     if budget_bytes is not None and budget_bytes < size_bytes:
+        least_mb = math.ceil(100 * size_bytes / _MB) / 100  # up, so that what is told is enough
         raise ConfigError(
-            f"--budget-mb {budget_bytes / _MB:,.3g}: the decoder takes at least {size_bytes / _MB:,.3g} MB by this "
-            "recipe; give at least that, or a recipe of fewer bits"
+            f"--budget-mb {budget_bytes / _MB:g}: the decoder takes at least {least_mb:,.2f} MB by this recipe; give "
+            "at least that, or a recipe of fewer bits"
         )
 
 
