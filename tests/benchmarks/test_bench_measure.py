@@ -35,7 +35,7 @@ def test_warm_up_calls_are_not_samples() -> None:
         numbers.append(number)
         return step(number)
 
-    found = measure(remember, ("a", "b"), Limits(warmup_s=0.02, duration_s=0.0, min_samples=3))
+    found = measure(remember, ("a", "b"), Limits(warmup_s=0.2, duration_s=0.0, min_samples=3))
     assert found.latency.size == 3
     assert numbers == list(range(len(numbers)))
     assert len(numbers) > 3 + 3
