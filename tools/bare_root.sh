@@ -3,8 +3,8 @@
 #
 #   sudo tools/bare_root.sh FOLDER [SUITE [TARGET...]]
 #
-# SUITE is one that debootstrap knows, bookworm by default; MIRROR names where its packages lie. What is committed is
-# taken. FOLDER/SUITE is removed first: a root that was used is not bare.
+# SUITE is one of Debian, bookworm by default, or of Ubuntu, such as noble with MIRROR=http://archive.ubuntu.com/ubuntu.
+# What is committed is taken. FOLDER/SUITE is removed first: a root that was used is not bare.
 set -eu
 
 folder=$(realpath -m "${1:?usage: tools/bare_root.sh FOLDER [SUITE [TARGET...]]}")
@@ -19,8 +19,14 @@ command -v debootstrap >/dev/null || { echo "bare_root: run: apt-get install deb
 # Mounts are this script's own and go with it.
 [ -n "${BARE_MOUNTS:-}" ] || exec env BARE_MOUNTS=1 unshare --mount --propagation private "$0" "$folder" "$suite" "$@"
 
+# What an installed system looks into by itself. A debootstrap may be older than a suite of Ubuntu: one script does all.
+case $mirror in
+    *ubuntu*) components=main,universe script=/usr/share/debootstrap/scripts/gutsy ;;
+    *) components=main script= ;;
+esac
+
 rm -rf "$root"
-debootstrap --variant=minbase --include=make,ca-certificates "$suite" "$root" "$mirror"
+debootstrap --variant=minbase --components="$components" --include=make,ca-certificates "$suite" "$root" "$mirror" $script
 mkdir "$root/src"
 git -C "$checkout" archive HEAD | tar -x -C "$root/src"
 mount -t proc proc "$root/proc"
