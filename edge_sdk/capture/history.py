@@ -6,6 +6,7 @@ window, then for what followed by sequence number, and is told when it came too 
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from edge_sdk.errors import ConfigError
 
 
 class FrameWindow(NamedTuple):
-    """Consecutive frames, oldest first, in memory of their own.
+    """Consecutive frames, each later than the one before, in memory of their own.
 
     `pixels` uint8 `[count, height, width, 3]`; `captured_s` float64 `[count]` on the clock of `time.monotonic()`;
     `sender_utc_s` float64 `[count]`, seconds since 1970 by the sender's clock, NaN where it did not say. `first` is
@@ -57,7 +58,7 @@ class FrameHistory:
         self._pixels.fill(0)
         self._captured_s = np.zeros(settings.frames)
         self._sender_utc_s = np.full(settings.frames, np.nan)
-        self._pushed = 0
+        self._pushed, self._newest_s = 0, -math.inf
 
     @property
     def memory_mb(self) -> float:
@@ -70,13 +71,19 @@ class FrameHistory:
         return self._pushed
 
     def push(self, pixels: NDArray[np.uint8], captured_s: float, sender_utc_s: float | None = None) -> None:
-        """Copy one frame in. Raises `ValueError` for one of another shape or type: a bug, not input."""
+        """Copy one frame in, unless it is not later than the last: a stream's clock may be set back while it settles.
+
+        Raises `ValueError` for a frame of another shape or type: a bug, not input.
+        """
         if pixels.shape != self._pixels.shape[1:] or pixels.dtype != np.uint8:
             raise ValueError(
                 f"a frame of this history is uint8 {self._pixels.shape[1:]}, got {pixels.dtype} {pixels.shape}"
             )
+        if captured_s <= self._newest_s:
+            return
         with self._lock:
             row = self._pushed % len(self._pixels)
+            self._newest_s = captured_s
             self._pixels[row] = pixels
             self._captured_s[row] = captured_s
             self._sender_utc_s[row] = np.nan if sender_utc_s is None else sender_utc_s

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pushing import CHAINS, HEIGHT, WIDTH, encode, next_frame, taken, until, wanted
 
-from edge_sdk.capture import Feed, open_live
+from edge_sdk.capture import Feed, HistorySettings, open_live
 from edge_sdk.capture.feed import is_key
 from edge_sdk.errors import ConfigError, UnknownNameError
 from edge_sdk.hardware import clock
@@ -101,6 +101,23 @@ def test_units_are_decoded_in_order_with_their_stamps(codec: str, encoded: Encod
     assert info is not None
     assert (info.uri, info.codec, info.width, info.height) == ("push://push", codec, 320, 192)
     assert (stats.units, stats.decoded, stats.delivered, stats.reconnects) == (UNITS, UNITS, UNITS, 0)
+
+
+def test_a_history_goes_forward_where_stamps_go_back(encoded: Encoded) -> None:
+    feed, begun_s, later = Feed("h264"), time.monotonic() - 1.0, [0.0, 0.1, 0.2, 0.3, 0.4]
+    units = iter(encoded("h264"))
+    with open_live(feed, wanted(history=HistorySettings(width=32, height=18, rate_hz=30.0, keep_s=5.0))) as source:
+        history = source.history
+        assert history is not None
+        for number, after_s in enumerate(later):
+            for at_s in (after_s, after_s - 0.05) if number else (after_s,):
+                data, stamp_s = next(units)[0], begun_s + at_s
+                until(lambda data=data, stamp_s=stamp_s: feed.push(data, stamp_s))
+                until(lambda count=number + 1: history.next >= count)
+        until(lambda: source.stats.decoded == 2 * len(later) - 1)
+        feed.end()
+        until(lambda: source.state == "ended")
+    np.testing.assert_allclose(history.since(0).captured_s - begun_s, later, atol=1e-6)
 
 
 @pytest.mark.parametrize("codec", sorted(CHAINS))
