@@ -73,6 +73,7 @@ def test_a_camera_that_is_off_is_waited_for() -> None:
     assert source.state == "ended"
 
 
+@pytest.mark.native
 def test_frames_go_on_after_a_rebuild_and_the_first_one_says_so() -> None:
     settings = wanted(pre_roll_s=5.0, history=HistorySettings(width=32, height=18, rate_hz=30.0, keep_s=20.0))
     with RtspServer(SMALL) as camera, open_live(camera.uri, settings) as source:
