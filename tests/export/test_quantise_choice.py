@@ -63,7 +63,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(root, how, budget_mb, quantise(root, root / "within", how, budget_mb=budget_mb))
 
 
-def quantise(root: Path, out: Path, how: dict[str, Any], **limits: float) -> Bundle:
+def quantise(root: Path, out: Path, how: dict[str, Any], **limits: Any) -> Bundle:
     quantise_bundle(root / "base", out, str(root / "small.toml"), **how, **limits)
     return Bundle.open(out)
 
