@@ -41,7 +41,7 @@ def score_clip(model: Student, clip: CachedClip, recipe: Recipe, height: int, wi
     """Scores float32 `[frames, 4]` in 0..1 of a whole clip from its first frame, at `height` x `width`."""
     planes = torch.from_numpy(window_planes(resize(np.array(clip.luma), height, width), recipe.pictures.lags))
     with torch.inference_mode():
-        scores: Floats = torch.sigmoid(model(planes[None])[0][0]).numpy()
+        scores: Floats = torch.sigmoid(model.survey(planes[None])[0]).numpy()
     return scores
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from edge_sdk.export.graphs.views import View, look
 from edge_sdk.types import Value
 
 SCORES = ("crash", "pre_crash", "start", "end")
@@ -41,6 +42,7 @@ class StudentShape(Value, frozen=True, kw_only=True):
     """Widths of the network: the four stages of the picture, the features of a frame, and the temporal dilations.
 
     With `attentive`, features of the grid at the places of the crash and pre-crash maps join those of the whole grid.
+    `views` are the ways in which the graph looks at each frame; see `views`.
     """
 
     planes: int = 3
@@ -49,6 +51,7 @@ class StudentShape(Value, frozen=True, kw_only=True):
     features: int = 96
     dilations: tuple[int, ...] = (1, 2, 4, 8)
     attentive: bool = False
+    views: tuple[View, ...] = (View(),)
 
     @property
     def memory_frames(self) -> int:
@@ -204,6 +207,12 @@ class Student(nn.Module):
         dense = torch.cat([maps, self.flow(flat)], 1)
         return self._pool(flat, maps).unflatten(0, size), dense.unflatten(0, size)
 
+    def survey(self, planes: Tensor) -> Tensor:
+        """Logits `[n, time, 4]` of windows as the graph gives them: the mean over the shape's views."""
+        size = planes.shape[:2]
+        seen = [look(planes.flatten(0, 1), view).unflatten(0, size) for view in self.shape.views]
+        return torch.stack([self(view)[0] for view in seen]).mean(0)
+
     def judge(self, pooled: Tensor) -> Tensor:
         """Logits `[n, time, 4]` from pooled features `[n, time, k]`."""
         features = self._compress(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2]).transpose(1, 2)
@@ -214,7 +223,22 @@ class Student(nn.Module):
 
     def step(self, frames: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Scores `[streams, 4]` in 0..1 of one frame per stream, and the next states, ordered as `state_shapes`."""
-        x, following = self.picture(frames), []
+        count = len(self.shape.views)
+        seen = torch.stack([look(frames, view) for view in self.shape.views], 1)
+        apart = [state.reshape(-1, state.shape[1] // count, *state.shape[2:]) for state in states]
+        logits, following = self._step(seen.reshape(-1, *frames.shape[1:]), apart)
+        together = [kept.reshape(-1, *state.shape[1:]) for kept, state in zip(following, states, strict=True)]
+        return torch.sigmoid(logits.reshape(-1, count, len(SCORES)).mean(1)), together
+
+    def state_shapes(self, height: int, width: int) -> list[tuple[int, ...]]:
+        """Shape of each state without its first dimension, `streams`, for pictures of that size."""
+        count = len(self.shape.views)
+        grids = [(count * block.state_channels, height // CELL, width // CELL) for block in self._grids]
+        return [*grids, *((count * layer.width, layer.state_frames) for layer in self._memories)]
+
+    def _step(self, seen: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Logits `[n, 4]` of one view each, and the next states."""
+        x, following = self.picture(seen), []
         for block, state in zip(self._grids, states, strict=False):
             x, kept = block.step(x, state)
             following.append(kept)
@@ -222,12 +246,7 @@ class Student(nn.Module):
         for layer, state in zip(self._memories, states[len(self.grid) :], strict=True):
             features, kept = layer.step(features, state)
             following.append(kept)
-        return torch.sigmoid(self.head(features.squeeze(2))), following
-
-    def state_shapes(self, height: int, width: int) -> list[tuple[int, ...]]:
-        """Shape of each state without its first dimension, `streams`, for pictures of that size."""
-        grids = [(block.state_channels, height // CELL, width // CELL) for block in self._grids]
-        return [*grids, *((layer.width, layer.state_frames) for layer in self._memories)]
+        return self.head(features.squeeze(2)), following
 
     @property
     def _grids(self) -> list[GridMemory]:

@@ -5,21 +5,31 @@ from __future__ import annotations
 import copy
 
 import msgspec
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from edge_sdk.export.graphs.student import Student, StudentShape
+from edge_sdk.export.graphs.views import View, look
 
 HEIGHT, WIDTH = 64, 96
 SHAPE = StudentShape(stages=(8, 8, 16, 16), features=16, grid_dilations=(1, 2), dilations=(1, 2, 4))
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "attentive"])
+SHAPES = {
+    "plain": SHAPE,
+    "attentive": msgspec.structs.replace(SHAPE, attentive=True),
+    "views": msgspec.structs.replace(SHAPE, attentive=True, views=(View(), View(zoom=1.5, mirrored=True))),
+}
+
+
+@pytest.fixture(scope="module", params=SHAPES.values(), ids=SHAPES)
 def student(request: pytest.FixtureRequest) -> Student:
     """A student whose every path carries signal: normalisation and biases are not at their starting values."""
     torch.manual_seed(1)
-    model = Student(msgspec.structs.replace(SHAPE, attentive=request.param)).drop(0.3, 0.3)
+    model = Student(request.param).drop(0.3, 0.3)
     model.train()
     with torch.no_grad():
         for _ in range(3):
@@ -43,7 +53,7 @@ def stream(model: Student, frames: Tensor) -> Tensor:
 def test_streaming_equals_offline(student: Student) -> None:
     frames = torch.randn(2, 30, 3, HEIGHT, WIDTH)
     with torch.inference_mode():
-        offline = torch.sigmoid(student(frames)[0])
+        offline = torch.sigmoid(student.survey(frames))
     assert offline.std() > 0.01
     torch.testing.assert_close(stream(student, frames), offline, atol=1e-5, rtol=0)
 
@@ -70,7 +80,7 @@ def test_no_score_sees_the_future(student: Student) -> None:
     changed = frames.clone()
     changed[:, 7:] += 3
     with torch.inference_mode():
-        before, after = student(frames)[0], student(changed)[0]
+        before, after = student.survey(frames), student.survey(changed)
     torch.testing.assert_close(before[:, :7], after[:, :7], atol=1e-5, rtol=0)
     assert (before[:, 7:] - after[:, 7:]).abs().min() > 0
 
@@ -101,6 +111,30 @@ def test_attention_reads_the_grid_where_the_maps_look() -> None:
     places = [(0, 2, 5), (0, 0, 1), (1, 3, 0), (1, 3, 0)]
     expected = torch.stack([grid[n, :, row, column] for n, row, column in places]).reshape(2, 32)
     torch.testing.assert_close(attended, expected, atol=1e-5, rtol=0)
+
+
+def test_views_are_means_of_what_one_view_sees() -> None:
+    """PIL's crop, flip and bilinear resize stand for the views; a student of one view gives the logits."""
+    torch.manual_seed(4)
+    shape = SHAPES["views"]
+    model = Student(shape).eval()
+    alone = Student(SHAPES["attentive"]).eval()
+    alone.load_state_dict(model.state_dict())
+    frames = torch.rand(1, 9, 3, HEIGHT, WIDTH)
+    # 64 / 1.5 and 96 / 1.5, to even sides.
+    rows, columns = 42, 64
+    box = ((WIDTH - columns) // 2, (HEIGHT - rows) // 2, (WIDTH + columns) // 2, (HEIGHT + rows) // 2)
+    pictures = [
+        Image.fromarray(plane.numpy())
+        .transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        .resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR, box=box)
+        for plane in frames.flatten(0, 2)
+    ]
+    enlarged = torch.from_numpy(np.stack([np.array(picture) for picture in pictures])).view(frames.shape)
+    with torch.inference_mode():
+        expected = (alone(frames)[0] + alone(enlarged)[0]) / 2
+        torch.testing.assert_close(model.survey(frames), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(look(frames[0], View()), frames[0], atol=0, rtol=0)
 
 
 def test_the_demo_shape_keeps_within_its_budget() -> None:

@@ -10,18 +10,20 @@ import torch
 
 from edge_sdk.export.graphs.student import SCORES, Student, StudentShape
 from edge_sdk.export.graphs.student_onnx import StudentGraph, export_student
+from edge_sdk.export.graphs.views import View
 from edge_sdk.runtime import Array
 
 HEIGHT, WIDTH = 64, 96
 # Every operator here is older than opset 18, so the graph keeps to both dialects.
 PLAIN = {"Add", "Concat", "Conv", "Gemm", "MatMul", "ReduceMax", "ReduceMean", "Relu", "Reshape", "Sigmoid", "Slice"}
-PLAIN |= {"Softmax", "Squeeze", "Transpose", "Unsqueeze"}
+PLAIN |= {"Resize", "Shape", "Softmax", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 @pytest.fixture(scope="module")
 def student() -> Student:
     torch.manual_seed(2)
-    model = Student(StudentShape(stages=(16, 16, 32, 32), features=32, attentive=True))
+    views = (View(), View(mirrored=True), View(zoom=1.5))
+    model = Student(StudentShape(stages=(16, 16, 32, 32), features=32, attentive=True, views=views))
     with torch.no_grad():
         model(torch.randn(4, 8, 3, HEIGHT, WIDTH))
     return model.eval()
@@ -78,7 +80,7 @@ def test_a_stream_through_the_graph_equals_the_module_on_the_whole_window(
 ) -> None:
     frames = torch.randn(streams, 40, 3, HEIGHT, WIDTH)
     with torch.inference_mode():
-        expected = torch.sigmoid(student(frames)[0]).numpy()
+        expected = torch.sigmoid(student.survey(frames)).numpy()
     feeds = {spec.name: np.zeros((streams, *map(int, spec.shape[1:])), np.float32) for spec in graph.inputs}
     for t in range(frames.shape[1]):
         feeds["frames"] = frames[:, t].numpy()
