@@ -38,6 +38,15 @@ INFO = TeacherInfo(
     stride_s=0.5,
     smoothing_s=0.3,
 )
+_TEXT_CHANGES = {
+    "height = 192\nwidth = 320\nlags": f"height = {HEIGHT}\nwidth = {WIDTH}\nlags",
+    "stages = [32, 48, 72, 96]": "stages = [8, 8, 16, 16]",
+    "features = 96": "features = 16",
+    "grid_dilations = [1, 2]": "grid_dilations = [1]",
+    "dilations = [1, 2, 4, 8]": "dilations = [1, 2]",
+    "frames = 64": "frames = 24",
+    "bfloat16 = true": "bfloat16 = false",
+}
 TEACHER = Teacher(feature_shift_s=0.5, save_every=3)
 
 
@@ -54,6 +63,15 @@ def toy_recipe(epochs: int = 3, micro: int = 2) -> Recipe:
         teacher=TEACHER,
         **{name: None for name in ("late", "head") if name in Recipe.__struct_fields__},
     )
+
+
+def toy_text() -> str:
+    """The demo recipe's own text with a shape small enough for a test."""
+    text = load_recipe("student-demo")[1]
+    for old, new in _TEXT_CHANGES.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
 
 
 def toy_clip(folder: Path, number: int, *, labelled_end: bool = True) -> CachedClip:

@@ -68,9 +68,14 @@ def suite_seeds() -> list[int]:
     return [scene.seed for scene in read_suite().scenes]
 
 
-def pick_seeds() -> list[int]:
-    """The first seeds that fill the quotas."""
-    left, seeds, seed = Counter(_QUOTAS), [], FIRST_SUITE_SEED
+def suite_size() -> int:
+    """Scenes in the suite."""
+    return sum(_QUOTAS.values())
+
+
+def pick_seeds(first: int = FIRST_SUITE_SEED, suites: float = 1.0) -> list[int]:
+    """The first seeds from `first` on that fill the quotas that many times, each rounded."""
+    left, seeds, seed = Counter({cell: round(clips * suites) for cell, clips in _QUOTAS.items()}), [], first
     while left.total() > 0:
         cell = _cell(draw_conditions(seed))
         if left[cell] > 0:

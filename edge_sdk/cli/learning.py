@@ -93,7 +93,9 @@ def distil_student(
     recipe: Annotated[str | None, typer.Option(help="student-demo; with --training tune-student; or a file.")] = None,
     training: Annotated[Path | None, typer.Option(help="Go on learning from this folder of labelled clips.")] = None,
     validation: Annotated[Path | None, typer.Option(help="With --training: the clips to be calibrated on.")] = None,
-    start: Annotated[Path | None, typer.Option("--from", help="With --training: the bundle to begin with.")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="The bundle to begin with; with --labels for the stage [onward].")
+    ] = None,
     rehearse: Annotated[Path | None, typer.Option(help="With --training: rendered scenes to mix in.")] = None,
     level: Annotated[bool, typer.Option("--level", help="Clips of many origins: one detail and codec first.")] = False,
     work: Path = Path("out/student"),
@@ -120,13 +122,13 @@ def distil_student(
             level=level,
             quiet=json,
         )
-    elif not labels or training or validation or start or rehearse:
+    elif not labels or training or validation or rehearse:
         raise ConfigError(
             "expected --labels, to train on rendered scenes, or --training DIR --validation DIR, to go on learning "
             "from labelled clips"
         )
     else:
-        report = make_student(recipe or "student-demo", work, out, teacher=teacher, quiet=json)
+        report = make_student(recipe or "student-demo", work, out, teacher=teacher, start=start, quiet=json)
     if report:
         say(msgspec.json.encode(report).decode() if json else f"bundle {out}: {report}")
 

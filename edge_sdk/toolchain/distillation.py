@@ -97,13 +97,20 @@ class RefitReport(Value, frozen=True, kw_only=True):
 
 
 def make_student(
-    recipe: str, work: Path, out: Path, *, teacher: Path | None = None, quiet: bool = False
+    recipe: str,
+    work: Path,
+    out: Path,
+    *,
+    teacher: Path | None = None,
+    start: Path | None = None,
+    quiet: bool = False,
 ) -> StudentReport | None:
     """Make the student of `recipe` in the folder `work` and write its bundle to `out`.
 
     `teacher` is a cache made by `teach` of the training clips, for a recipe with a table [teacher]; such a recipe is
-    trained by several processes too, of which one returns the report. Raises `ConfigError` for an unknown recipe or
-    when `out` exists, `MissingDependencyError` for what is not installed.
+    trained by several processes too, of which one returns the report. `start` is a bundle that holds what the recipe's
+    stages before [onward] made; they are not run then. Raises `ConfigError` for an unknown recipe, for a `start` that
+    another one made, or when `out` exists, `MissingDependencyError` for what is not installed.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
@@ -111,13 +118,15 @@ def make_student(
     with _main_first():
         training = _render(plan.scenes.training, work, quiet)
         validation = _render(plan.scenes.validation, work, quiet)
+        further = [] if plan.scenes.further is None else _render(plan.scenes.further, work, quiet)
+    begun = None if start is None else open_bundle(start)
     # Named by the recipe: what another recipe left in `work` must not pass for finished.
     taught = [] if teacher is None else [open_room("export.distil.teacher_cache").TeacherCache.open(teacher).digest]
-    draft = work / f"draft-{_digest([text, *taught])}"
+    draft = work / f"draft-{_digest([text, *taught, *([begun.sha256] if begun else [])])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
             made = open_room("export.distil.student").train(
-                plan, text, training, validation, draft, work, progress, teacher=teacher
+                plan, text, training, validation, draft, work, progress, teacher=teacher, further=further, start=begun
             )
             if made is None:
                 return None
@@ -136,7 +145,7 @@ def make_student(
     return StudentReport(
         bundle=str(out),
         sha256=made.sha256,
-        training_clips=len(training),
+        training_clips=len(training) + len(further),
         validation_f1=fit.f1,
         validation_start_mae_s=fit.start_mae_s,
     )
@@ -257,11 +266,11 @@ def _main_first() -> Any:
 
 # Any: the seeds are a recipe's, whose type belongs to the room that reads it.
 def _render(seeds: Any, work: Path, quiet: bool) -> list[LabelledClip]:
-    folder = work / f"scenes-{seeds.first}-{seeds.count}"
+    kind = "" if seeds.of == "any" else f"-{seeds.of}"
+    folder = work / f"scenes-{seeds.first}-{seeds.count}{kind}"
+    chosen = open_room("calibration.scenes.choice").choose_seeds(seeds.first, seeds.count, seeds.of)
     with Progress(f"render {folder.name}", quiet=quiet) as progress:
-        open_room("calibration.scenes.render").render(
-            range(seeds.first, seeds.first + seeds.count), folder, on_progress=lambda at: progress(at.done, at.total)
-        )
+        open_room("calibration.scenes.render").render(chosen, folder, on_progress=lambda at: progress(at.done, at.total))
     return read_scenes(folder)
 
 

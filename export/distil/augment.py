@@ -19,13 +19,13 @@ Rng = np.random.Generator
 _NOISE = torch.from_numpy(np.random.default_rng(0).standard_normal(1 << 20, np.float32))
 
 
-def augment(luma: Luma, rng: Rng, height: int, width: int) -> tuple[Luma, Tensor]:
-    """A window uint8 `[frames, h, w]` as uint8 `[frames, height, width]`, changed at random.
+def augment(luma: Luma, rng: Rng, height: int, width: int, enlarged: float = 1.0) -> tuple[Luma, Tensor]:
+    """A window uint8 `[frames, h, w]` as uint8 `[frames, height, width]`, changed at random and so far enlarged.
 
     Also returns the warp float32 `[2, 3]` that was drawn, with which `warp` moves a map along.
     """
     luma = _hold(_shade(luma, rng), rng)
-    matrix = _draw_warp(rng)
+    matrix = _enlarge(_draw_warp(rng), enlarged)
     x = warp(_resize(torch.from_numpy(luma).float(), height, width), matrix)
     x = _bars(_noise(_blur(_shake(x, rng), rng), rng), rng)
     return _to_luma(x), matrix
@@ -78,6 +78,13 @@ def _draw_warp(rng: Rng) -> Tensor:
     zoom, stretch = math.exp(rng.uniform(-0.25, 0.2)), math.exp(rng.uniform(-0.1, 0.1))
     shift_x, shift_y, roll = rng.uniform(-0.15, 0.15), rng.uniform(-0.15, 0.15), rng.uniform(-0.05, 0.05)
     return torch.tensor([[mirror * zoom * stretch, roll * zoom, shift_x], [-roll * zoom, zoom / stretch, shift_y]])
+
+
+def _enlarge(matrix: Tensor, zoom: float) -> Tensor:
+    """A warp that shows less of the source, around its middle rather than where it was shifted to."""
+    if zoom == 1.0:
+        return matrix
+    return matrix * torch.tensor([1 / zoom, 1 / zoom, 0.5])
 
 
 def warp(x: Tensor, matrix: Tensor) -> Tensor:

@@ -65,8 +65,7 @@ def _recipe_of(bundle: Bundle) -> Recipe:
         recipe = msgspec.toml.decode(recipe_text(bundle), type=Recipe)
     except msgspec.DecodeError as error:
         raise ConfigError(f"bundle {bundle.manifest.name!r}: its student's recipe is not usable: {error}") from error
-    attentive = recipe.shape.attentive or recipe.head is not None
-    return msgspec.structs.replace(recipe, shape=msgspec.structs.replace(recipe.shape, attentive=attentive))
+    return msgspec.structs.replace(recipe, shape=recipe.final_shape)
 
 
 def _at_size(recipe: Recipe, entry: StudentEntry) -> Recipe:

@@ -7,28 +7,35 @@ the bundle's provenance.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.graphs.student import StudentShape
+from edge_sdk.export.graphs.views import View
 from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.types import Value
 
 
 class Seeds(Value, frozen=True, kw_only=True):
-    """Rendered scenes with the seeds `first .. first + count - 1`."""
+    """Rendered scenes with the first `count` seeds from `first` on, or only those of a kind; see `choose_seeds`."""
 
     first: int
     count: int
+    of: Literal["any", "others", "suite"] = "any"
 
 
 class Scenes(Value, frozen=True, kw_only=True):
-    """Which scenes are rendered for training, for validation, and as the clip that travels with the bundle."""
+    """Which scenes are rendered for training, for validation, and as the clip that travels with the bundle.
+
+    The `further` ones are shown in the last stage, [onward], only.
+    """
 
     training: Seeds
     validation: Seeds
     demo_seed: int
+    further: Seeds | None = None
 
 
 class Pictures(Value, frozen=True, kw_only=True):
@@ -123,6 +130,46 @@ class Head(Value, frozen=True, kw_only=True):
     window_weight: float
 
 
+class Focus(Value, frozen=True, kw_only=True):
+    """Windows of `frames` around incidents, see `focus.py`.
+
+    `share` of the pieces hold the incident's frame, `before` frames from their begin and `after` from their end at
+    least. Of clips in which the camera's own car takes part `own_car` of the usual share is shown, of those without
+    incident `normal`. `zoomed` of the windows are enlarged about `zoom` times; `splice_share` as in `Windows`.
+    """
+
+    frames: int
+    share: float
+    before: int
+    after: int
+    own_car: float
+    normal: float
+    zoom: float
+    zoomed: float
+    splice_share: float
+
+
+class Onward(Value, frozen=True, kw_only=True):
+    """The last stage, see `onward.py`: the whole student but the first `frozen` layers of its picture part goes on.
+
+    The learning rate rises for `warm_up_steps`, stays, and falls to zero over the last `decay_share` of all steps.
+    `views` are those of the finished student. The rest as in `Stage`, `Head` and `Late`.
+    """
+
+    steps: int
+    windows: int
+    micro: int
+    frozen: int
+    dropout: tuple[float, float]
+    learning_rate: float
+    warm_up_steps: int
+    decay_share: float
+    average: float
+    window_weight: float
+    focus: Focus
+    views: tuple[View, ...] = (View(),)
+
+
 class Teacher(Value, frozen=True, kw_only=True):
     """What a student learns from a teacher's cache beside its labels, in `stages`; a weight of 0 leaves a term out.
 
@@ -168,6 +215,14 @@ class Recipe(Value, frozen=True, kw_only=True):
     teacher: Teacher | msgspec.UnsetType = msgspec.UNSET
     late: Late | None = None
     head: Head | None = None
+    onward: Onward | None = None
+
+    @property
+    def final_shape(self) -> StudentShape:
+        """The shape at the end of the run, where attention and views have joined."""
+        views = self.shape.views if self.onward is None else self.onward.views
+        attentive = self.shape.attentive or self.head is not None
+        return msgspec.structs.replace(self.shape, attentive=attentive, views=views)
 
 
 def load_recipe(name: str | Path) -> tuple[Recipe, str]:
@@ -194,6 +249,7 @@ def _check(recipe: Recipe, path: Path) -> None:
     head = recipe.head
     if head is not None and (late is None or min(head.epochs, head.windows) < 1):
         raise ConfigError(f"recipe {path}: [head] needs a table [late], and epochs and windows of at least 1")
+    _check_onward(recipe, path)
     teacher = recipe.teacher
     if teacher is not msgspec.UNSET:
         weights = (teacher.feature_weight, teacher.score_weight, teacher.boundary_weight)
@@ -204,3 +260,20 @@ def _check(recipe: Recipe, path: Path) -> None:
             )
     if recipe.shape.planes != 1 + len(recipe.pictures.lags):
         raise ConfigError(f"recipe {path}: shape.planes must be 1 + the number of pictures.lags")
+
+
+def _check_onward(recipe: Recipe, path: Path) -> None:
+    onward = recipe.onward
+    if onward is None:
+        return
+    focus = onward.focus
+    if min(onward.steps, onward.windows, onward.micro) < 1 or not 0 < onward.decay_share <= 1:
+        raise ConfigError(
+            f"recipe {path}: [onward] needs steps, windows and micro of at least 1 and a decay_share above 0 and at "
+            f"most 1, found {onward.steps}, {onward.windows}, {onward.micro} and {onward.decay_share}"
+        )
+    if focus.before + focus.after > focus.frames or min(focus.own_car, focus.normal) <= 0 or focus.zoom < 1:
+        raise ConfigError(
+            f"recipe {path}: [onward.focus] needs before + after of at most frames, shares own_car and normal above 0 "
+            f"and a zoom of at least 1, found {focus}"
+        )

@@ -10,24 +10,26 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 
+from edge_sdk.bundle import Bundle
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.curves import draw_curves
 from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.distilled import Distillation
 from edge_sdk.export.distil.evaluate import measure, score_clip
+from edge_sdk.export.distil.from_bundle import load_student
 from edge_sdk.export.distil.head import train_head
 from edge_sdk.export.distil.late import train_late
 from edge_sdk.export.distil.late_features import LateFeatures
-from edge_sdk.export.distil.losses import label_loss
+from edge_sdk.export.distil.onward import train_onward
 from edge_sdk.export.distil.recipe import Recipe, Stage
 from edge_sdk.export.distil.run import Run, begin
+from edge_sdk.export.distil.steps import train_step
 from edge_sdk.export.distil.teacher_cache import TeacherCache
 from edge_sdk.export.distil.teacher_targets import Lessons
 from edge_sdk.export.distil.windows import WindowSampler
@@ -52,12 +54,15 @@ def train(
     work: Path,
     on_progress: Progress | None = None,
     teacher: Path | None = None,
+    further: Sequence[LabelledClip] = (),
+    start: Bundle | None = None,
 ) -> Path | None:
     """Train by `recipe` and write the bundle to `out`; caches, checkpoints and curves go to `work`. Returns `out`.
 
-    `teacher` is a teacher's cache, for a recipe with a table [teacher]. Of several processes one writes the bundle, the
-    others return None. Raises `ConfigError` when there are no clips on a side or `out` exists, and for a recipe and a
-    cache that do not belong together.
+    `teacher` is a teacher's cache, for a recipe with a table [teacher]. `further` clips are shown in the stage [onward]
+    only, the one that is run where `start` holds what the stages before it made. Of several processes one writes the
+    bundle, the others return None. Raises `ConfigError` when there are no clips on a side or `out` exists, for a recipe
+    and a cache that do not belong together, and for a `start` of another recipe.
     """
     cache = open_cache(recipe, teacher)
     if not clips or not validation:
@@ -70,26 +75,63 @@ def train(
         held_out = load_clips(
             validation, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, held out")
         )
-    trained = _all_stages(recipe, clips, training_clips, held_out, work, report, cache)
-    if trained is None:
-        return None
-    model, losses = trained
+        more = load_clips(further, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, further"))
+    if start is None:
+        run = _early_stages(recipe, clips, training_clips, held_out, work, report, cache)
+        if run is None:
+            return None
+        student = run.averaged()
+    else:
+        run, student = None, begun(recipe, start)
+    if recipe.onward is not None:
+        made = f"{digest(recipe, [*clips, *further])}-{start.sha256[:12] if start else 'whole'}"
+        shown, checkpoint = [*training_clips, *more], work / f"onward-{made}.pt"
+        run = train_onward(run, student, recipe, recipe.onward, shown, held_out, checkpoint, report)
+    if run is None:
+        raise ConfigError("a start is for a recipe with a table [onward]")
+    draw_curves(work / "curves.png", run.losses, run.metrics)
+    model, losses = run.averaged(), run.losses
     scores = [score_clip(model, clip, recipe, recipe.pictures.height, recipe.pictures.width) for clip in held_out]
     metrics = measure(scores, held_out, recipe)
     write_text(work / "metrics.json", msgspec.json.format(msgspec.json.encode(metrics), indent=1).decode() + "\n")
     provenance = {
         "recipe": recipe_text,
-        "clips_sha256": digest(recipe, clips),
-        "training_clips": len(clips),
+        "clips_sha256": digest(recipe, [*clips, *further]),
+        "training_clips": len(clips) + len(further),
         "losses": [round(loss, 5) for loss in losses],
         "validation": msgspec.to_builtins(metrics),
         "torch": str(torch.__version__),
-    } | ({} if cache is None else {"teacher": msgspec.to_builtins(cache.info)})
+    }
+    if cache is not None:
+        provenance["teacher"] = msgspec.to_builtins(cache.info)
+    if start is not None:
+        provenance["start"] = {"bundle": start.manifest.name, "sha256": start.sha256}
     write_student_bundle(out, model, recipe, provenance)
     return out
 
 
-def _all_stages(
+def begun(recipe: Recipe, start: Bundle) -> Student:
+    """The student of `start`, which the stages of `recipe` before [onward] must have made. Raises `ConfigError`."""
+    student, made_by = load_student(start)
+
+    def early(some: Recipe) -> Recipe:
+        change = msgspec.structs.replace
+        scenes = change(some.scenes, further=None, validation=recipe.scenes.validation)
+        return change(some, name="", version="", onward=None, shape=recipe.shape, scenes=scenes)
+
+    known = early(made_by)
+    wanted = early(recipe)
+    unlike = [name for name in Recipe.__struct_fields__ if getattr(known, name) != getattr(wanted, name)]
+    before = msgspec.structs.replace(recipe, onward=None).final_shape
+    if unlike or student.shape != before:
+        raise ConfigError(
+            f"bundle {start.manifest.name!r} was made by a recipe that differs in {', '.join(unlike) or 'shape'}; "
+            "give one that the stages of this recipe before [onward] made"
+        )
+    return student
+
+
+def _early_stages(
     recipe: Recipe,
     clips: Sequence[LabelledClip],
     cached: Sequence[CachedClip],
@@ -97,11 +139,12 @@ def _all_stages(
     work: Path,
     report: Progress,
     cache: TeacherCache | None,
-) -> tuple[Student, list[float]] | None:
-    """The trained student and the loss of every epoch; each stage goes on from its checkpoint.
+) -> Run | None:
+    """A run at the end of all stages before [onward]; each goes on from its checkpoint.
 
     None for a process that only took part.
     """
+    recipe = msgspec.structs.replace(recipe, onward=None)
     made_early = digest(msgspec.structs.replace(recipe, late=None, head=None), clips)
     torch.manual_seed(recipe.seed)
     run = begin(Student(recipe.shape), recipe)
@@ -127,8 +170,7 @@ def _all_stages(
         run = train_late(run, recipe, features, held_out, work / f"late-{made_late}.pt", report)
         if recipe.head is not None:
             run = train_head(run, recipe, features, held_out, report)
-        draw_curves(work / "curves.png", run.losses, run.metrics)
-    return run.averaged(), run.losses
+    return run
 
 
 def open_cache(recipe: Recipe, teacher: Path | None) -> TeacherCache | None:
@@ -192,38 +234,9 @@ def _epoch(
     for index in range(steps[epoch]):
         chosen = order[index * stage.windows : (index + 1) * stage.windows]
         run.set_rate(recipe.optimiser.learning_rate, recipe.optimiser.warm_up_share, sum(steps))
-        total += _step(run, recipe, sampler, workers, stage, chosen)
+        total += train_step(run, recipe, sampler, workers, stage.micro, chosen)
         report(run.step, sum(steps), f"epoch {epoch + 1}/{len(steps)} loss {total / (index + 1):.4f}")
     return total / steps[epoch]
-
-
-def _step(
-    run: Run,
-    recipe: Recipe,
-    sampler: WindowSampler,
-    workers: Workers,
-    stage: Stage,
-    # Any: numpy's integer arrays carry their width in the type, and the width does not matter here.
-    chosen: np.ndarray[Any, Any],
-) -> float:
-    def run_pass(model: Student, numbers: Sequence[int]) -> float:
-        examples = [
-            sampler.draw(np.random.default_rng([recipe.seed, run.step, number]), int(chosen[number]))
-            for number in numbers
-        ]
-        batch = {
-            name: torch.from_numpy(np.stack([getattr(example, name) for example in examples]))
-            for name in ("planes", "targets", "weights", "maps", "map_weights")
-        }
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.optimiser.bfloat16):
-            logits, maps = model(batch["planes"])
-        loss = label_loss(logits.float(), maps.float(), batch, recipe) * len(numbers) / len(chosen)
-        torch.autograd.backward(loss)
-        return float(loss.detach())
-
-    loss = workers.step(len(chosen), stage.micro, run_pass)
-    run.advance(recipe.optimiser.clip_norm)
-    return loss
 
 
 def digest(recipe: Recipe, clips: Sequence[LabelledClip]) -> str:

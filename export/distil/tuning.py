@@ -78,6 +78,7 @@ def tuned_recipe(base: Recipe, plan: Tuning) -> Recipe:
         ),
         late=None,
         head=None,
+        onward=None,
     )
 
 

@@ -65,13 +65,14 @@ class WindowSampler:
         ]
         self.clips = len(clips)
         self._labels = [frame_targets(clip.times_s, clip.label, recipe.targets, recipe.pictures) for clip in clips]
-        self._maps = [frame_maps(clip, recipe.targets) for clip in clips]
+        self._cached = clips
 
     def draw(self, rng: Rng, clip: int) -> Example:
         """One augmented window that ends in clip number `clip`."""
         height, width = self._height, self._width
         pieces = [self._piece(rng, *piece) for piece in self._plan(rng, clip)]
-        luma, matrix = augment(np.concatenate([piece.luma for piece in pieces]), rng, height, width)
+        shown = np.concatenate([piece.luma for piece in pieces])
+        luma, matrix = augment(shown, rng, height, width, self.enlarged(rng))
         weights = np.concatenate([piece.weights for piece in pieces])
         settings, pictures = self._recipe.windows, self._recipe.pictures
         weights[: round(settings.warm_up_s * pictures.rate_hz)] *= settings.warm_up_weight
@@ -85,6 +86,14 @@ class WindowSampler:
             map_weights=np.concatenate([piece.map_weights for piece in pieces]),
             origins=np.concatenate([piece.origins for piece in pieces]),
         )
+
+    def enlarged(self, rng: Rng) -> float:
+        """How far the window is enlarged beside what `augment` draws."""
+        return 1.0
+
+    def first_frame(self, rng: Rng, clip: int, frames: int) -> int:
+        """Where a piece of a clip begins: anywhere."""
+        return int(rng.integers(len(self._luma[clip]) - frames + 1))
 
     def _plan(self, rng: Rng, clip: int) -> list[tuple[int, int]]:
         """Pairs of clip and number of frames that make a window."""
@@ -103,8 +112,9 @@ class WindowSampler:
         return plan
 
     def _piece(self, rng: Rng, clip: int, frames: int) -> _Piece:
-        luma, (targets, weights), maps = self._luma[clip], self._labels[clip], self._maps[clip]
-        first = int(rng.integers(len(luma) - frames + 1))
+        luma, (targets, weights) = self._luma[clip], self._labels[clip]
+        maps = frame_maps(self._cached[clip], self._recipe.targets)
+        first = self.first_frame(rng, clip, frames)
         piece = slice(first, first + frames)
         return _Piece(
             luma=np.asarray(luma[piece]),

@@ -78,6 +78,9 @@ class ConvNorm(nn.Module):
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv = fuse_conv_bn_eval(self.conv, self.norm)
             self.norm = nn.Identity()
+            # torch makes the bias of a convolution that had none a constant; training may go on from here.
+            if self.conv.bias is not None:
+                self.conv.bias.requires_grad_(self.conv.weight.requires_grad)
 
 
 class Residual(nn.Module):

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from distilled_toy import FRAMES, HEIGHT, WIDTH, toy_text
 
 from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.clips import LabelledClip
@@ -26,17 +27,6 @@ from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.student_bundle import write_student_bundle
 from edge_sdk.verify import verify
 
-HEIGHT, WIDTH, FRAMES = 32, 64, 40
-# The recipe's own text, so that the bundle says by what it was made: a shape small enough for a test.
-TEXT_CHANGES = {
-    "height = 192\nwidth = 320\nlags": f"height = {HEIGHT}\nwidth = {WIDTH}\nlags",
-    "stages = [32, 48, 72, 96]": "stages = [8, 8, 16, 16]",
-    "features = 96": "features = 16",
-    "grid_dilations = [1, 2]": "grid_dilations = [1]",
-    "dilations = [1, 2, 4, 8]": "dilations = [1, 2]",
-    "frames = 64": "frames = 24",
-    "bfloat16 = true": "bfloat16 = false",
-}
 PLAN = Tuning(
     seed=3,
     epochs=6,
@@ -56,11 +46,7 @@ PLAN = Tuning(
 def start(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Student]:
     """An untrained attentive student with statistics of its own, and its bundle."""
     folder = tmp_path_factory.mktemp("start")
-    text = load_recipe("student-demo")[1]
-    for old, new in TEXT_CHANGES.items():
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    (folder / "toy.toml").write_text(text)
+    (folder / "toy.toml").write_text(toy_text())
     recipe, text = load_recipe(folder / "toy.toml")
     torch.manual_seed(0)
     model = Student(msgspec.structs.replace(recipe.shape, attentive=True)).train()

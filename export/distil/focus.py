@@ -1,0 +1,91 @@
+"""Windows around what happens in a clip, more of them where a student still fails, and some enlarged.
+
+A window that begins anywhere is mostly ordinary traffic, which is learnt first. What is left to learn is how vehicles
+meet, from the roadside and from a car that has no part in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.export.distil.augment import Rng
+from edge_sdk.export.distil.data import CachedClip
+from edge_sdk.export.distil.recipe import Focus, Recipe
+from edge_sdk.export.distil.targets import ACTOR
+from edge_sdk.export.distil.windows import WindowSampler
+
+# Windows are enlarged by a factor within e^-0.1 .. e^0.1 of the recipe's.
+_ZOOM_SPREAD = 0.1
+
+
+class FocusSampler(WindowSampler):
+    """A `WindowSampler` whose windows lie around incidents as `focus` says, at the recipe's picture size."""
+
+    def __init__(self, clips: Sequence[CachedClip], recipe: Recipe, focus: Focus) -> None:
+        super().__init__(clips, recipe, recipe.pictures.height, recipe.pictures.width)
+        self._focus = focus
+        self._incidents = [incident_frame(clip) for clip in clips]
+        self._lengths = [len(clip.times_s) for clip in clips]
+
+    def enlarged(self, rng: Rng) -> float:
+        """The recipe's zoom, about, for its share of the windows."""
+        if rng.random() >= self._focus.zoomed:
+            return 1.0
+        return self._focus.zoom * math.exp(rng.uniform(-_ZOOM_SPREAD, _ZOOM_SPREAD))
+
+    def first_frame(self, rng: Rng, clip: int, frames: int) -> int:
+        """Where a piece begins so that it holds the incident well inside; anywhere for the rest of the pieces."""
+        latest = self._lengths[clip] - frames
+        if rng.random() >= self._focus.share:
+            return int(rng.integers(latest + 1))
+        incident, focus = self._incidents[clip], self._focus
+        low = incident - max(frames - focus.after, 0)
+        first = int(rng.integers(low, max(incident - focus.before, low) + 1))
+        return min(max(first, 0), latest)
+
+
+def shares(clips: Sequence[CachedClip], focus: Focus) -> NDArray[np.float64]:
+    """How often each clip is shown, relative to the others; clips without a record count as any."""
+    found = np.ones(len(clips))
+    for index, clip in enumerate(clips):
+        record = clip.label.record
+        if record is not None:
+            found[index] = (focus.own_car if record.ego_involved else 1.0) * (
+                focus.normal if record.kind == "normal" else 1.0
+            )
+    return found
+
+
+def drawn(rng: Rng, weights: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """`count` different numbers in random order, likelier the greater their weight (Efraimidis and Spirakis 2006)."""
+    return np.argsort(rng.exponential(size=len(weights)) / weights)[:count]
+
+
+def incident_frame(clip: CachedClip) -> int:
+    """The frame at which a crash begins; else the vehicles of the incident are nearest for their size.
+
+    What meets the camera's own car is nearest when it is largest. The middle of the clip where nothing says.
+    """
+    if clip.label.start_s is not None:
+        return int(np.abs(clip.times_s - clip.label.start_s).argmin())
+    middle = len(clip.times_s) // 2
+    if clip.boxes is None:
+        return middle
+    boxes, shown = clip.boxes[..., :4], (clip.boxes[..., 4] > 0) & (clip.boxes[..., 5] >= ACTOR)
+    record = clip.label.record
+    if record is not None and record.ego_involved:
+        return int(((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) * shown).max(1).argmax())
+    gaps = np.array([_gap(frame[seen]) for frame, seen in zip(boxes, shown, strict=True)])
+    return int(gaps.argmin()) if np.isfinite(gaps).any() else middle
+
+
+def _gap(boxes: NDArray[np.float32]) -> float:
+    """Distance of the first two of boxes `[n, 4]`, in their mean size; infinite unless there are two."""
+    if len(boxes) < 2:
+        return math.inf
+    middles, size = (boxes[:, :2] + boxes[:, 2:]) / 2, float((boxes[:, 2:] - boxes[:, :2]).mean())
+    return float(np.linalg.norm(middles[0] - middles[1])) / max(size, 1e-6)
