@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge_sdk.bundle import Bundle, write_bundle
 from edge_sdk.bundle.manifest import Graph, OperatingPoint, ReferenceCase
 from edge_sdk.bundle.manifest import Student as StudentEntry
@@ -40,7 +42,10 @@ def write_student_bundle(
         graphs={"student": _entry(graph)},
         files={
             GRAPH_FILE: graph.onnx,
-            REFERENCE_FILE: reference_bytes(graph.reference_inputs, graph.reference_outputs),
+            REFERENCE_FILE: reference_bytes(
+                {name: array.astype(np.float16) for name, array in graph.reference_inputs.items()},
+                graph.reference_outputs,
+            ),
         },
         student=StudentEntry(
             rate_hz=pictures.rate_hz,

@@ -203,7 +203,7 @@ def _student(case: Case, folder: Path) -> Work:
     with torch.random.fork_rng():
         # the same weights each time, for they are inside the graph by whose hash results are kept
         torch.manual_seed(recipe.seed)
-        student = Student(recipe.shape).eval()
+        student = Student(recipe.final_shape).eval()
     bundle: Bundle = write_student_bundle(folder / "student", student, recipe, {})
     entry, path = bundle.graph(case.key)
     return Work(path.read_bytes(), entry, shape_profiles(bundle.manifest, case.key), None)
