@@ -270,7 +270,9 @@ def _render(seeds: Any, work: Path, quiet: bool) -> list[LabelledClip]:
     folder = work / f"scenes-{seeds.first}-{seeds.count}{kind}"
     chosen = open_room("calibration.scenes.choice").choose_seeds(seeds.first, seeds.count, seeds.of)
     with Progress(f"render {folder.name}", quiet=quiet) as progress:
-        open_room("calibration.scenes.render").render(chosen, folder, on_progress=lambda at: progress(at.done, at.total))
+        open_room("calibration.scenes.render").render(
+            chosen, folder, on_progress=lambda at: progress(at.done, at.total)
+        )
     return read_scenes(folder)
 
 

@@ -227,6 +227,9 @@ class Student(nn.Module):
     def step(self, frames: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Scores `[streams, 4]` in 0..1 of one frame per stream, and the next states, ordered as `state_shapes`."""
         count = len(self.shape.views)
+        if count == 1:
+            logits, following = self._step(look(frames, self.shape.views[0]), states)
+            return torch.sigmoid(logits), following
         seen = torch.stack([look(frames, view) for view in self.shape.views], 1)
         apart = [state.reshape(-1, state.shape[1] // count, *state.shape[2:]) for state in states]
         logits, following = self._step(seen.reshape(-1, *frames.shape[1:]), apart)
