@@ -135,6 +135,7 @@ def test_a_device_that_is_not_here_is_refused_with_what_to_do(verb: str, demo_cl
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.workstation
 def test_a_bundle_is_refitted_on_a_label_table_and_used_at_each_point(tmp_path: Path) -> None:
     """Fourteen names for one crash and fourteen for a test pattern: what is fitted is of no use, how it travels is."""
     scale = "videorate ! videoconvert ! videoscale ! video/x-raw,format=I420,width=320,height=192,framerate=10/1"
