@@ -160,7 +160,10 @@ def test_a_closed_request_stops_the_work_and_wakes_who_waits_for_it(process: Rea
     request = begin(process)
     said = request.ask(TASK_IDS)
     next(said)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)  # small as the model is, it would be done before anybody can close
     threading.Timer(0.1, request.close).start()
+    threading.Timer(0.3, os.kill, (process.pid, signal.SIGCONT)).start()
     with pytest.raises((Cancelled, ConfigError), match="closed"):
         list(said)
     with begin(process) as other:
