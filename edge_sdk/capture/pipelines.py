@@ -31,13 +31,14 @@ LUMA_FORMATS = (
 
 # Set on the element of that name where it has the property: not every GStreamer version does.
 # Without a matrix the scaler copies and scales planes; it would otherwise convert between the colorimetry of the
-# stream and the one it guesses from the small size. A decoder goes on after broken data. The rate grid goes on
-# for one instant (and 1 ns) after the last picture, not for a second, and never for none: the last one would be lost.
+# stream and the one it guesses from the small size. A decoder goes on after broken data. The rate grid goes on for one
+# instant and 1 ms after the last picture, not for a second: containers round times, and where the last one is rounded
+# down GStreamer 1.24 would lose that picture without the millisecond.
 TUNING: dict[str, dict[str, str]] = {
     "decoder": {"max-errors": "-1", "output-corrupt": "true"},
     "luma": {"matrix-mode": "none", "dither": "none"},
     "scale": {"matrix-mode": "none", "dither": "none"},
-    "rate": {"max-closing-segment-duplication-duration": "1"},
+    "rate": {"max-closing-segment-duplication-duration": "1000000"},
 }
 
 

@@ -116,7 +116,7 @@ VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-b:v", 
         ("untagged.mov", ("-c:v", "libx265", "-x265-params", "log-level=none")),
         ("untagged.webm", VP9),
         ("tagged.webm", (*VP9, "-colorspace", "bt709")),
-        ("motion.avi", ("-c:v", "mjpeg", "-q:v", "2")),
+        ("motion.avi", ("-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p")),
     ],
 )
 def test_large_pictures_have_ffmpegs_colours_whatever_they_say_of_them(
