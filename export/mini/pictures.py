@@ -81,7 +81,9 @@ class Eye:
         height, width = pictures.rgb.shape[1:3]
         high, wide = round(view.share * height), round(view.share * width)
         top, left = (round(begin * side) for begin, side in ((view.top, height), (view.left, width)))
-        vision = self._inputs.setdefault((wide, high), VisionInput(self._profile.size, dtype="uint8"))
+        if (wide, high) not in self._inputs:
+            self._inputs[wide, high] = VisionInput(self._profile.size, dtype="uint8")
+        vision = self._inputs[wide, high]
         seen = pictures.rgb[list(numbers), min(top, height - high) :, min(left, width - wide) :][:, :high, :wide]
         if view.mirror:
             seen = seen[:, :, ::-1]
@@ -111,12 +113,12 @@ def load_pictures(clips: Sequence[LabelledClip], folder: Path, on_progress: Prog
         if on_progress:
             on_progress(done, len(clips))
     every = store.pictures()
-    return [
-        Pictures(
-            every[entry.first : entry.first + len(entry.times_s)], np.array(entry.times_s), entry.first, entry.end_s
-        )
-        for entry in entries
-    ]
+    return [_found(entry, every) for entry in entries]
+
+
+def _found(entry: Entry, every: NDArray[np.uint8]) -> Pictures:
+    own = every[entry.first : entry.first + len(entry.times_s)]
+    return Pictures(own, np.array(entry.times_s), entry.first, entry.end_s)
 
 
 class _Store:
@@ -163,11 +165,6 @@ class _Store:
     def pictures(self) -> NDArray[np.uint8]:
         """All pictures, mapped for reading."""
         return np.memmap(self._file, np.uint8, "r", shape=(self._count, *self._shape))
-
-    def found(self, entry: Entry, every: NDArray[np.uint8]) -> Pictures:
-        """One clip's part of all pictures."""
-        own = every[entry.first : entry.first + len(entry.times_s)]
-        return Pictures(own, np.array(entry.times_s), entry.first, entry.end_s)
 
     def _entries(self) -> list[Entry]:
         """The index up to its last whole line: an interrupted write leaves a part of one."""

@@ -24,8 +24,8 @@ _CONTENT = 0.1
 # How many of the frequencies of an axis are used, the highest first; the lower ones hardly tell neighbours apart.
 _AXIS_FREQUENCIES, _LINE_FREQUENCIES = 5, 9
 
-# Rows down and columns to the right of where each head of each layer of the tower looks; None is free.
-_AROUND: tuple[tuple[tuple[int, int] | None, ...], ...] = (
+# Rows down and columns to the right of where each head of the tower's first layers looks.
+_AROUND = (
     ((0, -1), (0, 1), (-1, 0), (1, 0)),
     ((0, -2), (0, 2), (-2, 0), (2, 0)),
 )
@@ -41,10 +41,9 @@ def aim_tower(tower: Any, heads: int) -> None:
         # A head's pairs of numbers: those turned by the row come first, then those turned by the column.
         pairs = [first + number for first in (0, width // 4) for number in range(len(frequencies))]
         for head, offset in enumerate(offsets[:heads]):
-            if offset is not None:
-                angles = torch.cat([offset[0] * frequencies, offset[1] * frequencies])
-                _aim(attention.q_proj, head, width, pairs, angles)
-                _aim(attention.k_proj, head, width, pairs, torch.zeros_like(angles))
+            angles = torch.cat([along * frequencies for along in offset])
+            _aim(attention.q_proj, head, width, pairs, angles)
+            _aim(attention.k_proj, head, width, pairs, torch.zeros_like(angles))
 
 
 @torch.no_grad()

@@ -58,7 +58,7 @@ def seen_through(clip: Material, view: View) -> Material:
     corner = np.array([view.left, view.top] * 2, np.float32)
     boxes[..., :4] = np.clip((clip.boxes[..., :4] - corner) / view.share, 0, 1)
     if view.mirror:
-        boxes[..., 0], boxes[..., 2] = 1 - boxes[..., 2], 1 - boxes[..., 0].copy()
+        boxes[..., 0], boxes[..., 2] = 1 - boxes[..., 2], 1 - boxes[..., 0]
     left = _area(boxes) * view.share**2 >= _LEAST_LEFT * _area(clip.boxes)
     boxes[..., 4] = clip.boxes[..., 4] * left * (_area(boxes) > 0)
     return replace(clip, boxes=boxes, view=view)
