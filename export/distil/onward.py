@@ -1,7 +1,8 @@
 """The last stage of a training run: the finished student goes on learning, from what it still gets wrong.
 
-Normalisations are folded by now, so a step costs less and nothing depends on the few windows of a batch. The rate falls
-late rather than all the way, so that a run may be lengthened without beginning anew (Zhai et al. 2022, Hu et al. 2024).
+Normalisations are folded by now, so a step costs less and nothing depends on the few windows of a batch. The rate stays
+where it is and falls in the last part alone (Zhai et al. 2022, Hu et al. 2024). A recipe of another length is another
+run, with a checkpoint of its own.
 """
 
 from __future__ import annotations
