@@ -94,13 +94,13 @@ def distil_student(
     training: Annotated[Path | None, typer.Option(help="Go on learning from this folder of labelled clips.")] = None,
     validation: Annotated[Path | None, typer.Option(help="With --training: the clips to be calibrated on.")] = None,
     start: Annotated[
-        Path | None, typer.Option("--from", help="The bundle to begin with; with --labels for the stage [onward].")
+        Path | None, typer.Option("--from", help="The bundle to begin with; with --labels for the last stage alone.")
     ] = None,
     rehearse: Annotated[Path | None, typer.Option(help="With --training: rendered scenes to mix in.")] = None,
     level: Annotated[bool, typer.Option("--level", help="Clips of many origins: one detail and codec first.")] = False,
     work: Path = Path("out/student"),
     teacher: Annotated[
-        Path | None, typer.Option(help="Cache of `distil teach`, for a recipe with a table [teacher].")
+        Path | None, typer.Option(help="Cache of `distil teach`, for a recipe that has a teacher.")
     ] = None,
     json: JsonOption = False,
 ) -> None:

@@ -38,6 +38,16 @@ def unknown_options(command: Any, words: list[str]) -> list[str]:
     return [name for name in asked if name not in known]
 
 
+def test_no_help_holds_what_the_terminal_takes_for_markup() -> None:
+    pending, told = [VERBS], []
+    while pending:
+        command = pending.pop()
+        pending.extend(getattr(command, "commands", {}).values())
+        told += [command.help or "", *(getattr(each, "help", None) or "" for each in command.params)]
+    assert len(told) > 100
+    assert not [text for text in told if re.search(r"\[[a-z#/@]", text)]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_verb_and_option_exists(document: Path) -> None:
     told = re.findall(r"edge-sdk ([a-z][^`\n|#]*)", text_of(document))

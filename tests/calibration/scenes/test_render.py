@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import subprocess
+import sys
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -88,6 +91,30 @@ def test_render_writes_resumes_and_reports(tmp_path: Path) -> None:
     before = labelled.path.stat().st_mtime_ns
     assert render([DAY_DASHCAM], tmp_path, fps=5.0, size=SIZE, jobs=1) == records
     assert labelled.path.stat().st_mtime_ns == before
+
+
+def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
+    script = tmp_path / "many.py"
+    script.write_text(
+        "from pathlib import Path\nfrom edge_sdk.calibration.scenes.render import render\n"
+        f"if __name__ == '__main__':\n    render(range(500), Path({str(tmp_path)!r}), size={SIZE}, jobs=2)\n"
+    )
+    with subprocess.Popen([sys.executable, str(script)], start_new_session=True) as run:
+        until(lambda: len(members(run.pid)) >= 3 and list(tmp_path.glob("*.json")), 60)
+        run.kill()
+    until(lambda: not members(run.pid), 20)
+
+
+def members(session: int) -> list[str]:
+    found = subprocess.run(["ps", "-s", str(session), "-o", "stat="], capture_output=True, text=True, timeout=20)
+    return [state for state in found.stdout.split() if not state.startswith("Z")]
+
+
+def until(ready, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.1)
 
 
 def test_parts_fly_only_after_a_contact() -> None:
