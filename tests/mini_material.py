@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import transformers_oracle  # noqa: F401 - makes transformers importable beside any torch wheel
+from scene_records import scene_record
 
-from edge_sdk.clips import SceneRecord, SceneTruth
+from edge_sdk.clips import SceneTruth
 from edge_sdk.export.mini.material import Material
 from edge_sdk.export.mini.pictures import Pictures
 from edge_sdk.export.mini.recipe import Recipe, load_recipe
@@ -45,27 +46,16 @@ def clips(count: int = 4, seed: int = 0) -> list[Material]:
 
 def _clip(index: int, cache: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Material:
     crash = index % 2 == 1
-    record = SceneRecord(
+    record = scene_record(
+        (FORESEEN_S, CRASH_S, END_S) if crash else None,
         name=f"scene_{index:08d}",
         seed=index,
-        generator="2",
         view="dashcam",
         kind="rear_end" if crash else "normal",
         scenario="lead_brake",
-        crash=crash,
         ego_involved=True,
-        light="day",
-        weather="rain",
-        fps=RATE_HZ,
-        width=320,
-        height=192,
         frames=PICTURES,
         duration_s=PICTURES / RATE_HZ,
-        pre_crash_start_s=FORESEEN_S if crash else None,
-        crash_start_s=CRASH_S if crash else None,
-        crash_end_s=END_S if crash else None,
-        min_gap_m=0.0,
-        bitrate_kbps=500,
     )
     truth = SceneTruth(striker="ego-car", struck="car", cause="late_reaction", culprit="ego-car")
     boxes = np.zeros((PICTURES, 2, 6), np.float32)

@@ -130,24 +130,15 @@ def make_student(
             )
             if made is None:
                 return None
-    bundle = Bundle.open(draft)
-    with Progress("calibrate", quiet=quiet) as progress:
-        student, fit, held_out = open_room("calibration.refit").calibrate_bundle(bundle, validation, progress)
     clip = _demo_clip(plan.scenes.demo_seed, work / "demo", quiet)
-    made = rewrite(
-        bundle,
+    return _calibrated(
+        draft,
         out,
-        student=student,
+        validation,
+        len(training) + len(further),
+        quiet,
         demo=DemoClip(video="demo/clip.mp4", record="demo/clip.json"),
         extra_files={"demo/clip.mp4": clip, "demo/clip.json": clip.with_suffix(".json")},
-        provenance={"operating_point": fit, "held_out": held_out},
-    )
-    return StudentReport(
-        bundle=str(out),
-        sha256=made.sha256,
-        training_clips=len(training) + len(further),
-        validation_f1=fit.f1,
-        validation_start_mae_s=fit.start_mae_s,
     )
 
 
@@ -191,17 +182,7 @@ def tune_student(
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
             open_room("export.distil.tune").tune(begun, plan, text, clips, held_out, scenes, draft, work, progress)
-    bundle = Bundle.open(draft)
-    with Progress("calibrate", quiet=quiet) as progress:
-        student, fit, judged = open_room("calibration.refit").calibrate_bundle(bundle, held_out, progress)
-    made = rewrite(bundle, out, student=student, provenance={"operating_point": fit, "held_out": judged})
-    return StudentReport(
-        bundle=str(out),
-        sha256=made.sha256,
-        training_clips=len(clips),
-        validation_f1=fit.f1,
-        validation_start_mae_s=fit.start_mae_s,
-    )
+    return _calibrated(draft, out, held_out, len(clips), quiet)
 
 
 def refit(
@@ -246,6 +227,24 @@ def describe_refit(report: RefitReport) -> str:
     few = "too few clips to hold any out and judge the fit"
     said = open_room("calibration.held_out").describe(found) if found else few
     return f"{report.bundle}: operating points fitted on {report.clips} clips\n{said}"
+
+
+# Any: what `rewrite` takes beside, each of a type of its own.
+def _calibrated(
+    draft: Path, out: Path, clips: Sequence[LabelledClip], trained_on: int, quiet: bool, **parts: Any
+) -> StudentReport:
+    """Write the bundle `draft` to `out` with operating points fitted on `clips`, and with `parts`."""
+    bundle = Bundle.open(draft)
+    with Progress("calibrate", quiet=quiet) as progress:
+        student, fit, judged = open_room("calibration.refit").calibrate_bundle(bundle, clips, progress)
+    made = rewrite(bundle, out, student=student, provenance={"operating_point": fit, "held_out": judged}, **parts)
+    return StudentReport(
+        bundle=str(out),
+        sha256=made.sha256,
+        training_clips=trained_on,
+        validation_f1=fit.f1,
+        validation_start_mae_s=fit.start_mae_s,
+    )
 
 
 def _line(clip: LabelledClip) -> str:
