@@ -116,7 +116,8 @@ def begun(recipe: Recipe, start: Bundle) -> Student:
 
     def early(some: Recipe) -> Recipe:
         change = msgspec.structs.replace
-        scenes = change(some.scenes, further=None, validation=recipe.scenes.validation)
+        shown = recipe.scenes
+        scenes = change(some.scenes, further=None, validation=shown.validation, demo_seed=shown.demo_seed)
         return change(some, name="", version="", onward=None, shape=recipe.shape, scenes=scenes)
 
     known = early(made_by)

@@ -33,9 +33,8 @@ def test_analyze_prints_the_documented_object(demo_clip: Path) -> None:
     assert set(found["bundle"]) == {"name", "sha256"}
     assert found["schema"] == 1
     # 30 pictures a second were decoded, and 10 given to the student.
-    frames = found["frames"]
-    assert frames["decoded"] == frames["analysed"] + frames["dropped"] == 222
-    truth = json.loads(demo_clip.with_suffix(".json").read_text())
+    frames, truth = found["frames"], json.loads(demo_clip.with_suffix(".json").read_text())
+    assert frames["decoded"] == frames["analysed"] + frames["dropped"] == truth["frames"]
     assert found["crash"]["detected"] is truth["crash"] is True
     start = found["events"][0]["timeline"]["crash_start"]
     assert abs(start["t"] - truth["crash_start_s"]) < 0.7
@@ -57,7 +56,7 @@ def test_a_file_that_was_cut_off_is_analysed_with_a_warning(demo_clip: Path, tmp
     subprocess.run(["gst-launch-1.0", "-q", *words.split()], check=True, timeout=60)
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     result = sdk("analyze", str(cut), "--json")
-    assert 0 < last_json(result)["frames"]["decoded"] < 222
+    assert 0 < last_json(result)["frames"]["decoded"] < json.loads(demo_clip.with_suffix(".json").read_text())["frames"]
     assert "edge-sdk: warning:" in result.stderr
 
 

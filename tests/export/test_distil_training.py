@@ -39,6 +39,7 @@ def toy_recipe(epochs: int) -> tuple[Recipe, str]:
         stages=(Stage(epochs=epochs, height=HEIGHT, width=WIDTH, windows=4, micro=1),),
         late=None,
         head=None,
+        onward=None,
     )
     return changed, f"toy of {epochs} epochs"
 

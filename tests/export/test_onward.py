@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from distilled_toy import FRAMES, HEIGHT, WIDTH, toy_clip, toy_recipe, toy_text
+from scene_records import scene_record
 
-from edge_sdk.clips import SceneRecord
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil import load_recipe
 from edge_sdk.export.distil.augment import augment
@@ -64,28 +64,7 @@ zoom = 1.5
 zoomed = 0.5
 splice_share = 0.0
 """
-RECORD = SceneRecord(
-    name="scene",
-    seed=1,
-    generator="2",
-    view="roadside",
-    kind="near_miss",
-    scenario="cut_in",
-    crash=False,
-    ego_involved=False,
-    light="day",
-    weather="clear",
-    fps=10.0,
-    width=WIDTH,
-    height=HEIGHT,
-    frames=FRAMES,
-    duration_s=4.0,
-    pre_crash_start_s=None,
-    crash_start_s=None,
-    crash_end_s=None,
-    min_gap_m=0.5,
-    bitrate_kbps=300,
-)
+RECORD = scene_record(None, kind="near_miss", scenario="cut_in", frames=FRAMES, duration_s=4.0, min_gap_m=0.5)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_sdk.calibration.scenes.choice import choose_seeds
 from edge_sdk.calibration.scenes.suite import suite_seeds
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil import load_recipe
@@ -16,9 +17,13 @@ DEMO = Path(__file__).parents[2] / "export" / "recipes" / "student-demo.toml"
 def test_the_demo_recipe_keeps_training_and_suites_apart() -> None:
     recipe, text = load_recipe("student-demo")
     assert text == DEMO.read_text()
-    training, validation = recipe.scenes.training, recipe.scenes.validation
-    assert training.first + training.count <= validation.first
-    assert validation.first + validation.count <= recipe.scenes.demo_seed < min(suite_seeds())
+    scenes = recipe.scenes
+    assert scenes.further is not None
+    chosen = [choose_seeds(seeds.first, seeds.count, seeds.of) for seeds in (scenes.training, scenes.validation)]
+    chosen += [choose_seeds(scenes.further.first, scenes.further.count, scenes.further.of)]
+    chosen += [[scenes.demo_seed], suite_seeds()]
+    together = [seed for seeds in chosen for seed in seeds]
+    assert len(set(together)) == len(together) == 1400 + 300 + 500 + 1 + 200
     assert (recipe.pictures.height, recipe.pictures.width, recipe.pictures.lags) == (192, 320, (1, 3))
     assert (recipe.stages[-1].height, recipe.stages[-1].width) == (192, 320)
 
