@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 from edge_sdk.errors import ConfigError
 
 _CHUNK_BYTES = 1 << 20
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @contextmanager
@@ -70,6 +72,11 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
         raise
     sync(target.parent)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether `name` is one of letters, digits and `._-` behind a first letter or digit: a file's name anywhere."""
+    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def sha256_of(path: Path) -> str:

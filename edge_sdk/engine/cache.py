@@ -19,7 +19,7 @@ from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.engine.shapes import ShapeProfile
 from edge_sdk.engine.tensorrt_library import Flavour
 from edge_sdk.errors import BundleError, EngineError
-from edge_sdk.files import atomic_path, write_bytes
+from edge_sdk.files import atomic_path, is_plain_name, write_bytes
 from edge_sdk.types import Value
 
 _CHUNK_BYTES = 1 << 20
@@ -143,10 +143,10 @@ class EngineCache:
             path.with_suffix(suffix).unlink(missing_ok=True)
 
     def records(self) -> Iterator[EngineRecord]:
-        """Every engine that is there with its record, by name."""
+        """Every engine that is there with its own record, by name."""
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             record = self._record(path)
-            if record is not None:
+            if record is not None and path.name == _file_name(record.key):
                 yield record
 
     def usable(self, wanted: Wanted) -> tuple[Path, EngineRecord]:
@@ -171,7 +171,13 @@ class EngineCache:
         return f"the engine for {nearest.key.graph!r} in {self.folder} does not fit ({told}); run: edge-sdk build"
 
     def _path(self, key: EngineKey) -> Path:
-        return self.folder / f"{key.graph}.{key.digest}{SUFFIX}"
+        """Where the engine for `key` lies. Raises `EngineError` for a graph whose name would lead elsewhere."""
+        if not is_plain_name(key.graph):
+            raise EngineError(
+                f"expected a graph's name of letters, digits, '.', '_' and '-', found {key.graph!r}; an engine's file "
+                "is called after its graph, so give the graph another name"
+            )
+        return self.folder / _file_name(key)
 
     def _record(self, path: Path) -> EngineRecord | None:
         try:
@@ -181,6 +187,10 @@ class EngineCache:
 
     def _write_record(self, path: Path, record: EngineRecord) -> None:
         write_bytes(path.with_suffix(RECORD_SUFFIX), msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+
+
+def _file_name(key: EngineKey) -> str:
+    return f"{key.graph}.{key.digest}{SUFFIX}"
 
 
 def default_cache() -> EngineCache:

@@ -104,6 +104,30 @@ def test_a_record_without_its_engine_or_with_rubbish_is_passed_over(cache: Engin
     assert [record.key for record in cache.records()] == [KEY]
 
 
+@pytest.mark.parametrize("name", ["../../outside/x", "/abs/x", "..", "a/b"])
+def test_no_engine_is_written_found_or_removed_outside_of_the_cache(
+    cache: EngineCache, tmp_path: Path, name: str
+) -> None:
+    key = msgspec.structs.replace(KEY, graph=name)
+    for use in (cache.find, cache.remove, cache.mark_verified):
+        with pytest.raises(EngineError, match=rf"found {name!r}.*another name"):
+            use(key)
+    with pytest.raises(EngineError, match="another name"):
+        cache.write(key, ENGINE, built_utc="2026-01-01T00:00:00Z", build_s=1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["engines"]
+
+
+def test_a_record_that_speaks_of_another_engine_is_passed_over(cache: EngineCache) -> None:
+    """One that was put there by hand must not lead to a file elsewhere."""
+    (path,) = cache.folder.glob("*.json")
+    record = msgspec.json.decode(path.read_bytes(), type=EngineRecord)
+    elsewhere = msgspec.structs.replace(record, key=msgspec.structs.replace(KEY, graph="../../outside/x"))
+    path.write_bytes(msgspec.json.encode(elsewhere))
+    assert list(cache.records()) == []
+    with pytest.raises(EngineError, match=r"no engine for this graph.*run: edge-sdk build"):
+        cache.usable(WANTED)
+
+
 def test_hashes_are_of_the_files(tmp_path: Path) -> None:
     graph, path = open_bundle().graph("student")
     copy = tmp_path / "copy.onnx"
