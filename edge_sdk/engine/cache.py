@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,11 +20,14 @@ from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.engine.shapes import ShapeProfile
 from edge_sdk.engine.tensorrt_library import Flavour
 from edge_sdk.errors import BundleError, EngineError
-from edge_sdk.files import atomic_path, is_plain_name, write_bytes
+from edge_sdk.files import atomic_path, half_written_files, is_plain_name, write_bytes
 from edge_sdk.types import Value
 
 _CHUNK_BYTES = 1 << 20
 _DIGEST_LETTERS = 16
+# A writer that has not written for so long is not at it any more, should it be one of another container, whose process
+# number says nothing here.
+_QUIET_S = 300
 SUFFIX, RECORD_SUFFIX = ".engine", ".json"
 # What TensorRT-RTX compiled on the device when the engine was first used.
 KERNELS_SUFFIX = ".kernels"
@@ -121,6 +125,7 @@ class EngineCache:
     def write(self, key: EngineKey, engine: bytes | memoryview, *, built_utc: str, build_s: float) -> Path:
         """Write an engine and its record, each whole or not at all; returns the engine's path."""
         path = self._path(key)
+        self._sweep()
         with atomic_path(path) as stage:
             stage.write_bytes(engine)
             digest, size = file_sha256(stage), stage.stat().st_size
@@ -178,6 +183,13 @@ class EngineCache:
                 "is called after its graph, so give the graph another name"
             )
         return self.folder / _file_name(key)
+
+    def _sweep(self) -> None:
+        """Remove what killed builds left half-written, which may be gigabytes."""
+        if self.folder.is_dir():
+            for path in half_written_files(self.folder):
+                if time.time() - path.stat().st_mtime > _QUIET_S:
+                    path.unlink(missing_ok=True)
 
     def _record(self, path: Path) -> EngineRecord | None:
         try:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -35,6 +39,17 @@ WANTED = Wanted(
     sm=87,
     driver="12.6",
 )
+
+# A writer of the same engine that is killed when its bytes are on the disk.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import msgspec
+from edge_sdk.engine import cache
+cache.file_sha256 = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+key = msgspec.json.decode(sys.argv[2], type=cache.EngineKey)
+cache.EngineCache(Path(sys.argv[1])).write(key, bytes(1000), built_utc="2026-01-01T00:00:00Z", build_s=1.0)
+"""
 
 
 @pytest.fixture
@@ -102,6 +117,20 @@ def test_a_record_without_its_engine_or_with_rubbish_is_passed_over(cache: Engin
     (cache.folder / "other.0000000000000000.engine").write_bytes(b"engine")
     (cache.folder / "other.0000000000000000.json").write_text("{not json")
     assert [record.key for record in cache.records()] == [KEY]
+
+
+def test_what_a_killed_build_left_goes_with_the_next_one(cache: EngineCache) -> None:
+    words = [sys.executable, "-c", KILLED, str(cache.folder), msgspec.json.encode(KEY).decode()]
+    assert subprocess.run(words, check=False).returncode == -9
+    (left,) = cache.folder.glob(".*")
+    assert left.stat().st_size == 1000
+    young = left.with_name(left.name.replace(KEY.graph, "young"))
+    young.touch()
+    long_ago_s = time.time() - 3600
+    os.utime(left, (long_ago_s, long_ago_s))
+    cache.write(KEY, ENGINE, built_utc="2026-01-02T00:00:00Z", build_s=1.0)
+    assert list(cache.folder.glob(".*")) == [young]
+    assert cache.usable(WANTED)[0].read_bytes() == ENGINE
 
 
 @pytest.mark.parametrize("name", ["../../outside/x", "/abs/x", "..", "a/b"])
