@@ -77,6 +77,7 @@ def engine_key(bundle: Bundle, name: str, tensorrt: TensorRT, place: Place, opti
         flavour=tensorrt.flavour,
         version=tensorrt.version,
         sm=place.sm,
+        multiprocessors=place.multiprocessors,
         driver=place.driver,
         precision=_precision(graph, options),
         profiles=shape_profiles(bundle.manifest, name, options.limits),
@@ -134,7 +135,8 @@ class _Job:
     @property
     def timings(self) -> Path:
         """How fast each kernel was on this kind of GPU, with this TensorRT."""
-        return self.cache.folder / f"timings.{self.tensorrt.version}.{self.key.sm}.cache"
+        gpu = f"{self.key.sm}.{self.key.multiprocessors}"
+        return self.cache.folder / f"timings.{self.tensorrt.version}.{gpu}.cache"
 
 
 def _build(job: _Job, on_progress: OnProgress) -> BuiltEngine:

@@ -206,6 +206,7 @@ class TrtRuntime:
             flavour=tensorrt.flavour,
             version=tensorrt.version,
             sm=device.sm,
+            multiprocessors=device.multiprocessors,
             driver=device.driver,
         )
         cache = EngineCache(options.engines) if options.engines else default_cache()

@@ -39,16 +39,18 @@ _DIFFERENCES = {
     "flavour": "built by {}, asked of {}",
     "version": "built by version {}, here is {}",
     "sm": "built for sm_{}, here is sm_{}",
+    "multiprocessors": "built for {} multiprocessors, here are {}: another board, or another power mode",
     "driver": "built under driver {}, here is {}",
 }
 
 
-class EngineKey(Value, frozen=True, kw_only=True):
+class EngineKey(Value, frozen=True, kw_only=True, omit_defaults=True):
     """All that decides whether an engine may be used.
 
     `graph_sha256` is of the ONNX file, `weights_sha256` of its weight files in the order of their names. `sm` is the
-    GPU's compute capability such as 87, None for an engine that its runtime finishes on any GPU; `driver` is the CUDA
-    driver's version, None for one that was built without a GPU.
+    GPU's compute capability such as 87, None for an engine that its runtime finishes on any GPU. `driver` is the CUDA
+    driver's version and `multiprocessors` how many the GPU has, None for an engine that was built without a GPU; a
+    count that is None beside a driver was not written down.
     """
 
     graph: str
@@ -61,6 +63,7 @@ class EngineKey(Value, frozen=True, kw_only=True):
     precision: str
     profiles: tuple[ShapeProfile, ...]
     level: int
+    multiprocessors: int | None = None
 
     @property
     def digest(self) -> str:
@@ -76,15 +79,16 @@ class Wanted(Value, frozen=True, kw_only=True):
     flavour: Flavour
     version: str
     sm: int
+    multiprocessors: int
     driver: str
 
     def differences(self, key: EngineKey) -> Iterator[str]:
         """What keeps an engine of `key` from being used, in words; nothing for one that fits."""
+        anywhere = {"sm", "driver"} if key.driver else {"sm", "driver", "multiprocessors"}
         for field, words in _DIFFERENCES.items():
             built, here = getattr(key, field), getattr(self, field)
-            anywhere = built is None and field in ("sm", "driver")
-            if built != here and not anywhere:
-                yield words.format(built, here)
+            if built != here and not (built is None and field in anywhere):
+                yield words.format("an unknown number of" if built is None else built, here)
 
 
 class EngineRecord(Value, frozen=True, kw_only=True):

@@ -46,9 +46,13 @@ class BuildOptions(Value, frozen=True, kw_only=True):
 
 
 class Place(Value, frozen=True, kw_only=True):
-    """Where an engine will run: the GPU's compute capability and the driver, None where that is settled there."""
+    """Where an engine will run: the GPU's compute capability and multiprocessors, and the driver.
+
+    They are None where that is settled there.
+    """
 
     sm: int | None = None
+    multiprocessors: int | None = None
     driver: str | None = None
 
 
@@ -118,7 +122,7 @@ def _place(flavour: Flavour, target: str | None, device: CudaDevice | None) -> P
                 f"TensorRT builds for the GPU it runs on, sm_{device.sm} here, and {target} is sm_{sm}; run this "
                 "there, or take --runtime rtx"
             )
-        return Place(sm=device.sm, driver=device.driver)
+        return Place(sm=device.sm, multiprocessors=device.multiprocessors, driver=device.driver)
     if target is None:
         return Place()
     found = find_target(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ KEY = EngineKey(
     flavour="trt",
     version="10.3.0",
     sm=87,
+    multiprocessors=16,
     driver="12.6",
     precision="float32",
     profiles=(PROFILE,),
@@ -37,6 +39,7 @@ WANTED = Wanted(
     flavour="trt",
     version="10.3.0",
     sm=87,
+    multiprocessors=16,
     driver="12.6",
 )
 
@@ -63,7 +66,7 @@ def test_an_engine_is_found_by_its_key_alone(cache: EngineCache) -> None:
     path = cache.find(KEY)
     assert path is not None
     assert path.read_bytes() == ENGINE
-    for change in ({"level": 5}, {"sm": 110}, {"profiles": ()}, {"precision": "float32+tf32"}):
+    for change in ({"level": 5}, {"sm": 110}, {"multiprocessors": 8}, {"profiles": ()}, {"precision": "float32+tf32"}):
         assert cache.find(msgspec.structs.replace(KEY, **change)) is None
 
 
@@ -82,6 +85,7 @@ def test_a_damaged_engine_is_refused(cache: EngineCache) -> None:
     ("change", "words"),
     [
         ({"sm": 110}, "built for sm_87, here is sm_110"),
+        ({"multiprocessors": 8}, "built for 16 multiprocessors, here are 8: another board, or another power mode"),
         ({"version": "10.16.2"}, "built by version 10.3.0, here is 10.16.2"),
         ({"driver": "13.2"}, "built under driver 12.6, here is 13.2"),
         ({"weights_sha256": "c" * 64}, "the weights have changed"),
@@ -100,10 +104,32 @@ def test_an_empty_cache_says_what_to_run(tmp_path: Path) -> None:
 
 
 def test_an_engine_for_any_gpu_serves_this_one_and_the_newest_wins(cache: EngineCache) -> None:
-    anywhere = msgspec.structs.replace(KEY, sm=None, driver=None)
+    anywhere = msgspec.structs.replace(KEY, sm=None, driver=None, multiprocessors=None)
     path = cache.write(anywhere, b"newer", built_utc="2026-01-02T00:00:00Z", build_s=1.0)
     assert cache.usable(WANTED)[0] == path
-    assert cache.usable(msgspec.structs.replace(WANTED, sm=120, driver="13.2"))[0] == path
+    assert cache.usable(msgspec.structs.replace(WANTED, sm=120, driver="13.2", multiprocessors=170))[0] == path
+
+
+@pytest.mark.parametrize("built_on_a_gpu", [True, False])
+def test_an_engine_whose_multiprocessors_were_not_counted(cache: EngineCache, built_on_a_gpu: bool) -> None:
+    """One that was built on a GPU is refused with the reason; one for any GPU needs no count and keeps its name."""
+    cache.remove(KEY)
+    fields = msgspec.to_builtins(KEY)
+    del fields["multiprocessors"]
+    if not built_on_a_gpu:
+        fields |= {"sm": None, "driver": None}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    name = f"student.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    (cache.folder / f"{name}.engine").write_bytes(ENGINE)
+    record = {"sha256": hashlib.sha256(ENGINE).hexdigest(), "size_bytes": len(ENGINE), "build_s": 1.0}
+    record |= {"key": fields, "built_utc": "2026-01-01T00:00:00Z"}
+    (cache.folder / f"{name}.json").write_text(json.dumps(record))
+    if built_on_a_gpu:
+        with pytest.raises(EngineError, match="built for an unknown number of multiprocessors, here are 16"):
+            cache.usable(WANTED)
+        assert cache.find(KEY) is None
+    else:
+        assert cache.usable(WANTED)[0].stem == name
 
 
 def test_a_removed_engine_is_gone_and_a_verified_one_says_so(cache: EngineCache) -> None:
