@@ -56,6 +56,7 @@ def build_engines(
         key = engine_key(bundle, name, tensorrt, place, options)
         found = cache.find(key)
         if found is not None:
+            cache.choose(key)
             yield BuiltEngine(graph=name, file=str(found), size_mb=_size_mb(found), build_s=0.0, cached=True)
             continue
         watcher.begin(name, number, len(names), require_memory(path, graph, force=options.force))

@@ -210,7 +210,7 @@ class TrtRuntime:
             driver=device.driver,
         )
         cache = EngineCache(options.engines) if options.engines else default_cache()
-        engine_path, _ = cache.usable(wanted)
+        engine_path, _ = cache.usable(wanted, options.engine)
         return engine_path, f"{device.name} (sm_{device.sm}, CUDA {device.driver})"
 
 

@@ -92,7 +92,11 @@ class Wanted(Value, frozen=True, kw_only=True):
 
 
 class EngineRecord(Value, frozen=True, kw_only=True):
-    """What stands beside an engine. `verified`: its outputs were compared with the bundle's on this device."""
+    """What stands beside an engine.
+
+    `verified`: its outputs were compared with the bundle's on this device. `chosen` is higher than that of every engine
+    for the same graph that was built or asked for before; a number, because the clocks of boards jump.
+    """
 
     key: EngineKey
     sha256: str
@@ -100,6 +104,12 @@ class EngineRecord(Value, frozen=True, kw_only=True):
     built_utc: str
     build_s: float
     verified: bool = False
+    chosen: int = 0
+
+    @property
+    def turn(self) -> tuple[int, str]:
+        """Rises from the engine that was chosen first to the one that was chosen last."""
+        return self.chosen, self.built_utc
 
 
 class EngineCache:
@@ -127,16 +137,29 @@ class EngineCache:
 
     # bytes or any buffer: TensorRT hands out memory of its own.
     def write(self, key: EngineKey, engine: bytes | memoryview, *, built_utc: str, build_s: float) -> Path:
-        """Write an engine and its record, each whole or not at all; returns the engine's path."""
+        """Write an engine and its record, each whole or not at all, and choose it; returns the engine's path."""
         path = self._path(key)
         self._sweep()
         with atomic_path(path) as stage:
             stage.write_bytes(engine)
             digest, size = file_sha256(stage), stage.stat().st_size
-        self._write_record(
-            path, EngineRecord(key=key, sha256=digest, size_bytes=size, built_utc=built_utc, build_s=build_s)
+        record = EngineRecord(
+            key=key,
+            sha256=digest,
+            size_bytes=size,
+            built_utc=built_utc,
+            build_s=build_s,
+            chosen=self._next_turn(key),
         )
+        self._write_record(path, record)
         return path
+
+    def choose(self, key: EngineKey) -> None:
+        """Note that of the engines for a graph the one for `key` is wanted: where it fits, a device opens it."""
+        path, turn = self._path(key), self._next_turn(key)
+        record = self._record(path)
+        if record is not None and record.chosen < turn:
+            self._write_record(path, msgspec.structs.replace(record, chosen=turn))
 
     def mark_verified(self, key: EngineKey) -> None:
         """Note that the engine for `key` gave the bundle's reference outputs on this device."""
@@ -158,14 +181,15 @@ class EngineCache:
             if record is not None and path.name == _file_name(record.key):
                 yield record
 
-    def usable(self, wanted: Wanted) -> tuple[Path, EngineRecord]:
-        """The newest engine that `wanted` allows, checked to the last byte, and its record.
+    def usable(self, wanted: Wanted, digest: str | None = None) -> tuple[Path, EngineRecord]:
+        """The engine that was chosen last of those that `wanted` allows, checked to the last byte, and its record.
 
-        Raises `EngineError` saying what differs in the nearest one, and what to do.
+        Only the one called `digest` where that is given. Raises `EngineError` saying what differs in the nearest one,
+        and what to do.
         """
-        found = sorted(self.records(), key=lambda record: record.built_utc, reverse=True)
+        found = sorted(self.records(), key=lambda record: record.turn, reverse=True)
         for record in found:
-            if not any(wanted.differences(record.key)):
+            if digest in (None, record.key.digest) and not any(wanted.differences(record.key)):
                 path = self.find(record.key)
                 if path is not None:
                     return path, record
@@ -187,6 +211,11 @@ class EngineCache:
                 "is called after its graph, so give the graph another name"
             )
         return self.folder / _file_name(key)
+
+    def _next_turn(self, key: EngineKey) -> int:
+        """Above all others for the same graph."""
+        others = (each for each in self.records() if each.key.graph_sha256 == key.graph_sha256 and each.key != key)
+        return 1 + max((each.chosen for each in others), default=0)
 
     def _sweep(self) -> None:
         """Remove what killed builds left half-written, which may be gigabytes."""

@@ -110,6 +110,46 @@ def test_an_engine_for_any_gpu_serves_this_one_and_the_newest_wins(cache: Engine
     assert cache.usable(msgspec.structs.replace(WANTED, sm=120, driver="13.2", multiprocessors=170))[0] == path
 
 
+def test_the_engine_that_was_chosen_last_is_taken_whatever_the_clock_says(cache: EngineCache) -> None:
+    other = msgspec.structs.replace(KEY, level=5)
+    cache.write(other, b"other", built_utc="1970-01-01T00:00:00Z", build_s=1.0)
+    assert cache.usable(WANTED)[1].key == other
+    cache.choose(KEY)
+    assert cache.usable(WANTED)[1].key == KEY
+    cache.mark_verified(other)
+    assert cache.usable(WANTED)[1].key == KEY
+    written = {path.name: path.stat().st_mtime_ns for path in cache.folder.iterdir()}
+    cache.choose(KEY)
+    assert {path.name: path.stat().st_mtime_ns for path in cache.folder.iterdir()} == written
+    cache.choose(other)
+    assert cache.usable(WANTED)[1].key == other
+
+
+def test_of_records_without_a_choice_the_newest_is_taken(cache: EngineCache) -> None:
+    other = msgspec.structs.replace(KEY, level=5)
+    cache.write(other, b"other", built_utc="2025-12-31T00:00:00Z", build_s=1.0)
+    for path in cache.folder.glob("*.json"):
+        fields = json.loads(path.read_text())
+        del fields["chosen"]
+        path.write_text(json.dumps(fields))
+    assert cache.usable(WANTED)[1].key == KEY
+    cache.choose(other)
+    assert cache.usable(WANTED)[1].key == other
+
+
+def test_one_engine_can_be_asked_for(cache: EngineCache) -> None:
+    other = msgspec.structs.replace(KEY, level=5)
+    cache.write(other, b"other", built_utc="2026-01-02T00:00:00Z", build_s=1.0)
+    for key in (KEY, other):
+        assert cache.usable(WANTED, key.digest)[1].key == key
+    cache.remove(other)
+    with pytest.raises(EngineError, match="edge-sdk build"):
+        cache.usable(WANTED, other.digest)
+    foreign = msgspec.structs.replace(WANTED, sm=110)
+    with pytest.raises(EngineError, match="built for sm_87, here is sm_110"):
+        cache.usable(foreign, KEY.digest)
+
+
 @pytest.mark.parametrize("built_on_a_gpu", [True, False])
 def test_an_engine_whose_multiprocessors_were_not_counted(cache: EngineCache, built_on_a_gpu: bool) -> None:
     """One that was built on a GPU is refused with the reason; one for any GPU needs no count and keeps its name."""
