@@ -93,5 +93,11 @@ class Runtime(Protocol):
         what was refused, and naming the tensor in which the file differs from `graph`.
         """
 
+    def why_unbuilt(self, path: Path, options: SessionOptions) -> str | None:
+        """Why `open` would find nothing that was built for the ONNX file at `path`, and what to do.
+
+        None where it would, and for a runtime that opens the file itself.
+        """
+
     def describe(self) -> dict[str, str]:
         """Versions and devices, for `doctor` and for the conditions of a measurement."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from edge_sdk.bundle.manifest import Manifest
 from edge_sdk.bundle.manifest_text import MANIFEST_NAME, read_manifest
 from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.engine.shapes import ShapeProfile
@@ -34,7 +35,6 @@ KERNELS_SUFFIX = ".kernels"
 
 
 _DIFFERENCES = {
-    "graph_sha256": "the graph has changed",
     "weights_sha256": "the weights have changed",
     "flavour": "built by {}, asked of {}",
     "version": "built by version {}, here is {}",
@@ -72,8 +72,12 @@ class EngineKey(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Wanted(Value, frozen=True, kw_only=True):
-    """What a device needs an engine for: the graph as its files are, its own TensorRT, GPU and driver."""
+    """What a device needs an engine for: the graph as its files are, its own TensorRT, GPU and driver.
 
+    `graph` is the name by which `edge-sdk build` knows it.
+    """
+
+    graph: str
     graph_sha256: str
     weights_sha256: str
     flavour: Flavour
@@ -83,7 +87,7 @@ class Wanted(Value, frozen=True, kw_only=True):
     driver: str
 
     def differences(self, key: EngineKey) -> Iterator[str]:
-        """What keeps an engine of `key` from being used, in words; nothing for one that fits."""
+        """What keeps an engine for this graph, of `key`, from being used, in words; nothing for one that fits."""
         anywhere = {"sm", "driver"} if key.driver else {"sm", "driver", "multiprocessors"}
         for field, words in _DIFFERENCES.items():
             built, here = getattr(key, field), getattr(self, field)
@@ -184,24 +188,42 @@ class EngineCache:
     def usable(self, wanted: Wanted, digest: str | None = None) -> tuple[Path, EngineRecord]:
         """The engine that was chosen last of those that `wanted` allows, checked to the last byte, and its record.
 
-        Only the one called `digest` where that is given. Raises `EngineError` saying what differs in the nearest one,
-        and what to do.
+        Only the one called `digest` where that is given. Raises `EngineError` with what `why_none` says.
         """
-        found = sorted(self.records(), key=lambda record: record.turn, reverse=True)
-        for record in found:
-            if digest in (None, record.key.digest) and not any(wanted.differences(record.key)):
-                path = self.find(record.key)
-                if path is not None:
-                    return path, record
-        raise EngineError(self._why_none(wanted, found))
+        for record in self._fitting(wanted, digest):
+            path = self.find(record.key)
+            if path is not None:
+                return path, record
+        raise EngineError(self._why_none(wanted, digest))
 
-    def _why_none(self, wanted: Wanted, found: Sequence[EngineRecord]) -> str:
-        graphs = {record.key.graph for record in found if record.key.graph_sha256 == wanted.graph_sha256}
-        nearest = min(found, key=lambda record: len(list(wanted.differences(record.key))), default=None)
-        if nearest is None or (not graphs and nearest.key.weights_sha256 != wanted.weights_sha256):
-            return f"no engine for this graph is in {self.folder}; run: edge-sdk build"
+    def why_none(self, wanted: Wanted, digest: str | None = None) -> str | None:
+        """What differs in the nearest engine for the graph, or that there is none, and what to do.
+
+        None where there is one, whose bytes are not looked at.
+        """
+        return None if self._fitting(wanted, digest) else self._why_none(wanted, digest)
+
+    def _fitting(self, wanted: Wanted, digest: str | None) -> list[EngineRecord]:
+        """Those that `wanted` allows, the one that was chosen last in front."""
+        found = [each for each in self._of_graph(wanted.graph_sha256, digest) if not any(wanted.differences(each.key))]
+        return sorted(found, key=lambda record: record.turn, reverse=True)
+
+    def _of_graph(self, graph_sha256: str, digest: str | None = None) -> list[EngineRecord]:
+        found = [record for record in self.records() if record.key.graph_sha256 == graph_sha256]
+        return [record for record in found if digest in (None, record.key.digest)]
+
+    def _why_none(self, wanted: Wanted, digest: str | None) -> str:
+        # Without being told, a build makes but one of the decoders that share their weights.
+        beside = [record for record in self.records() if record.key.weights_sha256 == wanted.weights_sha256]
+        run = "edge-sdk build"
+        if any(record.key.graph_sha256 != wanted.graph_sha256 for record in beside):
+            run += f" --graph {wanted.graph}"
+        found = self._of_graph(wanted.graph_sha256, digest)
+        if not found:
+            return f"no engine for the graph {wanted.graph!r} is in {self.folder}; run: {run}"
+        nearest = min(found, key=lambda record: len(list(wanted.differences(record.key))))
         told = "; ".join(wanted.differences(nearest.key))
-        return f"the engine for {nearest.key.graph!r} in {self.folder} does not fit ({told}); run: edge-sdk build"
+        return f"the engine for {nearest.key.graph!r} in {self.folder} does not fit ({told}); run: {run}"
 
     def _path(self, key: EngineKey) -> Path:
         """Where the engine for `key` lies. Raises `EngineError` for a graph whose name would lead elsewhere."""
@@ -214,8 +236,8 @@ class EngineCache:
 
     def _next_turn(self, key: EngineKey) -> int:
         """Above all others for the same graph."""
-        others = (each for each in self.records() if each.key.graph_sha256 == key.graph_sha256 and each.key != key)
-        return 1 + max((each.chosen for each in others), default=0)
+        others = [each.chosen for each in self._of_graph(key.graph_sha256) if each.key != key]
+        return 1 + max(others, default=0)
 
     def _sweep(self) -> None:
         """Remove what killed builds left half-written, which may be gigabytes."""
@@ -268,13 +290,32 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def graph_name(path: Path) -> str:
+    """What the bundle around an ONNX file calls the graph, or else the file's own name."""
+    found = _bundle_around(path.parent)
+    if found is not None:
+        folder, manifest = found
+        for name, graph in manifest.graphs.items():
+            if (folder / graph.file).resolve() == path.resolve():
+                return name
+    return path.stem
+
+
 def _vouched(folder: Path) -> dict[Path, str]:
     """SHA-256 by path, from the manifest of the bundle that `folder` belongs to; empty outside a bundle."""
+    found = _bundle_around(folder)
+    if found is None:
+        return {}
+    root, manifest = found
+    return {(root / path).resolve(): entry.sha256 for path, entry in manifest.files.items()}
+
+
+def _bundle_around(folder: Path) -> tuple[Path, Manifest] | None:
+    """The folder of the bundle that `folder` belongs to, and its manifest."""
     for parent in (folder, *folder.parents):
         if (parent / MANIFEST_NAME).is_file():
             try:
-                manifest, _ = read_manifest(parent)
+                return parent, read_manifest(parent)[0]
             except BundleError:
-                return {}
-            return {(parent / path).resolve(): entry.sha256 for path, entry in manifest.files.items()}
-    return {}
+                return None
+    return None

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from toy_bundle import GRAPH, write
 
 from edge_sdk.bundle import default_bundle, open_bundle
-from edge_sdk.engine import EngineCache, EngineKey, EngineRecord, Wanted, graph_hashes
+from edge_sdk.engine import EngineCache, EngineKey, EngineRecord, Wanted, graph_hashes, graph_name
 from edge_sdk.engine.shapes import Lengths, ShapeProfile
 from edge_sdk.errors import EngineError
 
@@ -34,6 +35,7 @@ KEY = EngineKey(
     level=3,
 )
 WANTED = Wanted(
+    graph="student",
     graph_sha256=KEY.graph_sha256,
     weights_sha256=KEY.weights_sha256,
     flavour="trt",
@@ -99,7 +101,7 @@ def test_an_engine_for_something_else_says_what_differs(cache: EngineCache, chan
 
 
 def test_an_empty_cache_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"no engine for this graph is in .*; run: edge-sdk build"):
+    with pytest.raises(EngineError, match=r"no engine for the graph 'student' is in .*; run: edge-sdk build"):
         EngineCache(tmp_path / "nowhere").usable(WANTED)
 
 
@@ -219,7 +221,7 @@ def test_a_record_that_speaks_of_another_engine_is_passed_over(cache: EngineCach
     elsewhere = msgspec.structs.replace(record, key=msgspec.structs.replace(KEY, graph="../../outside/x"))
     path.write_bytes(msgspec.json.encode(elsewhere))
     assert list(cache.records()) == []
-    with pytest.raises(EngineError, match=r"no engine for this graph.*run: edge-sdk build"):
+    with pytest.raises(EngineError, match=r"no engine for the graph .*run: edge-sdk build"):
         cache.usable(WANTED)
 
 
@@ -231,6 +233,15 @@ def test_hashes_are_of_the_files(tmp_path: Path) -> None:
     assert graph_hashes(path)[0] == graph_hashes(copy)[0] == expected
     assert default_bundle() in path.parents
     assert graph.file.endswith(".onnx")
+
+
+def test_a_graph_is_called_as_its_bundle_calls_it(tmp_path: Path) -> None:
+    bundle = write(tmp_path / "toy", graphs={"crash.student": GRAPH}, student=None)
+    _, path = bundle.graph("crash.student")
+    assert (path.name, graph_name(path)) == ("student.onnx", "crash.student")
+    outside = tmp_path / "alone.onnx"
+    outside.write_bytes(path.read_bytes())
+    assert graph_name(outside) == "alone"
 
 
 def test_a_record_is_json_that_tells_everything(cache: EngineCache) -> None:
