@@ -129,7 +129,7 @@ class EngineCache:
         """
         path = self._path(key)
         record = self._record(path)
-        if record is None or record.key != key:
+        if record is None or record.key != key or not path.is_file():
             return None
         found = path.stat().st_size
         if found != record.size_bytes or file_sha256(path) != record.sha256:

@@ -83,6 +83,17 @@ def test_a_damaged_engine_is_refused(cache: EngineCache) -> None:
         cache.usable(WANTED)
 
 
+def test_an_engine_that_was_deleted_by_hand_is_not_there(cache: EngineCache) -> None:
+    """As the error for a damaged one says to do; its record is left."""
+    path = cache.find(KEY)
+    assert path is not None
+    path.unlink()
+    assert cache.find(KEY) is None
+    assert list(cache.records()) == []
+    with pytest.raises(EngineError, match="no engine for the graph 'student'"):
+        cache.usable(WANTED)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
