@@ -11,6 +11,7 @@
     │   ├── BundleChangedFileError     a file's bytes are not those of the manifest
     │   ├── BundleUnlistedFileError    a file is there, or is read by a graph, that the manifest does not vouch for
     │   ├── BundleKeyError             the manifest is not JSON, or has an unknown, missing or ill-typed key
+    │   ├── BundleNameError            a name that becomes a file's name could not be one
     │   ├── BundlePathError            a path leaves the bundle's folder, or is not plain
     │   └── BundleSchemaError          the manifest is of a schema this SDK does not read
     ├── EngineError                an engine that is foreign, stale or damaged, or could not be built (4)
@@ -82,6 +83,10 @@ class BundleUnlistedFileError(BundleError):
 
 class BundleKeyError(BundleError):
     """The manifest is not JSON, or has an unknown, missing or ill-typed key."""
+
+
+class BundleNameError(BundleError):
+    """A name in the manifest becomes part of a file's name, and is none."""
 
 
 class BundlePathError(BundleError):

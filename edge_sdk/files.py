@@ -2,15 +2,19 @@
 
 Power fails on a vehicle without notice. So what is written goes to a temporary name beside its target, reaches the
 disk (`fsync`), takes its name by one rename, and the folder that holds the name is synchronised too. An exception or
-Ctrl-C removes the temporary name and leaves what stood there before.
+Ctrl-C removes the temporary name and leaves what stood there before. A killed process leaves its temporary name, which
+tells the process, so that others can remove it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +22,9 @@ from pathlib import Path
 from edge_sdk.errors import ConfigError
 
 _CHUNK_BYTES = 1 << 20
+_HALF_FILE = re.compile(r"\..+\.tmp-(\d+)-[0-9a-f]{8}(?:\.[^.]+)?")
+_HALF_FOLDER = re.compile(r"(.+)\.(tmp|old)-(\d+)-[0-9a-f]{8}")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @contextmanager
@@ -72,6 +79,34 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     sync(target.parent)
 
 
+def half_written_files(folder: Path) -> Iterator[Path]:
+    """What killed writers of `atomic_path` left in `folder`."""
+    for path in folder.iterdir():
+        found = _HALF_FILE.fullmatch(path.name)
+        if found and path.is_file() and not _alive(int(found[1])):
+            yield path
+
+
+def remove_half_written(folder: Path, target: str | None = None) -> None:
+    """Remove what killed writers of `atomic_folder(folder / target)` left in `folder`; of any target if it is None.
+
+    A folder that was put aside for one that never came has its name back.
+    """
+    for path in folder.iterdir():
+        found = _HALF_FOLDER.fullmatch(path.name)
+        if not found or target not in (None, found[1]) or not path.is_dir() or _alive(int(found[3])):
+            continue
+        if found[2] == "old" and not os.path.lexists(folder / found[1]):
+            path.rename(folder / found[1])
+        else:
+            shutil.rmtree(path)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether `name` is one of letters, digits and `._-` behind a first letter or digit: a file's name anywhere."""
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content in hexadecimal, read a piece at a time."""
     digest = hashlib.sha256()
@@ -92,8 +127,21 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _tag() -> str:
-    return f"tmp-{os.getpid()}-{secrets.token_hex(4)}"
+def _tag(kind: str = "tmp") -> str:
+    return f"{kind}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _alive(process: int) -> bool:
+    """Whether another process of this number runs: what bears the own number was left by one that had it before."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:
@@ -109,11 +157,19 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _swap_in(stage: Path, target: Path) -> None:
-    """Rename `stage` to `target`; what stood there is kept aside until the new folder is in its place."""
+    """Rename `stage` to `target`, and remove what stood there.
+
+    Two names that change places leave no moment in which `target` is nothing. Where that cannot be had, the old folder
+    is kept aside until the new one is in its place.
+    """
     if not os.path.lexists(target):
         stage.rename(target)
         return
-    old = target.with_name(f"{target.name}.old-{secrets.token_hex(4)}")
+    if _exchange(stage, target):
+        sync(target.parent)
+        _remove(stage)
+        return
+    old = target.with_name(f"{target.name}.{_tag('old')}")
     target.rename(old)
     try:
         stage.rename(target)
@@ -121,6 +177,22 @@ def _swap_in(stage: Path, target: Path) -> None:
         old.rename(target)
         raise
     _remove(old)
+
+
+if sys.platform == "linux":
+    _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # fcntl.h, stdio.h
+
+    def _exchange(a: Path, b: Path) -> bool:
+        """Let two names change places in one step; whether the C library, the kernel and the file system could."""
+        renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+        if renameat2 is None:
+            return False
+        return bool(renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0)
+
+else:
+
+    def _exchange(a: Path, b: Path) -> bool:
+        return False
 
 
 def _remove(path: Path) -> None:

@@ -26,12 +26,14 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a session may use the machine. `threads` = 0 leaves the number to the runtime.
 
     `device` is "cpu" or "cuda", for the runtime `ort`; engines run on the GPU in any case. `engines` is the folder of
-    built engines for the runtimes that need one, by default the user's cache.
+    built engines for the runtimes that need one, by default the user's cache; `engine` is the digest of the one to
+    open, by default the one for the graph that was chosen last.
     """
 
     threads: int = 0
     device: str = "cpu"
     engines: Path | None = None
+    engine: str | None = None
 
 
 class BoundState(Protocol):
@@ -89,6 +91,12 @@ class Runtime(Protocol):
 
         The session's tensors are those of `graph`, free dimensions under its names. Raises `RuntimeFailure` saying
         what was refused, and naming the tensor in which the file differs from `graph`.
+        """
+
+    def why_unbuilt(self, path: Path, options: SessionOptions) -> str | None:
+        """Why `open` would find nothing that was built for the ONNX file at `path`, and what to do.
+
+        None where it would, and for a runtime that opens the file itself.
         """
 
     def describe(self) -> dict[str, str]:

@@ -56,6 +56,7 @@ def build_engines(
         key = engine_key(bundle, name, tensorrt, place, options)
         found = cache.find(key)
         if found is not None:
+            cache.choose(key)
             yield BuiltEngine(graph=name, file=str(found), size_mb=_size_mb(found), build_s=0.0, cached=True)
             continue
         watcher.begin(name, number, len(names), require_memory(path, graph, force=options.force))
@@ -77,6 +78,7 @@ def engine_key(bundle: Bundle, name: str, tensorrt: TensorRT, place: Place, opti
         flavour=tensorrt.flavour,
         version=tensorrt.version,
         sm=place.sm,
+        multiprocessors=place.multiprocessors,
         driver=place.driver,
         precision=_precision(graph, options),
         profiles=shape_profiles(bundle.manifest, name, options.limits),
@@ -134,7 +136,8 @@ class _Job:
     @property
     def timings(self) -> Path:
         """How fast each kernel was on this kind of GPU, with this TensorRT."""
-        return self.cache.folder / f"timings.{self.tensorrt.version}.{self.key.sm}.cache"
+        gpu = f"{self.key.sm}.{self.key.multiprocessors}"
+        return self.cache.folder / f"timings.{self.tensorrt.version}.{gpu}.cache"
 
 
 def _build(job: _Job, on_progress: OnProgress) -> BuiltEngine:

@@ -29,8 +29,9 @@ from edge_sdk.export.language_files import pixel_constants
 from edge_sdk.export.language_plan import LanguagePlan, Pixels
 from edge_sdk.export.language_stages import TEXT_STAGE, language_stages, read_references, reference_stage
 from edge_sdk.export.peak_memory import PeakMemory
-from edge_sdk.export.stage_store import Receipt, Stage, StageStore, disk_errors, remove_half_written
+from edge_sdk.export.stage_store import Receipt, Stage, StageStore, disk_errors
 from edge_sdk.export.student_part import StudentPart, student_part
+from edge_sdk.files import remove_half_written
 from edge_sdk.toolchain.exporting import ExportReport
 
 # A bundle is hashed when it is written and again when it is opened: 73 s where 16 GB took 110 s to write.

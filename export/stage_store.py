@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import sys
@@ -26,14 +25,13 @@ from typing import Any
 import msgspec
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import atomic_folder, write_bytes
+from edge_sdk.files import atomic_folder, remove_half_written, write_bytes
 from edge_sdk.types import Value
 
 RECEIPT, LOCK = "receipt.json", ".lock"
 # Hashing beyond this would take longer than it is worth: size and time of change must do.
 HASHED_BYTES = 64 * 2**20
 _MB = 1e6
-_HALF_WRITTEN = re.compile(r"(.+)\.tmp-(\d+)-[0-9a-f]{8}")
 
 OnBytes = Callable[[int], None]
 
@@ -139,14 +137,6 @@ class StageStore:
                 _discard(path)
 
 
-def remove_half_written(folder: Path, target: str | None = None) -> None:
-    """Remove what killed writers of `atomic_folder(folder / target)` left in `folder`; of any target if it is None."""
-    for path in folder.iterdir():
-        found = _HALF_WRITTEN.fullmatch(path.name)
-        if found and target in (None, found[1]) and path.is_dir() and not _alive(int(found[2])):
-            shutil.rmtree(path)
-
-
 @contextmanager
 def disk_errors(what: str, path: Path, needed_bytes: int) -> Iterator[None]:
     """Turn an `OSError` into a `ConfigError` that says what was being done, where, what it needs and what was free."""
@@ -190,18 +180,6 @@ else:
             raise ConfigError(busy) from error
         if not ours:  # the other run has ended in between and removed the file that is locked here
             raise ConfigError(busy)
-
-
-def _alive(process: int) -> bool:
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _whole(place: Path, receipt: Receipt) -> bool:

@@ -31,7 +31,7 @@ from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Value
 from edge_sdk.verify.answers import ChainCheck, check_chain, compare_answer
-from edge_sdk.verify.graphs import GraphCase, OutputCheck, check_graph, check_outputs
+from edge_sdk.verify.graphs import GraphCase, OutputCheck, check_graph, check_outputs, why_unbuilt
 
 # A merged weight is rounded once to the checkpoint's element type; bfloat16 gives 7e-3 with 2 layers of a tiny model.
 MERGE_TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
@@ -47,13 +47,15 @@ class StageReport(Value, frozen=True, kw_only=True):
 
     `merged`: adapters summed into the weights, against the checkpoint with them beside its weights, both in float32.
     `table`: the bundle's embedding table against the checkpoint's. `exported`: the bundle's graphs on a runtime,
-    against the merged weights, or the checkpoint's, in float32.
+    against the merged weights, or the checkpoint's, in float32; `not_built` are those that the runtime has no engine
+    of, with the reason.
     """
 
     stage: StageName
     ok: bool
     outputs: tuple[OutputCheck, ...] = ()
     answers: tuple[ChainCheck, ...] = ()
+    not_built: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class AgainstReport(Value, frozen=True, kw_only=True):
@@ -73,6 +75,7 @@ class AgainstReport(Value, frozen=True, kw_only=True):
         rows = [_HEADINGS, *(row for stage in self.stages for row in _rows(stage))]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [f"{name}: not compared, {why}" for stage in self.stages for name, why in stage.not_built.items()]
         verdict = "ok" if self.ok else "FAILED"
         return "\n".join([*lines, f"{self.bundle} on {self.runtime} against {self.checkpoint}: {verdict}"])
 
@@ -192,9 +195,13 @@ def _exported(
 ) -> StageReport:
     outputs: list[OutputCheck] = []
     answers: list[ChainCheck] = []
+    unbuilt: dict[str, str] = {}
     dialects = runtime_dialects(runtime)
     for name, values in sorted(measured.graphs.items()):
         if not set(dialects) & set(bundle.manifest.graphs[name].dialects):
+            continue
+        if why := why_unbuilt(bundle, name, runtime, options):
+            unbuilt[name] = why
             continue
         case = GraphCase(
             inputs=values.inputs,
@@ -205,8 +212,8 @@ def _exported(
         outputs += check_graph(bundle, name, case, runtime, options)
     for name, answer in sorted(measured.answers.items()):
         limit = TOLERANCES[language.dtype]
-        answers += check_chain(bundle, name, answer.case, answer.profile, limit, runtime, options, dialects)
-    return _stage("exported", outputs, answers)
+        answers += check_chain(bundle, name, answer.case, answer.profile, limit, runtime, options, dialects, unbuilt)
+    return msgspec.structs.replace(_stage("exported", outputs, answers), not_built=unbuilt)
 
 
 def _stage(stage: StageName, outputs: list[OutputCheck], answers: list[ChainCheck]) -> StageReport:

@@ -22,6 +22,7 @@ class Staging:
     """Places for the tensors of `specs`, each as large as with the lengths `largest`.
 
     `shared` are addresses on the device that a tensor has already. A tensor in `on_host` is used from its pinned copy.
+    The memory of a tensor in `written` is written to by the graph itself.
     """
 
     def __init__(
@@ -33,10 +34,11 @@ class Staging:
         *,
         shared: Mapping[str, int] | None = None,
         on_host: frozenset[str] = frozenset(),
+        written: frozenset[str] = frozenset(),
     ) -> None:
         self._cuda, self._stream = arena.cuda, stream
         self._specs = {spec.name: spec for spec in specs}
-        self._on_host = on_host
+        self._on_host, self._written = on_host, written
         self._pinned: dict[str, tuple[int, Array]] = {}
         self._kept: dict[str, Array] = {}
         self.addresses: dict[str, int] = {}
@@ -48,7 +50,8 @@ class Staging:
     def send(self, feeds: Feeds) -> None:
         """Queue the copies of `feeds` to the device.
 
-        An unchangeable array that was also the last call's is there already, such as the matrices of an adapter.
+        An unchangeable array that was also the last call's is there already, such as the matrices of an adapter; not
+        where the graph has written over it since.
         """
         for name, array in feeds.items():
             if self._kept.get(name) is array:
@@ -58,7 +61,7 @@ class Staging:
             if name not in self._on_host:
                 self._cuda.copy(self.addresses[name], address, array.nbytes, self._stream)
             self._kept.pop(name, None)
-            if _unchangeable(array):
+            if name not in self._written and _unchangeable(array):
                 self._kept[name] = array
 
     def fetch(self, dims: Mapping[str, int]) -> None:

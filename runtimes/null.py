@@ -89,6 +89,10 @@ class NullRuntime:
             raise RuntimeFailure(f"no graph file at {path}")
         return NullSession(graph)
 
+    def why_unbuilt(self, path: Path, options: SessionOptions) -> str | None:
+        """None: nothing is built."""
+        return None
+
     def describe(self) -> dict[str, str]:
         """That it computes nothing."""
         return {"runtime": self.name, "device": "none: every output is zero"}

@@ -184,6 +184,10 @@ class OrtRuntime:
         _check_tensors(path, "output", graph.outputs, native.get_outputs())
         return OrtSession(path.name, native, graph, None if options.device == "cpu" else _cuda(native, providers))
 
+    def why_unbuilt(self, path: Path, options: SessionOptions) -> str | None:
+        """None: nothing is built."""
+        return None
+
     def describe(self) -> dict[str, str]:
         """Version and execution providers."""
         return {

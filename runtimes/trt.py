@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 from edge_sdk.bundle.manifest import Graph
-from edge_sdk.engine import KERNELS_SUFFIX, EngineCache, Wanted, default_cache, graph_hashes
+from edge_sdk.engine import KERNELS_SUFFIX, EngineCache, Wanted, default_cache, graph_hashes, graph_name
 from edge_sdk.engine.tensorrt_library import Flavour, TensorRT, open_tensorrt, problem_log
 from edge_sdk.errors import RuntimeFailure
 from edge_sdk.hardware.cuda import CudaDevice, cuda_device
@@ -180,12 +180,18 @@ class TrtRuntime:
                 f"{path.name} keeps to {' and '.join(graph.dialects)} operators, TensorRT {self._tensorrt.version} "
                 f"reads {self._tensorrt.dialect} graphs; open that one, or export the bundle with it"
             )
-        engine_path, where = self._engine_for(path, options)
+        engine_path, _ = _cache(options).usable(self._wanted(path), options.engine)
         cuda = open_cuda()
         log = problem_log(self._tensorrt)
+        device = self._device
+        where = f"{device.name} (sm_{device.sm}, CUDA {device.driver})"
         engine = deserialize(engine_path, self._tensorrt, log, where)
         loaded = Loaded(path.name, self._tensorrt, engine, log)
         return TrtSession(loaded, graph, cuda, engine_path.with_suffix(KERNELS_SUFFIX))
+
+    def why_unbuilt(self, path: Path, options: SessionOptions) -> str | None:
+        """Why no engine fits the graph, this TensorRT, GPU and driver; None where one does."""
+        return _cache(options).why_none(self._wanted(path), options.engine)
 
     def describe(self) -> dict[str, str]:
         """Versions, device and driver."""
@@ -197,20 +203,19 @@ class TrtRuntime:
             "driver": f"CUDA {self._device.driver}",
         }
 
-    def _engine_for(self, path: Path, options: SessionOptions) -> tuple[Path, str]:
+    def _wanted(self, path: Path) -> Wanted:
         graph_sha256, weights_sha256 = graph_hashes(path)
         device, tensorrt = self._device, self._tensorrt
-        wanted = Wanted(
+        return Wanted(
+            graph=graph_name(path),
             graph_sha256=graph_sha256,
             weights_sha256=weights_sha256,
             flavour=tensorrt.flavour,
             version=tensorrt.version,
             sm=device.sm,
+            multiprocessors=device.multiprocessors,
             driver=device.driver,
         )
-        cache = EngineCache(options.engines) if options.engines else default_cache()
-        engine_path, _ = cache.usable(wanted)
-        return engine_path, f"{device.name} (sm_{device.sm}, CUDA {device.driver})"
 
 
 def open_runtime(flavour: Flavour = "trt") -> Runtime:
@@ -218,6 +223,10 @@ def open_runtime(flavour: Flavour = "trt") -> Runtime:
     tensorrt = open_tensorrt(flavour)
     bindings_version()
     return TrtRuntime(tensorrt, cuda_device())
+
+
+def _cache(options: SessionOptions) -> EngineCache:
+    return EngineCache(options.engines) if options.engines else default_cache()
 
 
 def _marker() -> Callable[[str], AbstractContextManager[object]]:

@@ -49,8 +49,10 @@ class Call:
         specs = [spec for spec in graph.outputs if spec.name in rows]
         self._rows = {spec.name: arena.device(_size(spec, largest)) for spec in specs}
         where: dict[str, Any] = {"arena": arena, "stream": device.stream, "on_host": device.hosted}
-        self._feeds = Staging(self.state.feed_specs, largest, **where)
-        shared = _written_in_place(graph, self._feeds.addresses)
+        in_place = _written_in_place(graph)
+        self._feeds = Staging(self.state.feed_specs, largest, written=frozenset(in_place.values()), **where)
+        addresses = self._feeds.addresses
+        shared = {output: addresses[name] for output, name in in_place.items() if name in addresses}
         self._results = Staging(self.state.result_specs, largest, shared=shared, **where)
         self._addresses = [self._in_phase(phase) for phase in range(self.state.phases)]
 
@@ -78,10 +80,9 @@ class Call:
         return tuple(found.items())
 
 
-def _written_in_place(graph: Graph, feeds: Mapping[str, int]) -> dict[str, int]:
-    """Addresses of outputs that are their input's memory, state or not: the graph writes single rows of it."""
-    aliased = [entry for entry in graph.state if entry.kind == "alias" and entry.index is not None]
-    return {entry.output: feeds[entry.input] for entry in aliased if entry.input in feeds}
+def _written_in_place(graph: Graph) -> dict[str, str]:
+    """The inputs whose memory is that of an output, by the output, state or not: the graph writes single rows of it."""
+    return {entry.output: entry.input for entry in graph.state if entry.kind == "alias" and entry.index is not None}
 
 
 def _size(spec: TensorSpec, dims: Mapping[str, int]) -> int:

@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from edge_sdk import files
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import atomic_folder, atomic_path, write_bytes, write_text
+from edge_sdk.files import (
+    atomic_folder,
+    atomic_path,
+    half_written_files,
+    remove_half_written,
+    write_bytes,
+    write_text,
+)
+
+# Replaces a folder and is killed before its n-th step on the disk. A step is what Python tells its audit hooks of.
+KILLED = """
+import os, sys
+from pathlib import Path
+from edge_sdk import files
+target, left, exchange = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
+def hook(event, _):
+    global left
+    if event in ("os.rename", "os.remove", "os.rmdir", "shutil.rmtree"):
+        left -= 1
+        if left < 0:
+            os._exit(9)
+if not exchange:
+    files._exchange = lambda a, b: False
+with files.atomic_folder(target, overwrite=True) as stage:
+    (stage / "a").write_text("new")
+    (stage / "b").write_text("new")
+    sys.addaudithook(hook)
+"""
 
 
 def names(folder: Path) -> list[str]:
@@ -56,6 +87,23 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
     assert names(tmp_path / "deep") == ["out"]
 
 
+@pytest.fixture(params=[True, False], ids=["exchanged", "moved aside"])
+def exchange(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether two names can change places; where this system cannot, only the other way is tested."""
+    if not request.param:
+        monkeypatch.setattr(files, "_exchange", lambda a, b: False)
+        return False
+    names = [tmp_path / name for name in "xy"]
+    for name in names:
+        name.mkdir()
+    if not files._exchange(*names):
+        pytest.skip("this system or file system cannot exchange two names")
+    for name in names:
+        name.rmdir()
+    return True
+
+
+@pytest.mark.usefixtures("exchange")
 def test_a_folder_that_exists_is_replaced_only_when_asked(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
@@ -86,6 +134,7 @@ def test_the_old_folder_comes_back_when_the_last_rename_fails(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
+    monkeypatch.setattr(files, "_exchange", lambda a, b: False)
     real = os.rename
 
     def fail_for_the_stage(source: Path, target: Path) -> None:
@@ -98,3 +147,48 @@ def test_the_old_folder_comes_back_when_the_last_rename_fails(
         (stage / "new").touch()
     assert names(tmp_path / "out") == ["old"]
     assert names(tmp_path) == ["out"]
+
+
+def whole(folder: Path) -> bool:
+    return names(folder) == ["a", "b"] and len({(folder / name).read_text() for name in "ab"}) == 1
+
+
+def test_a_folder_is_whole_whenever_the_power_fails(tmp_path: Path, exchange: bool) -> None:
+    for step in count():
+        target = tmp_path / str(step) / "out"
+        target.mkdir(parents=True)
+        for name in "ab":
+            (target / name).write_text("old")
+        words = [sys.executable, "-c", KILLED, str(target), str(step), str(exchange)]
+        code = subprocess.run(words, check=False).returncode
+        assert not exchange or whole(target), f"killed before step {step}"
+        remove_half_written(target.parent, "out")
+        assert whole(target), f"killed before step {step}"
+        assert names(target.parent) == ["out"]
+        if code == 0:
+            break
+        assert code == 9
+    assert (target / "a").read_text() == "new"
+    assert step >= 3
+
+
+def test_what_a_killed_writer_left_is_known_by_its_name(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as alive:
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        left = {f".x.tmp-{dead.pid}-0123abcd.engine", f".x.y.tmp-{dead.pid}-0123abcd"}
+        others = {f".x.tmp-{alive.pid}-0123abcd.engine", "x.engine", f"x.tmp-{dead.pid}-0123abcd", ".x.tmp-1.engine"}
+        for name in left | others:
+            (tmp_path / name).touch()
+        (tmp_path / f".f.tmp-{dead.pid}-0123abcd").mkdir()
+        assert {path.name for path in half_written_files(tmp_path)} == left
+        alive.communicate(b"\n")
+
+
+@pytest.mark.parametrize("target", ["out", None])
+def test_only_the_folders_of_one_target_are_removed_where_it_is_named(tmp_path: Path, target: str | None) -> None:
+    mine, other = (f"{name}.tmp-99999999-0123abcd" for name in ("out", "other"))
+    for name in (mine, other, "out.tmp-x", "out"):
+        (tmp_path / name).mkdir()
+    remove_half_written(tmp_path, target)
+    assert names(tmp_path) == sorted(["out", "out.tmp-x", *([other] if target else [])])

@@ -123,12 +123,13 @@ def outputs(bundle: Bundle, order: Order, lines: Lines, chosen: Chosen) -> Itera
     report = verify(bundle, order.runtime_name, order.options, graphs=chosen.graphs, dialects=(chosen.dialect,))
     found = "; ".join(_worst(name, report.outputs) for name in dict.fromkeys(each.graph for each in report.outputs))
     bare = [f"{name}: no reference" for name in report.without_reference]
+    bare += [f"{name}: {why}" for name, why in report.not_built.items()]
     yield msgspec.structs.replace(
         lines.row("outputs"),
         value=max((each.relative_error or 0.0 for each in report.outputs), default=None),
         unit="worst relative error",
         found="; ".join([found, *bare]),
-        ok=report.ok,
+        ok=report.ok and not report.not_built,
         method=f"{len(report.outputs)} outputs, graphs {', '.join(chosen.graphs)}, against reference/",
     )
 

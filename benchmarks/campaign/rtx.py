@@ -90,12 +90,12 @@ def _cache(order: Order) -> EngineCache:
 
 
 def _engine(order: Order) -> Path | None:
-    """The newest of TensorRT-RTX for the student as its files are, wherever it will run."""
+    """The one of TensorRT-RTX that was chosen last for the student as its files are, wherever it will run."""
     bundle, cache = open_bundle(order.folder), _cache(order)
     graph_sha256, _ = graph_hashes(bundle.graph(student_of(bundle).graph)[1])
     records = [each for each in cache.records() if (each.key.flavour, each.key.graph_sha256) == ("rtx", graph_sha256)]
-    newest = max(records, key=lambda record: record.built_utc, default=None)
-    return cache.find(newest.key) if newest else None
+    last = max(records, key=lambda record: record.turn, default=None)
+    return cache.find(last.key) if last else None
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -45,7 +45,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         """Open and check the bundle in `folder`, hashing every file.
 
         Raises `BundleMissingFileError`, `BundleChangedFileError`, `BundleUnlistedFileError`, `BundleKeyError`,
-        `BundlePathError` or `BundleSchemaError`; another fault of the folder is a plain `BundleError`.
+        `BundleNameError`, `BundlePathError` or `BundleSchemaError`; another fault is a plain `BundleError`.
         """
         root = Path(folder).absolute()
         try:

@@ -18,7 +18,14 @@ import msgspec
 
 from edge_sdk.bundle.manifest import SCHEMA, Graph, Manifest
 from edge_sdk.bundle.manifest_language import files_of, named_in
-from edge_sdk.errors import BundleKeyError, BundleMissingFileError, BundlePathError, BundleSchemaError
+from edge_sdk.errors import (
+    BundleKeyError,
+    BundleMissingFileError,
+    BundleNameError,
+    BundlePathError,
+    BundleSchemaError,
+)
+from edge_sdk.files import is_plain_name
 from edge_sdk.tensors import state_problem
 
 MANIFEST_NAME = "manifest.json"
@@ -28,7 +35,7 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
     """The manifest in `folder` and the SHA-256 of its canonical text, after every check that needs no other file.
 
-    Raises `BundleMissingFileError`, `BundleKeyError`, `BundleSchemaError` or `BundlePathError`.
+    Raises `BundleMissingFileError`, `BundleKeyError`, `BundleSchemaError`, `BundleNameError` or `BundlePathError`.
     """
     source = folder / MANIFEST_NAME
     document = _parse(source, _read_bounded(source))
@@ -82,7 +89,16 @@ def check_path(source: Path, where: str, path: str) -> None:
 
 
 def _check_references(source: Path, manifest: Manifest) -> None:
-    """Check that paths stay inside, that every file spoken of is vouched for, and that names refer to something."""
+    """Check that paths stay inside, that every file spoken of is vouched for, and that names refer to something.
+
+    A graph's name becomes the name of its engine's file.
+    """
+    for name in manifest.graphs:
+        if not is_plain_name(name):
+            raise BundleNameError(
+                f"{source}: $.graphs: expected names of letters, digits, '.', '_' and '-' behind a first letter or "
+                f"digit, found {name!r}; give that graph another name"
+            )
     for path in manifest.files:
         check_path(source, "$.files", path)
         if path == MANIFEST_NAME:

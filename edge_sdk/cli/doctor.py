@@ -123,7 +123,8 @@ def _cuda() -> _Finding:
         return _absent(error)
     shared = "shared with the CPU" if device.integrated else "of its own"
     memory = f"{device.memory_mb / 1e3:.1f} GB {shared}"
-    return _Finding("ok", f"{device.name}, sm_{device.sm}, {memory}, driver for CUDA {device.driver}")
+    gpu = f"{device.name}, sm_{device.sm}, {device.multiprocessors} multiprocessors"
+    return _Finding("ok", f"{gpu}, {memory}, driver for CUDA {device.driver}")
 
 
 def _tensorrt(flavour: Flavour) -> _Finding:

@@ -11,6 +11,16 @@ from edge_sdk.engine.cache import (
     Wanted,
     default_cache,
     graph_hashes,
+    graph_name,
 )
 
-__all__ = ["EngineCache", "EngineKey", "EngineRecord", "KERNELS_SUFFIX", "Wanted", "default_cache", "graph_hashes"]
+__all__ = [
+    "EngineCache",
+    "EngineKey",
+    "EngineRecord",
+    "KERNELS_SUFFIX",
+    "Wanted",
+    "default_cache",
+    "graph_hashes",
+    "graph_name",
+]

@@ -9,42 +9,48 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from edge_sdk.bundle.manifest import Manifest
 from edge_sdk.bundle.manifest_text import MANIFEST_NAME, read_manifest
 from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.engine.shapes import ShapeProfile
 from edge_sdk.engine.tensorrt_library import Flavour
 from edge_sdk.errors import BundleError, EngineError
-from edge_sdk.files import atomic_path, write_bytes
+from edge_sdk.files import atomic_path, half_written_files, is_plain_name, write_bytes
 from edge_sdk.types import Value
 
 _CHUNK_BYTES = 1 << 20
 _DIGEST_LETTERS = 16
+# A writer that has not written for so long is not at it any more, should it be one of another container, whose process
+# number says nothing here.
+_QUIET_S = 300
 SUFFIX, RECORD_SUFFIX = ".engine", ".json"
 # What TensorRT-RTX compiled on the device when the engine was first used.
 KERNELS_SUFFIX = ".kernels"
 
 
 _DIFFERENCES = {
-    "graph_sha256": "the graph has changed",
     "weights_sha256": "the weights have changed",
     "flavour": "built by {}, asked of {}",
     "version": "built by version {}, here is {}",
     "sm": "built for sm_{}, here is sm_{}",
+    "multiprocessors": "built for {} multiprocessors, here are {}: another board, or another power mode",
     "driver": "built under driver {}, here is {}",
 }
 
 
-class EngineKey(Value, frozen=True, kw_only=True):
+class EngineKey(Value, frozen=True, kw_only=True, omit_defaults=True):
     """All that decides whether an engine may be used.
 
     `graph_sha256` is of the ONNX file, `weights_sha256` of its weight files in the order of their names. `sm` is the
-    GPU's compute capability such as 87, None for an engine that its runtime finishes on any GPU; `driver` is the CUDA
-    driver's version, None for one that was built without a GPU.
+    GPU's compute capability such as 87, None for an engine that its runtime finishes on any GPU. `driver` is the CUDA
+    driver's version and `multiprocessors` how many the GPU has, None for an engine that was built without a GPU; a
+    count that is None beside a driver was not written down.
     """
 
     graph: str
@@ -57,6 +63,7 @@ class EngineKey(Value, frozen=True, kw_only=True):
     precision: str
     profiles: tuple[ShapeProfile, ...]
     level: int
+    multiprocessors: int | None = None
 
     @property
     def digest(self) -> str:
@@ -65,26 +72,35 @@ class EngineKey(Value, frozen=True, kw_only=True):
 
 
 class Wanted(Value, frozen=True, kw_only=True):
-    """What a device needs an engine for: the graph as its files are, its own TensorRT, GPU and driver."""
+    """What a device needs an engine for: the graph as its files are, its own TensorRT, GPU and driver.
 
+    `graph` is the name by which `edge-sdk build` knows it.
+    """
+
+    graph: str
     graph_sha256: str
     weights_sha256: str
     flavour: Flavour
     version: str
     sm: int
+    multiprocessors: int
     driver: str
 
     def differences(self, key: EngineKey) -> Iterator[str]:
-        """What keeps an engine of `key` from being used, in words; nothing for one that fits."""
+        """What keeps an engine for this graph, of `key`, from being used, in words; nothing for one that fits."""
+        anywhere = {"sm", "driver"} if key.driver else {"sm", "driver", "multiprocessors"}
         for field, words in _DIFFERENCES.items():
             built, here = getattr(key, field), getattr(self, field)
-            anywhere = built is None and field in ("sm", "driver")
-            if built != here and not anywhere:
-                yield words.format(built, here)
+            if built != here and not (built is None and field in anywhere):
+                yield words.format("an unknown number of" if built is None else built, here)
 
 
 class EngineRecord(Value, frozen=True, kw_only=True):
-    """What stands beside an engine. `verified`: its outputs were compared with the bundle's on this device."""
+    """What stands beside an engine.
+
+    `verified`: its outputs were compared with the bundle's on this device. `chosen` is higher than that of every engine
+    for the same graph that was built or asked for before; a number, because the clocks of boards jump.
+    """
 
     key: EngineKey
     sha256: str
@@ -92,6 +108,12 @@ class EngineRecord(Value, frozen=True, kw_only=True):
     built_utc: str
     build_s: float
     verified: bool = False
+    chosen: int = 0
+
+    @property
+    def turn(self) -> tuple[int, str]:
+        """Rises from the engine that was chosen first to the one that was chosen last."""
+        return self.chosen, self.built_utc
 
 
 class EngineCache:
@@ -107,7 +129,7 @@ class EngineCache:
         """
         path = self._path(key)
         record = self._record(path)
-        if record is None or record.key != key:
+        if record is None or record.key != key or not path.is_file():
             return None
         found = path.stat().st_size
         if found != record.size_bytes or file_sha256(path) != record.sha256:
@@ -119,15 +141,29 @@ class EngineCache:
 
     # bytes or any buffer: TensorRT hands out memory of its own.
     def write(self, key: EngineKey, engine: bytes | memoryview, *, built_utc: str, build_s: float) -> Path:
-        """Write an engine and its record, each whole or not at all; returns the engine's path."""
+        """Write an engine and its record, each whole or not at all, and choose it; returns the engine's path."""
         path = self._path(key)
+        self._sweep()
         with atomic_path(path) as stage:
             stage.write_bytes(engine)
             digest, size = file_sha256(stage), stage.stat().st_size
-        self._write_record(
-            path, EngineRecord(key=key, sha256=digest, size_bytes=size, built_utc=built_utc, build_s=build_s)
+        record = EngineRecord(
+            key=key,
+            sha256=digest,
+            size_bytes=size,
+            built_utc=built_utc,
+            build_s=build_s,
+            chosen=self._next_turn(key),
         )
+        self._write_record(path, record)
         return path
+
+    def choose(self, key: EngineKey) -> None:
+        """Note that of the engines for a graph the one for `key` is wanted: where it fits, a device opens it."""
+        path, turn = self._path(key), self._next_turn(key)
+        record = self._record(path)
+        if record is not None and record.chosen < turn:
+            self._write_record(path, msgspec.structs.replace(record, chosen=turn))
 
     def mark_verified(self, key: EngineKey) -> None:
         """Note that the engine for `key` gave the bundle's reference outputs on this device."""
@@ -143,35 +179,72 @@ class EngineCache:
             path.with_suffix(suffix).unlink(missing_ok=True)
 
     def records(self) -> Iterator[EngineRecord]:
-        """Every engine that is there with its record, by name."""
+        """Every engine that is there with its own record, by name."""
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             record = self._record(path)
-            if record is not None:
+            if record is not None and path.name == _file_name(record.key):
                 yield record
 
-    def usable(self, wanted: Wanted) -> tuple[Path, EngineRecord]:
-        """The newest engine that `wanted` allows, checked to the last byte, and its record.
+    def usable(self, wanted: Wanted, digest: str | None = None) -> tuple[Path, EngineRecord]:
+        """The engine that was chosen last of those that `wanted` allows, checked to the last byte, and its record.
 
-        Raises `EngineError` saying what differs in the nearest one, and what to do.
+        Only the one called `digest` where that is given. Raises `EngineError` with what `why_none` says.
         """
-        found = sorted(self.records(), key=lambda record: record.built_utc, reverse=True)
-        for record in found:
-            if not any(wanted.differences(record.key)):
-                path = self.find(record.key)
-                if path is not None:
-                    return path, record
-        raise EngineError(self._why_none(wanted, found))
+        for record in self._fitting(wanted, digest):
+            path = self.find(record.key)
+            if path is not None:
+                return path, record
+        raise EngineError(self._why_none(wanted, digest))
 
-    def _why_none(self, wanted: Wanted, found: Sequence[EngineRecord]) -> str:
-        graphs = {record.key.graph for record in found if record.key.graph_sha256 == wanted.graph_sha256}
-        nearest = min(found, key=lambda record: len(list(wanted.differences(record.key))), default=None)
-        if nearest is None or (not graphs and nearest.key.weights_sha256 != wanted.weights_sha256):
-            return f"no engine for this graph is in {self.folder}; run: edge-sdk build"
+    def why_none(self, wanted: Wanted, digest: str | None = None) -> str | None:
+        """What differs in the nearest engine for the graph, or that there is none, and what to do.
+
+        None where there is one, whose bytes are not looked at.
+        """
+        return None if self._fitting(wanted, digest) else self._why_none(wanted, digest)
+
+    def _fitting(self, wanted: Wanted, digest: str | None) -> list[EngineRecord]:
+        """Those that `wanted` allows, the one that was chosen last in front."""
+        found = [each for each in self._of_graph(wanted.graph_sha256, digest) if not any(wanted.differences(each.key))]
+        return sorted(found, key=lambda record: record.turn, reverse=True)
+
+    def _of_graph(self, graph_sha256: str, digest: str | None = None) -> list[EngineRecord]:
+        found = [record for record in self.records() if record.key.graph_sha256 == graph_sha256]
+        return [record for record in found if digest in (None, record.key.digest)]
+
+    def _why_none(self, wanted: Wanted, digest: str | None) -> str:
+        # Without being told, a build makes but one of the decoders that share their weights.
+        beside = [record for record in self.records() if record.key.weights_sha256 == wanted.weights_sha256]
+        run = "edge-sdk build"
+        if any(record.key.graph_sha256 != wanted.graph_sha256 for record in beside):
+            run += f" --graph {wanted.graph}"
+        found = self._of_graph(wanted.graph_sha256, digest)
+        if not found:
+            return f"no engine for the graph {wanted.graph!r} is in {self.folder}; run: {run}"
+        nearest = min(found, key=lambda record: len(list(wanted.differences(record.key))))
         told = "; ".join(wanted.differences(nearest.key))
-        return f"the engine for {nearest.key.graph!r} in {self.folder} does not fit ({told}); run: edge-sdk build"
+        return f"the engine for {nearest.key.graph!r} in {self.folder} does not fit ({told}); run: {run}"
 
     def _path(self, key: EngineKey) -> Path:
-        return self.folder / f"{key.graph}.{key.digest}{SUFFIX}"
+        """Where the engine for `key` lies. Raises `EngineError` for a graph whose name would lead elsewhere."""
+        if not is_plain_name(key.graph):
+            raise EngineError(
+                f"expected a graph's name of letters, digits, '.', '_' and '-', found {key.graph!r}; an engine's file "
+                "is called after its graph, so give the graph another name"
+            )
+        return self.folder / _file_name(key)
+
+    def _next_turn(self, key: EngineKey) -> int:
+        """Above all others for the same graph."""
+        others = [each.chosen for each in self._of_graph(key.graph_sha256) if each.key != key]
+        return 1 + max(others, default=0)
+
+    def _sweep(self) -> None:
+        """Remove what killed builds left half-written, which may be gigabytes."""
+        if self.folder.is_dir():
+            for path in half_written_files(self.folder):
+                if time.time() - path.stat().st_mtime > _QUIET_S:
+                    path.unlink(missing_ok=True)
 
     def _record(self, path: Path) -> EngineRecord | None:
         try:
@@ -181,6 +254,10 @@ class EngineCache:
 
     def _write_record(self, path: Path, record: EngineRecord) -> None:
         write_bytes(path.with_suffix(RECORD_SUFFIX), msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+
+
+def _file_name(key: EngineKey) -> str:
+    return f"{key.graph}.{key.digest}{SUFFIX}"
 
 
 def default_cache() -> EngineCache:
@@ -213,13 +290,32 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def graph_name(path: Path) -> str:
+    """What the bundle around an ONNX file calls the graph, or else the file's own name."""
+    found = _bundle_around(path.parent)
+    if found is not None:
+        folder, manifest = found
+        for name, graph in manifest.graphs.items():
+            if (folder / graph.file).resolve() == path.resolve():
+                return name
+    return path.stem
+
+
 def _vouched(folder: Path) -> dict[Path, str]:
     """SHA-256 by path, from the manifest of the bundle that `folder` belongs to; empty outside a bundle."""
+    found = _bundle_around(folder)
+    if found is None:
+        return {}
+    root, manifest = found
+    return {(root / path).resolve(): entry.sha256 for path, entry in manifest.files.items()}
+
+
+def _bundle_around(folder: Path) -> tuple[Path, Manifest] | None:
+    """The folder of the bundle that `folder` belongs to, and its manifest."""
     for parent in (folder, *folder.parents):
         if (parent / MANIFEST_NAME).is_file():
             try:
-                manifest, _ = read_manifest(parent)
+                return parent, read_manifest(parent)[0]
             except BundleError:
-                return {}
-            return {(parent / path).resolve(): entry.sha256 for path, entry in manifest.files.items()}
-    return {}
+                return None
+    return None

@@ -12,6 +12,7 @@ from edge_sdk.types import Value
 
 LIBRARY = "libcuda.so.1"
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+_MULTIPROCESSORS = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
 _INTEGRATED = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED
 _NAME_BYTES = 256
 _OWN_WORDS = {
@@ -23,11 +24,13 @@ _OWN_WORDS = {
 class CudaDevice(Value, frozen=True, kw_only=True):
     """The first device: its name, compute capability such as 87, memory in 10^6 bytes, and the driver's CUDA version.
 
-    `integrated`: it shares the machine's memory, as on a Jetson.
+    `multiprocessors` tells boards of one compute capability apart; on a Jetson some power modes switch a part of them
+    off. `integrated`: it shares the machine's memory, as on a Jetson.
     """
 
     name: str
     sm: int
+    multiprocessors: int
     driver: str
     memory_mb: float
     integrated: bool
@@ -51,6 +54,7 @@ def cuda_device(library: str = LIBRARY) -> CudaDevice:
     return CudaDevice(
         name=name.value.decode(errors="replace"),
         sm=_attribute(driver, _MAJOR, device) * 10 + _attribute(driver, _MINOR, device),
+        multiprocessors=_attribute(driver, _MULTIPROCESSORS, device),
         driver=f"{version.value // 1000}.{version.value % 1000 // 10}",
         memory_mb=memory.value / 1e6,
         integrated=bool(_attribute(driver, _INTEGRATED, device)),

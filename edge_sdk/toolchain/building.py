@@ -5,14 +5,14 @@ Opens the export room by name; on a board that room needs no torch for this.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.console import Progress, say
-from edge_sdk.engine import EngineCache, default_cache
+from edge_sdk.engine import EngineCache, EngineKey, default_cache
 from edge_sdk.engine.shapes import Limits
 from edge_sdk.engine.tensorrt_library import Flavour, open_tensorrt
 from edge_sdk.errors import ConfigError, EngineError
@@ -22,7 +22,7 @@ from edge_sdk.hardware.precision import require_fp8
 from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Value
-from edge_sdk.verify import verify
+from edge_sdk.verify.graphs import check_graph, reference_case
 
 _PER_MILLE = 1000
 
@@ -46,9 +46,13 @@ class BuildOptions(Value, frozen=True, kw_only=True):
 
 
 class Place(Value, frozen=True, kw_only=True):
-    """Where an engine will run: the GPU's compute capability and the driver, None where that is settled there."""
+    """Where an engine will run: the GPU's compute capability and multiprocessors, and the driver.
+
+    They are None where that is settled there.
+    """
 
     sm: int | None = None
+    multiprocessors: int | None = None
     driver: str | None = None
 
 
@@ -118,7 +122,7 @@ def _place(flavour: Flavour, target: str | None, device: CudaDevice | None) -> P
                 f"TensorRT builds for the GPU it runs on, sm_{device.sm} here, and {target} is sm_{sm}; run this "
                 "there, or take --runtime rtx"
             )
-        return Place(sm=device.sm, driver=device.driver)
+        return Place(sm=device.sm, multiprocessors=device.multiprocessors, driver=device.driver)
     if target is None:
         return Place()
     found = find_target(target)
@@ -135,24 +139,35 @@ def _why_not_compared(place: Place, device: CudaDevice | None) -> str | None:
     return None
 
 
-# Any: an engine's key, which the export room made.
 def _compared(
-    bundle: Bundle, flavour: Flavour, store: EngineCache, engines: tuple[BuiltEngine, ...], keys: dict[str, Any]
+    bundle: Bundle,
+    flavour: Flavour,
+    store: EngineCache,
+    engines: tuple[BuiltEngine, ...],
+    keys: Mapping[str, EngineKey],
 ) -> tuple[BuiltEngine, ...]:
-    report = verify(bundle, flavour, SessionOptions(engines=store.folder), graphs=set(keys))
-    wrong = {check.graph for check in report.outputs if not check.ok}
-    bare = set(report.without_reference)
+    right = {graph: _is_right(bundle, flavour, store, graph, key) for graph, key in keys.items()}
     for graph, key in keys.items():
-        if graph in wrong:
-            store.remove(key)
-        elif graph not in bare:
+        if right[graph]:
             store.mark_verified(key)
+        elif right[graph] is False:
+            store.remove(key)
+    wrong = sorted(graph for graph in keys if right[graph] is False)
     if wrong:
         raise EngineError(
-            f"built, but wrong on this device: {', '.join(sorted(wrong))} do not give the bundle's reference outputs, "
+            f"built, but wrong on this device: {', '.join(wrong)} do not give the bundle's reference outputs, "
             "so their engines were removed; try another --level, another version of TensorRT, or --runtime ort"
         )
-    return tuple(msgspec.structs.replace(each, verified=None if each.graph in bare else True) for each in engines)
+    return tuple(msgspec.structs.replace(each, verified=right[each.graph]) for each in engines)
+
+
+def _is_right(bundle: Bundle, flavour: Flavour, store: EngineCache, graph: str, key: EngineKey) -> bool | None:
+    """Whether the very engine of `key` gives the bundle's reference outputs; None for a graph without."""
+    case = reference_case(bundle, graph)
+    if case is None:
+        return None
+    options = SessionOptions(engines=store.folder, engine=key.digest)
+    return all(check.ok for check in check_graph(bundle, graph, case, flavour, options))
 
 
 class _Watcher:

@@ -69,21 +69,23 @@ def check_chain(
     runtime: str,
     options: SessionOptions,
     dialects: Collection[Dialect],
+    unbuilt: Collection[str] = (),
 ) -> list[ChainCheck]:
     """Give `case`, a clip of `profile`, to the adapter `name` in each of `dialects` that it has whole.
 
-    Raises `BundleError` for a case that does not fit the bundle, `MissingDependencyError`, and `RuntimeFailure` where a
-    graph does not open or run.
+    `unbuilt` are graphs that the runtime has no engine of. Raises `BundleError` for a case that does not fit the
+    bundle, `MissingDependencyError`, and `RuntimeFailure` where a graph does not open or run.
     """
     language = _language(bundle)
     adapter = language.adapters[name]
     found = []
     for dialect, vision in language.profiles[profile].graphs.items():
-        decoder = _decoder(language, adapter, dialect, len(case.ids) + len(case.tokens) + WIDTHS.prefill)
-        if decoder and dialect in dialects and dialect in adapter.projector:
+        tokens = len(case.ids) + len(case.tokens) + WIDTHS.prefill
+        decoder, projector = _decoder(language, adapter, dialect, tokens, unbuilt), adapter.projector.get(dialect)
+        if decoder and projector and dialect in dialects and not {vision, projector} & set(unbuilt):
             chain = _Chain(bundle, language, adapter, runtime, options)
             try:
-                images = chain.images(case, vision, adapter.projector[dialect])
+                images = chain.images(case, vision, projector)
                 logits = chain.answer(case, decoder, images)
             except ConfigError as error:
                 raise BundleError(f"the reference answer of {name!r} does not fit its bundle: {error}") from error
@@ -146,8 +148,10 @@ def _language(bundle: Bundle) -> Language:
     return bundle.manifest.language
 
 
-def _decoder(language: Language, adapter: Adapter, dialect: Dialect, tokens: int) -> DecoderGraph | None:
-    """The adapter's decoder with the fewest slots that hold `tokens`; None where it has none in the dialect.
+def _decoder(
+    language: Language, adapter: Adapter, dialect: Dialect, tokens: int, unbuilt: Collection[str]
+) -> DecoderGraph | None:
+    """The adapter's decoder with the fewest slots that hold `tokens`; None where none of the dialect can be opened.
 
     Raises `BundleError` where all of that dialect have too few.
     """
@@ -155,7 +159,7 @@ def _decoder(language: Language, adapter: Adapter, dialect: Dialect, tokens: int
     large = [graph for graph in known if graph.slots >= tokens]
     if known and not large:
         raise BundleError(f"decoder {adapter.decoder!r}: expected a {dialect} graph of {tokens} slots, found none")
-    return min(large, key=lambda graph: graph.slots, default=None)
+    return min((each for each in large if each.graph not in unbuilt), key=lambda each: each.slots, default=None)
 
 
 def compare_answer(adapter: str, graph: str, case: ChainCase, logits: Sequence[Array], tolerance: float) -> ChainCheck:

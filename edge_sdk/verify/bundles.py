@@ -20,14 +20,15 @@ from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Dialect, Value
 from edge_sdk.verify.answers import ChainCheck, check_chain
-from edge_sdk.verify.graphs import OutputCheck, check_graph, reference_case
+from edge_sdk.verify.graphs import OutputCheck, check_graph, reference_case, why_unbuilt
 from edge_sdk.verify.reference_files import load_chain
 
 
 class VerifyReport(Value, frozen=True, kw_only=True):
     """Every output and answer compared, and what was not: graphs without a reference or of a dialect that the runtime
-    does not read, adapters without an answer to compare. An empty comparison is not ok, nor is a stored proof of what
-    few bits cost whose files are not those of the bundle.
+    does not read, adapters without an answer to compare, and graphs that are not built for this device, with the
+    reason. An empty comparison is not ok, nor is a stored proof of what few bits cost whose files are not those of the
+    bundle.
     """
 
     bundle: str
@@ -39,20 +40,22 @@ class VerifyReport(Value, frozen=True, kw_only=True):
     without_reference: tuple[str, ...]
     adapters_not_compared: tuple[str, ...]
     of_another_dialect: tuple[str, ...]
+    not_built: dict[str, str]
     proof: Proof | None = None
     predicted: tuple[Predicted, ...] = ()
 
     def __str__(self) -> str:
         lines = [str(check) for check in self.outputs] + [str(check) for check in self.answers]
         lines += [f"{name}: no reference outputs, not compared" for name in self.without_reference]
-        lines += [
-            f"answer of {name}: no reference in these dialects, not compared" for name in self.adapters_not_compared
-        ]
+        lines += [f"{name}: not compared, {why}" for name, why in self.not_built.items()]
+        mute = "no reference in these dialects" + (", or graphs that are not built" if self.not_built else "")
+        lines += [f"answer of {name}: {mute}, not compared" for name in self.adapters_not_compared]
         lines += [f"{name}: of a dialect that {self.runtime} does not read" for name in self.of_another_dialect]
         lines += describe_proof(self.proof) if self.proof else []
         lines += describe_predicted(self.predicted)
+        nothing = "nothing is built that could be compared" if self.not_built else "the bundle has no reference outputs"
         compared = self.outputs or self.answers
-        verdict = "ok" if self.ok else "FAILED" if compared else "FAILED: the bundle has no reference outputs"
+        verdict = "ok" if self.ok else "FAILED" if compared else f"FAILED: {nothing}"
         return "\n".join([*lines, f"{self.bundle} on {self.runtime}: {verdict}"])
 
 
@@ -74,16 +77,19 @@ def verify(
     outputs: list[OutputCheck] = []
     bare: list[str] = []
     foreign: list[str] = []
+    unbuilt: dict[str, str] = {}
     for name in sorted(bundle.manifest.graphs if graphs is None else graphs):
         case = reference_case(bundle, name)
         if not _is_read(bundle.manifest.graphs[name].dialects, spoken, runtime):
             foreign.append(name)
+        elif why := why_unbuilt(bundle, name, runtime, settled):
+            unbuilt[name] = why
         elif case is None:
             bare.append(name)
         else:
             outputs += check_graph(bundle, name, case, runtime, settled)
     proof = read_proof(bundle)
-    answers, mute = _verify_answers(bundle, runtime, settled, spoken) if graphs is None else ([], [])
+    answers, mute = _verify_answers(bundle, runtime, settled, spoken, unbuilt) if graphs is None else ([], [])
     return VerifyReport(
         bundle=bundle.manifest.name,
         bundle_sha256=bundle.sha256,
@@ -97,6 +103,7 @@ def verify(
         without_reference=tuple(bare),
         adapters_not_compared=tuple(mute),
         of_another_dialect=tuple(foreign),
+        not_built=unbuilt,
         proof=proof,
         predicted=predict(bundle) if proof else (),
     )
@@ -110,7 +117,7 @@ def require(report: VerifyReport) -> None:
         failed += report.proof.problems if report.proof else ()
         raise VerificationError(
             f"bundle {report.bundle!r} on runtime {report.runtime!r}: "
-            + "; ".join(failed or ["it has no reference outputs"])
+            + "; ".join(failed or report.not_built.values() or ["it has no reference outputs"])
         )
 
 
@@ -120,7 +127,7 @@ def _is_read(dialects: Collection[Dialect], spoken: Collection[Dialect], runtime
 
 
 def _verify_answers(
-    bundle: Bundle, runtime: str, options: SessionOptions, dialects: Collection[Dialect]
+    bundle: Bundle, runtime: str, options: SessionOptions, dialects: Collection[Dialect], unbuilt: Collection[str]
 ) -> tuple[list[ChainCheck], list[str]]:
     """What was compared, and the adapters for which nothing was."""
     checks: list[ChainCheck] = []
@@ -131,7 +138,7 @@ def _verify_answers(
         if adapter.reference:
             case = load_chain(bundle.path(adapter.reference.file))
             limit, profile = adapter.reference.max_relative_error, adapter.reference.profile
-            found = check_chain(bundle, name, case, profile, limit, runtime, options, dialects)
+            found = check_chain(bundle, name, case, profile, limit, runtime, options, dialects, unbuilt)
         checks += found
         if not found:
             mute.append(name)

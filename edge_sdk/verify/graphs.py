@@ -72,6 +72,12 @@ def reference_case(bundle: Bundle, name: str) -> GraphCase | None:
     )
 
 
+def why_unbuilt(bundle: Bundle, name: str, runtime: str, options: SessionOptions) -> str | None:
+    """Why the runtime cannot open the graph `name` before it is built; None where it can."""
+    _, path = bundle.graph(name)
+    return open_runtime(runtime).why_unbuilt(path, options)
+
+
 def check_graph(bundle: Bundle, name: str, case: GraphCase, runtime: str, options: SessionOptions) -> list[OutputCheck]:
     """Run the graph `name` on `case` and compare every output of it.
 

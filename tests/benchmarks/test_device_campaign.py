@@ -36,7 +36,7 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.hardware.cuda import CudaDevice, find_cuda_device
 from edge_sdk.hardware.numbers import QWEN_7B
 
-H200 = CudaDevice(name="NVIDIA H200", sm=90, driver="13.0", memory_mb=150_114.0, integrated=False)
+H200 = CudaDevice(name="NVIDIA H200", sm=90, multiprocessors=132, driver="13.0", memory_mb=150_114.0, integrated=False)
 ORDER = Order(runtime="ort", folder="", subject="it", seconds=60.0, target="h200", amounts=QUICK)
 
 

@@ -21,6 +21,7 @@ from edge_sdk.errors import (
     BundleError,
     BundleKeyError,
     BundleMissingFileError,
+    BundleNameError,
     BundlePathError,
     BundleSchemaError,
     BundleUnlistedFileError,
@@ -147,6 +148,15 @@ def test_a_path_that_is_not_plain_is_never_written(tmp_path: Path, path: str) ->
     with pytest.raises(BundlePathError, match=r"\$\.files"):
         write(tmp_path / "toy", files=files() | {path: b"x"})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../../outside/x", "/abs/x", "", ".hidden", "a/b", "a\\b", "a\n", "é", "-x", "a b"])
+def test_a_graph_whose_name_could_not_be_a_files(folder: Path, tmp_path: Path, name: str) -> None:
+    edit(folder, lambda document: document["graphs"].update({name: document["graphs"]["student"]}))
+    refused(folder, BundleNameError, "$.graphs", repr(name), "give that graph another name")
+    with pytest.raises(BundleNameError):
+        write(tmp_path / "other", graphs={"student": GRAPH, name: GRAPH})
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_manifest_does_not_vouch_for_itself(folder: Path) -> None:

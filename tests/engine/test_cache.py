@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
+from toy_bundle import GRAPH, write
 
 from edge_sdk.bundle import default_bundle, open_bundle
-from edge_sdk.engine import EngineCache, EngineKey, EngineRecord, Wanted, graph_hashes
+from edge_sdk.engine import EngineCache, EngineKey, EngineRecord, Wanted, graph_hashes, graph_name
 from edge_sdk.engine.shapes import Lengths, ShapeProfile
 from edge_sdk.errors import EngineError
 
@@ -22,19 +28,33 @@ KEY = EngineKey(
     flavour="trt",
     version="10.3.0",
     sm=87,
+    multiprocessors=16,
     driver="12.6",
     precision="float32",
     profiles=(PROFILE,),
     level=3,
 )
 WANTED = Wanted(
+    graph="student",
     graph_sha256=KEY.graph_sha256,
     weights_sha256=KEY.weights_sha256,
     flavour="trt",
     version="10.3.0",
     sm=87,
+    multiprocessors=16,
     driver="12.6",
 )
+
+# A writer of the same engine that is killed when its bytes are on the disk.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import msgspec
+from edge_sdk.engine import cache
+cache.file_sha256 = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+key = msgspec.json.decode(sys.argv[2], type=cache.EngineKey)
+cache.EngineCache(Path(sys.argv[1])).write(key, bytes(1000), built_utc="2026-01-01T00:00:00Z", build_s=1.0)
+"""
 
 
 @pytest.fixture
@@ -48,7 +68,7 @@ def test_an_engine_is_found_by_its_key_alone(cache: EngineCache) -> None:
     path = cache.find(KEY)
     assert path is not None
     assert path.read_bytes() == ENGINE
-    for change in ({"level": 5}, {"sm": 110}, {"profiles": ()}, {"precision": "float32+tf32"}):
+    for change in ({"level": 5}, {"sm": 110}, {"multiprocessors": 8}, {"profiles": ()}, {"precision": "float32+tf32"}):
         assert cache.find(msgspec.structs.replace(KEY, **change)) is None
 
 
@@ -63,10 +83,22 @@ def test_a_damaged_engine_is_refused(cache: EngineCache) -> None:
         cache.usable(WANTED)
 
 
+def test_an_engine_that_was_deleted_by_hand_is_not_there(cache: EngineCache) -> None:
+    """As the error for a damaged one says to do; its record is left."""
+    path = cache.find(KEY)
+    assert path is not None
+    path.unlink()
+    assert cache.find(KEY) is None
+    assert list(cache.records()) == []
+    with pytest.raises(EngineError, match="no engine for the graph 'student'"):
+        cache.usable(WANTED)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"sm": 110}, "built for sm_87, here is sm_110"),
+        ({"multiprocessors": 8}, "built for 16 multiprocessors, here are 8: another board, or another power mode"),
         ({"version": "10.16.2"}, "built by version 10.3.0, here is 10.16.2"),
         ({"driver": "13.2"}, "built under driver 12.6, here is 13.2"),
         ({"weights_sha256": "c" * 64}, "the weights have changed"),
@@ -80,15 +112,77 @@ def test_an_engine_for_something_else_says_what_differs(cache: EngineCache, chan
 
 
 def test_an_empty_cache_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"no engine for this graph is in .*; run: edge-sdk build"):
+    with pytest.raises(EngineError, match=r"no engine for the graph 'student' is in .*; run: edge-sdk build"):
         EngineCache(tmp_path / "nowhere").usable(WANTED)
 
 
 def test_an_engine_for_any_gpu_serves_this_one_and_the_newest_wins(cache: EngineCache) -> None:
-    anywhere = msgspec.structs.replace(KEY, sm=None, driver=None)
+    anywhere = msgspec.structs.replace(KEY, sm=None, driver=None, multiprocessors=None)
     path = cache.write(anywhere, b"newer", built_utc="2026-01-02T00:00:00Z", build_s=1.0)
     assert cache.usable(WANTED)[0] == path
-    assert cache.usable(msgspec.structs.replace(WANTED, sm=120, driver="13.2"))[0] == path
+    assert cache.usable(msgspec.structs.replace(WANTED, sm=120, driver="13.2", multiprocessors=170))[0] == path
+
+
+def test_the_engine_that_was_chosen_last_is_taken_whatever_the_clock_says(cache: EngineCache) -> None:
+    other = msgspec.structs.replace(KEY, level=5)
+    cache.write(other, b"other", built_utc="1970-01-01T00:00:00Z", build_s=1.0)
+    assert cache.usable(WANTED)[1].key == other
+    cache.choose(KEY)
+    assert cache.usable(WANTED)[1].key == KEY
+    cache.mark_verified(other)
+    assert cache.usable(WANTED)[1].key == KEY
+    written = {path.name: path.stat().st_mtime_ns for path in cache.folder.iterdir()}
+    cache.choose(KEY)
+    assert {path.name: path.stat().st_mtime_ns for path in cache.folder.iterdir()} == written
+    cache.choose(other)
+    assert cache.usable(WANTED)[1].key == other
+
+
+def test_of_records_without_a_choice_the_newest_is_taken(cache: EngineCache) -> None:
+    other = msgspec.structs.replace(KEY, level=5)
+    cache.write(other, b"other", built_utc="2025-12-31T00:00:00Z", build_s=1.0)
+    for path in cache.folder.glob("*.json"):
+        fields = json.loads(path.read_text())
+        del fields["chosen"]
+        path.write_text(json.dumps(fields))
+    assert cache.usable(WANTED)[1].key == KEY
+    cache.choose(other)
+    assert cache.usable(WANTED)[1].key == other
+
+
+def test_one_engine_can_be_asked_for(cache: EngineCache) -> None:
+    other = msgspec.structs.replace(KEY, level=5)
+    cache.write(other, b"other", built_utc="2026-01-02T00:00:00Z", build_s=1.0)
+    for key in (KEY, other):
+        assert cache.usable(WANTED, key.digest)[1].key == key
+    cache.remove(other)
+    with pytest.raises(EngineError, match="edge-sdk build"):
+        cache.usable(WANTED, other.digest)
+    foreign = msgspec.structs.replace(WANTED, sm=110)
+    with pytest.raises(EngineError, match="built for sm_87, here is sm_110"):
+        cache.usable(foreign, KEY.digest)
+
+
+@pytest.mark.parametrize("built_on_a_gpu", [True, False])
+def test_an_engine_whose_multiprocessors_were_not_counted(cache: EngineCache, built_on_a_gpu: bool) -> None:
+    """One that was built on a GPU is refused with the reason; one for any GPU needs no count and keeps its name."""
+    cache.remove(KEY)
+    fields = msgspec.to_builtins(KEY)
+    del fields["multiprocessors"]
+    if not built_on_a_gpu:
+        fields |= {"sm": None, "driver": None}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    name = f"student.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    (cache.folder / f"{name}.engine").write_bytes(ENGINE)
+    record = {"sha256": hashlib.sha256(ENGINE).hexdigest(), "size_bytes": len(ENGINE), "build_s": 1.0}
+    record |= {"key": fields, "built_utc": "2026-01-01T00:00:00Z"}
+    (cache.folder / f"{name}.json").write_text(json.dumps(record))
+    if built_on_a_gpu:
+        with pytest.raises(EngineError, match="built for an unknown number of multiprocessors, here are 16"):
+            cache.usable(WANTED)
+        assert cache.find(KEY) is None
+    else:
+        assert cache.usable(WANTED)[0].stem == name
 
 
 def test_a_removed_engine_is_gone_and_a_verified_one_says_so(cache: EngineCache) -> None:
@@ -104,6 +198,44 @@ def test_a_record_without_its_engine_or_with_rubbish_is_passed_over(cache: Engin
     assert [record.key for record in cache.records()] == [KEY]
 
 
+def test_what_a_killed_build_left_goes_with_the_next_one(cache: EngineCache) -> None:
+    words = [sys.executable, "-c", KILLED, str(cache.folder), msgspec.json.encode(KEY).decode()]
+    assert subprocess.run(words, check=False).returncode == -9
+    (left,) = cache.folder.glob(".*")
+    assert left.stat().st_size == 1000
+    young = left.with_name(left.name.replace(KEY.graph, "young"))
+    young.touch()
+    long_ago_s = time.time() - 3600
+    os.utime(left, (long_ago_s, long_ago_s))
+    cache.write(KEY, ENGINE, built_utc="2026-01-02T00:00:00Z", build_s=1.0)
+    assert list(cache.folder.glob(".*")) == [young]
+    assert cache.usable(WANTED)[0].read_bytes() == ENGINE
+
+
+@pytest.mark.parametrize("name", ["../../outside/x", "/abs/x", "..", "a/b"])
+def test_no_engine_is_written_found_or_removed_outside_of_the_cache(
+    cache: EngineCache, tmp_path: Path, name: str
+) -> None:
+    key = msgspec.structs.replace(KEY, graph=name)
+    for use in (cache.find, cache.remove, cache.mark_verified):
+        with pytest.raises(EngineError, match=rf"found {name!r}.*another name"):
+            use(key)
+    with pytest.raises(EngineError, match="another name"):
+        cache.write(key, ENGINE, built_utc="2026-01-01T00:00:00Z", build_s=1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["engines"]
+
+
+def test_a_record_that_speaks_of_another_engine_is_passed_over(cache: EngineCache) -> None:
+    """One that was put there by hand must not lead to a file elsewhere."""
+    (path,) = cache.folder.glob("*.json")
+    record = msgspec.json.decode(path.read_bytes(), type=EngineRecord)
+    elsewhere = msgspec.structs.replace(record, key=msgspec.structs.replace(KEY, graph="../../outside/x"))
+    path.write_bytes(msgspec.json.encode(elsewhere))
+    assert list(cache.records()) == []
+    with pytest.raises(EngineError, match=r"no engine for the graph .*run: edge-sdk build"):
+        cache.usable(WANTED)
+
+
 def test_hashes_are_of_the_files(tmp_path: Path) -> None:
     graph, path = open_bundle().graph("student")
     copy = tmp_path / "copy.onnx"
@@ -112,6 +244,15 @@ def test_hashes_are_of_the_files(tmp_path: Path) -> None:
     assert graph_hashes(path)[0] == graph_hashes(copy)[0] == expected
     assert default_bundle() in path.parents
     assert graph.file.endswith(".onnx")
+
+
+def test_a_graph_is_called_as_its_bundle_calls_it(tmp_path: Path) -> None:
+    bundle = write(tmp_path / "toy", graphs={"crash.student": GRAPH}, student=None)
+    _, path = bundle.graph("crash.student")
+    assert (path.name, graph_name(path)) == ("student.onnx", "crash.student")
+    outside = tmp_path / "alone.onnx"
+    outside.write_bytes(path.read_bytes())
+    assert graph_name(outside) == "alone"
 
 
 def test_a_record_is_json_that_tells_everything(cache: EngineCache) -> None:

@@ -84,7 +84,7 @@ def test_what_was_built_is_run_and_a_wrong_answer_leaves_no_engine(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX Runtime stands for a GPU that computes right, zeros for one that does not; the builder is the real one."""
-    gpu = CudaDevice(name="a GPU", sm=86, driver="13.0", memory_mb=8000.0, integrated=False)
+    gpu = CudaDevice(name="a GPU", sm=86, multiprocessors=46, driver="13.0", memory_mb=8000.0, integrated=False)
     monkeypatch.setattr("edge_sdk.toolchain.building.find_cuda_device", lambda: gpu)
     monkeypatch.setitem(RUNTIMES, "rtx", (f"edge_sdk.runtimes.{module}", ""))
     cache = EngineCache(tmp_path)

@@ -25,7 +25,7 @@ int cuDeviceGetName(char *name, int length, int device)
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 64000000000ull; return 0; }
 int cuDeviceGetAttribute(int *value, int attribute, int device)
 {
-    *value = attribute == 75 ? 8 : attribute == 76 ? 7 : attribute == 18;
+    *value = attribute == 75 ? 8 : attribute == 76 ? 7 : attribute == 16 ? 14 : attribute == 18;
     return device == 3 ? 0 : 101;
 }
 """
@@ -43,7 +43,9 @@ def driver(folder: Path, init: int) -> str:
 
 def test_a_board_is_told_by_its_driver(tmp_path: Path) -> None:
     found = cuda_device(driver(tmp_path, 0))
-    assert found == CudaDevice(name="Orin", sm=87, driver="12.6", memory_mb=64000.0, integrated=True)
+    assert found == CudaDevice(
+        name="Orin", sm=87, multiprocessors=14, driver="12.6", memory_mb=64000.0, integrated=True
+    )
 
 
 def test_a_driver_without_a_device_says_what_to_do(tmp_path: Path) -> None:

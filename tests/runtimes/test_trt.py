@@ -217,6 +217,17 @@ def test_only_what_changed_travels_to_the_device(running_sum: Any) -> None:
     np.testing.assert_array_equal(session.run({"x": other, "total": changing})["new"], other + changing)
 
 
+@pytest.mark.parametrize("kind", ["scatter_cache", "append_cache"])
+def test_a_cache_that_the_graph_wrote_over_travels_again(kind: str, request: pytest.FixtureRequest) -> None:
+    toy = request.getfixturevalue(kind)
+    session, other = open_double(toy).session, open_ort(toy)
+    shape = (2, HEADS, SLOTS, WIDTH)
+    past = np.frombuffer(normal(99, *shape).tobytes(), np.float32).reshape(shape)
+    for step in (3, 1, 0):
+        feeds = rows_at(step, 2, 2) | {"past": past}
+        same(session.run(feeds), other.run(feeds))
+
+
 CACHES = [("append_cache", (SLOTS - 1, SLOTS, 10**9, -1)), ("scatter_cache", (SLOTS, 10**9, -1))]
 
 

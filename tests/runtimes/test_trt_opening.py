@@ -19,7 +19,7 @@ from edge_sdk.runtimes.trt_engine import deserialize
 
 module = pytest.importorskip("tensorrt_rtx", reason="it reads engines without a GPU, as far as their header")
 
-ORIN = CudaDevice(name="Orin", sm=87, driver="12.6", memory_mb=64000.0, integrated=True)
+ORIN = CudaDevice(name="Orin", sm=87, multiprocessors=16, driver="12.6", memory_mb=64000.0, integrated=True)
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def key_of(toy: Any, **changes: Any) -> EngineKey:
         flavour="rtx",
         version=module.__version__,
         sm=87,
+        multiprocessors=16,
         driver="12.6",
         precision="float32",
         profiles=(),
@@ -69,6 +70,7 @@ def compiled(toy: Any) -> bytes:
     ("changes", "words"),
     [
         ({"sm": 110}, "built for sm_110, here is sm_87"),
+        ({"multiprocessors": 8}, "built for 8 multiprocessors, here are 16: another board"),
         ({"driver": "13.2"}, "built under driver 13.2, here is 12.6"),
         ({"version": "1.6.0"}, r"built by version 1\.6\.0, here is "),
         ({"weights_sha256": "0" * 64}, "the weights have changed"),
@@ -89,7 +91,7 @@ def test_what_is_here_is_the_device_that_was_found(running_sum: Any) -> None:
 
 
 def test_no_engine_and_no_graph(running_sum: Any, runtime: TrtRuntime, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"no engine for this graph.*run: edge-sdk build"):
+    with pytest.raises(EngineError, match=r"no engine for the graph .*run: edge-sdk build"):
         runtime.open(running_sum.path, running_sum.graph, SessionOptions(engines=tmp_path / "none"))
     with pytest.raises(RuntimeFailure, match=r"no graph file at .*absent\.onnx"):
         runtime.open(tmp_path / "absent.onnx", running_sum.graph, SessionOptions())
@@ -131,10 +133,9 @@ def test_a_good_engine_without_a_gpu(running_sum: Any, runtime: TrtRuntime) -> N
     if find_cuda_device() is not None:
         pytest.skip("there is a CUDA device here")
     pytest.importorskip("cuda.bindings", reason="extra [tensorrt] is not installed")
+    options = cached(running_sum, compiled(running_sum), sm=None, driver=None, multiprocessors=None)
     with pytest.raises(MissingDependencyError, match="install NVIDIA's driver"):
-        runtime.open(
-            running_sum.path, running_sum.graph, cached(running_sum, compiled(running_sum), sm=None, driver=None)
-        )
+        runtime.open(running_sum.path, running_sum.graph, options)
 
 
 def test_the_runtimes_need_a_device() -> None:
