@@ -138,5 +138,24 @@ def test_a_dropped_event_lets_go_and_one_without_frames_says_so() -> None:
     assert clip._thread is not None
     clip._thread.join(5)
     assert listener.begun[0].closed
-    with pytest.raises(SourceError, match="no frame of this event is kept"):
+    with pytest.raises(SourceError, match="the frames of this event are no longer kept"):
         ask(LiveClip(listener, history(0), FIRST_S, TIMELINE))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_an_event_whose_frames_are_gone_is_not_answered_from_others(follows: bool) -> None:
+    """The crash began at 5.5 s at the latest; of 10 s the last three are kept."""
+    listener = Listener()
+    clip = LiveClip(listener, history(100), FIRST_S, TIMELINE)  # type: ignore[arg-type]
+    if follows:
+        clip.follow()
+    with pytest.raises(SourceError, match=r"no longer kept; ask sooner, or keep more seconds of frames"):
+        ask(clip)
+    assert all(request.closed and not request.shown for request in listener.begun)
+    assert follows or not listener.begun, "no turn is waited for"
+
+
+def test_an_event_of_which_the_beginning_is_gone_is_answered_from_the_rest() -> None:
+    listener = Listener()
+    ask(LiveClip(listener, history(85), FIRST_S, TIMELINE))  # type: ignore[arg-type]
+    assert listener.begun[0].shown == list(range(55, 67))
