@@ -301,11 +301,15 @@ class Unit:
             self._explainer = EventExplainer(self.bundle, self._reasoning)
         return self._explainer
 
-    def _changes(self) -> Iterator[SourceChange]:
+    def _changes(self) -> Iterator[Event | SourceChange]:
+        """What sources say of their states; one that shows nothing any more has its open event closed."""
         lost, self._lost = self._lost, []
         yield from lost
         for stream in self.streams:
-            yield from stream.feeder.changes()
+            for change in stream.feeder.changes():
+                yield change
+                if change.state in ("stalled", "backoff"):
+                    yield from self._noticed(stream.restart(), stream)
 
 
 def _provenance(bundle: Bundle, runtime: str, student: Student) -> Provenance:

@@ -59,15 +59,16 @@ def decoded(rate_hz: float) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def playing(feed: Feed, pictures: NDArray[np.uint8], rate_hz: float) -> Iterator[None]:
-    """Push pictures in real time, then the end."""
+def playing(feed: Feed, pictures: NDArray[np.uint8], rate_hz: float, *, ends: bool = True) -> Iterator[None]:
+    """Push pictures in real time, then the end, unless the camera just dies."""
 
     def push() -> None:
         started_s = time.monotonic()
         for number, picture in enumerate(pictures):
             time.sleep(max(0.0, started_s + number / rate_hz - time.monotonic()))
             feed.push(picture)
-        feed.end()
+        if ends:
+            feed.end()
 
     thread = threading.Thread(target=push, daemon=True)
     thread.start()
@@ -105,6 +106,22 @@ def test_a_crash_that_is_pushed_live_is_the_crash_of_the_file_and_a_dead_camera_
     assert "live" not in states
     assert "backoff" in states
     assert "secret" not in str(seen)
+
+
+def test_an_open_event_is_closed_when_its_camera_dies() -> None:
+    """And not when it comes back, or when the unit ends."""
+    feed = Feed("rgb", width=400, height=240, rate_hz=30)
+    with (
+        Unit(feed, live=LiveSettings(stall_timeout_s=0.5)) as unit,
+        playing(feed, decoded(30), 30, ends=False),
+    ):
+        seen: list[str] = []
+        for item in unit.watch():
+            seen.append(item.state)
+            if item.state == "backoff":
+                unit.stop()
+    assert seen.index("confirmed") < seen.index("stalled") < seen.index("closed") < seen.index("backoff")
+    assert seen.count("closed") == 1
 
 
 def test_a_unit_is_stopped_from_another_thread() -> None:
