@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import Language
+from edge_sdk.capture import refuse_live
 from edge_sdk.errors import BundleError
 from edge_sdk.events import Answer, Event
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
@@ -63,8 +64,10 @@ def explain_file(
 
     Times of answers count from the first decoded frame, like the student's. A clip of fewer frames than the reasoner's
     profile has is shown in the profile of that rate that fits it best, unless one was chosen. `events`, `deadline_s`
-    and `wait_s` as in `ClipRequest.ask` and `ReasonerProcess.begin`, which raise, as does opening the file.
+    and `wait_s` as in `ClipRequest.ask` and `ReasonerProcess.begin`, which raise, as does opening the file. Raises
+    `ConfigError` for a live source, before anything is started.
     """
+    refuse_live(clip)
     process.start()
     plan = plan_clip(clip, process.language.profiles[process.profile])
     profile = (
