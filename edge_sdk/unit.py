@@ -29,6 +29,7 @@ from edge_sdk.capture import (
     SourceInfo,
     SourceStats,
     is_live,
+    live_uri,
     open_live,
     open_source,
 )
@@ -78,8 +79,8 @@ class Unit:
     "ort" computes, `operating_point` the name of one that the bundle was fitted for (`quiet`, `balanced`, `sensitive`;
     the bundle's default for None). With `reasoning`, live sources keep frames for `explain`, and the reasoner begins
     with those of an event as soon as it is provisional; files can be asked about without it. Raises `ConfigError` for
-    no source at all, and for a rate that is not above 0, `UnknownNameError` for an operating point that the bundle does
-    not have.
+    no source at all, for two live ones of one name, by which events say whose they are, and for a rate that is not
+    above 0, `UnknownNameError` for an operating point that the bundle does not have.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Unit:
         sources = [source] if isinstance(source, str | Path | Feed) else list(source)
         if not sources:
             raise ConfigError("expected at least one source, found none; name a file or a camera")
+        _refuse_namesakes(sources)
         if rate_hz is not None and not 0 < rate_hz < math.inf:
             raise ConfigError(f"rate_hz must be above 0, found {rate_hz:g}; leave it out for the student's own rate")
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
@@ -310,6 +312,16 @@ class Unit:
                 yield change
                 if change.state in ("stalled", "backoff"):
                     yield from self._noticed(stream.restart(), stream)
+
+
+def _refuse_namesakes(sources: Sequence[AnySource]) -> None:
+    names = [name for source in sources if (name := live_uri(source)) is not None]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"expected live sources of different names, found {name} twice; give each feed a name, as in "
+                "Feed(..., name='rear'), and cameras whose addresses differ in their secrets alone a unit each"
+            )
 
 
 def _provenance(bundle: Bundle, runtime: str, student: Student) -> Provenance:

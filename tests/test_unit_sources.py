@@ -51,6 +51,22 @@ def test_no_source_and_a_bad_one_are_refused_at_once() -> None:
         Unit([CLIP, "nothing-here.mp4"])
 
 
+@pytest.mark.parametrize(
+    "twins",
+    [
+        (Feed("h264"), Feed("mjpeg")),
+        ("rtsp://a:1@127.0.0.1:1/x?token=1", "rtsp://b:2@127.0.0.1:1/x?token=2"),
+        ("v4l2://0", "v4l2:///dev/video0"),
+    ],
+)
+def test_two_live_sources_of_one_name_are_refused(twins: tuple[str | Feed, ...]) -> None:
+    """Nobody could tell whose an event is."""
+    with pytest.raises(ConfigError, match=r"different names, found \S+ twice; give each feed a name") as refused:
+        Unit([CLIP, *twins])
+    assert "token=1" not in str(refused.value)
+    Unit([Feed("h264", name="front"), Feed("h264", name="rear"), CLIP, CLIP]).close()
+
+
 def decoded(rate_hz: float) -> NDArray[np.uint8]:
     """The demo clip's pictures as RGB, by another decoder."""
     words = f"-v error -i {CLIP} -vf fps={rate_hz:g} -f rawvideo -pix_fmt rgb24 -"
