@@ -35,7 +35,7 @@ from edge_sdk.capture import (
 )
 from edge_sdk.capture.ages import FrameAges
 from edge_sdk.capture.pace import Pace
-from edge_sdk.errors import ConfigError, SourceError
+from edge_sdk.errors import ConfigError, EdgeError, SourceError
 from edge_sdk.events import Event, Provenance, State
 from edge_sdk.explaining import (
     EventExplainer,
@@ -177,7 +177,8 @@ class Unit:
     def watch(self, on_round: Callable[[], object] | None = None) -> Iterator[Event | SourceChange]:
         """Event revisions and changes of the sources' states, as they happen.
 
-        `on_round` is called before every round, and many times a second while nothing comes.
+        `on_round` is called before every round, and many times a second while nothing comes. An error is raised when
+        what was open is closed.
         """
         for item in self._walk(on_round):
             if isinstance(item, Step):
@@ -232,7 +233,12 @@ class Unit:
             if not streams:
                 return
             if self._due():
-                yield from self._round(streams, before_s)
+                try:
+                    yield from self._round(streams, before_s)
+                except EdgeError:
+                    yield from self.finish()
+                    yield from self._changes()
+                    raise
                 before_s = time.perf_counter()
 
     def _due(self) -> bool:
