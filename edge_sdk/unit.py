@@ -106,6 +106,7 @@ class Unit:
         self.student = student = student_of(self.bundle, operating_point)
         self._stopped = threading.Event()
         self._lost: list[SourceChange] = []
+        self._held: list[Event] = []
         live_rate_hz = rate_hz or student.rate_hz
         self._reasoning = reasoning or ReasonerSettings(runtime=runtime, threads=threads, device=device)
         self._explainer: EventExplainer | None = None
@@ -153,12 +154,21 @@ class Unit:
         return self._pace.missed if self._pace is not None else 0
 
     def steps(self) -> Iterator[Step]:
-        """Every frame with its scores, the event revisions it caused, and what it cost."""
-        return (item for item in self._walk() if isinstance(item, Step))
+        """Every frame with its scores, the event revisions it caused, and what it cost.
+
+        Revisions that no frame caused, as where a source falls silent or ends before the others, come with the next
+        step of that source, or from `finish`.
+        """
+        for item in self._walk():
+            if isinstance(item, Event):
+                self._held.append(item)
+            elif isinstance(item, Step):
+                yield item._replace(events=self._held_of(item.stream) + item.events)
 
     def finish(self) -> tuple[Event, ...]:
         """The sources have ended: the last revisions of what is still open."""
-        return tuple(event for stream in self.streams for event in stream.finish())
+        held, self._held = tuple(self._held), []
+        return held + tuple(event for stream in self.streams for event in stream.finish())
 
     def frames(self) -> Iterator[Frame]:
         """The student's frames, in order."""
@@ -303,6 +313,12 @@ class Unit:
             for event in events:
                 self._explainer.notice(event, stream.feeder)
         return events
+
+    def _held_of(self, stream: int) -> tuple[Event, ...]:
+        uri = self.streams[stream].feeder.uri
+        found = tuple(event for event in self._held if event.source == uri)
+        self._held = [event for event in self._held if event.source != uri]
+        return found
 
     def _reasoner(self) -> EventExplainer:
         if self._explainer is None:

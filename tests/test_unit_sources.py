@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from edge_sdk.capture import Feed, LiveSettings, SourceChange
 from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.events import Event
 from edge_sdk.perception.timeline import FrameScores
+from edge_sdk.types import Frame
 from edge_sdk.unit import Unit
 
 CLIP = default_bundle() / "demo" / "clip.mp4"
@@ -42,6 +44,29 @@ def test_two_files_of_unequal_length_score_as_each_alone() -> None:
 def test_events_say_whose_they_are() -> None:
     with edge_sdk.open([PATTERN, CLIP]) as unit:
         assert {event.source for event in unit.events()} == {CLIP.absolute().as_uri()}
+
+
+def test_steps_hand_on_what_no_frame_has_caused() -> None:
+    """The demo clip ends in the middle of its crash, 7.4 s from its beginning."""
+    with Unit([CLIP, "test://gradient?duration=8&width=320&height=192&rate=30"]) as unit:
+        states = [event.state for step in unit.steps() for event in step.events]
+        assert states == ["provisional", "confirmed"]
+        assert [(event.state, event.source) for event in unit.finish()] == [("closed", CLIP.absolute().as_uri())]
+        assert unit.finish() == ()
+
+
+def test_what_a_gap_has_closed_comes_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Unit(CLIP) as unit:
+        feeder = unit.streams[0].feeder
+        take = feeder.take
+
+        def after_a_gap() -> Frame | None:
+            frame = take()
+            return frame if frame is None else msgspec.structs.replace(frame, restarted=frame.sequence == 72)
+
+        monkeypatch.setattr(feeder, "take", after_a_gap)
+        news = {step.frame.sequence: [event.state for event in step.events] for step in unit.steps() if step.events}
+    assert news == {69: ["provisional", "confirmed"], 72: ["closed"]}
 
 
 def test_no_source_and_a_bad_one_are_refused_at_once() -> None:
