@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
@@ -53,6 +52,9 @@ from edge_sdk.stream import Feeder, FileFeeder, LiveFeeder, SourceView, Stream
 from edge_sdk.types import Frame
 
 AnySource = str | Path | Feed
+
+# How soon `stop` is noticed between rounds.
+_NAP_S = 0.05
 
 
 class Step(NamedTuple):
@@ -104,7 +106,8 @@ class Unit:
             raise ConfigError(f"rate_hz must be above 0, found {rate_hz:g}; leave it out for the student's own rate")
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.student = student = student_of(self.bundle, operating_point)
-        self._stopped = threading.Event()
+        # Not an Event, whose lock a signal handler may find held by the thread that it interrupts.
+        self._stopped = False
         self._lost: list[SourceChange] = []
         self._held: list[Event] = []
         live_rate_hz = rate_hz or student.rate_hz
@@ -216,11 +219,11 @@ class Unit:
 
     def stop(self) -> None:
         """End the iteration after the present round; may be called from another thread or a signal handler."""
-        self._stopped.set()
+        self._stopped = True
 
     def close(self) -> None:
         """Release the sources, the session and the reasoner's process."""
-        self._stopped.set()
+        self._stopped = True
         if self._explainer is not None:
             self._explainer.close()
         self._opened.close()
@@ -235,7 +238,7 @@ class Unit:
 
     def _walk(self, on_round: Callable[[], object] | None = None) -> Iterator[Step | Event | SourceChange]:
         before_s = time.perf_counter()
-        while not self._stopped.is_set():
+        while not self._stopped:
             if on_round is not None:
                 on_round()
             yield from self._changes()
@@ -257,7 +260,7 @@ class Unit:
             return True
         rest_s = self._pace.rest_s()
         if rest_s > 0:
-            self._stopped.wait(rest_s)
+            time.sleep(min(rest_s, _NAP_S))
             return False
         self._pace.begin()
         return True

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -172,6 +175,27 @@ def test_a_unit_is_stopped_from_another_thread() -> None:
         before_s = time.monotonic()
         assert list(unit.scores()) == []
         assert 0.3 < time.monotonic() - before_s < 2.0
+
+
+def test_a_handler_may_stop_a_unit_wherever_it_interrupts_it() -> None:
+    """Handlers run between any two lines of the main thread: no lock may be held where it waits."""
+    unit, waiting = Unit(Feed("rgb", width=64, height=48), rate_hz=0.1), threading.Event.wait.__code__
+
+    def handler(frame: FrameType, event: str, _: object) -> Any:
+        if event == "line" and frame.f_code is waiting and frame.f_locals["self"]._cond._lock.locked():
+            unit.stop()
+        return handler
+
+    def loop() -> None:
+        sys.settrace(handler)
+        list(unit.scores())
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    threading.Timer(0.5, unit.stop).start()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+    unit.close()
 
 
 def test_what_a_live_source_has_not_shown_yet_is_not_told() -> None:
