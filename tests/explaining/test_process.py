@@ -28,7 +28,7 @@ from edge_sdk.errors import (
     UnknownNameError,
 )
 from edge_sdk.events import Answer
-from edge_sdk.explaining import ClipRequest, Piece, ReasonerProcess, ReasonerSettings, Reply
+from edge_sdk.explaining import ClipRequest, Piece, ReasonerProcess, ReasonerSettings, Reply, child
 from edge_sdk.reasoning.answer import Answer as Spoken
 from edge_sdk.reasoning.reasoner import Reasoner
 from edge_sdk.tasks import TASK_IDS
@@ -236,6 +236,19 @@ def test_a_bundle_that_cannot_answer_or_has_changed_is_refused(asking: Bundle) -
     changed = msgspec.structs.replace(asking, sha256="0" * 64)
     with ReasonerProcess(changed, PLAIN) as process, pytest.raises(BundleError, match="its manifest has changed"):
         process.begin()
+
+
+def test_a_process_that_cannot_be_told_what_to_open_is_not_left(
+    asking: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that is not UTF-8 goes into no message."""
+    started: list[subprocess.Popen[bytes]] = []
+    start = child._start
+    monkeypatch.setattr(child, "_start", lambda end: started.append(start(end)) or started[0])
+    nowhere = msgspec.structs.replace(asking, folder=Path(os.fsdecode(b"/\xff")))
+    with ReasonerProcess(nowhere, PLAIN) as process, pytest.raises(UnicodeEncodeError):
+        process.begin()
+    assert started[0].poll() is not None
 
 
 def test_closing_leaves_no_process(asking: Bundle) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -91,6 +93,13 @@ def test_explain_streams_the_text_of_one_task(clip: Path, asking: Bundle) -> Non
     assert "(unsure)" in rest
     # Half a second at 10 Hz goes into the smaller profile.
     assert "5 frames of 56x28" in rest
+
+
+def test_a_clip_whose_name_is_not_utf_8_is_explained(clip: Path, asking: Bundle, tmp_path: Path) -> None:
+    shutil.copy(clip, tmp_path / os.fsdecode(b"cl\xff.mp4"))
+    words = ("--bundle", str(asking.folder), "--task", "recognition", "--json")
+    found = last_json(sdk("explain", os.fsdecode(b"cl\xff.mp4"), *words, cwd=tmp_path))
+    assert found["source"] == f"{tmp_path.as_uri()}/cl%FF.mp4"
 
 
 def test_a_bundle_without_a_language_part_says_what_to_do(clip: Path) -> None:
