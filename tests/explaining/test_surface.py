@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,26 @@ def test_bad_input_is_one_line_and_an_exit_code(
     said = capsys.readouterr().err
     assert (left.value.code, said.count("\n")) == (code, 1), said
     assert message in said
+
+
+@pytest.mark.parametrize("words", [("--json",), ()])
+def test_what_the_student_found_is_told_when_the_video_llm_fails(
+    words: tuple[str, ...], asking: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edge_sdk.analysis.ReasonerSettings", partial(ReasonerSettings, budget_mb=10))
+    monkeypatch.setattr(sys, "argv", ["edge-sdk", "analyze", str(CLIP), "--bundle", str(asking.folder), *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    told, said = capsys.readouterr()
+    assert left.value.code == ConfigError.exit_code
+    assert "MB that the reasoner's libraries take" in said
+    if not words:
+        assert told.count("crash (probability") == 1
+        return
+    found = json.loads(told.splitlines()[-1])
+    assert found["crash"]["detected"]
+    assert len(found["events"]) == 1
+    assert (found["answers"], found["reasoning_ms"]) == (None, None)
 
 
 def test_a_live_source_is_refused_before_anything_is_started(asking: Bundle) -> None:
