@@ -208,9 +208,10 @@ class Unit:
 
         A file is sampled whole. Of a live source the frames from `explaining.live.BEFORE_S` before the event on are
         taken, as far as they have come: ask about an event that is closed. The last item is the event with its
-        answers. After `deadline_s` answers are given as far as they went. Raises `BundleError` for a bundle without a
-        language part, `UnknownNameError` for a task, `ConfigError` for an event of another source, `SourceError` where
-        its frames are no longer kept, and `RuntimeFailure` when the reasoner's process dies; it can be asked again.
+        answers. After `deadline_s`, counted from the first `next`, answers are given as far as they went. Raises
+        `BundleError` for a bundle without a language part, `UnknownNameError` for a task, `ConfigError` for an event of
+        another source, `SourceError` where its frames are no longer kept, and `RuntimeFailure` when the reasoner's
+        process dies, or has no turn in time; it can be asked again.
         """
         feeder = next((stream.feeder for stream in self.streams if stream.feeder.uri == event.source), None)
         if feeder is None:

@@ -155,7 +155,9 @@ def explain(
     task: TaskOption = None,
     profile: Annotated[str | None, typer.Option(help="Vision profile of the bundle, such as 96f.")] = None,
     memory_mb: Annotated[float | None, typer.Option(help="Most memory of the reasoner's process.")] = None,
-    deadline_s: Annotated[float | None, typer.Option(help="Answers are given as far as they went by then.")] = None,
+    deadline_s: Annotated[
+        float | None, typer.Option(help="Answers are given as far as they went by then, counted from the start.")
+    ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Show text as it comes.")] = False,
     json: JsonOption = False,
 ) -> None:

@@ -18,7 +18,7 @@ from edge_sdk.errors import EdgeError, SourceError
 from edge_sdk.events import CrashTimeline, Event
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
-from edge_sdk.explaining.request import ClipRequest
+from edge_sdk.explaining.request import ClipRequest, Deadline
 
 # How long before the earliest time at which a crash can have become foreseeable the frames begin (design 3.4).
 BEFORE_S = 4.0
@@ -61,6 +61,7 @@ class LiveClip:
         self._latest_s = math.inf if crash is None else first_s + crash.hi + _LATE_FRAMES / history.settings.rate_hz
         self._most = process.language.profiles[process.profile].frames
         self._stopped, self._dropped = threading.Event(), False
+        self._deadline = Deadline(None)
         self._request: ClipRequest | None = None
         self._thread: threading.Thread | None = None
         self._begun_s, self._next, self._pushed = 0.0, 0, 0
@@ -75,13 +76,15 @@ class LiveClip:
     ) -> Iterator[Piece | Reply | ReasoningReport]:
         """Answers about the frames that have come; their times count from the source's first frame.
 
-        Raises `SourceError` where those of the crash are no longer kept, and what `ClipRequest` raises.
+        `deadline_s` as in `explain_file`. Raises `SourceError` where those of the crash are no longer kept, and what
+        `ClipRequest` raises.
         """
+        self._deadline = deadline = Deadline(deadline_s)
         self._stop()
         try:
-            request = self._whole(self._history.next, wait_s)
+            request = self._whole(self._history.next, deadline.within_s(wait_s))
             zero_s = self._first_s - self._begun_s
-            yield from request.ask(tasks, deadline_s=deadline_s, zero_s=zero_s, events=events)
+            yield from request.ask(tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events)
             if request.report is not None:
                 yield request.report
         finally:
@@ -144,7 +147,7 @@ class LiveClip:
                 request.push(pixels, float(captured_s) - self._begun_s)
                 self._pushed += 1
                 self._next = window.first + number + 1
-                if self._leaving():
+                if self._leaving() or self._deadline.over:
                     return
 
     def _first(self, count: int) -> FrameWindow:

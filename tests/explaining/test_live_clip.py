@@ -120,6 +120,20 @@ def test_frames_that_were_lost_on_the_way_are_skipped_not_repeated() -> None:
     assert listener.begun[0].shown == [*range(5, 10), *range(30, 37)]
 
 
+def test_a_deadline_counts_from_the_question() -> None:
+    """What is left of it is for the answers; when nothing is, one frame is all that is looked at."""
+    for deadline_s, shown in ((60.0, 12), (0.0, 1)):
+        listener = Listener()
+        clip = LiveClip(listener, history(30), FIRST_S, TIMELINE)  # type: ignore[arg-type]
+        list(clip.ask(["cause"], events=[], deadline_s=deadline_s, wait_s=1.0))
+        (request,) = listener.begun
+        assert len(request.shown) == shown
+        left_s = request.asked["deadline_s"]
+        assert isinstance(left_s, float)
+        assert max(0.0, deadline_s - 30) <= left_s <= deadline_s
+        assert not left_s or left_s < deadline_s
+
+
 def test_a_busy_reasoner_is_asked_again_when_the_question_comes() -> None:
     listener = Listener(busy=True)
     clip = LiveClip(listener, history(30), FIRST_S, TIMELINE)  # type: ignore[arg-type]

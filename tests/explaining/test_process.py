@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -28,7 +29,18 @@ from edge_sdk.errors import (
     UnknownNameError,
 )
 from edge_sdk.events import Answer
-from edge_sdk.explaining import ClipRequest, Piece, ReasonerProcess, ReasonerSettings, Reply, child
+from edge_sdk.explaining import (
+    ClipRequest,
+    Piece,
+    ReasonerProcess,
+    ReasonerSettings,
+    ReasoningReport,
+    Reply,
+    child,
+    clips,
+    explain_file,
+)
+from edge_sdk.explaining.sampling import Shown, read_clip
 from edge_sdk.reasoning.answer import Answer as Spoken
 from edge_sdk.reasoning.reasoner import Reasoner
 from edge_sdk.tasks import TASK_IDS
@@ -175,6 +187,26 @@ def test_after_the_deadline_answers_are_given_as_they_stand(process: ReasonerPro
         found = {item.task: item.answer for item in request.ask(TASK_IDS, deadline_s=0.0) if isinstance(item, Reply)}
     assert set(found) == set(TASK_IDS)
     assert all(answer.abstain for answer in found.values())
+
+
+def test_a_file_s_deadline_counts_from_the_question(
+    process: ReasonerProcess, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn is not waited for beyond it, and what it takes to look at the clip is part of it."""
+    begun_s = time.monotonic()
+    with begin(process), pytest.raises(RuntimeFailure, match="busy"):
+        next(explain_file(process, clip, ["recognition"], deadline_s=0.1, wait_s=20.0))
+    assert time.monotonic() - begun_s < 15
+
+    def slowly(*asked: Any) -> Iterator[Shown]:
+        for frame in read_clip(*asked):
+            time.sleep(0.3)
+            yield frame
+
+    monkeypatch.setattr(clips, "read_clip", slowly)
+    *_, report = explain_file(process, clip, ["recognition"], deadline_s=0.5, wait_s=20.0)
+    assert isinstance(report, ReasoningReport)
+    assert 1 <= report.frames < 5
 
 
 def test_a_process_that_says_nothing_is_ended(asking: Bundle) -> None:
