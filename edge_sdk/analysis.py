@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.capture import refuse_live
 from edge_sdk.events import Answer, Event, calibrate
 from edge_sdk.explaining import Explanation, ReasonerSettings, ReasoningReport, Spoken, ask_file, language_of, tasks_of
 from edge_sdk.perception.timeline import FrameScores
@@ -114,9 +115,10 @@ def analyze(
 
     None asks all that the bundle answers, which may be nothing. `operating_point` as for `Unit`. `on_step` is given
     each frame's scores, `on_watched` what the student has found when it is done, and `on_spoken` what is said as it
-    comes. Raises `SourceError` or `BundleError` as opening does, `BundleError` for tasks that the bundle does not
-    answer, and what the reasoner raises.
+    comes. Raises `ConfigError` for a live source, which has no whole, `SourceError` or `BundleError` as opening does,
+    `BundleError` for tasks that the bundle does not answer, and what the reasoner raises.
     """
+    refuse_live(clip)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     asked = asked_of(opened, tasks)
     unit = Unit(clip, opened, runtime=runtime, threads=threads, device=device, operating_point=operating_point)

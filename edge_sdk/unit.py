@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
@@ -29,12 +28,13 @@ from edge_sdk.capture import (
     SourceInfo,
     SourceStats,
     is_live,
+    live_uri,
     open_live,
     open_source,
 )
 from edge_sdk.capture.ages import FrameAges
 from edge_sdk.capture.pace import Pace
-from edge_sdk.errors import ConfigError, SourceError
+from edge_sdk.errors import ConfigError, EdgeError, SourceError
 from edge_sdk.events import Event, Provenance, State
 from edge_sdk.explaining import (
     EventExplainer,
@@ -52,6 +52,9 @@ from edge_sdk.stream import Feeder, FileFeeder, LiveFeeder, SourceView, Stream
 from edge_sdk.types import Frame
 
 AnySource = str | Path | Feed
+
+# How soon `stop` is noticed between rounds.
+_NAP_S = 0.05
 
 
 class Step(NamedTuple):
@@ -78,8 +81,8 @@ class Unit:
     "ort" computes, `operating_point` the name of one that the bundle was fitted for (`quiet`, `balanced`, `sensitive`;
     the bundle's default for None). With `reasoning`, live sources keep frames for `explain`, and the reasoner begins
     with those of an event as soon as it is provisional; files can be asked about without it. Raises `ConfigError` for
-    no source at all, and for a rate that is not above 0, `UnknownNameError` for an operating point that the bundle does
-    not have.
+    no source at all, for two live ones of one name, by which events say whose they are, and for a rate that is not
+    above 0, `UnknownNameError` for an operating point that the bundle does not have.
     """
 
     def __init__(
@@ -98,12 +101,15 @@ class Unit:
         sources = [source] if isinstance(source, str | Path | Feed) else list(source)
         if not sources:
             raise ConfigError("expected at least one source, found none; name a file or a camera")
+        _refuse_namesakes(sources)
         if rate_hz is not None and not 0 < rate_hz < math.inf:
             raise ConfigError(f"rate_hz must be above 0, found {rate_hz:g}; leave it out for the student's own rate")
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.student = student = student_of(self.bundle, operating_point)
-        self._stopped = threading.Event()
+        # Not an Event, whose lock a signal handler may find held by the thread that it interrupts.
+        self._stopped = False
         self._lost: list[SourceChange] = []
+        self._held: list[Event] = []
         live_rate_hz = rate_hz or student.rate_hz
         self._reasoning = reasoning or ReasonerSettings(runtime=runtime, threads=threads, device=device)
         self._explainer: EventExplainer | None = None
@@ -151,12 +157,21 @@ class Unit:
         return self._pace.missed if self._pace is not None else 0
 
     def steps(self) -> Iterator[Step]:
-        """Every frame with its scores, the event revisions it caused, and what it cost."""
-        return (item for item in self._walk() if isinstance(item, Step))
+        """Every frame with its scores, the event revisions it caused, and what it cost.
+
+        Revisions that no frame caused, as where a source falls silent or ends before the others, come with the next
+        step of that source, or from `finish`.
+        """
+        for item in self._walk():
+            if isinstance(item, Event):
+                self._held.append(item)
+            elif isinstance(item, Step):
+                yield item._replace(events=self._held_of(item.stream) + item.events)
 
     def finish(self) -> tuple[Event, ...]:
         """The sources have ended: the last revisions of what is still open."""
-        return tuple(event for stream in self.streams for event in stream.finish())
+        held, self._held = tuple(self._held), []
+        return held + tuple(event for stream in self.streams for event in stream.finish())
 
     def frames(self) -> Iterator[Frame]:
         """The student's frames, in order."""
@@ -175,7 +190,8 @@ class Unit:
     def watch(self, on_round: Callable[[], object] | None = None) -> Iterator[Event | SourceChange]:
         """Event revisions and changes of the sources' states, as they happen.
 
-        `on_round` is called before every round, and many times a second while nothing comes.
+        `on_round` is called before every round, and many times a second while nothing comes. An error is raised when
+        what was open is closed.
         """
         for item in self._walk(on_round):
             if isinstance(item, Step):
@@ -192,9 +208,10 @@ class Unit:
 
         A file is sampled whole. Of a live source the frames from `explaining.live.BEFORE_S` before the event on are
         taken, as far as they have come: ask about an event that is closed. The last item is the event with its
-        answers. After `deadline_s` answers are given as far as they went. Raises `BundleError` for a bundle without a
-        language part, `UnknownNameError` for a task, `ConfigError` for an event of another source, `SourceError` where
-        its frames are no longer kept, and `RuntimeFailure` when the reasoner's process dies; it can be asked again.
+        answers. After `deadline_s`, counted from the first `next`, answers are given as far as they went. Raises
+        `BundleError` for a bundle without a language part, `UnknownNameError` for a task, `ConfigError` for an event of
+        another source, `SourceError` where its frames are no longer kept, and `RuntimeFailure` when the reasoner's
+        process dies, or has no turn in time; it can be asked again.
         """
         feeder = next((stream.feeder for stream in self.streams if stream.feeder.uri == event.source), None)
         if feeder is None:
@@ -203,11 +220,11 @@ class Unit:
 
     def stop(self) -> None:
         """End the iteration after the present round; may be called from another thread or a signal handler."""
-        self._stopped.set()
+        self._stopped = True
 
     def close(self) -> None:
         """Release the sources, the session and the reasoner's process."""
-        self._stopped.set()
+        self._stopped = True
         if self._explainer is not None:
             self._explainer.close()
         self._opened.close()
@@ -222,7 +239,7 @@ class Unit:
 
     def _walk(self, on_round: Callable[[], object] | None = None) -> Iterator[Step | Event | SourceChange]:
         before_s = time.perf_counter()
-        while not self._stopped.is_set():
+        while not self._stopped:
             if on_round is not None:
                 on_round()
             yield from self._changes()
@@ -230,7 +247,12 @@ class Unit:
             if not streams:
                 return
             if self._due():
-                yield from self._round(streams, before_s)
+                try:
+                    yield from self._round(streams, before_s)
+                except EdgeError:
+                    yield from self.finish()
+                    yield from self._changes()
+                    raise
                 before_s = time.perf_counter()
 
     def _due(self) -> bool:
@@ -239,7 +261,7 @@ class Unit:
             return True
         rest_s = self._pace.rest_s()
         if rest_s > 0:
-            self._stopped.wait(rest_s)
+            time.sleep(min(rest_s, _NAP_S))
             return False
         self._pace.begin()
         return True
@@ -296,16 +318,36 @@ class Unit:
                 self._explainer.notice(event, stream.feeder)
         return events
 
+    def _held_of(self, stream: int) -> tuple[Event, ...]:
+        uri = self.streams[stream].feeder.uri
+        found = tuple(event for event in self._held if event.source == uri)
+        self._held = [event for event in self._held if event.source != uri]
+        return found
+
     def _reasoner(self) -> EventExplainer:
         if self._explainer is None:
             self._explainer = EventExplainer(self.bundle, self._reasoning)
         return self._explainer
 
-    def _changes(self) -> Iterator[SourceChange]:
+    def _changes(self) -> Iterator[Event | SourceChange]:
+        """What sources say of their states; one that shows nothing any more has its open event closed."""
         lost, self._lost = self._lost, []
         yield from lost
         for stream in self.streams:
-            yield from stream.feeder.changes()
+            for change in stream.feeder.changes():
+                yield change
+                if change.state in ("stalled", "backoff"):
+                    yield from self._noticed(stream.restart(), stream)
+
+
+def _refuse_namesakes(sources: Sequence[AnySource]) -> None:
+    names = [name for source in sources if (name := live_uri(source)) is not None]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"expected live sources of different names, found {name} twice; give each feed a name, as in "
+                "Feed(..., name='rear'), and cameras whose addresses differ in their secrets alone a unit each"
+            )
 
 
 def _provenance(bundle: Bundle, runtime: str, student: Student) -> Provenance:

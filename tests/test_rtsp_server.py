@@ -50,6 +50,12 @@ def test_pictures_show_when_they_were_drawn_at_a_steady_rate(codec: str) -> None
     assert np.median(np.diff(ticks)) * stamp.TICK_NS / 1e9 == pytest.approx(1 / RATE_HZ, rel=0.05)
 
 
+def test_the_one_camera_is_seen_at_several_addresses() -> None:
+    with RtspServer(small()) as server:
+        assert len(set(server.views(3))) == 3
+        assert all(len(seen(view, 2)[0]) == 2 for view in server.views(3))
+
+
 def test_the_password_is_asked_for_and_can_change() -> None:
     with RtspServer(small(user="viewer", password="one/two")) as server:
         assert len(seen(server.uri, 2)[0]) == 2

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import edge_sdk
 from edge_sdk.analysis import BOUNDARIES, analyze, describe, quantiles
 from edge_sdk.bundle import default_bundle, open_bundle, rewrite
-from edge_sdk.errors import BundleError, ConfigError, SourceError, UnknownNameError
+from edge_sdk.errors import BundleError, ConfigError, EdgeError, RuntimeFailure, SourceError, UnknownNameError
 from edge_sdk.unit import Unit
 
 CLIP = default_bundle() / "demo" / "clip.mp4"
@@ -89,6 +91,31 @@ def test_a_bundle_without_a_student_and_a_missing_clip_are_refused(tmp_path: Pat
 def test_a_rate_that_is_none_is_refused(rate_hz: float) -> None:
     with pytest.raises(ConfigError, match="rate_hz"):
         Unit(CLIP, rate_hz=rate_hz)
+
+
+def failing(call: Callable[[], Any], after: int, error: EdgeError) -> Callable[[], Any]:
+    """`call`, which works so often and then fails."""
+    left = iter(range(after))
+
+    def once() -> Any:
+        if next(left, None) is None:
+            raise error
+        return call()
+
+    return once
+
+
+@pytest.mark.parametrize("broken", ["the file", "the runtime"])
+def test_an_error_is_raised_when_the_open_event_is_closed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's event is confirmed by its 70th frame."""
+    error = SourceError("cut off") if broken == "the file" else RuntimeFailure("lost its device")
+    with Unit(CLIP) as unit:
+        place, name = (unit.streams[0].feeder, "take") if broken == "the file" else (unit._recogniser, "step")
+        monkeypatch.setattr(place, name, failing(getattr(place, name), 72, error))
+        states: list[str] = []
+        with pytest.raises(type(error), match=str(error)):
+            states.extend(event.state for event in unit.events())
+    assert states == ["provisional", "confirmed", "closed"]
 
 
 def test_the_operating_point_decides_what_is_an_event(tmp_path: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -19,6 +23,7 @@ from edge_sdk.capture import Feed, LiveSettings, SourceChange
 from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.events import Event
 from edge_sdk.perception.timeline import FrameScores
+from edge_sdk.types import Frame
 from edge_sdk.unit import Unit
 
 CLIP = default_bundle() / "demo" / "clip.mp4"
@@ -44,11 +49,50 @@ def test_events_say_whose_they_are() -> None:
         assert {event.source for event in unit.events()} == {CLIP.absolute().as_uri()}
 
 
+def test_steps_hand_on_what_no_frame_has_caused() -> None:
+    """The demo clip ends in the middle of its crash, 7.4 s from its beginning."""
+    with Unit([CLIP, "test://gradient?duration=8&width=320&height=192&rate=30"]) as unit:
+        states = [event.state for step in unit.steps() for event in step.events]
+        assert states == ["provisional", "confirmed"]
+        assert [(event.state, event.source) for event in unit.finish()] == [("closed", CLIP.absolute().as_uri())]
+        assert unit.finish() == ()
+
+
+def test_what_a_gap_has_closed_comes_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Unit(CLIP) as unit:
+        feeder = unit.streams[0].feeder
+        take = feeder.take
+
+        def after_a_gap() -> Frame | None:
+            frame = take()
+            return frame if frame is None else msgspec.structs.replace(frame, restarted=frame.sequence == 72)
+
+        monkeypatch.setattr(feeder, "take", after_a_gap)
+        news = {step.frame.sequence: [event.state for event in step.events] for step in unit.steps() if step.events}
+    assert news == {69: ["provisional", "confirmed"], 72: ["closed"]}
+
+
 def test_no_source_and_a_bad_one_are_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="at least one source"):
         Unit([])
     with pytest.raises(SourceError, match="nothing-here"):
         Unit([CLIP, "nothing-here.mp4"])
+
+
+@pytest.mark.parametrize(
+    "twins",
+    [
+        (Feed("h264"), Feed("mjpeg")),
+        ("rtsp://a:1@127.0.0.1:1/x?token=1", "rtsp://b:2@127.0.0.1:1/x?token=2"),
+        ("v4l2://0", "v4l2:///dev/video0"),
+    ],
+)
+def test_two_live_sources_of_one_name_are_refused(twins: tuple[str | Feed, ...]) -> None:
+    """Nobody could tell whose an event is."""
+    with pytest.raises(ConfigError, match=r"different names, found \S+ twice; give each feed a name") as refused:
+        Unit([CLIP, *twins])
+    assert "token=1" not in str(refused.value)
+    Unit([Feed("h264", name="front"), Feed("h264", name="rear"), CLIP, CLIP]).close()
 
 
 def decoded(rate_hz: float) -> NDArray[np.uint8]:
@@ -59,15 +103,16 @@ def decoded(rate_hz: float) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def playing(feed: Feed, pictures: NDArray[np.uint8], rate_hz: float) -> Iterator[None]:
-    """Push pictures in real time, then the end."""
+def playing(feed: Feed, pictures: NDArray[np.uint8], rate_hz: float, *, ends: bool = True) -> Iterator[None]:
+    """Push pictures in real time, then the end, unless the camera just dies."""
 
     def push() -> None:
         started_s = time.monotonic()
         for number, picture in enumerate(pictures):
             time.sleep(max(0.0, started_s + number / rate_hz - time.monotonic()))
             feed.push(picture)
-        feed.end()
+        if ends:
+            feed.end()
 
     thread = threading.Thread(target=push, daemon=True)
     thread.start()
@@ -107,6 +152,22 @@ def test_a_crash_that_is_pushed_live_is_the_crash_of_the_file_and_a_dead_camera_
     assert "secret" not in str(seen)
 
 
+def test_an_open_event_is_closed_when_its_camera_dies() -> None:
+    """And not when it comes back, or when the unit ends."""
+    feed = Feed("rgb", width=400, height=240, rate_hz=30)
+    with (
+        Unit(feed, live=LiveSettings(stall_timeout_s=0.5)) as unit,
+        playing(feed, decoded(30), 30, ends=False),
+    ):
+        seen: list[str] = []
+        for item in unit.watch():
+            seen.append(item.state)
+            if item.state == "backoff":
+                unit.stop()
+    assert seen.index("confirmed") < seen.index("stalled") < seen.index("closed") < seen.index("backoff")
+    assert seen.count("closed") == 1
+
+
 def test_a_unit_is_stopped_from_another_thread() -> None:
     feed = Feed("rgb", width=400, height=240, rate_hz=10)
     with Unit(feed) as unit:
@@ -114,6 +175,27 @@ def test_a_unit_is_stopped_from_another_thread() -> None:
         before_s = time.monotonic()
         assert list(unit.scores()) == []
         assert 0.3 < time.monotonic() - before_s < 2.0
+
+
+def test_a_handler_may_stop_a_unit_wherever_it_interrupts_it() -> None:
+    """Handlers run between any two lines of the main thread: no lock may be held where it waits."""
+    unit, waiting = Unit(Feed("rgb", width=64, height=48), rate_hz=0.1), threading.Event.wait.__code__
+
+    def handler(frame: FrameType, event: str, _: object) -> Any:
+        if event == "line" and frame.f_code is waiting and frame.f_locals["self"]._cond._lock.locked():
+            unit.stop()
+        return handler
+
+    def loop() -> None:
+        sys.settrace(handler)
+        list(unit.scores())
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    threading.Timer(0.5, unit.stop).start()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+    unit.close()
 
 
 def test_what_a_live_source_has_not_shown_yet_is_not_told() -> None:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from edge_sdk.benchmarks.live import stamp
-from edge_sdk.benchmarks.live.server import Stream
+from edge_sdk.benchmarks.live.server import VIEWS, Stream
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
@@ -118,20 +118,30 @@ class Camera(threading.Thread):
         stamp.draw(self._luma, time.monotonic_ns())
 
 
+class OneCamera(GstRtspServer.RTSPMediaFactory):
+    """Who watches shares one encoder, by whatever address."""
+
+    def do_gen_key(self, url: object) -> str:
+        """Called by the server: media of equal keys are one."""
+        return "camera"
+
+
 class Server:
     """The RTSP side, and the commands."""
 
     def __init__(self, stream: Stream) -> None:
         self._camera = Camera(stream)
         self._media: list[GstRtspServer.RTSPMedia] = []
-        self._factory = factory = GstRtspServer.RTSPMediaFactory.new()
+        self._factory = factory = OneCamera()
         factory.set_launch(launch_text(stream))
         factory.set_shared(True)
         factory.connect("media-configure", self._configure)
         self._server = server = GstRtspServer.RTSPServer.new()
         server.set_address("127.0.0.1")
         server.set_service(str(stream.port))
-        cast(GstRtspServer.RTSPMountPoints, server.get_mount_points()).add_factory("/camera", factory)
+        mounts = cast(GstRtspServer.RTSPMountPoints, server.get_mount_points())
+        for path in ("/camera", *(f"/camera/{number}" for number in range(VIEWS))):
+            mounts.add_factory(path, factory)
         if stream.user:
             factory.set_permissions(permissions())
             self.password(stream.user, stream.password)

@@ -89,7 +89,7 @@ def judge(tallies: Sequence[Tally], due: float, missed: int, setting: Setting) -
 def run_step(stream: Stream, bundle: Bundle, sources: int, seconds: float, rate_hz: float) -> tuple[KneeStep, Setting]:
     """Measure with so many sources."""
     tallies, observer = [Tally(stream.width / stream.height) for _ in range(sources)], Observer()
-    with RtspServer(stream) as server, edge_sdk.open([server.uri] * sources, bundle, rate_hz=rate_hz) as unit:
+    with RtspServer(stream) as server, edge_sdk.open(server.views(sources), bundle, rate_hz=rate_hz) as unit:
         collect(unit, tallies, observer, seconds)
         server_cores, missed = cpu_s(server.pid) / (WARM_UP_S + seconds), unit.missed_rounds
     setting = observer.setting(server.stream, bundle.sha256, server_cores)

@@ -22,6 +22,8 @@ from edge_sdk.types import Value
 Codec = Literal["h264", "h265", "mjpeg", "vp8"]
 
 _PROGRAM = "edge_sdk.benchmarks.live.camera"
+# At how many further addresses the one camera can be seen.
+VIEWS = 64
 
 
 class Stream(Value, frozen=True, kw_only=True):
@@ -60,6 +62,10 @@ class RtspServer:
         """Where the stream is, for someone with these credentials; an empty `user` has none."""
         login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
         return f"rtsp://{login}127.0.0.1:{self.stream.port}/camera"
+
+    def views(self, count: int) -> list[str]:
+        """Addresses of the one camera for `count` sources of a unit, which must differ; `VIEWS` at most."""
+        return [f"{self.uri}/{number}" for number in range(VIEWS)][:count]
 
     def tell(self, command: str) -> None:
         """Give one of the commands of `camera.py` and wait until it is obeyed. Raises `ConfigError`."""

@@ -15,7 +15,7 @@ from edge_sdk.capture.arenas import limit_arenas
 from edge_sdk.capture.feed import Feed
 from edge_sdk.capture.history import FrameHistory, FrameWindow
 from edge_sdk.capture.live import LiveSource
-from edge_sdk.capture.opening import is_live, open_live, open_source
+from edge_sdk.capture.opening import is_live, live_uri, open_live, open_source, refuse_live
 from edge_sdk.capture.player import EncodedUnit
 from edge_sdk.capture.ring import Clip, GopRing
 from edge_sdk.capture.settings import (
@@ -48,6 +48,8 @@ __all__ = [
     "SourceStats",
     "is_live",
     "limit_arenas",
+    "live_uri",
     "open_live",
     "open_source",
+    "refuse_live",
 ]

@@ -99,10 +99,14 @@ class Feed:
         Raises `ConfigError` for data of another size or kind, a time of another clock, or after `end`.
         """
         packed = self._packed(data)
-        captured_s = _checked_time(captured_s)
+        if captured_s is not None:
+            _check_time(captured_s)
         with self._lock:
             if self._ended:
                 raise ConfigError(f"{self.source.uri}: nothing can be pushed after end()")
+            if captured_s is None:
+                # Here, so that threads that push at once have their stamps in this order.
+                captured_s = max(time.monotonic(), self._last_s)
             if captured_s < self._last_s and self.source.format not in _REORDERED:
                 raise ConfigError(f"{self.source.uri}: captured_s went back from {self._last_s} to {captured_s}")
             self._last_s = captured_s
@@ -213,12 +217,9 @@ def _told(shape: tuple[int, ...] | None, format: str) -> str:  # noqa: A002 - as
     return "whole JPEG files" if format == "mjpeg" else f"{format} access units that begin with a start code (00 00 01)"
 
 
-def _checked_time(captured_s: float | None) -> float:
+def _check_time(captured_s: float) -> None:
     now_s = time.monotonic()
-    if captured_s is None:
-        return now_s
     if not (math.isfinite(captured_s) and 0 <= captured_s <= now_s + _AHEAD_S):
         raise ConfigError(
             f"captured_s must be on the clock of time.monotonic(), which says {now_s:.3f} now, got {captured_s}"
         )
-    return captured_s

@@ -71,9 +71,28 @@ def open_live(source: str | Feed, settings: CaptureSettings) -> LiveSource:
     return LiveSource(Attempts(gst, plan, feed))
 
 
+def live_uri(source: str | Path | Feed) -> str | None:
+    """The URI, without credentials, of what is for `open_live`; None for all else.
+
+    Raises `ConfigError` for a name that cannot be read.
+    """
+    parsed = source.source if isinstance(source, Feed) else parse_source(str(source))
+    return parsed.uri if isinstance(parsed, LiveUri) else None
+
+
 def is_live(source: str | Path | Feed) -> bool:
     """Whether `source` is for `open_live`. Raises `ConfigError` for a name that cannot be read."""
-    return isinstance(source, Feed) or isinstance(parse_source(str(source)), LiveUri)
+    return live_uri(source) is not None
+
+
+def refuse_live(source: str | Path | Feed) -> None:
+    """Raise `ConfigError` for a source that has no end, where the whole of it is asked for."""
+    uri = live_uri(source)
+    if uri is not None:
+        raise ConfigError(
+            f"{uri}: expected a file or test pattern, found a live source, which has no end; watch it with "
+            "`edge-sdk run`, and ask about its events with Unit.explain"
+        )
 
 
 def _gst() -> PlayerModule:

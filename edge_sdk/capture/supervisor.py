@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -124,9 +125,11 @@ class Supervisor:
         try:
             while self._step():
                 self._rest()
+        except Exception as error:
+            self._health.end(time.monotonic(), f"its supervisor failed: {_reason(error)}")
+            raise
         finally:
-            self._health.end(time.monotonic(), "its supervisor failed")  # unless it has ended
-            self._stop()
+            self._guard(self._stop)
             if self._attempts.feed is not None:
                 self._attempts.feed.release()
 
@@ -140,15 +143,23 @@ class Supervisor:
         """Look after the player once; returns whether there is more to do."""
         if self._closing:
             self._health.end(time.monotonic(), "closed")
-        if self._player is not None:
-            self._look_after(self._player)
+        self._guard(self._look_after)
         order = self._health.tick(time.monotonic())
         if order == "start":
-            self._start()
+            self._guard(self._start)
         elif order == "stop":
-            self._stop()
+            self._guard(self._stop)
             self._health.stopped(time.monotonic())
         return self._health.state != "ended" or order is not None
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Do `work`. Whatever it raises, foreseen or not, costs an attempt and never the source."""
+        try:
+            work()
+        except Exception as error:
+            reason = _reason(error)
+            self._health.fault(time.monotonic(), Fault(reason))
+            self._warn(reason)  # where the attempt was over already, no state tells it
 
     def _start(self) -> None:
         self._attempt += 1
@@ -163,16 +174,21 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Take the player down; from here on its pictures are not shown any more."""
-        with self._lock:
-            player, self._player = self._player, None
-            if player is None:
-                return
-            units, decoded = player.arrived()
-            self._before = (self._before[0] + units, self._before[1] + decoded)
-        self._blame(player, units, decoded)
-        player.close()
-        if self.ring is not None:
-            self.ring.mark_gap()
+        player = self._player
+        if player is None:
+            return
+        try:
+            with self._lock:
+                units, decoded = player.arrived()
+                self._before = (self._before[0] + units, self._before[1] + decoded)
+                self._player = None
+            self._blame(player, units, decoded)
+        finally:
+            with self._lock:
+                self._player = None
+            player.close()
+            if self.ring is not None:
+                self.ring.mark_gap()
 
     def _blame(self, player: LivePlayer, units: int, decoded: int) -> None:
         """When the decoder was given units and has shown no picture, have another one the next time."""
@@ -182,8 +198,11 @@ class Supervisor:
         if decoder and not decoded and (failed or waited):
             self._warn(self._attempts.blame(player.codec(), decoder))
 
-    def _look_after(self, player: LivePlayer) -> None:
+    def _look_after(self) -> None:
         """Collect what has come, and tell the health of it."""
+        player = self._player
+        if player is None:
+            return
         self._collect(player)
         arrived, before, now_s = player.arrived(), self._arrived, time.monotonic()
         self._arrived = arrived
@@ -216,12 +235,16 @@ class Supervisor:
     def _refresh(self) -> None:
         """Fetch the newest picture. The consumer and this thread both do, so a newer one may be shown by then."""
         player = self._player
-        try:
-            picture = player.picture() if player is not None else None
-        except EdgeError as error:
-            self._broken = Fault(str(error))
+        if player is None:
             return
-        if player is None or picture is None:
+        try:
+            self._show(player, player.picture())
+        except Exception as error:
+            # On the consumer's thread it would end the consumer.
+            self._broken = Fault(_reason(error))
+
+    def _show(self, player: LivePlayer, picture: LivePicture | None) -> None:
+        if picture is None:
             return
         with self._lock:
             if player is self._player and picture.captured_s > self._shown_s:
@@ -250,3 +273,8 @@ class Supervisor:
     def _warn(self, text: str) -> None:
         if text and text not in self.warnings and len(self.warnings) < _WARNINGS_KEPT:
             self.warnings.append(text)
+
+
+def _reason(error: Exception) -> str:
+    """What is told of `error`. One that was not raised on purpose is a bug, which its type helps to find."""
+    return redact(str(error) if isinstance(error, EdgeError) else f"{type(error).__name__}: {error}")

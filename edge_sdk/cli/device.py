@@ -105,30 +105,44 @@ def analyze(
     no_reasoning: Annotated[bool, typer.Option("--no-reasoning", help="Ask the video LLM nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Analyse a whole file: was there a crash, when, and what the bundle's video LLM says of it, if it has one."""
+    """Analyse a whole file: was there a crash, when, and what the bundle's video LLM says of it, if it has one.
+
+    Where the video LLM fails, what was found without it is printed all the same.
+    """
+    from edge_sdk.analysis import AnalysedClip, asked_of, describe
     from edge_sdk.analysis import analyze as analyze_clip
-    from edge_sdk.analysis import asked_of, describe
     from edge_sdk.bundle import open_bundle
     from edge_sdk.explaining import AnswersView
 
     if no_reasoning and task:
         raise ConfigError("--no-reasoning asks nothing and --task asks something; leave one of them out")
     opened, tasks = open_bundle(bundle), () if no_reasoning else tuple(task) if task else None
-    with AnswersView(asked_of(opened, tasks)) as view:
-        found = analyze_clip(
-            clip,
-            opened,
-            runtime=runtime,
-            threads=threads,
-            device=device,
-            operating_point=operating_point,
-            tasks=tasks,
-            on_watched=None if json else lambda each: say(describe(each.analysis)),
-            on_spoken=None if json else view,
-        )
-    warn(found.warnings)
-    if json:
-        say(msgspec.json.encode(found.analysis).decode())
+    found: AnalysedClip | None = None
+
+    def watched(each: AnalysedClip) -> None:
+        nonlocal found
+        found = each
+        if not json:
+            say(describe(each.analysis))
+
+    try:
+        with AnswersView(asked_of(opened, tasks)) as view:
+            found = analyze_clip(
+                clip,
+                opened,
+                runtime=runtime,
+                threads=threads,
+                device=device,
+                operating_point=operating_point,
+                tasks=tasks,
+                on_watched=watched,
+                on_spoken=None if json else view,
+            )
+    finally:
+        if found is not None:
+            warn(found.warnings)
+            if json:
+                say(msgspec.json.encode(found.analysis).decode())
 
 
 @app.command()
@@ -141,7 +155,9 @@ def explain(
     task: TaskOption = None,
     profile: Annotated[str | None, typer.Option(help="Vision profile of the bundle, such as 96f.")] = None,
     memory_mb: Annotated[float | None, typer.Option(help="Most memory of the reasoner's process.")] = None,
-    deadline_s: Annotated[float | None, typer.Option(help="Answers are given as far as they went by then.")] = None,
+    deadline_s: Annotated[
+        float | None, typer.Option(help="Answers are given as far as they went by then, counted from the start.")
+    ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Show text as it comes.")] = False,
     json: JsonOption = False,
 ) -> None:

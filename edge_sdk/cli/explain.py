@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.capture.uri import parse_source
 from edge_sdk.errors import ConfigError
 from edge_sdk.events import Answer, Event
 from edge_sdk.explaining import ReasonerSettings, ReasoningReport, Spoken, ask_file, language_of, tasks_of
@@ -65,7 +66,7 @@ def explain(
         on_spoken=on_spoken,
     )
     return Explained(
-        source=subject.clip,
+        source=parse_source(subject.clip).uri,
         answers=answers,
         reasoning_ms=report.ms,
         reasoning=report,

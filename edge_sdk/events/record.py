@@ -29,7 +29,8 @@ class EventTime(Value, frozen=True, kw_only=True):
 
     `utc` is null where no clock speaks for the source, as for a file. `uncertainty_s` is half the width of the interval
     that holds the true time, null when nothing bounds it; `source` is what disciplines the clock. `capture` is when the
-    picture was taken whose scores made the revision, null for the last revisions of a source that has ended.
+    picture was taken whose scores made the revision, null for the last revisions of a source that has ended or shows
+    nothing any more.
     """
 
     monotonic_s: float

@@ -56,7 +56,11 @@ class Child:
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._read_words)]
         for thread in self._threads:
             thread.start()
-        self.send(opening)
+        try:
+            self.send(opening)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import Language
+from edge_sdk.capture import refuse_live
 from edge_sdk.errors import BundleError
 from edge_sdk.events import Answer, Event
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
+from edge_sdk.explaining.request import Deadline
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.explaining.settings import ReasonerSettings
 from edge_sdk.tasks import TASKS, find_task
@@ -62,9 +64,13 @@ def explain_file(
     """Answers to `tasks` about the whole of `clip`, text as it comes, and at the end what it took.
 
     Times of answers count from the first decoded frame, like the student's. A clip of fewer frames than the reasoner's
-    profile has is shown in the profile of that rate that fits it best, unless one was chosen. `events`, `deadline_s`
-    and `wait_s` as in `ClipRequest.ask` and `ReasonerProcess.begin`, which raise, as does opening the file.
+    profile has is shown in the profile of that rate that fits it best, unless one was chosen. `events` and `wait_s` as
+    in `ClipRequest.ask` and `ReasonerProcess.begin`, which raise, as does opening the file. After `deadline_s`, in
+    which waiting, opening the model and looking at the clip count, no further frame is shown, and answers are given as
+    far as they went. Raises `ConfigError` for a live source, before anything is started.
     """
+    refuse_live(clip)
+    deadline = Deadline(deadline_s)
     process.start()
     plan = plan_clip(clip, process.language.profiles[process.profile])
     profile = (
@@ -73,10 +79,13 @@ def explain_file(
         else nearest_profile(process.language, process.profile, len(plan.pictures))
     )
     size = (plan.info.width, plan.info.height)
-    with process.begin(profile=profile, source=size, wait_s=wait_s) as request:
+    with process.begin(profile=profile, source=size, wait_s=deadline.within_s(wait_s)) as request:
         for frame in read_clip(clip, plan):
             request.push(frame.pixels, frame.time_s)
-        yield from request.ask(tasks, deadline_s=deadline_s, zero_s=round(plan.info.start_time_s, 6), events=events)
+            if deadline.over:
+                break
+        zero_s = round(plan.info.start_time_s, 6)
+        yield from request.ask(tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events)
         if request.report is not None:
             yield request.report
 

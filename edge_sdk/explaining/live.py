@@ -7,6 +7,7 @@ somebody asks; then the frames that are still kept are begun with anew.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from edge_sdk.errors import EdgeError, SourceError
 from edge_sdk.events import CrashTimeline, Event
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
-from edge_sdk.explaining.request import ClipRequest
+from edge_sdk.explaining.request import ClipRequest, Deadline
 
 # How long before the earliest time at which a crash can have become foreseeable the frames begin (design 3.4).
 BEFORE_S = 4.0
@@ -27,6 +28,9 @@ _POLL_S = 0.05
 _BATCH = 8
 # Frames are kept in the shape of most cameras; the model's own is a little wider.
 _WIDE = 16 / 9
+# The crash is seen by frames of which the first comes at most so many intervals after its latest beginning.
+_LATE_FRAMES = 2
+_GONE = "the frames of this event are no longer kept; ask sooner, or keep more seconds of frames"
 
 
 def history_settings(profile: VisionProfile) -> HistorySettings:
@@ -42,7 +46,10 @@ def begins_s(timeline: CrashTimeline) -> float:
 
 
 class LiveClip:
-    """One event's frames: up to a profile's number of consecutive ones, as `history` has them."""
+    """One event's frames: up to a profile's number of them, in order, as `history` has them.
+
+    They are consecutive while the reasoner keeps up; what is no longer kept when its turn comes is left out.
+    """
 
     def __init__(
         self, process: ReasonerProcess, history: FrameHistory, first_s: float, timeline: CrashTimeline
@@ -50,8 +57,11 @@ class LiveClip:
         """`first_s` is when the source's first frame was captured, on the monotonic clock."""
         self._process, self._history, self._first_s = process, history, first_s
         self._from_s = first_s + begins_s(timeline)
+        crash = timeline.crash_start or timeline.pre_crash_start
+        self._latest_s = math.inf if crash is None else first_s + crash.hi + _LATE_FRAMES / history.settings.rate_hz
         self._most = process.language.profiles[process.profile].frames
         self._stopped, self._dropped = threading.Event(), False
+        self._deadline = Deadline(None)
         self._request: ClipRequest | None = None
         self._thread: threading.Thread | None = None
         self._begun_s, self._next, self._pushed = 0.0, 0, 0
@@ -66,13 +76,15 @@ class LiveClip:
     ) -> Iterator[Piece | Reply | ReasoningReport]:
         """Answers about the frames that have come; their times count from the source's first frame.
 
-        Raises `SourceError` where none is kept any more, and what `ClipRequest` raises.
+        `deadline_s` as in `explain_file`. Raises `SourceError` where those of the crash are no longer kept, and what
+        `ClipRequest` raises.
         """
+        self._deadline = deadline = Deadline(deadline_s)
         self._stop()
         try:
-            request = self._whole(self._history.next, wait_s)
+            request = self._whole(self._history.next, deadline.within_s(wait_s))
             zero_s = self._first_s - self._begun_s
-            yield from request.ask(tasks, deadline_s=deadline_s, zero_s=zero_s, events=events)
+            yield from request.ask(tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events)
             if request.report is not None:
                 yield request.report
         finally:
@@ -106,13 +118,14 @@ class LiveClip:
                 self._extend(self._request, end)
                 return self._some(self._request)
             self._forget()
+        self._first(1)  # before a turn is waited for and a model opened
         request = self._begin(wait_s)
         self._extend(request, end)
         return self._some(request)
 
     def _some(self, request: ClipRequest) -> ClipRequest:
         if not self._pushed:
-            raise SourceError("no frame of this event is kept any more; ask sooner, or keep more seconds of frames")
+            raise SourceError(_GONE)
         return request
 
     def _begin(self, wait_s: float) -> ClipRequest:
@@ -134,11 +147,15 @@ class LiveClip:
                 request.push(pixels, float(captured_s) - self._begun_s)
                 self._pushed += 1
                 self._next = window.first + number + 1
-                if self._leaving():
+                if self._leaving() or self._deadline.over:
                     return
 
     def _first(self, count: int) -> FrameWindow:
-        return self._history.window(self._from_s, count)
+        """The first `count` frames. Raises `SourceError` where those that are kept begin after the crash."""
+        window = self._history.window(self._from_s, count)
+        if len(window.captured_s) and window.captured_s[0] > self._latest_s:
+            raise SourceError(_GONE)
+        return window
 
     def _leaving(self) -> bool:
         """Whether this is the thread that follows, and it was told to end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,27 @@ from edge_sdk.explaining.messages import (
 AHEAD = 4
 # What answers may take beyond their deadline, which is kept between chunks of work, before the process is ended.
 GRACE_S = 10.0
+
+
+class Deadline:
+    """So many seconds from now; None is never."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._until_s = math.inf if seconds is None else time.monotonic() + seconds
+
+    @property
+    def over(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() >= self._until_s
+
+    def left_s(self) -> float | None:
+        """The seconds that are left, 0 when it is over; None for ever."""
+        return None if math.isinf(self._until_s) else max(0.0, self._until_s - time.monotonic())
+
+    def within_s(self, wait_s: float) -> float:
+        """`wait_s`, or what is left where that is less."""
+        left_s = self.left_s()
+        return wait_s if left_s is None else min(wait_s, left_s)
 
 
 class ClipRequest:

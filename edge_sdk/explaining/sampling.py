@@ -123,7 +123,7 @@ def _is_mp4(uri: str) -> bool:
 
     Without an edit list pictures begin later, and the last ones are not given.
     """
-    path = Path(unquote(urlsplit(uri).path))
+    path = Path(unquote(urlsplit(uri).path, errors="surrogateescape"))
     if not uri.startswith("file:") or not path.is_file():
         return False
     with path.open("rb") as file:

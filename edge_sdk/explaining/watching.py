@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -21,22 +23,28 @@ QUEUE_S = 60.0
 
 
 class EventExplainer:
-    """The reasoner of a unit. `notice` is called by the unit's loop and waits for nothing."""
+    """The reasoner of a unit. `notice` is called by the unit's loop and waits for nothing; any thread may ask.
+
+    A question goes before what nobody has asked about: the events that are followed are given up, and none is followed
+    until it is answered.
+    """
 
     def __init__(self, bundle: Bundle, settings: ReasonerSettings) -> None:
         """Raises what `ReasonerProcess` raises. The process is started by the first event."""
         self.process = ReasonerProcess(bundle, settings)
+        self._lock = threading.Lock()
         self._following: dict[str, LiveClip] = {}
+        self._questions = 0
 
     def notice(self, event: Event, feeder: Feeder) -> None:
         """A revision of an event: begin with its frames when it is provisional, give them up when it is rejected."""
         if event.state == "rejected":
-            self._drop(event.id)
+            with self._lock:
+                clip = self._following.pop(event.id, None)
+            if clip is not None:
+                clip.drop()
         elif event.state == "provisional" and isinstance(feeder, LiveFeeder) and feeder.history is not None:
-            for other in tuple(self._following):
-                self._drop(other)
-            self._following[event.id] = clip = self._clip(event, feeder)
-            clip.follow()
+            self._follow(event.id, self._clip(event, feeder))
 
     def explain(
         self, event: Event, feeder: Feeder, tasks: Sequence[str] | None, deadline_s: float | None
@@ -47,23 +55,55 @@ class EventExplainer:
         """
         asked = tasks_of(self.process.language, tasks)
         said: list[Piece | Reply | ReasoningReport] = []
-        for item in self._ask(event, feeder, asked, deadline_s):
-            said.append(item)
-            yield item
+        with self._question(event.id) as followed:
+            for item in self._ask(event, feeder, followed, asked, deadline_s):
+                said.append(item)
+                yield item
         yield msgspec.structs.replace(event, reasoning=answers_of(said))
 
     def close(self) -> None:
         """End the work and the process."""
-        for event in tuple(self._following):
-            self._drop(event)
+        self._give_up()
         self.process.close()
 
+    @contextmanager
+    def _question(self, event: str) -> Iterator[LiveClip | None]:
+        """While a question is asked: what was begun for the event `event`, if anything; all else is given up."""
+        with self._lock:
+            self._questions += 1
+            followed = self._following.pop(event, None)
+        try:
+            self._give_up()
+            yield followed
+        finally:
+            with self._lock:
+                self._questions -= 1
+
+    def _follow(self, event: str, clip: LiveClip) -> None:
+        """Begin with `clip` in place of what is followed, unless somebody asks."""
+        self._give_up()
+        with self._lock:
+            if not self._questions:
+                self._following[event] = clip
+                clip.follow()
+
+    def _give_up(self) -> None:
+        with self._lock:
+            clips, self._following = tuple(self._following.values()), {}
+        for clip in clips:
+            clip.drop()
+
     def _ask(
-        self, event: Event, feeder: Feeder, tasks: Sequence[str], deadline_s: float | None
+        self,
+        event: Event,
+        feeder: Feeder,
+        followed: LiveClip | None,
+        tasks: Sequence[str],
+        deadline_s: float | None,
     ) -> Iterator[Piece | Reply | ReasoningReport]:
         if not isinstance(feeder, LiveFeeder):
             return explain_file(self.process, feeder.uri, tasks, events=[event], deadline_s=deadline_s, wait_s=QUEUE_S)
-        clip = self._following.pop(event.id, None) or self._clip(event, feeder)
+        clip = followed or self._clip(event, feeder)
         return clip.ask(tasks, events=[event], deadline_s=deadline_s, wait_s=QUEUE_S)
 
     def _clip(self, event: Event, feeder: LiveFeeder) -> LiveClip:
@@ -73,8 +113,3 @@ class EventExplainer:
                 "give live=LiveSettings(history=...)"
             )
         return LiveClip(self.process, feeder.history, feeder.first_s, event.timeline)
-
-    def _drop(self, event: str) -> None:
-        clip = self._following.pop(event, None)
-        if clip is not None:
-            clip.drop()

@@ -1,10 +1,13 @@
 """The always-on student: luma pictures in, per-frame scores out, several streams in one run.
 
 State lives where the runtime keeps it, so a frame costs one plane pass and one run. A stream that restarts is reset
-alone; the others never notice.
+alone; the others never notice. A run takes all streams, also those that have no picture: what it does to their state is
+undone when they go on, so that each is scored as if it were alone.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +18,7 @@ from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.perception.operating import at_point
 from edge_sdk.perception.planes import PlaneStack
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
-from edge_sdk.runtime import SessionOptions
+from edge_sdk.runtime import Array, SessionOptions
 
 FRAMES_INPUT = "frames"
 SCORES_OUTPUT = "scores"
@@ -40,13 +43,26 @@ class Recogniser:
         self._state = self._session.bind_state(graph.state, {"streams": streams})
         self._state_names = tuple(spec.input for spec in graph.state)
         self._planes = PlaneStack(streams, self.student.height, self.student.width, self.student.lags)
+        self._pushed = [False] * streams
+        # Of streams that pause: their rows of the state, by its name, as their last picture left them.
+        self._paused: dict[int, dict[str, Array]] = {}
 
     def push(self, stream: int, luma: NDArray[np.uint8]) -> None:
         """Give stream number `stream` its next picture, uint8 `[height, width]`; `step` then scores all streams."""
         self._planes.push(stream, luma)
+        self._pushed[stream] = True
+        rows = self._paused.pop(stream, None)
+        if rows is not None:
+            self._put(stream, rows)
 
     def step(self) -> NDArray[np.float32]:
-        """Score the pushed pictures: float32 `[streams, len(student.scores)]`, probabilities in 0..1."""
+        """Score the pushed pictures: float32 `[streams, len(student.scores)]`, probabilities in 0..1.
+
+        The rows of streams that were pushed nothing since the last call say nothing.
+        """
+        if not all(self._pushed):
+            self._pause([stream for stream, pushed in enumerate(self._pushed) if not pushed])
+        self._pushed = [False] * len(self._pushed)
         scores: NDArray[np.float32] = self._state.run({FRAMES_INPUT: self._planes.batch})[SCORES_OUTPUT]
         return scores
 
@@ -59,14 +75,25 @@ class Recogniser:
     def reset(self, stream: int) -> None:
         """Forget the past of one stream, as if its next picture were its first."""
         self._planes.reset(stream)
-        for name in self._state_names:
-            value = self._state.read(name)
-            value[stream] = 0
-            self._state.write(name, value)
+        self._paused.pop(stream, None)
+        self._put(stream, dict.fromkeys(self._state_names, 0))
 
     def close(self) -> None:
         """Release the session."""
         self._session.close()
+
+    def _pause(self, streams: list[int]) -> None:
+        """Keep the state of those of `streams` that do not pause already; it is read where there are any."""
+        begun = [stream for stream in streams if stream not in self._paused]
+        state = {name: self._state.read(name) for name in self._state_names} if begun else {}
+        for stream in begun:
+            self._paused[stream] = {name: value[stream].copy() for name, value in state.items()}
+
+    def _put(self, stream: int, rows: Mapping[str, Array | int]) -> None:
+        for name, row in rows.items():
+            value = self._state.read(name)
+            value[stream] = row
+            self._state.write(name, value)
 
 
 def student_of(bundle: Bundle, operating_point: str | None = None) -> Student:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -277,3 +278,27 @@ def test_stamps_of_another_clock_and_out_of_order_are_refused() -> None:
     feed.push(bytes(12), now_s)
     with pytest.raises(ConfigError, match="went back"):
         feed.push(bytes(12), now_s - 0.1)
+
+
+class Clock(Queue):
+    """An inlet that notes the stamps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stamps_s: list[float] = []
+
+    def push(self, data: bytes, captured_s: float) -> None:
+        self.stamps_s.append(captured_s)
+
+
+def test_pictures_without_a_stamp_never_go_back() -> None:
+    """Whatever was stamped before, and however many threads push."""
+    feed, clock, jpeg = Feed("mjpeg"), Clock(), b"\xff\xd8" + bytes(8)
+    feed.attach(clock)
+    ahead_s = time.monotonic() + 0.3
+    feed.push(jpeg, ahead_s)
+    feed.push(jpeg)
+    assert clock.stamps_s == [ahead_s, ahead_s]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda _: feed.push(jpeg), range(4000)))
+    assert clock.stamps_s == sorted(clock.stamps_s)

@@ -101,6 +101,35 @@ def test_frames_go_on_after_a_rebuild_and_the_first_one_says_so() -> None:
     assert stats.units >= stats.decoded
 
 
+@pytest.mark.parametrize("broken", ["picture", "arrived", "warnings"])
+def test_a_bug_costs_an_attempt_and_not_the_source(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a player raises, and that it fails again when it is taken down."""
+    feed, picture = Feed("rgb", width=64, height=48), np.zeros((48, 64, 3), np.uint8)
+
+    def fail(*_: object) -> None:
+        raise ValueError("nothing like rtsp://user:s3cret@camera was foreseen")
+
+    with open_live(feed, wanted()) as source:
+        taken(feed, picture)
+        next_frame(source)
+        until(lambda: source.state == "live")
+        source.changes()
+        player = source._supervisor._player
+        assert player is not None
+        close = player.close
+        monkeypatch.setattr(player, broken, fail)
+        monkeypatch.setattr(player, "close", lambda: (close(), fail()))
+        until(lambda: source.latest() or source._supervisor._player is not player)
+        taken(feed, picture)
+        assert next_frame(source).restarted
+        until(lambda: source.state == "live")
+        changes, stats = source.changes(), source.stats
+    assert [change.state for change in changes] == ["backoff", "connecting", "live"]
+    assert changes[0].reason == "ValueError: nothing like rtsp://***@camera was foreseen"
+    assert changes[0].reason in stats.warnings
+    assert stats.reconnects == 1
+
+
 def test_latest_never_waits_for_a_teardown(server: RtspServer) -> None:
     with open_live(server.uri, wanted(stall_timeout_s=0.5)) as source:
         next_frame(source)

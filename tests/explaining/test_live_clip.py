@@ -120,6 +120,20 @@ def test_frames_that_were_lost_on_the_way_are_skipped_not_repeated() -> None:
     assert listener.begun[0].shown == [*range(5, 10), *range(30, 37)]
 
 
+def test_a_deadline_counts_from_the_question() -> None:
+    """What is left of it is for the answers; when nothing is, one frame is all that is looked at."""
+    for deadline_s, shown in ((60.0, 12), (0.0, 1)):
+        listener = Listener()
+        clip = LiveClip(listener, history(30), FIRST_S, TIMELINE)  # type: ignore[arg-type]
+        list(clip.ask(["cause"], events=[], deadline_s=deadline_s, wait_s=1.0))
+        (request,) = listener.begun
+        assert len(request.shown) == shown
+        left_s = request.asked["deadline_s"]
+        assert isinstance(left_s, float)
+        assert max(0.0, deadline_s - 30) <= left_s <= deadline_s
+        assert not left_s or left_s < deadline_s
+
+
 def test_a_busy_reasoner_is_asked_again_when_the_question_comes() -> None:
     listener = Listener(busy=True)
     clip = LiveClip(listener, history(30), FIRST_S, TIMELINE)  # type: ignore[arg-type]
@@ -138,5 +152,24 @@ def test_a_dropped_event_lets_go_and_one_without_frames_says_so() -> None:
     assert clip._thread is not None
     clip._thread.join(5)
     assert listener.begun[0].closed
-    with pytest.raises(SourceError, match="no frame of this event is kept"):
+    with pytest.raises(SourceError, match="the frames of this event are no longer kept"):
         ask(LiveClip(listener, history(0), FIRST_S, TIMELINE))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_an_event_whose_frames_are_gone_is_not_answered_from_others(follows: bool) -> None:
+    """The crash began at 5.5 s at the latest; of 10 s the last three are kept."""
+    listener = Listener()
+    clip = LiveClip(listener, history(100), FIRST_S, TIMELINE)  # type: ignore[arg-type]
+    if follows:
+        clip.follow()
+    with pytest.raises(SourceError, match=r"no longer kept; ask sooner, or keep more seconds of frames"):
+        ask(clip)
+    assert all(request.closed and not request.shown for request in listener.begun)
+    assert follows or not listener.begun, "no turn is waited for"
+
+
+def test_an_event_of_which_the_beginning_is_gone_is_answered_from_the_rest() -> None:
+    listener = Listener()
+    ask(LiveClip(listener, history(85), FIRST_S, TIMELINE))  # type: ignore[arg-type]
+    assert listener.begun[0].shown == list(range(55, 67))

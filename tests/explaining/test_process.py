@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -28,7 +29,18 @@ from edge_sdk.errors import (
     UnknownNameError,
 )
 from edge_sdk.events import Answer
-from edge_sdk.explaining import ClipRequest, Piece, ReasonerProcess, ReasonerSettings, Reply
+from edge_sdk.explaining import (
+    ClipRequest,
+    Piece,
+    ReasonerProcess,
+    ReasonerSettings,
+    ReasoningReport,
+    Reply,
+    child,
+    clips,
+    explain_file,
+)
+from edge_sdk.explaining.sampling import Shown, read_clip
 from edge_sdk.reasoning.answer import Answer as Spoken
 from edge_sdk.reasoning.reasoner import Reasoner
 from edge_sdk.tasks import TASK_IDS
@@ -177,6 +189,26 @@ def test_after_the_deadline_answers_are_given_as_they_stand(process: ReasonerPro
     assert all(answer.abstain for answer in found.values())
 
 
+def test_a_file_s_deadline_counts_from_the_question(
+    process: ReasonerProcess, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn is not waited for beyond it, and what it takes to look at the clip is part of it."""
+    begun_s = time.monotonic()
+    with begin(process), pytest.raises(RuntimeFailure, match="busy"):
+        next(explain_file(process, clip, ["recognition"], deadline_s=0.1, wait_s=20.0))
+    assert time.monotonic() - begun_s < 15
+
+    def slowly(*asked: Any) -> Iterator[Shown]:
+        for frame in read_clip(*asked):
+            time.sleep(0.3)
+            yield frame
+
+    monkeypatch.setattr(clips, "read_clip", slowly)
+    *_, report = explain_file(process, clip, ["recognition"], deadline_s=0.5, wait_s=20.0)
+    assert isinstance(report, ReasoningReport)
+    assert 1 <= report.frames < 5
+
+
 def test_a_process_that_says_nothing_is_ended(asking: Bundle) -> None:
     with ReasonerProcess(asking, ReasonerSettings(priority=0, silence_s=5)) as process, begin(process) as request:
         assert process.pid is not None
@@ -236,6 +268,19 @@ def test_a_bundle_that_cannot_answer_or_has_changed_is_refused(asking: Bundle) -
     changed = msgspec.structs.replace(asking, sha256="0" * 64)
     with ReasonerProcess(changed, PLAIN) as process, pytest.raises(BundleError, match="its manifest has changed"):
         process.begin()
+
+
+def test_a_process_that_cannot_be_told_what_to_open_is_not_left(
+    asking: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that is not UTF-8 goes into no message."""
+    started: list[subprocess.Popen[bytes]] = []
+    start = child._start
+    monkeypatch.setattr(child, "_start", lambda end: started.append(start(end)) or started[0])
+    nowhere = msgspec.structs.replace(asking, folder=Path(os.fsdecode(b"/\xff")))
+    with ReasonerProcess(nowhere, PLAIN) as process, pytest.raises(UnicodeEncodeError):
+        process.begin()
+    assert started[0].poll() is not None
 
 
 def test_closing_leaves_no_process(asking: Bundle) -> None:

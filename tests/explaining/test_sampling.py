@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -92,6 +93,14 @@ def test_a_file_without_an_edit_list_keeps_its_slots_and_times(tmp_path: Path) -
     assert expected.times_s[0] == pytest.approx(2 / 24, abs=1e-6)
     np.testing.assert_array_equal(found.times_s, expected.times_s)
     assert_same(Sampled(found.pixels[:-2], found.times_s[:-2]), Sampled(expected.pixels[:-2], expected.times_s[:-2]))
+
+
+def test_a_name_that_is_not_utf_8_changes_nothing(tmp_path: Path) -> None:
+    coded = ("-preset", "medium", "-bf", "2", "-use_editlist", "0")
+    path = make_clip(tmp_path / "bare.mp4", seconds=2.03, rate="24", after=coded)
+    odd = path.with_name(os.fsdecode(b"b\xff.mp4"))
+    shutil.copy(path, odd)
+    assert plan_clip(odd, PROFILE)[1:] == plan_clip(path, PROFILE)[1:]
 
 
 def test_a_clip_of_one_picture_is_one_frame(tmp_path: Path) -> None:

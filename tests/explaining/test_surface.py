@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import numpy as np
 import pytest
 from command_line import SDK, last_json, sdk
 
+from edge_sdk.analysis import analyze
 from edge_sdk.bundle import Bundle, default_bundle
 from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.capture import Feed
@@ -24,7 +28,16 @@ from edge_sdk.cli import main
 from edge_sdk.cli.explain import read_subject
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.events import CrashTimeline, Event
-from edge_sdk.explaining import Piece, ReasonerSettings, ReasoningReport, Reply, ask_file, tasks_of
+from edge_sdk.explaining import (
+    Piece,
+    ReasonerProcess,
+    ReasonerSettings,
+    ReasoningReport,
+    Reply,
+    ask_file,
+    explain_file,
+    tasks_of,
+)
 from edge_sdk.explaining.live import begins_s, history_settings
 from edge_sdk.tasks import TASK_IDS
 from edge_sdk.types import Estimate
@@ -83,6 +96,13 @@ def test_explain_streams_the_text_of_one_task(clip: Path, asking: Bundle) -> Non
     assert "5 frames of 56x28" in rest
 
 
+def test_a_clip_whose_name_is_not_utf_8_is_explained(clip: Path, asking: Bundle, tmp_path: Path) -> None:
+    shutil.copy(clip, tmp_path / os.fsdecode(b"cl\xff.mp4"))
+    words = ("--bundle", str(asking.folder), "--task", "recognition", "--json")
+    found = last_json(sdk("explain", os.fsdecode(b"cl\xff.mp4"), *words, cwd=tmp_path))
+    assert found["source"] == f"{tmp_path.as_uri()}/cl%FF.mp4"
+
+
 def test_a_bundle_without_a_language_part_says_what_to_do(clip: Path) -> None:
     result = sdk("explain", str(clip))
     assert result.returncode == 4
@@ -104,6 +124,8 @@ def test_a_bundle_without_a_language_part_says_what_to_do(clip: Path) -> None:
         (("explain", "x.mp4", "--profile", "7f"), 2, "unknown profile '7f'"),
         (("explain", "x.mp4", "--memory-mb", "-1"), 2, "above 0"),
         (("analyze", "x.mp4", "--task", "cause", "--no-reasoning"), 2, "leave one of them out"),
+        (("analyze", "rtsp://user:secret@127.0.0.1:1/nothing"), 2, "watch it with `edge-sdk run`"),
+        (("explain", "rtsp://user:secret@127.0.0.1:1/nothing"), 2, "rtsp://127.0.0.1:1/nothing: expected a file"),
     ],
 )
 def test_bad_input_is_one_line_and_an_exit_code(
@@ -121,6 +143,35 @@ def test_bad_input_is_one_line_and_an_exit_code(
     said = capsys.readouterr().err
     assert (left.value.code, said.count("\n")) == (code, 1), said
     assert message in said
+
+
+@pytest.mark.parametrize("words", [("--json",), ()])
+def test_what_the_student_found_is_told_when_the_video_llm_fails(
+    words: tuple[str, ...], asking: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edge_sdk.analysis.ReasonerSettings", partial(ReasonerSettings, budget_mb=10))
+    monkeypatch.setattr(sys, "argv", ["edge-sdk", "analyze", str(CLIP), "--bundle", str(asking.folder), *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    told, said = capsys.readouterr()
+    assert left.value.code == ConfigError.exit_code
+    assert "MB that the reasoner's libraries take" in said
+    if not words:
+        assert told.count("crash (probability") == 1
+        return
+    found = json.loads(told.splitlines()[-1])
+    assert found["crash"]["detected"]
+    assert len(found["events"]) == 1
+    assert (found["answers"], found["reasoning_ms"]) == (None, None)
+
+
+def test_a_live_source_is_refused_before_anything_is_started(asking: Bundle) -> None:
+    with pytest.raises(ConfigError, match="v4l2:///dev/video0: expected a file"):
+        analyze("v4l2://0", asking)
+    with ReasonerProcess(asking) as process:
+        with pytest.raises(ConfigError, match="csi://0"):
+            next(explain_file(process, "csi://0", ["cause"]))
+        assert process.pid is None
 
 
 def test_an_event_of_a_camera_is_not_a_clip(analysed: dict[str, Any]) -> None:

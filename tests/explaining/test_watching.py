@@ -1,0 +1,114 @@
+"""Questions beside the events that are only followed, on a live source that kept frames and a real reasoner."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pushing import taken, until, wanted
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.capture import CaptureSettings, Feed, HistorySettings, open_live, open_source
+from edge_sdk.capture.ages import FrameAges
+from edge_sdk.events import CrashTimeline, Event, EventTime, Provenance, State
+from edge_sdk.explaining import EventExplainer, ReasonerSettings, watching
+from edge_sdk.stream import Feeder, FileFeeder, LiveFeeder
+from edge_sdk.types import Estimate
+
+SIZE = (48, 64, 3)
+FRAMES = 6
+# What a turn may take on a busy machine; one that nobody gives back takes for ever.
+TURN_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def feeder() -> Iterator[LiveFeeder]:
+    """A source that has shown a few pictures, all of them kept."""
+    kept = HistorySettings(width=64, height=48, rate_hz=30.0, keep_s=5.0)
+    feed = Feed("rgb", width=64, height=48, rate_hz=30)
+    with open_live(feed, wanted(history=kept)) as source:
+        camera = LiveFeeder(source, FrameAges(), 0.1)
+        for number in range(FRAMES):
+            taken(feed, np.full(SIZE, 40 * number, np.uint8))
+            until(lambda count=number + 1: source.history is not None and source.history.next >= count)
+        until(camera.take)
+        yield camera
+
+
+@pytest.fixture
+def explainer(asking: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventExplainer]:
+    monkeypatch.setattr(watching, "QUEUE_S", TURN_S)
+    made = EventExplainer(asking, ReasonerSettings(priority=0))
+    yield made
+    made.close()
+
+
+def event(name: str, state: State = "provisional") -> Event:
+    return Event(
+        id=name,
+        revision=1,
+        state=state,
+        source="push://push",
+        timeline=CrashTimeline(crash_start=Estimate(t=0.0, lo=0.0, hi=60.0)),
+        score=0.9,
+        calibrated=False,
+        trigger="student",
+        time=EventTime(monotonic_s=0.0),
+        provenance=Provenance(bundle="b", bundle_sha256="0" * 64, runtime="ort", config_sha256="0" * 64),
+    )
+
+
+def answered(explainer: EventExplainer, feeder: Feeder, name: str) -> bool:
+    *_, whole = explainer.explain(event(name, "closed"), feeder, ["recognition"], None)
+    return isinstance(whole, Event) and set(whole.reasoning or {}) == {"recognition"}
+
+
+def follow(explainer: EventExplainer, feeder: Feeder, name: str) -> None:
+    """Have the event followed, and wait until it holds the reasoner."""
+    explainer.notice(event(name), feeder)
+    until(lambda: explainer._following[name]._pushed, 60.0)
+
+
+def test_a_question_goes_before_another_camera_s_event(explainer: EventExplainer, feeder: LiveFeeder) -> None:
+    """That one is followed until it is closed, which the loop that asks cannot see."""
+    follow(explainer, feeder, "a")
+    follow(explainer, feeder, "b")
+    assert answered(explainer, feeder, "a")
+    assert not explainer._following
+
+
+def test_a_file_s_question_does_too(explainer: EventExplainer, feeder: LiveFeeder, clip: Path) -> None:
+    follow(explainer, feeder, "b")
+    with open_source(str(clip), CaptureSettings(width=32, height=32)) as source:
+        assert answered(explainer, FileFeeder(source), "a")
+
+
+def test_nothing_is_followed_while_somebody_asks(explainer: EventExplainer, feeder: LiveFeeder) -> None:
+    said = explainer.explain(event("a", "closed"), feeder, ["prevention"], None)
+    next(said)
+    explainer.notice(event("b"), feeder)
+    assert not explainer._following
+    assert isinstance(list(said)[-1], Event)
+    explainer.notice(event("c"), feeder)
+    assert list(explainer._following) == ["c"]
+
+
+def test_questions_may_be_asked_while_the_loop_goes_on(explainer: EventExplainer, feeder: LiveFeeder) -> None:
+    over = threading.Event()
+
+    def loop() -> None:
+        number = 0
+        while not over.wait(0.005):
+            explainer.notice(event(f"other {number}"), feeder)
+            number += 1
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        assert all(answered(explainer, feeder, "a") for _ in range(4))
+    finally:
+        over.set()
+        thread.join()
