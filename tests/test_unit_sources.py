@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from demo_pictures import CLIP, decoded, playing
 
 import edge_sdk
-from edge_sdk.bundle import default_bundle
 from edge_sdk.capture import Feed, LiveSettings, SourceChange
 from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.events import Event
 from edge_sdk.perception.timeline import FrameScores
 from edge_sdk.unit import Unit
 
-CLIP = default_bundle() / "demo" / "clip.mp4"
 PATTERN = "test://gradient?duration=4&width=320&height=192&rate=30"
 
 
@@ -49,30 +44,6 @@ def test_no_source_and_a_bad_one_are_refused_at_once() -> None:
         Unit([])
     with pytest.raises(SourceError, match="nothing-here"):
         Unit([CLIP, "nothing-here.mp4"])
-
-
-def decoded(rate_hz: float) -> NDArray[np.uint8]:
-    """The demo clip's pictures as RGB, by another decoder."""
-    words = f"-v error -i {CLIP} -vf fps={rate_hz:g} -f rawvideo -pix_fmt rgb24 -"
-    made = subprocess.run(["ffmpeg", *words.split()], capture_output=True, check=True, timeout=60)
-    return np.frombuffer(made.stdout, np.uint8).reshape(-1, 240, 400, 3)
-
-
-@contextmanager
-def playing(feed: Feed, pictures: NDArray[np.uint8], rate_hz: float) -> Iterator[None]:
-    """Push pictures in real time, then the end."""
-
-    def push() -> None:
-        started_s = time.monotonic()
-        for number, picture in enumerate(pictures):
-            time.sleep(max(0.0, started_s + number / rate_hz - time.monotonic()))
-            feed.push(picture)
-        feed.end()
-
-    thread = threading.Thread(target=push, daemon=True)
-    thread.start()
-    yield
-    thread.join(timeout=10)
 
 
 def test_a_crash_that_is_pushed_live_is_the_crash_of_the_file_and_a_dead_camera_harms_nobody() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -21,22 +22,27 @@ QUEUE_S = 60.0
 
 
 class EventExplainer:
-    """The reasoner of a unit. `notice` is called by the unit's loop and waits for nothing."""
+    """The reasoner of a unit, for any thread. `notice` is called by the unit's loop and waits for nothing.
+
+    The reasoner has one clip at a time. One that is only followed gives way to one that is asked about.
+    """
 
     def __init__(self, bundle: Bundle, settings: ReasonerSettings) -> None:
         """Raises what `ReasonerProcess` raises. The process is started by the first event."""
         self.process = ReasonerProcess(bundle, settings)
         self._following: dict[str, LiveClip] = {}
+        self._lock = threading.Lock()
 
     def notice(self, event: Event, feeder: Feeder) -> None:
         """A revision of an event: begin with its frames when it is provisional, give them up when it is rejected."""
-        if event.state == "rejected":
-            self._drop(event.id)
-        elif event.state == "provisional" and isinstance(feeder, LiveFeeder) and feeder.history is not None:
-            for other in tuple(self._following):
-                self._drop(other)
-            self._following[event.id] = clip = self._clip(event, feeder)
-            clip.follow()
+        with self._lock:
+            if event.state == "rejected":
+                self._drop(event.id)
+            elif event.state == "provisional" and isinstance(feeder, LiveFeeder) and feeder.history is not None:
+                self._drop(*self._following)
+                clip = self._clip(event, feeder)
+                clip.follow()
+                self._following[event.id] = clip
 
     def explain(
         self, event: Event, feeder: Feeder, tasks: Sequence[str] | None, deadline_s: float | None
@@ -54,16 +60,17 @@ class EventExplainer:
 
     def close(self) -> None:
         """End the work and the process."""
-        for event in tuple(self._following):
-            self._drop(event)
+        with self._lock:
+            self._drop(*self._following)
         self.process.close()
 
     def _ask(
         self, event: Event, feeder: Feeder, tasks: Sequence[str], deadline_s: float | None
     ) -> Iterator[Piece | Reply | ReasoningReport]:
+        followed = self._take(event.id)
         if not isinstance(feeder, LiveFeeder):
             return explain_file(self.process, feeder.uri, tasks, events=[event], deadline_s=deadline_s, wait_s=QUEUE_S)
-        clip = self._following.pop(event.id, None) or self._clip(event, feeder)
+        clip = followed or self._clip(event, feeder)
         return clip.ask(tasks, events=[event], deadline_s=deadline_s, wait_s=QUEUE_S)
 
     def _clip(self, event: Event, feeder: LiveFeeder) -> LiveClip:
@@ -74,7 +81,16 @@ class EventExplainer:
             )
         return LiveClip(self.process, feeder.history, feeder.first_s, event.timeline)
 
-    def _drop(self, event: str) -> None:
-        clip = self._following.pop(event, None)
-        if clip is not None:
-            clip.drop()
+    def _take(self, event: str) -> LiveClip | None:
+        """The clip that follows `event`, which is the asker's from here on; others give the reasoner up."""
+        with self._lock:
+            clip = self._following.pop(event, None)
+            self._drop(*self._following)
+        return clip
+
+    def _drop(self, *events: str) -> None:
+        """Give up those of `events` that are followed; the lock is held."""
+        for event in events:
+            clip = self._following.pop(event, None)
+            if clip is not None:
+                clip.drop()
