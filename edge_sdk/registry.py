@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from edge_sdk.errors import MissingDependencyError, UnknownNameError
+from edge_sdk.packages import pip_install
 from edge_sdk.runtime import Runtime
 
 # runtime name -> (module, extra that installs what it needs)
@@ -24,7 +25,7 @@ DEFAULT_RUNTIME = "ort"
 
 
 def open_runtime(name: str) -> Runtime:
-    """The runtime called `name`. Raises `UnknownNameError`, or `MissingDependencyError` with the extra to install."""
+    """The runtime called `name`. Raises `UnknownNameError`, or `MissingDependencyError` with what to install."""
     if name not in RUNTIMES:
         raise UnknownNameError("runtime", name, list(RUNTIMES))
     module_name, extra = RUNTIMES[name]
@@ -32,13 +33,11 @@ def open_runtime(name: str) -> Runtime:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"runtime {name!r} needs the package {error.name!r}, which is not installed; "
-            f"run: pip install 'edge-sdk[{extra}]'"
+            f"runtime {name!r} needs the package {error.name!r}, which is not installed; run: {pip_install(extra)}"
         ) from error
     except ImportError as error:
         raise MissingDependencyError(
-            f"runtime {name!r} is installed but does not load: {error}; "
-            f"run: pip install --force-reinstall 'edge-sdk[{extra}]'"
+            f"runtime {name!r} is installed but does not load: {error}; run: {pip_install(extra, again=True)}"
         ) from error
     return cast(Runtime, module.open_runtime())
 

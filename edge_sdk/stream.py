@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from edge_sdk.bundle.manifest import Student
-from edge_sdk.capture import FrameHistory, LiveSource, Source, SourceChange, SourceInfo, SourceStats
+from edge_sdk.capture import FrameHistory, GopRing, LiveSource, Source, SourceChange, SourceInfo, SourceStats
 from edge_sdk.capture.ages import AgeReport, FrameAges
 from edge_sdk.events import Event, EventTime, Incident, Provenance
 from edge_sdk.hardware import utc_of
@@ -133,6 +133,11 @@ class LiveFeeder:
     def history(self) -> FrameHistory | None:
         """The RGB frames that are kept for reasoning, if any are."""
         return self._source.history
+
+    @property
+    def ring(self) -> GopRing | None:
+        """The encoded units that are kept, None without `pre_roll_s`; safe for several threads."""
+        return self._source.ring
 
     @property
     def ended(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
@@ -113,6 +114,7 @@ class Unit:
         live_rate_hz = rate_hz or student.rate_hz
         self._reasoning = reasoning or ReasonerSettings(runtime=runtime, threads=threads, device=device)
         self._explainer: EventExplainer | None = None
+        self._explaining = threading.Lock()
         with ExitStack() as opened:
             if reasoning is not None:
                 live = _keeping(live or LiveSettings(), self._reasoner())
@@ -212,6 +214,9 @@ class Unit:
         `BundleError` for a bundle without a language part, `UnknownNameError` for a task, `ConfigError` for an event of
         another source, `SourceError` where its frames are no longer kept, and `RuntimeFailure` when the reasoner's
         process dies, or has no turn in time; it can be asked again.
+
+        Any thread may ask. Whoever iterates drives the rounds: while the one that iterates reads answers, no source is
+        watched, so ask from another thread, and let it end before the unit is closed.
         """
         feeder = next((stream.feeder for stream in self.streams if stream.feeder.uri == event.source), None)
         if feeder is None:
@@ -325,9 +330,10 @@ class Unit:
         return found
 
     def _reasoner(self) -> EventExplainer:
-        if self._explainer is None:
-            self._explainer = EventExplainer(self.bundle, self._reasoning)
-        return self._explainer
+        with self._explaining:
+            if self._explainer is None:
+                self._explainer = EventExplainer(self.bundle, self._reasoning)
+            return self._explainer
 
     def _changes(self) -> Iterator[Event | SourceChange]:
         """What sources say of their states; one that shows nothing any more has its open event closed."""

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from edge_sdk.errors import MissingDependencyError
+from edge_sdk.packages import pip_install
 from edge_sdk.runtimes.cuda_errors import NO_DRIVER, cuda_error
 from edge_sdk.runtimes.cuda_memory import Cuda
 
@@ -127,10 +128,9 @@ def _bindings() -> Any:
         return import_module("cuda.bindings.runtime")
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"the package {error.name!r} is not installed; run: pip install 'edge-sdk[tensorrt]'"
+            f"the package {error.name!r} is not installed; run: {pip_install('tensorrt')}"
         ) from error
     except (ImportError, OSError, RuntimeError) as error:
         raise MissingDependencyError(
-            f"cuda-bindings is installed but does not load: {error}; "
-            "run: pip install --force-reinstall 'edge-sdk[tensorrt]'"
+            f"cuda-bindings is installed but does not load: {error}; run: {pip_install('tensorrt', again=True)}"
         ) from error

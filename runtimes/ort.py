@@ -18,6 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native_module
 
 from edge_sdk.bundle.manifest import Graph
 from edge_sdk.errors import MissingDependencyError, RuntimeFailure, UnknownNameError
+from edge_sdk.packages import pip_install
 from edge_sdk.runtime import Array, BoundState, Feeds, Runtime, Session, SessionOptions
 from edge_sdk.runtimes.cuda_device import open_cuda
 from edge_sdk.runtimes.cuda_memory import Cuda
@@ -236,7 +237,7 @@ def _providers(device: str) -> tuple[str, ...]:
     if absent:
         raise MissingDependencyError(
             f"this onnxruntime has no {', '.join(sorted(absent))}, which device {device!r} needs; "
-            "run: pip uninstall onnxruntime && pip install 'edge-sdk[cuda]'"
+            f"run: pip uninstall onnxruntime && {pip_install('cuda')}"
         )
     return PROVIDERS[device]
 

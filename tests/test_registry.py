@@ -51,14 +51,14 @@ def test_an_unknown_runtime() -> None:
         open_runtime("tensorflow")
 
 
-def test_a_missing_package_names_the_extra(tmp_path: Path) -> None:
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
     absent = "raise ModuleNotFoundError(\"No module named 'onnxruntime'\", name='onnxruntime')"
     assert opened_with(absent, tmp_path) == (
-        "runtime 'ort' needs the package 'onnxruntime', which is not installed; run: pip install 'edge-sdk[cpu]'"
+        "runtime 'ort' needs the package 'onnxruntime', which is not installed; run: pip install 'onnxruntime>=1.23'"
     )
 
 
 def test_a_broken_package_is_told_apart(tmp_path: Path) -> None:
     printed = opened_with("raise ImportError('libfoo.so.1: cannot open shared object file')", tmp_path)
     assert "does not load: libfoo.so.1" in printed
-    assert "--force-reinstall 'edge-sdk[cpu]'" in printed
+    assert "pip install --force-reinstall --no-deps 'onnxruntime>=1.23'" in printed

@@ -72,8 +72,8 @@ def _check_schema(source: Path, document: Any) -> None:
         raise BundleKeyError(f"{source}: `$.schema` must be an integer, found {schema!r}")
     if schema > SCHEMA:
         raise BundleSchemaError(
-            f"{source}: schema {schema} is newer than this SDK reads (up to {SCHEMA}); upgrade with: "
-            "pip install -U edge-sdk"
+            f"{source}: schema {schema} is newer than this SDK reads (up to {SCHEMA}); install the "
+            "wheel of the SDK that made it, or make the bundle with this one"
         )
     if schema < 1:
         raise BundleSchemaError(f"{source}: schema {schema} never existed; the first is 1")

@@ -147,7 +147,10 @@ def analyze(
 
 @app.command()
 def explain(
-    what: Annotated[str, typer.Argument(help="A file, or an event: its JSON, or a file that holds it.")],
+    what: Annotated[
+        str,
+        typer.Argument(help="A clip, or what `run` or `analyze --json` printed, as text or as a file: its last event."),
+    ],
     bundle: BundleOption = None,
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
@@ -242,16 +245,21 @@ def bench(
     bundle: BundleOption = None,
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
-    scenario: str = "single",
-    fps: float = 10.0,
-    warmup_s: float = 10.0,
-    duration_s: float = 60.0,
-    min_samples: int = 662,
+    scenario: Annotated[
+        str, typer.Option(help="single: pictures back to back; paced: at --fps, late answers charged to what waits.")
+    ] = "single",
+    fps: Annotated[float, typer.Option(help="Pictures a second of the scenario paced.")] = 10.0,
+    warmup_s: Annotated[float, typer.Option(help="Seconds that do not count.")] = 10.0,
+    duration_s: Annotated[float, typer.Option(help="Seconds that are measured, or longer for --min-samples.")] = 60.0,
+    min_samples: Annotated[int, typer.Option(help="Least frames; p99 is told from 662 on, p99.9 from 6636.")] = 662,
     threads: ThreadsOption = 1,
-    out: Path = Path("out/bench"),
+    out: Annotated[Path, typer.Option(help="Folder for the report and its raw values.")] = Path("out/bench"),
     json: JsonOption = False,
 ) -> None:
-    """Measure the student on this machine: latency with its conditions, raw values kept."""
+    """Measure the student on this machine: latency with its conditions, raw values kept.
+
+    Timed is the student alone, from a picture on the host to its scores there, without capture and decoding.
+    """
     if context.invoked_subcommand is not None:
         return
     from edge_sdk.bundle import default_bundle
@@ -273,9 +281,11 @@ def bench(
 
 @bench_app.command("compare")
 def bench_compare(
-    old: Path,
-    new: Path,
-    fail: Annotated[list[str] | None, typer.Option(help="Such as p50:3%.")] = None,
+    old: Annotated[Path, typer.Argument(help="JSON of an earlier bench.")],
+    new: Annotated[Path, typer.Argument(help="JSON of a later one.")],
+    fail: Annotated[
+        list[str] | None, typer.Option(help="How much slower is too much, such as p50:3%; may be repeated.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Compare two measurements; leaves with 5 where NEW is slower than `--fail` allows."""

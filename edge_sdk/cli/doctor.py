@@ -24,6 +24,7 @@ from edge_sdk.engine.tensorrt_library import Flavour, open_tensorrt
 from edge_sdk.errors import EdgeError
 from edge_sdk.hardware import CPU, identify, observe, target_of
 from edge_sdk.hardware.cuda import cuda_device
+from edge_sdk.packages import pip_install
 from edge_sdk.registry import DEFAULT_RUNTIME, RUNTIMES, open_runtime
 from edge_sdk.types import Value
 
@@ -32,6 +33,7 @@ Status = Literal["ok", "missing", "note"]
 _CAPTURE = "edge_sdk.capture.gst"
 _NATIVE = "edge_sdk._native"
 _NEEDED_CODEC = "h264"
+_AGAIN = "install this SDK's wheel again, or in a checkout: make setup"
 
 
 class Check(Value, frozen=True, kw_only=True):
@@ -104,7 +106,7 @@ def _native() -> _Finding:
     try:
         module = import_module(_NATIVE)
     except ImportError as error:
-        return _Finding("missing", str(error), "pip install --force-reinstall edge-sdk, or in a checkout: make setup")
+        return _Finding("missing", str(error), _AGAIN)
     return _Finding("ok", str(module.__file__))
 
 
@@ -174,7 +176,7 @@ def _bundle(folder: Path) -> _Finding:
     try:
         opened = open_bundle(folder)
     except EdgeError as error:
-        return _Finding("missing", str(error), "give another with --bundle, or reinstall edge-sdk")
+        return _Finding("missing", str(error), f"give another with --bundle, or {_AGAIN}")
     manifest = opened.manifest
     return _Finding(
         "ok", f"{manifest.name} {manifest.version}, {len(manifest.files)} files, sha256 {opened.sha256[:12]}, {folder}"
@@ -198,7 +200,7 @@ def _optional(package: str, extra: str, purpose: str) -> _Finding:
     try:
         return _Finding("ok", f"{package} {version(package)}")
     except PackageNotFoundError:
-        return _Finding("note", f"{package} is not installed; only {purpose} needs it", _install(extra))
+        return _Finding("note", f"{package} is not installed; only {purpose} needs it", pip_install(extra))
 
 
 def _rendering() -> _Finding:
@@ -236,10 +238,6 @@ def _conditions() -> _Finding:
         hottest and f"hottest zone {hottest:.0f} °C",
     ]
     return _Finding("note", _joined(part for part in parts if part) or "no sensor answers")
-
-
-def _install(extra: str) -> str:
-    return f"pip install 'edge-sdk[{extra}]'"
 
 
 def _joined(parts: Iterable[object]) -> str:

@@ -9,6 +9,7 @@ import typer
 from edge_sdk.cli import device, learning, models  # noqa: F401 - importing them gives the app its verbs
 from edge_sdk.cli.app import app
 from edge_sdk.errors import EdgeError
+from edge_sdk.packages import pip_install
 
 
 def main() -> None:
@@ -40,6 +41,4 @@ def _missing(error: ModuleNotFoundError) -> str:
     package = (error.name or "").split(".")[0]
     if package not in _EXTRAS:
         raise error
-    return (
-        f"this needs the package {package!r}, which is not installed; run: pip install 'edge-sdk[{_EXTRAS[package]}]'"
-    )
+    return f"this needs the package {package!r}, which is not installed; run: {pip_install(_EXTRAS[package])}"

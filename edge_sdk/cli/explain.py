@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -47,7 +47,7 @@ def explain(
     deadline_s: float | None = None,
     on_spoken: Callable[[Spoken], object] | None = None,
 ) -> Explained:
-    """Ask `tasks`, by default all, about a clip, or about an event: a file with its JSON, or the JSON itself.
+    """Ask `tasks`, by default all, about a clip, or about an event: JSON that holds it, or a file of that.
 
     `on_spoken` is given everything as it comes. Raises `ConfigError` for an event that cannot be asked about,
     `BundleError` for a bundle that does not answer, and what opening the clip and the reasoner raises.
@@ -77,36 +77,58 @@ def explain(
 
 
 def read_subject(what: str) -> Subject:
-    """What `what` names: an event's JSON, a file that holds one (its last line, of several), else a clip.
+    """What `what` names: JSON with an event in it, a file that holds some, else a clip.
 
-    Raises `ConfigError` for text that is no event, and for an event whose pictures are not in a file.
+    Of several events the last one counts, of an analysis the last of its `events`. Raises `ConfigError` for text
+    without an event, and for an event whose pictures are not in a file.
     """
     if what.lstrip().startswith("{"):
-        event = _event(what, "the argument")
+        event = _last_event(what, "the argument")
     elif what.lower().endswith(_EVENT_SUFFIXES):
-        event = _event(_last_event(Path(what)), what)
+        event = _last_event(_text(Path(what)), what)
     else:
         return Subject(what, None)
     return Subject(_clip_of(event), event)
 
 
-def _last_event(path: Path) -> str:
-    """The last event in a file: all of it, or the last line that is not the state of a source."""
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected a file with an event as JSON, found {error}") from error
-    lines = [line for line in text.splitlines() if line.startswith('{"schema"')]
-    return text if text.startswith("{\n") or not lines else lines[-1]
 
 
-def _event(text: str, source: str) -> Event:
+def _last_event(text: str, source: str) -> Event:
+    """The last event in one JSON document, or in lines of them; other lines, and what was cut short, do not count."""
+    whole = _object(text)
+    for document in [whole] if whole is not None else map(_object, reversed(text.splitlines())):
+        found = _event_in(document or {})
+        if found is not None:
+            try:
+                return msgspec.convert(found, Event)
+            except msgspec.ValidationError as error:
+                raise ConfigError(
+                    f"{source}: expected an event as `edge-sdk run` prints one, found something else ({error})"
+                ) from error
+    raise ConfigError(f"{source}: expected an event as `edge-sdk run` or `analyze --json` prints one, found none")
+
+
+# Any: JSON before its shape is known.
+def _object(text: str) -> dict[str, Any] | None:
     try:
-        return msgspec.json.decode(text, type=Event)
-    except msgspec.DecodeError as error:
-        raise ConfigError(
-            f"{source}: expected an event as `edge-sdk run` prints one, found something else ({error})"
-        ) from error
+        found = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+# Any: as above.
+def _event_in(document: dict[str, Any]) -> object:
+    """The document itself where it is an event, the last event of an analysis, else None."""
+    events = document.get("events")
+    if isinstance(events, list):
+        return events[-1] if events else None
+    return document if "id" in document else None
 
 
 def _clip_of(event: Event) -> str:

@@ -26,7 +26,9 @@ def build(
     target: Annotated[str | None, typer.Option(help="With rtx: a known target; this device by default.")] = None,
     graph: Annotated[list[str] | None, typer.Option(help="Only this graph; may be repeated.")] = None,
     slots: Annotated[list[int] | None, typer.Option(help="Cache sizes of decoders; the largest by default.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of engines; the user's cache by default.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of engines. Other verbs look into the user's only: XDG_CACHE_HOME.")
+    ] = None,
     level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT's optimisation level.")] = 3,
     workspace_mb: Annotated[float | None, typer.Option(help="Most that one kernel may use; a quarter of free.")] = None,
     tf32: Annotated[bool, typer.Option("--tf32", help="Let float32 products round their factors.")] = False,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from edge_sdk.errors import MissingDependencyError
 from edge_sdk.hardware import dialect_of
+from edge_sdk.packages import pip_install
 from edge_sdk.registry import open_runtime
 from edge_sdk.types import Dialect
 
@@ -24,7 +25,7 @@ _NO_MEMORY = re.compile(r"out ?of ?memory|could not be allocated|bad_alloc", re.
 # flavour -> package, and how it is installed
 PACKAGES: dict[Flavour, tuple[str, str]] = {
     "trt": ("tensorrt", "on a Jetson it comes with JetPack (python3-libnvinfer), elsewhere: pip install tensorrt"),
-    "rtx": ("tensorrt_rtx", "run: pip install 'edge-sdk[rtx]'"),
+    "rtx": ("tensorrt_rtx", f"run: {pip_install('rtx')}"),
 }
 
 

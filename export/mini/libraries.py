@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from edge_sdk.errors import MissingDependencyError
+from edge_sdk.packages import pip_install
 
 
 @cache
@@ -18,6 +19,6 @@ def library(name: str) -> Any:
     """The package `name`, with its classes. Raises `MissingDependencyError` where it is not installed."""
     if find_spec(name) is None:
         raise MissingDependencyError(
-            f"training needs the package {name!r}, which is not installed; run: pip install 'edge-sdk[export]'"
+            f"training needs the package {name!r}, which is not installed; run: {pip_install('export')}"
         )
     return import_module(name)

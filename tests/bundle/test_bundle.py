@@ -182,7 +182,7 @@ def test_a_link_to_a_folder(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("schema", [2, 99])
 def test_a_newer_schema_is_told_before_its_keys_are_judged(folder: Path, schema: int) -> None:
     edit(folder, lambda document: document.update(schema=schema, quantisation={}))
-    refused(folder, BundleSchemaError, f"schema {schema}", "upgrade")
+    refused(folder, BundleSchemaError, f"schema {schema}", "wheel")
 
 
 @pytest.mark.parametrize("schema", [0, -1])

@@ -60,7 +60,7 @@ SCALING = ("app", "videoconvertscale", "videorate", "videoparsersbad", "isomp4")
 def test_without_the_binding_the_error_says_what_to_install(counted_clip: Make) -> None:
     said = run("import sys; sys.modules['gi'] = None\n" + OPEN, str(counted_clip("h264.mp4")))
     assert said.startswith("MissingDependencyError")
-    assert "pip install 'edge-sdk[gst]'" in said
+    assert "pip install 'PyGObject>=3.42,<3.52'" in said
     assert "apt-get install -y python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0" in said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from edge_sdk.benchmarks.live import stamp
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.benchmarks.live.watched import Sight, Watched, watch
 from edge_sdk.capture import HistorySettings, LiveSettings
+from edge_sdk.stream import LiveFeeder
+from edge_sdk.unit import Unit
 
 GOP_S = 1.0
 PRE_ROLL_S = 3.0
@@ -115,6 +118,29 @@ def test_the_ring_holds_the_pre_roll_and_decodes_from_its_first_unit(
         ticks = stamp.read(picture)
         assert ticks is not None
         assert stamp.age_ms(ticks, round(unit.captured_s * 1e9)) < 500
+
+
+@pytest.mark.native
+def test_a_unit_gives_its_ring_out(tmp_path: Path) -> None:
+    """By the stamps that the camera draws, the first unit is as old as was asked, a GOP more at most."""
+    with RtspServer(stream("h264")) as server, Unit(server.uri, live=LiveSettings(pre_roll_s=PRE_ROLL_S)) as unit:
+        feeder = unit.streams[0].feeder
+        assert isinstance(feeder, LiveFeeder)
+        late = threading.Timer(30.0, unit.stop)
+        late.start()
+        step = next(step for step in unit.steps() if step.frame.time_s > PRE_ROLL_S + GOP_S + 0.5)
+        late.cancel()
+        assert feeder.ring is not None
+        clip = feeder.ring.clip(step.frame.captured_s, PRE_ROLL_S)
+    pictures = pictures_of([each.data for each in clip.units], tmp_path)
+    ticks = stamp.read(pictures[0])
+    assert ticks is not None
+    age_s = stamp.age_ms(ticks, round(step.frame.captured_s * 1e9)) / 1e3
+    assert PRE_ROLL_S <= age_s <= PRE_ROLL_S + GOP_S + 0.5
+    with Unit("rtsp://127.0.0.1:1/nothing") as bare:
+        feeder = bare.streams[0].feeder
+        assert isinstance(feeder, LiveFeeder)
+        assert feeder.ring is None
 
 
 @pytest.mark.native

@@ -18,7 +18,7 @@ def build(*words: str, cache: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_engine_lies_in_the_users_cache_and_is_not_built_twice(tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edge-sdk[rtx]'")
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx")
     words = ("--runtime", "rtx", "--target", "rtx-4090")
     first = build(*words, cache=tmp_path)
     assert first.returncode == 0, first.stderr
@@ -46,7 +46,7 @@ def test_wrong_words_are_refused_before_anything_is_opened(tmp_path: Path) -> No
         (("--runtime", "rtx", "--target", "toaster"), "unknown target 'toaster'; known: agx-orin-64gb"),
     ):
         if "x86-cpu" in words or "toaster" in words:
-            pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edge-sdk[rtx]'")
+            pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx")
         result = build(*words, cache=tmp_path)
         assert result.returncode == 2, result.stderr
         assert expected in result.stderr

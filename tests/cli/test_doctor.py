@@ -109,14 +109,14 @@ def test_a_bare_environment_gets_commands_instead_of_a_crash() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", BARE], capture_output=True, text=True, check=True)
     checks = found(msgspec.convert(json.loads(done.stdout), list[Check]))
     for name, fix in {
-        "runtime ort": "pip install 'edge-sdk[cpu]'",
-        "capture": "edge-sdk[gst]",
-        "native extension": "reinstall",
+        "runtime ort": "pip install 'onnxruntime>=1.23'",
+        "capture": "pip install 'PyGObject>=3.42,<3.52'",
+        "native extension": "wheel again",
         "bundle": "--bundle",
     }.items():
         assert checks[name].status == "missing", checks[name]
         assert fix in checks[name].fix
-    for name, fix in {"timeline picture": "[plot]", "scene rendering": "[scenes]", "export": "[export]"}.items():
+    for name, fix in {"timeline picture": "'matplotlib", "scene rendering": "'mujoco", "export": "'torch"}.items():
         assert checks[name].status == "note"
         assert fix in checks[name].fix
     assert checks["runtime null"].status == "ok"

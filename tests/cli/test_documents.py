@@ -11,6 +11,7 @@ import typer
 
 from edge_sdk.cli import main  # noqa: F401 - importing it gives the app its verbs
 from edge_sdk.cli.app import app
+from edge_sdk.clips import read_labels
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -71,3 +72,21 @@ def test_a_verb_or_option_that_is_not_there_would_be_seen() -> None:
     assert command.name == "student"
     assert unknown_options(command, left) == ["--no-such-option"]
     assert verb(["compress", "OUT"]) == (VERBS, ["compress", "OUT"])
+
+
+def test_the_label_table_of_the_page_is_one(tmp_path: Path) -> None:
+    found = re.search(
+        r"```\n(clip,view,.*?)```", (ROOT / "docs" / "finetune.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert found
+    table = tmp_path / "labels.csv"
+    table.write_text(found[1])
+    for line in found[1].splitlines()[1:]:
+        (tmp_path / line.partition(",")[0]).touch()
+    clips = read_labels(table)
+    assert [(clip.crash, clip.start_s, clip.end_s) for clip in clips] == [
+        (True, 4.2, 6.0),
+        (True, 1.1, None),
+        (False, None, None),
+    ]
+    assert clips[0].group == clips[1].group

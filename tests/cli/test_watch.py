@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from edge_sdk.bundle import default_bundle
 
 CLIP = default_bundle() / "demo" / "clip.mp4"
 NOWHERE = "rtsp://user:secret@127.0.0.1:1/nothing"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def start(*words: object) -> subprocess.Popen[str]:
@@ -24,12 +28,27 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def shown(kind: str, page: str) -> list[str]:
+    """The blocks of a page that are written in `kind`."""
+    return re.findall(rf"```{kind}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+# Any: JSON of any depth.
+def keys(document: Any) -> Any:
+    """The keys of a document and of what is in it, but for the first sign of a crash, which may be null."""
+    if not isinstance(document, dict):
+        return None
+    return {key: keys(value) for key, value in document.items() if key != "pre_crash_start"}
+
+
 @pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 0), (signal.SIGINT, "SIGINT", 130)])
 def test_a_signal_ends_a_live_run_cleanly(number: signal.Signals, name: str, code: int) -> None:
     process = start(NOWHERE, "--json")
     assert process.stdout is not None
     first = [json.loads(process.stdout.readline()) for _ in range(2)]
     assert [change["source_state"]["state"] for change in first] == ["connecting", "backoff"]
+    example = json.loads(shown("json", "live.md")[1])
+    assert example["source_state"] | {"at_s": 0} == first[1]["source_state"] | {"at_s": 0}
     process.send_signal(number)
     said, complaints = process.communicate(timeout=15)
     assert process.returncode == code
@@ -47,9 +66,25 @@ def test_two_files_end_by_themselves() -> None:
     assert process.returncode == 0
     *events, summary = lines(said)
     assert events[-1]["state"] == "closed"
+    assert keys(json.loads(shown("json", "live.md")[0])) == keys(events[-1])
     assert summary["events"] == len(events)
     assert [source["state"] for source in summary["sources"]] == ["ended", "ended"]
     assert summary["signal"] is None
+
+
+def test_a_program_may_read_the_addresses_from_a_file(tmp_path: Path) -> None:
+    """As docs/jetson.md shows it, with the demo's bundle on ONNX Runtime."""
+    (tmp_path / "cameras").write_text(f"{CLIP}\n")
+    (program,) = shown("python", "jetson.md")
+    for there, here in (
+        ("/etc/edge/cameras", str(tmp_path / "cameras")),
+        ("/opt/bundles/current", str(default_bundle())),
+        ('"trt"', '"ort"'),
+    ):
+        assert there in program
+        program = program.replace(there, here)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert lines(done.stdout)[-1]["state"] == "closed"
 
 
 def test_an_unknown_transport_is_refused() -> None:

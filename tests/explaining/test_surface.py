@@ -7,21 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from command_line import SDK, last_json, sdk
+from demo_pictures import CLIP, decoded, playing
 
 from edge_sdk.analysis import analyze
-from edge_sdk.bundle import Bundle, default_bundle
+from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.capture import Feed
 from edge_sdk.cli import main
@@ -43,7 +40,6 @@ from edge_sdk.tasks import TASK_IDS
 from edge_sdk.types import Estimate
 from edge_sdk.unit import Unit
 
-CLIP = default_bundle() / "demo" / "clip.mp4"
 FIELDS = {"form", "value", "text", "probability", "lo", "hi", "tokens", "grid", "abstain", "contradiction"}
 
 
@@ -188,42 +184,19 @@ def test_a_unit_explains_its_file_s_event(asking: Bundle) -> None:
             unit.explain(msgspec.structs.replace(event, source="file:///elsewhere.mp4"))
     *_, report, whole = said
     assert isinstance(report, ReasoningReport)
-    assert report.frames == 74
+    # The clip's at 10 a second.
+    assert report.frames == len(decoded(10))
     assert isinstance(whole, Event)
     assert whole.reasoning == {item.task: item.answer for item in said if isinstance(item, Reply)}
     assert set(whole.reasoning or {}) == {"recognition", "crash_interval"}
     assert any(isinstance(item, Piece) for item in said)
 
 
-@contextmanager
-def pushed(feed: Feed, pictures: np.ndarray[Any, np.dtype[np.uint8]], rate_hz: float) -> Iterator[None]:
-    """Push pictures in real time from another thread."""
-
-    def push() -> None:
-        started_s = time.monotonic()
-        for number, picture in enumerate(pictures):
-            time.sleep(max(0.0, started_s + number / rate_hz - time.monotonic()))
-            feed.push(picture)
-        feed.end()
-
-    thread = threading.Thread(target=push, daemon=True)
-    thread.start()
-    yield
-    thread.join(timeout=20)
-
-
-def decoded() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The demo clip at 10 pictures a second, by another decoder."""
-    words = f"-v error -i {CLIP} -vf fps=10 -f rawvideo -pix_fmt rgb24 -"
-    made = subprocess.run(["ffmpeg", *words.split()], capture_output=True, check=True, timeout=60)
-    return np.frombuffer(made.stdout, np.uint8).reshape(-1, 240, 400, 3)
-
-
 @pytest.mark.native
 def test_a_live_event_is_explained_from_the_frames_that_were_kept(asking: Bundle) -> None:
     feed = Feed("rgb", width=400, height=240, rate_hz=10)
     settings = ReasonerSettings(priority=0)
-    with Unit(feed, asking, reasoning=settings) as unit, pushed(feed, decoded(), 10):
+    with Unit(feed, asking, reasoning=settings) as unit, playing(feed, decoded(10), 10):
         revisions, explainer = [], unit._explainer
         assert explainer is not None
         for event in unit.events():

@@ -28,7 +28,7 @@ from edge_sdk.registry import RUNTIMES
 from edge_sdk.toolchain.building import BuildOptions, Place, build
 from edge_sdk.types import TensorSpec
 
-pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edge-sdk[rtx]'")
+pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx")
 
 
 class Seen:

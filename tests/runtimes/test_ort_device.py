@@ -164,5 +164,5 @@ def test_an_onnxruntime_without_cuda_says_what_to_do(running_sum: Any) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has CUDA")
     path, graph = running_sum
-    with pytest.raises(MissingDependencyError, match=r"no CUDAExecutionProvider.*pip install 'edge-sdk\[cuda\]'"):
+    with pytest.raises(MissingDependencyError, match=r"no CUDAExecutionProvider.*pip install 'onnxruntime-gpu"):
         open_runtime("ort").open(path, graph, SessionOptions(device="cuda"))

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from edge_sdk.capture.codecs import INTROSPECTION_PACKAGES, install_command
 from edge_sdk.errors import MissingDependencyError
+from edge_sdk.packages import pip_install
 
 __all__ = ["NS", "POLL_S", "GLib", "Gst", "GstBase", "GstVideo"]
 
@@ -23,8 +24,8 @@ try:
     from gi.repository import GLib, Gst, GstBase, GstVideo
 except ImportError as _error:
     raise MissingDependencyError(
-        f"reading video needs GStreamer's Python binding, which does not load ({_error}); run: pip install "
-        f"'edge-sdk[gst]', or {install_command('python3-gi', *INTROSPECTION_PACKAGES)} and a virtual environment "
+        f"reading video needs GStreamer's Python binding, which does not load ({_error}); run: "
+        f"{pip_install('gst')}, or {install_command('python3-gi', *INTROSPECTION_PACKAGES)} and a virtual environment "
         "with --system-site-packages"
     ) from _error
 except ValueError as _error:

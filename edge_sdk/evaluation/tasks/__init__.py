@@ -2,7 +2,7 @@
 
 `parse` reads answers; `recognition`, `text`, `intervals` and `pre_crash` score them; `judges` does both readings;
 `blind` finds the best answers that see nothing; `constants` holds what was published. `bleu` needs nltk and `rouge`
-needs rouge-score: `pip install 'edge-sdk[evaluate]'`.
+needs rouge-score, both in the extra `evaluate`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from edge_sdk.errors import MissingDependencyError
 from edge_sdk.evaluation.tasks.draws import Floats, ratio
+from edge_sdk.packages import pip_install
 
 ORDERS = 4
 # What method 1 puts in place of no match at all; nltk's default.
@@ -28,7 +29,7 @@ def pair_counts(truth: str, answer: str) -> tuple[float, ...]:
         from nltk.translate.bleu_score import closest_ref_length, modified_precision
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            "text scores need the package 'nltk', which is not installed; run: pip install 'edge-sdk[evaluate]'"
+            f"text scores need the package 'nltk', which is not installed; run: {pip_install('evaluate')}"
         ) from error
     words, references = answer.split(), [truth.split()]
     shares = [modified_precision(references, words, n) for n in range(1, ORDERS + 1)]

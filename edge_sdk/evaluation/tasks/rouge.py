@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any
 
 from edge_sdk.errors import MissingDependencyError
+from edge_sdk.packages import pip_install
 
 KINDS = ("rouge1", "rouge2", "rougeL")
 PARTS = ("precision", "recall", "f")
@@ -29,6 +30,6 @@ def _scorer() -> Any:
         from rouge_score.rouge_scorer import RougeScorer
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            "text scores need the package 'rouge-score', which is not installed; run: pip install 'edge-sdk[evaluate]'"
+            f"text scores need the package 'rouge-score', which is not installed; run: {pip_install('evaluate')}"
         ) from error
     return RougeScorer(list(KINDS), use_stemmer=True)

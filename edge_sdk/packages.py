@@ -1,0 +1,46 @@
+"""What each extra of this project installs, as a command that works wherever the SDK came from.
+
+An error must not name an extra of the SDK itself: pip would ask PyPI, where that name is another project's. So it names
+the packages. The table repeats `pyproject.toml`, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_BINDINGS = "cuda-bindings>=12.8,<13"
+_GSTREAMER = {
+    "linux": ("PyGObject>=3.42,<3.52",),
+    "darwin": ("gstreamer-python", "gstreamer-bundle"),
+    "win32": ("gstreamer-python", "gstreamer-bundle"),
+}
+
+# extra -> what it installs, but for `gst`, which differs between systems
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "cpu": ("onnxruntime>=1.23",),
+    "cuda": ("onnxruntime-gpu>=1.23", _BINDINGS),
+    "tensorrt": (_BINDINGS,),
+    "plot": ("matplotlib>=3.8",),
+    "rtx": ("tensorrt-rtx>=1.7", _BINDINGS),
+    "export": (
+        "torch>=2.9",
+        "transformers>=5.0",
+        "peft>=0.17",
+        "accelerate>=1.0",
+        "onnx>=1.19",
+        "onnxscript>=0.5",
+    ),
+    "evaluate": ("nltk>=3.9", "rouge-score>=0.1.2"),
+    "scenes": ("mujoco>=3.3",),
+}
+
+
+def packages_of(extra: str, platform: str = sys.platform) -> tuple[str, ...]:
+    """The packages of an extra as pip takes them, none of a name that is no extra."""
+    return _GSTREAMER.get(platform, ()) if extra == "gst" else EXTRAS.get(extra, ())
+
+
+def pip_install(extra: str, *, again: bool = False) -> str:
+    """The command that installs the packages of an extra; `again`: also where they are there, and do not load."""
+    options = "--force-reinstall --no-deps " if again else ""
+    return f"pip install {options}{' '.join(f'{package!r}' for package in packages_of(extra))}"

@@ -1,0 +1,70 @@
+"""The example of docs/live.md that writes an event as a file: it holds the crash, and what was asked before it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from demo_pictures import CLIP, decoded, playing, units
+from numpy.typing import NDArray
+
+import edge_sdk
+from edge_sdk.capture import Feed
+from edge_sdk.unit import Unit
+
+RATE_HZ, GOP_S, STILL_S = 30, 1.0, 4.0
+SECTION = (
+    (Path(__file__).parents[2] / "docs" / "live.md").read_text(encoding="utf-8").partition("## An event as a file\n")[2]
+)
+
+
+def block(kind: str) -> str:
+    """The first block of the section that is written in `kind`."""
+    found = re.search(rf"```{kind}\n(.*?)```", SECTION, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def pictures_of(path: Path) -> NDArray[np.int16]:
+    """Small grey pictures of a file, by FFmpeg."""
+    words = f"-v error -i {path} -vf scale=100:60 -fps_mode passthrough -f rawvideo -pix_fmt gray -"
+    made = subprocess.run(["ffmpeg", *words.split()], capture_output=True, check=True, timeout=60)
+    return np.frombuffer(made.stdout, np.uint8).reshape(-1, 60, 100).astype(np.int16)
+
+
+def time_s(picture: NDArray[np.int16], known: NDArray[np.int16]) -> float:
+    """When the demo clip shows this picture."""
+    return float(np.abs(known - picture).mean(axis=(1, 2)).argmin()) / RATE_HZ
+
+
+@pytest.mark.native
+def test_the_example_writes_what_led_to_the_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed = Feed("h264", rate_hz=RATE_HZ)
+
+    def watch(_: str, **settings: Any) -> Unit:
+        return Unit(feed, **settings)
+
+    monkeypatch.setattr(edge_sdk, "open", watch)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    with playing(feed, units(RATE_HZ, GOP_S, STILL_S), RATE_HZ):
+        exec(compile(block("python"), "docs/live.md", "exec"), names)
+    (raw,) = tmp_path.glob("*.h264")
+    assert raw.stem in capsys.readouterr().out
+    for line in block("sh").replace("ID", raw.stem).splitlines():
+        subprocess.run(line.partition("#")[0].split(), check=True, capture_output=True, timeout=60)
+    shown, known = pictures_of(raw.with_suffix(".mp4")), pictures_of(CLIP)
+    assert len(known) == len(decoded(RATE_HZ))
+    crash_s = json.loads(CLIP.with_suffix(".json").read_text())["crash_start_s"]
+    first_s, last_s = time_s(shown[0], known), time_s(shown[-1], known)
+    # Whole GOPs: a little more than was asked; the student finds the crash to half a second.
+    assert crash_s - names["PRE_ROLL_S"] - GOP_S - 0.5 <= first_s <= crash_s - names["PRE_ROLL_S"] + 0.5
+    assert last_s >= crash_s
+    assert len(shown) == pytest.approx((last_s - first_s) * RATE_HZ + 1, abs=2)

@@ -1,0 +1,84 @@
+"""What `edge-sdk explain` takes for its subject, from what other verbs print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from command_line import sdk
+
+from edge_sdk.bundle import default_bundle
+from edge_sdk.cli.explain import read_subject
+from edge_sdk.errors import ConfigError
+
+CLIP = default_bundle() / "demo" / "clip.mp4"
+
+
+@pytest.fixture(scope="module")
+def watched() -> str:
+    """What `run --json` prints about a clip with a crash: its events, and a summary behind them."""
+    return printed("run", str(CLIP), "--json")
+
+
+@pytest.fixture(scope="module")
+def analysed() -> str:
+    return printed("analyze", str(CLIP), "--json")
+
+
+def printed(*words: str) -> str:
+    done = sdk(*words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def saved(folder: Path, text: str) -> str:
+    path = folder / "printed.jsonl"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_the_last_event_of_a_run_counts_though_a_summary_follows(watched: str, tmp_path: Path) -> None:
+    *events, summary = watched.splitlines()
+    assert "id" not in json.loads(summary)
+    found = read_subject(saved(tmp_path, watched))
+    assert found.clip == CLIP.absolute().as_uri()
+    assert found.event is not None
+    assert found.event.state == "closed"
+    assert json.loads(found.event.to_json()) == json.loads(events[-1])
+
+
+def test_what_is_no_event_is_passed_over(watched: str, tmp_path: Path) -> None:
+    """States of sources, words of a wrapper, and a line that a power cut has shortened."""
+    events = watched.splitlines()[:-1]
+    state = '{"source_state":{"source":"rtsp://10.0.0.7/","state":"live","at_s":1.0}}'
+    text = "\n".join([state, "started", *events, state, events[0][:200]])
+    found = read_subject(saved(tmp_path, text)).event
+    assert found is not None
+    assert json.loads(found.to_json()) == json.loads(events[-1])
+
+
+def test_an_analysis_is_taken_as_a_file_as_text_and_laid_out(analysed: str, tmp_path: Path) -> None:
+    expected = json.loads(analysed)["events"][-1]
+    laid_out = msgspec.json.format(analysed.encode(), indent=2).decode()
+    for what in (saved(tmp_path, analysed), analysed, laid_out):
+        found = read_subject(what).event
+        assert found is not None
+        assert json.loads(found.to_json()) == expected
+    assert read_subject(saved(tmp_path, laid_out)).event is not None
+
+
+def test_a_run_without_an_event_is_refused_in_one_line(tmp_path: Path) -> None:
+    text = printed("run", "test://gradient?duration=1", "--json")
+    with pytest.raises(ConfigError, match=r"printed\.jsonl: expected an event .* found none$"):
+        read_subject(saved(tmp_path, text))
+    calm = printed("analyze", "test://gradient?duration=1", "--json")
+    with pytest.raises(ConfigError, match=r"found none$"):
+        read_subject(calm)
+
+
+def test_an_event_of_another_make_says_what_is_wrong(watched: str, tmp_path: Path) -> None:
+    event = json.loads(watched.splitlines()[0]) | {"weather": "rain"}
+    with pytest.raises(ConfigError, match=r"found something else .*`weather`"):
+        read_subject(saved(tmp_path, json.dumps(event)))

@@ -1,0 +1,56 @@
+"""Commands that install: the packages are those of pyproject.toml, and none asks PyPI for this project's name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.cli.entry import _EXTRAS as BY_PACKAGE
+from edge_sdk.packages import EXTRAS, packages_of, pip_install
+from edge_sdk.registry import RUNTIMES
+
+ROOT = Path(__file__).parents[1]
+OURS = ("benchmarks", "calibration", "docs", "edge_sdk", "export", "runtimes")
+
+
+def declared() -> dict[str, list[str]]:
+    """The extras as pyproject.toml has them; read as text, since Python 3.10 has no reader of TOML."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    table = text.partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    lines = re.findall(r"^(\w+) = \[(.*?)\]$", table, re.MULTILINE | re.DOTALL)
+    return {name: re.findall(r'"([^"]+)"', items) for name, items in lines}
+
+
+def on(system: str, requirements: list[str]) -> list[str]:
+    return [each.partition(";")[0] for each in requirements if ";" not in each or f"'{system}'" in each]
+
+
+def test_every_extra_names_the_packages_of_the_project() -> None:
+    extras = declared()
+    assert set(extras) == {*EXTRAS, "gst", "dev"}
+    for name in EXTRAS:
+        assert sorted(packages_of(name)) == sorted(extras[name]), name
+    for system in ("linux", "darwin", "win32"):
+        assert sorted(packages_of("gst", system)) == sorted(on(system, extras["gst"])), system
+
+
+def test_a_command_quotes_what_a_shell_would_take_for_its_own() -> None:
+    assert pip_install("cuda") == "pip install 'onnxruntime-gpu>=1.23' 'cuda-bindings>=12.8,<13'"
+    assert pip_install("plot", again=True) == "pip install --force-reinstall --no-deps 'matplotlib>=3.8'"
+
+
+def test_whoever_names_an_extra_names_one_that_is_there() -> None:
+    asked = {*BY_PACKAGE.values(), *(extra for name, (_, extra) in RUNTIMES.items() if name != "null")}
+    assert asked <= EXTRAS.keys()
+
+
+@pytest.mark.parametrize("folder", [*OURS, "README.md"])
+def test_nothing_sends_a_user_to_another_project_of_this_name(folder: str) -> None:
+    place = ROOT / folder
+    told = [place] if place.is_file() else [p for p in place.glob("**/*") if p.suffix in (".py", ".md", ".toml")]
+    assert told
+    for path in told:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"edge[-_]sdk\[|pip install (-\S+ )*edge[-_]sdk\b", text), path
