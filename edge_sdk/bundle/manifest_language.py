@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
-from edge_sdk.tasks import TASK_IDS
+from edge_sdk.tasks import TASK_IDS, TASKS
 from edge_sdk.types import Dialect, DType, Value
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -161,6 +161,19 @@ class Language(Value, frozen=True, kw_only=True):
     decoders: dict[str, DecoderSet]
     adapters: dict[str, Adapter]
     quantisation: Quantisation | None = None
+
+
+def shared_out(language: Language) -> dict[str, tuple[str, ...]]:
+    """The tasks of each adapter, the order of `TASKS` in both: a task goes to the adapter of its kind if that has it.
+
+    An adapter that gets none is left out.
+    """
+    owners: dict[str, list[str]] = {}
+    for task in TASKS:
+        able = [name for name, adapter in language.adapters.items() if task.id in adapter.tasks]
+        if able:
+            owners.setdefault(task.adapter if task.adapter in able else able[0], []).append(task.id)
+    return {name: tuple(tasks) for name, tasks in owners.items()}
 
 
 def files_of(language: Language) -> Iterator[tuple[str, str]]:

@@ -39,9 +39,10 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
 
     `precision` is that of the decoder's layers, `vision_precision` of the tower and the projectors; `head_bits` and
     `kv_bits`, a value of the head and of the cache, are as an activation unless stated. `chunk` rows are prefilled in
-    one call, `branches` rows decoded in one. Every adapter has a projector; `switchable` adapters add LoRA matrices of
-    `lora_rank` to one decoder, merged ones are a decoder each. `stored_bytes` are the weights' bytes by part and
-    `table_bytes` those of the embedding table where files tell, else they follow from shapes and precisions.
+    one call, `branches` rows decoded in one. Every adapter has a projector and a cache; `switchable` adapters add LoRA
+    matrices of `lora_rank` to one decoder, merged ones are a decoder with a head each. `stored_bytes` are the weights'
+    bytes by part and `table_bytes` those of the embedding table where files tell, else they follow from shapes and
+    precisions.
     """
 
     vision: VisionSizes
@@ -89,7 +90,7 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
         """Bytes that stay in the memory of the device, by part."""
         kv_bits = self.kv_bits or PRECISIONS[self.precision].activation_bits
         weights = self.stored_bytes or self._reckoned_bytes()
-        return weights | {"KV cache": self.slots * self.decoder.kv_values * kv_bits / 8}
+        return weights | {"KV cache": self.adapters * self.slots * self.decoder.kv_values * kv_bits / 8}
 
     def _reckoned_bytes(self) -> dict[str, float]:
         bits, vision_bits = PRECISIONS[self.precision], PRECISIONS[self.vision_precision]
@@ -97,7 +98,7 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
             "vision": self.vision.weights * vision_bits.weight_bits,
             "projector": self.adapters * projector_weights(self.vision, self.decoder) * vision_bits.weight_bits,
             "decoder": self.decoders * self.decoder.weights * bits.weight_bits,
-            "head": self.decoder.head_weights * (self.head_bits or bits.activation_bits),
+            "head": self.decoders * self.decoder.head_weights * (self.head_bits or bits.activation_bits),
             "LoRA": self.adapters * self.lora_values * bits.activation_bits if self.switchable else 0,
         }
         return {name: value / 8 for name, value in parts.items() if value}

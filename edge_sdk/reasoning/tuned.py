@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration, Language
+from edge_sdk.bundle.manifest_language import AnswerCalibration
 from edge_sdk.errors import BundleError
 from edge_sdk.reasoning.cache.feeding import PER_CALL
 from edge_sdk.reasoning.cache.prefix import Prefix
 from edge_sdk.reasoning.prompt import Prompt
 from edge_sdk.reasoning.text import Ids
 from edge_sdk.runtime import Array, Session
-from edge_sdk.tasks import TASKS, find_task
+from edge_sdk.tasks import find_task
 from edge_sdk.tensors import allocate, describe, describe_array, numpy_dtype
 from edge_sdk.types import StateSpec, TensorSpec
 
@@ -31,19 +31,6 @@ class TunedModel:
     projector: Session
     prefix: Prefix
     calibration: Mapping[str, AnswerCalibration]
-
-
-def shared_out(language: Language) -> dict[str, tuple[str, ...]]:
-    """The tasks of each adapter, the order of `TASKS` in both: a task goes to the adapter of its kind if that has it.
-
-    An adapter that gets none is left out.
-    """
-    owners: dict[str, list[str]] = {}
-    for task in TASKS:
-        able = [name for name, adapter in language.adapters.items() if task.id in adapter.tasks]
-        if able:
-            owners.setdefault(task.adapter if task.adapter in able else able[0], []).append(task.id)
-    return {name: tuple(tasks) for name, tasks in owners.items()}
 
 
 def read_questions(path: Path, prompt: Prompt, tasks: Sequence[str]) -> dict[str, Ids]:

@@ -54,14 +54,16 @@ def test_a_switchable_adapter_costs_its_matrices_and_projector() -> None:
     assert one.lora_values == pytest.approx(161.5e6, rel=0.001)
     two = msgspec.structs.replace(one, adapters=2)
     more = {part: size - one.weight_bytes()[part] for part, size in two.weight_bytes().items()}
+    assert more["KV cache"] == one.weight_bytes()["KV cache"]
     assert more["LoRA"] / 1e6 == pytest.approx(323, rel=0.001)
     assert more["projector"] / 1e6 == pytest.approx(34, rel=0.002)
-    assert more["decoder"] == 0
+    assert more["decoder"] == more["head"] == 0
 
 
-def test_a_second_merged_adapter_is_a_second_decoder() -> None:
+def test_a_second_merged_adapter_is_a_second_decoder_with_a_head_and_a_cache() -> None:
     one, two = reasoning("videollama3-7b").weight_bytes(), reasoning("videollama3-7b", adapters=2).weight_bytes()
-    assert two["decoder"] == 2 * one["decoder"]
+    for part in ("decoder", "head", "KV cache", "projector"):
+        assert two[part] == 2 * one[part]
     assert two["vision"] == one["vision"]
     assert "LoRA" not in two
 
