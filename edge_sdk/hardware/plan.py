@@ -86,7 +86,7 @@ def _plan(numbers: ModelNumbers, target: Target, tensorrt: str | None, threads: 
         numbers = widened(numbers)
     version = (tensorrt or _usual_tensorrt(target)) if runtime == "trt" else None
     dialect: Dialect = dialect_of(version) if version else next(iter(numbers.dialects), "native")
-    held = tuple(rest(numbers, runtime))
+    held = tuple(rest(numbers, runtime, pinned=runtime == "trt" and target.kind == "jetson"))
     rest_mb = sum(part.mb for part in held)
     peak_stage, working_mb = max(working_sets(numbers, runtime, dialect), key=lambda each: each[1])
     peak_mb, building_mb = rest_mb + working_mb, build_mb(numbers) if runtime == "trt" else None

@@ -76,6 +76,7 @@ class Reasoner:
             dialects=(dialect,) if dialect else runtime_dialects(runtime),
             shape=self._shape,
             max_memory_mb=max_memory_mb,
+            on_device=runtime in PACKAGES or self._options.device != "cpu",
         )
         with ExitStack() as stack:
             self._vision = self._open(self._language.profiles[self.profile].graphs[self._fit.dialect])
@@ -100,7 +101,7 @@ class Reasoner:
 
     @property
     def memory_mb(self) -> float:
-        """What is held at rest, in MB of 10^6 bytes: weights, LoRA matrices, caches and the inputs of calls."""
+        """What is held at rest, in MB of 10^6 bytes; see `Fit`."""
         return self._fit.memory_mb
 
     @property

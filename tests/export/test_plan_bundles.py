@@ -15,6 +15,8 @@ from edge_sdk.bundle.manifest_language import DecoderSet
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.numbers import ReasoningNumbers
 from edge_sdk.hardware.plan import describe, model_numbers, plan
+from edge_sdk.reasoning.cache.calls import CallShape
+from edge_sdk.reasoning.fitting import fit
 
 NAMES = ("linguistic", "perception")
 
@@ -55,10 +57,27 @@ def test_bytes_are_the_files_each_once(bundle: Bundle) -> None:
     assert parts["projector"] == pytest.approx(sum(sizes[f"projector.{name}.weights"] for name in NAMES))
     assert parts["decoder"] == pytest.approx(sum(sizes[f"{stem}.weights"] for stem in stems))
     lora = sum(size for name, size in sizes.items() if name.startswith("lora."))
-    assert parts.get("LoRA", 0) == pytest.approx(lora)
+    assert parts.get("LoRA", 0) == parts.get("LoRA, pinned", 0) == pytest.approx(lora)
     # two adapters, two layers, keys and values, two heads of eight values of four bytes
     assert parts["KV cache"] == 2 * 640 * 2 * 2 * 2 * 8 * 4
     assert plan(bundle, find_target("x86-cpu")).mapped_mb == pytest.approx(sizes["embed_tokens.bin"] / 1e6)
+
+
+def test_a_plan_holds_what_a_reasoner_says_it_holds(bundle: Bundle) -> None:
+    language, shape = bundle.manifest.language, CallShape()
+    assert language is not None
+    calls = 128 * 32 * 4 + 128 * 8 + 128 * 640 + 8 + 8 * 8  # embeddings, positions, mask, the first slot, and rows
+    for name, on_device, copies in (("x86-cpu", False, 1), ("orin-nano-8gb", True, 3)):
+        found = fit(
+            bundle, language, "96f", dict.fromkeys(NAMES, 640), dialects=("native",), shape=shape, on_device=on_device
+        )
+        opened = {each.graph for each in found.decoders.values()} | {"vision.96f.native"}
+        opened |= {language.adapters[each].projector["native"] for each in NAMES}
+        graphs = sum(bundle.graph(each)[1].stat().st_size for each in opened)
+        planned = sum(part.mb * 1e6 for part in plan(bundle, find_target(name)).rest if part.name != "process")
+        # a LoRA file's header is no matrix
+        held = found.memory_mb * 1e6 - graphs - 2 * copies * calls
+        assert held == pytest.approx(planned, abs=10_000 if on_device else 1)
 
 
 def test_reckoned_bytes_of_two_decoders_are_those_of_their_matrices(bundle: Bundle) -> None:

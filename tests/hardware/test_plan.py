@@ -90,7 +90,15 @@ def test_a_switchable_adapter_is_read_at_every_step() -> None:
     )
     more = switchable.stages[-1].work.bytes - merged.stages[-1].work.bytes
     assert more / 1e6 == pytest.approx(323, rel=0.001)
-    assert switchable.rest_mb - merged.rest_mb == pytest.approx(323, rel=0.001)
+
+
+@pytest.mark.parametrize(("name", "times"), [("agx-orin-64gb", 2), ("rtx-4090", 1), ("x86-cpu", 1)])
+def test_an_adapters_matrices_lie_twice_where_a_device_shares_the_hosts_memory(name: str, times: int) -> None:
+    merged, switchable = (
+        plan(language("videollama3-7b", switchable=each), find_target(name)) for each in (False, True)
+    )
+    size = 323 if name != "x86-cpu" else 646  # in float32
+    assert switchable.rest_mb - merged.rest_mb == pytest.approx(times * size, rel=0.001)
 
 
 def test_what_does_not_fit_says_by_how_much_and_what_would() -> None:
