@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
+from edge_sdk.call_sizes import DECODE_ROWS, PREFILL_TOKENS
 from edge_sdk.hardware.roofline import PRECISIONS, Precision, projector_weights
 from edge_sdk.types import Dialect, Value
 
@@ -57,8 +58,8 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
     frames: int = 96
     patches: int = 364
     slots: int = 10_752
-    chunk: int = 512
-    branches: int = 8
+    chunk: int = PREFILL_TOKENS
+    branches: int = DECODE_ROWS
     stored_bytes: dict[str, float] | None = None
     table_bytes: int | None = None
 
@@ -112,8 +113,13 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
         return self.decoder.weights + self.decoder.head_weights
 
     def prefill_calls(self) -> int:
-        """Calls that prefill the prefix of one adapter."""
-        return math.ceil(self.prefix_tokens / self.chunk)
+        """Calls that prefill the prefix of one adapter while its frames come: whole ones."""
+        return self.prefix_tokens // self.chunk
+
+    def question_calls(self) -> int:
+        """Calls that take in one adapter's questions, and what of the prefix does not fill a call."""
+        rest = self.prefix_tokens % self.chunk
+        return math.ceil((rest + QUESTION_TOKENS / self.adapters) / self.chunk)
 
 
 class ModelNumbers(Value, frozen=True, kw_only=True):
