@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 
+import msgspec
+
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Graph, Student
-from edge_sdk.bundle.manifest_language import Adapter, Embedding, Language, Quantisation, shared_out
+from edge_sdk.bundle.manifest_language import Adapter, Embedding, Language, Number, Quantisation, shared_out
 from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers, StudentNumbers
 from edge_sdk.hardware.onnx_work import graph_work
@@ -65,10 +67,11 @@ def _reasoning(bundle: Bundle, language: Language) -> ReasoningNumbers:
     return ReasoningNumbers(
         vision=language.vision,
         decoder=language.decoder,
-        precision=_decoder_precision(few, precision) if few else precision,
-        vision_precision=_FEW_BITS.get((few.vision_bits, few.vision_activation_bits), precision) if few else precision,
+        precision=_few_precision(few.number, few.bits, few.activation_bits, precision) if few else precision,
+        vision_precision=_vision_precision(few, precision) if few else precision,
         head_bits=few.head_bits if few and few.head_bits < _WIDE else None,
         kv_bits=PRECISIONS[precision].activation_bits if few else None,
+        fp8=few.fp8 if few else False,
         adapters=len(adapters),
         switchable=rank > 0,
         lora_rank=rank,
@@ -80,8 +83,15 @@ def _reasoning(bundle: Bundle, language: Language) -> ReasoningNumbers:
     )
 
 
-def _decoder_precision(few: Quantisation, otherwise: Precision) -> Precision:
-    return "fp8" if few.number == "fp8" else _FEW_BITS.get((few.bits, few.activation_bits), otherwise)
+def _vision_precision(few: Quantisation, otherwise: Precision) -> Precision:
+    number = few.number if few.vision_number is msgspec.UNSET else few.vision_number
+    return _few_precision(number, few.vision_bits, few.vision_activation_bits, otherwise)
+
+
+def _few_precision(number: Number, bits: int, activation_bits: int, otherwise: Precision) -> Precision:
+    """Weights of FP8 alone are multiplied in the element type of what they meet."""
+    both = number == "fp8" and activation_bits < _WIDE
+    return "fp8" if both else _FEW_BITS.get((bits, activation_bits), otherwise)
 
 
 def _stored_bytes(bundle: Bundle, language: Language, adapters: Sequence[Adapter]) -> dict[str, float]:

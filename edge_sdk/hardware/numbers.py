@@ -43,7 +43,7 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
     one call, `branches` rows decoded in one. Every adapter has a projector and a cache; `switchable` adapters add LoRA
     matrices of `lora_rank` to one decoder, merged ones are a decoder with a head each. `stored_bytes` are the weights'
     bytes by part and `table_bytes` those of the embedding table where files tell, else they follow from shapes and
-    precisions.
+    precisions. `fp8`: some matrices are of FP8, whatever most of them are.
     """
 
     vision: VisionSizes
@@ -52,6 +52,7 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
     vision_precision: Precision = "fp16"
     head_bits: int | None = None
     kv_bits: int | None = None
+    fp8: bool = False
     adapters: int = 1
     switchable: bool = False
     lora_rank: int = 64

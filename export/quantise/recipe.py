@@ -113,9 +113,12 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
 
     @property
     def precisions(self) -> frozenset[Precision]:
-        """What a target must compute beyond floating point: products of 8-bit inputs."""
-        stored = [self.linears, self.vision, *(each.storage for each in self.exceptions)]
-        return frozenset(_PRECISIONS[each.number] for each in stored if each.activations < _AS_IT_IS)
+        """What a target must compute beyond floating point: products of 8-bit inputs, and E4M3 wherever it stands."""
+        stored = [self.linears, self.head, self.vision, *(each.storage for each in self.exceptions)]
+        few = [each for each in stored if each.bits < _AS_IT_IS]
+        return frozenset(
+            _PRECISIONS[each.number] for each in few if each.activations < _AS_IT_IS or each.number == "fp8"
+        )
 
     def formats(self, layers: int) -> dict[str, Format]:
         """The format of each matrix that does not stay as it is, for a decoder of so many layers.

@@ -161,6 +161,13 @@ def test_a_precision_that_the_target_lacks(precision: str, name: str) -> None:
     assert reason.startswith(f"decoder: {precision} needs a GPU of sm_")
 
 
+@pytest.mark.parametrize(("name", "fits"), [("agx-orin-64gb", False), ("thor-t5000", True)])
+def test_single_matrices_of_fp8_are_told_too(name: str, fits: bool) -> None:
+    found = plan(language("videollama3-2b", precision="w4a16", fp8=True), find_target(name))
+    lacking = f"some of its matrices: fp8 needs a GPU of sm_89 or newer, {name} has sm_87"
+    assert (lacking in found.reasons) != fits
+
+
 def test_fewer_threads_are_slower() -> None:
     one, all_six = (plan(STUDENT, find_target("arm64-cpu"), threads=n).stages[0] for n in (1, None))
     assert one.compute_s == pytest.approx(6 * (all_six.compute_s or 0))
