@@ -35,6 +35,11 @@ def model_numbers(bundle: Bundle) -> ModelNumbers:
     )
 
 
+def element_precision(language: Language) -> Precision:
+    """What a video LLM computes in where nothing is in few bits: the element type of its graphs."""
+    return _PRECISIONS[language.dtype]
+
+
 def student_precision(student: Student) -> Precision:
     """What a student computes in."""
     return "int8" if student.cpu_graph else "fp32"
@@ -63,7 +68,7 @@ def _reasoning(bundle: Bundle, language: Language) -> ReasoningNumbers:
     adapters = [language.adapters[name] for name in shared_out(language) or language.adapters]
     decoders = [language.decoders[name] for name in {each.decoder for each in adapters}]
     rank = max(each.lora_rank for each in decoders)
-    precision, few = _PRECISIONS[language.dtype], language.quantisation
+    precision, few = element_precision(language), language.quantisation
     return ReasoningNumbers(
         vision=language.vision,
         decoder=language.decoder,

@@ -21,6 +21,7 @@ from edge_sdk.export.quantise.recipe import QuantiseRecipe, Storage, load_quanti
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.plan import Plan, plan
 from edge_sdk.hardware.precision import require_precisions
+from edge_sdk.hardware.predicted import predict
 from edge_sdk.toolchain import building
 from edge_sdk.toolchain.quantising import quantise_bundle
 
@@ -152,3 +153,11 @@ def test_a_recipe_with_fp8_anywhere_is_refused_for_a_target_without_it(name: str
     with pytest.raises(ConfigError, match=r"fp8 products, agx-orin-64gb .* take w8a8"):
         require_precisions(find_target("agx-orin-64gb"), recipe.precisions, "r")
     assert not QuantiseRecipe(head=Storage(number="fp8")).precisions  # as it is, whatever its number would be
+
+
+def test_predictions_compare_with_the_element_type_of_the_graphs(bundle: Bundle) -> None:
+    tower: dict[str, Any] = {"vision_bits": 8, "vision_activation_bits": 8}
+    (before,) = (each for each in predict(changed(bundle)) if each.target == "agx-orin-64gb")
+    (found,) = (each for each in predict(changed(bundle, **tower)) if each.target == "agx-orin-64gb")
+    assert found.before_tokens_s == before.before_tokens_s
+    assert found.before_mb == before.before_mb
