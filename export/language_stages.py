@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edge_sdk import __version__
+from edge_sdk.export.code_digest import export_code
 from edge_sdk.export.export_recipe import BASE, Order
 from edge_sdk.export.exported import Exported
 from edge_sdk.export.graphs.weight_file import WeightFile
@@ -85,7 +83,7 @@ def _text_stage(order: Order, plan: LanguagePlan) -> Stage:
         write_text_files(folder, plan.component(), draft)
         on_bytes(size)
 
-    return Stage(TEXT_STAGE, _code() | {"checkpoint": _print(folder, _TEXT)}, size, make)
+    return Stage(TEXT_STAGE, export_code() | {"checkpoint": _print(folder, _TEXT)}, size, make)
 
 
 def _table_stage(plan: LanguagePlan, inputs: Inputs) -> Stage:
@@ -112,7 +110,7 @@ def _graph_stage(order: Order, plan: LanguagePlan) -> Stage:
     settings = msgspec.to_builtins(plan.recipe)
     chosen = {key: settings[key] for key in ("profiles", "dialects", "dtype", "slots")}
     config = msgspec.to_builtins(plan.checkpoint.config)
-    inputs = _code() | chosen | {"config": config, "decoders": decoders, "projectors": list(plan.projectors)}
+    inputs = export_code() | chosen | {"config": config, "decoders": decoders, "projectors": list(plan.projectors)}
 
     def make(draft: Path, on_bytes: OnBytes) -> None:
         (draft / FOLDER).mkdir()
@@ -128,7 +126,7 @@ def _lora_stage(order: Order, plan: LanguagePlan, name: str) -> Stage:
     decoder = plan.decoders[plan.decoder_of[name]]
     text, form = plan.checkpoint.config.text, decoder.form(plan.recipe.dialects[0], plan.recipe.slots[0])
     shape = {"rank": decoder.lora_rank, "linears": decoder.lora_linears, "dtype": form.dtype}
-    inputs = _code() | _adapter(order, name) | {"text": msgspec.to_builtins(text), "form": shape}
+    inputs = export_code() | _adapter(order, name) | {"text": msgspec.to_builtins(text), "form": shape}
 
     def make(draft: Path, on_bytes: OnBytes) -> None:
         (draft / FOLDER).mkdir()
@@ -138,7 +136,7 @@ def _lora_stage(order: Order, plan: LanguagePlan, name: str) -> Stage:
 
 
 def _base(order: Order) -> Inputs:
-    return _code() | {"checkpoint": _print(Path(order.checkpoint), _WEIGHTS)}
+    return export_code() | {"checkpoint": _print(Path(order.checkpoint), _WEIGHTS)}
 
 
 def _adapter(order: Order, name: str) -> Inputs:
@@ -155,12 +153,3 @@ def _print(folder: Path, patterns: tuple[str, ...]) -> Inputs:
 
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-
-
-@cache
-def _code() -> Inputs:
-    """This version of the export code, so that what an older one has made is not taken for its own."""
-    digest, room = hashlib.sha256(), Path(__file__).parent
-    for path in sorted([*room.glob("*.py"), *(room / "graphs").glob("*.py")]):
-        digest.update(path.read_bytes())
-    return {"edge_sdk": f"{__version__}+{digest.hexdigest()[:12]}"}

@@ -14,10 +14,12 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
-from edge_sdk.tasks import TASK_IDS
+from edge_sdk.tasks import TASK_IDS, TASKS
 from edge_sdk.types import Dialect, DType, Value
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Number = Literal["int", "fp8"]
+"""Whole numbers, or E4M3."""
 
 
 class Embedding(Value, frozen=True, kw_only=True):
@@ -121,7 +123,8 @@ class Quantisation(Value, frozen=True, kw_only=True):
 
     `bits` and `block` are those of most linears, `head_bits` those of the head, `vision_bits` those of the vision
     tower's linears, `activation_bits` and `vision_activation_bits` those of most of their inputs; 16 for the element
-    type of the graphs. `number` is that of the linears of 8 bits.
+    type of the graphs. `number` is that of most linears, `head_number`, `vision_number` and `exception_number` those of
+    the head, the tower and linears that are stored otherwise: absent where they are the same, and in older bundles.
     `evidence` is the file with what it cost: errors by matrix and graph, and how answers changed.
     """
 
@@ -132,8 +135,16 @@ class Quantisation(Value, frozen=True, kw_only=True):
     activation_bits: Literal[8, 16] = 16
     vision_bits: Literal[4, 8, 16] = 16
     vision_activation_bits: Literal[8, 16] = 16
-    number: Literal["int", "fp8"] = "int"
+    number: Number = "int"
+    head_number: Number | msgspec.UnsetType = msgspec.UNSET
+    vision_number: Number | msgspec.UnsetType = msgspec.UNSET
+    exception_number: Number | msgspec.UnsetType = msgspec.UNSET
     evidence: str | None = None
+
+    @property
+    def fp8(self) -> bool:
+        """Whether any matrix is of FP8."""
+        return "fp8" in (self.number, self.head_number, self.vision_number, self.exception_number)
 
 
 class Language(Value, frozen=True, kw_only=True):
@@ -161,6 +172,19 @@ class Language(Value, frozen=True, kw_only=True):
     decoders: dict[str, DecoderSet]
     adapters: dict[str, Adapter]
     quantisation: Quantisation | None = None
+
+
+def shared_out(language: Language) -> dict[str, tuple[str, ...]]:
+    """The tasks of each adapter, the order of `TASKS` in both: a task goes to the adapter of its kind if that has it.
+
+    An adapter that gets none is left out.
+    """
+    owners: dict[str, list[str]] = {}
+    for task in TASKS:
+        able = [name for name, adapter in language.adapters.items() if task.id in adapter.tasks]
+        if able:
+            owners.setdefault(task.adapter if task.adapter in able else able[0], []).append(task.id)
+    return {name: tuple(tasks) for name, tasks in owners.items()}
 
 
 def files_of(language: Language) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from edge_sdk.bundle.manifest import Graph, Manifest
 from edge_sdk.bundle.manifest_language import Language
+from edge_sdk.call_sizes import DECODE_ROWS, PREFILL_TOKENS
 from edge_sdk.errors import UnknownNameError
 from edge_sdk.types import Value
 
@@ -35,13 +36,13 @@ class Limits(Value, frozen=True, kw_only=True):
     """The most that a device asks for at once.
 
     `streams` cameras share the student; `frames` are encoded together, `chunk` tokens prefilled, `branches` answers
-    decoded.
+    decoded: as many as a reasoner asks for, unless given.
     """
 
     streams: int = 4
     frames: int = 8
-    chunk: int = 512
-    branches: int = 8
+    chunk: int = PREFILL_TOKENS
+    branches: int = DECODE_ROWS
 
 
 def shape_profiles(manifest: Manifest, name: str, limits: Limits | None = None) -> tuple[ShapeProfile, ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+
+import msgspec
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Graph, Student
-from edge_sdk.bundle.manifest_language import Embedding, Language, Quantisation
+from edge_sdk.bundle.manifest_language import Adapter, Embedding, Language, Number, Quantisation, shared_out
 from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers, StudentNumbers
 from edge_sdk.hardware.onnx_work import graph_work
@@ -33,6 +35,11 @@ def model_numbers(bundle: Bundle) -> ModelNumbers:
     )
 
 
+def element_precision(language: Language) -> Precision:
+    """What a video LLM computes in where nothing is in few bits: the element type of its graphs."""
+    return _PRECISIONS[language.dtype]
+
+
 def student_precision(student: Student) -> Precision:
     """What a student computes in."""
     return "int8" if student.cpu_graph else "fp32"
@@ -56,38 +63,48 @@ def _student(bundle: Bundle) -> StudentNumbers | None:
 
 
 def _reasoning(bundle: Bundle, language: Language) -> ReasoningNumbers:
-    """The longest clip, the largest cache, every adapter."""
+    """The longest clip, the largest cache, every adapter that is asked anything."""
     profile = max(language.profiles.values(), key=lambda each: each.frames)
-    rank = max(each.lora_rank for each in language.decoders.values())
-    precision, few = _PRECISIONS[language.dtype], language.quantisation
+    adapters = [language.adapters[name] for name in shared_out(language) or language.adapters]
+    decoders = [language.decoders[name] for name in {each.decoder for each in adapters}]
+    rank = max(each.lora_rank for each in decoders)
+    precision, few = element_precision(language), language.quantisation
     return ReasoningNumbers(
         vision=language.vision,
         decoder=language.decoder,
-        precision=_decoder_precision(few, precision) if few else precision,
-        vision_precision=_FEW_BITS.get((few.vision_bits, few.vision_activation_bits), precision) if few else precision,
+        precision=_few_precision(few.number, few.bits, few.activation_bits, precision) if few else precision,
+        vision_precision=_vision_precision(few, precision) if few else precision,
         head_bits=few.head_bits if few and few.head_bits < _WIDE else None,
         kv_bits=PRECISIONS[precision].activation_bits if few else None,
-        adapters=len(language.adapters),
+        fp8=few.fp8 if few else False,
+        adapters=len(adapters),
         switchable=rank > 0,
         lora_rank=rank,
         frames=profile.frames,
         patches=profile.width * profile.height // language.patch**2,
-        slots=max(each.slots for decoder in language.decoders.values() for each in decoder.graphs),
-        stored_bytes=_stored_bytes(bundle, language),
+        slots=max(each.slots for decoder in decoders for each in decoder.graphs),
+        stored_bytes=_stored_bytes(bundle, language, adapters),
         table_bytes=_bytes(_table(language.embedding)),
     )
 
 
-def _decoder_precision(few: Quantisation, otherwise: Precision) -> Precision:
-    return "fp8" if few.number == "fp8" else _FEW_BITS.get((few.bits, few.activation_bits), otherwise)
+def _vision_precision(few: Quantisation, otherwise: Precision) -> Precision:
+    number = few.number if few.vision_number is msgspec.UNSET else few.vision_number
+    return _few_precision(number, few.vision_bits, few.vision_activation_bits, otherwise)
 
 
-def _stored_bytes(bundle: Bundle, language: Language) -> dict[str, float]:
-    """Bytes of the weights by part, each file once: a part's graphs share theirs. The decoder's include its head."""
+def _few_precision(number: Number, bits: int, activation_bits: int, otherwise: Precision) -> Precision:
+    """Weights of FP8 alone are multiplied in the element type of what they meet."""
+    both = number == "fp8" and activation_bits < _WIDE
+    return "fp8" if both else _FEW_BITS.get((bits, activation_bits), otherwise)
+
+
+def _stored_bytes(bundle: Bundle, language: Language, adapters: Sequence[Adapter]) -> dict[str, float]:
+    """Bytes of the weights by part, each file once: a part's graphs share theirs. A decoder's include its head."""
     towers = [graph for profile in language.profiles.values() for graph in profile.graphs.values()]
-    projectors = [graph for adapter in language.adapters.values() for graph in adapter.projector.values()]
-    decoders = [each.graph for decoder in language.decoders.values() for each in decoder.graphs]
-    lora = [adapter.lora for adapter in language.adapters.values() if adapter.lora]
+    projectors = [graph for adapter in adapters for graph in adapter.projector.values()]
+    decoders = [each.graph for adapter in adapters for each in language.decoders[adapter.decoder].graphs]
+    lora = [adapter.lora for adapter in adapters if adapter.lora]
     graphs = {"vision": towers, "projector": projectors, "decoder": decoders}
     stored: dict[str, float] = {name: _weight_bytes(bundle, names) for name, names in graphs.items()}
     return stored | ({"LoRA": _file_bytes(bundle, lora)} if lora else {})

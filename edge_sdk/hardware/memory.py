@@ -52,8 +52,12 @@ class Part(Value, frozen=True, kw_only=True):
     estimated: bool = False
 
 
-def rest(numbers: ModelNumbers, runtime: RuntimeName) -> Iterator[Part]:
-    """What is held while nothing runs, part by part."""
+def rest(numbers: ModelNumbers, runtime: RuntimeName, *, pinned: bool = False) -> Iterator[Part]:
+    """What is held while nothing runs, part by part.
+
+    `pinned`: the host's copies of an engine's inputs take from the same memory. Only LoRA matrices are large among
+    them; the file that they are read from is mapped, which is all that there is of them on a CPU.
+    """
     yield Part(name="process", mb=PROCESS_MB[runtime].value, estimated=not PROCESS_MB[runtime].verified)
     if numbers.student:
         student = numbers.student
@@ -62,6 +66,8 @@ def rest(numbers: ModelNumbers, runtime: RuntimeName) -> Iterator[Part]:
     if numbers.reasoning:
         for name, size in numbers.reasoning.weight_bytes().items():
             yield Part(name=name, mb=size / _MB)
+            if name == "LoRA" and pinned:
+                yield Part(name="LoRA, pinned", mb=size / _MB)
 
 
 def working_sets(numbers: ModelNumbers, runtime: RuntimeName, dialect: Dialect) -> Iterator[tuple[str, float]]:

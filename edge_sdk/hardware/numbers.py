@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from edge_sdk.bundle.model_sizes import DecoderSizes, VisionSizes
+from edge_sdk.call_sizes import DECODE_ROWS, PREFILL_TOKENS
 from edge_sdk.hardware.roofline import PRECISIONS, Precision, projector_weights
 from edge_sdk.types import Dialect, Value
 
@@ -39,9 +40,10 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
 
     `precision` is that of the decoder's layers, `vision_precision` of the tower and the projectors; `head_bits` and
     `kv_bits`, a value of the head and of the cache, are as an activation unless stated. `chunk` rows are prefilled in
-    one call, `branches` rows decoded in one. Every adapter has a projector; `switchable` adapters add LoRA matrices of
-    `lora_rank` to one decoder, merged ones are a decoder each. `stored_bytes` are the weights' bytes by part and
-    `table_bytes` those of the embedding table where files tell, else they follow from shapes and precisions.
+    one call, `branches` rows decoded in one. Every adapter has a projector and a cache; `switchable` adapters add LoRA
+    matrices of `lora_rank` to one decoder, merged ones are a decoder with a head each. `stored_bytes` are the weights'
+    bytes by part and `table_bytes` those of the embedding table where files tell, else they follow from shapes and
+    precisions. `fp8`: some matrices are of FP8, whatever most of them are.
     """
 
     vision: VisionSizes
@@ -50,14 +52,15 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
     vision_precision: Precision = "fp16"
     head_bits: int | None = None
     kv_bits: int | None = None
+    fp8: bool = False
     adapters: int = 1
     switchable: bool = False
     lora_rank: int = 64
     frames: int = 96
     patches: int = 364
     slots: int = 10_752
-    chunk: int = 512
-    branches: int = 8
+    chunk: int = PREFILL_TOKENS
+    branches: int = DECODE_ROWS
     stored_bytes: dict[str, float] | None = None
     table_bytes: int | None = None
 
@@ -89,7 +92,7 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
         """Bytes that stay in the memory of the device, by part."""
         kv_bits = self.kv_bits or PRECISIONS[self.precision].activation_bits
         weights = self.stored_bytes or self._reckoned_bytes()
-        return weights | {"KV cache": self.slots * self.decoder.kv_values * kv_bits / 8}
+        return weights | {"KV cache": self.adapters * self.slots * self.decoder.kv_values * kv_bits / 8}
 
     def _reckoned_bytes(self) -> dict[str, float]:
         bits, vision_bits = PRECISIONS[self.precision], PRECISIONS[self.vision_precision]
@@ -97,7 +100,7 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
             "vision": self.vision.weights * vision_bits.weight_bits,
             "projector": self.adapters * projector_weights(self.vision, self.decoder) * vision_bits.weight_bits,
             "decoder": self.decoders * self.decoder.weights * bits.weight_bits,
-            "head": self.decoder.head_weights * (self.head_bits or bits.activation_bits),
+            "head": self.decoders * self.decoder.head_weights * (self.head_bits or bits.activation_bits),
             "LoRA": self.adapters * self.lora_values * bits.activation_bits if self.switchable else 0,
         }
         return {name: value / 8 for name, value in parts.items() if value}
@@ -111,8 +114,13 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
         return self.decoder.weights + self.decoder.head_weights
 
     def prefill_calls(self) -> int:
-        """Calls that prefill the prefix of one adapter."""
-        return math.ceil(self.prefix_tokens / self.chunk)
+        """Calls that prefill the prefix of one adapter while its frames come: whole ones."""
+        return self.prefix_tokens // self.chunk
+
+    def question_calls(self) -> int:
+        """Calls that take in one adapter's questions, and what of the prefix does not fill a call."""
+        rest = self.prefix_tokens % self.chunk
+        return math.ceil((rest + QUESTION_TOKENS / self.adapters) / self.chunk)
 
 
 class ModelNumbers(Value, frozen=True, kw_only=True):

@@ -86,7 +86,7 @@ def _plan(numbers: ModelNumbers, target: Target, tensorrt: str | None, threads: 
         numbers = widened(numbers)
     version = (tensorrt or _usual_tensorrt(target)) if runtime == "trt" else None
     dialect: Dialect = dialect_of(version) if version else next(iter(numbers.dialects), "native")
-    held = tuple(rest(numbers, runtime))
+    held = tuple(rest(numbers, runtime, pinned=runtime == "trt" and target.kind == "jetson"))
     rest_mb = sum(part.mb for part in held)
     peak_stage, working_mb = max(working_sets(numbers, runtime, dialect), key=lambda each: each[1])
     peak_mb, building_mb = rest_mb + working_mb, build_mb(numbers) if runtime == "trt" else None
@@ -155,14 +155,21 @@ def _memory_reasons(peak_mb: float, building_mb: float | None, free_mb: float | 
 
 
 def _other_reasons(numbers: ModelNumbers, target: Target, timed: tuple[Stage, ...]) -> Iterator[str]:
-    for part, precision in _precisions(numbers).items():
-        needed = PRECISIONS[precision].smallest_sm
-        if needed > (target.sm or 0):
-            yield f"{part}: {precision} needs a GPU of sm_{needed} or newer, {target.name} has {_sm(target)}"
+    computed = _precisions(numbers)
+    if numbers.reasoning and numbers.reasoning.fp8 and "fp8" not in computed.values():
+        yield from _lacking("some of its matrices", "fp8", target)
+    for part, precision in computed.items():
+        yield from _lacking(part, precision, target)
     rate_hz = numbers.student.rate_hz if numbers.student else 0.0
     for each in timed:
         if each.name == "student" and each.each_s and each.each_s * rate_hz > 1:
             yield f"the student takes {each.each_s * 1e3:.0f} ms a frame, and {rate_hz:g} frames come a second"
+
+
+def _lacking(part: str, precision: Precision, target: Target) -> Iterator[str]:
+    needed = PRECISIONS[precision].smallest_sm
+    if needed > (target.sm or 0):
+        yield f"{part}: {precision} needs a GPU of sm_{needed} or newer, {target.name} has {_sm(target)}"
 
 
 def _sm(target: Target) -> str:

@@ -36,8 +36,8 @@ def require_fp8(sm: int | None, bundle: str) -> None:
     smallest = PRECISIONS["fp8"].smallest_sm
     if sm is not None and sm < smallest:
         raise ConfigError(
-            f"the bundle {bundle!r} holds fp8 products, for which a GPU of sm_{smallest} or later is needed; this is "
-            f"sm_{sm}: quantise the checkpoint with recipe w8a8 for it"
+            f"the bundle {bundle!r} holds fp8 numbers, for which a GPU of sm_{smallest} or later is needed; this is "
+            f'sm_{sm}: quantise the checkpoint with recipe w8a8 for it, or with number = "int" in place of "fp8"'
         )
 
 

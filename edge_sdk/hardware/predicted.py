@@ -8,7 +8,7 @@ import msgspec
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.hardware import CPU, TARGETS, Target
-from edge_sdk.hardware.bundled import model_numbers
+from edge_sdk.hardware.bundled import element_precision, model_numbers
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers
 from edge_sdk.hardware.plan import plan
 from edge_sdk.types import Value
@@ -33,9 +33,9 @@ def predict(bundle: Bundle) -> tuple[Predicted, ...]:
     numbers = model_numbers(bundle)
     if numbers.reasoning is None:
         return ()
-    after = numbers.reasoning
+    after, own = numbers.reasoning, element_precision(language)
     before = msgspec.structs.replace(
-        after, precision=after.vision_precision, head_bits=None, kv_bits=None, stored_bytes=None
+        after, precision=own, vision_precision=own, head_bits=None, kv_bits=None, fp8=False, stored_bytes=None
     )
     found = (_predict(numbers, before, after, target) for target in TARGETS if target is not CPU)
     return tuple(each for each in found if each)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from edge_sdk.hardware.figures import Target
-from edge_sdk.hardware.numbers import ANSWER_STEPS, QUESTION_TOKENS, ModelNumbers, ReasoningNumbers
+from edge_sdk.hardware.numbers import ANSWER_STEPS, ModelNumbers, ReasoningNumbers
 from edge_sdk.hardware.roofline import Rates, Stage, Work, decoder_work, projector_work, rates, stage, vision_work
 
 
@@ -49,9 +48,8 @@ def _text_stages(reasoning: ReasoningNumbers, at: Rates | None) -> Iterator[Stag
         return stage(name, unit, count, work, at)
 
     adapters = reasoning.adapters
-    asked = math.ceil(QUESTION_TOKENS / adapters / reasoning.chunk)
     yield calls("prefill", "chunk", adapters * reasoning.prefill_calls(), reasoning.chunk, 0)
-    yield calls("questions", "chunk", adapters * asked, reasoning.chunk, reasoning.branches)
+    yield calls("questions", "chunk", adapters * reasoning.question_calls(), reasoning.chunk, reasoning.branches)
     yield calls("decode", "step", sum(ANSWER_STEPS[:adapters]), reasoning.branches, reasoning.branches)
 
 

@@ -15,15 +15,19 @@ from edge_sdk.bundle.manifest_language import DecoderGraph, Language
 from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.reasoning.cache.calls import CallShape
-from edge_sdk.reasoning.cache.feeding import prefix_bytes
+from edge_sdk.reasoning.cache.feeding import prefix_bytes, standing_bytes
 from edge_sdk.types import Dialect, Value
+
+# Where a runtime computes in a device's memory, each input lies there and pinned on the host for as long as a sequence
+# is bound, and in the arrays that it is given in. LoRA matrices are given in a mapped file, whose pages are not held.
+_INPUTS_ON_DEVICE, _LORA_ON_DEVICE = 3, 2
 
 
 class Fit(Value, frozen=True, kw_only=True):
     """What is opened: the dialect, the decoder graph of each adapter, and what all of it holds in MB of 10^6 bytes.
 
-    `memory_mb` is weights, LoRA matrices, caches and the inputs of calls; what a runtime needs while it computes comes
-    on top. `buckets` are the slots of all graphs of each adapter's decoder.
+    `memory_mb` is weights, LoRA matrices, caches and the inputs of calls, with the copies of them that a device needs;
+    what a runtime takes while it computes comes on top. `buckets` are the slots of all graphs of an adapter's decoder.
     """
 
     dialect: Dialect
@@ -41,11 +45,13 @@ def fit(
     dialects: Sequence[Dialect],
     shape: CallShape,
     max_memory_mb: float | None = None,
+    on_device: bool = False,
 ) -> Fit:
     """The graphs for clips of `profile`, where each adapter's prefix would fill `slots`.
 
-    Raises `BundleError` for a bundle that has no dialect of `dialects` whole, and `ConfigError` where even the smallest
-    caches exceed `max_memory_mb`.
+    `on_device`: the runtime computes in a device's memory, which counts as the host's does. Raises `BundleError` for a
+    bundle that has no dialect of `dialects` whole, and `ConfigError` where even the smallest caches exceed
+    `max_memory_mb`.
     """
     dialect = _dialect(language, profile, slots, dialects)
     known = {name: _graphs(language, name, dialect) for name in slots}
@@ -53,7 +59,9 @@ def fit(
     smallest = 0.0
     for cap in caps:
         chosen = {name: _choose(graphs, slots[name], cap) for name, graphs in known.items()}
-        smallest = _memory_mb(bundle, language, profile, dialect, chosen, shape)
+        held = _weight_bytes(bundle, language, profile, dialect, chosen)
+        held += sum(_sequence_bytes(bundle, language, name, each, shape, on_device) for name, each in chosen.items())
+        smallest = held / 1e6
         if max_memory_mb is None or smallest <= max_memory_mb:
             buckets = {name: tuple(graph.slots for graph in graphs) for name, graphs in known.items()}
             return Fit(dialect=dialect, decoders=chosen, buckets=buckets, memory_mb=smallest)
@@ -85,24 +93,28 @@ def _choose(graphs: Sequence[DecoderGraph], slots: int, cap: int) -> DecoderGrap
     return next((graph for graph in allowed if graph.slots >= slots), allowed[-1])
 
 
-def _memory_mb(
-    bundle: Bundle,
-    language: Language,
-    profile: str,
-    dialect: Dialect,
-    decoders: Mapping[str, DecoderGraph],
-    shape: CallShape,
-) -> float:
-    adapters = [language.adapters[name] for name in decoders]
-    names = {language.profiles[profile].graphs[dialect], *(each.projector[dialect] for each in adapters)}
-    names |= {graph.graph for graph in decoders.values()}
-    files = {each.lora for each in adapters if each.lora}
+def _weight_bytes(
+    bundle: Bundle, language: Language, profile: str, dialect: Dialect, decoders: Mapping[str, DecoderGraph]
+) -> int:
+    """Bytes of the graphs and of the files beside them, each file once."""
+    names = {language.profiles[profile].graphs[dialect], *(graph.graph for graph in decoders.values())}
+    names |= {language.adapters[name].projector[dialect] for name in decoders}
+    files = set[str]()
     for name in names:
         graph, path = bundle.graph(name)
         beside = posixpath.dirname(graph.file)
         files |= {graph.file, *(posixpath.join(beside, location) for location in external_locations(path))}
-    held = sum(bundle.manifest.files[file].size_bytes for file in files)
-    for each in decoders.values():
-        graph, _ = bundle.graph(each.graph)
-        held += prefix_bytes(graph.inputs, graph.state, shape)
-    return held / 1e6
+    return sum(bundle.manifest.files[file].size_bytes for file in files)
+
+
+def _sequence_bytes(
+    bundle: Bundle, language: Language, adapter: str, decoder: DecoderGraph, shape: CallShape, on_device: bool
+) -> int:
+    """Bytes of an adapter's sequence in its decoder: cache, inputs of calls, and its own LoRA matrices."""
+    graph, _ = bundle.graph(decoder.graph)
+    if on_device:
+        lora = _LORA_ON_DEVICE * standing_bytes(graph.inputs, graph.state, shape)
+        return lora + prefix_bytes(graph.inputs, graph.state, shape, copies=_INPUTS_ON_DEVICE)
+    file = language.adapters[adapter].lora
+    mapped = bundle.manifest.files[file].size_bytes if file else 0
+    return mapped + prefix_bytes(graph.inputs, graph.state, shape)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.bundle.manifest_language import Language
+from edge_sdk.bundle.manifest_language import Language, shared_out
 from edge_sdk.engine.tensorrt_library import PACKAGES, runtime_dialects
 from edge_sdk.errors import BundleError, ConfigError, UnknownNameError
 from edge_sdk.reasoning.cache.calls import CallShape
@@ -17,7 +17,7 @@ from edge_sdk.reasoning.fitting import Fit, fit
 from edge_sdk.reasoning.forms import prepare
 from edge_sdk.reasoning.prompt import Prompt, PromptFrame
 from edge_sdk.reasoning.text import Ids, Tokenizer
-from edge_sdk.reasoning.tuned import TunedModel, lora_feeds, read_questions, shared_out
+from edge_sdk.reasoning.tuned import TunedModel, lora_feeds, read_questions
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Array, Session, SessionOptions
 from edge_sdk.tasks import TASK_IDS, find_task
@@ -76,6 +76,7 @@ class Reasoner:
             dialects=(dialect,) if dialect else runtime_dialects(runtime),
             shape=self._shape,
             max_memory_mb=max_memory_mb,
+            on_device=runtime in PACKAGES or self._options.device != "cpu",
         )
         with ExitStack() as stack:
             self._vision = self._open(self._language.profiles[self.profile].graphs[self._fit.dialect])
@@ -100,7 +101,7 @@ class Reasoner:
 
     @property
     def memory_mb(self) -> float:
-        """What is held at rest, in MB of 10^6 bytes: weights, LoRA matrices, caches and the inputs of calls."""
+        """What is held at rest, in MB of 10^6 bytes; see `Fit`."""
         return self._fit.memory_mb
 
     @property

@@ -6,20 +6,24 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration, Language
+from edge_sdk.bundle.manifest_language import AnswerCalibration
 from edge_sdk.errors import BundleError
-from edge_sdk.reasoning.cache.feeding import PER_CALL
+from edge_sdk.reasoning.cache.feeding import standing_inputs
 from edge_sdk.reasoning.cache.prefix import Prefix
 from edge_sdk.reasoning.prompt import Prompt
 from edge_sdk.reasoning.text import Ids
 from edge_sdk.runtime import Array, Session
-from edge_sdk.tasks import TASKS, find_task
-from edge_sdk.tensors import allocate, describe, describe_array, numpy_dtype
-from edge_sdk.types import StateSpec, TensorSpec
+from edge_sdk.tasks import find_task
+from edge_sdk.tensors import allocate, describe, numpy_dtype, shape_of
+from edge_sdk.types import DType, StateSpec, TensorSpec
+
+# How safetensors calls them.
+_CODES: dict[DType, str] = {"float32": "F32", "float16": "F16"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,19 +35,6 @@ class TunedModel:
     projector: Session
     prefix: Prefix
     calibration: Mapping[str, AnswerCalibration]
-
-
-def shared_out(language: Language) -> dict[str, tuple[str, ...]]:
-    """The tasks of each adapter, the order of `TASKS` in both: a task goes to the adapter of its kind if that has it.
-
-    An adapter that gets none is left out.
-    """
-    owners: dict[str, list[str]] = {}
-    for task in TASKS:
-        able = [name for name, adapter in language.adapters.items() if task.id in adapter.tasks]
-        if able:
-            owners.setdefault(task.adapter if task.adapter in able else able[0], []).append(task.id)
-    return {name: tuple(tasks) for name, tasks in owners.items()}
 
 
 def read_questions(path: Path, prompt: Prompt, tasks: Sequence[str]) -> dict[str, Ids]:
@@ -58,25 +49,34 @@ def read_questions(path: Path, prompt: Prompt, tasks: Sequence[str]) -> dict[str
 def lora_feeds(path: Path | None, inputs: Sequence[TensorSpec], state: Sequence[StateSpec]) -> dict[str, Array]:
     """Values of a decoder's LoRA inputs from a safetensors file; zeros for an adapter that was never tuned.
 
-    The arrays cannot be changed: a runtime may then keep them on its device. Raises `BundleError` for a file that does
-    not have them all.
+    The file is mapped, so that a device that has the values leaves none in memory here. The arrays cannot be changed: a
+    runtime may then keep them. Raises `BundleError` for a file that does not have them all.
     """
-    other = {entry.input for entry in state}.union(PER_CALL)
-    specs = [spec for spec in inputs if spec.name not in other]
-    feeds = _read(path, specs) if path else {spec.name: allocate(spec, {}) for spec in specs}
+    specs = standing_inputs(inputs, state)
+    feeds = _mapped(path, specs) if path else {spec.name: allocate(spec, {}) for spec in specs}
     for array in feeds.values():
         array.flags.writeable = False
     return feeds
 
 
-def _read(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+def _mapped(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """Views of the file. Its header is checked by `safetensors`, which gives copies alone."""
     try:
-        with safe_open(path, framework="np") as file:
-            feeds = {spec.name: np.array(file.get_tensor(spec.name)) for spec in specs}
+        with safe_open(path, framework="np"), path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+        # A plain array of it: a runtime that asked for one would get another view in every call.
+        values = np.asarray(np.memmap(path, np.uint8, mode="r", offset=8 + size))
+        return {spec.name: _view(path, spec, header[spec.name], values) for spec in specs}
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise BundleError(f"{path}: expected the decoder's LoRA matrices, found {error}; export again") from error
-    for spec in specs:
-        if feeds[spec.name].shape != spec.shape or feeds[spec.name].dtype != numpy_dtype(spec):
-            found = describe_array(feeds[spec.name])
-            raise BundleError(f"{path}: expected {spec.name} as {describe(spec)}, found {found}; export again")
-    return feeds
+
+
+# Any: JSON that `safetensors` has found to be its header.
+def _view(path: Path, spec: TensorSpec, entry: dict[str, Any], values: Array) -> Array:
+    dtype = numpy_dtype(spec).newbyteorder("<")
+    if entry["dtype"] != _CODES.get(spec.dtype) or tuple(entry["shape"]) != spec.shape:
+        found = f"{entry['dtype']} {entry['shape']}"
+        raise BundleError(f"{path}: expected {spec.name} as {describe(spec)}, found {found}; export again")
+    view: Array = values[slice(*entry["data_offsets"])].view(dtype).reshape(shape_of(spec, {}))
+    return view if view.flags.aligned else view.copy()

@@ -97,7 +97,7 @@ def build(
     device = find_cuda_device() if flavour == "rtx" else cuda_device()
     place = _place(flavour, target, device)
     language = opened.manifest.language
-    if language and language.quantisation and language.quantisation.number == "fp8":
+    if language and language.quantisation and language.quantisation.fp8:
         require_fp8(place.sm, opened.manifest.name)
     room, watcher = open_room("export.build"), _Watcher(quiet)
     engines = tuple(room.build_engines(opened, tensorrt, place, store, chosen, watcher))

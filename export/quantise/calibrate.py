@@ -13,6 +13,7 @@ from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Merged
 from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.code_digest import quantise_code
 from edge_sdk.export.export_recipe import Order
 from edge_sdk.export.language_plan import LanguagePlan
 from edge_sdk.export.language_stages import TEXT_STAGE, Inputs, language_stages
@@ -58,7 +59,7 @@ class Calibration:
         stages = {stage.name: stage for stage in language_stages(order, self._plan)}
         self._text = stages[TEXT_STAGE]
         parts = {name: each.inputs for name, each in stages.items() if name.startswith(("vision", "proj", "decoder"))}
-        self._inputs: Inputs = parts | {"profile": profile, "frames": frames}
+        self._inputs: Inputs = parts | quantise_code() | {"profile": profile, "frames": frames}
         self._clips, self._profile, self._frames, self._quiet = clips, profile, frames, quiet
 
     def run(self, out: Path, work: Path, add: Sequence[Path]) -> Index:

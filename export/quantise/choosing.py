@@ -6,7 +6,7 @@ change by the choice is not made twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,7 +16,7 @@ from edge_sdk.bundle.proof import AnswerChange, Choice, Sensitivity
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.checkpoint import ChangedWeights, Weights
-from edge_sdk.export.graphs.loading import source_name
+from edge_sdk.export.graphs.loading import RoundedInputs, source_name
 from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.quantise.choice import Candidate, Picked, Step, check_budget, pick, reasons
 from edge_sdk.export.quantise.decoder_files import DecoderFiles, linear_name
@@ -193,12 +193,15 @@ class _Choosing:
     def _measure(self, key: str, picked: Picked) -> AnswerChange:
         exact = self._plan.methods[key].weights
         kept = {name: step.bits for name, step in picked.steps.items()}
-        weights = _Raised(self._stored[key], exact, kept)
+        weights = Raised(self._stored[key], exact, kept)
         return measure_together(exact, weights, self._plan.probes(key), self._store.folder / f"measured.{key}")
 
 
-class _Raised(ChangedWeights):
-    """`stored` with some matrices in more bits, to the nearest, or as `exact` has them. Keeps to `Weights`."""
+class Raised(ChangedWeights):
+    """`stored` with some matrices in more bits, to the nearest, or as `exact` has them; their inputs stay whole.
+
+    Keeps to `Weights`, and to `RoundedInputs`.
+    """
 
     def __init__(self, stored: Weights, exact: Weights, bits: Mapping[str, int]) -> None:
         super().__init__(stored)
@@ -210,3 +213,9 @@ class _Raised(ChangedWeights):
             return self._weights.tensor(name)
         weight = self._exact.tensor(source_name(self._exact, name))
         return nearest(weight, HIGHER) if self._bits[name] == HIGHER.bits else weight
+
+    def input_rounding(self, name: str) -> Callable[[Tensor], Tensor] | None:
+        """See `RoundedInputs`."""
+        if name in self._bits or not isinstance(self._weights, RoundedInputs):
+            return None
+        return self._weights.input_rounding(name)

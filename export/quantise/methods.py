@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cached_property
 from pathlib import Path
@@ -104,13 +105,18 @@ class Methods:
         return folded_gram(self._seen(layer, group).gram, self.scales(layer, group))
 
     def _solve(self, name: str, matrix: Tensor, form: Format) -> Numbers:
-        """By GPTQ, unless the nearest costs less on the calibration set."""
+        """By GPTQ, unless the nearest costs no more on the calibration set."""
         gram = self.gram(name)
         if gram is None:
             raise ConfigError(f"{name}: {_NEEDED}")
         nearest = scales_of(matrix, form, self._dtype)
-        tried = (gptq(matrix, gram, form, self._dtype, ordered=True), (rounded(matrix, nearest, form), nearest))
-        return min(tried, key=lambda each: output_error(restored(each[0], each[1], form) - matrix.float(), gram))
+        tried = ((rounded(matrix, nearest, form), nearest), gptq(matrix, gram, form, self._dtype, ordered=True))
+
+        def cost(each: Numbers) -> float:
+            found = output_error(restored(each[0], each[1], form) - matrix.float(), gram)
+            return found if math.isfinite(found) else math.inf  # nothing is above or below NaN, so it would win
+
+        return min(tried, key=cost)
 
     def _seen(self, layer: int, group: str) -> Group:
         if self._statistics is None:

@@ -15,11 +15,13 @@ from edge_sdk.export.checkpoint import Checkpoint, Weights
 from edge_sdk.export.export_recipe import BASE, Order
 from edge_sdk.export.graphs.onnx_graph import ModelGraph
 from edge_sdk.export.language_plan import LanguagePlan, Pixels
+from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.quantise.activations.few_vision import FewVision
 from edge_sdk.export.quantise.activations.inputs import with_rounded_inputs
 from edge_sdk.export.quantise.decoder_files import DecoderFiles
 from edge_sdk.export.quantise.evidence import matrix_error
 from edge_sdk.export.quantise.folding import FoldedAdapter
+from edge_sdk.export.quantise.formats import Format, Number
 from edge_sdk.export.quantise.methods import Methods
 from edge_sdk.export.quantise.probing import Probe
 from edge_sdk.export.quantise.recipe import QuantiseRecipe
@@ -111,12 +113,23 @@ class QuantisedPlan(LanguagePlan):
             block=linears.block,
             head_bits=head.bits,
             activation_bits=linears.activations,
-            number=linears.number,
+            number=_number(linears.format()),
             vision_bits=vision.bits,
             vision_activation_bits=vision.activations,
             evidence=EVIDENCE,
+            **self._other_numbers(),
         )
         return msgspec.structs.replace(super().component(), quantisation=few)
+
+    def _other_numbers(self) -> dict[str, Number]:
+        """Those of head, tower and exceptions as the manifest names them, where most linears have another."""
+        usual = self.quantise.linears.format()
+        others = [form for name, form in self.formats.items() if name != HEAD and form != usual]
+        others.sort(key=lambda form: form.number != "fp8")  # one that needs a newer GPU counts for all of them
+        parts = {"head": self.formats.get(HEAD), "vision": self.quantise.vision.format()}
+        found = parts | {"exception": others[0] if others else None}
+        kinds = {f"{part}_number": form.number for part, form in found.items() if form}
+        return {name: kind for name, kind in kinds.items() if kind != _number(usual)}
 
     def _methods(self, key: str, work: Path) -> Methods:
         weights = Merged(self.checkpoint, self.adapters[key]) if key in self.adapters else self.checkpoint
@@ -135,6 +148,10 @@ class QuantisedPlan(LanguagePlan):
                 yield key, self.few_vision.graph(graph)
             else:
                 yield key, graph
+
+
+def _number(form: Format | None) -> Number:
+    return form.number if form else "int"
 
 
 def part_name(decoder: str) -> str:

@@ -23,7 +23,7 @@ from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.eager import empty_layer_cache, head_logits, lora_pairs
 from edge_sdk.export.graphs.decoder import DecoderLayer, TextStep, text_rope
-from edge_sdk.export.graphs.loading import load
+from edge_sdk.export.graphs.loading import load, round_inputs
 from edge_sdk.export.quantise.evidence import answer_change, joined
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.rounding import restored, rounded, scales_of
@@ -74,18 +74,21 @@ class Probing:
     ) -> dict[str, dict[int, float]]:
         """By linear and bits: the error of what the layer adds to its input with that linear alone in few bits.
 
-        Relative, a root mean square over all probes' tokens. `formats` are those of linears in few bits; where those
-        are fewer than 8, the linear rounded to the nearest in 8 is tried too.
+        Relative, a root mean square over all probes' tokens; its inputs are rounded where the stored model's are.
+        `formats` are those of linears in few bits; where those are fewer than 8, the linear rounded to the nearest in
+        8 is tried too.
         """
         exact, stored = (self._module(weights, index) for weights in (self._exact, self._stored))
         found: dict[str, dict[int, float]] = {}
         for linear, form in formats.items():
-            weights: dict[int, Tensor] = {form.bits: stored.get_parameter(f"{linear}.weight")}
+            hooks = round_inputs(exact.get_submodule(linear), self._stored, f"decoder.layers.{index}.{linear}")
+            weight: Tensor = stored.get_parameter(f"{linear}.weight")
+            found[linear] = {form.bits: self._error(exact, linear, weight, index, before, after)}
+            for hook in hooks:
+                hook.remove()
             if form.bits < HIGHER.bits:
-                weights[HIGHER.bits] = nearest(exact.get_parameter(f"{linear}.weight"), HIGHER)
-            found[linear] = {
-                bits: self._error(exact, linear, weight, index, before, after) for bits, weight in weights.items()
-            }
+                weight = nearest(exact.get_parameter(f"{linear}.weight"), HIGHER)
+                found[linear][HIGHER.bits] = self._error(exact, linear, weight, index, before, after)
         return found
 
     def _error(self, exact: DecoderLayer, linear: str, weight: Tensor, index: int, before: Path, after: Path) -> float:

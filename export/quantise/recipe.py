@@ -71,9 +71,10 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
     """Settings of a quantisation.
 
     `linears` is for the seven linears of every layer, `head` for the head; `exceptions` override both their ways, the
-    last that fits. `rounding`: to the nearest, or by GPTQ; `scaling`: AWQ multiplies what matters before it is rounded,
-    `smooth` moves the spread of activations into weights, a share of `migration` of it (SmoothQuant). Both of the
-    latter, and 8-bit activations, need statistics of a calibration. `vision` is for the linears of the vision tower.
+    last that fits. `rounding`: to the nearest, or by GPTQ, which makes whole numbers alone; `scaling`: AWQ multiplies
+    what matters before it is rounded, `smooth` moves the spread of activations into weights, a share of `migration` of
+    it (SmoothQuant). Both of the latter, and 8-bit activations, need statistics of a calibration. `vision` is for the
+    linears of the vision tower.
     """
 
     name: str = ""
@@ -91,6 +92,12 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
             raise ConfigError("head: its inputs stay as they are; leave activations out there")
         if not 0 <= self.migration <= 1:
             raise ConfigError(f"migration must be 0 to 1, found {self.migration:g}")
+        stored = [self.linears, *(each.storage for each in self.exceptions)]
+        if self.rounding == "gptq" and any(form.number == "fp8" for each in stored if (form := each.format())):
+            raise ConfigError(
+                'rounding = "gptq" works out whole numbers, found number = "fp8" in linears or exceptions; give '
+                'rounding = "nearest" for fp8, or number = "int" for GPTQ'
+            )
 
     @property
     def calibrated(self) -> bool:
@@ -106,9 +113,12 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
 
     @property
     def precisions(self) -> frozenset[Precision]:
-        """What a target must compute beyond floating point: products of 8-bit inputs."""
-        stored = [self.linears, self.vision, *(each.storage for each in self.exceptions)]
-        return frozenset(_PRECISIONS[each.number] for each in stored if each.activations < _AS_IT_IS)
+        """What a target must compute beyond floating point: products of 8-bit inputs, and E4M3 wherever it stands."""
+        stored = [self.linears, self.head, self.vision, *(each.storage for each in self.exceptions)]
+        few = [each for each in stored if each.bits < _AS_IT_IS]
+        return frozenset(
+            _PRECISIONS[each.number] for each in few if each.activations < _AS_IT_IS or each.number == "fp8"
+        )
 
     def formats(self, layers: int) -> dict[str, Format]:
         """The format of each matrix that does not stay as it is, for a decoder of so many layers.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from edge_sdk.bundle.proof import ProbeChange
 from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.code_digest import quantise_code
 from edge_sdk.export.export_recipe import BASE, Order
 from edge_sdk.export.exported import Exported
 from edge_sdk.export.language_files import FOLDER
@@ -33,7 +33,7 @@ TOLERANCE = 0.1
 
 def quantised_stages(order: Order, plan: QuantisedPlan, work: Path) -> list[Stage]:
     """Every stage, the references last; `work` is the folder in which each will have one of its name."""
-    settings = _code() | {"quantise": msgspec.to_builtins(plan.quantise)} | _seen(plan)
+    settings = quantise_code() | {"quantise": msgspec.to_builtins(plan.quantise)} | _seen(plan)
     keys = {part_name(key): key for key in plan.decoders}
     stages: list[Stage] = []
     for stage in language_stages(order, plan):
@@ -41,7 +41,7 @@ def quantised_stages(order: Order, plan: QuantisedPlan, work: Path) -> list[Stag
             file = plan.few_vision.file
             stages.append(Stage("vision", {**stage.inputs, **settings}, file.size_bytes, _writer(file)))
         elif stage.name in keys:
-            stages += _decoder_stages(plan, keys[stage.name], {**stage.inputs, **_code()})
+            stages += _decoder_stages(plan, keys[stage.name], {**stage.inputs, **quantise_code()})
         elif stage.name == "graphs" or stage.name.startswith("lora."):
             stages.append(replace(stage, inputs={**stage.inputs, **settings}))
         else:
@@ -150,12 +150,3 @@ def _hashes(plan: QuantisedPlan, work: Path) -> Iterator[tuple[str, str]]:
 def folders_of(plan: QuantisedPlan, key: str, work: Path) -> dict[str, Path]:
     """Where the weight files of the decoder `key` lie among the stages in `work`, by their locations."""
     return {file.location: work / file.location.removesuffix(".weights") / FOLDER for file in plan.files[key].files}
-
-
-@cache
-def _code() -> Inputs:
-    """This version of the quantisation code, as `language_stages` has that of the export."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return {"quantise_code": digest.hexdigest()[:12]}

@@ -295,7 +295,7 @@ def test_targets_without_a_precision_are_refused_with_the_recipe_that_works(tmp_
         quantise_bundle(tmp_path, tmp_path / "out", "fp8", target="agx-orin-64gb")
     require_fp8(89, "b")
     require_fp8(None, "b")
-    with pytest.raises(ConfigError, match=r"'b' holds fp8 products, .* sm_89 or later .* sm_87: .* w8a8"):
+    with pytest.raises(ConfigError, match=r"'b' holds fp8 numbers, .* sm_89 or later .* sm_87: .* w8a8"):
         require_fp8(87, "b")
     bare = Target(name="bare", title="no tensor cores", kind="gpu", sm=75)
     with pytest.raises(ConfigError, match=r"int8 products, bare .* take w8 for it"):

@@ -35,8 +35,19 @@ bits = 8
 """
 
 
+ROUNDED_RECIPE = """
+name = "rounded"
+[linears]
+bits = 8
+activations = 8
+number = "{number}"
+[head]
+bits = 8
+"""
+
+
 class Case(NamedTuple):
-    """A checkpoint with two adapters, what calibration has seen of two clips, and a bundle made within a budget."""
+    """As `Made`, and a bundle made within a budget."""
 
     root: Path
     how: dict[str, Any]
@@ -44,8 +55,15 @@ class Case(NamedTuple):
     within: Bundle
 
 
+class Made(NamedTuple):
+    """A checkpoint with two adapters, and how it is quantised: with what calibration has seen of two clips."""
+
+    root: Path
+    how: dict[str, Any]
+
+
 @pytest.fixture(scope="module", params=["merged", pytest.param("switchable", marks=pytest.mark.slow)])
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     root = tmp_path_factory.mktemp(request.param)
     make_inputs(root)
     (root / "clips").mkdir()
@@ -55,7 +73,12 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     form: dict[str, Any] = {"merge": NAMES} if request.param == "merged" else {"switchable": True}
     how = QUICK | {"adapters": adapters(root, *NAMES), "quiet": True} | form
     calibrate(root / "base", root / "clips", root / "seen", frames=2, **{k: v for k, v in how.items() if k != "slots"})
-    how["statistics"] = root / "seen"
+    return Made(root, how | {"statistics": root / "seen"})
+
+
+@pytest.fixture(scope="module")
+def case(made: Made) -> Case:
+    root, how = made
     with pytest.raises(ConfigError, match=r"--budget-mb 0\.1: the decoder takes at least") as refused:
         quantise(root, root / "none", how, budget_mb=0.1)
     (least,) = re.findall(r"at least ([\d.]+) MB", str(refused.value))
@@ -63,9 +86,15 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(root, how, budget_mb, quantise(root, root / "within", how, budget_mb=budget_mb))
 
 
-def quantise(root: Path, out: Path, how: dict[str, Any], **limits: Any) -> Bundle:
-    quantise_bundle(root / "base", out, str(root / "small.toml"), **how, **limits)
+def quantise(root: Path, out: Path, how: dict[str, Any], recipe: str = "small", **limits: Any) -> Bundle:
+    quantise_bundle(root / "base", out, str(root / f"{recipe}.toml"), **how, **limits)
     return Bundle.open(out)
+
+
+def whole_kl(bundle: Bundle) -> float:
+    """What the weights and inputs that were written cost, over the probes of all decoders."""
+    changes = [each.change for each in require_evidence(bundle).probes.values()]
+    return sum(each.mean_kl * each.steps for each in changes) / sum(each.steps for each in changes)
 
 
 def decoders_mb(bundle: Bundle) -> float:
@@ -75,15 +104,15 @@ def decoders_mb(bundle: Bundle) -> float:
     return sum(files[name].size_bytes for name in names) / 1e6
 
 
-def assert_as_chosen(bundle: Bundle, kept: dict[str, int]) -> None:
-    """Every decoder's graph has what is kept in so many bits, and all else in 4, as the onnx package reads it."""
-    sizes = {TensorProto.INT4: 4, TensorProto.INT8: 8, TensorProto.FLOAT: 16}
+def assert_as_chosen(bundle: Bundle, kept: dict[str, int], fewest: int = 4) -> None:
+    """Every decoder's graph has what is kept in so many bits, the rest in `fewest`, as the onnx package reads it."""
+    sizes = {TensorProto.INT4: 4, TensorProto.INT8: 8, TensorProto.FLOAT8E4M3FN: 8, TensorProto.FLOAT: 16}
     for graph in (name for name in bundle.manifest.graphs if name.startswith("decoder")):
         held = onnx.load(bundle.graph(graph)[1], load_external_data=False).graph.initializer
         linears = [each for each in held if ".layers." in each.name and each.name.endswith(".weight")]
         found = {each.name: sizes[each.data_type] for each in linears if len(each.dims) == 2}
         assert len(found) == MATRICES
-        assert found == {name: kept.get(name, 4) for name in found}
+        assert found == {name: kept.get(name, fewest) for name in found}
 
 
 def test_a_budget_is_kept_and_spent_on_some_matrices(case: Case) -> None:
@@ -116,7 +145,19 @@ def test_a_limit_is_met_by_all_decoders_together_and_the_same_clips_give_the_sam
     assert choice.kept
     assert_as_chosen(one, {each.name: each.bits for each in choice.kept})
     # The bundle's own weights cost what was measured of the choice before they were made.
-    changes = [each.change for each in evidence.probes.values()]
-    whole = sum(each.mean_kl * each.steps for each in changes) / sum(each.steps for each in changes)
-    assert whole == pytest.approx(choice.measured_kl, rel=1e-3)
+    assert whole_kl(one) == pytest.approx(choice.measured_kl, rel=1e-3)
     assert verify(one).ok
+
+
+@pytest.mark.parametrize("number", ["int", pytest.param("fp8", marks=pytest.mark.slow)])
+def test_a_limit_is_met_where_inputs_are_rounded_too(made: Made, number: str, tmp_path: Path) -> None:
+    (made.root / "rounded.toml").write_text(ROUNDED_RECIPE.format(number=number))
+    plain = quantise(made.root, tmp_path / "plain", made.how, "rounded", sensitivity=True)
+    limit = whole_kl(plain) / 2
+    chosen = quantise(made.root, tmp_path / "chosen", made.how, "rounded", max_kl=limit)
+    choice = require_evidence(chosen).choice
+    assert choice is not None
+    assert choice.kept
+    assert_as_chosen(chosen, {each.name: each.bits for each in choice.kept}, fewest=8)
+    assert whole_kl(chosen) == pytest.approx(choice.measured_kl, rel=1e-3)
+    assert whole_kl(chosen) <= limit < choice.lowest_kl

@@ -10,17 +10,22 @@ import torch
 from checkpoint_makers import save, save_adapter, tiny_model, tune
 from decoder_loop import lively
 from numpy.typing import NDArray
+from quantise_cases import tiny_weights
 from torch import Tensor
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint
 from edge_sdk.export.eager import Line, decode, embedding_rows
+from edge_sdk.export.quantise import methods
 from edge_sdk.export.quantise.awq import awq_scales
 from edge_sdk.export.quantise.folding import FOLDED, FoldedAdapter, FoldedWeights, folded_gram
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.gptq import gptq, output_error
+from edge_sdk.export.quantise.methods import Methods
+from edge_sdk.export.quantise.recipe import QuantiseRecipe, Storage, load_quantise_recipe
 from edge_sdk.export.quantise.rounding import restored, rounded, scales_of
+from edge_sdk.export.quantise.statistics import Group
 
 INPUTS, OUTPUTS, SAMPLES = 64, 7, 400
 W4, W8 = Format(bits=4, block=32), Format(bits=8)
@@ -120,6 +125,51 @@ def test_more_inputs_than_one_stride_agree_with_least_squares_error() -> None:
     cost = output_error(restored(numbers, scales, W4) - matrix, x.T @ x)
     usual = output_error(restored(rounded(matrix, plain, W4), plain, W4) - matrix, x.T @ x)
     assert cost < 0.6 * usual
+
+
+class Seen:
+    """What `Methods` takes of statistics: the same inputs everywhere."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._group = Group(x.T @ x, x.abs().mean(0), x.abs().amax(0))
+
+    def group(self, decoder: str, layer: int, group: str) -> Group:
+        return self._group
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["better", "not a number"])
+def test_the_nearest_is_stored_where_gptq_costs_no_less(broken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix, x = problem()
+    name, form, recipe = "decoder.layers.0.q.weight", W8, QuantiseRecipe(rounding="gptq", linears=Storage(bits=8))
+    made = Methods(tiny_weights(), recipe, "base", {name: form}, torch.float32, (), Seen(x))  # type: ignore[arg-type]
+    if broken:
+        lost = (torch.zeros(matrix.shape, dtype=torch.int8), torch.full((OUTPUTS,), torch.nan))
+        monkeypatch.setattr(methods, "gptq", lambda *given, **settings: lost)
+    assert made.solver is not None
+    numbers, scales = made.solver(name, matrix, form)
+    nearest = rounded(matrix, scales_of(matrix, form, torch.float32), form)
+    assert torch.equal(scales, scales_of(matrix, form, torch.float32))
+    assert torch.equal(numbers, nearest) == broken
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "[linears]\nbits = 8\nnumber = 'fp8'",
+        "[[exceptions]]\nlinears = ['down']\nlayers = [1]\nstorage = { bits = 8, number = 'fp8' }",
+    ],
+    ids=["linears", "an exception"],
+)
+def test_gptq_with_fp8_is_refused_when_a_recipe_is_read(settings: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"rounding = 'gptq'\n{settings}\n")
+    with pytest.raises(ConfigError, match=r'mine\.toml.* found number = "fp8" .* rounding = "nearest" for fp8'):
+        load_quantise_recipe(path)
+    # The head and the tower are always rounded to the nearest.
+    path.write_text("rounding = 'gptq'\n[head]\nbits = 8\nnumber = 'fp8'\n[vision]\nbits = 8\nnumber = 'fp8'\n")
+    assert load_quantise_recipe(path).rounding == "gptq"
+    path.write_text(f"{settings}\n")
+    assert load_quantise_recipe(path).rounding == "nearest"
 
 
 def paper_costs(matrices: list[Wide], x: Wide, form: Format) -> dict[float, tuple[float, Wide]]:

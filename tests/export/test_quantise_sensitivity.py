@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from edge_sdk.bundle.proof import Sensitivity
 from edge_sdk.errors import ConfigError
-from edge_sdk.export.checkpoint import Checkpoint, Weights
+from edge_sdk.export.checkpoint import ChangedWeights, Checkpoint, Weights
 from edge_sdk.export.layouts import HEAD, LINEARS
 from edge_sdk.export.model_config import ModelConfig
 from edge_sdk.export.quantise.choice import Candidate, Step, pick, reasons
+from edge_sdk.export.quantise.choosing import Raised
 from edge_sdk.export.quantise.decoder_files import matrix_names
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.probing import ROWS, Probe, measure_together
@@ -50,6 +52,20 @@ class Noisy:
             return found
         noise = torch.randn(found.shape, generator=torch.Generator().manual_seed(len(name) + sum(map(ord, name))))
         return found + self._share * found.std() * noise
+
+
+class Coarse(ChangedWeights):
+    """The exact weights, one of whose products takes inputs of quarters. Keeps to `Weights` and `RoundedInputs`."""
+
+    def __init__(self, weights: Weights, name: str) -> None:
+        super().__init__(weights)
+        self._name = name
+
+    def tensor(self, name: str) -> Tensor:
+        return self._weights.tensor(name)
+
+    def input_rounding(self, name: str) -> Callable[[Tensor], Tensor] | None:
+        return (lambda x: (4 * x).round() / 4) if name == self._name else None
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +144,27 @@ def test_every_layer_alone_costs_what_transformers_says(model: Any, base: Checkp
     assert found.together.steps == 2 * (ROWS + min(ROWS, LENGTHS[2]))
     together = measure_together(base, stored, probes(tmp_path), tmp_path / "states")
     assert together == found.together
+
+
+def test_what_is_raised_has_whole_inputs_and_the_rest_has_rounded_ones(base: Checkpoint, tmp_path: Path) -> None:
+    stored, given = Coarse(base, "decoder.layers.1.o.weight"), probes(tmp_path)
+
+    def kl(raised: dict[str, int]) -> float:
+        return measure_together(base, Raised(stored, base, raised), given, tmp_path / "states").mean_kl
+
+    assert kl({}) == measure_together(base, stored, given, tmp_path / "states").mean_kl > 0
+    assert kl({"decoder.layers.0.o.weight": 16}) == kl({})
+    assert kl({"decoder.layers.1.o.weight": 16}) == 0
+
+
+def test_a_linear_whose_inputs_are_rounded_bears_what_that_costs(base: Checkpoint, tmp_path: Path) -> None:
+    found = measured(base, Coarse(base, "decoder.layers.1.o.weight"), tmp_path)
+    first, second = found.layers
+    assert (first.kl, found.head_kl) == (0, 0)
+    # 8 bits are tried with inputs as they are, and to the nearest: the weights alone.
+    assert second.linears["o"].errors[4] > second.linears["o"].errors[8] > 0
+    assert second.linears["o"].kl == pytest.approx(second.kl)
+    assert second.kl > 0
     assert not list((tmp_path / "work").glob("probed*")) + list(tmp_path.glob("states*"))
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
+import numpy as np
 import pytest
+from decoder_double import HIDDEN, STATE, DoubleSession
 
 from edge_sdk.hardware.numbers import ANSWER_STEPS, MODELS, QUESTION_TOKENS, ReasoningNumbers
+from edge_sdk.reasoning.cache import TRUNK, Addition, Prefix
 
 
 def reasoning(name: str, **changes: object) -> ReasoningNumbers:
@@ -19,7 +24,7 @@ def test_tokens_of_a_clip() -> None:
     assert clip.frame_tokens == 91
     # header 3, 767 for the times of 96 frames, 8,736 for images
     assert clip.prefix_tokens == 3 + 767 + 8736
-    assert clip.prefill_calls() == 19
+    assert (clip.prefill_calls(), clip.question_calls()) == (74, 7)
     assert reasoning("videollama3-7b", frames=50, patches=760).prefix_tokens == 3 + 399 + 9500
 
 
@@ -54,14 +59,32 @@ def test_a_switchable_adapter_costs_its_matrices_and_projector() -> None:
     assert one.lora_values == pytest.approx(161.5e6, rel=0.001)
     two = msgspec.structs.replace(one, adapters=2)
     more = {part: size - one.weight_bytes()[part] for part, size in two.weight_bytes().items()}
+    assert more["KV cache"] == one.weight_bytes()["KV cache"]
     assert more["LoRA"] / 1e6 == pytest.approx(323, rel=0.001)
     assert more["projector"] / 1e6 == pytest.approx(34, rel=0.002)
-    assert more["decoder"] == 0
+    assert more["decoder"] == more["head"] == 0
 
 
-def test_a_second_merged_adapter_is_a_second_decoder() -> None:
+@pytest.mark.parametrize("adapters", [1, 2])
+def test_calls_are_those_that_a_prefix_makes(adapters: int) -> None:
+    clip = reasoning("videollama3-2b", adapters=adapters, frames=11, patches=52)
+    asked = math.ceil(QUESTION_TOKENS / adapters)
+    session = DoubleSession(slots=2048)
+    prefix = Prefix(session, STATE)
+    for _ in range(clip.prefix_tokens):
+        prefix.append(np.ones((1, HIDDEN), np.float32))
+    assert clip.prefix_tokens % clip.chunk > 0
+    assert prefix.calls == clip.prefill_calls()
+    questions = [asked // 3, asked // 3, asked - 2 * (asked // 3)]
+    prefix.grow([Addition(TRUNK, np.ones((tokens, HIDDEN), np.float32)) for tokens in questions])
+    assert prefix.calls - clip.prefill_calls() == clip.question_calls()
+    assert max(call["embeds"].shape[1] for call in session.calls) == clip.chunk
+
+
+def test_a_second_merged_adapter_is_a_second_decoder_with_a_head_and_a_cache() -> None:
     one, two = reasoning("videollama3-7b").weight_bytes(), reasoning("videollama3-7b", adapters=2).weight_bytes()
-    assert two["decoder"] == 2 * one["decoder"]
+    for part in ("decoder", "head", "KV cache", "projector"):
+        assert two[part] == 2 * one[part]
     assert two["vision"] == one["vision"]
     assert "LoRA" not in two
 

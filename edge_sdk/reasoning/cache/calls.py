@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge_sdk.call_sizes import DECODE_ROWS, PREFILL_TOKENS
 from edge_sdk.errors import ConfigError
 from edge_sdk.types import Value
 
@@ -19,9 +20,9 @@ class CallShape(Value, frozen=True, kw_only=True):
     `prefill` tokens, or `step` where those are enough, and `rows` logits; else a call is as long as what it is given.
     """
 
-    prefill: int = 128
-    step: int = 8
-    rows: int = 8
+    prefill: int = PREFILL_TOKENS
+    step: int = DECODE_ROWS
+    rows: int = DECODE_ROWS
     fixed: bool = False
 
     def __post_init__(self) -> None:

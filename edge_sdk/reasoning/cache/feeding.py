@@ -25,11 +25,29 @@ def _lengths(shape: CallShape) -> Mapping[str, int]:
     return {"q": shape.prefill, "r": shape.rows}
 
 
-def prefix_bytes(inputs: Sequence[TensorSpec], state: Sequence[StateSpec], shape: CallShape) -> int:
-    """Memory of one sequence in a decoder, from its graph's inputs and state: the cache, and the inputs of a call."""
-    counted = {entry.input for entry in state}.union(PER_CALL)
-    specs = [spec for spec in inputs if spec.name in counted]
-    return sum(prod(shape_of(spec, _lengths(shape))) * numpy_dtype(spec).itemsize for spec in specs)
+def prefix_bytes(inputs: Sequence[TensorSpec], state: Sequence[StateSpec], shape: CallShape, *, copies: int = 1) -> int:
+    """Memory of one sequence in a decoder, from its graph's inputs and state: the cache, and the inputs of a call.
+
+    `copies` is how many times the latter lie in memory.
+    """
+    kept = {entry.input for entry in state}
+    sizes = {spec.name: _bytes(spec, shape) for spec in inputs if spec.name in kept.union(PER_CALL)}
+    return sum(size * (1 if name in kept else copies) for name, size in sizes.items())
+
+
+def standing_bytes(inputs: Sequence[TensorSpec], state: Sequence[StateSpec], shape: CallShape) -> int:
+    """Bytes of the inputs of a decoder that stay the same from call to call: LoRA matrices."""
+    return sum(_bytes(spec, shape) for spec in standing_inputs(inputs, state))
+
+
+def standing_inputs(inputs: Sequence[TensorSpec], state: Sequence[StateSpec]) -> list[TensorSpec]:
+    """The inputs of a decoder that stay the same from call to call."""
+    other = {entry.input for entry in state}.union(PER_CALL)
+    return [spec for spec in inputs if spec.name not in other]
+
+
+def _bytes(spec: TensorSpec, shape: CallShape) -> int:
+    return prod(shape_of(spec, _lengths(shape))) * numpy_dtype(spec).itemsize
 
 
 class Feeding:

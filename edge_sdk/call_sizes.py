@@ -1,0 +1,7 @@
+"""How much a decoder is given at once: what a reasoner asks for, what engines are tuned for, and what a plan counts."""
+
+PREFILL_TOKENS = 128
+"""Tokens of one call of a prefill. With so many a decoder of 4 bits is bound by arithmetic on CPUs and on every Jetson:
+more would answer no sooner, let the student's frames wait longer, and pad more behind the last question."""
+DECODE_ROWS = 8
+"""Answers that are decoded together, a row each; a call with no more tokens than this is a step of decoding."""
