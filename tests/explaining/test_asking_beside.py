@@ -39,7 +39,8 @@ def test_a_unit_goes_on_watching_while_another_thread_asks(asking: Bundle) -> No
 
     def ask(unit: Unit, event: Event) -> None:
         begun_s = time.monotonic()
-        said.extend(unit.explain(event))
+        for _ in range(8):
+            said.extend(unit.explain(event))
         took_s.append(time.monotonic() - begun_s)
 
     asker: threading.Thread | None = None
@@ -62,7 +63,7 @@ def test_a_unit_goes_on_watching_while_another_thread_asks(asking: Bundle) -> No
     whole = said[-1]
     assert isinstance(whole, Event)
     assert set(whole.reasoning or {}) == set(TASK_IDS)
-    assert took_s[0] > 1 / RATE_HZ, "the answers came too soon to tell"
+    assert took_s[0] > 3 / RATE_HZ, "the answers came too soon to tell"
     assert scored >= 0.5 * (took_s[0] * RATE_HZ - 1)
 
 
