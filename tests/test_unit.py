@@ -107,11 +107,14 @@ def failing(call: Callable[[], Any], after: int, error: EdgeError) -> Callable[[
 
 @pytest.mark.parametrize("broken", ["the file", "the runtime"])
 def test_an_error_is_raised_when_the_open_event_is_closed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo's event is confirmed by its 70th frame."""
+    with Unit(CLIP) as unit:
+        confirmed = next(
+            number for number, step in enumerate(unit.steps()) if "confirmed" in [event.state for event in step.events]
+        )
     error = SourceError("cut off") if broken == "the file" else RuntimeFailure("lost its device")
     with Unit(CLIP) as unit:
         place, name = (unit.streams[0].feeder, "take") if broken == "the file" else (unit._recogniser, "step")
-        monkeypatch.setattr(place, name, failing(getattr(place, name), 72, error))
+        monkeypatch.setattr(place, name, failing(getattr(place, name), confirmed + 3, error))
         states: list[str] = []
         with pytest.raises(type(error), match=str(error)):
             states.extend(event.state for event in unit.events())
