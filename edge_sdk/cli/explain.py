@@ -101,7 +101,8 @@ def _text(path: Path) -> str:
 def _last_event(text: str, source: str) -> Event:
     """The last event in one JSON document, or in lines of them; other lines, and what was cut short, do not count."""
     whole = _object(text)
-    for document in [whole] if whole is not None else map(_object, reversed(text.splitlines())):
+    # Not splitlines: JSON does not escape every character that it takes for the end of a line.
+    for document in [whole] if whole is not None else map(_object, reversed(text.split("\n"))):
         found = _event_in(document or {})
         if found is not None:
             try:

@@ -59,6 +59,16 @@ def test_what_is_no_event_is_passed_over(watched: str, tmp_path: Path) -> None:
     assert json.loads(found.to_json()) == json.loads(events[-1])
 
 
+def test_a_line_goes_on_behind_a_line_separator_in_a_text(watched: str, tmp_path: Path) -> None:
+    first, *_, last = watched.splitlines()[:-1]
+    said = json.loads(last)
+    said["provenance"]["bundle"] = "one\u2028two"
+    text = f"{first}\n{json.dumps(said, ensure_ascii=False)}\n"
+    found = read_subject(saved(tmp_path, text)).event
+    assert found is not None
+    assert found.provenance.bundle == "one\u2028two"
+
+
 def test_an_analysis_is_taken_as_a_file_as_text_and_laid_out(analysed: str, tmp_path: Path) -> None:
     expected = json.loads(analysed)["events"][-1]
     laid_out = msgspec.json.format(analysed.encode(), indent=2).decode()
