@@ -8,3 +8,5 @@ the same seed, size and library versions give the same bytes. Importing this pac
 GENERATOR_VERSION = "2"
 # The broad family's; the same holds for it.
 BROAD_VERSION = "3"
+# The close family's.
+CLOSE_VERSION = "c1"

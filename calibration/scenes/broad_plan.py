@@ -67,16 +67,17 @@ def draw_broad_conditions(seed: int) -> Conditions:
     low, high = (duration - 1.5, duration - 0.5) if late else (1.3, duration - 1.7)
     return Conditions(
         view="dashcam" if chance(rng, 0.55) else "roadside",
-        outcome=_pick(rng, OUTCOME_SHARES),
+        outcome=pick(rng, OUTCOME_SHARES),
         ego_takes_part=chance(rng, 0.6),
-        light=("day", "dusk", "night")[list(_LIGHT_SHARES).index(_pick(rng, _LIGHT_SHARES))],
-        weather=("clear", "rain", "fog")[list(_WEATHER_SHARES).index(_pick(rng, _WEATHER_SHARES))],
+        light=("day", "dusk", "night")[list(_LIGHT_SHARES).index(pick(rng, _LIGHT_SHARES))],
+        weather=("clear", "rain", "fog")[list(_WEATHER_SHARES).index(pick(rng, _WEATHER_SHARES))],
         duration_s=duration,
         incident_s=uniform(rng, low, high),
     )
 
 
-def _pick(rng: Rng, shares: dict[str, float]) -> str:
+def pick(rng: Rng, shares: dict[str, float]) -> str:
+    """Draw a name by its share."""
     return str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
 
 
@@ -99,8 +100,8 @@ def draw_scenario(seed: int, turn: int = 0) -> str:
     """
     rng = stream(seed, f"broad scenario {turn}")
     if draw_broad_conditions(seed).outcome == "normal" and chance(rng, sum(CALM_SHARES.values())):
-        return _pick(rng, CALM_SHARES)
-    return _pick(rng, {name: scenario.share for name, scenario in BROAD_SCENARIOS.items()})
+        return pick(rng, CALM_SHARES)
+    return pick(rng, {name: scenario.share for name, scenario in BROAD_SCENARIOS.items()})
 
 
 def _attempt(seed: int, conditions: Conditions, name: str, rng: Rng) -> ScenePlan | None:
@@ -130,7 +131,7 @@ def _attempt(seed: int, conditions: Conditions, name: str, rng: Rng) -> ScenePla
     staged = Staged(
         seed=seed, conditions=conditions, scenario=name, road=road, cars=tuple(cars), ego=ego, track=track, mount=mount
     )
-    return accept(staged, _shows, _kind)
+    return accept(staged, _shows, broad_kind)
 
 
 def _in_the_way(car: Car, incident: Incident, actors: tuple[Car, Car]) -> bool:
@@ -180,7 +181,7 @@ def _overlap(first: Floats | None, second: Floats | None) -> bool:
     return bool((np.clip(high, 0, 1) - np.clip(low, 0, 1) > 0.02).all())
 
 
-def _kind(staged: Staged) -> SceneKind:
+def broad_kind(staged: Staged) -> SceneKind:
     """The kind of the collision by who took part; between two vehicles, by their headings at the contact."""
     cars, track = staged.cars, staged.track
     if not track.contacts:

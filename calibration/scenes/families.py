@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_sdk.calibration.scenes import BROAD_VERSION, GENERATOR_VERSION
+from edge_sdk.calibration.scenes import BROAD_VERSION, CLOSE_VERSION, GENERATOR_VERSION
 from edge_sdk.calibration.scenes.broad_plan import plan_broad
+from edge_sdk.calibration.scenes.broad_suite import broad_suite_seeds
+from edge_sdk.calibration.scenes.close_plan import close_suite_seeds, plan_close
 from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
+from edge_sdk.calibration.scenes.suite import suite_seeds
 from edge_sdk.errors import UnknownNameError
 
 
 @dataclass(frozen=True)
 class Family:
-    """A name, the generator version of its records, the first word of its clips' names, and its planner.
+    """A name, the generator version of its records, the first word of its clips' names, its planner and its test seeds.
 
     `with_truth` says that its records hold who hit whom and why; `truths.jsonl` beside them does for the others.
     """
@@ -26,6 +29,7 @@ class Family:
     generator: str
     clip: str
     plan: Callable[[int], ScenePlan]
+    suite: Callable[[], list[int]]
     with_truth: bool
 
     def clip_name(self, seed: int) -> str:
@@ -34,8 +38,9 @@ class Family:
 
 
 FAMILIES: tuple[Family, ...] = (
-    Family("first", GENERATOR_VERSION, "scene", plan_scene, with_truth=False),
-    Family("broad", BROAD_VERSION, "broad", plan_broad, with_truth=True),
+    Family("first", GENERATOR_VERSION, "scene", plan_scene, suite_seeds, with_truth=False),
+    Family("broad", BROAD_VERSION, "broad", plan_broad, broad_suite_seeds, with_truth=True),
+    Family("close", CLOSE_VERSION, "close", plan_close, close_suite_seeds, with_truth=True),
 )
 DEFAULT_FAMILY = FAMILIES[0].name
 

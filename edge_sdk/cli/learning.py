@@ -29,7 +29,10 @@ def scenes_render(
     count: Annotated[int, typer.Option(min=1)] = 10,
     suite: bool = False,
     family: Annotated[
-        str, typer.Option(help="first, or broad: more kinds of crashes, more that only looks so.")
+        str,
+        typer.Option(
+            help="first; broad: more kinds of crashes, more that only looks so; or close: all large in the picture."
+        ),
     ] = "first",
     fps: float = 10.0,
     size: str = "320x192",
@@ -37,7 +40,8 @@ def scenes_render(
     json: JsonOption = False,
 ) -> None:
     """Render labelled scenes into OUT; `--suite` renders the family's committed test suite instead of COUNT seeds."""
-    seeds = _suite_seeds(family) if suite else range(first_seed, first_seed + count)
+    test_seeds = open_room("calibration.scenes.families").find_family(family).suite
+    seeds = test_seeds() if suite else range(first_seed, first_seed + count)
     with Progress("render", quiet=json) as progress:
         records = open_room("calibration.scenes.render").render(
             seeds,
@@ -51,12 +55,6 @@ def scenes_render(
     crashes = sum(record.crash for record in records)
     found = {"out": str(out), "clips": len(records), "crashes": crashes}
     say(msgspec.json.encode(found).decode() if json else f"{len(records)} clips in {out}, {crashes} with a crash")
-
-
-def _suite_seeds(family: str) -> list[int]:
-    if family == "broad":
-        return list(open_room("calibration.scenes.broad_suite").broad_suite_seeds())
-    return list(open_room("calibration.scenes.suite").suite_seeds())
 
 
 @scenes_app.command("sheet")

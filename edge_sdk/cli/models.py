@@ -300,3 +300,19 @@ def bundle_check(bundle: BundleOption = None, json: JsonOption = False) -> None:
     opened = open_bundle(bundle)
     found = {"ok": True, "name": opened.manifest.name, "sha256": opened.sha256, "files": len(opened.manifest.files)}
     say(msgspec.json.encode(found).decode() if json else f"ok: {opened.manifest.name}, {found['files']} files")
+
+
+@bundle_app.command("demo")
+def bundle_demo(
+    clip: Annotated[Path, typer.Argument(help="Rendered clip, its record (*.json) beside it.")],
+    out: Path,
+    bundle: BundleOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a copy of the bundle to OUT that `edge-sdk demo` shows another clip of."""
+    from edge_sdk.bundle import open_bundle
+    from edge_sdk.bundle.demo_clip import with_demo
+
+    made = with_demo(open_bundle(bundle), clip, out)
+    found = {"bundle": str(out), "sha256": made.sha256, "clip": clip.name}
+    say(msgspec.json.encode(found).decode() if json else f"bundle {out}: its demo is {clip.name}")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.bundle import Bundle, open_bundle, rewrite
-from edge_sdk.bundle.manifest import DemoClip, OperatingPoint
+from edge_sdk.bundle.demo_clip import DEMO
+from edge_sdk.bundle.manifest import OperatingPoint
 from edge_sdk.clips import LabelledClip, read_folder, read_labels, read_scenes
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
@@ -137,8 +138,8 @@ def make_student(
         validation,
         len(training) + len(further),
         quiet,
-        demo=DemoClip(video="demo/clip.mp4", record="demo/clip.json"),
-        extra_files={"demo/clip.mp4": clip, "demo/clip.json": clip.with_suffix(".json")},
+        demo=DEMO,
+        extra_files={DEMO.video: clip, DEMO.record: clip.with_suffix(".json")},
     )
 
 

@@ -128,7 +128,8 @@ def _render(sets: Sequence[Any], work: Path, quiet: bool) -> Path:
     """One folder with the scenes of all `sets`."""
     folder = work / "-".join(["scenes", *(f"{each.family}-{each.count or 'suite'}-{each.first}" for each in sets)])
     for each in sets:
-        seeds = range(each.first, each.first + each.count) if each.count else _suite(each.family)
+        test_seeds = open_room("calibration.scenes.families").find_family(each.family).suite
+        seeds = range(each.first, each.first + each.count) if each.count else test_seeds()
         with Progress(f"render {each.family}", quiet=quiet) as progress:
             open_room("calibration.scenes.render").render(
                 seeds,
@@ -140,12 +141,3 @@ def _render(sets: Sequence[Any], work: Path, quiet: bool) -> Path:
     with Progress(f"truths {folder.name}", quiet=quiet) as progress:
         open_room("calibration.scenes.truth").write_truths(folder, on_progress=progress)
     return folder
-
-
-def _suite(family: str) -> Sequence[int]:
-    """The seeds of a family's committed test suite."""
-    if family == "broad":
-        seeds: Sequence[int] = open_room("calibration.scenes.broad_suite").broad_suite_seeds()
-    else:
-        seeds = open_room("calibration.scenes.suite").suite_seeds()
-    return seeds

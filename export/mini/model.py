@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edge_sdk.export.graphs.vision import MERGE, Grid, grid_rope, turn
+from edge_sdk.export.mini.attention import attend
 from edge_sdk.export.mini.libraries import library
 from edge_sdk.export.mini.pictures import Eye
 from edge_sdk.export.mini.recipe import Sizes
@@ -108,7 +109,7 @@ class Tower:
             part(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for part in (layer.q_proj, layer.k_proj, layer.v_proj)
         )
-        found = functional.scaled_dot_product_attention(turn(query, cos, sin), turn(key, cos, sin), value)
+        found = attend(turn(query, cos, sin), turn(key, cos, sin), value)
         y: Tensor = layer.out_proj(found.transpose(1, 2).flatten(2))
         return y
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edge_sdk.export.graphs.vision import turn
+from edge_sdk.export.mini.attention import attend
 from edge_sdk.export.mini.examples import branch_mask
 
 
@@ -46,7 +47,7 @@ def _attend(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Te
         query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], is_causal=True
     )
     if mask.shape[2]:
-        rest = functional.scaled_dot_product_attention(query[:, :, prefix:], key, value, attn_mask=mask)
+        rest = attend(query[:, :, prefix:], key, value, mask)
         found = torch.cat([found, rest], 2)
     y: Tensor = layer.o_proj(found.transpose(1, 2).flatten(2))
     return y

@@ -60,6 +60,8 @@ def run_stage(
     optimisers = make_optimisers(learner, stage)
     record, begin = Record(), 0
     learner.to(accelerator.device)
+    # Moments of what has long had no gradient fade below what processors are fast at.
+    torch.set_flush_denormal(True)
     if checkpoint.is_file():
         begin = _restore(checkpoint, learner, optimisers, record)
     trained, *optimisers = accelerator.prepare(learner, *optimisers)
