@@ -191,6 +191,7 @@ def distil_language(
     ] = None,
     held_out: Annotated[Path | None, typer.Option(help="Folder of scenes to be judged on; likewise.")] = None,
     student: Annotated[Path | None, typer.Option(help="Bundle whose student goes into this one.")] = None,
+    start: Annotated[Path | None, typer.Option("--from", help="Bundle whose video LLM training goes on from.")] = None,
     most: Annotated[int | None, typer.Option(min=1, help="Held-out clips that are answered; all by default.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -202,7 +203,7 @@ def distil_language(
     from edge_sdk.toolchain.language_training import make_language
 
     report = make_language(
-        recipe, work, out, training=training, held_out=held_out, student=student, most=most, quiet=json
+        recipe, work, out, training=training, held_out=held_out, student=student, start=start, most=most, quiet=json
     )
     if report:
         say(msgspec.json.encode(report).decode() if json else describe_training(report))

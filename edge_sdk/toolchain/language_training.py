@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from edge_sdk.bundle import open_bundle
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import write_bytes, write_text
@@ -48,15 +49,17 @@ def make_language(
     training: Path | None = None,
     held_out: Path | None = None,
     student: Path | None = None,
+    start: Path | None = None,
     most: int | None = None,
     quiet: bool = False,
 ) -> LanguageReport | None:
     """Train the video LLM of `recipe` in the folder `work` and write its bundle to `out`.
 
     `training` and `held_out` are folders of rendered scenes with truths, rendered by the recipe where not given;
-    `student` is a bundle whose student goes along; `most` limits how many held-out clips are answered. Of several
-    processes one returns the report; they need scenes that are rendered already. Raises `ConfigError` for an unknown
-    recipe, for scenes that are not there, or when `out` exists, `MissingDependencyError` for what is not installed.
+    `student` is a bundle whose student goes along, `start` one whose video LLM training goes on from; `most` limits how
+    many held-out clips are answered. Of several processes one returns the report; they need scenes that are rendered
+    already. Raises `ConfigError` for an unknown recipe, for scenes that are not there, for a `start` that does not fit
+    the recipe, or when `out` exists, `MissingDependencyError` for what is not installed.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
@@ -67,7 +70,9 @@ def make_language(
     asked = held_out or _render(plan.scenes.held_out, work, quiet)
     write_text(work / "recipe.toml", text)
     with Progress("train", quiet=quiet) as progress:
-        found = open_room("export.mini.language").train_language(plan, scenes, asked, work, progress, most=most)
+        found = open_room("export.mini.language").train_language(
+            plan, scenes, asked, work, progress, start=start and open_bundle(start), most=most
+        )
     if not found.main:
         return None
     exported = export_bundle(

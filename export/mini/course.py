@@ -15,8 +15,10 @@ import msgspec
 import numpy as np
 import torch
 
+from edge_sdk.bundle import Bundle
 from edge_sdk.export.graphs.vision import MERGE
 from edge_sdk.export.mini.examples import Writer, collate
+from edge_sdk.export.mini.from_bundle import fill, language_component
 from edge_sdk.export.mini.material import Material
 from edge_sdk.export.mini.model import Tower, make_model
 from edge_sdk.export.mini.questions import draw_questions, draw_sayings, sentences, vocabulary_texts
@@ -30,6 +32,7 @@ from edge_sdk.export.mini.views import closest, draw_view, seen_through
 from edge_sdk.export.mini.vocabulary import train_vocabulary, write_vocabulary
 from edge_sdk.export.mini.windows import Shot, draw_shot, whole
 from edge_sdk.export.tokenizer import FINISHED
+from edge_sdk.files import write_bytes
 from edge_sdk.reasoning.grid import find_profile
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import TASKS, AdapterKind
@@ -39,10 +42,15 @@ Model = Any
 
 
 class Course:
-    """One recipe on one set of clips, in the folder `work`; `clips` share one cache of pictures."""
+    """One recipe on one set of clips, in the folder `work`; `clips` share one cache of pictures.
 
-    def __init__(self, recipe: Recipe, clips: Sequence[Material], work: Path, report: Report) -> None:
-        self.recipe, self._clips, self._work, self._report = recipe, clips, work, report
+    With `start`, a bundle in full weights, training goes on from its model, with its vocabulary.
+    """
+
+    def __init__(
+        self, recipe: Recipe, clips: Sequence[Material], work: Path, report: Report, start: Bundle | None = None
+    ) -> None:
+        self.recipe, self._clips, self._work, self._report, self._start = recipe, clips, work, report, start
         self.profile = find_profile(recipe.profile)
         self.tower = Tower(recipe.sizes, self.profile)
         self.records: dict[str, Record] = {}
@@ -50,14 +58,17 @@ class Course:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The vocabulary, trained on every text that this package can say of a scene."""
-        if not self.vocabulary.is_file():
+        if not self.vocabulary.is_file() and self._start:
+            write_bytes(self.vocabulary, self._start.path(language_component(self._start).tokenizer).read_bytes())
+        elif not self.vocabulary.is_file():
             write_vocabulary(train_vocabulary(_texts(), self.recipe.sizes.vocabulary), self.vocabulary.parent)
         return Tokenizer.open(self.vocabulary)
 
     @property
     def vocabulary(self) -> Path:
         """The file of `tokenizer`."""
-        return self._work / f"vocabulary-{self.recipe.sizes.vocabulary}" / FINISHED
+        whose = f"-{self._start.sha256[:12]}" if self._start else ""
+        return self._work / f"vocabulary-{self.recipe.sizes.vocabulary}{whose}" / FINISHED
 
     @cached_property
     def writer(self) -> Writer:
@@ -70,7 +81,10 @@ class Course:
         recipe = self.recipe
         torch.manual_seed(recipe.seed)
         model = make_model(recipe.sizes, self.tokenizer.control)
-        self._aim(model)
+        if self._start:
+            fill(model, self._start)
+        else:
+            self._aim(model)
         learner = TowerLearner(model, self.tower, recipe.sizes.hidden)
 
         def draw(step: int, numbers: Sequence[int]) -> Batch:
@@ -153,8 +167,9 @@ class Course:
         """The checkpoint of a stage, named by what it depends on."""
         recipe = self.recipe
         clips = [(clip.record.name, clip.pictures.first) for clip in self._clips]
+        start = [self._start.sha256] if self._start else []
         said = msgspec.json.encode(
-            [recipe.seed, recipe.profile, recipe.sizes, recipe.windows, recipe.views, clips, parts]
+            [recipe.seed, recipe.profile, recipe.sizes, recipe.windows, recipe.views, clips, parts, *start]
         )
         return self._work / f"{name}-{hashlib.sha256(said).hexdigest()[:12]}.pt"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from edge_sdk.bundle import Bundle
 from edge_sdk.evaluation.tasks import VideoAnswers
 from edge_sdk.export.mini.answering import Answerer
 from edge_sdk.export.mini.checkpoints import save_adapter, save_base
@@ -46,11 +47,19 @@ class Trained(Value, frozen=True, kw_only=True):
 
 
 def train_language(
-    recipe: Recipe, training: Path, held_out: Path, work: Path, report: Report, *, most: int | None = None
+    recipe: Recipe,
+    training: Path,
+    held_out: Path,
+    work: Path,
+    report: Report,
+    *,
+    start: Bundle | None = None,
+    most: int | None = None,
 ) -> Trained:
     """Train by `recipe` on the scenes in the folder `training`; answer the first `most` of `held_out`, None for all.
 
-    Raises `ConfigError` for scenes that lack a record, a truth or boxes.
+    `start`: the bundle whose model training goes on from. Raises `ConfigError` for scenes that lack a record, a truth
+    or boxes, and for a `start` of other sizes or in few bits.
     """
     cache = work / "pictures"
     alone = processes()
@@ -61,9 +70,10 @@ def train_language(
     with alone.main_process_first():
         clips = load_material(training, cache / training.name, decoded)
         asked = load_material(held_out, cache / held_out.name, decoded)[:most]
-        course = Course(recipe, clips, work, report if alone.is_main_process else _silent)
+        course = Course(recipe, clips, work, report if alone.is_main_process else _silent, start)
         course.tokenizer.size  # noqa: B018  # trained by the first process, found by the others
-    place = work / f"checkpoints-{hashlib.sha256(msgspec.json.encode(recipe)).hexdigest()[:12]}"
+    begun = start.sha256 if start else ""
+    place = work / f"checkpoints-{hashlib.sha256(msgspec.json.encode(recipe) + begun.encode()).hexdigest()[:12]}"
     base, tuned = course.base, {kind: course.adapter(kind) for kind in ADAPTERS}
     if alone.is_main_process:
         _finish(course, tuned, asked, place, report)

@@ -9,9 +9,11 @@ import mini_material
 import msgspec
 import pytest
 import torch
+import toy_bundle
 from checkpoint_makers import canonical_state, merged_model
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint
 from edge_sdk.export.export_recipe import settle
@@ -93,7 +95,8 @@ def test_a_second_course_takes_up_what_the_first_has_made(finished: Finished) ->
     assert not steps
 
 
-def test_a_bundle_answers_as_the_model_in_training_does(finished: Finished, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def bundle(finished: Finished) -> Bundle:
     order = settle(
         finished.folder / "base",
         adapters=tuple(f"{kind}={finished.folder / kind}" for kind in finished.tuned),
@@ -101,10 +104,14 @@ def test_a_bundle_answers_as_the_model_in_training_does(finished: Finished, tmp_
         dtype="float32",
         dialects=("native",),
     )
-    run_export(order, tmp_path / "bundle", quiet=True)
+    run_export(order, finished.folder / "bundle", quiet=True)
+    return Bundle.open(finished.folder / "bundle")
+
+
+def test_a_bundle_answers_as_the_model_in_training_does(finished: Finished, bundle: Bundle) -> None:
     [clip, *_] = CLIPS
     shot, pictures, course = whole(clip, finished.course.profile), clip.pictures.rgb, finished.course
-    with Reasoner(Bundle.open(tmp_path / "bundle"), max_tokens=24) as reasoner, reasoner.begin() as shown:
+    with Reasoner(bundle, max_tokens=24) as reasoner, reasoner.begin() as shown:
         for picture, time_s in zip(shot.pictures, shot.stamps_s, strict=True):
             shown.push(pictures[picture], time_s)
         said = {answer.task: answer.text for answer in shown.ask(free=True) if hasattr(answer, "probability")}
@@ -123,3 +130,29 @@ def test_the_recipe_is_the_checkpoints_name(finished: Finished) -> None:
     Course(longer, CLIPS, finished.folder / "work", lambda done, total, note: steps.append(note)).adapter("perception")
     assert {path.name for path in (finished.folder / "work").glob("*.pt")} > names
     assert all(note.startswith("perception") for note in steps)
+
+
+def test_training_goes_on_from_a_bundle(finished: Finished, bundle: Bundle, tmp_path: Path) -> None:
+    still = msgspec.structs.replace(RECIPE, tower=msgspec.structs.replace(RECIPE.tower, learning_rate=0.0))
+    course = Course(still, CLIPS, tmp_path, lambda *_: None, start=bundle)
+    found, before = canonical_state(course.seeing), canonical_state(finished.base)
+    tuned = canonical_state(merged_model(finished.tuned["linguistic"]))
+    assert set(found) == set(before)
+    for name, tensor in found.items():
+        expected = tuned if name.startswith("projector.") else before
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+    assert course.vocabulary.read_bytes() == finished.course.vocabulary.read_bytes()
+    assert not {path.name for path in tmp_path.glob("*.pt")} & {
+        path.name for path in (finished.folder / "work").glob("*.pt")
+    }
+
+
+def test_a_bundle_of_other_sizes_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    larger = msgspec.structs.replace(RECIPE, sizes=msgspec.structs.replace(RECIPE.sizes, decoder_layers=2))
+    with pytest.raises(ConfigError, match=r"layers\.1.*sizes must be those of the bundle"):
+        _ = Course(larger, CLIPS, tmp_path, lambda *_: None, start=bundle).seeing
+
+
+def test_a_bundle_without_a_video_llm_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no video LLM"):
+        _ = Course(RECIPE, CLIPS, tmp_path, lambda *_: None, start=toy_bundle.write(tmp_path / "toy")).seeing
