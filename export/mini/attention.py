@@ -17,4 +17,5 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None
     scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
     if seen is not None:
         scores = scores.masked_fill(~seen, float("-inf"))
-    return scores.softmax(-1) @ value
+    found: Tensor = scores.softmax(-1) @ value
+    return found

@@ -137,7 +137,8 @@ class Course:
         base = self.base
         torch.manual_seed(recipe.seed)
         tuned = wrap(base, tuning)
-        learner = SpeakingLearner(tuned, self.tower, recipe.sizes.hidden, self.tokenizer.control.image)
+        image, frozen = self.tokenizer.control.image, base.model.vision_model
+        learner = SpeakingLearner(tuned, self.tower, recipe.sizes.hidden, image, frozen=frozen)
         clips = trainable(kind, self._clips)
 
         def draw(step: int, numbers: Sequence[int]) -> Batch:

@@ -26,13 +26,24 @@ _MOMENTS, _PLACES, _EDGES, _MOTION = 3, 2, 4, 3
 class SpeakingLearner(nn.Module):
     """A model with its heads. A batch holds `collate`'s entries and `patches` uint8 `[batch, frames, patches, 588]`.
 
-    Without `auxiliary` the loss is on words alone.
+    Without `auxiliary` the loss is on words alone. `frozen` is a vision tower that is run in place of the model's, and
+    is not learnt: peft computes the LoRA of its own, which is dead, at every step.
     """
 
-    # Any: a transformers model, or peft's wrapper of one.
-    def __init__(self, model: Any, tower: Tower, hidden: int, image: int, auxiliary: Auxiliary | None = None) -> None:
+    # Any: a transformers model, or peft's wrapper of one; a vision tower.
+    def __init__(
+        self,
+        model: Any,
+        tower: Tower,
+        hidden: int,
+        image: int,
+        auxiliary: Auxiliary | None = None,
+        frozen: Any = None,
+    ) -> None:
         super().__init__()
         self.model, self._tower, self._image, self._auxiliary = model, tower, image, auxiliary
+        # In a tuple, where torch does not count it among the parts.
+        self._frozen = (frozen,)
         if auxiliary:
             self.tower_heads = TowerHeads(hidden)
             self.moment_head = nn.Linear(hidden, _MOMENTS)
@@ -56,8 +67,10 @@ class SpeakingLearner(nn.Module):
     def _run(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The tower's states of all patches, and the decoder's last ones."""
         inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        with torch.set_grad_enabled(torch.is_grad_enabled() and _is_trained(inner.model.vision_model)):
-            states = self._tower.patches_to_states(inner.model.vision_model, batch["patches"].flatten(0, 1))
+        [frozen] = self._frozen
+        vision = inner.model.vision_model if frozen is None else frozen
+        with torch.set_grad_enabled(torch.is_grad_enabled() and frozen is None):
+            states = self._tower.patches_to_states(vision, batch["patches"].flatten(0, 1))
         decoder = inner.model.language_model
         embeds = decoder.embed_tokens(batch["ids"])
         rows = inner.model.projector(merge(states)).flatten(0, -2)
@@ -83,7 +96,3 @@ def _mean_apart(said: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     weights = known.flatten()
     apart = functional.smooth_l1_loss(said, truth.flatten(0, 1), reduction="none", beta=0.05).mean(-1)
     return (apart * weights).sum() / weights.sum().clamp(min=1)
-
-
-def _is_trained(module: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from asking_bundles import make_asking
+from asking_bundles import make_asking, watching
 from asking_clips import make_clip
 from scene_records import scene_record
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_fitted_is_one_error(asking: Bundle, scenes: Path, tmp_pa
     with pytest.raises(ConfigError, match="exists already"):
         calibrate_answers(asking.folder, scenes, scenes, quiet=True)
     with pytest.raises(BundleError, match="no language part"):
-        calibrate_answers(Path(open_bundle().folder), scenes, tmp_path / "out", quiet=True)
+        calibrate_answers(watching().folder, scenes, tmp_path / "out", quiet=True)
     few = tmp_path / "few"
     few.mkdir()
     for name in ("scene_0", "scene_1"):

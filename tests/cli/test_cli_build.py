@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from asking_bundles import watching
 from command_line import sdk
 
 from edge_sdk.hardware.cuda import find_cuda_device
@@ -19,7 +20,7 @@ def build(*words: str, cache: Path) -> subprocess.CompletedProcess[str]:
 
 def test_an_engine_lies_in_the_users_cache_and_is_not_built_twice(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx")
-    words = ("--runtime", "rtx", "--target", "rtx-4090")
+    words = ("--bundle", str(watching().folder), "--runtime", "rtx", "--target", "rtx-4090")
     first = build(*words, cache=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "student (1 of 1): needs about 2,200 MB" in first.stdout

@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from asking_bundles import watching
 from numpy.typing import NDArray
 
-from edge_sdk.bundle import Bundle, default_bundle, open_bundle
+from edge_sdk.bundle import Bundle
 from edge_sdk.errors import (
     BundleError,
     Cancelled,
@@ -262,7 +263,7 @@ def test_a_budget_that_work_exceeds_fails_the_request_and_says_why(asking: Bundl
 
 def test_a_bundle_that_cannot_answer_or_has_changed_is_refused(asking: Bundle) -> None:
     with pytest.raises(BundleError, match=r"no language part.*--bundle"):
-        ReasonerProcess(open_bundle(default_bundle()))
+        ReasonerProcess(watching())
     with pytest.raises(UnknownNameError, match="96f"):
         ReasonerProcess(asking, ReasonerSettings(profile="7f"))
     changed = msgspec.structs.replace(asking, sha256="0" * 64)

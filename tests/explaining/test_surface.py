@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from asking_bundles import watching
 from command_line import SDK, last_json, sdk
 from demo_pictures import CLIP, decoded, playing
 
@@ -100,12 +101,13 @@ def test_a_clip_whose_name_is_not_utf_8_is_explained(clip: Path, asking: Bundle,
 
 
 def test_a_bundle_without_a_language_part_says_what_to_do(clip: Path) -> None:
-    result = sdk("explain", str(clip))
+    student = ("--bundle", str(watching().folder))
+    result = sdk("explain", str(clip), *student)
     assert result.returncode == 4
     assert result.stderr.count("\n") == 1
     assert "has no language part" in result.stderr
     assert "--bundle" in result.stderr
-    quiet = last_json(sdk("analyze", str(clip), "--json"))
+    quiet = last_json(sdk("analyze", str(clip), *student, "--json"))
     assert quiet["answers"] is None
     assert quiet["reasoning_ms"] is None
 

@@ -6,9 +6,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from asking_bundles import watching
 from host_board import AGX_ORIN, ORIN_NX, Board
 
-from edge_sdk.bundle import open_bundle
 from edge_sdk.engine import EngineCache
 from edge_sdk.engine.shapes import Limits
 from edge_sdk.errors import EngineError, RuntimeFailure
@@ -18,12 +18,12 @@ from edge_sdk.toolchain.building import BuildOptions, BuiltEngine, build
 
 
 def built(cache: Path, **options: object) -> BuiltEngine:
-    (engine,) = build(None, "trt", cache=cache, options=BuildOptions(**options), quiet=True).engines  # type: ignore[arg-type]
+    (engine,) = build(watching().folder, "trt", cache=cache, options=BuildOptions(**options), quiet=True).engines  # type: ignore[arg-type]
     return engine
 
 
 def open_student(cache: Path, streams: int = 1) -> None:
-    graph, path = open_bundle().graph("student")
+    graph, path = watching().graph("student")
     with closing(open_runtime("trt").open(path, graph, SessionOptions(engines=cache))) as session:
         session.bind_state(graph.state, {"streams": streams})
 
