@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asking_bundles import watching
 from decoder_double import HIDDEN, STATE, DoubleSession
 from toy_speaker import make_toy_speaker
 
-from edge_sdk.bundle import open_bundle
 from edge_sdk.engine.shapes import Lengths, Limits, input_shapes, shape_profiles
 from edge_sdk.errors import UnknownNameError
 from edge_sdk.reasoning.cache import TRUNK, Addition, CallShape, Prefix
 
 
 def test_the_student_is_fastest_for_one_camera_and_takes_several() -> None:
-    manifest = open_bundle().manifest
+    manifest = watching().manifest
     (profile,) = shape_profiles(manifest, "student", Limits(streams=6))
     assert profile.lengths == {"streams": Lengths(smallest=1, best=1, largest=6)}
     shapes = input_shapes(manifest.graphs["student"], profile)
@@ -39,7 +39,7 @@ def test_a_decoder_is_fastest_at_the_very_calls_that_engines_are_given(tmp_path:
 
 def test_an_unknown_graph_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="unknown graph 'decoder'; known: student"):
-        shape_profiles(open_bundle().manifest, "decoder")
+        shape_profiles(watching().manifest, "decoder")
 
 
 def test_lengths_must_rise() -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 import onnx
 import pytest
+from asking_bundles import watching
 from onnx import TensorProto, helper
 from toy_bundle import onnx_bytes
 
-from edge_sdk.bundle import Bundle, open_bundle, rewrite, write_bundle
+from edge_sdk.bundle import Bundle, rewrite, write_bundle
 from edge_sdk.bundle.manifest import Graph
 from edge_sdk.engine import EngineCache, graph_hashes
 from edge_sdk.engine.tensorrt_library import TensorRT, open_tensorrt
@@ -61,7 +62,7 @@ def rtx() -> TensorRT:
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return open_bundle()
+    return watching()
 
 
 def test_the_student_is_built_once(rtx: TensorRT, bundle: Bundle, tmp_path: Path) -> None:
@@ -89,12 +90,12 @@ def test_what_was_built_is_run_and_a_wrong_answer_leaves_no_engine(
     monkeypatch.setitem(RUNTIMES, "rtx", (f"edge_sdk.runtimes.{module}", ""))
     cache = EngineCache(tmp_path)
     if module == "ort":
-        (engine,) = build(None, "rtx", cache=tmp_path, quiet=True).engines
+        (engine,) = build(watching().folder, "rtx", cache=tmp_path, quiet=True).engines
         assert engine.verified is True
         assert [record.verified for record in cache.records()] == [True]
     else:
         with pytest.raises(EngineError, match="built, but wrong on this device: student do not give the bundle's"):
-            build(None, "rtx", cache=tmp_path, quiet=True)
+            build(watching().folder, "rtx", cache=tmp_path, quiet=True)
         assert list(tmp_path.glob("*.engine")) == []
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 import pytest
+from asking_bundles import watching
 from checkpoint_makers import Form, LayoutName, canonical_state, merged_model, save
 from numpy.typing import NDArray
 from onnx import numpy_helper
@@ -22,7 +23,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 from toy_tokenizer import write_checkpoint_files
 
-from edge_sdk.bundle import Bundle, default_bundle
+from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.bundle.show import describe
 from edge_sdk.errors import ConfigError
@@ -61,7 +62,7 @@ def both_report(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Exp
         dtype="float16",
         dialects=("native", "decomposed"),
         profiles=("96f", "48f"),
-        student=default_bundle(),
+        student=watching().folder,
     )
 
 
@@ -185,7 +186,7 @@ def test_prompts_are_the_tasks_words(both: Bundle) -> None:
 
 
 def test_the_student_is_the_other_bundles(both: Bundle) -> None:
-    other = Bundle.open(default_bundle())
+    other = watching()
     assert both.manifest.student == other.manifest.student
     assert both.manifest.demo == other.manifest.demo
     assert both.manifest.graphs["student"] == other.manifest.graphs["student"]

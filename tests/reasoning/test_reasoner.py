@@ -14,11 +14,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from asking_bundles import watching
 from memory_use import anonymous_mb
 from safetensors.numpy import load_file, save_file
 from toy_speaker import STEP_S, ToySpeaker, make_toy_speaker, pictures
 
-from edge_sdk.bundle import Bundle, open_bundle, rewrite
+from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.errors import BundleError, Cancelled, ConfigError, RuntimeFailure, UnknownNameError
 from edge_sdk.reasoning.answer import Answer
 from edge_sdk.reasoning.asking import Piece
@@ -314,7 +315,7 @@ def test_names_are_checked(speaker: ToySpeaker, clip: Clip) -> None:
 
 def test_a_bundle_that_cannot_speak_is_refused(speaker: ToySpeaker, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="has no language model"):
-        Reasoner(open_bundle())
+        Reasoner(watching())
     folder = tmp_path / "bundle"
     shutil.copytree(speaker.bundle.folder, folder)
     prompts = folder / "language/prompts.json"
