@@ -43,7 +43,7 @@ def watching() -> Bundle:
     _KEPT.append(TemporaryDirectory())
     return write_bundle(
         Path(_KEPT[0].name) / "student",
-        name="watching",
+        name="student-demo",
         version="1",
         graphs=demo.graphs,
         files=demo.files,

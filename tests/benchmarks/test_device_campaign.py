@@ -18,6 +18,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+from asking_bundles import watching
 from language_bundles import Assembly, save_speaking, speaking_model
 
 from edge_sdk.benchmarks.campaign import jobs
@@ -30,7 +31,7 @@ from edge_sdk.benchmarks.campaign.results import Campaign
 from edge_sdk.benchmarks.campaign.rows import Lines, Row, read_rows
 from edge_sdk.benchmarks.campaign.speed import fitting_context
 from edge_sdk.benchmarks.device_campaign import main
-from edge_sdk.bundle import default_bundle, open_bundle
+from edge_sdk.bundle import open_bundle
 from edge_sdk.engine import EngineCache
 from edge_sdk.errors import ConfigError
 from edge_sdk.hardware.cuda import CudaDevice, find_cuda_device
@@ -54,7 +55,7 @@ def measured(speaking: tuple[Path, Path], tmp_path_factory: pytest.TempPathFacto
     """One campaign of everything but the compiled form, on the CPU, and its tables."""
     checkpoint, bundle = speaking
     out = tmp_path_factory.mktemp("out")
-    words = ["--out", str(out), "--bundle", str(bundle), "--bundle", str(default_bundle())]
+    words = ["--out", str(out), "--bundle", str(bundle), "--bundle", str(watching().folder)]
     words += ["--checkpoint", str(checkpoint), "--forms", "transformers-eager,transformers-sdpa", "--quick"]
     words += ["--target", "x86-cpu", "--threads", "1", "--engines", str(out / "engines")]
     assert main(words) == 0

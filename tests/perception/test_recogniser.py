@@ -15,7 +15,7 @@ from edge_sdk.perception.recogniser import Recogniser, student_of
 
 CLIP = default_bundle() / "demo" / "clip.mp4"
 # Pictures around the demo's crash, whose scores rise.
-FIRST, FRAMES = 30, 36
+FIRST, FRAMES = 25, 36
 
 Luma = NDArray[np.uint8]
 
