@@ -42,10 +42,10 @@ from edge_sdk.calibration.scenes.plan import (
     seen_stretch,
     starts_overlap,
 )
+from edge_sdk.calibration.scenes.search import first_plan
 from edge_sdk.calibration.scenes.streams import Rng, chance, stream, uniform
 from edge_sdk.calibration.scenes.traffic import fill, observer
 from edge_sdk.clips import SceneKind
-from edge_sdk.errors import EdgeError
 
 OUTCOME_SHARES = {"crash": 0.42, "near_miss": 0.24, "normal": 0.34}
 _LIGHT_SHARES = {"day": 0.55, "dusk": 0.15, "night": 0.30}
@@ -84,13 +84,8 @@ def pick(rng: Rng, shares: dict[str, float]) -> str:
 def plan_broad(seed: int) -> ScenePlan:
     """Plan the broad scene of a seed; the same seed always gives the same plan."""
     conditions = draw_broad_conditions(seed)
-    for turn in range(_ROUNDS):
-        name = draw_scenario(seed, turn)
-        for attempt in range(_ATTEMPTS):
-            plan = _attempt(seed, conditions, name, stream(seed, f"broad attempt {turn} {attempt}"))
-            if plan is not None:
-                return _with_tricks(plan)
-    raise EdgeError(f"seed {seed}: no traffic for {conditions} in {_ROUNDS * _ATTEMPTS} attempts")
+    plan = first_plan(seed, conditions, "broad", draw_scenario, _attempt, rounds=_ROUNDS, attempts=_ATTEMPTS)
+    return _with_tricks(plan)
 
 
 def draw_scenario(seed: int, turn: int = 0) -> str:
