@@ -27,7 +27,7 @@ from edge_sdk.export.distil.recipe import Recipe
 from edge_sdk.export.distil.targets import FLOW, MAP_HEIGHT, MAP_WIDTH, Floats, frame_maps, frame_targets
 from edge_sdk.export.distil.workers import WORKERS, single_threaded
 from edge_sdk.export.graphs.student import CELL, Student
-from edge_sdk.files import atomic_path
+from edge_sdk.files import atomic_path, half_written_files
 from edge_sdk.perception.planes import window_planes
 
 Bytes = NDArray[np.uint8]
@@ -143,6 +143,8 @@ class LateFeatures:
         features = stem.with_name(f"{stem.name}-{number}.u8")
         maps = stem.with_name(f"{stem.name}-{number}-maps.u8")
         if not maps.is_file() or not features.is_file():
+            for left in half_written_files(stem.parent):
+                left.unlink()
             with atomic_path(features) as features_stage, atomic_path(maps) as maps_stage:
                 self._write(seer, number, features_stage, maps_stage, on_progress)
         return Copy(

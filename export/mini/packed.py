@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from edge_sdk.export.graphs.vision import turn
-from edge_sdk.export.mini.attention import attend
+from edge_sdk.export.mini.attention import attend, attend_causally
 from edge_sdk.export.mini.examples import branch_mask
 
 
@@ -43,9 +42,7 @@ def _attend(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Te
     query, key = (turn(part, cos.to(part.dtype), sin.to(part.dtype)) for part in (query, key))
     key, value = (part.repeat_interleave(layer.num_key_value_groups, 1) for part in (key, value))
     prefix = x.shape[1] - mask.shape[2]
-    found = functional.scaled_dot_product_attention(
-        query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], is_causal=True
-    )
+    found = attend_causally(query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix])
     if mask.shape[2]:
         rest = attend(query[:, :, prefix:], key, value, mask)
         found = torch.cat([found, rest], 2)

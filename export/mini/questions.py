@@ -54,7 +54,8 @@ def vocabulary_texts() -> Iterator[str]:
     yield from ("Who touches whom?", "The car, the truck.", "Nobody.", "ego-car", "bus", "truck", "car", "object")
     yield from ("What happens here?", "Lead brake.", "Left turn.", "Crossing.", "Cut in.", "Lane drift.", "Pull out.")
     yield from ("Stopped queue.", "Cruise.", "How does the nearest vehicle change from 1.0s to 2.0s?", "It grows.")
-    yield from ("It shrinks.", "It stays.", "It is lost.")
+    yield from ("It shrinks.", "It stays.", "It is lost.", "What goes wrong?", "Nothing.")
+    yield from (f"The car: {cause.replace('_', ' ')}." for cause in get_args(Cause))
 
 
 def _touches(clip: Material, shot: Shot, random: np.random.Generator) -> Pair:
@@ -82,6 +83,13 @@ def _parties(clip: Material, shot: Shot, random: np.random.Generator) -> Pair:
     if _begun(clip, shot, clip.record.crash_start_s) is None or truth.striker is None:
         return "Who touches whom?", "Nobody."
     return "Who touches whom?", f"The {truth.striker}, the {truth.struck}."
+
+
+def _fault(clip: Material, shot: Shot, random: np.random.Generator) -> Pair:
+    truth = clip.truth
+    if _begun(clip, shot, clip.record.crash_start_s) is None or truth.cause is None:
+        return "What goes wrong?", "Nothing."
+    return "What goes wrong?", f"The {truth.culprit}: {truth.cause.replace('_', ' ')}."
 
 
 def _scene(clip: Material, shot: Shot, random: np.random.Generator) -> Pair:
@@ -145,7 +153,7 @@ def _say_word(random: np.random.Generator) -> str:
 
 _SENTENCES = tuple(sentences())
 _SAYINGS = (_say_sentence, _say_time, _say_parties, _say_word)
-_OTHERS = (_foreseeable, _rest, _parties, _scene, _scenario, _count, _nearest, _growth)
+_OTHERS = (_foreseeable, _rest, _parties, _fault, _scene, _scenario, _count, _nearest, _growth)
 
 
 def stamp(shot: Shot, number: int) -> str:

@@ -27,13 +27,21 @@ SCALE = 4.0
 _SCENE_WEIGHT = 0.2
 
 
+def blank_head(hidden: int, answers: int) -> nn.Linear:
+    """A head that says nothing yet, so that what a trained model already knows is not shaken by its first gradients."""
+    head = nn.Linear(hidden, answers)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
 class TowerHeads(nn.Module):
     """What the tower's states are asked."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.patch_head = nn.Linear(hidden, 5)
-        self.scene_head = nn.Linear(hidden, len(VIEWS) + len(LIGHTS) + len(WEATHERS))
+        self.patch_head = blank_head(hidden, 5)
+        self.scene_head = blank_head(hidden, len(VIEWS) + len(LIGHTS) + len(WEATHERS))
 
     def forward(self, states: Tensor, batch: Batch) -> Tensor:
         """The loss of `states [..., patches, hidden]` of frames `[...]` with the targets of `frame_targets`."""

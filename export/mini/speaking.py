@@ -17,7 +17,7 @@ from edge_sdk.export.mini.examples import NO_TARGET
 from edge_sdk.export.mini.model import Tower, merge
 from edge_sdk.export.mini.packed import packed_states
 from edge_sdk.export.mini.recipe import Auxiliary
-from edge_sdk.export.mini.seeing import SCALE, TowerHeads
+from edge_sdk.export.mini.seeing import SCALE, TowerHeads, blank_head
 from edge_sdk.export.mini.training import Batch
 
 _MOMENTS, _PLACES, _EDGES, _MOTION = 3, 2, 4, 3
@@ -46,8 +46,8 @@ class SpeakingLearner(nn.Module):
         self._frozen = (frozen,)
         if auxiliary:
             self.tower_heads = TowerHeads(hidden)
-            self.moment_head = nn.Linear(hidden, _MOMENTS)
-            self.token_head = nn.Linear(hidden, _PLACES + _EDGES + _MOTION)
+            self.moment_head = blank_head(hidden, _MOMENTS)
+            self.token_head = blank_head(hidden, _PLACES + _EDGES + _MOTION)
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of a batch."""

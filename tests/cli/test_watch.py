@@ -60,6 +60,19 @@ def test_a_signal_ends_a_live_run_cleanly(number: signal.Signals, name: str, cod
     assert "Traceback" not in complaints
 
 
+def test_a_second_signal_ends_the_run_at_once() -> None:
+    process = start(NOWHERE, "--json")
+    assert process.stdout is not None
+    process.stdout.readline()
+    # Both wait for a process that stands still, so that the second comes before the first has been acted upon.
+    for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+        process.send_signal(number)
+    said, complaints = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert not any("signal" in line for line in lines(said))
+    assert "Traceback" not in complaints
+
+
 def test_two_files_end_by_themselves() -> None:
     process = start(CLIP, "test://gradient?duration=2", "--json")
     said, _ = process.communicate(timeout=60)

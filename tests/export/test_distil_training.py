@@ -179,7 +179,10 @@ def test_kept_features_are_what_the_pictures_give(tmp_path: Path) -> None:
     recipe, _ = longer_recipe()
     torch.manual_seed(4)
     model = Student(recipe.shape).eval()
+    left_by_a_killed_run = tmp_path / ".f-0.tmp-999999999-00c0ffee.u8"
+    left_by_a_killed_run.write_bytes(b"half")
     features = LateFeatures(model, recipe, clips, clips[1], tmp_path / "f", lambda done, total: None)
+    assert not left_by_a_killed_run.exists()
     assert (tmp_path / "f-1.u8").stat().st_size == 3 * FRAMES * 16 * (HEIGHT // 16) * (WIDTH // 16)
     pooled = features.pooled(model, 0)
     with torch.inference_mode():

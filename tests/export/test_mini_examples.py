@@ -49,19 +49,21 @@ def test_answers_are_true_of_the_window() -> None:
     for _ in range(50):
         shot = draw_shot(CRASH, PROFILE, Windows(whole=0.0, least_s=0.5), random)
         start_s = shot.window.start_s
-        pairs = dict(draw_questions(CRASH, shot, 9, random))
+        pairs = dict(draw_questions(CRASH, shot, 10, random))
         assert pairs["Does anything touch?"] == f"At {mini_material.CRASH_S - start_s:.1f}s."
         assert pairs["From when is it foreseeable?"] == f"From {mini_material.FORESEEN_S - start_s:.1f}s."
         assert pairs["Who touches whom?"] == "The ego-car, the car."
+        assert pairs["What goes wrong?"] == "The ego-car: late reaction."
         [where] = [answer for question, answer in pairs.items() if question.startswith("Where is")]
         assert where == "x 35 y 60 width 30 height 40."
-    calm = dict(draw_questions(CALM, whole(CALM, PROFILE), 9, random))
+    calm = dict(draw_questions(CALM, whole(CALM, PROFILE), 10, random))
     assert calm["Does anything touch?"] == "Nothing touches."
+    assert calm["What goes wrong?"] == "Nothing."
     assert not any(re.search("collision|accident", text) for text in [*calm, *calm.values()])
 
 
 def test_no_question_of_pre_training_is_one_of_the_six() -> None:
-    asked = draw_questions(CRASH, whole(CRASH, PROFILE), 9, np.random.default_rng(0))
+    asked = draw_questions(CRASH, whole(CRASH, PROFILE), 10, np.random.default_rng(0))
     assert not {question for question, _ in asked} & {find_task(task).prompt for task in tasks_of("linguistic")}
 
 
