@@ -141,8 +141,14 @@ def test_sets_come_from_the_label_source(tmp_path: Path, kit: SimpleNamespace) -
     table.write_text("\n".join(["clip,view,label_source", *lines]))
     assert read_sets(table) == {name: expected for name, (_, _, expected) in rows.items()}
     assert set_of_clip(kit.labelled(Path("z.mp4"), view="roadside"), {}) == "roadside misc"
-    table.write_text("clip,view\na.mp4,cctv\n")
-    with pytest.raises(ConfigError, match="label_source"):
+    for text in ("clip,view\na.mp4,cctv\n", "clip,view,label_source\na.mp4,cctv\n"):
+        table.write_text(text)
+        with pytest.raises(ConfigError, match=r"line 2.*label_source"):
+            read_sets(table)
+    table.write_bytes("clip,view,label_source\na.mp4,cctv,caf\u00e9\n".encode("utf-8-sig"))
+    assert read_sets(table) == {"a.mp4": "roadside misc"}
+    table.write_bytes("clip,view,label_source\na.mp4,cctv,caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match="not UTF-8"):
         read_sets(table)
 
 
