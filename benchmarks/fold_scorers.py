@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation import ClipScores
-from edge_sdk.evaluation.folds import fold_bundle, read_folds
+from edge_sdk.evaluation.folds import FILE_NAME, fold_bundle, read_folds
+from edge_sdk.evaluation.protocol import clip_stem
 from edge_sdk.evaluation.student import StudentScorer
 
 
@@ -15,12 +17,20 @@ class FoldScorer:
     """Scores with the bundles of a folder that `export.distil.folds` wrote. Raises `ConfigError` without one."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._folds = folder, read_folds(folder).clips
+        folds = read_folds(folder)
+        self._folder, self._folds, self._count = folder, folds.clips, folds.count
         self._scorers: dict[int, StudentScorer] = {}
+
+    def identity(self) -> str:
+        """A digest of which clip is whose and of every fold's bundle. Raises `BundleError` where one is missing."""
+        digest = hashlib.sha256((self._folder / FILE_NAME).read_bytes())
+        for fold in range(self._count):
+            digest.update(Bundle.open(fold_bundle(self._folder, fold)).sha256.encode())
+        return digest.hexdigest()
 
     def __call__(self, path: Path) -> ClipScores:
         """Score the sample at `path`, whose name begins with its clip's. Raises `ConfigError` for an unknown clip."""
-        clip = path.name.split(".")[0]
+        clip = clip_stem(path)
         if clip not in self._folds:
             raise ConfigError(f"{self._folder} says nothing of the clip {clip!r}; make folds of these very clips")
         fold = self._folds[clip]

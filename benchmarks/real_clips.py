@@ -11,8 +11,9 @@ is compared with every other scorer on the same samples, and its scores are draw
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -23,10 +24,10 @@ from edge_sdk.benchmarks.conditions import commit
 from edge_sdk.benchmarks.fold_scorers import FoldScorer
 from edge_sdk.benchmarks.reliability import cross_fitted, draw_reliability, reliability
 from edge_sdk.bundle import Bundle
-from edge_sdk.clips import read_labels
+from edge_sdk.clips import LabelledClip, read_labels
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
-from edge_sdk.evaluation import Evaluation, Scorer, read_sets, to_markdown
+from edge_sdk.evaluation import ClipScores, Evaluation, Scorer, read_sets, to_markdown
 from edge_sdk.evaluation.evaluate import evaluate
 from edge_sdk.evaluation.folds import assign_folds
 from edge_sdk.evaluation.paired import clip_ap, difference, frame_auc, start_within
@@ -38,7 +39,7 @@ from edge_sdk.evaluation.samples import Sample, Track
 from edge_sdk.evaluation.stored import StoredScorer
 from edge_sdk.evaluation.student import StudentScorer
 from edge_sdk.evaluation.tasks.calibration import Calibration
-from edge_sdk.evaluation.trivial import trivial_scorers
+from edge_sdk.evaluation.trivial import VERSION, trivial_scorers
 from edge_sdk.files import write_bytes, write_text
 from edge_sdk.types import Value
 
@@ -81,12 +82,12 @@ class RealReport(Value, frozen=True, kw_only=True):
 
 
 def prepared_samples(folder: Path, work: Path, folds: int, seed: int, progress: Progress) -> Prepared:
-    """The samples of the labelled clips in `folder`, made in `work` unless they are there."""
-    place = work / f"samples-{folds}-{seed}"
-    if (place / "prepared.json").is_file():
-        return read_prepared(place / "prepared.json")
+    """The samples of the labelled clips in `folder`, made in `work` unless those of the same labels are there."""
     table = folder / "labels.csv"
     clips = read_labels(table)
+    place = work / f"samples-{folds}-{seed}-{_label_digest(table, clips)}"
+    if (place / "prepared.json").is_file():
+        return read_prepared(place / "prepared.json")
     prepared = prepare(
         clips,
         place,
@@ -97,6 +98,12 @@ def prepared_samples(folder: Path, work: Path, folds: int, seed: int, progress: 
     )
     write_prepared(place / "prepared.json", prepared)
     return prepared
+
+
+def _label_digest(table: Path, clips: Sequence[LabelledClip]) -> str:
+    """What tells a table and its clips from others; of the clips their sizes, since archives are long to read."""
+    sizes = ",".join(str(clip.path.stat().st_size) for clip in clips)
+    return hashlib.sha256(table.read_bytes() + sizes.encode()).hexdigest()[:12]
 
 
 def gains_of(subject: Scorer, others: Sequence[Scorer], samples: Sequence[Sample], seed: int) -> list[Gain]:
@@ -166,20 +173,23 @@ def named(text: str) -> tuple[str, Path]:
 
 def scorers_of(bundles: Sequence[str], folds: Sequence[str], work: Path) -> tuple[list[Scorer], dict[str, str]]:
     """Trivial scorers, then students, all of which remember in `work`; and what identifies each student."""
-    scores: list[Scorer] = [StoredScorer(each.name, _store(work, each.name), each) for each in trivial_scorers()]
+    scores = [_stored(work, each.name, each, f"{each.name} {VERSION}") for each in trivial_scorers()]
     students = {}
     for name, path in map(named, folds):
-        students[name] = f"folds of {path.name}"
-        scores.append(StoredScorer(name, _store(work, name), FoldScorer(path)))
+        of_folds = FoldScorer(path)
+        identity = of_folds.identity()
+        students[name] = f"folds of {path.name} {identity[:12]}"
+        scores.append(_stored(work, name, of_folds, f"folds {identity}"))
     for name, path in map(named, bundles):
         bundle = Bundle.open(path)
         students[name] = f"{bundle.manifest.name} {bundle.sha256[:12]}"
-        scores.append(StoredScorer(name, _store(work, name), StudentScorer(bundle)))
+        scores.append(_stored(work, name, StudentScorer(bundle), f"bundle {bundle.sha256}"))
     return scores, students
 
 
-def _store(work: Path, name: str) -> Path:
-    return work / "scores" / f"{name.replace(' ', '-').replace(':', '')}.jsonl"
+def _stored(work: Path, name: str, ask: Callable[[Path], ClipScores], identity: str) -> Scorer:
+    store = work / "scores" / f"{name.replace(' ', '-').replace(':', '')}.jsonl"
+    return StoredScorer(name, store, ask, identity=identity)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -176,11 +176,23 @@ def read_folder(folder: Path) -> list[LabelledClip]:
 
 def read_labels(csv_path: Path) -> list[LabelledClip]:
     """Read a label table (columns clip, view, crash, crash_start_s, crash_end_s, group); clips lie beside the table."""
+    return [_table_clip(csv_path, line, row) for line, row in read_table(csv_path)]
+
+
+def read_table(path: Path) -> list[tuple[int, dict[str, str | None]]]:
+    """The rows of a label table, each with its line; a cell that a short row lacks is None.
+
+    UTF-8, with or without the mark that spreadsheets put before it. Raises `ConfigError` for anything else.
+    """
     try:
-        with csv_path.open(newline="", encoding="utf-8") as handle:
-            return [_table_clip(csv_path, line, row) for line, row in enumerate(csv.DictReader(handle), start=2)]
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            return list(enumerate(csv.DictReader(handle), start=2))
     except OSError as error:
-        raise ConfigError(f"cannot read label table {csv_path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read label table {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"label table {path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise ConfigError(f"label table {path} is not in CSV: {error}") from error
 
 
 def _scene_clip(json_path: Path) -> LabelledClip:
@@ -200,7 +212,7 @@ def _scene_clip(json_path: Path) -> LabelledClip:
     )
 
 
-def _table_clip(table: Path, line: int, row: dict[str, str]) -> LabelledClip:
+def _table_clip(table: Path, line: int, row: dict[str, str | None]) -> LabelledClip:
     where = f"label table {table}, line {line}"
     path = table.parent / _field(row, "clip", where)
     if not path.is_file():
@@ -222,21 +234,21 @@ def _table_clip(table: Path, line: int, row: dict[str, str]) -> LabelledClip:
     )
 
 
-def _field(row: dict[str, str], name: str, where: str) -> str:
+def _field(row: dict[str, str | None], name: str, where: str) -> str:
     value = row.get(name)
     if not value:
         raise ConfigError(f"{where}: field {name} is missing or empty")
     return value
 
 
-def _choice(row: dict[str, str], name: str, choices: dict[str, T], where: str) -> T:
+def _choice(row: dict[str, str | None], name: str, choices: dict[str, T], where: str) -> T:
     value = _field(row, name, where)
     if value not in choices:
         raise ConfigError(f"{where}: field {name} is {value!r}, expected one of {', '.join(choices)}")
     return choices[value]
 
 
-def _seconds(row: dict[str, str], name: str, where: str) -> float | None:
+def _seconds(row: dict[str, str | None], name: str, where: str) -> float | None:
     text = row.get(name)
     if text is None:
         raise ConfigError(f"{where}: field {name} is missing")

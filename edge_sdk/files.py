@@ -46,6 +46,17 @@ def atomic_path(target: Path) -> Iterator[Path]:
     sync(target.parent)
 
 
+def check_folder(target: Path) -> None:
+    """Raises `ConfigError` unless `target` is a folder that takes files, or could be made one. Nothing is made."""
+    place = target
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise ConfigError(f"{target} cannot be a folder: {place} is a file; choose another")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"{target} cannot be written to: {place} allows no new files; choose another")
+
+
 def write_bytes(target: Path, data: bytes) -> None:
     """Write `data` to `target`, replacing it whole."""
     with atomic_path(target) as stage:

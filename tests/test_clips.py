@@ -82,3 +82,17 @@ def test_a_broken_row_names_line_and_field(row: str, field: str, tmp_path: Path)
     (tmp_path / "a.mp4").touch()
     with pytest.raises(ConfigError, match=rf"line 2.*{field}"):
         read_labels(table)
+
+
+def test_a_table_that_a_spreadsheet_wrote_is_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    (tmp_path / "a.mp4").touch()
+    row = HEADER + "a.mp4,cctv,yes,1.5,2.5,café,high,g,o,none\n"
+    table.write_bytes(row.encode("utf-8-sig"))
+    assert [clip.path.name for clip in read_labels(table)] == ["a.mp4"]
+    table.write_bytes(row.encode("latin-1"))
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        read_labels(table)
+    table.write_text(HEADER + "a.mp4,cctv,yes,1.5\n")
+    with pytest.raises(ConfigError, match=r"line 2.*crash_end_s"):
+        read_labels(table)

@@ -46,6 +46,13 @@ def test_whoever_names_an_extra_names_one_that_is_there() -> None:
     assert asked <= EXTRAS.keys()
 
 
+@pytest.mark.parametrize("extra", ["cpu", "export", "plot", "scenes"])
+def test_a_package_that_is_not_there_is_told_with_its_extra(extra: str) -> None:
+    """These are imported where they are used, and the command line says how to install them."""
+    for requirement in declared()[extra]:
+        assert BY_PACKAGE[re.split("[<>=]", requirement)[0]] == extra
+
+
 @pytest.mark.parametrize("folder", [*OURS, "README.md"])
 def test_nothing_sends_a_user_to_another_project_of_this_name(folder: str) -> None:
     place = ROOT / folder

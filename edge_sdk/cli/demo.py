@@ -16,6 +16,7 @@ from edge_sdk.clips import SceneRecord, read_record
 from edge_sdk.console import bar, say
 from edge_sdk.errors import BundleError
 from edge_sdk.explaining import AnswersView
+from edge_sdk.files import check_folder
 from edge_sdk.types import Value
 from edge_sdk.unit import Step
 
@@ -41,10 +42,12 @@ def run_demo(
 ) -> DemoReport:
     """Analyse the bundle's demo clip, ask all that the bundle answers, and draw `out/timeline.png`.
 
-    Raises `BundleError` where there is no demo clip, and what `analyze` raises.
+    Raises `BundleError` where there is no demo clip, `ConfigError` where `out` cannot be a folder, and what `analyze`
+    raises.
     """
     from edge_sdk.picture import draw_timeline
 
+    check_folder(out)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     clip = opened.manifest.demo
     if clip is None:

@@ -25,11 +25,11 @@ from edge_sdk.registry import open_room
 
 
 @app.command()
-def doctor(json: JsonOption = False) -> None:
+def doctor(bundle: BundleOption = None, json: JsonOption = False) -> None:
     """What this machine can run, and why the rest is missing."""
     from edge_sdk.cli.doctor import examine
 
-    checks = examine()
+    checks = examine(bundle)
     if json:
         say(msgspec.json.encode(checks).decode())
         return
@@ -263,7 +263,9 @@ def bench(
     if context.invoked_subcommand is not None:
         return
     from edge_sdk.bundle import default_bundle
+    from edge_sdk.files import check_folder
 
+    check_folder(out)
     path = open_room("benchmarks.run").run_bench(
         bundle or default_bundle(),
         runtime=runtime,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import typer
 
 from edge_sdk.cli import device, learning, models  # noqa: F401 - importing them gives the app its verbs
 from edge_sdk.cli.app import app
-from edge_sdk.errors import EdgeError
+from edge_sdk.errors import ConfigError, EdgeError
 from edge_sdk.packages import pip_install
 
 
@@ -22,16 +24,22 @@ def main() -> None:
     except ModuleNotFoundError as error:
         typer.echo(f"edge-sdk: {_missing(error)}", err=True)
         sys.exit(3)
+    except OSError as error:  # a closed pipe has ended in `app` already
+        typer.echo(f"edge-sdk: {_of_path(error)}", err=True)
+        sys.exit(ConfigError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 # package -> extra that installs it
 _EXTRAS = {
+    "accelerate": "export",
     "matplotlib": "plot",
     "mujoco": "scenes",
     "onnx": "export",
     "onnxruntime": "cpu",
+    "onnxscript": "export",
+    "peft": "export",
     "torch": "export",
     "transformers": "export",
 }
@@ -42,3 +50,13 @@ def _missing(error: ModuleNotFoundError) -> str:
     if package not in _EXTRAS:
         raise error
     return f"this needs the package {package!r}, which is not installed; run: {pip_install(_EXTRAS[package])}"
+
+
+def _of_path(error: OSError) -> str:
+    """What is wrong with a path that the caller gave. One of our own, or none at all, is our bug: raised again."""
+    if not isinstance(error.filename, (str, bytes)):
+        raise error
+    path = Path(os.fsdecode(error.filename))
+    if Path(__file__).parents[1] in path.absolute().parents:
+        raise error
+    return f"{path}: {error.strerror}; give a path that can be used"

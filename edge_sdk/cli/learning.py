@@ -17,6 +17,7 @@ from edge_sdk.cli.app import (
     distil_app,
     scenes_app,
 )
+from edge_sdk.cli.options import refuse_stray
 from edge_sdk.console import Progress, parse_size, say
 from edge_sdk.errors import ConfigError
 from edge_sdk.registry import open_room
@@ -109,6 +110,7 @@ def distil_student(
     from edge_sdk.toolchain.distillation import StudentReport, make_student, tune_student
 
     if training is not None and validation is not None:
+        refuse_stray("--training goes on learning from labelled clips", {"--labels": labels, "--teacher": teacher})
         report: StudentReport | None = tune_student(
             start,
             training,
@@ -126,6 +128,7 @@ def distil_student(
             "from labelled clips"
         )
     else:
+        refuse_stray("--labels trains on rendered scenes, which are of one origin", {"--level": level})
         report = make_student(recipe or "student-demo", work, out, teacher=teacher, start=start, quiet=json)
     if report:
         say(msgspec.json.encode(report).decode() if json else f"bundle {out}: {report}")

@@ -15,6 +15,7 @@ from edge_sdk.cli.app import (
     app,
     bundle_app,
 )
+from edge_sdk.cli.options import refuse_stray
 from edge_sdk.console import Progress, say
 from edge_sdk.errors import ConfigError
 
@@ -120,11 +121,25 @@ def calibrate(
     With `--answers`, ask a bundle about rendered scenes instead, and write it with what its answers are worth.
     """
     if answers:
+        refuse_stray(
+            f"--answers asks the bundle {checkpoint}",
+            {
+                "--frames": frames,
+                "--profile": profile,
+                "--export": settings,
+                "--adapter": adapter,
+                "--merge": merge,
+                "--switchable": switchable,
+                "--add": add,
+                "--work": work,
+            },
+        )
         from edge_sdk.toolchain.calibrating import calibrate_answers, describe_answers
 
         fitted = calibrate_answers(checkpoint, clips, out, count=count, least=least, quiet=json)
         say(msgspec.json.encode(fitted).decode() if json else describe_answers(fitted))
         return
+    refuse_stray(f"{checkpoint} is a checkpoint without --answers", {"--least": least})
     from edge_sdk.toolchain.calibrating import calibrate as calibrate_model
     from edge_sdk.toolchain.calibrating import describe as describe_calibration
 
@@ -155,7 +170,9 @@ def quantise(
     held_out: Annotated[
         Path | None, typer.Option(help="Of a bundle: rendered scenes to score before and after.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Of a bundle: most clips that are calibrated on.")] = 64,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Of a bundle: most clips that are calibrated on; 64 by default.")
+    ] = None,
     settings: Annotated[str | None, typer.Option("--export", help="Export recipe; by default the recipe's.")] = None,
     statistics: Annotated[Path | None, typer.Option(help="Folder that `edge-sdk calibrate` has written.")] = None,
     max_kl: Annotated[float | None, typer.Option(help="Keep layers higher until KL a token is at most this.")] = None,
@@ -181,11 +198,27 @@ def quantise(
     from edge_sdk.bundle.manifest_text import MANIFEST_NAME
 
     if (source / MANIFEST_NAME).is_file():
-        if statistics or adapter or merge or student or settings:
-            raise ConfigError(
-                f"{source} is a bundle, whose student is quantised; --statistics, --adapter, --merge, --student and "
-                "--export are for a checkpoint: leave them out"
-            )
+        refuse_stray(
+            f"{source} is a bundle, whose student is quantised",
+            {
+                "--export": settings,
+                "--statistics": statistics,
+                "--max-kl": max_kl,
+                "--budget-mb": budget_mb,
+                "--sensitivity": sensitivity,
+                "--target": target,
+                "--adapter": adapter,
+                "--merge": merge,
+                "--switchable": switchable,
+                "--profile": profile,
+                "--dialect": dialect,
+                "--dtype": dtype,
+                "--slots": slots,
+                "--work": work,
+                "--student": student,
+                "--keep": keep,
+            },
+        )
         _quantise_student(source, out, recipe, clips, held_out, count, json)
         return
     if clips or held_out:
@@ -193,6 +226,7 @@ def quantise(
             f"{source}: --clips and --held-out are for a bundle's student, and there is no {MANIFEST_NAME}; run "
             "edge-sdk calibrate on the clips and give its folder with --statistics"
         )
+    refuse_stray(f"{source} is a checkpoint", {"--count": count})
     from edge_sdk.toolchain.exporting import describe as describe_export
     from edge_sdk.toolchain.quantising import quantise_bundle
 
@@ -222,14 +256,14 @@ def quantise(
 
 
 def _quantise_student(
-    bundle: Path, out: Path, recipe: str, clips: Path | None, held_out: Path | None, count: int, json: bool
+    bundle: Path, out: Path, recipe: str, clips: Path | None, held_out: Path | None, count: int | None, json: bool
 ) -> None:
+    from edge_sdk.toolchain.quantising_student import COUNT, quantise_student
     from edge_sdk.toolchain.quantising_student import describe as describe_student
-    from edge_sdk.toolchain.quantising_student import quantise_student
 
     if clips is None:
         raise ConfigError(f"{bundle}: the student of a bundle is calibrated on clips; give a folder with --clips")
-    report = quantise_student(bundle, out, recipe, clips, held_out=held_out, count=count, quiet=json)
+    report = quantise_student(bundle, out, recipe, clips, held_out=held_out, count=count or COUNT, quiet=json)
     say(msgspec.json.encode(report).decode() if json else describe_student(report))
 
 

@@ -87,7 +87,7 @@ def _table(name: str, answers: Sequence[Answers], *, seed: int, rounds: int) -> 
     samples = answers[0].samples
     spans = [(s.start_s, s.end_s) for s in samples if s.crash and s.start_s is not None and s.end_s is not None]
     blind = []
-    if spans:
+    if any(end_s > start_s for start_s, end_s in spans):
         fixed = constant_interval(boundaries.best_constant_interval(spans))
         blind = [Answers(scorer="best constant interval", samples=samples, scores=[fixed] * len(samples))]
     return Table(

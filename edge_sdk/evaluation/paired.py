@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.boundaries import TOLERANCE
 from edge_sdk.evaluation.metrics import Ranking
 from edge_sdk.evaluation.report import Measure, measure
 from edge_sdk.evaluation.resample import bootstrap
@@ -50,7 +51,7 @@ def start_within(answers: Answers) -> ByGroup:
     for sample, found in zip(answers.samples, answers.scores, strict=True):
         if sample.crash and sample.start_s is not None:
             guess = guess_of(sample, found)
-            hits.append(guess is not None and abs(guess.start_s - sample.start_s) <= WITHIN_S)
+            hits.append(guess is not None and abs(guess.start_s - sample.start_s) <= WITHIN_S + TOLERANCE)
             groups.append(sample.group)
     right, codes = np.array(hits, np.float64), _codes(answers, groups)
     return lambda weight: float(weight[codes] @ right / weight[codes].sum()) if weight[codes].any() else float("nan")

@@ -6,6 +6,7 @@ only; `windows` and `streams` are what counts. One clip stands for each recordin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +19,8 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.detail import Bytes, Detail, content_frames, decode_footage, encode_footage, trim_footage
 from edge_sdk.evaluation.samples import Footage, Kind, Sample, Track
 from edge_sdk.evaluation.sets import one_per_group, set_of_clip
-from edge_sdk.evaluation.streams import SHADOW_S, build_streams
-from edge_sdk.evaluation.windows import MIN_WINDOW_S, plan_windows
+from edge_sdk.evaluation.streams import SHADOW_S, build_streams, no_stream
+from edge_sdk.evaluation.windows import no_window, plan_windows
 
 Progress = Callable[[str, int, int], None]
 
@@ -55,17 +56,19 @@ def prepare(
 
     `sets` maps file names to sets, as `read_sets` gives it; `repeats` is the number of random offsets per stream. With
     `folds`, the fold of every group, a stream's surroundings come from its own fold: a model trained on the other folds
-    has seen none of it. Raises `SourceError` for a clip that cannot be decoded, `ConfigError` without clips.
+    has seen none of it. Raises `SourceError` for a clip that cannot be decoded, `ConfigError` without clips, and for
+    two clips whose file names differ by folder or ending only.
     """
     if not clips:
         raise ConfigError("there is no clip to evaluate")
+    chosen = one_per_group(clips)
+    _refuse_equal_names(chosen)
     form, tell = detail or Detail(), progress or silent
     for name in ("whole", "windows", "streams"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as scratch:
         footage: list[Footage] = []
         samples: list[Sample] = []
-        chosen = one_per_group(clips)
         for done, clip in enumerate(chosen):
             tell("decode", done, len(chosen))
             item = _footage(clip, set_of_clip(clip, sets), form, Path(scratch))
@@ -73,11 +76,25 @@ def prepare(
             samples.append(_whole_of(item, folder / "whole"))
         samples += _windows(footage, folder / "windows", seed, tell)
         samples += _streams(footage, folder / "streams", seed, repeats, folds or {}, tell)
-    return Prepared(samples=tuple(samples), skipped=_skipped(footage, samples))
+    return Prepared(samples=tuple(samples), skipped=_skipped(footage, samples, folds or {}))
 
 
 def silent(_stage: str, _done: int, _of: int) -> None:
     """Progress for callers that want none."""
+
+
+def clip_stem(sample: Path) -> str:
+    """The stem of the clip from which the sample of a window or a stream was made; any dots in it are its own."""
+    return sample.stem.rpartition(".")[0]
+
+
+def _refuse_equal_names(clips: Sequence[LabelledClip]) -> None:
+    """Samples are called by their clip's stem: of two equal ones, one's pictures would bear the other's label."""
+    for stem, count in Counter(clip.path.stem for clip in clips).items():
+        if count > 1:
+            raise ConfigError(
+                f"{count} clips are called {stem!r}, and samples are named by that alone; rename all but one of them"
+            )
 
 
 def _footage(clip: LabelledClip, name: str, detail: Detail, scratch: Path) -> Footage:
@@ -111,11 +128,9 @@ def _windows(footage: Sequence[Footage], folder: Path, seed: int, tell: Progress
 def _streams(
     footage: Sequence[Footage], folder: Path, seed: int, repeats: int, folds: Mapping[str, int], tell: Progress
 ) -> Iterator[Sample]:
-    normals = [item for item in footage if not item.clip.crash]
     for done, item in enumerate(footage):
         tell("streams", done, len(footage))
-        fold = folds.get(item.clip.group)
-        around = [normal for normal in normals if folds.get(normal.clip.group) == fold]
+        around = _around(item, footage, folds)
         for stream in build_streams([item], around, seed, repeats):
             path = folder / f"{item.clip.path.stem}.{stream.repeat}.mp4"
             encode_footage(stream.frames, path, item.detail)
@@ -126,13 +141,18 @@ def _streams(
             yield replace(sample, scored_s=(stream.begin_s, stream.end_s), shadows_s=shadows)
 
 
+def _around(item: Footage, footage: Sequence[Footage], folds: Mapping[str, int]) -> list[Footage]:
+    """Normal footage of the same fold."""
+    fold = folds.get(item.clip.group)
+    return [other for other in footage if not other.clip.crash and folds.get(other.clip.group) == fold]
+
+
 def _sample(
     item: Footage, path: Path, track: Track, kind: Kind, duration_s: float, origin_s: float, limit_s: float
 ) -> Sample:
-    """A sample whose time 0 is the clip's `origin_s`; a crash without labelled end lasts to `limit_s`."""
+    """A sample whose time 0 is the clip's `origin_s`; a labelled end behind `limit_s` is cut to it."""
     clip, crash = item.clip, kind == "crash"
     known = clip.start_s is not None and crash
-    end_s = None if clip.end_s is None else min(clip.end_s - origin_s, limit_s)
     return Sample(
         path=path,
         track=track,
@@ -142,7 +162,7 @@ def _sample(
         group=clip.group,
         duration_s=duration_s,
         start_s=clip.start_s - origin_s if known and clip.start_s is not None else None,
-        end_s=(limit_s if end_s is None else end_s) if crash else None,
+        end_s=min(clip.end_s - origin_s, limit_s) if crash and clip.end_s is not None else None,
         warning_s=max(0.0, clip.pre_crash_s - origin_s) if crash and clip.pre_crash_s is not None else None,
     )
 
@@ -168,14 +188,16 @@ def _whole(clip: LabelledClip, path: Path, name: str, duration_s: float) -> Samp
     )
 
 
-def _skipped(footage: Sequence[Footage], samples: Sequence[Sample]) -> tuple[tuple[str, str], ...]:
+def _skipped(
+    footage: Sequence[Footage], samples: Sequence[Sample], folds: Mapping[str, int]
+) -> tuple[tuple[str, str], ...]:
     """Clips that gave no window or no stream, with the reason."""
-    used = {(sample.track, sample.path.name.split(".")[0]) for sample in samples}
+    used = {(sample.track, clip_stem(sample.path)) for sample in samples}
     skipped = []
     for item in footage:
         name = item.clip.path.stem
         if ("windows", name) not in used:
-            skipped.append((name, f"no window: {item.content_s:.1f} s of content, {MIN_WINDOW_S:g} s needed"))
+            skipped.append((name, f"no window: {no_window(item)}"))
         if ("streams", name) not in used:
-            skipped.append((name, f"no stream: the start must come {SHADOW_S:g} s or later and lie inside the content"))
+            skipped.append((name, f"no stream: {no_stream(item, _around(item, footage, folds))}"))
     return tuple(skipped)

@@ -74,16 +74,20 @@ def rate_upper_bound(events: int, hours: float) -> float:
     """
     if hours <= 0:
         return float("nan")
-    low, high = 0.0, 10.0 + 3.0 * (events + 1)
-    for _ in range(60):
+    return poisson_mean_where(lambda mean: poisson_cdf(events, mean) > 0.05, events) / hours
+
+
+def poisson_mean_where(below: Callable[[float], bool], count: int) -> float:
+    """Where `below`, true for small means, turns false for a count near `count`; good to 1e-12 of its range."""
+    low, high = 0.0, 20.0 + 2.0 * count + 10.0 * math.sqrt(count)
+    for _ in range(80):
         middle = (low + high) / 2
-        low, high = (middle, high) if _poisson_cdf(events, middle) > 0.05 else (low, middle)
-    return high / hours
+        low, high = (middle, high) if below(middle) else (low, middle)
+    return (low + high) / 2
 
 
-def _poisson_cdf(count: int, mean: float) -> float:
-    term = total = math.exp(-mean)
-    for k in range(1, count + 1):
-        term *= mean / k
-        total += term
-    return total
+def poisson_cdf(count: int, mean: float) -> float:
+    """P(N <= count) for a Poisson `mean`, by logarithms: large means have no exponential."""
+    if mean == 0:
+        return 1.0
+    return math.fsum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(count + 1))

@@ -120,12 +120,13 @@ def false_alarms(answers: Answers) -> FalseAlarms | None:
 
 
 def _quiet(sample: Sample, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of `times_s` are moments at which an alarm would be false."""
+    """Which of `times_s` are moments at which an alarm would be false; none of them is one at which it is right."""
     quiet = ~sample.shaded(times_s)
     if sample.crash and sample.start_s is not None:
         begin_s = boundaries.alarm_begin_s(sample.start_s, sample.warning_s)
         end_s = sample.scored_s[1] if sample.scored_s else np.inf
-        quiet &= (times_s < begin_s) | (times_s >= end_s)
+        late = times_s > sample.start_s + boundaries.ALARM_AFTER_S
+        quiet &= (times_s < begin_s) | (late & (times_s >= end_s))
     return quiet
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from edge_sdk.clips import LabelledClip, View
 from edge_sdk.evaluation.detail import Bytes, Detail
+
+# A time within this part of a frame of a whole frame is one.
+SLACK = 1e-6
 
 Track = Literal["whole", "windows", "streams"]
 Kind = Literal["crash", "normal", "pre_crash"]
@@ -84,6 +88,12 @@ class Footage:
     def content_s(self) -> float:
         """Length of what is to be seen."""
         return len(self.frames) / self.detail.rate_hz
+
+    @property
+    def shows_start(self) -> bool:
+        """Whether the crash's start is labelled and at least one picture shows it, or what comes after it."""
+        start_s = self.clip.start_s
+        return start_s is not None and math.ceil(start_s * self.detail.rate_hz - SLACK) < len(self.frames)
 
     def cut(self, begin_s: float, end_s: float) -> Bytes:
         """The pictures from `begin_s` to `end_s`, to the nearest whole picture."""

@@ -5,28 +5,29 @@ Numbers are given per archive, because archives differ in view, resolution and h
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from edge_sdk.clips import LabelledClip
+from edge_sdk.clips import LabelledClip, read_table
 from edge_sdk.errors import ConfigError
 
 RENDERED = "rendered"
+_FIELDS = ("clip", "label_source", "view")
 
 
 def read_sets(table: Path) -> dict[str, str]:
     """Set of every clip in a label table, by file name; from its columns `label_source` and `view`.
 
-    Raises `ConfigError` where a column is missing.
+    Raises `ConfigError` where a field is missing.
     """
-    try:
-        with table.open(newline="", encoding="utf-8") as handle:
-            return {row["clip"]: _set_of(row["label_source"], row["view"]) for row in csv.DictReader(handle)}
-    except OSError as error:
-        raise ConfigError(f"cannot read label table {table}: {error.strerror}") from error
-    except KeyError as error:
-        raise ConfigError(f"label table {table} has no column {error}; expected clip, view and label_source") from error
+    sets = {}
+    for line, row in read_table(table):
+        clip, source, view = (row.get(name) for name in _FIELDS)
+        if clip is None or source is None or view is None:
+            missing = next(name for name in _FIELDS if row.get(name) is None)
+            raise ConfigError(f"label table {table}, line {line}: field {missing} is missing")
+        sets[clip] = _set_of(source, view)
+    return sets
 
 
 def set_of_clip(clip: LabelledClip, sets: Mapping[str, str]) -> str:

@@ -1,7 +1,8 @@
 """Scores on disk: a scorer that has answered once does not look at the clip again.
 
 One JSON line a sample, written as soon as it is known, so that an evaluation that was stopped goes on, and tables can
-be made again, and differences between scorers drawn, without the models.
+be made again, and differences between scorers drawn, without the models. A line answers for the very bytes that were
+scored, and for what scored them; other lines are left where they are.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.scorer import ClipScores, Guess
+from edge_sdk.files import sha256_of
 from edge_sdk.types import Value
 
 
@@ -26,9 +28,11 @@ class StoredGuess(Value, frozen=True, kw_only=True):
 
 
 class StoredLine(Value, frozen=True, kw_only=True):
-    """The `ClipScores` of one sample, which is known by its folder and name."""
+    """The `ClipScores` that `scorer` gave to one sample, which is known by its folder, its name and its bytes."""
 
+    scorer: str
     sample: str
+    sha256: str
     times_s: tuple[float, ...]
     crash: tuple[float, ...]
     score: float
@@ -44,10 +48,10 @@ class StoredScorer:
 
     GUESSES = 64
 
-    def __init__(self, name: str, store: Path, ask: Callable[[Path], ClipScores]) -> None:
-        """Raises `ConfigError` for a store that is not one."""
-        self._name, self._store, self._ask = name, store, ask
-        self._known = {line.sample: line for line in _read(store)}
+    def __init__(self, name: str, store: Path, ask: Callable[[Path], ClipScores], *, identity: str) -> None:
+        """`identity` tells `ask` from whatever would answer otherwise. Raises `ConfigError` for another file."""
+        self._name, self._store, self._ask, self._identity = name, store, ask, identity
+        self._known = {(line.sample, line.sha256): line for line in _read(store) if line.scorer == identity}
 
     @property
     def name(self) -> str:
@@ -56,9 +60,9 @@ class StoredScorer:
 
     def __call__(self, path: Path) -> ClipScores:
         """Score the sample at `path`. Raises what `ask` raises."""
-        sample = f"{path.parent.name}/{path.name}"
+        sample = f"{path.parent.name}/{path.name}", sha256_of(path)
         if sample not in self._known:
-            line = _line(sample, self._ask(path))
+            line = _line(self._identity, *sample, self._ask(path))
             self._store.parent.mkdir(parents=True, exist_ok=True)
             with self._store.open("ab") as file:
                 file.write(msgspec.json.encode(line) + b"\n")
@@ -79,10 +83,12 @@ def _read(store: Path) -> list[StoredLine]:
         raise ConfigError(f"{store} does not hold scores ({error}); remove it, and they are made again") from error
 
 
-def _line(sample: str, found: ClipScores) -> StoredLine:
+def _line(scorer: str, sample: str, sha256: str, found: ClipScores) -> StoredLine:
     guesses = found.guesses[: StoredScorer.GUESSES]
     return StoredLine(
+        scorer=scorer,
         sample=sample,
+        sha256=sha256,
         times_s=tuple(found.frame_times_s.tolist()),
         crash=tuple(found.crash.tolist()),
         score=found.score,

@@ -39,7 +39,7 @@ def can_stream(item: Footage) -> bool:
     """Whether the start of a crash clip lies behind the shadow of a splice put before it."""
     if not item.clip.crash:
         return item.content_s >= MIN_NORMAL_S
-    return item.clip.start_s is not None and SHADOW_S <= item.clip.start_s < item.content_s
+    return item.clip.start_s is not None and item.clip.start_s >= SHADOW_S and item.shows_start
 
 
 def build_streams(events: Sequence[Footage], normals: Sequence[Footage], seed: int, repeats: int) -> list[Stream]:
@@ -50,16 +50,35 @@ def build_streams(events: Sequence[Footage], normals: Sequence[Footage], seed: i
     """
     streams = []
     for item in events:
-        near = [
-            normal
-            for normal in normals
-            if normal.clip.view == item.clip.view
-            and normal.clip.group != item.clip.group
-            and normal.content_s >= MIN_NORMAL_S
-        ]
+        near = _near(item, normals)
         if near and can_stream(item):
             streams += [_splice(item, near, seed, repeat) for repeat in range(repeats)]
     return streams
+
+
+def no_stream(item: Footage, normals: Sequence[Footage]) -> str:
+    """Why `build_streams` leaves `item` out among `normals`."""
+    length = f"{item.content_s:.1f} s of content"
+    if can_stream(item):
+        return f"no other normal clip of the view {item.clip.view} and {MIN_NORMAL_S:g} s or more to put around it"
+    if not item.clip.crash:
+        return f"{length}, {MIN_NORMAL_S:g} s needed"
+    if item.clip.start_s is None:
+        return "its start is not labelled"
+    if item.clip.start_s < SHADOW_S:
+        return f"the start at {item.clip.start_s:g} s comes before {SHADOW_S:g} s"
+    return f"the start at {item.clip.start_s:g} s lies behind its {length}"
+
+
+def _near(item: Footage, normals: Sequence[Footage]) -> list[Footage]:
+    """What may surround `item`: normals of the same view and another group, long enough."""
+    return [
+        normal
+        for normal in normals
+        if normal.clip.view == item.clip.view
+        and normal.clip.group != item.clip.group
+        and normal.content_s >= MIN_NORMAL_S
+    ]
 
 
 def _splice(item: Footage, near: Sequence[Footage], seed: int, repeat: int) -> Stream:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_sdk.evaluation.samples import Footage, Kind, generator_for
+from edge_sdk.evaluation.samples import SLACK, Footage, Kind, generator_for
 
 MIN_WINDOW_S = 2.0
 MAX_WINDOW_S = 6.0
@@ -23,8 +23,6 @@ PRE_CRASH_MIN_START_S = 3.5
 # What a crash piece shows at least, where the file has it: before the start and after it.
 LEAD_S = 0.5
 TAIL_S = 1.0
-# A time within this part of a frame of a whole frame is one.
-SLACK = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,24 +38,41 @@ class Window:
 def plan_windows(footage: Sequence[Footage], seed: int) -> list[Window]:
     """Choose the pieces; per view the two classes have one distribution of lengths.
 
-    Footage that cannot give `MIN_WINDOW_S` is left out.
+    Footage that cannot give `MIN_WINDOW_S` is left out, and a crash whose start is not to be seen gives no crash piece.
     """
     windows: list[Window] = []
     crash: Kind = "crash"
     for view in sorted({item.clip.view for item in footage}):
         chosen = [item for item in footage if item.clip.view == view]
-        positives = [(item, crash) for item in chosen if item.clip.crash and item.content_s >= MIN_WINDOW_S]
+        positives = [(item, crash) for item in chosen if can_show_crash(item)]
         negatives = [(item, kind) for item in chosen for kind in negative_kinds(item)]
         windows.extend(_matched(positives, negatives, seed))
     return windows
 
 
+def can_show_crash(item: Footage) -> bool:
+    """Whether `item` can give a piece with the start of its crash in it."""
+    return item.clip.crash and item.shows_start and item.content_s >= MIN_WINDOW_S
+
+
 def negative_kinds(item: Footage) -> Iterator[Kind]:
     """What `item` can give as a negative: a normal piece, a pre-crash piece, or nothing."""
-    if not item.clip.crash and item.content_s >= MIN_WINDOW_S:
-        yield "normal"
-    elif item.clip.start_s is not None and item.clip.start_s >= PRE_CRASH_MIN_START_S:
-        yield "pre_crash"
+    kind: Kind = "pre_crash" if item.clip.crash else "normal"
+    early = item.clip.crash and (item.clip.start_s is None or item.clip.start_s < PRE_CRASH_MIN_START_S)
+    if not early and _room_s(item, kind) >= MIN_WINDOW_S:
+        yield kind
+
+
+def no_window(item: Footage) -> str:
+    """Why `plan_windows` takes no piece of `item`."""
+    length, start_s = f"{item.content_s:.1f} s of content", item.clip.start_s
+    if item.content_s < MIN_WINDOW_S:
+        return f"{length}, {MIN_WINDOW_S:g} s needed"
+    if item.clip.crash and start_s is None:
+        return "its start is not labelled"
+    if start_s is not None and not item.shows_start:
+        return f"the start at {start_s:g} s lies behind its {length}"
+    return f"the view {item.clip.view} has no piece {'without' if item.clip.crash else 'with'} a crash to match it with"
 
 
 def matched_lengths(first: Sequence[float], second: Sequence[float]) -> tuple[list[float], list[float]]:

@@ -87,17 +87,31 @@ def labelled(name: str) -> LabelledClip:
 
 
 def test_a_clip_is_judged_by_the_student_of_its_fold(tmp_path: Path) -> None:
-    write_folds(tmp_path, [labelled("a"), labelled("b")], {"a": 1, "b": 0})
+    write_folds(tmp_path, [labelled("a"), labelled("cam.1")], {"a": 1, "cam.1": 0})
     for fold, score in ((0, 0.25), (1, 0.75)):
         write_constant(fold_bundle(tmp_path, fold), score)
     scorer = FoldScorer(tmp_path)
     frames = np.full((12, picture_bytes(130, 130)), 128, np.uint8)
-    for name, expected in (("a", 0.75), ("b", 0.25)):
+    for name, expected in (("a", 0.75), ("cam.1", 0.25)):
         path = tmp_path / f"{name}.crash.mp4"
         encode_footage(frames, path, Detail())
         assert scorer(path).crash == pytest.approx([expected] * 12)
     with pytest.raises(ConfigError, match="says nothing of the clip 'c'"):
         scorer(tmp_path / "c.crash.mp4")
+
+
+def test_other_folds_or_bundles_are_another_scorer(tmp_path: Path) -> None:
+    found = set()
+    for number, (folds, scores) in enumerate(
+        [({"a": 1, "b": 0}, (0.25, 0.75)), ({"a": 0, "b": 1}, (0.25, 0.75)), ({"a": 1, "b": 0}, (0.25, 0.5))]
+    ):
+        folder = tmp_path / str(number)
+        write_folds(folder, [labelled("a"), labelled("b")], folds)
+        for fold, score in enumerate(scores):
+            write_constant(fold_bundle(folder, fold), score)
+        found.add(FoldScorer(folder).identity())
+        assert FoldScorer(folder).identity() in found
+    assert len(found) == 3
 
 
 def test_a_scale_is_fitted_without_the_fold_it_is_used_on() -> None:

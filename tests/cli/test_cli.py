@@ -14,6 +14,8 @@ from command_line import last_json, sdk
 from edge_sdk.bundle import default_bundle
 
 DEMO_CLIP = default_bundle() / "demo" / "clip.mp4"
+CALIBRATE = ("calibrate", "x", "--clips", "y", "--out", "out")
+QUANTISE = ("quantise", str(default_bundle()), "--out", "out", "--recipe", "student-int8")
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +80,10 @@ def test_verify_passes_on_the_demo_bundle_and_leaves_with_4_on_a_changed_one(tmp
 
 
 def test_doctor_leaves_with_0_and_lists_the_runtimes() -> None:
-    checks = last_json(sdk("doctor", "--json"))
+    checks = last_json(sdk("doctor", "--bundle", "nowhere", "--json"))
     assert any("ort" in check["name"] for check in checks)
+    (bundle,) = [check for check in checks if check["name"] == "bundle"]
+    assert (bundle["status"], "nowhere" in bundle["found"]) == ("missing", True)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +101,15 @@ def test_doctor_leaves_with_0_and_lists_the_runtimes() -> None:
         (("export", "x", "--out", "out", "--adapter", "mine"), 2, "NAME=DIR"),
         (("export", "x", "--out", "out", "--recipe", "nothing"), 2, "crashchat-7b-agx-orin"),
         (("export", "x", "--out", "out", "--slots", "0"), 2, "at least 1"),
+        (("bench", "--out", "/dev/null/x"), 2, "/dev/null is a file"),
+        (("demo", "--out", "/dev/null/x"), 2, "/dev/null is a file"),
+        (("bundle", "demo", str(DEMO_CLIP), "/dev/null/x"), 2, "edge-sdk: /dev/null"),
+        ((*CALIBRATE, "--answers", "--frames", "3", "--switchable"), 2, "takes no --frames, --switchable"),
+        ((*CALIBRATE, "--least", "0"), 2, "takes no --least"),
+        (("distil", "student", "out", "--labels", "--level"), 2, "takes no --level"),
+        (("distil", "student", "out", "--training", "a", "--validation", "b", "--labels"), 2, "takes no --labels"),
+        (("quantise", "x", "--out", "out", "--recipe", "w4", "--count", "3"), 2, "takes no --count"),
+        ((*QUANTISE, "--target", "x", "--max-kl", "0"), 2, "takes no --max-kl, --target"),
         (("frobnicate",), 2, "frobnicate"),
     ],
 )

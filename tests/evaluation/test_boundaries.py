@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.evaluation import boundaries
+from edge_sdk.evaluation import ClipScores, Guess, Sample, boundaries
+from edge_sdk.evaluation.paired import start_within
+from edge_sdk.evaluation.rows import Answers
 
 NAN = float("nan")
 
@@ -46,6 +51,44 @@ def test_best_constant_interval_beats_a_random_search() -> None:
     for _ in range(2000):
         lo, hi = np.sort(rng.uniform(0, 10, 2))
         assert boundaries.interval_iou(np.tile((lo, hi), (40, 1)), truth).mean() <= reached + 0.01
+
+
+def test_the_search_needs_little_memory_however_long_the_clip() -> None:
+    spans = [(100.0, 110.0), (100.0, 110.0), (3.0, 4.0), (5.0, 5.0)]
+    tracemalloc.start()
+    found = boundaries.best_constant_interval(spans)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == pytest.approx((100.0, 110.0))
+    # All pairs of its 1,100 tenths would be 605,000 numbers of eight bytes.
+    assert peak < 1_000_000
+
+
+def test_spans_of_no_length_have_no_best_interval() -> None:
+    with pytest.raises(ConfigError, match="of some length"):
+        boundaries.best_constant_interval([(0.0, 0.0), (3.0, 3.0)])
+
+
+def test_an_error_of_exactly_the_limit_is_within_it() -> None:
+    """Every start in tenths up to 20 s; binary numbers put about a third of these on the wrong side."""
+    tenths = np.arange(200)
+    truth = tenths / 10
+    for late, half, one in ((5, 200, 200), (6, 0, 200), (10, 0, 200), (11, 0, 0)):
+        found = boundaries.start_error(truth, (tenths + late) / 10)
+        assert (found.within_half_s.hits, found.within_one_s.hits) == (half, one)
+        samples = [
+            Sample(
+                path=Path(f"{start_s}.mp4"), track="windows", kind="crash", set="s", view="dashcam", group=str(start_s),
+                duration_s=30.0, start_s=float(start_s),
+            )
+            for start_s in truth
+        ]  # fmt: skip
+        guesses = [Guess(start_s=float(start + late) / 10) for start in tenths]
+        scores = [
+            ClipScores(frame_times_s=np.zeros(0), crash=np.zeros(0), score=0.0, guesses=(guess,)) for guess in guesses
+        ]
+        share = start_within(Answers(scorer="late", samples=samples, scores=scores))
+        assert share(np.ones(200)) == one / 200
 
 
 def test_coverage_counts_answered_intervals_only() -> None:

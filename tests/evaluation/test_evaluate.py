@@ -141,6 +141,22 @@ def test_a_guess_on_a_splice_is_passed_over() -> None:
     assert row.false_alarms.hours == pytest.approx(3 * 3.2 / 3600, rel=0.05)
 
 
+def test_an_alarm_in_time_behind_a_splice_is_not_false_as_well() -> None:
+    """The clip ends 0.2 s after its crash: the alarm window, 2 s, reaches beyond the splice's shadow."""
+
+    def late(_path: Path) -> ClipScores:
+        return ClipScores(frame_times_s=TIMES, crash=TIMES, score=1.0, alarms_s=(7.9, 8.1))
+
+    stream = sample("s", "crash", 6.0, track="streams", scored_s=(1.0, 6.2), shadows_s=((1.0, 2.5), (6.2, 7.7)))
+    row = run(Fake(name="late", answer=late), samples=[stream]).tables[0].rows[-1]
+    assert row.delay is not None
+    assert row.false_alarms is not None
+    assert (row.delay.recall.hits, row.delay.median_s) == (1, pytest.approx(1.9))
+    assert row.false_alarms.count == 1
+    # Free of a crash: 0 to 1 s, 2.5 to 4.5 s, 8 to 10 s.
+    assert row.false_alarms.hours == pytest.approx(5 / 3600, rel=0.05)
+
+
 def test_a_sample_that_one_scorer_cannot_read_is_left_out_for_all() -> None:
     def broken(path: Path) -> ClipScores:
         if path.name == "n0":

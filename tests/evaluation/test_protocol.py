@@ -76,6 +76,51 @@ def test_clips_that_cannot_be_shown_are_listed_with_the_reason(kit: SimpleNamesp
         prepare([], tmp_path / "out", sets={}, seed=0)
 
 
+def test_clips_of_one_name_are_refused_before_any_is_decoded(kit: SimpleNamespace, tmp_path: Path) -> None:
+    clips = [kit.labelled(tmp_path / folder / "x.mp4", group=folder) for folder in ("a", "b")]
+    with pytest.raises(ConfigError, match=r"2 clips are called 'x'.*rename"):
+        prepare(clips, tmp_path / "out", sets={}, seed=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_reason_is_the_true_one(kit: SimpleNamespace, tmp_path: Path) -> None:
+    """A dot in a name is the name's own, and a clip without a counterpart is not called short."""
+    shown = kit.write_clip(tmp_path / "cam.1.mp4", kit.scene(80))
+    late = kit.write_clip(tmp_path / "late.mp4", kit.scene(40))
+    alone = kit.write_clip(tmp_path / "alone.mp4", kit.scene(50))
+    clips = [
+        kit.labelled(shown, start_s=4.0, end_s=5.0),
+        kit.labelled(late, start_s=9.0, end_s=9.5, view="roadside"),
+        kit.labelled(alone, view="roadside"),
+    ]
+    found = prepare(clips, tmp_path / "out", sets={}, seed=0)
+    assert [(s.track, s.kind) for s in found.samples if s.path.name.startswith("cam.1.") and s.track == "windows"] == [
+        ("windows", "crash"),
+        ("windows", "pre_crash"),
+    ]
+    reasons = {(name, reason.split(":")[0]): reason for name, reason in found.skipped}
+    assert set(reasons) == {
+        ("cam.1", "no stream"), ("late", "no window"), ("late", "no stream"),
+        ("alone", "no window"), ("alone", "no stream"),
+    }  # fmt: skip
+    assert "no other normal clip of the view dashcam" in reasons["cam.1", "no stream"]
+    assert "the start at 9 s lies behind its 4.0 s of content" in reasons["late", "no window"]
+    assert "the start at 9 s lies behind its 4.0 s of content" in reasons["late", "no stream"]
+    assert "no piece with a crash" in reasons["alone", "no window"]
+    assert "no other normal clip of the view roadside" in reasons["alone", "no stream"]
+
+
+def test_an_end_that_nobody_labelled_stays_unknown(kit: SimpleNamespace, tmp_path: Path) -> None:
+    clips = [
+        kit.labelled(kit.write_clip(tmp_path / "c.mp4", kit.scene(70)), start_s=4.0),
+        kit.labelled(kit.write_clip(tmp_path / "n.mp4", kit.scene(70))),
+    ]
+    found = prepare(clips, tmp_path / "out", sets={}, seed=0)
+    crashes = [sample for sample in found.samples if sample.crash]
+    assert [sample.track for sample in crashes] == ["whole", "windows", "streams"]
+    assert [sample.end_s for sample in crashes] == [None] * 3
+
+
 def test_one_clip_stands_for_a_recording(kit: SimpleNamespace) -> None:
     clips = [kit.labelled(Path(f"{name}.mp4"), group=group) for name, group in (("a", "g"), ("b", "g"), ("c", "h"))]
     clips.append(kit.labelled(Path("d.mp4"), start_s=1.0, group="g"))
@@ -96,8 +141,14 @@ def test_sets_come_from_the_label_source(tmp_path: Path, kit: SimpleNamespace) -
     table.write_text("\n".join(["clip,view,label_source", *lines]))
     assert read_sets(table) == {name: expected for name, (_, _, expected) in rows.items()}
     assert set_of_clip(kit.labelled(Path("z.mp4"), view="roadside"), {}) == "roadside misc"
-    table.write_text("clip,view\na.mp4,cctv\n")
-    with pytest.raises(ConfigError, match="label_source"):
+    for text in ("clip,view\na.mp4,cctv\n", "clip,view,label_source\na.mp4,cctv\n"):
+        table.write_text(text)
+        with pytest.raises(ConfigError, match=r"line 2.*label_source"):
+            read_sets(table)
+    table.write_bytes("clip,view,label_source\na.mp4,cctv,caf\u00e9\n".encode("utf-8-sig"))
+    assert read_sets(table) == {"a.mp4": "roadside misc"}
+    table.write_bytes("clip,view,label_source\na.mp4,cctv,caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match="not UTF-8"):
         read_sets(table)
 
 

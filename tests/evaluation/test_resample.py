@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -24,9 +25,22 @@ def test_proportion_of_nothing_is_null() -> None:
         resample.proportion(3, 2)
 
 
-@pytest.mark.parametrize("events", [0, 1, 7, 40])
+@pytest.mark.parametrize("events", [0, 1, 7, 40, 760, 5000])
 def test_rate_bound_equals_the_chi_square_form(events: int) -> None:
     assert resample.rate_upper_bound(events, 2.0) == pytest.approx(chi2.ppf(0.95, 2 * (events + 1)) / 2 / 2.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("events", [760, 5000])
+def test_so_few_events_have_a_chance_of_one_in_twenty_at_the_bound(events: int) -> None:
+    """Term by term, in decimals that hold exp(-5000)."""
+    with localcontext() as context:
+        context.prec = 40
+        mean = Decimal(resample.rate_upper_bound(events, 1.0))
+        term = total = (-mean).exp()
+        for k in range(1, events + 1):
+            term *= mean / k
+            total += term
+    assert float(total) == pytest.approx(0.05, rel=1e-8)
 
 
 def test_rate_bound_without_time_is_undefined() -> None:

@@ -45,6 +45,29 @@ def test_windows_hold_what_they_claim(kit: SimpleNamespace) -> None:
             assert window.end_s <= clip.start_s - windows.PRE_CRASH_GAP_S + 1e-6
 
 
+def test_a_crash_that_is_not_to_be_seen_gives_no_crash_piece(kit: SimpleNamespace) -> None:
+    """Starts at the end, behind it, and between the last picture and the end; a window says "crash" of none."""
+
+    def crash(name: str, start_s: float | None, frames: int) -> Footage:
+        clip = kit.labelled(Path(f"{name}.mp4"), start_s=start_s, end_s=start_s)
+        return kit.numbered(clip, frames, tag=1)
+
+    normal = kit.numbered(kit.labelled(Path("n.mp4")), 100, tag=2)
+    hidden = [crash("at", 4.0, 40), crash("behind", 9.0, 40), crash("between", 3.95, 40), crash("short", 4.0, 12)]
+    last = crash("last", 3.9, 40)
+    planned = windows.plan_windows([*hidden, last, normal], seed=0)
+    assert {window.footage.clip.path.stem for window in planned if window.kind == "crash"} == {"last"}
+    for window in planned:
+        pictures = window.footage.cut(window.begin_s, window.end_s)[:, 1]
+        assert len(pictures) >= 20
+        if window.kind == "crash":
+            assert 39 in pictures
+        if window.kind == "pre_crash":
+            assert pictures.max() / 10 < window.footage.clip.start_s - windows.PRE_CRASH_GAP_S
+    # Without any other piece that shows a crash there is nothing to compare, and no piece.
+    assert windows.plan_windows([*hidden, normal], seed=0) == []
+
+
 def test_offsets_are_random_but_repeatable(kit: SimpleNamespace) -> None:
     footage = crowd(kit)
     first, again, other = (windows.plan_windows(footage, seed) for seed in (1, 1, 2))

@@ -11,7 +11,20 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation import ClipScores, Guess
 from edge_sdk.evaluation.stored import StoredScorer
 
-SAMPLES = [Path("windows/a.crash.mp4"), Path("streams/a.crash.mp4")]
+NAMES = ("windows/a.crash.mp4", "streams/a.crash.mp4")
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Path]:
+    """Files of one content: scorers may go by the name."""
+    for name in NAMES:
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"video")
+    return [tmp_path / name for name in NAMES]
+
+
+def stored(store: Path, asked: Asked, identity: str = "bundle 1") -> StoredScorer:
+    return StoredScorer("student", store, asked, identity=identity)
 
 
 class Asked:
@@ -28,7 +41,7 @@ class Asked:
             crash=rng.random(5),
             score=float(rng.random()),
             guesses=(Guess(start_s=1 / 3, start_interval_s=(0.1, 2 / 3)), Guess(start_s=2.0, end_s=2.5)),
-            alarms_s=(1 / 9,) if path == SAMPLES[0] else None,
+            alarms_s=(1 / 9,) if path.parent.name == "windows" else None,
         )
 
 
@@ -40,29 +53,46 @@ def same(one: ClipScores, two: ClipScores) -> bool:
     )
 
 
-def test_an_answer_is_asked_for_once_and_comes_back_exactly(tmp_path: Path) -> None:
+def test_an_answer_is_asked_for_once_and_comes_back_exactly(samples: list[Path], tmp_path: Path) -> None:
     asked, again = Asked(), Asked()
-    first = StoredScorer("student", tmp_path / "s.jsonl", asked)
-    given = [first(path) for path in SAMPLES]
-    reopened = StoredScorer("student", tmp_path / "s.jsonl", again)
-    assert all(same(reopened(path), one) for path, one in zip(SAMPLES, given, strict=True))
-    assert asked.paths == SAMPLES
+    first = stored(tmp_path / "s.jsonl", asked)
+    given = [first(path) for path in samples]
+    reopened = stored(tmp_path / "s.jsonl", again)
+    assert all(same(reopened(path), one) for path, one in zip(samples, given, strict=True))
+    assert asked.paths == samples
     assert again.paths == []
 
 
-def test_a_write_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
+def test_a_write_that_was_cut_off_is_made_again(samples: list[Path], tmp_path: Path) -> None:
     store = tmp_path / "s.jsonl"
-    scorer = StoredScorer("student", store, Asked())
-    given = [scorer(path) for path in SAMPLES]
+    scorer = stored(store, Asked())
+    given = [scorer(path) for path in samples]
     store.write_bytes(store.read_bytes()[:-20])
     asked = Asked()
     asked.paths.append(Path("before"))
-    reopened = StoredScorer("student", store, asked)
-    assert all(same(reopened(path), one) for path, one in zip(SAMPLES, given, strict=True))
-    assert asked.paths[1:] == SAMPLES[1:]
+    reopened = stored(store, asked)
+    assert all(same(reopened(path), one) for path, one in zip(samples, given, strict=True))
+    assert asked.paths[1:] == samples[1:]
+
+
+def test_nothing_answers_for_another_scorer_or_other_bytes(samples: list[Path], tmp_path: Path) -> None:
+    store, first, other, changed = tmp_path / "s.jsonl", Asked(), Asked(), Asked()
+    stored(store, first)(samples[0])
+    stored(store, other, "bundle 2")(samples[0])
+    samples[0].write_bytes(b"of another seed")
+    stored(store, changed)(samples[0])
+    assert first.paths == other.paths == changed.paths == [samples[0]]
+    # All three stay, each for its own.
+    again = Asked()
+    stored(store, again)(samples[0])
+    stored(store, again, "bundle 2")(samples[0])
+    samples[0].write_bytes(b"video")
+    stored(store, again)(samples[0])
+    stored(store, again, "bundle 2")(samples[0])
+    assert len(again.paths) == 1
 
 
 def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.jsonl").write_text('{"sample": 3}\n')
     with pytest.raises(ConfigError, match="does not hold scores"):
-        StoredScorer("student", tmp_path / "s.jsonl", Asked())
+        stored(tmp_path / "s.jsonl", Asked())

@@ -62,6 +62,30 @@ def test_other_files_are_refused(content: object, message: str, tmp_path: Path) 
         read_annotations(write(tmp_path / "a.json", content))
 
 
+def test_two_videos_of_one_name_are_refused_and_both_are_named(tmp_path: Path) -> None:
+    first, second = item("a.mp4", "recognition", "Yes"), item("a.mp4", "crash_interval", "3.0 - 4.5 seconds")
+    first["video"], second["video"] = ["cap/a.mp4"], ["dada/a.mp4"]
+    with pytest.raises(ConfigError, match=r"cap/a\.mp4 and dada/a\.mp4 are two videos"):
+        read_annotations(write(tmp_path / "a.json", [first, second]))
+    # One path in two spellings is one video.
+    first["video"], second["video"] = ["./cap/a.mp4"], ["cap\\a.mp4"]
+    assert read_annotations(write(tmp_path / "a.json", [first, second])).videos == ("a.mp4",)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_a_known_source_stays_known(order: tuple[int, ...], tmp_path: Path) -> None:
+    rows = [
+        item("a.mp4", "recognition", "Yes"),
+        item("a.mp4", "crash_interval", "3.0 - 4.5 seconds") | {"source": ""},
+        item("a.mp4", "recognition", "Yes") | {"source": ""},
+    ]
+    for name, row in zip("abc", order, strict=True):
+        write(tmp_path / f"{name}.json", [rows[row]])
+    found = read_annotations(tmp_path)
+    assert found.sources == {"a.mp4": "made"}
+    assert found.of("recognition")["a.mp4"].source == "made"
+
+
 def test_missing_files_are_refused(tmp_path: Path) -> None:
     for read in (read_annotations, read_predictions):
         with pytest.raises(ConfigError, match="cannot read"):

@@ -215,6 +215,55 @@ def test_alarms_and_probabilities_bring_their_own_tables() -> None:
     assert "### calibration" in text
 
 
+def test_alarms_of_unknown_length_keep_their_delay_and_are_told() -> None:
+    rows = perfect()
+    rows["c0.mp4"]["alarms_s"] = [3.4]
+    rows["n0.mp4"]["alarms_s"] = [9.0]
+    report = evaluate_tasks(annotations(), answers(rows), bootstrap=0)
+    everything = report.alarms[0]
+    assert (everything.clips, everything.left_out) == (1, 9)
+    assert (everything.false_alarms.hours, everything.false_alarms.per_hour) == (0.0, None)
+    assert everything.delay is not None
+    assert everything.delay.median_s == pytest.approx(0.4)
+    assert "2 clips have `alarms_s` but no `duration_s`" in to_markdown(report)
+    rows["c0.mp4"]["duration_s"] = rows["n0.mp4"]["duration_s"] = 10.0
+    report = evaluate_tasks(annotations(), answers(rows), bootstrap=0)
+    assert report.alarms[0].false_alarms.count == 1
+    assert not any("duration_s" in note for note in report.notes)
+
+
+def test_a_probability_alone_is_enough_for_calibration() -> None:
+    rows = {video: {"crash_probability": 0.9 if video[0] == "c" else 0.2} for video in perfect()}
+    report = evaluate_tasks(annotations(), answers(rows), bootstrap=0)
+    assert report.tasks == ()
+    assert report.calibration is not None
+    assert report.calibration.brier.value == pytest.approx(0.6 * 0.1**2 + 0.4 * 0.2**2)
+    assert "### calibration" in to_markdown(report)
+
+
+def test_scores_of_ones_own_are_shown_whatever_they_are_called() -> None:
+    rows = perfect()
+    for row in rows.values():
+        row["scores"] = {"recognition": {"judge_precision": 0.25}, "cause": {"bertscore_recall": 0.75}}
+    report = evaluate_tasks(annotations(), answers(rows), bootstrap=0)
+    text = to_markdown(report)
+    assert all(name in text for name in ("judge_precision", "bertscore_recall"))
+    assert "rouge1_precision" not in text
+    of_crashes = line(report, "recognition", "answers, repaired, source CAP").scores
+    assert {name: each.value for name, each in of_crashes.items()} == {"accuracy": 1.0, "judge_precision": 0.25}
+
+
+def test_an_upper_bound_that_is_none_is_not_called_one() -> None:
+    def note(different: int) -> str:
+        causes = {f"c{i}.mp4": Truth(answer=f"Cause {i}.", source="") for i in range(different)}
+        said = {"c0.mp4": VideoAnswers(cause="Cause 0.")}
+        notes = evaluate_tasks(Annotations({"cause": causes}), said, bootstrap=0).notes
+        return next(each for each in notes if "upper bounds" in each)
+
+    assert "commonest" not in note(30)
+    assert "only the 20 commonest were tried" in note(121)
+
+
 def test_some_tasks_are_enough_and_none_is_not() -> None:
     rows = {video: {"recognition": row["recognition"]} for video, row in perfect().items()}
     rows["elsewhere.mp4"] = {"recognition": "Yes"}

@@ -7,13 +7,15 @@ What the reference page derives from the test labels (best constant .244, a perf
 from __future__ import annotations
 
 import re
+from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.evaluation.boundaries import interval_iou
+from edge_sdk.evaluation.boundaries import TOLERANCE, interval_iou, overlap
 from edge_sdk.evaluation.tasks import intervals, read_annotations
 from edge_sdk.evaluation.tasks.blind import choose
 from edge_sdk.evaluation.tasks.draws import Draws
@@ -57,6 +59,35 @@ def test_levels_are_shares_that_reach_them() -> None:
     draws = Draws(np.ones((1, 4)))
     found = {name: each.value for name, each in intervals.scores([0.3, 0.5, 0.69, 0.7], draws).items()}
     assert found == {"miou": pytest.approx(0.5475), "iou_30": 1.0, "iou_50": 0.75, "iou_70": 0.25}
+
+
+def test_an_overlap_of_exactly_a_level_reaches_it() -> None:
+    """Against whole numbers of tenths; without a tolerance dozens of these fall short by a hair."""
+    pairs = [
+        ((start, start + length), (start + begin, start + length + end))
+        for start, length, begin, end in product((0, 7, 21, 49, 98), range(2, 40), range(11), range(-10, 11))
+        if length + end > begin
+    ]
+    exact = []
+    for (a, b), (c, d) in pairs:
+        exact.append(Fraction(max(0, min(b, d) - max(a, c)), max(b, d) - min(a, c)))
+    truth, answers = np.array(pairs).transpose(1, 0, 2) / 10
+    draws = Draws(np.ones((1, len(pairs))))
+    found = intervals.scores(intervals.reference_iou(truth, answers), draws, tolerance=TOLERANCE)
+    plain = intervals.scores(intervals.reference_iou(truth, answers), draws)
+    recall = overlap(truth, answers).recall
+    for tenths in (3, 5, 7):
+        reached = sum(iou >= Fraction(tenths, 10) for iou in exact)
+        assert found[f"iou_{tenths}0"].value == pytest.approx(reached / len(pairs))
+        assert recall[f"0.{tenths}"].hits == reached
+        assert plain[f"iou_{tenths}0"].value < reached / len(pairs)
+
+
+def test_a_start_late_by_exactly_a_second_is_within_one() -> None:
+    tenths = np.arange(200)
+    for late, share in ((10, 1.0), (11, 0.0)):
+        found = intervals.start_scores(tenths / 10, (tenths + late) / 10, Draws(np.ones((1, 200))))
+        assert found["start_1s"].value == share
 
 
 def test_start_error_is_of_the_answered_and_the_share_of_all() -> None:

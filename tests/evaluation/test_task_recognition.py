@@ -53,6 +53,19 @@ def test_confusion_counts() -> None:
     assert (found.tp, found.fn, found.fp, found.tn) == (1, 1, 1, 2)
 
 
+def test_a_resample_without_the_rarer_class_does_not_speak_of_it() -> None:
+    """Three crashes and one other clip, all right: a third of the resamples lack the one, and hold no mistake."""
+    truth = [True, True, True, False]
+    draws = Draws.over(list("abcd"), rounds=1000, seed=0)
+    found = recognition.scores(truth, truth, draws, strict=True)
+    for name in ("macro_f1", "macro_recall", "macro_precision", "yes_f1", "accuracy"):
+        assert (found[name].value, found[name].lo, found[name].hi) == (1.0, 1.0, 1.0)
+    alone = recognition.scores([True, True], [True, False], Draws(np.ones((1, 2))), strict=True)
+    assert (alone["macro_f1"].value, alone["yes_recall"].value, alone["accuracy"].value) == (None, 0.5, 0.5)
+    # The reference's script gives such resamples a 0.
+    assert recognition.scores(truth, truth, draws)["macro_f1"].lo == 0.5
+
+
 def test_a_resample_without_a_clip_defines_nothing() -> None:
     draws = Draws.over(["a", "b", "c"], rounds=400, seed=0).take([0])
     found = recognition.scores([True], [True], draws)["accuracy"]

@@ -124,6 +124,16 @@ def test_what_blind_answers_score_on_the_validation_files(task: str, shared_data
         assert found["bleu4"] == pytest.approx(nltk_bleu(truths, answers), abs=1e-12)
 
 
+def test_a_rare_answer_can_be_the_best_constant() -> None:
+    """Twenty pairs of words of their own, and one answer, given once, that shares words with nine others."""
+    rare = "the car hits the truck"
+    truths = [f"{letter}x {letter}y" for letter in "abcdefghijklmnopqrst" for _ in range(2)]
+    truths += [rare, *(f"{rare} number{i}" for i in range(9))]
+    best = best_texts(truths)["rouge1_f"]
+    scores = {answer: values(truths, [answer] * len(truths))["rouge1_f"] for answer in dict.fromkeys(truths)}
+    assert best == rare == max(scores, key=lambda answer: scores[answer] or 0.0)
+
+
 def test_the_best_constant_is_at_least_as_good_as_every_common_one(shared_data: Path) -> None:
     truths = [truth.answer for truth in read_annotations(shared_data / "crashchat-val").of("description").values()]
     best = best_texts(truths)

@@ -6,12 +6,12 @@ possible. The interval is the exact one of a Poisson count (Garwood 1936).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation import boundaries
+from edge_sdk.evaluation.resample import poisson_cdf, poisson_mean_where
 from edge_sdk.types import Value
 
 TAIL = 0.025
@@ -31,10 +31,11 @@ class AlarmRate(Value, frozen=True, kw_only=True):
 class Watched:
     """One clip that was watched: its length, its alarms, and its crash (None: it has none), in seconds of the clip.
 
-    `alarms_s` None: only the verdict of the clip as a whole is known, and `claimed` says whether it was a crash.
+    `duration_s` None: it is not known, and the clip says nothing of how often alarms are false. `alarms_s` None: only
+    the verdict of the clip as a whole is known, and `claimed` says whether it was a crash.
     """
 
-    duration_s: float
+    duration_s: float | None
     alarms_s: Sequence[float] | None
     claimed: bool
     crash_s: float | None = None
@@ -47,8 +48,8 @@ def poisson_rate(count: int, hours: float) -> AlarmRate:
         raise ConfigError(f"a rate needs a count and hours of at least 0, found {count} in {hours}")
     if hours == 0:
         return AlarmRate(count=count, hours=0.0, per_hour=None, lo=None, hi=None)
-    low = 0.0 if count == 0 else _mean_where(lambda mean: 1 - _cdf(count - 1, mean) < TAIL, count)
-    high = _mean_where(lambda mean: _cdf(count, mean) > TAIL, count)
+    low = 0.0 if count == 0 else poisson_mean_where(lambda mean: 1 - poisson_cdf(count - 1, mean) < TAIL, count)
+    high = poisson_mean_where(lambda mean: poisson_cdf(count, mean) > TAIL, count)
     return AlarmRate(count=count, hours=hours, per_hour=count / hours, lo=low / hours, hi=high / hours)
 
 
@@ -60,6 +61,8 @@ def false_alarms(clips: Sequence[Watched]) -> AlarmRate:
     """
     count, seconds = 0, 0.0
     for clip in clips:
+        if clip.duration_s is None:
+            continue
         if clip.crash_s is None:
             seconds += clip.duration_s
             count += int(clip.claimed) if clip.alarms_s is None else len(clip.alarms_s)
@@ -78,19 +81,3 @@ def detection_delay(clips: Sequence[Watched]) -> boundaries.Delay | None:
             starts.append(clip.crash_s)
             caught.append(boundaries.first_alarm_s(clip.crash_s, clip.alarms_s, clip.sign_s))
     return boundaries.delay(starts, caught) if starts else None
-
-
-def _mean_where(below: Callable[[float], bool], count: int) -> float:
-    """Where `below`, true for small means, turns false: bisection, good to 1e-12 of its range."""
-    low, high = 0.0, 20.0 + 2.0 * count + 10.0 * math.sqrt(count)
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) else (low, middle)
-    return (low + high) / 2
-
-
-def _cdf(count: int, mean: float) -> float:
-    """P(N <= count) for a Poisson `mean`, by logarithms: large means have no exponential."""
-    if mean == 0:
-        return 1.0
-    return math.fsum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(count + 1))

@@ -44,8 +44,12 @@ class Annotations:
 
     @property
     def sources(self) -> dict[str, str]:
-        """The data set of each video."""
-        return {video: truth.source for truths in self.truths.values() for video, truth in truths.items()}
+        """The data set of each video: the first that any of its answers names."""
+        found: dict[str, str] = {}
+        for truths in self.truths.values():
+            for video, truth in truths.items():
+                found[video] = found.get(video) or truth.source
+        return found
 
     def crash(self, video: str) -> bool | None:
         """Whether `video` shows a crash: as recognition says, else as any other task implies; None if unknown."""
@@ -75,24 +79,39 @@ def is_positive(task: str, answer: str) -> bool:
 
 def video_name(path: str) -> str:
     """The last part of a video's path."""
-    return PurePosixPath(path.replace("\\", "/")).name
+    return PurePosixPath(_plain(path)).name
+
+
+def _plain(path: str) -> str:
+    """The path with slashes, and none that says nothing."""
+    return str(PurePosixPath(path.replace("\\", "/")))
 
 
 def read_annotations(path: Path) -> Annotations:
     """Read one file, or every `*.json` of a folder.
 
-    Raises `ConfigError` for a path without annotations, a file in another layout, a question that is no task's, and
-    two different answers to one question about one video.
+    Raises `ConfigError` for a path without annotations, a file in another layout, a question that is no task's, two
+    different answers to one question about one video, and two videos that differ by their folder only.
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise ConfigError(f"{path} holds no annotations (*.json)")
     truths: dict[str, dict[str, Truth]] = {}
+    paths: dict[str, str] = {}
     for file in files:
-        for task, video, truth in _read(file):
+        for task, path_of_video, truth in _read(file):
+            video = video_name(path_of_video)
+            other = paths.setdefault(video, path_of_video)
+            if other != path_of_video:
+                raise ConfigError(
+                    f"{file}: {other} and {path_of_video} are two videos of one name, and answers are found by the "
+                    "name alone; rename one of them"
+                )
             known = truths.setdefault(task, {}).setdefault(video, truth)
             if known.answer != truth.answer:
                 raise ConfigError(f"{file}: {task} of {video} is {truth.answer!r} here, {known.answer!r} before")
+            if not known.source:
+                truths[task][video] = truth
     if not truths:
         raise ConfigError(f"{path} holds annotation files, but no question in them")
     return Annotations(truths)
@@ -122,9 +141,8 @@ def _read(file: Path) -> Iterator[tuple[str, str, Truth]]:
         where = f"{file}, item {row}"
         if len(item.video) != 1 or not item.conversations or len(item.conversations) % 2:
             raise ConfigError(f"{where}: expected one video and pairs of question and answer")
-        video = video_name(item.video[0])
         for asked, said in zip(item.conversations[::2], item.conversations[1::2], strict=True):
-            yield _task_of(asked.value, where), video, Truth(answer=said.value, source=item.source)
+            yield _task_of(asked.value, where), _plain(item.video[0]), Truth(answer=said.value, source=item.source)
 
 
 def _task_of(question: str, where: str) -> str:

@@ -18,7 +18,9 @@ from edge_sdk.tasks import TASKS
 from edge_sdk.types import Value
 
 TEXT_TASKS = tuple(task.id for task in TASKS if task.form == "text")
-# Rarer answers are never the best; the whole vocabulary of about a hundred takes a minute to try.
+# Of texts every answer is tried where there are no more different ones than this, which takes a minute; else the
+# commonest.
+TRIED_ALL = 120
 CANDIDATES = 20
 STEP_S = 0.1
 
@@ -55,6 +57,12 @@ def choose(annotations: Annotations) -> Blind:
     )
 
 
+def tried_all(annotations: Annotations) -> bool:
+    """Whether `choose` tries every answer to every text task, so that no constant is better."""
+    different = (len({truth.answer for truth in annotations.of(task).values()}) for task in TEXT_TASKS)
+    return max(different) <= TRIED_ALL
+
+
 def best_sign_s(annotations: Annotations) -> float | None:
     """The one time, in tenths of a second, with the highest pre-crash IoU over all clips with both labels."""
     pairs = [(annotations.sign_s(video), annotations.interval_s(video)) for video in annotations.of("pre_crash_time")]
@@ -69,13 +77,14 @@ def best_sign_s(annotations: Annotations) -> float | None:
 
 
 def best_texts(answers: Sequence[str], right: Sequence[str] = ()) -> dict[str, str]:
-    """By score, which of the commonest `answers` scores highest when given for all of them.
+    """By score, which of the `answers` scores highest when given for all of them; of too many the commonest are tried.
 
     `right` are further clips of which the right answer is given.
     """
     counted = Counter(answers)
     truths, weights = list(counted), np.array(list(counted.values()), np.float64)
-    candidates = [answer for answer, _ in counted.most_common(CANDIDATES)]
+    most = None if len(counted) <= TRIED_ALL else CANDIDATES
+    candidates = [answer for answer, _ in counted.most_common(most)]
     beside = text.clip_sums(right, right).sum(axis=0)
     sums = np.stack([weights @ text.clip_sums(truths, [each] * len(truths)) for each in candidates]) + beside
     return {name: candidates[int(np.argmax(values))] for name, values in text.of_sums(sums).items()}

@@ -57,22 +57,27 @@ def evaluate_tasks(
     """Score every task that was answered for at least one annotated video.
 
     Blind answers are chosen on `fitted` (None: on `annotations`, an upper bound). Raises `ConfigError` where
-    annotations and predictions share no video and task.
+    annotations and predictions share no video with an answer, an alarm or a probability.
     """
     chosen = blind.choose(fitted or annotations)
     known = _with_sources(annotations, conditions or {})
     asked = [each for task in TASK_IDS if (each := _ask(task, annotations, predictions, bootstrap, seed))]
-    if not asked:
-        raise ConfigError("no annotated video has an answer to an annotated task; names are compared without folders")
+    watched = _alarms(annotations, predictions, known)
+    probable = _calibration(annotations, predictions, bootstrap, seed)
+    if not asked and not watched and probable is None:
+        raise ConfigError(
+            "no annotated video has an answer to an annotated task, an alarm or a probability; names are compared "
+            "without folders"
+        )
     return TasksReport(
         seed=seed,
         bootstrap=bootstrap,
         videos=len(annotations.videos),
         unknown=len(set(predictions) - set(annotations.videos)),
         tasks=tuple(task_report(each, chosen, known) for each in asked),
-        alarms=_alarms(annotations, predictions, known),
-        calibration=_calibration(annotations, predictions, bootstrap, seed),
-        notes=tuple(_notes(annotations, fitted is None, bootstrap)),
+        alarms=watched,
+        calibration=probable,
+        notes=(*_notes(annotations, fitted is None, bootstrap), *_length_notes(annotations, predictions)),
     )
 
 
@@ -101,7 +106,10 @@ def _ask(
 def _alarms(
     annotations: Annotations, predictions: Mapping[str, VideoAnswers], conditions: Conditions
 ) -> tuple[AlarmReport, ...]:
-    """Alarms of every annotated clip that has alarms or a verdict, then by condition; none without known lengths."""
+    """Alarms of every annotated clip that has alarms or a verdict, then by condition.
+
+    Without its length a clip has no part in the rate of false alarms, but a crash has one in the delay.
+    """
     watched, left_out = {}, 0
     for video in annotations.videos:
         row, crash = predictions.get(video), annotations.crash(video)
@@ -123,9 +131,11 @@ def _alarms(
 
 
 def _watched(annotations: Annotations, video: str, row: VideoAnswers, crash: bool) -> alarms.Watched | None:
-    """The clip as alarms see it; None where its length, or when its crash starts, is not known."""
+    """The clip as alarms see it; None where too little is known for the rate and for the delay."""
     span = annotations.interval_s(video)
-    if row.duration_s is None or (crash and span is None):
+    if crash and span is None:
+        return None
+    if row.duration_s is None and (not crash or row.alarms_s is None):
         return None
     return alarms.Watched(
         duration_s=row.duration_s,
@@ -186,9 +196,17 @@ def _notes(annotations: Annotations, same: bool, rounds: int) -> Iterator[str]:
     yield "The paper's lines hold for its own test split (1,839 videos, 1,162 with a crash)."
     yield "BERTScore is the paper's; it needs a downloaded model, so bring your own (`scores` in predictions)."
     if same:
-        yield "Best constant answers were chosen on these very annotations: upper bounds; choose them elsewhere."
+        some = "" if blind.tried_all(annotations) else f" (of texts only the {blind.CANDIDATES} commonest were tried)"
+        yield f"Best constant answers were chosen on these very annotations: upper bounds{some}; choose them elsewhere."
     kinds: dict[bool | None, set[str]] = {}
     for video, source in annotations.sources.items():
         kinds.setdefault(annotations.crash(video), set()).add(source)
     if kinds.get(True) and kinds.get(False) and kinds[True].isdisjoint(kinds[False]):
         yield "Every crash comes from other data sets than every clip without: recognition may be recognising those."
+
+
+def _length_notes(annotations: Annotations, predictions: Mapping[str, VideoAnswers]) -> Iterator[str]:
+    rows = [predictions[video] for video in annotations.videos if video in predictions]
+    unknown = sum(row.alarms_s is not None and row.duration_s is None for row in rows)
+    if unknown:
+        yield f"{unknown} clips have `alarms_s` but no `duration_s`: they are in no rate of false alarms."

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.evaluation.boundaries import IOU_LEVELS
+from edge_sdk.evaluation.boundaries import IOU_LEVELS, TOLERANCE
 from edge_sdk.evaluation.report import Measure
 from edge_sdk.evaluation.tasks.draws import Draws, Floats, ratio, sure
 
@@ -28,11 +28,14 @@ def reference_iou(truth: ArrayLike, answer: ArrayLike) -> Floats:
     return np.nan_to_num(ratio(inner, hull))
 
 
-def scores(iou: ArrayLike, draws: Draws) -> dict[str, Measure]:
-    """`miou`, and `iou_30`, `iou_50` and `iou_70`, the shares of clips that reach them, from IoU `[n]`."""
+def scores(iou: ArrayLike, draws: Draws, *, tolerance: float = 0.0) -> dict[str, Measure]:
+    """`miou`, and `iou_30`, `iou_50` and `iou_70`, the shares of clips that reach them, from IoU `[n]`.
+
+    The reference has no `tolerance`, so that an IoU of exactly .3 reaches .3 or misses it by a hair.
+    """
     reached = np.asarray(iou, np.float64)
     found = {"miou": sure(draws.mean(reached))}
-    return found | {f"iou_{level * 100:.0f}": sure(draws.mean(reached >= level)) for level in IOU_LEVELS}
+    return found | {f"iou_{level * 100:.0f}": sure(draws.mean(reached >= level - tolerance)) for level in IOU_LEVELS}
 
 
 def start_scores(truth_s: ArrayLike, answer_s: ArrayLike, draws: Draws) -> dict[str, Measure]:
@@ -40,4 +43,7 @@ def start_scores(truth_s: ArrayLike, answer_s: ArrayLike, draws: Draws) -> dict[
     error = np.abs(np.asarray(answer_s, np.float64) - np.asarray(truth_s, np.float64))
     answered = ~np.isnan(error)
     mean = draws.take(answered).mean(error[answered])
-    return {"start_mae_s": sure(mean), "start_1s": sure(draws.mean(np.nan_to_num(error, nan=np.inf) <= 1.0))}
+    return {
+        "start_mae_s": sure(mean),
+        "start_1s": sure(draws.mean(np.nan_to_num(error, nan=np.inf) <= 1.0 + TOLERANCE)),
+    }

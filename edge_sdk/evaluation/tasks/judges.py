@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.boundaries import TOLERANCE
 from edge_sdk.evaluation.report import Measure
 from edge_sdk.evaluation.tasks import intervals, parse, pre_crash, recognition, text
 from edge_sdk.evaluation.tasks.draws import Draws, Floats, sure
@@ -86,7 +87,8 @@ def _yes_no(asked: Asked) -> Judged:
     pairs = [(parse.reference_yes_no(t), parse.reference_yes_no(a or "")) for t, a in _pairs(asked)]
     kept = _indices(None not in pair for pair in pairs)
     reference = recognition.scores([pairs[i][0] for i in kept], [pairs[i][1] for i in kept], asked.draws.take(kept))
-    return _judged(asked, reference, kept, recognition.scores(truth, claimed, asked.draws), len(truth))
+    repaired = recognition.scores(truth, claimed, asked.draws, strict=True)
+    return _judged(asked, reference, kept, repaired, len(truth))
 
 
 def _text(asked: Asked) -> Judged:
@@ -107,7 +109,7 @@ def _interval(asked: Asked) -> Judged:
     answer = np.array([each or NOTHING for each in said], np.float64).reshape(-1, 2)
     fair = np.flatnonzero(truth[:, 1] > truth[:, 0])
     draws = asked.draws.take(fair)
-    repaired = intervals.scores(intervals.reference_iou(truth[fair], answer[fair]), draws)
+    repaired = intervals.scores(intervals.reference_iou(truth[fair], answer[fair]), draws, tolerance=TOLERANCE)
     repaired |= intervals.start_scores(truth[fair, 0], answer[fair, 0], draws)
     return _judged(asked, reference, kept, repaired, fair.size)
 
@@ -128,7 +130,7 @@ def _time(asked: Asked) -> Judged:
         for truth, answer, span in zip(_readable(asked, parse.time), asked.answers, asked.spans, strict=True)
     )
     fair = np.flatnonzero(times[:, 2] > times[:, 0])
-    repaired = _pre_crash(times[fair], asked.draws.take(fair), pre_crash.TOLERANCE_S)
+    repaired = _pre_crash(times[fair], asked.draws.take(fair), TOLERANCE)
     return _judged(asked, reference, kept, repaired, fair.size)
 
 
@@ -140,10 +142,10 @@ _JUDGES: dict[AnswerForm, Callable[[Asked], Judged]] = {
 }
 
 
-def _pre_crash(times: Floats, draws: Draws, tolerance_s: float) -> dict[str, Measure]:
+def _pre_crash(times: Floats, draws: Draws, tolerance: float) -> dict[str, Measure]:
     sign, answer, crash = times.T
-    iou = pre_crash.reference_iou(sign, answer, crash, tolerance_s=tolerance_s)
-    return pre_crash.scores(sign, answer, crash, iou, draws)
+    iou = pre_crash.reference_iou(sign, answer, crash, tolerance_s=tolerance)
+    return pre_crash.scores(sign, answer, crash, iou, draws, tolerance=tolerance)
 
 
 def _judged(

@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edge_sdk.evaluation.boundaries import TOLERANCE
 from edge_sdk.evaluation.report import Measure
 from edge_sdk.evaluation.tasks import intervals
 from edge_sdk.evaluation.tasks.draws import Draws, Floats, ratio, sure
 
 EARLY_S = 0.5
-# Wider than what binary numbers make of tenths, far narrower than a tenth.
-TOLERANCE_S = 1e-6
+TOLERANCE_S = TOLERANCE
 
 
 def reference_iou(sign_s: ArrayLike, answer_s: ArrayLike, crash_s: ArrayLike, *, tolerance_s: float = 0.0) -> Floats:
@@ -32,14 +32,16 @@ def reference_iou(sign_s: ArrayLike, answer_s: ArrayLike, crash_s: ArrayLike, *,
     return score
 
 
-def scores(sign_s: ArrayLike, answer_s: ArrayLike, crash_s: ArrayLike, iou: Floats, draws: Draws) -> dict[str, Measure]:
+def scores(
+    sign_s: ArrayLike, answer_s: ArrayLike, crash_s: ArrayLike, iou: Floats, draws: Draws, *, tolerance: float = 0.0
+) -> dict[str, Measure]:
     """IoU scores of `iou [n]`, mean TTA as labelled and as answered, and TTA's mean absolute error, seconds.
 
-    An answer in the crash, or none (NaN), leaves a TTA of 0.
+    An answer in the crash, or none (NaN), leaves a TTA of 0. `tolerance` is that of `intervals.scores`.
     """
     sign, answer, crash = (np.asarray(times, np.float64) for times in (sign_s, answer_s, crash_s))
     labelled, left = crash - sign, np.nan_to_num(np.maximum(crash - answer, 0.0))
-    return intervals.scores(iou, draws) | {
+    return intervals.scores(iou, draws, tolerance=tolerance) | {
         "tta_true_s": sure(draws.mean(labelled)),
         "tta_s": sure(draws.mean(left)),
         "tta_mae_s": sure(draws.mean(np.abs(labelled - left))),

@@ -31,13 +31,22 @@ def confusion(truth: ArrayLike, claimed: ArrayLike) -> Confusion:
     return Confusion(tp=tp, fn=fn, fp=fp, tn=tn)
 
 
-def scores(truth: ArrayLike, claimed: ArrayLike, draws: Draws) -> dict[str, Measure]:
-    """Accuracy, and precision, recall and F1 of "yes" and macro, of `truth` and `claimed`, bool `[n]`."""
+def scores(truth: ArrayLike, claimed: ArrayLike, draws: Draws, *, strict: bool = False) -> dict[str, Measure]:
+    """Accuracy, and precision, recall and F1 of "yes" and macro, of `truth` and `claimed`, bool `[n]`.
+
+    A class of which there is no clip scores 0, as in the reference's script; where `strict`, nothing is said of it, so
+    that a resample without the rarer class does not speak of how the model does on it.
+    """
     crash, said = np.asarray(truth, np.bool_), np.asarray(claimed, np.bool_)
     cells = np.stack([crash & said, crash & ~said, ~crash & said, ~crash & ~said], axis=1)
     counts = draws.total(cells)
     blank = np.where(counts.sum(axis=1) > 0, 0.0, np.nan)
-    return {name: sure(drawn + blank) for name, drawn in of_counts(counts).items()}
+    yes, no = counts[:, :2].sum(axis=1) > 0, counts[:, 2:].sum(axis=1) > 0
+    defined = {"accuracy": yes | no, "yes": yes, "macro": yes & no}
+    return {
+        name: sure(np.where(defined[name.partition("_")[0]] | (not strict), drawn, np.nan) + blank)
+        for name, drawn in of_counts(counts).items()
+    }
 
 
 def of_counts(cells: ArrayLike) -> dict[str, Floats]:

@@ -11,6 +11,7 @@ import msgspec
 
 from edge_sdk.evaluation.boundaries import Delay
 from edge_sdk.evaluation.report import Measure
+from edge_sdk.evaluation.tasks import rouge
 from edge_sdk.evaluation.tasks.alarms import AlarmRate
 from edge_sdk.evaluation.tasks.calibration import Calibration
 from edge_sdk.evaluation.tasks.recognition import Confusion
@@ -52,7 +53,8 @@ class TaskReport(Value, frozen=True, kw_only=True):
 class AlarmReport(Value, frozen=True, kw_only=True):
     """False alarms and the alarms' delay on `clips` of one condition; `name` is "all" for all of them.
 
-    `left_out` clips are in neither: their length, or when their crash starts, is not known.
+    `left_out` clips are in neither: their length, or when their crash starts, is not known. A crash of unknown length
+    is in the delay alone.
     """
 
     name: str
@@ -102,7 +104,7 @@ COLUMNS: dict[str, str] = {
 }
 """Headings of the scores that tables show, in order; scores of other names follow, ROUGE's halves are in JSON only."""
 
-_JSON_ONLY = ("_precision", "_recall")
+_JSON_ONLY = frozenset(rouge.NAMES)
 
 
 def to_markdown(report: TasksReport) -> str:
@@ -175,7 +177,7 @@ def _calibration(found: Calibration) -> str:
 
 def _shown(names: list[str]) -> list[str]:
     known = [name for name in COLUMNS if name in names]
-    rest = [name for name in dict.fromkeys(names) if name not in COLUMNS and not name.endswith(_JSON_ONLY)]
+    rest = [name for name in dict.fromkeys(names) if name not in COLUMNS and name not in _JSON_ONLY]
     return known + rest
 
 

@@ -1,0 +1,14 @@
+"""Options that must not be ignored, whichever verb takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edge_sdk.errors import ConfigError
+
+
+def refuse_stray(why: str, options: Mapping[str, object]) -> None:
+    """Raises `ConfigError` that begins with `why` and names those of `options` that were given."""
+    stray = [name for name, value in options.items() if not (value is None or value is False or value in ([], ()))]
+    if stray:
+        raise ConfigError(f"{why}; it takes no {', '.join(stray)}: leave {'it' if len(stray) == 1 else 'them'} out")
