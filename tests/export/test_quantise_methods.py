@@ -153,7 +153,7 @@ def test_the_nearest_is_stored_where_gptq_costs_no_less(broken: bool, monkeypatc
 
 
 class SeenEverywhere:
-    """What `Methods` takes of statistics: inputs of the group's own width, a few of them hundreds of times the others."""
+    """What `Methods` takes of statistics: inputs of the group's own width, a few of them far wider than the others."""
 
     def group(self, decoder: str, layer: int, group: str) -> Group:
         widths = {"qkv": 64, "o": 64, "mlp": 64, "down": 96}
