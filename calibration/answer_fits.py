@@ -23,7 +23,7 @@ from edge_sdk.evaluation.tasks import parse
 from edge_sdk.evaluation.tasks.calibration import Calibration, calibration
 from edge_sdk.evaluation.tasks.draws import Draws
 from edge_sdk.reasoning.answer import Answer
-from edge_sdk.reasoning.forms.scores import calibrated
+from edge_sdk.reasoning.forms.scores import EVEN, calibrated
 from edge_sdk.tasks import find_task
 from edge_sdk.types import Value
 
@@ -133,8 +133,9 @@ def fit_and_judge(task: str, judged: Sequence[Judged], least: float = LEAST) -> 
     corrected = [calibrated(each.said, fit) for each, fit in zip(judged, own, strict=True)]
     right = np.array([each.right for each in judged])
     draws = Draws.over([each.clip for each in judged], rounds=ROUNDS, seed=0)
-    value, sure = (right, corrected) if find_task(task).form != "yes_no" else _decided(said, corrected, right)
-    given = np.array(sure) >= least
+    words = find_task(task).form == "yes_no"
+    value, sure = _decided(said, corrected, right) if words else (right, corrected)
+    given = np.array(sure) >= (max(least, EVEN) if words else least)
     return TaskFit(
         fit=fit_task(task, judged, least),
         answers=len(judged),

@@ -24,7 +24,7 @@ from edge_sdk.explaining.messages import Failed, Message, Open, Opened
 
 # How long the process may take to end when it is told to, before it is killed.
 _LEAVE_S = 2.0
-_POLL_S = 0.5
+_POLL_S = 0.1
 _WORDS_KEPT = 8
 _AGAIN = "ask again: it is started anew"
 
@@ -83,10 +83,15 @@ class Child:
         except BrokenPipeError:
             return
 
-    def wait_open(self) -> float:
-        """Wait until the bundle is open; the memory it takes, 10^6 bytes. Raises what opening raised."""
-        self.wait_for(lambda: self.memory_mb is not None)
-        return self.memory_mb or 0.0
+    def wait_open(self, until_s: float | None = None) -> float:
+        """Wait until the bundle is open; the memory it takes, 10^6 bytes. Raises what opening raised.
+
+        Raises `RuntimeFailure`, too, where it is not open at `until_s` on the monotonic clock; it goes on opening.
+        """
+        self.wait_for(lambda: self.memory_mb is not None or (until_s is not None and time.monotonic() >= until_s))
+        if self.memory_mb is None:
+            raise RuntimeFailure("the reasoner is still opening its bundle; ask again later, or give it more time")
+        return self.memory_mb
 
     def wait_for(self, ready: Callable[[], bool], until_s: float | None = None) -> None:
         """Wait for news that make `ready`. Raises why the process ended, also by this call.

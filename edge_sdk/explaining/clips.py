@@ -67,7 +67,8 @@ def explain_file(
     profile has is shown in the profile of that rate that fits it best, unless one was chosen. `events` and `wait_s` as
     in `ClipRequest.ask` and `ReasonerProcess.begin`, which raise, as does opening the file. After `deadline_s`, in
     which waiting, opening the model and looking at the clip count, no further frame is shown, and answers are given as
-    far as they went. Raises `ConfigError` for a live source, before anything is started.
+    far as they went; a turn that does not come and a model that is not open by then are errors. Raises `ConfigError`
+    for a live source, before anything is started.
     """
     refuse_live(clip)
     deadline = Deadline(deadline_s)
@@ -79,10 +80,10 @@ def explain_file(
         else nearest_profile(process.language, process.profile, len(plan.pictures))
     )
     size = (plan.info.width, plan.info.height)
-    with process.begin(profile=profile, source=size, wait_s=deadline.within_s(wait_s)) as request:
+    turn_s, until_s = deadline.within_s(wait_s), deadline.until_s
+    with process.begin(profile=profile, source=size, wait_s=turn_s, until_s=until_s) as request:
         for frame in read_clip(clip, plan):
-            request.push(frame.pixels, frame.time_s)
-            if deadline.over:
+            if not request.push(frame.pixels, frame.time_s, until_s=until_s) or deadline.over:
                 break
         zero_s = round(plan.info.start_time_s, 6)
         yield from request.ask(tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events)

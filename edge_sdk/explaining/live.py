@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.capture import FrameHistory, FrameWindow, HistorySettings
-from edge_sdk.errors import EdgeError, SourceError
+from edge_sdk.errors import EdgeError, RuntimeFailure, SourceError
 from edge_sdk.events import CrashTimeline, Event
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
@@ -24,6 +24,8 @@ from edge_sdk.explaining.request import ClipRequest, Deadline
 BEFORE_S = 4.0
 KEEP_S = 15.0
 _POLL_S = 0.05
+# What a thread that waits for frames takes to notice that it was told to end, with some to spare.
+_LEAVE_S = 4 * _POLL_S
 # Frames that are copied out of the history at once.
 _BATCH = 8
 # Frames are kept in the shape of most cameras; the model's own is a little wider.
@@ -80,9 +82,9 @@ class LiveClip:
         `ClipRequest` raises.
         """
         self._deadline = deadline = Deadline(deadline_s)
-        self._stop()
         try:
-            request = self._whole(self._history.next, deadline.within_s(wait_s))
+            ended = self._stop(deadline.left_s())
+            request = self._whole(self._history.next, deadline.within_s(wait_s)) if ended else self._as_it_is()
             zero_s = self._first_s - self._begun_s
             yield from request.ask(tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events)
             if request.report is not None:
@@ -96,14 +98,24 @@ class LiveClip:
         self._stopped.set()
         self._forget()
 
-    def _stop(self) -> None:
+    def _stop(self, within_s: float | None) -> bool:
+        """Tell the thread that follows to end; whether it did so in time."""
         self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return True
+        self._thread.join(within_s if within_s is None else max(within_s, _LEAVE_S))
+        return not self._thread.is_alive()
+
+    def _as_it_is(self) -> ClipRequest:
+        """The request of a thread that is still at work. Raises `RuntimeFailure` where that has shown nothing yet."""
+        if self._request is not None and self._pushed:
+            return self._request
+        self._dropped = True
+        raise RuntimeFailure("the reasoner was not ready before the deadline; ask again later, or give it more time")
 
     def _follow(self) -> None:
         try:
-            request = self._begin(0.0)
+            request = self._begin(0.0, Deadline(None))
             while not self._stopped.wait(_POLL_S) and self._pushed < self._most:
                 self._extend(request, self._history.next)
         except EdgeError:
@@ -119,7 +131,7 @@ class LiveClip:
                 return self._some(self._request)
             self._forget()
         self._first(1)  # before a turn is waited for and a model opened
-        request = self._begin(wait_s)
+        request = self._begin(wait_s, self._deadline)
         self._extend(request, end)
         return self._some(request)
 
@@ -128,9 +140,9 @@ class LiveClip:
             raise SourceError(_GONE)
         return request
 
-    def _begin(self, wait_s: float) -> ClipRequest:
-        settings = self._history.settings
-        self._request = request = self._process.begin(source=(settings.width, settings.height), wait_s=wait_s)
+    def _begin(self, wait_s: float, deadline: Deadline) -> ClipRequest:
+        size = self._history.settings.width, self._history.settings.height
+        self._request = request = self._process.begin(source=size, wait_s=wait_s, until_s=deadline.until_s)
         self._pushed = 0
         return request
 
@@ -144,7 +156,8 @@ class LiveClip:
             for number, (pixels, captured_s) in enumerate(zip(window.pixels, window.captured_s, strict=True)):
                 if not self._pushed:
                     self._begun_s = float(captured_s)
-                request.push(pixels, float(captured_s) - self._begun_s)
+                if not request.push(pixels, float(captured_s) - self._begun_s, until_s=self._deadline.until_s):
+                    return
                 self._pushed += 1
                 self._next = window.first + number + 1
                 if self._leaving() or self._deadline.over:

@@ -82,6 +82,7 @@ class Picture(Value, frozen=True, kw_only=True, tag=True):
 class Ask(Value, frozen=True, kw_only=True, tag=True):
     """Ask `tasks` of the clip as it is; answered by `Said`, and `Finished` or `Failed` at the end.
 
+    `deadline_s` counts from when this arrives: pictures that still wait then are left out, but for a clip's first.
     Answers count their times from `zero_s` of the clip's. `events` are what the student made of it, the last revision
     of each; None where no student watched.
     """
@@ -106,7 +107,7 @@ class Opened(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Taken(Value, frozen=True, kw_only=True, tag=True):
-    """A picture has gone into the clip."""
+    """A picture has gone into the clip, or was left out for want of time."""
 
     job: int
 

@@ -49,12 +49,18 @@ class ReasonerProcess:
         self._living()
 
     def begin(
-        self, *, profile: str | None = None, source: tuple[int, int] | None = None, wait_s: float = 0.0
+        self,
+        *,
+        profile: str | None = None,
+        source: tuple[int, int] | None = None,
+        wait_s: float = 0.0,
+        until_s: float | None = None,
     ) -> ClipRequest:
         """A new clip, of pictures of `source` (width, height) where that is known; close it when it is done with.
 
         `profile` is the reasoner's own unless given. Raises `RuntimeFailure` when another clip is worked on for longer
-        than `wait_s`, and what opening the bundle raises: `ConfigError` for a budget that is too small,
+        than `wait_s`, or the bundle is not open at `until_s` on the monotonic clock, which goes on all the same; and
+        what opening the bundle raises: `ConfigError` for a budget that is too small,
         `MissingDependencyError`, `BundleError`, ...
         """
         if not self._turn.acquire(timeout=wait_s):
@@ -64,7 +70,7 @@ class ReasonerProcess:
             )
         try:
             child = self._living()
-            child.wait_open()
+            child.wait_open(until_s)
             self._count += 1
             self._request = request = ClipRequest(child, self._count, self._release)
             child.send(Begin(job=request.number, profile=profile or self.profile, source=source))

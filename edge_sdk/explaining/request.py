@@ -41,6 +41,11 @@ class Deadline:
         self._until_s = math.inf if seconds is None else time.monotonic() + seconds
 
     @property
+    def until_s(self) -> float | None:
+        """The end on the monotonic clock; None for never."""
+        return None if math.isinf(self._until_s) else self._until_s
+
+    @property
     def over(self) -> bool:
         """Whether no time is left."""
         return time.monotonic() >= self._until_s
@@ -72,22 +77,26 @@ class ClipRequest:
         self._failure: EdgeError | None = None
         self._open = True
 
-    def push(self, pixels: NDArray[np.uint8], time_s: float) -> None:
+    def push(self, pixels: NDArray[np.uint8], time_s: float, *, until_s: float | None = None) -> bool:
         """Add a picture, RGB uint8 `[height, width, 3]`, shown at `time_s` of the clip; waits while enough are ahead.
 
-        Raises `ConfigError` for another array, and what ended the clip.
+        False where there is no room for it at `until_s` on the monotonic clock: it is not added then. Raises
+        `ConfigError` for another array, and what ended the clip.
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
             raise ConfigError(f"expected a picture uint8 [height, width, 3], found {pixels.dtype} {pixels.shape}")
-        self._wait(lambda: self._room > 0 or self._child.ended)
+        self._wait(lambda: self._room > 0 or self._child.ended or _passed(until_s))
         if failure := self._failure or self._child.failure():
             raise failure
         with self._child.news:
+            if self._room < 1:
+                return False
             self._room -= 1
         height, width, _ = pixels.shape
         data = np.ascontiguousarray(pixels).data.cast("B")
         self._child.send(Picture(job=self.number, width=width, height=height, time_s=time_s), data)
         self._pushed += 1
+        return True
 
     def ask(
         self,
@@ -99,7 +108,8 @@ class ClipRequest:
     ) -> Iterator[Piece | Reply]:
         """Ask `tasks`; text as it comes, and each answer when it is whole. `report` is there at the end.
 
-        Answers that are not whole after `deadline_s` are given as far as they went, with `abstain`. `zero_s` is what
+        Answers that are not whole after `deadline_s` are given as far as they went, with `abstain`; pictures that still
+        wait in the process then are left out of the clip, but for its first. `zero_s` is what
         the clip's times say at the source's first decoded frame, from which the times of answers shall count; `events`
         are what the student made of the clip, the last revision of each, None where it did not watch. An answer comes
         again where a later one contradicts it. Raises `ConfigError` while an earlier question is not answered to its
@@ -163,3 +173,7 @@ class ClipRequest:
         self._child.wait_for(lambda: self._failure is not None or ready(), until_s)
         if self._failure is not None and not ready():
             raise self._failure
+
+
+def _passed(until_s: float | None) -> bool:
+    return until_s is not None and time.monotonic() >= until_s

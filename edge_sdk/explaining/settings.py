@@ -17,7 +17,7 @@ class ReasonerSettings(Value, frozen=True, kw_only=True):
     `budget_mb` is the most memory of its own that the process may have, 10^6 bytes, libraries included: a bundle that
     needs more is refused, and what would exceed it at work fails. None: the free memory of the moment it is opened.
     `priority` is added to the process's niceness. It is ended when it says nothing for `silence_s`. `profile` names the
-    bundle's vision profile; None is its first.
+    bundle's vision profile; None is the one of the most frames.
     """
 
     runtime: str = DEFAULT_RUNTIME

@@ -7,6 +7,7 @@ this SDK ends the request that met it; anything else ends the process, for what 
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import socket
@@ -15,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+import msgspec
 import numpy as np
 
 from edge_sdk.errors import Cancelled, EdgeError, RuntimeFailure
@@ -48,11 +50,14 @@ class Worker:
 
     def __init__(self, channel: Channel, opening: Open) -> None:
         self._channel, self._opening = channel, opening
-        self._inbox: queue.SimpleQueue[Parcel] = queue.SimpleQueue()
+        # Each with when it arrived, on the monotonic clock.
+        self._inbox: queue.SimpleQueue[tuple[Parcel, float]] = queue.SimpleQueue()
         # Requests are numbered in order, so all up to this one are over.
         self._dropped = 0
-        # The one that is worked on, 0 for none.
-        self._job = 0
+        # The one that is worked on, 0 for none, and how many pictures it has got.
+        self._job = self._pictures = 0
+        # The last question's request, and when no more pictures are taken in for it.
+        self._until: tuple[int, float] = (0, math.inf)
 
     def run(self) -> NoReturn:
         """Open the bundle, then work until the process is ended."""
@@ -61,9 +66,9 @@ class Worker:
         answers = self._open()
         self._channel.send(Opened(memory_mb=answers.memory_mb))
         while True:
-            parcel = self._inbox.get()
+            parcel, arrived_s = self._inbox.get()
             try:
-                self._handle(answers, parcel)
+                self._handle(answers, parcel, arrived_s)
             except MemoryError:
                 self._fail(self._job, RuntimeFailure(self._no_memory()))
                 raise
@@ -84,23 +89,39 @@ class Worker:
         except EdgeError as error:
             self._leave(self._explained(error), error)
 
-    def _handle(self, answers: Answering, parcel: Parcel) -> None:
+    def _handle(self, answers: Answering, parcel: Parcel, arrived_s: float) -> None:
         message = parcel.message
         if isinstance(message, Begin):
-            self._job = message.job
+            self._job, self._pictures = message.job, 0
             answers.begin(message)
         elif isinstance(message, Drop):
             self._job = 0
             answers.end()
         elif isinstance(message, Picture) and message.job == self._job:
-            pixels = np.frombuffer(parcel.data, np.uint8).reshape(message.height, message.width, 3)
-            answers.push(pixels, message.time_s)
+            if not (self._pictures and self._late()):
+                pixels = np.frombuffer(parcel.data, np.uint8).reshape(message.height, message.width, 3)
+                answers.push(pixels, message.time_s)
+                self._pictures += 1
             self._channel.send(Taken(job=message.job))
         elif isinstance(message, Ask) and message.job == self._job:
-            for said in answers.ask(message):
-                self._check()
-                self._channel.send(Said(job=message.job, said=said))
-            self._channel.send(Finished(job=message.job, report=answers.report(resident_mb())))
+            self._ask(answers, message, arrived_s)
+
+    def _ask(self, answers: Answering, message: Ask, arrived_s: float) -> None:
+        """Answer in what is left of the time since the question arrived."""
+        if message.deadline_s is not None:
+            left_s = max(0.0, arrived_s + message.deadline_s - time.monotonic())
+            message = msgspec.structs.replace(message, deadline_s=left_s)
+        for said in answers.ask(message):
+            self._check()
+            self._channel.send(Said(job=message.job, said=said))
+        if self._until[0] == message.job:
+            self._until = (0, math.inf)
+        self._channel.send(Finished(job=message.job, report=answers.report(resident_mb())))
+
+    def _late(self) -> bool:
+        """Whether the request that is worked on was asked for, and its time is over."""
+        job, until_s = self._until
+        return job == self._job and time.monotonic() >= until_s
 
     def _check(self) -> None:
         """Called at each chunk of work. Raises `Cancelled` when the clip was dropped."""
@@ -129,9 +150,12 @@ class Worker:
         try:
             while True:
                 parcel = self._channel.receive()
-                if isinstance(parcel.message, Drop):
-                    self._dropped = parcel.message.job
-                self._inbox.put(parcel)
+                message, arrived_s = parcel.message, time.monotonic()
+                if isinstance(message, Drop):
+                    self._dropped = message.job
+                elif isinstance(message, Ask) and message.deadline_s is not None:
+                    self._until = message.job, arrived_s + message.deadline_s
+                self._inbox.put((parcel, arrived_s))
         except EOFError:
             pass
         finally:

@@ -136,8 +136,9 @@ class Clip:
         """Take in one frame, uint8 `[height, width, 3]` RGB, at `time_s`, in seconds as the video counts them.
 
         Raises `ConfigError` for a frame too many, one that is earlier than the last, a picture of another type or size,
-        and one that the caches have no room for, and `RuntimeFailure` where a graph fails; the clip is then as it was.
-        What `on_chunk` raises stops the work, not the clip: the frame is in it or not, as `frames` says.
+        and one that the caches have no room for; the clip is then as it was. Raises `RuntimeFailure` where a graph
+        fails; only `reset` helps then. What `on_chunk` raises stops the work, not the clip: the frame is in it or not,
+        as `frames` says.
         """
         with self._working():
             self._check_frame(pixels, time_s)

@@ -58,7 +58,8 @@ class Calibration:
         self._plan = open_plan(order, LanguagePlan)
         stages = {stage.name: stage for stage in language_stages(order, self._plan)}
         self._text = stages[TEXT_STAGE]
-        parts = {name: each.inputs for name, each in stages.items() if name.startswith(("vision", "proj", "decoder"))}
+        # Prompts and adapters that are switched on go into what is seen, as weights do; graphs do not.
+        parts = {name: each.inputs for name, each in stages.items() if name != "graphs"}
         self._inputs: Inputs = parts | quantise_code() | {"profile": profile, "frames": frames}
         self._clips, self._profile, self._frames, self._quiet = clips, profile, frames, quiet
 

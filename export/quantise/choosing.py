@@ -17,6 +17,7 @@ from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.checkpoint import ChangedWeights, Weights
 from edge_sdk.export.graphs.loading import RoundedInputs, source_name
+from edge_sdk.export.language_stages import Inputs
 from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.quantise.choice import Candidate, Picked, Step, check_budget, pick, reasons
 from edge_sdk.export.quantise.decoder_files import DecoderFiles, linear_name
@@ -32,6 +33,10 @@ _FULL = 16
 _MB = 1e6
 # Choices that are measured before it is said that none was found.
 _ROUNDS = 5
+
+
+MakePlan = Callable[[QuantiseRecipe], tuple[QuantisedPlan, Sequence[Stage]]]
+"""The plan of a recipe, and its stages."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,24 +60,43 @@ class Found:
     choice: Choice | None
 
 
-def find(plan: QuantisedPlan, stages: Sequence[Stage], store: StageStore, limits: Limits | None, quiet: bool) -> Found:
-    """Measure the sensitivity of every layer of `plan` and, with `limits`, choose what stays high.
+def find(make_plan: MakePlan, recipe: QuantiseRecipe, store: StageStore, limits: Limits | None, quiet: bool) -> Found:
+    """Measure the sensitivity of every layer by `recipe` and, with `limits`, choose what stays high.
 
-    `stages` are those of the plan. Raises `ConfigError` for statistics without probes and limits that nothing meets.
+    Raises `ConfigError` for statistics without probes and limits that nothing meets.
     """
+    plan, stages = make_plan(recipe)
+    stored = _stored(plan, stages, store, quiet)
+    with Progress("sensitivity", quiet=quiet) as progress:
+        sensitivity = tuple(_sensitivity(plan, key, stored[key], stages, store, progress) for key in plan.decoders)
+    if limits is None:
+        return Found(plan.quantise, sensitivity, None)
+    choosing = _Choosing(plan, stored, sensitivity, store, lambda other: _written(make_plan, other, store, quiet))
+    return choosing.run(limits)
+
+
+def _stored(plan: QuantisedPlan, stages: Sequence[Stage], store: StageStore, quiet: bool) -> dict[str, Weights]:
+    """The decoders of `plan` as their files have them, which are made where they are not there."""
     with Progress("decoder", quiet=quiet) as progress:
         made = list(decoder_stages(stages, plan))
         for number, stage in enumerate(made):
             if store.receipt(stage) is None:
                 store.make(stage, lambda done: None)
             progress(number + 1, len(made), stage.name)
-    stored = {key: plan.restored(key, folders_of(plan, key, store.folder)) for key in plan.decoders}
-    with Progress("sensitivity", quiet=quiet) as progress:
-        sensitivity = tuple(_sensitivity(plan, key, stored[key], made, store, progress) for key in plan.decoders)
-    if limits is None:
-        return Found(plan.quantise, sensitivity, None)
-    choosing = _Choosing(plan, stored, sensitivity, store)
-    return choosing.run(limits)
+    return {key: plan.restored(key, folders_of(plan, key, store.folder)) for key in plan.decoders}
+
+
+def _written(make_plan: MakePlan, recipe: QuantiseRecipe, store: StageStore, quiet: bool) -> AnswerChange:
+    """What the files cost that a bundle of `recipe` will hold."""
+    plan, stages = make_plan(recipe)
+    stored = _stored(plan, stages, store, quiet)
+    exact = {key: methods.weights for key, methods in plan.methods.items()}
+    return joined(
+        [
+            measure_together(exact[key], stored[key], plan.probes(key), store.folder / f"measured.{key}")
+            for key in plan.decoders
+        ]
+    )
 
 
 def check(plan: QuantisedPlan, limits: Limits | None) -> None:
@@ -88,15 +112,26 @@ def check(plan: QuantisedPlan, limits: Limits | None) -> None:
 
 def files_bytes(plan: QuantisedPlan, recipe: QuantiseRecipe) -> int:
     """Bytes of the decoders' files of `plan` by another recipe."""
-    formats = recipe.formats(plan.checkpoint.config.text.layers)
-    files = (DecoderFiles(methods.weights, plan.recipe.dtype, formats) for methods in plan.methods.values())
+    layers, dtype = plan.checkpoint.config.text.layers, plan.recipe.dtype
+    formats, rounded = recipe.formats(layers), recipe.rounded_inputs(layers)
+    files = (
+        DecoderFiles(each.weights, dtype, formats, rounded=rounded, input_scales=each.input_scale)
+        for each in plan.methods.values()
+    )
     return sum(file.size_bytes for each in files for file in each.files)
 
 
+def sensitivity_inputs(plan: QuantisedPlan, key: str, stages: Sequence[Stage]) -> Inputs:
+    """What the costs of the decoder `key` follow from: its weights, and the adapters beside them on the probes."""
+    names = {stage.name for stage in decoder_stages(stages, plan) if stage.name.startswith(part_name(key))}
+    names |= {f"lora.{adapter}" for adapter, decoder in plan.decoder_of.items() if decoder == key}
+    return {stage.name: dict(stage.inputs) for stage in stages if stage.name in names}
+
+
 def _sensitivity(
-    plan: QuantisedPlan, key: str, stored: Weights, made: Sequence[Stage], store: StageStore, progress: Progress
+    plan: QuantisedPlan, key: str, stored: Weights, stages: Sequence[Stage], store: StageStore, progress: Progress
 ) -> Sensitivity:
-    inputs = {stage.name: dict(stage.inputs) for stage in made if stage.name.startswith(part_name(key))}
+    inputs = sensitivity_inputs(plan, key, stages)
     exact, layers = plan.methods[key].weights, plan.checkpoint.config.text.layers
     run = SensitivityRun(key, exact, stored, plan.probes(key), plan.formats, inputs)
     return run.run(store, lambda done: progress(done, layers, key))
@@ -109,20 +144,31 @@ class _Choosing:
         stored: Mapping[str, Weights],
         sensitivity: tuple[Sensitivity, ...],
         store: StageStore,
+        written: Callable[[QuantiseRecipe], AnswerChange],
     ) -> None:
+        """`written` measures the files of another recipe, which take the place of those of `stored`."""
         self._plan, self._stored, self._sensitivity, self._store = plan, stored, sensitivity, store
+        self._written = written
         self._together = joined([each.together for each in sensitivity])
         self._candidates = tuple(self._scaled())
         self._size_bytes = files_bytes(plan, plan.quantise)
 
     def run(self, limits: Limits) -> Found:
-        """Choose, measure the choice, and choose more where parts add up to less than the whole."""
+        """Choose, measure the choice, and choose more where parts add up to less than the whole.
+
+        First with matrices raised beside those that are stored already, which costs little; when that meets the limit,
+        by what will be written, where AWQ and GPTQ go by the formats of all that share inputs.
+        """
         aim, budget_bytes = limits.max_kl, None if limits.budget_mb is None else limits.budget_mb * _MB
+        written = False
         for _ in range(_ROUNDS):
             picked = pick(self._candidates, self._size_bytes, aim, budget_bytes)
-            recipe = self._recipe(picked)
-            measured = self._measured(picked) if picked.steps else self._together
-            if limits.max_kl is None or aim is None or measured.mean_kl <= limits.max_kl:
+            recipe, measured = self._recipe(picked), self._together
+            if picked.steps and not written:
+                measured = self._measured(picked)
+            if picked.steps and (written or _within(measured, limits)):
+                measured, written = self._written(recipe), True
+            if aim is None or limits.max_kl is None or _within(measured, limits):
                 return Found(recipe, self._sensitivity, self._choice(limits, picked, recipe, measured))
             aim *= 0.9 * limits.max_kl / measured.mean_kl
         raise ConfigError(
@@ -195,6 +241,10 @@ class _Choosing:
         kept = {name: step.bits for name, step in picked.steps.items()}
         weights = Raised(self._stored[key], exact, kept)
         return measure_together(exact, weights, self._plan.probes(key), self._store.folder / f"measured.{key}")
+
+
+def _within(measured: AnswerChange, limits: Limits) -> bool:
+    return limits.max_kl is None or measured.mean_kl <= limits.max_kl
 
 
 class Raised(ChangedWeights):

@@ -80,10 +80,13 @@ class Methods:
             seen = self._seen(layer, group)
             names = [linear_name(layer, linear) for linear, each in GROUPS.items() if each == group]
             matrices = {name: self._plain.tensor(name).t() for name in names}
-            if self._recipe.scaling == "smooth":
+            if self._recipe.scaling != "smooth":
+                found[group] = awq_scales(matrices, seen.gram, seen.magnitude, self._formats, self._dtype)
+            elif self._inputs.keys() & matrices.keys():
                 found[group] = smooth_scales(matrices.values(), seen.largest, self._recipe.migration)
             else:
-                found[group] = awq_scales(matrices, seen.gram, seen.magnitude, self._formats, self._dtype)
+                # Inputs that stay float have no spread to be rid of, which would only make weights harder to round.
+                found[group] = torch.ones(len(seen.largest))
         save_file(found, folder / SCALES)
 
     def input_scale(self, layer: int, group: str) -> Tensor:

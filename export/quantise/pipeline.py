@@ -16,7 +16,7 @@ from edge_sdk.export.quantise.plan import QuantisedPlan
 from edge_sdk.export.quantise.recipe import QuantiseRecipe
 from edge_sdk.export.quantise.stages import quantised_stages
 from edge_sdk.export.quantise.statistics import Statistics
-from edge_sdk.export.stage_store import StageStore
+from edge_sdk.export.stage_store import Stage, StageStore
 from edge_sdk.toolchain.exporting import ExportReport
 
 
@@ -41,10 +41,10 @@ def run_quantise(
     place = work or out.with_name(f"{out.name}.work")
     found = Found(recipe, (), None)
     if limits or sensitivity:
-        plan = _plan(order, place, recipe, seen)
-        check(plan, limits)
+        make_plan = partial(_staged, order, place, seen)
+        check(make_plan(recipe)[0], limits)  # before anything is written
         with StageStore.locked(place) as store:
-            found = find(plan, quantised_stages(order, plan, place), store, limits, quiet)
+            found = find(make_plan, recipe, store, limits, quiet)
     prepare = partial(_prepare, found=found, statistics=seen)
     return run_export(order, out, work=place, student=student, keep=keep, quiet=quiet, prepare=prepare)
 
@@ -61,6 +61,13 @@ def _plan(
     order: Order, work: Path, recipe: QuantiseRecipe, statistics: Statistics | None, **found: Any
 ) -> QuantisedPlan:
     return open_plan(order, partial(QuantisedPlan, recipe=recipe, work=work, statistics=statistics, **found))
+
+
+def _staged(
+    order: Order, work: Path, statistics: Statistics | None, recipe: QuantiseRecipe
+) -> tuple[QuantisedPlan, list[Stage]]:
+    plan = _plan(order, work, recipe, statistics)
+    return plan, quantised_stages(order, plan, work)
 
 
 def _prepare(order: Order, work: Path, *, found: Found, statistics: Statistics | None) -> Prepared:

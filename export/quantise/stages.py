@@ -35,14 +35,20 @@ def quantised_stages(order: Order, plan: QuantisedPlan, work: Path) -> list[Stag
     """Every stage, the references last; `work` is the folder in which each will have one of its name."""
     settings = quantise_code() | {"quantise": msgspec.to_builtins(plan.quantise)} | _seen(plan)
     keys = {part_name(key): key for key in plan.decoders}
+    exact = list(language_stages(order, plan))
+    # What stays beside scaled weights is scaled too, by what those weights are.
+    scaled = BASE in plan.methods and plan.methods[BASE].scaled
+    beside = {"base": next(each.inputs for each in exact if each.name == part_name(BASE))} if scaled else {}
     stages: list[Stage] = []
-    for stage in language_stages(order, plan):
+    for stage in exact:
         if stage.name == "vision" and plan.few_vision:
             file = plan.few_vision.file
             stages.append(Stage("vision", {**stage.inputs, **settings}, file.size_bytes, _writer(file)))
         elif stage.name in keys:
             stages += _decoder_stages(plan, keys[stage.name], {**stage.inputs, **quantise_code()})
-        elif stage.name == "graphs" or stage.name.startswith("lora."):
+        elif stage.name.startswith("lora."):
+            stages.append(replace(stage, inputs={**stage.inputs, **settings, **beside}))
+        elif stage.name == "graphs":
             stages.append(replace(stage, inputs={**stage.inputs, **settings}))
         else:
             stages.append(stage)

@@ -97,13 +97,14 @@ def test_what_was_overconfident_is_not_any_more_and_abstains_where_it_is_mostly_
     assert found.coverage is None
 
 
-def test_yes_and_no_are_judged_by_the_word_and_fitted_by_yes() -> None:
+@pytest.mark.parametrize("least", [0.5, 0.2])
+def test_yes_and_no_are_judged_by_the_word_and_fitted_by_yes(least: float) -> None:
     odds, crash = believing(600, 1.0, -2.0)
-    found = fit_and_judge("recognition", judged(sigmoid(odds), crash))
+    found = fit_and_judge("recognition", judged(sigmoid(odds), crash), least)
     assert found is not None
     assert found.fit.offset == pytest.approx(-2.0, abs=0.4)
     assert found.right == pytest.approx(((odds > 0) == crash).mean())
-    # A "yes" between the log odds 0 and 2 is a "no" to the fit, which it cannot say: it abstains.
+    # A "yes" between the log odds 0 and 2 is a "no" to the fit, which it cannot say: it abstains, whatever the least.
     assert found.given == pytest.approx(1 - ((odds > 0) & (odds < 2)).mean(), abs=0.06)
 
 

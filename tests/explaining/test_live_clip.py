@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -34,7 +35,7 @@ class Listener:
         self.busy = busy
         self.begun: list[Taken] = []
 
-    def begin(self, *, source: tuple[int, int], wait_s: float) -> Taken:
+    def begin(self, *, source: tuple[int, int], wait_s: float, until_s: float | None) -> Taken:
         if self.busy and not wait_s:
             raise RuntimeFailure("the reasoner is busy")
         self.begun.append(Taken(source))
@@ -52,11 +53,12 @@ class Taken:
         self.closed = False
         self.enough = threading.Event()
 
-    def push(self, pixels: NDArray[np.uint8], time_s: float) -> None:
+    def push(self, pixels: NDArray[np.uint8], time_s: float, *, until_s: float | None) -> bool:
         self.times_s.append(time_s)
         self.shown.append(int(pixels[0, 0, 0]))
         if len(self.shown) >= 5:
             self.enough.set()
+        return True
 
     def ask(self, tasks: Sequence[str], **told: object) -> Iterator[object]:
         self.asked = {"tasks": tasks, **told}
@@ -132,6 +134,48 @@ def test_a_deadline_counts_from_the_question() -> None:
         assert isinstance(left_s, float)
         assert max(0.0, deadline_s - 30) <= left_s <= deadline_s
         assert not left_s or left_s < deadline_s
+
+
+class Slow(Listener):
+    """It opens when `opened` is set, and has room for a second picture when `room` is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened, self.room = threading.Event(), threading.Event()
+
+    def begin(self, *, source: tuple[int, int], wait_s: float, until_s: float | None) -> Taken:
+        assert self.opened.wait(60)
+        self.begun.append(Crowded(source, self.room))
+        return self.begun[-1]
+
+
+class Crowded(Taken):
+    def __init__(self, source: tuple[int, int], room: threading.Event) -> None:
+        super().__init__(source)
+        self.room = room
+
+    def push(self, pixels: NDArray[np.uint8], time_s: float, *, until_s: float | None) -> bool:
+        assert not self.shown or self.room.wait(60)
+        return super().push(pixels, time_s, until_s=until_s)
+
+
+def test_a_deadline_is_kept_by_what_follows_a_reasoner_that_opens_or_works_for_longer() -> None:
+    slow = Slow()
+    clip = LiveClip(slow, history(30), FIRST_S, TIMELINE)  # type: ignore[arg-type]
+    clip.follow()
+    with pytest.raises(RuntimeFailure, match="not ready before the deadline; ask again later"):
+        list(clip.ask(["cause"], events=[], deadline_s=0.1, wait_s=1.0))
+    slow.opened.set()
+    assert clip._thread is not None
+    clip._thread.join(60)
+    assert all(request.closed for request in slow.begun), "its turn is given back"
+    clip = LiveClip(slow, history(30), FIRST_S, TIMELINE)  # type: ignore[arg-type]
+    clip.follow()
+    while not (slow.begun[1:] and slow.begun[1].shown):
+        time.sleep(0.01)
+    list(clip.ask(["cause"], events=[], deadline_s=0.1, wait_s=1.0))
+    assert (len(slow.begun[1].shown), slow.begun[1].asked["deadline_s"]) == (1, 0.0)
+    slow.room.set()
 
 
 def test_a_busy_reasoner_is_asked_again_when_the_question_comes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -208,6 +209,61 @@ def test_a_file_s_deadline_counts_from_the_question(
     *_, report = explain_file(process, clip, ["recognition"], deadline_s=0.5, wait_s=20.0)
     assert isinstance(report, ReasoningReport)
     assert 1 <= report.frames < 5
+
+
+SLOWLY = """
+import time
+from edge_sdk.explaining import answering, worker
+push = answering.Answering.push
+def slowly(*given):
+    time.sleep(1.0)
+    push(*given)
+answering.Answering.push = slowly
+worker.main()
+"""
+
+
+def test_pictures_that_wait_when_the_time_is_over_are_left_out(asking: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a second, and all four are in the process before the question."""
+
+    def start(end: socket.socket) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-c", SLOWLY, str(end.fileno())]
+        nothing = subprocess.DEVNULL
+        return subprocess.Popen(words, pass_fds=(end.fileno(),), stdin=nothing, stdout=nothing, stderr=subprocess.PIPE)
+
+    monkeypatch.setattr(child, "_start", start)
+    with ReasonerProcess(asking, PLAIN) as process, process.begin(wait_s=5) as request:
+        for number in range(4):
+            assert request.push(PICTURES[0], number / 10)
+        assert not request.push(PICTURES[0], 0.5, until_s=time.monotonic())
+        said = request.ask(["cause", "recognition"], deadline_s=0.1)
+        assert {item.task: item.answer.abstain for item in said if isinstance(item, Reply)} == {
+            "cause": True,
+            "recognition": True,
+        }
+        assert request.report is not None
+        early = request.report.frames
+        assert 1 <= early < 4
+        request.push(PICTURES[1], 0.6)
+        assert answers(request, "recognition")
+        assert request.report.frames == early + 1
+
+
+def test_a_bundle_that_opens_for_longer_than_there_is_time_goes_on_opening(asking: Bundle) -> None:
+    with ReasonerProcess(asking, PLAIN) as process:
+        process.start()
+        pid = process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for _ in range(2):  # the turn is given back
+                with pytest.raises(RuntimeFailure, match="still opening its bundle; ask again later"):
+                    process.begin(until_s=time.monotonic() + 0.2)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        with begin(process) as request:
+            assert answers(request, "recognition")
+        assert process.pid == pid
 
 
 def test_a_process_that_says_nothing_is_ended(asking: Bundle) -> None:

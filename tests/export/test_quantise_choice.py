@@ -44,6 +44,16 @@ number = "{number}"
 [head]
 bits = 8
 """
+SCALED_RECIPE = """
+name = "scaled"
+rounding = "gptq"
+scaling = "awq"
+[linears]
+bits = 4
+block = 16
+[head]
+bits = 8
+"""
 
 
 class Case(NamedTuple):
@@ -160,4 +170,22 @@ def test_a_limit_is_met_where_inputs_are_rounded_too(made: Made, number: str, tm
     assert choice.kept
     assert_as_chosen(chosen, {each.name: each.bits for each in choice.kept}, fewest=8)
     assert whole_kl(chosen) == pytest.approx(choice.measured_kl, rel=1e-3)
+    assert whole_kl(chosen) <= limit < choice.lowest_kl
+    # The scales of inputs are part of both.
+    assert decoders_mb(chosen) == pytest.approx(choice.size_mb, abs=1e-6)
+    assert decoders_mb(plain) == pytest.approx(choice.lowest_mb, abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.7, pytest.param(0.3, marks=pytest.mark.slow)])
+def test_a_limit_is_met_by_what_is_written_where_scales_go_by_formats(made: Made, share: float, tmp_path: Path) -> None:
+    """A matrix in more bits changes the scales, and so the numbers, of all that share its inputs."""
+    (made.root / "scaled.toml").write_text(SCALED_RECIPE)
+    plain = quantise(made.root, tmp_path / "plain", made.how, "scaled", sensitivity=True)
+    limit = share * whole_kl(plain)
+    chosen = quantise(made.root, tmp_path / "chosen", made.how, "scaled", max_kl=limit)
+    choice = require_evidence(chosen).choice
+    assert choice is not None
+    assert choice.kept
+    assert_as_chosen(chosen, {each.name: each.bits for each in choice.kept})
+    assert whole_kl(chosen) == pytest.approx(choice.measured_kl, rel=1e-6)
     assert whole_kl(chosen) <= limit < choice.lowest_kl

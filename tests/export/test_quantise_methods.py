@@ -152,6 +152,37 @@ def test_the_nearest_is_stored_where_gptq_costs_no_less(broken: bool, monkeypatc
     assert torch.equal(numbers, nearest) == broken
 
 
+class SeenEverywhere:
+    """What `Methods` takes of statistics: inputs of the group's own width, a few of them far wider than the others."""
+
+    def group(self, decoder: str, layer: int, group: str) -> Group:
+        widths = {"qkv": 64, "o": 64, "mlp": 64, "down": 96}
+        x = torch.randn(200, widths[group], generator=torch.Generator().manual_seed(layer))
+        x[0, :3] *= 300
+        return Group(x.T @ x, x.abs().mean(0), x.abs().amax(0))
+
+
+def test_smoothing_leaves_alone_inputs_that_stay_float(tmp_path: Path) -> None:
+    """Those of `down` in the shipped recipe: neither it nor the outputs of `up` change, all that is rounded does."""
+    plain, recipe = tiny_weights(), load_quantise_recipe("w8a8")
+    folders = tuple(tmp_path / str(layer) for layer in range(2))
+    formats, seen = recipe.formats(2), SeenEverywhere()
+    made = Methods(plain, recipe, "base", formats, torch.float32, folders, seen)  # type: ignore[arg-type]
+    for layer, folder in enumerate(folders):
+        folder.mkdir()
+        made.write_scales(layer, folder)
+        before, after = (
+            {part: each.tensor(f"decoder.layers.{layer}.{part}.weight").float() for part in ("q", "gate", "up", "down")}
+            for each in (plain, made.weights)
+        )
+        assert torch.equal(after["down"], before["down"])
+        up, gate = (after[part] / before[part] for part in ("up", "gate"))
+        torch.testing.assert_close(up, up[:1].expand_as(up))  # each input by one number, whatever the output
+        torch.testing.assert_close(up[0], gate[0])
+        assert not torch.allclose(gate[0], torch.ones(64), rtol=0.1)
+        assert not torch.allclose(after["q"], before["q"], rtol=0.1)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,15 @@ from edge_sdk.bundle import Bundle, write_bundle
 from edge_sdk.cli.app import app
 from edge_sdk.errors import ConfigError, EdgeError
 from edge_sdk.export.checkpoint import Checkpoint
-from edge_sdk.export.quantise.recipe import RECIPES, load_quantise_recipe
+from edge_sdk.export.export_recipe import settle
+from edge_sdk.export.language_stages import Inputs
+from edge_sdk.export.pipeline import open_plan
+from edge_sdk.export.quantise.calibrate import Calibration
+from edge_sdk.export.quantise.choosing import sensitivity_inputs
+from edge_sdk.export.quantise.plan import QuantisedPlan
+from edge_sdk.export.quantise.recipe import RECIPES, QuantiseRecipe, Scaling, Storage, load_quantise_recipe
+from edge_sdk.export.quantise.stages import quantised_stages
+from edge_sdk.export.quantise.statistics import Index, Statistics, write_index
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.plan import plan
 from edge_sdk.toolchain.exporting import ExportReport
@@ -177,6 +187,48 @@ def test_another_recipe_makes_the_layers_anew_and_nothing_that_stays(inputs: Pat
     report = quantise(inputs, work / "eight", "w8.toml", **settings)
     assert set(report.stages) == {"decoder.layers.00", "decoder.layers.01", "graphs", "references", "bundle"}
     assert verify(Bundle.open(work / "eight")).ok
+
+
+def planned(root: Path, scaling: Scaling) -> tuple[Inputs, Inputs, Inputs]:
+    """What an adapter's stage, the sensitivity and the calibration depend on, with adapters that stay beside."""
+    given = adapters(root, "linguistic", "perception")
+    order = settle(root / "base", adapters=given, switchable=True, **QUICK)
+    recipe, seen = QuantiseRecipe(linears=Storage(bits=4, block=16), scaling=scaling), Statistics(root / "seen")
+    plan = open_plan(order, partial(QuantisedPlan, recipe=recipe, work=root / "work", statistics=seen))
+    stages = quantised_stages(order, plan, root / "work")
+    lora = next(dict(stage.inputs) for stage in stages if stage.name == "lora.linguistic")
+    return lora, sensitivity_inputs(plan, "base", stages), Calibration(order, (), "96f", None, True)._inputs
+
+
+def test_what_was_made_of_other_files_is_not_taken_for_finished(tmp_path: Path) -> None:
+    make_inputs(tmp_path)
+    text = Checkpoint.open(tmp_path / "base").config.text
+    (tmp_path / "seen").mkdir()
+    write_index(
+        tmp_path / "seen",
+        Index(
+            model="m",
+            layers=text.layers,
+            hidden=text.hidden,
+            intermediate=text.intermediate,
+            tokens={"base": 1},
+            clips=(),
+        ),
+    )
+    ways: tuple[Scaling, ...] = ("none", "awq")
+    (plain, _, _), (folded, _, _) = (planned(tmp_path, scaling) for scaling in ways)
+    os.utime(next((tmp_path / "base").glob("*.safetensors")), (1, 1))
+    (plain_after, _, _), (folded_after, measured, seen) = (planned(tmp_path, scaling) for scaling in ways)
+    assert plain_after == plain, "an adapter as it is has nothing of the base"
+    assert folded_after != folded
+    os.utime(tmp_path / "linguistic/adapter_model.safetensors", (1, 1))
+    _, measured_after, seen_after = planned(tmp_path, "awq")
+    assert measured_after != measured
+    assert seen_after != seen
+    os.utime(tmp_path / "base/vocab.json", (1, 1))
+    _, same, other = planned(tmp_path, "awq")
+    assert same == measured_after
+    assert other != seen_after, "questions go through the tokenizer"
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,12 @@ from edge_sdk.cli.models import quantise
 from edge_sdk.errors import ConfigError, EngineError
 from edge_sdk.export.parser_check import check_decomposed
 from edge_sdk.export.quantise.recipe import RECIPES
-from edge_sdk.export.quantise.student.frames import read_clips
+from edge_sdk.export.quantise.student.frames import FrameLoop, read_clips
+from edge_sdk.export.quantise.student.integers import with_integers
 from edge_sdk.export.quantise.student.layers import rounded_values, student_layers
+from edge_sdk.export.quantise.student.pipeline import _quantised
 from edge_sdk.export.quantise.student.ranges import calibrated_ranges
-from edge_sdk.export.quantise.student.recipe import load_student_recipe
+from edge_sdk.export.quantise.student.recipe import StudentRecipe, load_student_recipe
 from edge_sdk.export.student_part import student_part
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.onnx_work import graph_work
@@ -189,6 +191,34 @@ def test_layers_go_back_to_float32_until_the_scores_are_close_enough(
     told = msgspec.json.decode((named / "quantise/student.json").read_bytes())
     assert [each["why"] for each in told["layers"] if each["float32"]] == ["asked for by the recipe"] * 2
     assert all(each["score_error"] > 0 for each in told["layers"])
+
+
+def test_methods_and_layers_are_judged_by_the_worse_graph(bundle: Bundle, scenes: Path) -> None:
+    """Ranges are far too narrow, so that a signed number cuts off more than an unsigned one of the same scale."""
+    graph, path = bundle.graph("student")
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    clips = read_clips(sorted(scenes.glob("*.mp4"))[:1], student_of(bundle), lambda *_: None)
+    recipe = StudentRecipe(part="student", methods=("percentile",), percentile=90.0, max_score_error=1.0)
+    made = _quantised(model, graph, clips, recipe, quiet=True)
+    evidence = made.evidence
+    assert evidence.signed_error > evidence.cpu_error
+    assert evidence.method_errors == {"percentile": pytest.approx(evidence.signed_error)}
+    exact = FrameLoop(model, graph).scores(clips)
+    layer, told = made.layers[-1], evidence.layers[-1]
+    assert layer.name == told.name
+    moved = [
+        np.abs(FrameLoop(with_integers(model, [layer], made.ranges, unsigned=each), graph).scores(clips) - exact).mean()
+        for each in (False, True)
+    ]
+    assert told.score_error == pytest.approx(max(moved))
+    assert moved[0] > moved[1]
+
+
+def test_a_layer_that_is_not_there_is_named(bundle: Bundle, scenes: Path, tmp_path: Path) -> None:
+    recipe = written_recipe(tmp_path, 'float_layers = ["node_conv2d", "node_conv3d"]')
+    with pytest.raises(ConfigError, match="this student has no layer node_conv3d; it has node_conv2d, "):
+        quantise_student(bundle.folder, tmp_path / "out", recipe, scenes, quiet=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_same_clips_give_the_same_bytes(bundle: Bundle, scenes: Path, tmp_path: Path) -> None:

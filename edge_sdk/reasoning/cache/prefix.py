@@ -72,6 +72,8 @@ class Prefix:
         self._bound = session.bind_state(state, {})
         self._fixed, self._buckets = dict(fixed or {}), sorted({*buckets, self.slots})
         self._tree, self._clip, self._written, self._sound = SlotTree(self.slots), 0, 0, True
+        # Slots before this one hold what no logits have looked at.
+        self._unseen = 0
         self._waiting = self._nothing = np.zeros((0, self.hidden), self._feeding.dtype)
 
     @property
@@ -142,10 +144,10 @@ class Prefix:
         self._clip += 1
         self._tree.cut_trunk(0)
         self._cut()
-        if not self._sound:
+        if not self._sound or self._unseen:
             # What is not a number spoils every sum that it is in, even with a weight of zero.
             self._bound.reset()
-            self._sound = True
+            self._sound, self._unseen = True, 0
 
     def mark(self) -> Mark:
         """The clip as long as it is now."""
@@ -195,11 +197,15 @@ class Prefix:
     def _run(self, call: Call, rows: Sequence[int]) -> Array:
         """One call with the next `call.count` tokens that wait; logits of its `rows`."""
         feeds = self._feeding.fill(self._tree, self._written, call, self._waiting[: call.count], rows)
+        self._unseen = max(self._unseen, self._written + call.count)
         found = self._bound.run({**feeds, **self._fixed})["logits"]
         self.calls += 1
         self._written += call.count
         self._waiting = self._waiting[call.count :]
         self._sound = self._sound and bool(np.isfinite(found).all())
+        # Every token of a growth has been looked at when its last one has; what was given up may lie behind it.
+        if rows and rows[-1] == call.count - 1 and self._written >= self._unseen:
+            self._unseen = 0
         if self.on_call:
             self.on_call()
         return found[: len(rows)]

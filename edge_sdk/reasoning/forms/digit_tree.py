@@ -116,13 +116,14 @@ class DigitTree:
             if not branch.greedy and (branch.weight < self._search.least or width < 1):
                 return
             longer = self._jumped(branch)
-            width -= len(longer.tokens)
+            taken = len(longer.tokens)
             if branch.greedy:
                 self.best = longer
+            elif taken > width or self._forked + taken > self._search.forks:
+                return
             else:
-                self._forked += len(longer.tokens)
-                if width < 0 or self._forked > self._search.forks:
-                    return
+                self._forked += taken
+            width -= taken
             self._open.remove(branch)
             yield longer
 

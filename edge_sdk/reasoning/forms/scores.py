@@ -17,6 +17,9 @@ MIN_FORM_SHARE = 0.5
 MIN_TEXT_PROBABILITY = 0.3
 """Free text whose tokens were less likely than this on (geometric) average abstains: it was one of many sayings."""
 
+EVEN = 0.5
+"""Below this calibrated probability of the word that was said, calibration holds the other one for likelier."""
+
 # Keeps the log odds of a certainty finite.
 _EDGE = 1e-9
 

@@ -14,13 +14,12 @@ import msgspec
 import numpy as np
 
 from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth
-from edge_sdk.reasoning.forms.scores import MIN_FORM_SHARE, Scores, doubtful, sigmoid
+from edge_sdk.reasoning.forms.scores import EVEN, MIN_FORM_SHARE, Scores, doubtful, sigmoid
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
 
 Path = tuple[int, ...]
 WORDS = {"Yes": True, "No": False}
-_EVEN = 0.5
 
 
 def spellings(tokenizer: Tokenizer) -> dict[Path, bool]:
@@ -95,13 +94,14 @@ class YesNoReader:
         value = self._meanings[self._greedy]
         odds = yes - no if fit is None else fit.scale * (yes - no) + fit.offset
         probability = sigmoid(odds if value else -odds)
+        doubted = fit is not None and (probability < EVEN or doubtful(probability, fit))
         return msgspec.structs.replace(
             answer,
             value=value,
             text=self._tokenizer.decode(self._greedy).strip(),
             probability=probability,
             calibrated=fit is not None,
-            abstain=share < MIN_FORM_SHARE or (fit is not None and doubtful(probability, fit, _EVEN)),
+            abstain=share < MIN_FORM_SHARE or doubted,
         )
 
     def _following(self, prefix: Path) -> set[int]:

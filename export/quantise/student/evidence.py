@@ -27,7 +27,8 @@ class StudentEvidence(Value, frozen=True, kw_only=True):
     """The whole of `quantise/student.json`.
 
     Errors are mean differences of the scores from the float32 student's on the calibration clips: by each method with
-    all layers of 8 bits, and of the two graphs as they are in the bundle. `held_out` is None where no clips were given.
+    all layers of 8 bits, in the worse of the two graphs, and of each graph as it is in the bundle. `held_out` is None
+    where no clips were given.
     """
 
     recipe: str

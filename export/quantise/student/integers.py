@@ -5,8 +5,9 @@ ONNX Runtime computes behind a ReLU in whole numbers only where the lowest numbe
 same scale. So a bundle holds both graphs over one file of weights, and they differ in the type of zero points: the same
 scores, but where a value is beyond what calibration has seen.
 
-The unsigned numbers stay below 128 there, too, so that the products of CPUs without VNNI, which add two of them in 16
-bits (`vpmaddubsw`), do not overflow.
+Within what calibration has seen the unsigned numbers are at most 127, too, so that the products of CPUs without VNNI,
+which add two of them in 16 bits (`vpmaddubsw`), do not overflow. Beyond it they go up to 255, and such a sum may be cut
+off.
 """
 
 from __future__ import annotations

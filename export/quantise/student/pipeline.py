@@ -86,10 +86,11 @@ def run_quantise_student(
 def _quantised(model: ModelProto, graph: Graph, clips: Sequence[SeenClip], recipe: StudentRecipe, quiet: bool) -> _Made:
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     layers = student_layers(model)
+    recipe.check([layer.name for layer in layers])
     by_method = calibrated_ranges(model, graph, clips, rounded_values(layers), recipe)
     trial = Trial(model, graph, clips)
     wanted = [layer for layer in layers if layer.name not in recipe.float_layers]
-    errors: dict[str, float] = {method: trial.error(wanted, ranges) for method, ranges in by_method.items()}
+    errors: dict[str, float] = {method: trial.worst(wanted, ranges) for method, ranges in by_method.items()}
     method, ranges = min(by_method.items(), key=lambda each: errors[each[0]])
     with Progress("layers", quiet=quiet) as progress:
         chosen, choices = choose_layers(trial, layers, ranges, recipe, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +21,9 @@ class StudentRecipe(Value, frozen=True, kw_only=True):
     """Settings of a student's quantisation.
 
     `methods` are the ways to choose an activation's range that are tried; the one whose scores differ least on the
-    calibration clips is taken. Layers go back to float32, the most sensitive first, until the mean difference of the
-    scores (probabilities, 0..1) is at most `max_score_error`; `float_layers` are there from the start.
+    calibration clips, in the worse of both graphs, is taken. Layers go back to float32, the most sensitive first, until
+    the mean difference of the scores (probabilities, 0..1) is at most `max_score_error`; `float_layers` are there from
+    the start.
     """
 
     part: Literal["student"]
@@ -38,6 +40,13 @@ class StudentRecipe(Value, frozen=True, kw_only=True):
             raise ConfigError(f"percentile must be above 50 and at most 100, found {self.percentile:g}")
         if self.max_score_error <= 0:
             raise ConfigError(f"max_score_error must be above 0, found {self.max_score_error:g}")
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raise `ConfigError` where `float_layers` names none of the student's layers, `names`."""
+        if unknown := sorted(set(self.float_layers) - set(names)):
+            raise ConfigError(
+                f"float_layers: this student has no layer {', '.join(unknown)}; it has {', '.join(names)}"
+            )
 
 
 class _Part(msgspec.Struct):

@@ -16,7 +16,10 @@ from edge_sdk.types import Value
 
 
 class LayerChoice(Value, frozen=True, kw_only=True):
-    """One layer: the mean difference of the scores with it alone in 8 bits, and whether it stays float32, and why."""
+    """One layer: the mean difference of the scores with it alone in 8 bits, and whether it stays float32, and why.
+
+    The difference is that of the worse of both graphs.
+    """
 
     name: str
     score_error: float
@@ -55,7 +58,7 @@ def choose_layers(
     """
     errors = {}
     for done, layer in enumerate(layers):
-        errors[layer.name] = trial.error([layer], ranges)
+        errors[layer.name] = trial.worst([layer], ranges)
         on_layer(done + 1, len(layers))
     why = dict.fromkeys(recipe.float_layers, "asked for by the recipe")
     chosen = [layer for layer in layers if layer.name not in why]

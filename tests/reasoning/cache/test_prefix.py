@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from decoder_double import HIDDEN, STATE, DoubleSession, expected_logits
+from toy_graphs import Part
+from toy_model import decoder_weights
 
+from edge_sdk.engine.tensorrt_library import runtime_dialects
 from edge_sdk.errors import ConfigError, RuntimeFailure
 from edge_sdk.reasoning.cache.calls import CallShape
 from edge_sdk.reasoning.cache.prefix import Addition, Prefix
-from edge_sdk.runtime import Array
+from edge_sdk.registry import open_runtime
+from edge_sdk.runtime import Array, SessionOptions
+from edge_sdk.types import Dialect
 
 SHAPES = [CallShape(prefill=16, step=4, rows=3, fixed=fixed) for fixed in (False, True)]
 SLOTS = 200
@@ -220,6 +226,53 @@ def test_logits_that_are_not_finite_empty_the_cache_at_the_next_reset() -> None:
     prefix.grow([Addition(0, np.ones((1, HIDDEN), np.float32))])
     prefix.reset()
     assert session.resets == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=["free", "fixed"])
+@pytest.mark.parametrize("dialect", ["native", "decomposed"])
+def test_a_clip_that_overflows_and_is_never_asked_does_not_spoil_the_next(
+    dialect: Dialect, shape: CallShape, tmp_path: Path
+) -> None:
+    """The decoder is a real one: what is not a number in a slot that may not be attended spoils its sums."""
+    if dialect not in runtime_dialects("ort"):
+        pytest.skip(f"this release of onnxruntime does not read {dialect} graphs")
+    part = Part.write(tmp_path, "decoder", decoder_weights(8, 64, 3))
+    graph = part.decoder("decoder", dialect, 64, switchable=False)
+    session = open_runtime("ort").open(tmp_path / Path(graph.file).name, graph, SessionOptions())
+    prefix = Prefix(session, graph.state, shape=shape)
+    clip = np.random.default_rng(0).standard_normal((40, prefix.hidden)).astype(np.float32)
+    prefix.append(clip[:20])
+    (expected,) = prefix.grow([Addition(0, clip[:3])])
+    assert np.isfinite(expected.logits).all()
+    prefix.reset()
+    prefix.append(np.concatenate([clip[:30], np.full((20, prefix.hidden), np.float32(3e38))])[:48])
+    prefix.reset()
+    prefix.append(clip[:20])
+    (found,) = prefix.grow([Addition(0, clip[:3])])
+    np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_the_cache_is_emptied_only_where_no_logits_have_looked_at_all_of_it() -> None:
+    random = np.random.default_rng(0)
+    prefix, session = opened(SHAPES[0])
+    for _ in range(2):
+        prefix.append(rows(random, 40))
+        prefix.grow([Addition(0, rows(random, 9)), Addition(0, rows(random, 12))])
+        prefix.reset()
+    assert session.resets == 0
+    prefix.append(rows(random, 40))
+    prefix.grow([Addition(0, rows(random, 9))])
+    prefix.append(rows(random, 40))  # more of the clip, which nobody asks about
+    prefix.reset()
+    prefix.reset()
+    assert session.resets == 1
+    prefix.append(rows(random, 20))
+    growing = prefix.growing([Addition(0, rows(random, 30)), Addition(0, rows(random, 30))])
+    next(growing)
+    growing.close()
+    prefix.grow([Addition(0, rows(random, 2))])  # ends before what was given up
+    prefix.reset()
+    assert session.resets == 2
 
 
 @pytest.mark.parametrize("wrong", [(0, HIDDEN), (3, HIDDEN + 1), (3,)])

@@ -101,6 +101,20 @@ def test_a_bounded_search_keeps_its_bounds(bpe: tuple[int, str, int], last_s: fl
         assert len(run.steps) <= len(answer.text) + 2
 
 
+@pytest.mark.parametrize("bpe", [(280, "digits"), (300, "none"), (400, "gpt2")], ids=str)
+def test_branches_that_had_no_room_do_not_count_against_those_that_are_followed(bpe: tuple[int, str]) -> None:
+    """Followed without end, the branches beside the answer are as many tokens as they may be, but for a last one."""
+    tokenizer = train_bpe(bpe[0], split=bpe[1])
+    search = Search(settled=-1.0, extra_reads=10_000, least=0.0, forks=40)
+    for task in (TIME, INTERVAL):
+        for seed in range(2):
+            reader = TimeReader(task, tokenizer, context(0.0, 30.0, width=8), search)
+            steps = drive(reader, random_model(tokenizer.size, seed=seed)).steps
+            sizes = [len(growth.tokens) for step in steps for growth in step]
+            own = len(reader.ids) - 1  # the last is not taken in: nothing follows it
+            assert 40 - max(sizes) < sum(sizes) - own <= 40
+
+
 def _spoken(numbers: list[float]) -> str:
     return " - ".join(f"{number:.1f}" for number in numbers) + " seconds"
 

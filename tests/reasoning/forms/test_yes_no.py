@@ -129,6 +129,17 @@ def test_a_word_below_the_threshold_of_its_calibration_abstains(whole: Tokenizer
         assert reader.answer().abstain is abstains
 
 
+def test_a_low_threshold_gives_no_word_that_calibration_disagrees_with(whole: Tokenizer) -> None:
+    """The log odds of yes are 1 - 1.6: no is likelier, whatever an answer must be worth."""
+    row = np.full(whole.size, -30.0, np.float32)
+    row[_ids(whole, "Yes")[0]], row[_ids(whole, "No")[0]] = 1.0, 0.0
+    reader = YesNoReader(TASK, whole, context(calibration={TASK.id: AnswerCalibration(offset=-1.6, abstain_below=0.3)}))
+    reader.read({0: row})
+    answer = reader.answer()
+    assert (answer.value, answer.abstain) == (True, True)
+    assert answer.probability == pytest.approx(1 / (1 + np.exp(0.6)), rel=1e-5)
+
+
 def test_an_end_token_first_is_no_word(whole: Tokenizer) -> None:
     row = np.full(whole.size, -5.0, np.float32)
     row[whole.control.im_end] = 20.0
