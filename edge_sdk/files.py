@@ -3,7 +3,7 @@
 Power fails on a vehicle without notice. So what is written goes to a temporary name beside its target, reaches the
 disk (`fsync`), takes its name by one rename, and the folder that holds the name is synchronised too. An exception or
 Ctrl-C removes the temporary name and leaves what stood there before. A killed process leaves its temporary name, which
-tells the process, so that others can remove it.
+tells the process, so that others can remove it; the next writer of a folder does.
 """
 
 from __future__ import annotations
@@ -15,15 +15,21 @@ import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_sdk.errors import ConfigError
 
 _CHUNK_BYTES = 1 << 20
-_HALF_FILE = re.compile(r"\..+\.tmp-(\d+)-[0-9a-f]{8}(?:\.[^.]+)?")
-_HALF_FOLDER = re.compile(r"(.+)\.(tmp|old)-(\d+)-[0-9a-f]{8}")
+_POSIX = os.name == "posix"
+# Without POSIX, asking whether a process runs would end it: there, a writer that has not written for so long is gone.
+_QUIET_S = 300
+_HALF_FILE = re.compile(r"\..+\.tmp-(?P<tag>\d+-[0-9a-f]{8})(?:\.[^.]+)?")
+_HALF_FOLDER = re.compile(r"(?P<target>.+)\.(?P<kind>tmp|old)-(?P<tag>\d+-[0-9a-f]{8})")
+# The tags of what this process is writing.
+_LIVE: set[str] = set()
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -35,14 +41,15 @@ def atomic_path(target: Path) -> Iterator[Path]:
     existing file is replaced. Raises `FileNotFoundError` when the body wrote nothing.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    stage = target.with_name(f".{target.stem}.{_tag()}{target.suffix}")
-    try:
-        yield stage
-        sync(stage)
-        stage.replace(target)
-    except BaseException:
-        stage.unlink(missing_ok=True)
-        raise
+    with _tagged() as tag:
+        stage = target.with_name(f".{target.stem}.tmp-{tag}{target.suffix}")
+        try:
+            yield stage
+            sync(stage)
+            stage.replace(target)
+        except BaseException:
+            stage.unlink(missing_ok=True)
+            raise
     sync(target.parent)
 
 
@@ -72,29 +79,44 @@ def write_text(target: Path, text: str) -> None:
 def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give an empty folder beside `target`; on leaving, it becomes `target` with all that was written into it.
 
-    Raises `ConfigError` when `target` exists and `overwrite` is false: at once, and again at the end should it have
-    appeared meanwhile.
+    Begins with `recover`. Raises `ConfigError` when `target` exists and `overwrite` is false: at once, and again at the
+    end should it have appeared meanwhile. Once the new folder has the name, nothing but a disk that cannot keep it is
+    an error: what could not be removed of the old one, or was not for Ctrl-C, is left for the next `recover`.
     """
-    _refuse_existing(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
-    stage = target.with_name(f"{target.name}.{_tag()}")
-    stage.mkdir()
-    try:
-        yield stage
-        _sync_tree(stage)
-        _refuse_existing(target, overwrite)
-        _swap_in(stage, target)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
-    sync(target.parent)
+    recover(target)
+    _refuse_existing(target, overwrite)
+    with _tagged() as tag:
+        stage, old = (target.with_name(f"{target.name}.{kind}-{tag}") for kind in ("tmp", "old"))
+        stage.mkdir()
+        made = stage.lstat()
+        try:
+            yield stage
+            _sync_tree(stage)
+            _refuse_existing(target, overwrite)
+            _swap_in(stage, target, old)
+        except BaseException:
+            if not _stands(target, made):
+                shutil.rmtree(stage, ignore_errors=True)
+                raise
+        with suppress(KeyboardInterrupt):
+            sync(target.parent)
+            with suppress(OSError):
+                _remove(stage)
+                _remove(old)
+
+
+def recover(target: Path) -> None:
+    """Mend what killed writers of `atomic_folder(target)` left, as `remove_half_written`; what cannot be is left."""
+    with suppress(OSError):
+        remove_half_written(target.parent, target.name)
 
 
 def half_written_files(folder: Path) -> Iterator[Path]:
     """What killed writers of `atomic_path` left in `folder`."""
     for path in folder.iterdir():
         found = _HALF_FILE.fullmatch(path.name)
-        if found and path.is_file() and not _alive(int(found[1])):
+        if found and path.is_file() and not _alive(found["tag"], path):
             yield path
 
 
@@ -103,14 +125,14 @@ def remove_half_written(folder: Path, target: str | None = None) -> None:
 
     A folder that was put aside for one that never came has its name back.
     """
-    for path in folder.iterdir():
+    for path in list(folder.iterdir()):
         found = _HALF_FOLDER.fullmatch(path.name)
-        if not found or target not in (None, found[1]) or not path.is_dir() or _alive(int(found[3])):
+        if not found or target not in (None, found["target"]) or not path.is_dir() or _alive(found["tag"], path):
             continue
-        if found[2] == "old" and not os.path.lexists(folder / found[1]):
-            path.rename(folder / found[1])
+        if found["kind"] == "old" and not os.path.lexists(folder / found["target"]):
+            path.rename(folder / found["target"])
         else:
-            shutil.rmtree(path)
+            _remove(path)
 
 
 def is_plain_name(name: str) -> bool:
@@ -138,21 +160,49 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _tag(kind: str = "tmp") -> str:
-    return f"{kind}-{os.getpid()}-{secrets.token_hex(4)}"
+@contextmanager
+def _tagged() -> Iterator[str]:
+    """The end of a temporary name: it tells this process, and that it is still at it as long as the body runs."""
+    tag = f"{os.getpid()}-{secrets.token_hex(4)}"
+    _LIVE.add(tag)
+    try:
+        yield tag
+    finally:
+        _LIVE.discard(tag)
 
 
-def _alive(process: int) -> bool:
-    """Whether another process of this number runs: what bears the own number was left by one that had it before."""
+def _alive(tag: str, path: Path) -> bool:
+    """Whether the writer of `path` is at it.
+
+    What bears the own number and is not written by this process was left by one that had the number before.
+    """
+    if tag in _LIVE:
+        return True
+    if not _POSIX:
+        return time.time() - _written_s(path) <= _QUIET_S
+    process = int(tag.partition("-")[0])
     if process == os.getpid():
         return False
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # a number that no process can have
         return False
     except PermissionError:
         return True
     return True
+
+
+def _written_s(path: Path) -> float:
+    """When `path`, or what lies in it, was last written to, seconds since 1970."""
+    return max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
+
+
+def _stands(target: Path, made: os.stat_result) -> bool:
+    """Whether `target` is the folder of which `made` was told."""
+    try:
+        return os.path.samestat(target.lstat(), made)
+    except OSError:
+        return False
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:
@@ -167,8 +217,8 @@ def _sync_tree(folder: Path) -> None:
         sync(Path(parent))
 
 
-def _swap_in(stage: Path, target: Path) -> None:
-    """Rename `stage` to `target`, and remove what stood there.
+def _swap_in(stage: Path, target: Path, old: Path) -> None:
+    """Rename `stage` to `target`; what stood there is `stage` or `old` then.
 
     Two names that change places leave no moment in which `target` is nothing. Where that cannot be had, the old folder
     is kept aside until the new one is in its place.
@@ -177,17 +227,14 @@ def _swap_in(stage: Path, target: Path) -> None:
         stage.rename(target)
         return
     if _exchange(stage, target):
-        sync(target.parent)
-        _remove(stage)
         return
-    old = target.with_name(f"{target.name}.{_tag('old')}")
-    target.rename(old)
     try:
+        target.rename(old)
         stage.rename(target)
     except BaseException:
-        old.rename(target)
+        if not os.path.lexists(target):
+            old.rename(target)
         raise
-    _remove(old)
 
 
 if sys.platform == "linux":
@@ -210,4 +257,4 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)

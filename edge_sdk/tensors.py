@@ -85,8 +85,11 @@ def state_problem(
     """None when every state entry fits the graph's tensors, else what is wrong, in one sentence."""
     ins = {spec.name: spec for spec in inputs}
     outs = {spec.name: spec for spec in outputs}
+    carried = {entry.input for entry in state}
     for entry in state:
         problem = _entry_problem(entry, ins, outs)
+        if not problem and entry.index in carried:
+            problem = f"its index {entry.index!r} is state itself; expected an input that every call is given"
         if problem:
             return f"state {entry.input!r}: {problem}"
     for used in ([entry.input for entry in state], [entry.output for entry in state]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -28,7 +28,7 @@ class TensorSpec(Value, frozen=True, kw_only=True):
 
     name: str
     dtype: DType
-    shape: tuple[int | str, ...]
+    shape: tuple[Annotated[int, msgspec.Meta(ge=1)] | str, ...]
 
 
 class StateSpec(Value, frozen=True, kw_only=True):

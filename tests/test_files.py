@@ -41,6 +41,43 @@ with files.atomic_folder(target, overwrite=True) as stage:
     sys.addaudithook(hook)
 """
 
+# Replaces a folder over and over, each time interrupted before another step, and prints whether it was told of that.
+INTERRUPTED = """
+import sys
+from itertools import count
+from pathlib import Path
+from edge_sdk import files
+root, exchange = Path(sys.argv[1]), sys.argv[2] == "True"
+left = None
+def hook(event, _):
+    global left
+    if left is not None and event in ("os.rename", "os.remove", "os.rmdir", "shutil.rmtree"):
+        left -= 1
+        if left < 0:
+            left = None
+            raise KeyboardInterrupt
+if not exchange:
+    files._exchange = lambda a, b: False
+sys.addaudithook(hook)
+for step in count():
+    target = root / str(step) / "out"
+    target.mkdir(parents=True)
+    for name in "ab":
+        (target / name).write_text("old")
+    told = False
+    try:
+        with files.atomic_folder(target, overwrite=True) as stage:
+            (stage / "a").write_text("new")
+            (stage / "b").write_text("new")
+            left = step
+    except KeyboardInterrupt:
+        told = True
+    print("told" if told else "done")
+    if left is not None:
+        break
+"""
+DEAD = "99999999-0123abcd"
+
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
@@ -170,6 +207,71 @@ def test_a_folder_is_whole_whenever_the_power_fails(tmp_path: Path, exchange: bo
         assert code == 9
     assert (target / "a").read_text() == "new"
     assert step >= 3
+
+
+def test_who_is_told_of_an_interruption_has_the_old_folder(tmp_path: Path, exchange: bool) -> None:
+    words = [sys.executable, "-c", INTERRUPTED, str(tmp_path), str(exchange)]
+    outcomes = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+    for step, outcome in enumerate(outcomes):
+        parent = tmp_path / str(step)
+        assert whole(parent / "out"), f"interrupted before step {step}"
+        assert (parent / "out" / "a").read_text() == ("old" if outcome == "told" else "new"), f"step {step}"
+        assert outcome == "done" or names(parent) == ["out"], f"step {step}"
+        with atomic_folder(parent / "out", overwrite=True):
+            pass
+        assert names(parent) == ["out"], f"step {step}"
+    assert outcomes[-1] == "done"
+    assert len(outcomes) >= 4
+    assert exchange or outcomes[0] == "told"
+
+
+def test_what_a_killed_writer_left_goes_before_the_next_writes(tmp_path: Path) -> None:
+    for name in (f"out.tmp-{DEAD}", f"out.tmp-{os.getpid()}-0123abcd", f"other.tmp-{DEAD}"):
+        (tmp_path / name).mkdir()
+    with atomic_folder(tmp_path / "out"):
+        assert len(names(tmp_path)) == 2
+    assert names(tmp_path) == [f"other.tmp-{DEAD}", "out"]
+
+
+def test_what_a_killed_writer_put_aside_has_its_name_back_before_the_next_writes(tmp_path: Path) -> None:
+    (tmp_path / f"out.old-{DEAD}").mkdir()
+    (tmp_path / f"out.old-{DEAD}" / "old").touch()
+    with pytest.raises(ConfigError, match="exists already"), atomic_folder(tmp_path / "out"):
+        pass
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["old"]
+
+
+def test_a_folder_whose_number_no_process_can_have_is_left_over(tmp_path: Path) -> None:
+    (tmp_path / f"out.tmp-{10**30}-0123abcd").mkdir()
+    remove_half_written(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_what_this_process_is_writing_is_not_left_over(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "out") as stage, atomic_path(tmp_path / "file.bin") as file:
+        file.touch()
+        remove_half_written(tmp_path)
+        assert stage.is_dir()
+        assert list(half_written_files(tmp_path)) == []
+    assert names(tmp_path) == ["file.bin", "out"]
+
+
+def test_without_posix_age_decides_and_no_process_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(process: int, number: int) -> None:
+        raise AssertionError(f"process {process} was sent {number}")
+
+    monkeypatch.setattr(files, "_POSIX", False)
+    monkeypatch.setattr(os, "kill", refuse)
+    young, old, at_work = (f"{name}.tmp-{DEAD}" for name in ("young", "old", "at_work"))
+    for name in (young, old, at_work):
+        (tmp_path / name).mkdir()
+    (tmp_path / at_work / "deep").mkdir()
+    (tmp_path / at_work / "deep" / "weights").touch()
+    for place in (tmp_path / old, tmp_path / at_work / "deep", tmp_path / at_work):
+        os.utime(place, (0, 0))
+    remove_half_written(tmp_path)
+    assert names(tmp_path) == [at_work, young]
 
 
 def test_what_a_killed_writer_left_is_known_by_its_name(tmp_path: Path) -> None:

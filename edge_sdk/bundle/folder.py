@@ -20,7 +20,7 @@ import msgspec
 
 from edge_sdk.bundle.manifest import SCHEMA, DemoClip, FileEntry, Graph, Manifest, Student
 from edge_sdk.bundle.manifest_language import Language
-from edge_sdk.bundle.manifest_text import MANIFEST_NAME, check_path, manifest_text, read_manifest
+from edge_sdk.bundle.manifest_text import MANIFEST_NAME, check_file_path, check_path, manifest_text, read_manifest
 from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.errors import (
     BundleChangedFileError,
@@ -30,7 +30,7 @@ from edge_sdk.errors import (
     BundleUnlistedFileError,
     UnknownNameError,
 )
-from edge_sdk.files import atomic_folder, sha256_of
+from edge_sdk.files import atomic_folder, recover, sha256_of
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +95,7 @@ def write_bundle(
     # Any: what the recipe recorded, see Manifest.provenance.
     provenance: Mapping[str, Any] | None = None,
     created_utc: str | None = None,
+    expected: Mapping[str, FileEntry] | None = None,
     overwrite: bool = False,
     link: bool = False,
 ) -> Bundle:
@@ -102,13 +103,15 @@ def write_bundle(
 
     `files` maps paths in the bundle to bytes, or to files that are copied; `link` gives the files themselves another
     name instead, where the file system can, for weights that the disk would not hold twice: nobody may write into them
-    afterwards. `created_utc` is now unless given. Raises
-    `ConfigError` when `folder` exists and `overwrite` is false, and what `Bundle.open` raises for a bundle that would
-    not open; nothing is left behind then.
+    afterwards. `created_utc` is now unless given. `expected` are entries that files must have once they are there.
+    Raises `ConfigError` when `folder` exists and `overwrite` is false, `BundleChangedFileError` for a file that is not
+    as `expected`, and what `Bundle.open` raises for a bundle that would not open; nothing is left behind then.
     """
     target = Path(folder).absolute()
     with atomic_folder(target, overwrite=overwrite) as stage:
         entries = {path: _place(target, stage, path, source, link) for path, source in files.items()}
+        for path in sorted(entries.keys() & (expected or {}).keys()):
+            _check_entry(target, path, entries[path], (expected or {})[path])
         manifest = Manifest(
             schema=SCHEMA,
             name=name,
@@ -141,27 +144,31 @@ def rewrite(
     """Write a changed copy of `bundle` to `folder`, which may be its own with `overwrite`; returns it opened.
 
     What is not given stays. `provenance` adds its keys to the old ones, `extra_files` their files; an equal key or
-    path replaces. The old files are checked again, lest a changed byte be vouched for. Raises as `write_bundle`.
+    path replaces. What a killed writer put aside has its name back first. The old files are checked again, and so are
+    their copies, lest a changed byte be vouched for. Raises as `write_bundle`.
     """
+    recover(bundle.folder)
     current = Bundle.open(bundle.folder)
     old = current.manifest
-    kept = {path: current.path(path) for path in old.files}
+    files: dict[str, Path | bytes] = {path: current.path(path) for path in old.files}
+    files |= extra_files or {}
     return write_bundle(
         folder,
         name=old.name,
         version=version or old.version,
         graphs=old.graphs,
-        files={**kept, **(extra_files or {})},
+        files=files,
         student=student or old.student,
         language=language or old.language,
         demo=demo or old.demo,
         provenance={**old.provenance, **(provenance or {})},
+        expected={path: entry for path, entry in old.files.items() if path not in (extra_files or {})},
         overwrite=overwrite,
     )
 
 
 def _place(target: Path, stage: Path, path: str, source: Path | bytes, link: bool) -> FileEntry:
-    check_path(target / MANIFEST_NAME, "$.files", path)
+    check_file_path(target / MANIFEST_NAME, path)
     place = stage / path
     place.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(source, bytes):
@@ -211,14 +218,19 @@ def _check_presence(root: Path, manifest: Manifest) -> None:
 def _check_bytes(root: Path, path: str, entry: FileEntry) -> None:
     place = root / path
     size_bytes = place.stat().st_size
-    if size_bytes != entry.size_bytes:
+    sha256 = sha256_of(place) if size_bytes == entry.size_bytes else entry.sha256
+    _check_entry(root, path, FileEntry(sha256=sha256, size_bytes=size_bytes), entry)
+
+
+def _check_entry(root: Path, path: str, found: FileEntry, expected: FileEntry) -> None:
+    if found.size_bytes != expected.size_bytes:
         raise BundleChangedFileError(
-            f"{root}: {path!r} has {size_bytes} bytes, the manifest says {entry.size_bytes}; fetch the bundle again"
+            f"{root}: {path!r} has {found.size_bytes} bytes, the manifest says {expected.size_bytes}; fetch the bundle "
+            "again"
         )
-    digest = sha256_of(place)
-    if digest != entry.sha256:
+    if found.sha256 != expected.sha256:
         raise BundleChangedFileError(
-            f"{root}: {path!r} has SHA-256 {digest}, the manifest says {entry.sha256}; fetch the bundle again"
+            f"{root}: {path!r} has SHA-256 {found.sha256}, the manifest says {expected.sha256}; fetch the bundle again"
         )
 
 

@@ -9,10 +9,15 @@ from typing import Annotated, Any
 
 import msgspec
 
-from edge_sdk.bundle.manifest_language import Language
+from edge_sdk.bundle.manifest_language import Language, Rate
 from edge_sdk.types import Dialect, StateSpec, TensorSpec, Value
 
 SCHEMA = 1
+
+# Bounds of what is kept in memory for every stream: far above any use, far below what no memory holds.
+Side = Annotated[int, msgspec.Meta(ge=1, le=16_384)]
+Frames = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+Delay = Annotated[int, msgspec.Meta(ge=0, le=1_000)]
 
 
 class FileEntry(Value, frozen=True, kw_only=True):
@@ -87,7 +92,7 @@ class OperatingPoint(Value, frozen=True, kw_only=True):
     provisional: float = 0.35
     confirm: float = 0.5
     release: float = 0.2
-    confirm_frames: int = 3
+    confirm_frames: Frames = 3
     pre_crash: float = 0.4
     scale: float = 1.0
     offset: float = 0.0
@@ -109,12 +114,12 @@ class Student(Value, frozen=True, kw_only=True):
 
     graph: str = "student"
     cpu_graph: str | None = None
-    rate_hz: float
-    height: int
-    width: int
-    lags: tuple[int, ...]
+    rate_hz: Rate
+    height: Side
+    width: Side
+    lags: Annotated[tuple[Frames, ...], msgspec.Meta(min_length=1)]
     scores: tuple[str, ...]
-    heat_delay_frames: int
+    heat_delay_frames: Delay
     operating_point: OperatingPoint
     operating_points: tuple[OperatingPoint, ...] | msgspec.UnsetType = msgspec.UNSET
 

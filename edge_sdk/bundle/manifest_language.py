@@ -18,6 +18,8 @@ from edge_sdk.tasks import TASK_IDS, TASKS
 from edge_sdk.types import Dialect, DType, Value
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000)]
+"""Frames a second."""
 Number = Literal["int", "fp8"]
 """Whole numbers, or E4M3."""
 
@@ -54,7 +56,7 @@ class VisionProfile(Value, frozen=True, kw_only=True):
     """
 
     frames: Positive
-    rate_hz: float
+    rate_hz: Rate
     width: Positive
     height: Positive
     graphs: dict[Dialect, str]

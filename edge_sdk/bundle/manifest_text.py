@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -43,18 +44,20 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     try:
         manifest = msgspec.convert(document, Manifest)
         digest = hashlib.sha256(_canonical_text(document).encode()).hexdigest()
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
         raise BundleKeyError(f"{source}: {error}") from error
     _check_references(source, manifest)
     return manifest, digest
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """The one text of a manifest. Raises `BundleKeyError` for a value that JSON cannot hold, such as NaN."""
+    """The one text of a manifest. Raises `BundleKeyError` for a value that JSON in UTF-8 cannot hold, such as NaN."""
     try:
-        return _canonical_text(msgspec.to_builtins(manifest))
-    except (TypeError, ValueError) as error:
+        text = _canonical_text(msgspec.to_builtins(manifest))
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise BundleKeyError(f"the manifest cannot be written as JSON: {error}") from error
+    return text
 
 
 # Any: a parsed JSON document, before its shape is known.
@@ -88,6 +91,13 @@ def check_path(source: Path, where: str, path: str) -> None:
         )
 
 
+def check_file_path(source: Path, path: str) -> None:
+    """Raise `BundlePathError` unless `path` may be one of `$.files`."""
+    check_path(source, "$.files", path)
+    if path == MANIFEST_NAME:
+        raise BundlePathError(f"{source}: $.files: {MANIFEST_NAME} cannot vouch for itself; remove that entry")
+
+
 def _check_references(source: Path, manifest: Manifest) -> None:
     """Check that paths stay inside, that every file spoken of is vouched for, and that names refer to something.
 
@@ -100,9 +110,7 @@ def _check_references(source: Path, manifest: Manifest) -> None:
                 f"digit, found {name!r}; give that graph another name"
             )
     for path in manifest.files:
-        check_path(source, "$.files", path)
-        if path == MANIFEST_NAME:
-            raise BundlePathError(f"{source}: $.files: {MANIFEST_NAME} cannot vouch for itself; remove that entry")
+        check_file_path(source, path)
     for where, path in _mentioned(manifest):
         check_path(source, where, path)
         if path not in manifest.files:
@@ -150,6 +158,8 @@ def _path_problem(path: str) -> str | None:
         return "is empty"
     if any(character in path for character in "\\:\0"):
         return "has a backslash, a colon or a zero byte"
+    if any(unicodedata.category(character) == "Cc" for character in path):
+        return "has a control character"
     if path.startswith("/"):
         return "is absolute"
     if ".." in path.split("/"):

@@ -31,6 +31,7 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 64
 _MAX_VARINT_BYTES = 10
+_TAG_BITS = 32
 
 
 class _Field(NamedTuple):
@@ -80,6 +81,8 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
     position = start
     while position < end:
         tag, position = _varint(data, position, end)
+        if tag >> _TAG_BITS:  # some readers drop the bits above and see another field
+            raise _Malformed(f"a tag of more than {_TAG_BITS} bits before byte {position}")
         kind = tag & 7
         if kind == _VARINT:
             _, position = _varint(data, position, end)

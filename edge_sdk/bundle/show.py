@@ -17,7 +17,18 @@ _MB = 1e6
 
 
 def describe(bundle: Bundle) -> Iterator[str]:
-    """The bundle, its graphs, its language component where there is one, and its files."""
+    """The bundle, its graphs, its language component where there is one, and its files.
+
+    What a screen would obey rather than show, such as the codes that move its cursor, is spelt out.
+    """
+    return map(_visible, _lines(bundle))
+
+
+def _visible(line: str) -> str:
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+
+
+def _lines(bundle: Bundle) -> Iterator[str]:
     manifest = bundle.manifest
     yield f"{manifest.name} {manifest.version}, made {manifest.created_utc}, sha256 {bundle.sha256}"
     for name, graph in manifest.graphs.items():

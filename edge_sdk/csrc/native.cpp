@@ -101,7 +101,8 @@ void sum_changes(const Patches<const std::uint8_t>& a, const Patches<const std::
 
 NB_MODULE(_native, module) {
   module.doc() = "The C++ core of the SDK.";
-  module.def("write_planes", &write_planes, nb::arg("now"), nb::arg("earlier"), nb::arg("out").noconvert(),
+  module.def("write_planes", &write_planes, nb::arg("now").noconvert(), nb::arg("earlier").noconvert(),
+             nb::arg("out").noconvert(),
              "Write luma and signed motion planes of `now [h, w]` against `earlier` into `out [1 + n, h, w]`.");
 
   const nb::call_guard<nb::gil_scoped_release> unlocked;

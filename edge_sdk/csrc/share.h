@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -10,7 +11,8 @@
 namespace edge {
 
 // Calls work(worker, piece) for every piece below `pieces`; `worker` is below `threads` and no two run at once with
-// the same. `work` throws nothing. Where the system gives no further thread, those that there are do everything.
+// the same. `work` throws nothing. Where the system gives no further thread, or no memory for one, those that there are
+// do everything.
 template <typename Work>
 void share(int pieces, int threads, const Work& work) {
   std::atomic<int> next{0};
@@ -18,10 +20,11 @@ void share(int pieces, int threads, const Work& work) {
     for (int piece = next++; piece < pieces; piece = next++) work(worker, piece);
   };
   std::vector<std::thread> others;
-  others.reserve(static_cast<std::size_t>(threads));
   try {
+    others.reserve(static_cast<std::size_t>(std::clamp(pieces, 0, std::max(threads, 0))));
     for (int worker = 1; worker < std::min(threads, pieces); ++worker) others.emplace_back(run, worker);
   } catch (const std::system_error&) {
+  } catch (const std::bad_alloc&) {
   }
   run(0);
   for (std::thread& other : others) other.join();

@@ -64,8 +64,10 @@ class PlaneStack:
 def window_planes(luma: Luma, lags: Sequence[int]) -> Planes:
     """Planes of a whole window: uint8 `[frames, height, width]` to float32 `[frames, 1 + len(lags), height, width]`.
 
-    Equals pushing the frames one by one into a fresh `PlaneStack`.
+    Equals pushing the frames one by one into a fresh `PlaneStack`. Raises `ConfigError` for another type or shape.
     """
+    if luma.dtype != np.uint8 or luma.ndim != 3:
+        raise ConfigError(f"expected pictures uint8 [frames, height, width], found {luma.dtype} {list(luma.shape)}")
     pictures = np.ascontiguousarray(luma)
     planes = np.empty((len(luma), 1 + len(lags), *luma.shape[1:]), np.float32)
     for t, picture in enumerate(pictures):

@@ -125,6 +125,10 @@ BAD_PATHS = [
     "a/",
     "./a",
     "a\0b",
+    "a\nb",
+    "a\x1b[2Kb",
+    "a\x7f",
+    "a\x9b2Kb",
 ]
 
 
@@ -191,6 +195,18 @@ def test_a_schema_that_never_was(folder: Path, schema: int) -> None:
     refused(folder, BundleSchemaError, f"schema {schema}")
 
 
+# A buffer whose index the graph itself would hand on from call to call.
+COUNTED_IN = [
+    {"name": "past", "dtype": "float32", "shape": [8]},
+    {"name": "at", "dtype": "int64", "shape": [1]},
+]
+COUNTED_OUT = [{**COUNTED_IN[0], "name": "new"}, {**COUNTED_IN[1], "name": "next"}]
+COUNTED = [
+    {"in": "past", "out": "new", "kind": "append", "axis": 0, "index": "at"},
+    {"in": "at", "out": "next", "kind": "alias"},
+]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -227,11 +243,84 @@ def test_a_schema_that_never_was(folder: Path, schema: int) -> None:
             lambda d: d["graphs"]["student"].update(reference={"file": "notes.txt", "max_relative_error": 0}),
             ["max_relative_error"],
         ),
+        (
+            lambda d: d["graphs"]["student"].update(inputs=COUNTED_IN, outputs=COUNTED_OUT, state=COUNTED),
+            ["$.graphs.student.state", "state 'past'", "its index 'at' is state itself", "that every call is given"],
+        ),
     ],
 )
 def test_a_wrong_key_is_named_with_its_place(folder: Path, change: Edit, words: list[str]) -> None:
     edit(folder, change)
     refused(folder, BundleKeyError, "manifest.json", *words)
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "limit"),
+    [
+        ("rate_hz", 0, "> 0"),
+        ("rate_hz", -1, "> 0"),
+        ("rate_hz", 1e300, "<= 1000"),
+        ("height", 0, ">= 1"),
+        ("height", -96, ">= 1"),
+        ("height", 10**30, "<="),
+        ("width", 0, ">= 1"),
+        ("width", 16_385, "<= 16384"),
+        ("lags", [], ">= 1"),
+        ("lags", [1, 0], ">= 1"),
+        ("lags", [1, 10**9], "<= 1000"),
+        ("heat_delay_frames", -1, ">= 0"),
+        ("heat_delay_frames", 10**9, "<= 1000"),
+        ("confirm_frames", 0, ">= 1"),
+        ("confirm_frames", 10**9, "<= 1000"),
+    ],
+)
+def test_a_number_that_no_stream_could_use(folder: Path, key: str, wrong: object, limit: str) -> None:
+    def set_it(document: dict[str, Any]) -> None:
+        student = document["student"]
+        (student["operating_point"] if key == "confirm_frames" else student)[key] = wrong
+
+    edit(folder, set_it)
+    refused(folder, BundleKeyError, "manifest.json", key, limit)
+
+
+@pytest.mark.parametrize("length", [0, -3])
+def test_a_tensor_without_elements(folder: Path, length: int) -> None:
+    edit(folder, lambda document: document["graphs"]["student"]["inputs"][0].update(shape=["n", length]))
+    refused(folder, BundleKeyError, "manifest.json", "$.graphs[...].inputs[0].shape[1]", ">= 1")
+
+
+@pytest.mark.parametrize("place", ["provenance", "rate_hz"])
+def test_a_number_too_large_for_a_float(folder: Path, place: str) -> None:
+    manifest = folder / "manifest.json"
+    text = manifest.read_text()
+    old = '"f1": 0.5' if place == "provenance" else '"rate_hz": 10.0'
+    assert old in text
+    manifest.write_text(text.replace(old, f"{old.partition(':')[0]}: 1e999"))
+    refused(folder, BundleKeyError, "manifest.json")
+
+
+def opens(folder: Path) -> bool:
+    try:
+        Bundle.open(folder)
+    except BundleKeyError:
+        return False
+    return True
+
+
+def test_nesting_of_any_depth_opens_or_is_refused(folder: Path) -> None:
+    edit(folder, lambda document: document.update(provenance={"a": None}))
+    text = (folder / "manifest.json").read_text()
+
+    def opens_with(depth: int) -> bool:
+        (folder / "manifest.json").write_text(text.replace('"a": null', f'"a": {"[" * depth}{"]" * depth}'))
+        return opens(folder)
+
+    shallow, deep = 100, 1_500
+    assert opens_with(shallow)
+    assert not opens_with(deep)
+    while deep - shallow > 1:  # the first depth that is too much may be read, but not be written again
+        middle = (shallow + deep) // 2
+        shallow, deep = (middle, deep) if opens_with(middle) else (shallow, middle)
 
 
 @pytest.mark.parametrize(

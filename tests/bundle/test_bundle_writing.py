@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from toy_bundle import STUDENT, files, write
 
 from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.bundle.manifest import DemoClip, OperatingPoint
+from edge_sdk.bundle.show import describe
 from edge_sdk.errors import (
     BundleChangedFileError,
     BundleKeyError,
+    BundlePathError,
     ConfigError,
 )
 
@@ -56,10 +58,31 @@ def test_a_source_file_that_is_not_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_value_that_json_cannot_hold(tmp_path: Path) -> None:
+def nested(depth: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), object(), "\ud800", nested(5_000)],
+    ids=["nan", "inf", "object", "half", "deep"],
+)
+def test_a_value_that_json_cannot_hold(tmp_path: Path, value: object) -> None:
     with pytest.raises(BundleKeyError, match="JSON"):
-        write(tmp_path / "toy", provenance={"f1": float("nan")})
+        write(tmp_path / "toy", provenance={"f1": value})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_manifest_among_the_files(tmp_path: Path, link: bool) -> None:
+    (tmp_path / "source.json").write_bytes(b"precious")
+    with pytest.raises(BundlePathError, match="cannot vouch for itself"):
+        write(tmp_path / "toy", files=files() | {"manifest.json": tmp_path / "source.json"}, link=link)
+    assert (tmp_path / "source.json").read_bytes() == b"precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["source.json"]
 
 
 def test_files_are_copied_from_paths(tmp_path: Path) -> None:
@@ -108,3 +131,46 @@ def test_a_changed_copy_does_not_vouch_for_a_changed_byte(folder: Path, tmp_path
     with pytest.raises(BundleChangedFileError, match=r"student\.weights"):
         rewrite(old, tmp_path / "new", version="2")
     assert not (tmp_path / "new").exists()
+
+
+class Overwriting(Mapping[str, "Path | bytes"]):
+    """No files; but whoever looks finds `victim` with other bytes of the same number behind him."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __iter__(self) -> Iterator[str]:
+        self.victim.write_bytes(bytes(self.victim.stat().st_size))
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __getitem__(self, path: str) -> Path | bytes:
+        raise KeyError(path)
+
+
+def test_a_byte_changed_between_the_check_and_the_copy_is_not_vouched_for(folder: Path, tmp_path: Path) -> None:
+    old = Bundle.open(folder)
+    with pytest.raises(BundleChangedFileError, match=r"student\.weights"):
+        rewrite(old, tmp_path / "new", extra_files=Overwriting(folder / "graphs/student.weights"))
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_a_bundle_that_a_killed_rewriting_put_aside_is_rewritten(folder: Path) -> None:
+    old = Bundle.open(folder)
+    folder.rename(folder.with_name("toy.old-99999999-0123abcd"))
+    folder.with_name("toy.tmp-99999999-0123abcd").mkdir()
+    new = rewrite(old, folder, version="2", overwrite=True)
+    assert Bundle.open(folder) == new
+    assert [path.name for path in folder.parent.iterdir()] == ["toy"]
+
+
+def test_what_a_screen_would_obey_is_spelt_out(tmp_path: Path) -> None:
+    bundle = write(tmp_path / "toy", name="toy\x1b]0;title\x07\ngraph forged: x", version="1\r", created_utc="\x9b2K")
+    lines = list(describe(bundle))
+    assert lines[0].startswith("toy\\x1b]0;title\\x07\\ngraph forged: x 1\\r, made \\x9b2K, sha256")
+    assert all(line.isprintable() for line in lines)

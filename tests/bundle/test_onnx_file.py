@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,56 @@ def test_every_truncation_is_refused_or_reads_no_unknown_file(tmp_path: Path) ->
         except BundleError:
             refusals += 1
     assert refusals > 0.8 * len(lengths)
+
+
+def number(value: int) -> bytes:
+    """`value` as protobuf writes it."""
+    head = bytes([value & 0x7F | (0x80 if value > 0x7F else 0)])
+    return head + number(value >> 7) if value > 0x7F else head
+
+
+def parts(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Tag and content of each field of a message that holds numbers and bytes only."""
+    position = 0
+    while position < len(message):
+        values = []
+        for _ in range(2):
+            end = next(at for at in range(position, len(message)) if message[at] < 0x80) + 1
+            values.append(sum((byte & 0x7F) << 7 * at for at, byte in enumerate(message[position:end])))
+            position = end
+        size = values[1] if values[0] & 7 == 2 else 0
+        yield values[0], number(values[1]) + message[position : position + size]
+        position += size
+
+
+def widened(message: bytes, fields: Sequence[int]) -> bytes:
+    """The message with one more bit, the 33rd, in the tag of the last of `fields`, which lead there one in another."""
+    out = b""
+    for tag, content in parts(message):
+        if tag == fields[0] << 3 | 2:
+            if len(fields) == 1:
+                tag |= 1 << 32
+            else:
+                inner = widened(content[len(content) - inner_size(content) :], fields[1:])
+                content = number(len(inner)) + inner
+        out += number(tag) + content
+    return out
+
+
+def inner_size(content: bytes) -> int:
+    """How many bytes are behind the length that `content` begins with."""
+    return len(content) - next(at for at, byte in enumerate(content) if byte < 0x80) - 1
+
+
+@pytest.mark.parametrize("fields", [(7,), (7, 5), (7, 5, 13)], ids=["Graph", "Tensor", "Entry"])
+def test_a_tag_of_more_bits_than_a_field_has_hides_nothing(tmp_path: Path, fields: tuple[int, ...]) -> None:
+    plain = helper.make_model(graph("g", external("w"))).SerializeToString()
+    assert b"".join(number(tag) + content for tag, content in parts(plain)) == plain
+    path = tmp_path / "toy.onnx"
+    path.write_bytes(widened(plain, fields))
+    assert path.stat().st_size >= len(plain) + 4
+    with pytest.raises(BundleError, match="tag of more than 32 bits"):
+        external_locations(path)
 
 
 def test_endless_nesting_is_refused(tmp_path: Path) -> None:

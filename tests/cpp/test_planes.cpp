@@ -11,7 +11,7 @@ namespace {
 int failures = 0;
 
 void expect_near(float found, float expected, const char* what) {
-  if (std::fabs(found - expected) > 1e-6F) {
+  if (!(std::fabs(found - expected) <= 1e-6F)) {  // so that NaN fails too
     std::printf("%s: expected %.7f, found %.7f\n", what, expected, found);
     ++failures;
   }

@@ -1,5 +1,5 @@
 // The core alone, without Python: flat pictures stay flat, in every form of input and for any number of threads.
-// That the bytes are Pillow's is tested in Python, beside Pillow.
+// That the bytes are Pillow's, and that nothing beyond a picture is read, is tested in Python.
 #include "vision_input.h"
 
 #include <algorithm>
@@ -37,7 +37,7 @@ void a_flat_picture_stays_flat_with_threads() {
   }
 }
 
-void video_white_is_white_and_its_padding_is_not_read() {
+void video_white_is_white_whatever_its_padding_is() {
   edge::VisionInput input({33, 19}, {28, 28}, 14, 1);
   std::vector<std::uint8_t> luma(64 * 19, 0), chroma(64 * 10, 0);
   for (int y = 0; y < 19; ++y) std::fill_n(luma.begin() + y * 64, 33, 235);
@@ -81,7 +81,7 @@ void a_target_of_broken_windows_is_refused() {
 
 int main() {
   a_flat_picture_stays_flat_with_threads();
-  video_white_is_white_and_its_padding_is_not_read();
+  video_white_is_white_whatever_its_padding_is();
   channels_of_a_patch_follow_one_another();
   halves_are_rounded_to_even();
   a_target_of_broken_windows_is_refused();

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from guarded import guarded
 from numpy.typing import NDArray
 
 from edge_sdk import _native
@@ -78,6 +79,19 @@ def test_a_window_equals_pushing_its_frames(pictures: NDArray[np.uint8]) -> None
 
 
 @pytest.mark.parametrize(
+    ("window", "found"),
+    [
+        (np.zeros((3, 24, 40), np.float32), r"float32 \[3, 24, 40\]"),
+        (np.full((3, 24, 40), 300, np.int32), r"int32 \[3, 24, 40\]"),
+        (np.zeros((24, 40), np.uint8), r"uint8 \[24, 40\]"),
+    ],
+)
+def test_a_window_of_another_type_or_shape_is_named(window: NDArray[np.uint8], found: str) -> None:
+    with pytest.raises(ConfigError, match=rf"expected pictures uint8.*found {found}"):
+        window_planes(window, LAGS)
+
+
+@pytest.mark.parametrize(
     ("picture", "found"),
     [
         (np.zeros((24, 41), np.uint8), r"uint8 \[24, 41\]"),
@@ -110,6 +124,26 @@ def test_the_binding_refuses_buffers_of_another_shape() -> None:
         _native.write_planes(picture, [], out)
     with pytest.raises(TypeError):
         _native.write_planes(picture, [picture], out.astype(np.float64))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32, np.int8, np.bool_])
+def test_the_binding_refuses_pictures_of_another_type(kind: type[np.generic]) -> None:
+    picture, out = np.zeros((4, 5), np.uint8), np.full((2, 4, 5), 9, np.float32)
+    other = picture.astype(kind)
+    with pytest.raises(TypeError):
+        _native.write_planes(other, [picture], out)
+    with pytest.raises(TypeError):
+        _native.write_planes(picture, [other], out)
+    assert (out == 9).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 7), (5, 33), (64, 65)])
+def test_nothing_beyond_a_picture_or_its_planes_is_touched(height: int, width: int) -> None:
+    now, before, out = guarded((height, width)), guarded((height, width)), guarded((2, height, width), np.float32)
+    now[...], before[...] = 255, 204
+    _native.write_planes(now, [before], out)
+    np.testing.assert_allclose(out[0], 1, atol=1e-6)
+    np.testing.assert_allclose(out[1], 0.8, atol=1e-6)
 
 
 def test_the_committed_stub_is_the_module(tmp_path: Path) -> None:

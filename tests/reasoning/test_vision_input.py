@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from guarded import guarded
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_sdk import _native
 from edge_sdk.bundle.manifest_language import Compression
 from edge_sdk.errors import ConfigError
 from edge_sdk.reasoning.grid import FrameSize, frame_size
@@ -303,3 +305,42 @@ def test_a_picture_goes_through_at_the_size_of_its_clip() -> None:
     values = vision.normalised(vision.from_rgb(noise(1280, 720)))
     assert values.shape == (size.tokens * 4, 588)
     assert -1 <= values.min() < -0.5 < 0.5 < values.max() <= 1
+
+
+ODD_SOURCES = [(1, 1), (2, 1), (3, 5), (7, 64), (8, 65), (9, 63), (33, 19), (131, 77), (640, 1), (1, 640), (257, 129)]
+
+
+def guarded_rows(height: int, width: int, channels: int, gap: int) -> Pixels:
+    """A guarded picture whose rows lie `gap` bytes apart; behind the last row there is no gap."""
+    row = width * channels
+    place = guarded(((height - 1) * (row + gap) + row,))
+    return np.lib.stride_tricks.as_strided(place, (height, width, channels), (row + gap, channels, 1))
+
+
+@pytest.mark.parametrize("target", [(28, 28), (56, 84), (364, 28)])
+@pytest.mark.parametrize(("width", "height"), ODD_SOURCES)
+def test_nothing_beyond_a_picture_or_its_patches_is_touched(width: int, height: int, target: tuple[int, int]) -> None:
+    for threads, gap in ((1, 0), (3, 31)):
+        core = _native.VisionInput(width, height, *target, 14, threads)
+        out = guarded((target[0] * target[1] // 14**2, 3 * 14**2))
+        pixels = guarded_rows(height, width, 3, gap)
+        pixels[...] = 201
+        core.from_rgb(pixels, out)
+        assert (out == 201).all()
+        luma = guarded_rows(height, width, 1, gap)
+        chroma = guarded_rows((height + 1) // 2, (width + 1) // 2, 2, gap)
+        luma[...], chroma[...] = 77, 128
+        core.from_nv12(luma[..., 0], chroma, _native.YuvMatrix.bt601, _native.YuvRange.full, out)
+        assert (out == 77).all()
+
+
+@pytest.mark.parametrize(("patches", "values"), [(1, 3), (5, 9), (7, 27), (3, 588)])
+def test_nothing_beyond_patches_is_touched(patches: int, values: int) -> None:
+    a, b, sums = guarded((patches, values)), guarded((patches, values)), guarded((patches, 3), np.uint32)
+    a[...], b[...] = 255, 250
+    _native.sum_changes(a, b, sums)
+    assert (sums == 5 * values // 3).all()
+    for kind in (np.float32, np.float16):
+        out = guarded((patches, values), kind)
+        _native.normalise(a, HALVES, HALVES, out)
+        assert (out == 1).all()
