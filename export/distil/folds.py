@@ -26,7 +26,7 @@ from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.from_bundle import load_student
 from edge_sdk.export.distil.levelled import level_clips
 from edge_sdk.export.distil.student import Progress as Report
-from edge_sdk.export.distil.tune import run_tuning, write_tuned
+from edge_sdk.export.distil.tune import run_tuning, tuning_checkpoint, write_tuned
 from edge_sdk.export.distil.tuning import Tuning, balanced, load_tuning, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
 
@@ -73,7 +73,9 @@ def train_folds(
         def tell(done: int, total: int, note: str, fold: int = fold) -> None:
             report(done, total, f"fold {fold + 1}/{folds} {note}")
 
-        run = run_tuning(begun, recipe, plan, shown, held_out, out / "work", tell)
+        from_what = "scratch" if scratch else start.sha256
+        checkpoint = tuning_checkpoint(out / "work", from_what, recipe, plan, shown)
+        run = run_tuning(begun, recipe, plan, shown, held_out, checkpoint, tell)
         write_tuned(fold_bundle(out, fold), start, recipe, plan_text, run, held_out)
 
 

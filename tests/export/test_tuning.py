@@ -21,7 +21,7 @@ from edge_sdk.export.distil import load_recipe
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.folds import train_folds
 from edge_sdk.export.distil.from_bundle import load_student
-from edge_sdk.export.distil.tune import tune
+from edge_sdk.export.distil.tune import tune, tuning_checkpoint
 from edge_sdk.export.distil.tuning import Tuning, balanced, before_crash, load_tuning, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.student_bundle import write_student_bundle
@@ -175,6 +175,16 @@ def test_the_recipe_that_comes_with_the_package_changes_what_it_says(start: tupl
     assert (smaller.pictures.height, smaller.stages[0].width) == (64, 96)
     with pytest.raises(ConfigError, match="tune-student"):
         load_tuning("tune-nothing")
+
+
+def test_a_checkpoint_is_of_one_start_and_one_plan(tmp_path: Path) -> None:
+    base, shown = load_recipe("student-demo")[0], [cached(1), cached(2)]
+    plans = [PLAN, msgspec.structs.replace(PLAN, dropout=(0.0, 0.1)), msgspec.structs.replace(PLAN, epochs=7)]
+    starts = ["a" * 64, "b" * 64, "scratch"]
+    names = {tuning_checkpoint(tmp_path, s, tuned_recipe(base, p), p, shown) for s in starts for p in plans}
+    assert len(names) == 9
+    assert tuning_checkpoint(tmp_path, starts[0], tuned_recipe(base, PLAN), PLAN, shown) in names
+    assert tuning_checkpoint(tmp_path, starts[0], tuned_recipe(base, PLAN), PLAN, shown[:1]) not in names
 
 
 def test_tuning_learns_the_toy_and_a_stopped_run_ends_as_a_whole_one(
