@@ -177,6 +177,29 @@ def test_the_recipe_that_comes_with_the_package_changes_what_it_says(start: tupl
         load_tuning("tune-nothing")
 
 
+SLIPS = [
+    ("epochs = 8", "epochs = 0", "epochs"),
+    ("windows = 8", "windows = 0", "windows"),
+    ("micro = 2", "micro = -1", "micro"),
+    ("epochs = 8", "epochs = 8\nheight = 100\nwidth = 160", "100x160"),
+    ("splice_share = 0.5", "splice_share = 1.5", "splice_share"),
+    ("rehearsal_share = 0.2", "rehearsal_share = 1.0", "rehearsal_share"),
+    ("aftermath_s = 0.5", "aftermath_s = -0.5", "aftermath_s"),
+    ("dropout = [0.3, 0.3]", "dropout = [0.3, 1.0]", "dropout"),
+    ("learning_rate = 0.0005", "learning_rate = 0.0", "learning_rate"),
+    ("average = 0.98", "average = 1.0", "average"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "named"), SLIPS)
+def test_a_slip_in_a_tuning_recipe_is_named(tmp_path: Path, old: str, new: str, named: str) -> None:
+    text, path = load_tuning("tune-student")[1], tmp_path / "tune-slip.toml"
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ConfigError, match=rf"tune-slip\.toml.*{named}"):
+        load_tuning(str(path))
+
+
 def test_a_checkpoint_is_of_one_start_and_one_plan(tmp_path: Path) -> None:
     base, shown = load_recipe("student-demo")[0], [cached(1), cached(2)]
     plans = [PLAN, msgspec.structs.replace(PLAN, dropout=(0.0, 0.1)), msgspec.structs.replace(PLAN, epochs=7)]
