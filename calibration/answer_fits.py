@@ -59,7 +59,8 @@ class TaskFit(Value, frozen=True, kw_only=True):
 
     `raw` and `fitted` judge probabilities before and after. `given` is the share that does not abstain,
     `right_of_given` and `right_of_kept_back` the shares of right ones in both. `coverage_raw` and `coverage` are shares
-    of truths inside `lo..hi`, the worse of both numbers of an interval; None for other forms.
+    of truths inside `lo..hi`, the worse of both numbers of an interval; None for other forms. Clips count by their
+    weights, as in the fit, but for margins and coverage, which are of clips as they come.
     """
 
     fit: AnswerCalibration
@@ -132,19 +133,20 @@ def fit_and_judge(task: str, judged: Sequence[Judged], least: float = LEAST) -> 
     said = [each.said for each in judged]
     corrected = [calibrated(each.said, fit) for each, fit in zip(judged, own, strict=True)]
     right = np.array([each.right for each in judged])
-    draws = Draws.over([each.clip for each in judged], rounds=ROUNDS, seed=0)
+    weights = np.array([each.weight for each in judged])
+    draws = Draws(Draws.over([each.clip for each in judged], rounds=ROUNDS, seed=0).weights * weights)
     words = find_task(task).form == "yes_no"
     value, sure = _decided(said, corrected, right) if words else (right, corrected)
     given = np.array(sure) >= (max(least, EVEN) if words else least)
     return TaskFit(
         fit=fit_task(task, judged, least),
         answers=len(judged),
-        right=float(value.mean()),
+        right=float(np.average(value, weights=weights)),
         raw=calibration(right, said, draws),
         fitted=calibration(right, corrected, draws),
-        given=float(given.mean()),
-        right_of_given=_share(value, given),
-        right_of_kept_back=_share(value, ~given),
+        given=float(np.average(given, weights=weights)),
+        right_of_given=_share(value, weights, given),
+        right_of_kept_back=_share(value, weights, ~given),
         coverage_raw=_coverage(judged, [0.0] * len(judged)),
         coverage=_coverage(judged, [fit.margin_s for fit in own]),
     )
@@ -170,8 +172,8 @@ def _log_odds(right: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
     return math.log(good / bad)
 
 
-def _share(value: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> float | None:
-    return float(value[chosen].mean()) if chosen.any() else None
+def _share(value: NDArray[np.bool_], weights: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float | None:
+    return float(np.average(value[chosen], weights=weights[chosen])) if chosen.any() else None
 
 
 def _coverage(judged: Sequence[Judged], margins_s: Sequence[float]) -> float | None:

@@ -54,13 +54,18 @@ class Boundary(NamedTuple):
 
 
 class FitReport(Value, frozen=True, kw_only=True):
-    """What was fitted, on how many clips, and how good it looked there; `f1` is for the shares of `MIX`."""
+    """What was fitted, on how many clips, and how good it looked there; `f1` is for the shares of `MIX`.
+
+    `pairs` says from how many detected crashes each boundary's interval comes; none was fitted from fewer than
+    `MIN_CLIPS` / 2.
+    """
 
     clips: int
     crashes: int
     f1: float
     matched_starts: int
     start_mae_s: float | None
+    pairs: dict[str, int]
 
 
 def score_clips(
@@ -77,12 +82,7 @@ def score_clips(
 
 def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple[OperatingPoint, FitReport]:
     """The balanced operating point for `scored`. Raises `ConfigError` without enough clips of both kinds."""
-    crashes = sum(item.clip.crash for item in scored)
-    if len(scored) < MIN_CLIPS or not 0 < crashes < len(scored):
-        raise ConfigError(
-            f"an operating point needs at least {MIN_CLIPS} clips, crashes and others; found {len(scored)} clips, "
-            f"{crashes} crashes; render more with `edge-sdk scenes render`"
-        )
+    check_clips([item.clip for item in scored])
     labels = np.array([item.clip.crash for item in scored])
     weights = mix_weights([item.clip for item in scored])
     frames, threshold, f1 = best_threshold(scored, labels, weights)
@@ -95,16 +95,28 @@ def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple
         calibrated=True,
     )
     point = msgspec.structs.replace(point, pre_crash=best_pre_crash_level(student, point, scored))
-    point, starts = fit_residuals(msgspec.structs.replace(student, operating_point=point), scored)
+    point, pairs = fit_residuals(msgspec.structs.replace(student, operating_point=point), scored)
+    starts = pairs["crash_start"]
     errors = [abs(b.predicted_s + point.crash_start.shift_s - b.truth_s) for b in starts]
     report = FitReport(
         clips=len(scored),
-        crashes=int(crashes),
+        crashes=int(labels.sum()),
         f1=f1,
         matched_starts=len(starts),
         start_mae_s=float(np.mean(errors)) if errors else None,
+        pairs={name: len(found) for name, found in pairs.items()},
     )
     return point, report
+
+
+def check_clips(clips: Sequence[LabelledClip]) -> None:
+    """Raise `ConfigError` unless `clips` are enough of both kinds to fit an operating point on."""
+    crashes = sum(clip.crash for clip in clips)
+    if len(clips) < MIN_CLIPS or not 0 < crashes < len(clips):
+        raise ConfigError(
+            f"an operating point needs at least {MIN_CLIPS} clips, crashes and others; found {len(clips)} clips, "
+            f"{crashes} crashes; render more with `edge-sdk scenes render`"
+        )
 
 
 def at_level(point: OperatingPoint, confirm: float) -> OperatingPoint:
@@ -195,13 +207,21 @@ def fit_platt(
 def best_pre_crash_level(student: Student, point: OperatingPoint, scored: Sequence[ScoredClip]) -> float:
     """The level with the least mean absolute error of the pre-crash start around its median error.
 
-    An event without a pre-crash start counts `MISSING_PRE_CRASH_S`.
+    An event without a pre-crash start counts `MISSING_PRE_CRASH_S`. The level of `point` where no label says when a
+    detected crash was foreseeable.
     """
-    return min(PRE_CRASH_LEVELS, key=lambda level: pre_crash_error(student, point, level, scored))
+    errors = {level: pre_crash_error(student, point, level, scored) for level in PRE_CRASH_LEVELS}
+    judged = [(error, level) for level, error in errors.items() if error is not None]
+    return min(judged)[1] if judged else point.pre_crash
 
 
-def pre_crash_error(student: Student, point: OperatingPoint, level: float, scored: Sequence[ScoredClip]) -> float:
-    """Mean absolute error in seconds of the pre-crash start at one level, freed of its median."""
+def pre_crash_error(
+    student: Student, point: OperatingPoint, level: float, scored: Sequence[ScoredClip]
+) -> float | None:
+    """Mean absolute error in seconds of the pre-crash start at one level, freed of its median.
+
+    None where no detected crash has a label for it.
+    """
     trial = msgspec.structs.replace(
         student, operating_point=msgspec.structs.replace(point, pre_crash=level, pre_crash_start=NO_RESIDUAL)
     )
@@ -214,13 +234,20 @@ def pre_crash_error(student: Student, point: OperatingPoint, level: float, score
                 missing += 1
             else:
                 errors.append(clip.pre_crash_s - predicted.t)
+    if not errors and not missing:
+        return None
     spread_s = float(np.abs(np.array(errors) - np.median(errors)).sum()) if errors else 0.0
-    return (spread_s + missing * MISSING_PRE_CRASH_S) / max(1, len(errors) + missing)
+    return (spread_s + missing * MISSING_PRE_CRASH_S) / (len(errors) + missing)
 
 
-def fit_residuals(student: Student, scored: Sequence[ScoredClip]) -> tuple[OperatingPoint, list[Boundary]]:
-    """The operating point with residuals fitted on detected crashes, and the start boundaries behind them."""
+def fit_residuals(student: Student, scored: Sequence[ScoredClip]) -> tuple[OperatingPoint, dict[str, list[Boundary]]]:
+    """The operating point with residuals fitted on detected crashes, and the boundaries behind them by name.
+
+    A boundary with fewer than `MIN_CLIPS` / 2 of them gets the wide interval of a point that was never fitted: what was
+    fitted for other clips, or at another threshold, says nothing of these crashes.
+    """
     boundaries: dict[str, list[Boundary]] = {"pre_crash_start": [], "crash_start": [], "crash_end": []}
+    unfitted = OperatingPoint()
     bare = msgspec.structs.replace(
         student.operating_point, pre_crash_start=NO_RESIDUAL, crash_start=NO_RESIDUAL, crash_end=NO_RESIDUAL
     )
@@ -233,8 +260,11 @@ def fit_residuals(student: Student, scored: Sequence[ScoredClip]) -> tuple[Opera
             predicted: Estimate | None = getattr(found, name)
             if predicted is not None and truth_s is not None:
                 boundaries[name].append(Boundary(predicted.t, truth_s))
-    fitted = {name: residual(pairs) for name, pairs in boundaries.items() if len(pairs) >= MIN_CLIPS // 2}
-    return msgspec.structs.replace(student.operating_point, **fitted), boundaries["crash_start"]
+    fitted: dict[str, Residual] = {
+        name: residual(pairs) if len(pairs) >= MIN_CLIPS // 2 else getattr(unfitted, name)
+        for name, pairs in boundaries.items()
+    }
+    return msgspec.structs.replace(student.operating_point, **fitted), boundaries
 
 
 def matched_timeline(student: Student, clip: LabelledClip, scores: Sequence[FrameScores]) -> CrashTimeline | None:
@@ -243,14 +273,14 @@ def matched_timeline(student: Student, clip: LabelledClip, scores: Sequence[Fram
         return None
     timeline = Timeline(student)
     updates = [update for row in scores for update in timeline.push(row)] + timeline.flush()
+    closed = [update.timeline for update in updates if update.state == "closed"]
     near = [
-        update.timeline
-        for update in updates
-        if update.state == "closed"
-        and update.timeline.crash_start is not None
-        and abs(update.timeline.crash_start.t - clip.start_s) <= MATCH_S
+        (abs(timeline.crash_start.t - clip.start_s), number)
+        for number, timeline in enumerate(closed)
+        if timeline.crash_start is not None
     ]
-    return near[0] if near else None
+    distance_s, nearest = min(near, default=(math.inf, -1))
+    return closed[nearest] if distance_s <= MATCH_S else None
 
 
 def residual(pairs: Sequence[Boundary]) -> Residual:

@@ -9,7 +9,7 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Student
 from edge_sdk.calibration.alarm_budgets import Budgets, fit_student
 from edge_sdk.calibration.held_out import HeldOut, judge_fit
-from edge_sdk.calibration.operating_points import FitReport, score_clips
+from edge_sdk.calibration.operating_points import FitReport, check_clips, score_clips
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 
@@ -38,6 +38,7 @@ def calibrate_bundle(
     student = bundle.manifest.student
     if student is None:
         raise ConfigError(f"bundle {bundle.manifest.name!r} has no student to calibrate")
+    check_clips(clips)
     scored = score_clips(bundle, clips, on_progress)
     fitted, report = fit_student(student, scored, budgets)
     return Refitted(fitted, report, judge_fit(student, scored, budgets))

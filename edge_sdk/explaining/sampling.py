@@ -42,12 +42,14 @@ class ClipPlan(NamedTuple):
     """Which pictures of a file a clip is made of.
 
     `pictures` are their numbers in order of presentation, from 0; one number may stand several times. `times_s` are
-    those of the prompt, which begin at the container's time of the first picture, `info.start_time_s`.
+    those of the prompt, which begin at the container's time of the first picture, `info.start_time_s`. `seen_s` are
+    those at which the pictures appear, from 0 for the first picture of the file.
     """
 
     info: SourceInfo
     pictures: tuple[int, ...]
     times_s: tuple[float, ...]
+    seen_s: tuple[float, ...]
 
 
 def plan_clip(clip: str | Path, profile: VisionProfile) -> ClipPlan:
@@ -62,7 +64,9 @@ def plan_clip(clip: str | Path, profile: VisionProfile) -> ClipPlan:
     slots = slots_of(times_s, end_of(times_s, info, lost_s), profile.rate_hz)
     chosen = spread(len(slots), profile.frames)
     stamps = stamps_s(info.start_time_s, len(slots), profile.rate_hz)
-    return ClipPlan(info, tuple(slots[n] for n in chosen), tuple(float(stamps[n]) for n in chosen))
+    pictures = tuple(slots[n] for n in chosen)
+    seen_s = tuple(times_s[number] for number in pictures)
+    return ClipPlan(info, pictures, tuple(float(stamps[n]) for n in chosen), seen_s)
 
 
 def read_clip(clip: str | Path, plan: ClipPlan) -> Iterator[Shown]:

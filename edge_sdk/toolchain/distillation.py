@@ -158,9 +158,10 @@ def tune_student(
     """Fine-tune the student of the bundle `start` (the demo bundle if None) on the clips of a folder.
 
     `training` and `validation` are folders with a `labels.csv`, or of rendered scenes; the operating point is fitted
-    on the latter. `rehearsal` is a folder of rendered scenes to mix in, from which boxes are learnt. With `level` clips
-    are first brought to one detail and codec. Raises `ConfigError` for folders without clips, clips of one recording on
-    both sides, or when `out` exists.
+    on the latter, which takes 20 clips, crashes and others. `rehearsal` is a folder of rendered scenes to mix in, from
+    which boxes are learnt. With `level` clips are first brought to one detail and codec. Raises `ConfigError` for
+    folders without clips, too few to fit an operating point on, clips of one recording on both sides, or when `out`
+    exists.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
@@ -170,6 +171,7 @@ def tune_student(
         raise ConfigError(
             f"{len(shared)} groups are on both sides, {min(shared)!r} first; clips of one recording go to one side only"
         )
+    open_room("calibration.operating_points").check_clips(held_out)
     begun = open_bundle(start)
     plan, text = open_room("export.distil.tuning").load_tuning(recipe)
     if level:

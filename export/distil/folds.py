@@ -3,13 +3,15 @@
     python -m edge_sdk.export.distil.folds --clips DIR [--from BUNDLE] --work DIR --out DIR
 
 `DIR` of `--clips` holds the clips and their `labels.csv`. Every clip is first brought to one detail and codec. `OUT`
-gets `folds.json` and a bundle a fold; a run that was stopped goes on where it was. `--work` keeps decoded clips and
-checkpoints, for several runs. What the students are worth is measured by `python -m edge_sdk.benchmarks.real_clips`.
+gets `folds.json`, a bundle a fold, and checkpoints in `OUT/work`; a run that was stopped goes on where it was. `--work`
+keeps decoded clips, for several runs. What the students are worth is measured by `python -m
+edge_sdk.benchmarks.real_clips`.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.from_bundle import load_student
 from edge_sdk.export.distil.levelled import level_clips
 from edge_sdk.export.distil.student import Progress as Report
-from edge_sdk.export.distil.tune import run_tuning, write_tuned
+from edge_sdk.export.distil.tune import run_tuning, tuning_checkpoint, write_tuned
 from edge_sdk.export.distil.tuning import Tuning, balanced, load_tuning, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
 
@@ -65,12 +67,15 @@ def train_folds(
         held_out = [clip for clip in cached if assigned[clip.label.group] == fold]
         shown = own + [rendered[i] for i in rehearsed(plan.rehearsal_share, len(own), len(rendered))]
         torch.manual_seed(plan.seed)
-        begun = Student(recipe.shape) if scratch else model
+        # Training changes a student in place: each fold begins with one of its own.
+        begun = Student(recipe.shape) if scratch else copy.deepcopy(model)
 
         def tell(done: int, total: int, note: str, fold: int = fold) -> None:
             report(done, total, f"fold {fold + 1}/{folds} {note}")
 
-        run = run_tuning(begun, recipe, plan, shown, held_out, out / "work", tell)
+        from_what = "scratch" if scratch else start.sha256
+        checkpoint = tuning_checkpoint(out / "work", from_what, recipe, plan, shown)
+        run = run_tuning(begun, recipe, plan, shown, held_out, checkpoint, tell)
         write_tuned(fold_bundle(out, fold), start, recipe, plan_text, run, held_out)
 
 
@@ -83,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", default="tune-student", help="name or file of a tuning recipe")
     parser.add_argument("--rehearse", type=Path, help="folder of rendered scenes to mix in")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--work", type=Path, required=True, help="decoded clips and checkpoints")
+    parser.add_argument("--work", type=Path, required=True, help="decoded clips, for several runs")
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args(arguments)
     plan, text = load_tuning(chosen.recipe)

@@ -24,7 +24,7 @@ from torch.nn import functional
 from edge_sdk.export.distil.augment import augment, warp
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.recipe import Recipe
-from edge_sdk.export.distil.targets import FLOW, MAP_HEIGHT, MAP_WIDTH, Floats, frame_maps, frame_targets
+from edge_sdk.export.distil.targets import FLOW, MAP_HEIGHT, MAP_WIDTH, Floats, frame_maps, frame_targets, known_boxes
 from edge_sdk.export.distil.workers import WORKERS, single_threaded
 from edge_sdk.export.graphs.student import CELL, Student
 from edge_sdk.files import atomic_path, half_written_files
@@ -91,6 +91,7 @@ class LateFeatures:
         self._recipe, self._clips, self.clips = recipe, clips, len(clips)
         self._starts = np.concatenate([[0], np.cumsum([len(clip.times_s) for clip in clips])])
         self._labels = [frame_targets(clip.times_s, clip.label, recipe.targets, recipe.pictures) for clip in clips]
+        self._known = np.concatenate([known_boxes(clip) for clip in clips])
         seer = _Seer(model, recipe, sample)
         self._scale = seer.scale
         copies = 0 if recipe.late is None else recipe.late.copies
@@ -112,13 +113,12 @@ class LateFeatures:
         """A window of one copy of a clip."""
         place = self.place(rng, clip)
         copied = self._copies[place.copy]
-        known = float(self._clips[clip].boxes is not None)
         return LateWindow(
             features=self._see(copied.features[place.frames]),
             targets=place.targets,
             weights=place.weights,
             maps=torch.from_numpy(copied.maps[place.frames]).float() / 255,
-            map_weights=np.full(len(place.frames), known, np.float32),
+            map_weights=self._known[place.frames],
         )
 
     def place(self, rng: Rng, clip: int) -> Place:

@@ -57,23 +57,22 @@ def train_onward(
     # Half of the clips make a round, the likelier ones more often than every other round.
     round_steps = max(1, len(clips) // onward.windows // 2)
     run.model.train()
-    recent: list[float] = []
     with Workers(run.model, WORKERS) as workers:
         while run.step < onward.steps:
             turn, index = divmod(run.step, round_steps)
             chosen = drawn(np.random.default_rng([recipe.seed, turn]), weights, round_steps * onward.windows)
             chosen = chosen[index * onward.windows : (index + 1) * onward.windows]
             _set_rate(run, onward)
-            recent.append(train_step(run, recipe, sampler, workers, onward.micro, chosen))
-            report(run.step, onward.steps, f"onward loss {sum(recent[-50:]) / len(recent[-50:]):.4f}")
+            # Those of steps until the end, so that a checkpoint holds them.
+            run.losses.append(train_step(run, recipe, sampler, workers, onward.micro, chosen))
+            recent = run.losses[-50:]
+            report(run.step, onward.steps, f"onward loss {sum(recent) / len(recent):.4f}")
             if run.step % SAVE_EVERY == 0 or run.step == onward.steps:
                 run.save(checkpoint)
-    if before is not None:
-        run.losses, run.metrics = list(before.losses), list(before.metrics)
-    run.losses = [*run.losses, sum(recent) / max(1, len(recent))]
+    run.losses = [*(before.losses if before else []), sum(run.losses) / max(1, len(run.losses))]
     quick, size = held_out[:QUICK_VALIDATION], (recipe.pictures.height, recipe.pictures.width)
     scores = [score_clip(run.averaged(), clip, recipe, *size) for clip in quick]
-    run.metrics = [*run.metrics, measure(scores, quick, recipe)]
+    run.metrics = [*(before.metrics if before else []), measure(scores, quick, recipe)]
     return run
 
 

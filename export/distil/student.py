@@ -84,7 +84,8 @@ def train(
     else:
         run, student = None, begun(recipe, start)
     if recipe.onward is not None:
-        made = f"{digest(recipe, [*clips, *further])}-{start.sha256[:12] if start else 'whole'}"
+        begin_with = start.sha256[:12] if start else "whole"
+        made = f"{digest(recipe, [*clips, *further])}-{begin_with}{_taught(cache)}"
         shown, checkpoint = [*training_clips, *more], work / f"onward-{made}.pt"
         run = train_onward(run, student, recipe, recipe.onward, shown, held_out, checkpoint, report)
     if run is None:
@@ -151,7 +152,7 @@ def _early_stages(
     run = begin(Student(recipe.shape), recipe)
     checkpoint = work / f"checkpoint-{made_early}.pt"
     if cache is not None and recipe.teacher is not msgspec.UNSET:
-        checkpoint = work / f"distilled-{made_early}-{cache.digest}.pt"
+        checkpoint = work / f"distilled-{made_early}{_taught(cache)}.pt"
         lessons = Lessons(cache, cached, recipe, recipe.teacher)
         if not Distillation(run, recipe, recipe.teacher, cached, lessons, checkpoint).train(held_out, report):
             return None
@@ -164,14 +165,19 @@ def _early_stages(
             recipe,
             cached,
             held_out[0],
-            work / f"features-{made_early}",
+            work / f"features-{made_early}{_taught(cache)}",
             lambda done, total: report(done, total, "picture features"),
         )
         made_late = digest(msgspec.structs.replace(recipe, head=None), clips)
-        run = train_late(run, recipe, features, held_out, work / f"late-{made_late}.pt", report)
+        run = train_late(run, recipe, features, held_out, work / f"late-{made_late}{_taught(cache)}.pt", report)
         if recipe.head is not None:
             run = train_head(run, recipe, features, held_out, report)
     return run
+
+
+def _taught(cache: TeacherCache | None) -> str:
+    """What a teacher adds to the names of the files that its lessons had a part in."""
+    return "" if cache is None else f"-{cache.digest}"
 
 
 def open_cache(recipe: Recipe, teacher: Path | None) -> TeacherCache | None:

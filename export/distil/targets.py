@@ -95,6 +95,17 @@ def frame_maps(clip: CachedClip, targets: Targets) -> Maps | None:
     return maps
 
 
+def known_boxes(clip: CachedClip) -> Floats:
+    """1 for frames whose vehicles have boxes, float32 `[frames]`.
+
+    A rendered scene may begin with other footage, up to a cut, and boxes are of what follows. An incident has its
+    vehicles in every frame, hidden ones too: a frame in which none has a role lies before the cut.
+    """
+    if clip.boxes is None:
+        return np.zeros(len(clip.times_s), np.float32)
+    return (clip.boxes[..., 5] >= ACTOR).any(axis=1).astype(np.float32)
+
+
 def _moved(boxes: Floats) -> Maps:
     """Displacement of every vehicle's middle over the last `FLOW_FRAMES` frames, int8 `[frames, vehicles, 2]`.
 

@@ -20,7 +20,7 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.files import write_bytes
 from edge_sdk.types import Value
 
-SCHEMA = 1
+SCHEMA = 2
 TEACHER_NAME = "teacher.json"
 
 
@@ -47,6 +47,8 @@ class TeacherInfo(Value, frozen=True, kw_only=True):
 @dataclass(frozen=True, eq=False)
 class Lesson:
     """What a teacher made of one clip; all times are seconds since its first decoded frame.
+
+    Times of pictures are those at which they appear, whatever a prompt says of them.
 
     `features` float16 `[n, rows * columns + 1, width]`: the vision tower's tokens of the frames at `feature_times_s
     [n]`, averaged over each cell of the grid, row by row, and over the whole picture (last). `yes` float32 `[w]`: the

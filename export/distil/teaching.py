@@ -101,6 +101,8 @@ class _Teacher:
         """What the teacher makes of one clip."""
         plan = plan_clip(path, msgspec.structs.replace(self._profile, frames=_EVERY))
         frames, zero_s = list(read_clip(path, plan)), plan.info.start_time_s
+        # A slot of the rate shows a picture that began later than its stamp, or long before it.
+        seen_s = dict(zip(plan.times_s, plan.seen_s, strict=True))
         pooled: dict[float, NDArray[np.float16]] = {}
 
         def keep(time_s: float, tokens: Array) -> None:
@@ -108,26 +110,26 @@ class _Teacher:
                 pooled[time_s] = pool(np.asarray(tokens, np.float32), self._cells, self.info.grid)
 
         with self._reasoner.begin(source=(plan.info.width, plan.info.height), on_tokens=keep) as clip:
-            scores = [(end_s - zero_s, self._yes(clip, shown)) for end_s, shown in self._windows(frames)]
+            scores = [(seen_s[shown[-1].time_s], self._yes(clip, shown)) for shown in self._windows(frames)]
             times_s, densities = self._boundaries(clip, frames, zero_s)
-        seen = sorted(pooled)
+        stamps = sorted(pooled)
         return Lesson(
-            feature_times_s=np.array([time_s - zero_s for time_s in seen], np.float32),
-            features=np.stack([pooled[time_s] for time_s in seen]),
+            feature_times_s=np.array([seen_s[stamp] for stamp in stamps], np.float32),
+            features=np.stack([pooled[stamp] for stamp in stamps]),
             score_times_s=np.array([time_s for time_s, yes in scores if yes is not None], np.float32),
             yes=np.array([yes for _, yes in scores if yes is not None], np.float32),
             boundary_times_s=times_s,
             densities=densities,
         )
 
-    def _windows(self, frames: Sequence[Shown]) -> list[tuple[float, list[Shown]]]:
-        """Windows by the time of their last frame: the first after half a window, the last at the clip's end."""
+    def _windows(self, frames: Sequence[Shown]) -> list[list[Shown]]:
+        """Windows by the stamp of their last frame: the first after half a window, the last at the clip's end."""
         first_s, last_s = frames[0].time_s, frames[-1].time_s
         ends_s = np.arange(last_s, first_s + self._asking.window_s / 2 - 1e-6, -self._asking.stride_s)[::-1]
         if "recognition" not in self._reasoner.tasks or not len(ends_s):
-            return [(last_s, list(frames))]
+            return [list(frames)]
         return [
-            (end, [frame for frame in frames if end - self._asking.window_s < frame.time_s <= end + 1e-6])
+            [frame for frame in frames if end - self._asking.window_s < frame.time_s <= end + 1e-6]
             for end in map(float, ends_s)
         ]
 

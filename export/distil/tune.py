@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def tune(
     own, held_out = balanced(load(clips, "training")), load(validation, "held out")
     chosen = rehearsed(plan.rehearsal_share, len(own), len(rehearsal))
     shown = [*own, *load([rehearsal[i] for i in chosen], "rehearsal")]
-    run = run_tuning(model, recipe, plan, shown, held_out, work, report)
+    checkpoint = tuning_checkpoint(work, start.sha256, recipe, plan, shown)
+    run = run_tuning(model, recipe, plan, shown, held_out, checkpoint, report)
     return write_tuned(out, start, recipe, plan_text, run, held_out)
 
 
@@ -67,15 +69,23 @@ def run_tuning(
     plan: Tuning,
     shown: Sequence[CachedClip],
     held_out: Sequence[CachedClip],
-    work: Path,
+    checkpoint: Path,
     report: Progress,
 ) -> Run:
-    """Train `model` on windows of `shown`, one that ends in each an epoch; goes on from a checkpoint in `work`."""
+    """Train `model` on windows of `shown`, one that ends in each an epoch; goes on from `checkpoint` if it is there."""
     run = begin(model.drop(*plan.dropout), recipe)
-    checkpoint = work / f"tuned-{digest(recipe, [clip.label for clip in shown])}.pt"
     run.restore(checkpoint)
     train_stages(run, recipe, shown, held_out, checkpoint, report)
     return run
+
+
+def tuning_checkpoint(work: Path, begun: str, recipe: Recipe, plan: Tuning, shown: Sequence[CachedClip]) -> Path:
+    """Where the checkpoint of a run lies: named by all that decides what it becomes.
+
+    `begun` is the SHA-256 of the bundle whose student it begins with, or "scratch".
+    """
+    planned = hashlib.sha256(msgspec.json.encode(plan)).hexdigest()[:12]
+    return work / f"tuned-{begun[:12]}-{planned}-{digest(recipe, [clip.label for clip in shown])}.pt"
 
 
 def write_tuned(

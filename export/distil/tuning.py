@@ -8,11 +8,14 @@ be mixed in, with their boxes, so that what was learnt from them is kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
+from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.recipe import Recipe, Stage
 from edge_sdk.export.recipe_file import find_recipe
@@ -47,9 +50,33 @@ class Tuning(Value, frozen=True, kw_only=True):
 
 
 def load_tuning(name: str) -> tuple[Tuning, str]:
-    """The recipe called `name`, or the file at a path, and its text. Raises `ConfigError`."""
+    """The recipe called `name`, or the file at a path, and its text. Raises `ConfigError`, also for bad numbers."""
     found = find_recipe(name, "tune-*.toml")
-    return found.read(Tuning), found.text
+    plan = found.read(Tuning)
+    _check(plan, found.path)
+    return plan, found.text
+
+
+def _check(plan: Tuning, path: Path) -> None:
+    if min(plan.epochs, plan.windows, plan.micro) < 1:
+        raise ConfigError(
+            f"recipe {path}: expected epochs, windows and micro of at least 1, found {plan.epochs}, {plan.windows} and "
+            f"{plan.micro}"
+        )
+    if any(side is not None and (side < 32 or side % 32) for side in (plan.height, plan.width)):
+        raise ConfigError(f"recipe {path}: picture sides must divide by 32, found {plan.height}x{plan.width}")
+    shares = (plan.rehearsal_share, plan.average, *plan.dropout)
+    if not all(0 <= share < 1 for share in shares):
+        raise ConfigError(
+            f"recipe {path}: expected rehearsal_share, average and dropout of at least 0 and below 1, found {shares}"
+        )
+    if not 0 <= plan.splice_share <= 1:
+        raise ConfigError(f"recipe {path}: expected a splice_share between 0 and 1, found {plan.splice_share}")
+    if not (0 <= plan.aftermath_s < math.inf and 0 < plan.learning_rate < math.inf):
+        raise ConfigError(
+            f"recipe {path}: expected aftermath_s of at least 0 and a learning_rate above 0, found {plan.aftermath_s} "
+            f"and {plan.learning_rate}"
+        )
 
 
 def tuned_recipe(base: Recipe, plan: Tuning) -> Recipe:

@@ -18,7 +18,16 @@ from torch.nn import functional
 from edge_sdk.export.distil.augment import Luma, Rng, augment, resize, warp
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.recipe import Recipe
-from edge_sdk.export.distil.targets import FLOW, MAP_HEIGHT, MAP_WIDTH, Floats, Maps, frame_maps, frame_targets
+from edge_sdk.export.distil.targets import (
+    FLOW,
+    MAP_HEIGHT,
+    MAP_WIDTH,
+    Floats,
+    Maps,
+    frame_maps,
+    frame_targets,
+    known_boxes,
+)
 from edge_sdk.export.graphs.student import CELL
 from edge_sdk.perception.planes import Planes, window_planes
 
@@ -30,7 +39,7 @@ class Example:
     """One window: planes float32 `[frames, planes, h, w]`, targets and loss weights float32 `[frames, 4]`.
 
     `maps` float32 `[frames, 6, h / 16, w / 16]` are `frame_maps` on the grid: by each cell's best-covered spot, in
-    0..1, and the mean motion of the vehicles in it. `map_weights` float32 `[frames]` are 0 where a clip has no boxes.
+    0..1, and the mean motion of the vehicles in it. `map_weights` float32 `[frames]` are 0 where boxes are not known.
     `origins` int64 `[frames, 2]` are the numbers of each frame's clip, and of the frame in it.
     """
 
@@ -65,6 +74,7 @@ class WindowSampler:
         ]
         self.clips = len(clips)
         self._labels = [frame_targets(clip.times_s, clip.label, recipe.targets, recipe.pictures) for clip in clips]
+        self._known = [known_boxes(clip) for clip in clips]
         self._cached = clips
 
     def draw(self, rng: Rng, clip: int) -> Example:
@@ -121,7 +131,7 @@ class WindowSampler:
             targets=targets[piece],
             weights=weights[piece],
             maps=np.zeros((frames, FLOW.stop, MAP_HEIGHT, MAP_WIDTH), np.int8) if maps is None else maps[piece],
-            map_weights=np.full(frames, 0.0 if maps is None else 1.0, np.float32),
+            map_weights=self._known[clip][piece],
             origins=np.stack([np.full(frames, clip), np.arange(first, first + frames)], 1),
         )
 

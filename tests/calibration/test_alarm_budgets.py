@@ -91,6 +91,18 @@ def test_each_point_has_intervals_of_its_own() -> None:
     assert widths["quiet"] < 0.5 * widths["sensitive"]
 
 
+def test_a_point_that_finds_few_crashes_does_not_borrow_the_interval_of_another() -> None:
+    rng = np.random.default_rng(4)
+    found = [trace(f"sure{k}", "rear_end", 0.95, 0.02 * rng.exponential()) for k in range(8)]
+    found += [trace(f"rest{k}", "rear_end", 0.5, 0.02 * rng.exponential()) for k in range(25)]
+    found += [trace(f"normal{k}", "normal", 0.7 if k < 2 else 0.05) for k in range(40)]
+    points = points_of(fit_student(STUDENT, found)[0])
+    widths = {name: point.crash_start.hi_s - point.crash_start.lo_s for name, point in points.items()}
+    assert points["quiet"].confirm > 0.5 > points["balanced"].confirm
+    assert widths["quiet"] == 2.0
+    assert widths["balanced"] < 0.5
+
+
 def test_an_alarm_before_a_crash_is_false_and_one_for_it_is_not() -> None:
     early = trace("early", "rear_end", 0.95)
     rows = [row._replace(crash=0.95) if row.time_s < 1.0 else row for row in early.scores]

@@ -108,6 +108,28 @@ def test_yes_and_no_are_judged_by_the_word_and_fitted_by_yes(least: float) -> No
     assert found.given == pytest.approx(1 - ((odds > 0) & (odds < 2)).mean(), abs=0.06)
 
 
+def test_a_fit_is_judged_by_the_weights_that_it_was_fitted_with() -> None:
+    """Half of these clips crash, but a crash counts a ninth of another: odds of 1 for 9 beside what is said."""
+    rng = np.random.default_rng(7)
+    crash = np.arange(3000) % 2 == 0
+    odds, weights = rng.normal(np.where(crash, 0.8, -0.8), 1.2), np.where(crash, 0.2, 1.8)
+    columns = zip(sigmoid(odds).tolist(), crash.tolist(), weights.tolist(), strict=True)
+    rows = [Judged(clip=str(n), said=one, right=truth, weight=w) for n, (one, truth, w) in enumerate(columns)]
+    found = fit_and_judge("recognition", rows)
+    assert found is not None
+    assert found.fitted.ece.value is not None
+    assert found.fitted.ece.value < 0.03
+    # Normal odds of one spread: the true ones are 2 * 0.8 / 1.2^2 times what is said, and log 9 less.
+    true = sigmoid(2 * 0.8 / 1.2**2 * odds - np.log(9))
+    assert found.fitted.brier.value == pytest.approx(np.average((true - crash) ** 2, weights=weights), abs=0.005)
+    assert found.right == pytest.approx(np.average((odds > 0) == crash, weights=weights))
+    given = np.where(odds > 0, true >= 0.5, true < 0.5)
+    assert found.given == pytest.approx(np.average(given, weights=weights), abs=0.02)
+    assert found.right_of_given == pytest.approx(
+        np.average(((odds > 0) == crash)[given], weights=weights[given]), abs=0.02
+    )
+
+
 def test_few_answers_teach_nothing() -> None:
     odds, right = believing(MIN_ANSWERS - 1, 1.0, 0.0)
     assert fit_and_judge("cause", judged(sigmoid(odds), right)) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,19 @@ import pytest
 from PIL import Image
 from scored_traces import STUDENT, drawn
 
+from edge_sdk.bundle.manifest import Student
+from edge_sdk.calibration import held_out
+from edge_sdk.calibration.alarm_budgets import Budgets, fit_student, watch
 from edge_sdk.calibration.held_out import describe, fold_of, judge_fit
-from edge_sdk.calibration.operating_points import ScoredClip, fit_platt, kind_of, mix_weights, peak_level
+from edge_sdk.calibration.operating_points import (
+    FitReport,
+    ScoredClip,
+    fit_platt,
+    kind_of,
+    mix_weights,
+    peak_level,
+)
+from edge_sdk.evaluation.tasks.alarms import Watched
 from edge_sdk.evaluation.tasks.calibration import ReliabilityBin
 from edge_sdk.picture import draw_reliability
 
@@ -25,10 +38,33 @@ def test_groups_stay_together_and_kinds_are_spread() -> None:
         assert {kind: kinds.count(kind) for kind in kinds} == {"crash": 4, "near_miss": 3, "normal": 5}
 
 
-def test_every_clip_is_judged_once_by_fits_that_have_not_seen_it() -> None:
-    found = drawn(np.random.default_rng(2), 60, 40, 60)
+def test_every_clip_is_judged_once_by_fits_that_have_not_seen_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups are of ten clips: a fit has seen none that it judges, nor another of its group, but all the rest."""
+    single = drawn(np.random.default_rng(2), 60, 40, 60)
+    found = [ScoredClip(replace(i.clip, group=i.clip.group[:-1]), i.scores) for i in single]
+    fitted_on: list[set[str]] = []
+    judged_by: dict[str, list[int]] = {}
+
+    def fit(student: Student, scored: Sequence[ScoredClip], budgets: Budgets | None) -> tuple[Student, FitReport]:
+        fitted_on.append({item.clip.path.stem for item in scored})
+        return fit_student(student, scored, budgets)
+
+    def look(student: Student, item: ScoredClip) -> Watched:
+        judged_by.setdefault(item.clip.path.stem, []).append(len(fitted_on) - 1)
+        return watch(student, item)
+
+    monkeypatch.setattr(held_out, "fit_student", fit)
+    monkeypatch.setattr(held_out, "watch", look)
     judged = judge_fit(STUDENT, found)
     assert judged is not None
+    groups = {item.clip.path.stem: item.clip.group for item in found}
+    assert judged_by.keys() == groups.keys()
+    for name, fits in judged_by.items():
+        # Once at each of three points, all of one fit.
+        assert fits == [fits[0]] * 3
+        assert groups[name] not in {groups[other] for other in fitted_on[fits[0]]}
+    for number, seen in enumerate(fitted_on):
+        assert seen == {name for name, fits in judged_by.items() if fits[0] != number}
     assert (judged.clips, judged.crashes, judged.folds) == (160, 60, 5)
     assert {point.name for point in judged.points} == {"quiet", "balanced", "sensitive"}
     for point in judged.points:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,13 +13,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score as sklearn_f1
 from sklearn.metrics import precision_recall_curve
 
-from edge_sdk.bundle.manifest import OperatingPoint, Student
+from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
 from edge_sdk.calibration.operating_points import (
     MIX,
     Boundary,
     ScoredClip,
     fit_operating_point,
     fit_platt,
+    fit_residuals,
+    matched_timeline,
     mix_weights,
     peak_level,
     residual,
@@ -75,6 +79,7 @@ def test_the_fitted_point_separates_and_covers() -> None:
     fitted = [scored_clip(f"v{k}", rng, k % 2 == 0) for k in range(200)]
     point, report = fit_operating_point(STUDENT, fitted)
     assert report.f1 == 1.0
+    assert report.pairs["crash_start"] == report.pairs["crash_end"] == 100
     assert 0.45 < point.confirm < 0.55
     assert point.release < point.provisional < point.confirm
     assert point.calibrated
@@ -83,6 +88,45 @@ def test_the_fitted_point_separates_and_covers() -> None:
     width_s = point.crash_start.hi_s - point.crash_start.lo_s
     # 80 % central width of that exponential: 0.2 * (ln 10 - ln (10 / 9))
     assert width_s == pytest.approx(0.2 * np.log(9), abs=0.12)
+
+
+def test_a_crash_is_matched_with_the_event_nearest_to_it() -> None:
+    times = np.arange(100) / 10
+    level, heat = np.full(100, 0.01), np.zeros(100)
+    for begin_s in (1.2, 5.0, 8.4):
+        level[(times >= begin_s - 1e-9) & (times < begin_s + 0.6)] = 0.95
+        heat += 0.9 * np.exp(-((times - begin_s - 0.5) ** 2) / 0.08)
+    rows = [FrameScores(float(t), float(s), 0.0, float(h), 0.0) for t, s, h in zip(times, level, heat, strict=True)]
+    for truth_s, expected_s in ((5.1, 5.0), (2.9, 1.2), (7.0, 8.4)):
+        found = matched_timeline(STUDENT, clip("c", truth_s), rows)
+        assert found is not None
+        assert found.crash_start is not None
+        assert found.crash_start.t == pytest.approx(expected_s, abs=0.2)
+
+
+def test_without_labels_of_it_the_pre_crash_level_stays_and_its_interval_is_wide() -> None:
+    rng = np.random.default_rng(8)
+    found = [scored_clip(f"v{k}", rng, k % 2 == 0) for k in range(60)]
+    plain = [ScoredClip(replace(item.clip, pre_crash_s=None), item.scores) for item in found]
+    fitted_before = Residual(shift_s=-0.3, lo_s=-0.1, hi_s=0.1)
+    old = msgspec.structs.replace(STUDENT.operating_point, pre_crash=0.45, pre_crash_start=fitted_before)
+    student = msgspec.structs.replace(STUDENT, operating_point=old)
+    point, report = fit_operating_point(student, plain)
+    assert (point.pre_crash, report.pairs["pre_crash_start"]) == (0.45, 0)
+    assert point.pre_crash_start == Residual(lo_s=-1.5, hi_s=1.5)
+    assert fit_operating_point(student, found)[0].pre_crash_start.lo_s > -1.0
+
+
+@pytest.mark.parametrize(("crashes", "fitted"), [(9, False), (10, True)])
+def test_too_few_crashes_do_not_keep_an_interval_that_was_fitted_elsewhere(crashes: int, fitted: bool) -> None:
+    rng = np.random.default_rng(9)
+    tight = Residual(lo_s=-0.01, hi_s=0.01)
+    old = msgspec.structs.replace(STUDENT.operating_point, crash_start=tight, crash_end=tight)
+    found = [scored_clip(f"v{k}", rng, True) for k in range(crashes)]
+    point, pairs = fit_residuals(msgspec.structs.replace(STUDENT, operating_point=old), found)
+    assert len(pairs["crash_start"]) == crashes
+    assert (point.crash_start == Residual(lo_s=-1.0, hi_s=1.0)) is not fitted
+    assert point.crash_start != tight
 
 
 def test_an_interval_covers_eighty_percent_of_new_errors() -> None:

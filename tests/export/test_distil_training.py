@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,6 +207,26 @@ def test_a_place_shorter_than_a_window_repeats_its_first_frame(tmp_path: Path) -
     assert (place.weights[:19] == warm).all()
     assert (place.weights[19:] == 1).all()
     assert place.targets[:, 0].sum() == pytest.approx(16)
+
+
+def test_footage_before_a_cut_teaches_no_maps(tmp_path: Path) -> None:
+    """The renderer leaves boxes out before a cut; behind it every frame has the incident's vehicles, seen or hidden."""
+    recipe, _ = longer_recipe()
+    boxes = np.zeros((FRAMES, 2, 6), np.float32)
+    boxes[18:, :, 5] = (1, 0)
+    clips = [dataclasses.replace(clip, boxes=boxes) for clip in toy_cached(tmp_path, range(3))]
+    sampler = WindowSampler(clips, recipe, HEIGHT, WIDTH)
+    model = Student(recipe.shape).eval()
+    features = LateFeatures(model, recipe, clips, clips[1], tmp_path / "f", lambda done, total: None)
+    cut = 0
+    for seed in range(30):
+        example = sampler.draw(np.random.default_rng(seed), 1)
+        np.testing.assert_array_equal(example.map_weights, example.origins[:, 1] >= 18)
+        place = features.place(np.random.default_rng(seed), 1)
+        window = features.draw(np.random.default_rng(seed), 1)
+        np.testing.assert_array_equal(window.map_weights, place.frames - FRAMES >= 18)
+        cut += 0 < window.map_weights.sum() < len(window.map_weights)
+    assert cut > 10
 
 
 def test_training_needs_clips_on_both_sides(tmp_path: Path) -> None:

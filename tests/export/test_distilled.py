@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from distilled_toy import TEACHER, distil, toy_recipe
+from distilled_toy import INFO, TEACHER, distil, toy_clip, toy_lesson, toy_recipe
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.export.distil.recipe import Recipe, load_recipe
+from edge_sdk.export.distil import student
+from edge_sdk.export.distil.recipe import Focus, Late, Onward, Recipe, load_recipe
 from edge_sdk.export.distil.run import Run
 from edge_sdk.export.distil.student import open_cache, train
+from edge_sdk.export.distil.teacher_cache import TeacherCache
+from edge_sdk.export.distil.workers import single_threaded
 from edge_sdk.export.graphs.student import Student
 
 SCRIPT = Path(distilled_toy.__file__)
@@ -93,6 +97,50 @@ def test_the_student_learns_what_the_teacher_sees_and_keeps_nothing_of_it(tmp_pa
     assert run.model.state_dict().keys() == Student(recipe.shape).state_dict().keys()
     assert not run.model.memory[-1]._forward_hooks
     assert (tmp_path / "work" / "curves.png").stat().st_size > 1000
+
+
+def test_what_one_teacher_taught_is_not_gone_on_with_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a work folder where another teacher's run has ended, a student becomes what it does in a folder of its own."""
+    clips = {clip.label.path: clip for clip in (toy_clip(tmp_path, number) for number in range(8))}
+    # The toy's clips are no videos.
+    monkeypatch.setattr(student, "load_clips", lambda some, *_: [clips[label.path] for label in some])
+    late = Late(
+        copies=1, epochs=1, windows=4, micro=2, learning_rate=3e-3, average=0.8, window_weight=1.0, map_weight=0.5
+    )
+    onward = Onward(
+        steps=2,
+        windows=4,
+        micro=2,
+        frozen=3,
+        dropout=(0.0, 0.0),
+        learning_rate=0.003,
+        warm_up_steps=1,
+        decay_share=0.5,
+        average=0.9,
+        window_weight=1.0,
+        focus=Focus(
+            frames=24, share=1.0, before=6, after=8, own_car=0.5, normal=0.25, zoom=1.5, zoomed=0.5, splice_share=0.0
+        ),
+    )
+    recipe = msgspec.structs.replace(toy_recipe(epochs=1), late=late, onward=onward)
+    for name, seed in (("first", 5), ("second", 6)):
+        cache = TeacherCache.create(tmp_path / name, msgspec.structs.replace(INFO, bundle=name))
+        rng = np.random.default_rng(seed)
+        for path, clip in clips.items():
+            lesson = toy_lesson(int(clip.label.path.stem), rng)
+            cache.write(hashlib.sha256(path.read_bytes()).hexdigest(), lesson)
+    labels = [clip.label for clip in clips.values()]
+
+    def made(teacher: str, work: str) -> bytes:
+        out = tmp_path / f"{teacher}-in-{work}"
+        with single_threaded():
+            train(recipe, "toy", labels, labels[:4], out, tmp_path / work, teacher=tmp_path / teacher)
+        return (out / "student.onnx").read_bytes()
+
+    first = made("first", "shared")
+    assert made("second", "shared") == made("second", "own") != first
 
 
 def test_terms_of_weight_0_change_nothing(tmp_path: Path) -> None:

@@ -134,9 +134,13 @@ def test_it_learns_the_rest_and_leaves_the_first_layers(
 def test_a_run_that_was_killed_ends_as_one_that_was_not(
     student: Student, clips: list[CachedClip], tmp_path: Path
 ) -> None:
-    whole = go_on(student, ONWARD, clips, tmp_path / "one.pt").averaged()
-    parts = go_on(student, ONWARD, clips, tmp_path / "two.pt", stop_at=65).averaged()
-    for expected, found in zip(whole.parameters(), parts.parameters(), strict=True):
+    whole = go_on(student, ONWARD, clips, tmp_path / "one.pt")
+    parts = go_on(student, ONWARD, clips, tmp_path / "two.pt", stop_at=65)
+    assert len(whole.losses) == len(whole.metrics) == 1
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-5)
+    again = go_on(student, ONWARD, clips, tmp_path / "one.pt")
+    assert again.losses == whole.losses
+    for expected, found in zip(whole.averaged().parameters(), parts.averaged().parameters(), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 

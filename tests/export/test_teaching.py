@@ -99,6 +99,15 @@ def test_features_are_the_tower_s_own(bundle: Bundle, clip: Path, cache: Teacher
     np.testing.assert_allclose(lesson.features[7, :-1], pooled.numpy(), atol=2e-3)
 
 
+def test_times_are_those_of_the_pictures_that_were_shown(bundle: Bundle, tmp_path: Path) -> None:
+    """Of 30 pictures a second FFmpeg's 10 are the third, the sixth and so on: two periods later than their stamps."""
+    fast = make_clip(tmp_path / "fast.mp4", seconds=1.6, rate="30")
+    lesson = teach(bundle, [fast], tmp_path / "cache", asking=ASKING).read(digest(fast))
+    assert lesson is not None
+    np.testing.assert_allclose(lesson.feature_times_s, np.arange(16) / 10 + 2 / 30, atol=1e-3)
+    np.testing.assert_allclose(lesson.score_times_s, np.array([0.5, 1.0, 1.5]) + 2 / 30, atol=1e-3)
+
+
 def test_clips_that_are_there_are_not_asked_again(
     bundle: Bundle, clip: Path, cache: TeacherCache, tmp_path: Path
 ) -> None:

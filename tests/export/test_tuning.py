@@ -21,7 +21,7 @@ from edge_sdk.export.distil import load_recipe
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.folds import train_folds
 from edge_sdk.export.distil.from_bundle import load_student
-from edge_sdk.export.distil.tune import tune
+from edge_sdk.export.distil.tune import tune, tuning_checkpoint
 from edge_sdk.export.distil.tuning import Tuning, balanced, before_crash, load_tuning, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.student_bundle import write_student_bundle
@@ -177,6 +177,39 @@ def test_the_recipe_that_comes_with_the_package_changes_what_it_says(start: tupl
         load_tuning("tune-nothing")
 
 
+SLIPS = [
+    ("epochs = 8", "epochs = 0", "epochs"),
+    ("windows = 8", "windows = 0", "windows"),
+    ("micro = 2", "micro = -1", "micro"),
+    ("epochs = 8", "epochs = 8\nheight = 100\nwidth = 160", "100x160"),
+    ("splice_share = 0.5", "splice_share = 1.5", "splice_share"),
+    ("rehearsal_share = 0.2", "rehearsal_share = 1.0", "rehearsal_share"),
+    ("aftermath_s = 0.5", "aftermath_s = -0.5", "aftermath_s"),
+    ("dropout = [0.3, 0.3]", "dropout = [0.3, 1.0]", "dropout"),
+    ("learning_rate = 0.0005", "learning_rate = 0.0", "learning_rate"),
+    ("average = 0.98", "average = 1.0", "average"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "named"), SLIPS)
+def test_a_slip_in_a_tuning_recipe_is_named(tmp_path: Path, old: str, new: str, named: str) -> None:
+    text, path = load_tuning("tune-student")[1], tmp_path / "tune-slip.toml"
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ConfigError, match=rf"tune-slip\.toml.*{named}"):
+        load_tuning(str(path))
+
+
+def test_a_checkpoint_is_of_one_start_and_one_plan(tmp_path: Path) -> None:
+    base, shown = load_recipe("student-demo")[0], [cached(1), cached(2)]
+    plans = [PLAN, msgspec.structs.replace(PLAN, dropout=(0.0, 0.1)), msgspec.structs.replace(PLAN, epochs=7)]
+    starts = ["a" * 64, "b" * 64, "scratch"]
+    names = {tuning_checkpoint(tmp_path, s, tuned_recipe(base, p), p, shown) for s in starts for p in plans}
+    assert len(names) == 9
+    assert tuning_checkpoint(tmp_path, starts[0], tuned_recipe(base, PLAN), PLAN, shown) in names
+    assert tuning_checkpoint(tmp_path, starts[0], tuned_recipe(base, PLAN), PLAN, shown[:1]) not in names
+
+
 def test_tuning_learns_the_toy_and_a_stopped_run_ends_as_a_whole_one(
     start: tuple[Bundle, Student], clips: list[LabelledClip], tmp_path: Path
 ) -> None:
@@ -233,7 +266,10 @@ def frames_of(folder: Path) -> Iterator[int]:
 def test_every_fold_has_a_student_that_has_not_seen_it(
     start: tuple[Bundle, Student], clips: list[LabelledClip], tmp_path: Path
 ) -> None:
-    """Where fold 0's crashes begin is told wrong: the student that is to be judged on them must be the same."""
+    """Where the last fold's crashes begin is told wrong: only the students that are not judged on them may change.
+
+    Those are trained first, so nothing of theirs may reach the last one.
+    """
     plan = msgspec.structs.replace(PLAN, epochs=1, rehearsal_share=0.0)
     some, work = clips[:6], tmp_path / "work"
 
@@ -244,7 +280,7 @@ def test_every_fold_has_a_student_that_has_not_seen_it(
     assigned = assign_folds(some, 2)
     assert read_folds(tmp_path / "right").clips == {clip.path.stem: assigned[clip.group] for clip in some}
     assert list(frames_of(work)) == [6 * FRAMES]
-    wrong = [replace(c, start_s=0.5, end_s=1.0) if c.crash and assigned[c.group] == 0 else c for c in some]
+    wrong = [replace(c, start_s=0.5, end_s=1.0) if c.crash and assigned[c.group] == 1 else c for c in some]
     assert wrong != some
     train_folds(start[0], plan, "toy", wrong, [], 2, work, tmp_path / "wrong", quiet)
     right_0, wrong_0, right_1, wrong_1 = (
@@ -252,5 +288,5 @@ def test_every_fold_has_a_student_that_has_not_seen_it(
         for fold in (0, 1)
         for name in ("right", "wrong")
     )
-    assert right_0 == wrong_0
-    assert right_1 != wrong_1
+    assert right_0 != wrong_0
+    assert right_1 == wrong_1

@@ -60,6 +60,8 @@ def test_before_a_cut_another_scene_is_shown_and_no_boxes(head_on: ScenePlan) ->
     assert not any(shot.boxes.any() for shot in shots[:3])
     assert {shot.boxes.shape for shot in shots} == {(len(head_on.cars), 6)}
     assert shots[4].boxes[:, 4].any()
+    # By this a reader of boxes tells the two apart: an incident has its vehicles in every frame.
+    assert all((shot.boxes[:, 5] >= 1).any() for shot in shots[3:])
 
 
 def test_a_body_is_drawn_and_falls_when_it_is_hit() -> None:
