@@ -103,7 +103,8 @@ def known_boxes(clip: CachedClip) -> Floats:
     """
     if clip.boxes is None:
         return np.zeros(len(clip.times_s), np.float32)
-    return (clip.boxes[..., 5] >= ACTOR).any(axis=1).astype(np.float32)
+    known: Floats = (clip.boxes[..., 5] >= ACTOR).any(axis=1).astype(np.float32)
+    return known
 
 
 def _moved(boxes: Floats) -> Maps:
