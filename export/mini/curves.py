@@ -14,7 +14,8 @@ _SMOOTH = 25
 
 
 def draw_curves(path: Path, losses: Mapping[str, Sequence[float]]) -> None:
-    """Write a PNG with one plot a stage: the loss of every step, and its running mean."""
+    """Write a PNG with one plot a stage of some steps: the loss of every step, and its running mean."""
+    losses = {name: values for name, values in losses.items() if len(values) > 1 or len(losses) == 1}
     figure = new_figure(3.2 * len(losses), 2.8)
     for plot, (name, values) in zip(figure.subplots(1, len(losses), squeeze=False)[0], losses.items(), strict=True):
         width = min(_SMOOTH, len(values))
@@ -23,6 +24,6 @@ def draw_curves(path: Path, losses: Mapping[str, Sequence[float]]) -> None:
             plot.plot(
                 np.arange(width - 1, len(values)), np.convolve(values, np.ones(width) / width, "valid"), color="#222222"
             )
-        plot.set(title=name, xlabel="step", ylabel="loss")
+        plot.set(title=name, xlabel="step", ylabel="loss", yscale="log")
     with atomic_path(path) as stage:
         figure.savefig(stage, dpi=110)
