@@ -101,9 +101,9 @@ def known_boxes(clip: CachedClip) -> Floats:
     A rendered scene may begin with other footage, up to a cut, and boxes are of what follows. An incident has its
     vehicles in every frame, hidden ones too: a frame in which none has a role lies before the cut.
     """
-    if clip.boxes is None:
-        return np.zeros(len(clip.times_s), np.float32)
-    known: Floats = (clip.boxes[..., 5] >= ACTOR).any(axis=1).astype(np.float32)
+    known = np.zeros(len(clip.times_s), np.float32)
+    if clip.boxes is not None:
+        known[(clip.boxes[..., 5] >= ACTOR).any(axis=1)] = 1
     return known
 
 
