@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from demo_pictures import CLIP, decoded, playing
+from demo_pictures import AMID_S, CLIP, broken_off, decoded, playing
 
 import edge_sdk
 from edge_sdk.capture import Feed, LiveSettings, SourceChange
@@ -44,13 +44,14 @@ def test_events_say_whose_they_are() -> None:
         assert {event.source for event in unit.events()} == {CLIP.absolute().as_uri()}
 
 
-def test_steps_hand_on_what_no_frame_has_caused() -> None:
-    """The demo clip ends in the middle of its event, seconds before the other source."""
-    with Unit([CLIP, "test://gradient?duration=8&width=320&height=192&rate=30"]) as unit:
+def test_steps_hand_on_what_no_frame_has_caused(tmp_path: Path) -> None:
+    """One file ends in the middle of its event, seconds before the other source."""
+    clip = broken_off(tmp_path)
+    with Unit([clip, "test://gradient?duration=8&width=320&height=192&rate=30"]) as unit:
         states = [event.state for step in unit.steps() for event in step.events]
         assert states[:2] == ["provisional", "confirmed"]
         assert "closed" not in states
-        assert [(event.state, event.source) for event in unit.finish()] == [("closed", CLIP.absolute().as_uri())]
+        assert [(event.state, event.source) for event in unit.finish()] == [("closed", clip.absolute().as_uri())]
         assert unit.finish() == ()
 
 
@@ -138,7 +139,7 @@ def test_an_open_event_is_closed_when_its_camera_dies() -> None:
     feed = Feed("rgb", width=400, height=240, rate_hz=30)
     with (
         Unit(feed, live=LiveSettings(stall_timeout_s=0.5)) as unit,
-        playing(feed, decoded(30), 30, ends=False),
+        playing(feed, decoded(30, AMID_S), 30, ends=False),
     ):
         seen: list[str] = []
         for item in unit.watch():
