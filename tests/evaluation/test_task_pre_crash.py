@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_sdk.evaluation.boundaries import TOLERANCE
 from edge_sdk.evaluation.tasks import pre_crash, read_annotations
 from edge_sdk.evaluation.tasks.blind import choose
 from edge_sdk.evaluation.tasks.draws import Draws
@@ -55,8 +56,8 @@ def test_half_a_second_early_in_tenths_is_not_always_in_time_for_the_reference(l
     early = (sign - 0.5).round(1)
     plain = pre_crash.reference_iou(sign, early, crash)
     assert int((plain == 0).sum()) == 45
-    assert pre_crash.reference_iou(sign, early, crash, tolerance_s=pre_crash.TOLERANCE_S).min() == 1.0
-    tenth_too_early = pre_crash.reference_iou(sign, early - 0.1, crash, tolerance_s=pre_crash.TOLERANCE_S)
+    assert pre_crash.reference_iou(sign, early, crash, tolerance_s=TOLERANCE).min() == 1.0
+    tenth_too_early = pre_crash.reference_iou(sign, early - 0.1, crash, tolerance_s=TOLERANCE)
     assert tenth_too_early.max() == 0.0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_sdk.evaluation.boundaries import best_constant_interval
+from edge_sdk.evaluation.boundaries import TOLERANCE, best_constant_interval
 from edge_sdk.evaluation.tasks import pre_crash, text
 from edge_sdk.evaluation.tasks.annotations import Annotations, is_positive
 from edge_sdk.tasks import TASKS
@@ -72,7 +72,7 @@ def best_sign_s(annotations: Annotations) -> float | None:
     sign, crash = np.array(known, np.float64).T
     ticks = np.arange(0.0, float(crash.max()) + STEP_S, STEP_S).round(1)
     said = [np.full_like(sign, tick) for tick in ticks]
-    iou = [pre_crash.reference_iou(sign, each, crash, tolerance_s=pre_crash.TOLERANCE_S) for each in said]
+    iou = [pre_crash.reference_iou(sign, each, crash, tolerance_s=TOLERANCE) for each in said]
     return float(ticks[int(np.argmax(np.mean(iou, axis=1)))])
 
 

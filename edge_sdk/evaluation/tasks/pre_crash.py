@@ -10,13 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edge_sdk.evaluation.boundaries import TOLERANCE
 from edge_sdk.evaluation.report import Measure
 from edge_sdk.evaluation.tasks import intervals
 from edge_sdk.evaluation.tasks.draws import Draws, Floats, ratio, sure
 
 EARLY_S = 0.5
-TOLERANCE_S = TOLERANCE
 
 
 def reference_iou(sign_s: ArrayLike, answer_s: ArrayLike, crash_s: ArrayLike, *, tolerance_s: float = 0.0) -> Floats:
