@@ -27,13 +27,15 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `device` is "cpu" or "cuda", for the runtime `ort`; engines run on the GPU in any case. `engines` is the folder of
     built engines for the runtimes that need one, by default the user's cache; `engine` is the digest of the one to
-    open, by default the one for the graph that was chosen last.
+    open, by default the one for the graph that was chosen last. `float_products` multiplies few-bit weights in floats,
+    as an engine does, where `ort` on a CPU would round each row of their inputs to 8 bits for speed.
     """
 
     threads: int = 0
     device: str = "cpu"
     engines: Path | None = None
     engine: str | None = None
+    float_products: bool = False
 
 
 class BoundState(Protocol):

@@ -225,6 +225,9 @@ def _native_options(options: SessionOptions) -> Any:
     native.intra_op_num_threads = options.threads
     native.inter_op_num_threads = 1
     native.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if options.float_products:
+        # Without this rewriting a DequantizeLinear stays what it says, and its product one of floats.
+        native.add_session_config_entry("session.disable_quant_qdq", "1")
     # Everything it would print comes back as an exception too.
     native.log_severity_level = _FATAL_ONLY
     return native

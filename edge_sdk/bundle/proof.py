@@ -137,6 +137,7 @@ class Scores(Value, frozen=True, kw_only=True):
     """The whole of `quantise/scores.json`: the six tasks by this bundle and by one in full weights, on the same clips.
 
     `equal_answers` of `answers` are the same word for word. `clips_sha256` stands for the clips, in order of names.
+    `float_products`: few-bit weights were multiplied in floats, as an engine does, not as the runtime does for speed.
     """
 
     before: str
@@ -147,6 +148,7 @@ class Scores(Value, frozen=True, kw_only=True):
     equal_answers: int
     rows: tuple[ScoreChange, ...]
     files: dict[str, str]
+    float_products: bool = False
 
 
 class Proof(Value, frozen=True, kw_only=True):
@@ -221,7 +223,7 @@ def score_lines(scores: Scores) -> Iterator[str]:
     """Scores in lines for people."""
     yield (
         f"scores on {scores.clips} clips beside {scores.before}: {scores.equal_answers} of {scores.answers} answers "
-        "word for word the same"
+        f"word for word the same, products {'in floats' if scores.float_products else 'as the runtime makes them'}"
     )
     for row in scores.rows:
         before, after = ("-" if each is None else f"{each:.3f}" for each in (row.before, row.after))

@@ -312,16 +312,28 @@ def bundle_score(
     bundle: BundleOption = None,
     count: Annotated[int | None, typer.Option(min=1, help="Most scenes; all by default.")] = None,
     runtime: RuntimeOption = "ort",
+    float_products: Annotated[
+        bool, typer.Option(help="Multiply in floats as an engine does; without, ort rounds inputs to 8 bits on a CPU.")
+    ] = True,
     json: JsonOption = False,
 ) -> None:
     """Score the six tasks before and after quantisation, and put the table into the bundle."""
     from edge_sdk.bundle import open_bundle
     from edge_sdk.bundle.proof import score_lines
+    from edge_sdk.runtime import SessionOptions
     from edge_sdk.toolchain.scoring import add_scores
+
+    options = SessionOptions(threads=1, float_products=float_products)
 
     with Progress("clips", quiet=json) as progress:
         found = add_scores(
-            open_bundle(bundle), open_bundle(before), clips, count=count, runtime=runtime, on_clip=progress
+            open_bundle(bundle),
+            open_bundle(before),
+            clips,
+            count=count,
+            runtime=runtime,
+            options=options,
+            on_clip=progress,
         )
     say(msgspec.json.encode(found).decode() if json else "\n".join(score_lines(found)))
 

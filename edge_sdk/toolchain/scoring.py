@@ -29,6 +29,7 @@ OnClip = Callable[[int, int], None]
 Said = Mapping[str, Mapping[str, Answer]]
 """Answers by the video's name and by task."""
 _SOURCE = "rendered"
+AS_ENGINES = SessionOptions(threads=1, float_products=True)
 # Halves of scores that are told whole.
 _LEFT_OUT = ("_precision", "_recall")
 
@@ -47,6 +48,7 @@ def add_scores(
 ) -> Scores:
     """Score both bundles on at most `count` scenes of the folder `clips`, and put the table into `bundle`'s folder.
 
+    `options` are by default one thread, and products in floats as an engine makes them.
     `max_tokens` is the most of an answer that is text. `said_before` is what `answer_scenes` has of `before` on these
     scenes, where several bundles are held against one.
     Raises `ConfigError` for a folder without scenes or truths, and for a scene that the bundle was calibrated on;
@@ -57,12 +59,12 @@ def add_scores(
         raise BundleError(f"{bundle.manifest.name}: expected a bundle in few bits; make one with edge-sdk quantise")
     scenes = _Scenes.read(clips, count)
     _check_unseen(bundle, scenes.hashes)
-    asking = _Asking(runtime, options or SessionOptions(threads=1), max_tokens)
+    asking = _Asking(runtime, options or AS_ENGINES, max_tokens)
     number, total = len(scenes.clips), (1 if said_before else 2) * len(scenes.clips)
     said = said_before or _said(before, scenes, asking, lambda done: on_clip(done, total))
-    found = _compare(
-        bundle, before, scenes, said, _said(bundle, scenes, asking, lambda done: on_clip(total - number + done, total))
-    )
+    now = _said(bundle, scenes, asking, lambda done: on_clip(total - number + done, total))
+    found = _compare(bundle, before, scenes, said, now)
+    found = msgspec.structs.replace(found, float_products=asking.options.float_products)
     data = msgspec.json.format(msgspec.json.encode(found)) + b"\n"
     rewrite(bundle, bundle.folder, extra_files={SCORES: data}, overwrite=True)
     return found
@@ -78,7 +80,7 @@ def answer_scenes(
     max_tokens: int = ANSWER_TOKENS,
 ) -> Said:
     """What `bundle` says of at most `count` scenes of the folder `clips`. Parameters and errors as in `add_scores`."""
-    asking = _Asking(runtime, options or SessionOptions(threads=1), max_tokens)
+    asking = _Asking(runtime, options or AS_ENGINES, max_tokens)
     return _said(bundle, _Scenes.read(clips, count), asking, lambda done: None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rounding import packed, restored, rounded, scales_of, unpacked
 from edge_sdk.export.quantise.stored_file import scale_name
+from edge_sdk.runtime import SessionOptions
+from edge_sdk.runtimes.ort import open_runtime
 from edge_sdk.types import Dialect, DType
 
 FORMATS = [W4, Format(bits=4, block=16), Format(bits=8, block=64), W8]
@@ -159,6 +162,25 @@ def test_onnx_runtime_joins_every_matrix_with_its_product(dialect: Dialect, dtyp
     (logits,) = session.run(["logits"], given)
     expected = run_plainly(path, given)["logits"]
     assert np.abs(logits - expected).max() < (5e-3 if dtype == "float16" else 1e-5) * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_products_in_floats_are_the_graph_as_it_is_written(dialect: Dialect, tmp_path: Path) -> None:
+    weights = tiny_weights()
+    _, graphs = stored_decoder(weights, tmp_path, w4_formats(weights))
+    path = tmp_path / f"decoder.16.{dialect}.onnx"
+    feeds = scattered_feeds(decoder_inputs(weights.config.text, DecoderForm(dialect=dialect, slots=16)))
+    given = {name: tensor.numpy() for name, tensor in feeds.items()}
+    expected, entry = run_plainly(path, given)["logits"], graphs[dialect, 16].entry(path.name)
+
+    def error(float_products: bool) -> float:
+        with closing(
+            open_runtime().open(path, entry, SessionOptions(threads=1, float_products=float_products))
+        ) as opened:
+            return float(np.abs(opened.run(given)["logits"] - expected).max() / np.abs(expected).max())
+
+    assert error(float_products=True) < 1e-5
+    assert error(float_products=False) > 1e-3  # rows in 8 bits, or the option would be of no use
 
 
 @pytest.mark.parametrize("block", [32, 128])
