@@ -1,11 +1,11 @@
 """The six tasks by a bundle in full weights and by recipes of few bits: what each costs in scores, and its size.
 
-As a script: `python tests/quantised_scores.py OUT NAME WORK PLAIN CHECKPOINTS SEEN HELD_OUT [COUNT [RECIPE...]]` writes
-`quantise-scores-NAME.json` and `.md` to OUT. PLAIN is the bundle in full weights that was exported from CHECKPOINTS, a
-folder with `base` and an adapter in every other folder; SEEN are clips to calibrate on, HELD_OUT rendered scenes with
-their truths, of which COUNT are answered. Bundles are made by the command line, as a user would, and scored as
-`edge-sdk bundle score` scores them; the plain one answers once. What is in WORK already is used again, so that another
-PLAIN needs another WORK.
+As a script: `python tests/quantised_scores.py OUT NAME WORK PLAIN CHECKPOINTS SEEN HELD_OUT [COUNT [RECIPE[@KL]...]]`
+writes `quantise-scores-NAME.json` and `.md` to OUT. PLAIN is the bundle in full weights that was exported from
+CHECKPOINTS, a folder with `base` and an adapter in every other folder; SEEN are clips to calibrate on, HELD_OUT
+rendered scenes with their truths, of which COUNT are answered. `w4-gptq@0.02` is `w4-gptq` with `--max-kl 0.02`.
+Bundles are made by the command line, as a user would, and scored as `edge-sdk bundle score` scores them; the plain one
+answers once. What is in WORK already is used again, so that another PLAIN needs another WORK.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from edge_sdk.export.quantise.recipe import load_quantise_recipe
 from edge_sdk.toolchain.scoring import add_scores, answer_scenes
 
 ROOT = Path(__file__).parents[1]
-RECIPES = ("w4", "w4-gptq", "w4-awq-gptq", "w8", "w8a8", "vision-int8")
+RECIPES = ("w4", "w4-gptq", "w4-awq-gptq", "w8", "w8-gptq", "w8a8", "vision-int8")
 # The shipped recipes' block, and the largest that fills the widths of a small stand-in: 192 and 448.
 BLOCK, SMALL_BLOCK = 128, 64
-CALIBRATED_ON = 16
+CALIBRATED_ON = 64
 # What the table shows, of all that the evidence holds.
 SHOWN = (
     ("recognition", "macro_f1"),
@@ -89,8 +89,10 @@ def compare(
 
 
 def _row(plain: Bundle, model: list[object], score: Callable[[Bundle], Scores], recipe: str, work: Path) -> Row:
-    out, told = work / recipe, _recipe_file(recipe, work)
+    name, _, most = recipe.partition("@")
+    out, told = work / recipe, _recipe_file(name, work)
     words: list[object] = ["--out", out, "--recipe", told, "--student", plain.folder, "--statistics", work / "seen"]
+    words += ["--max-kl", most] if most else []
     if not out.exists():
         command("quantise", *model, *words)
     bundle = Bundle.open(out)
@@ -126,7 +128,7 @@ def lines(plain: Bundle, rows: Sequence[Row]) -> list[str]:
         f"{plain.manifest.language.dtype if plain.manifest.language else ''}; {first.clips} held-out rendered clips, "
         f"{first.answers} answers. Calibrated on {CALIBRATED_ON} other clips; blocks of {SMALL_BLOCK} where the recipe "
         f"says {BLOCK}. Scores before -> after, change in points of 100; KL in nats a token on clips that the "
-        "calibration kept out.",
+        "calibration kept out. Products are in floats, as an engine makes them.",
         "",
         *table(f"recipe | bundle MB | decoder + vision MB | {names} | same answers | KL", cells),
     ]
