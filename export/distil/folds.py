@@ -26,7 +26,7 @@ from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.from_bundle import load_student
 from edge_sdk.export.distil.levelled import level_clips
 from edge_sdk.export.distil.student import Progress as Report
-from edge_sdk.export.distil.tune import run_tuning, tuning_checkpoint, write_tuned
+from edge_sdk.export.distil.tune import blended, run_tuning, tuning_checkpoint, write_tuned
 from edge_sdk.export.distil.tuning import Tuning, balanced, load_tuning, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
 
@@ -46,7 +46,8 @@ def train_folds(
 ) -> None:
     """Write `out` as `edge_sdk.evaluation.folds.Folds` describes it; folds that are there are kept.
 
-    With `scratch` students begin with random weights instead of those of `start`. Raises as `tune` does.
+    With `scratch` students begin with random weights instead of those of `start`, and none of `start` are blended in.
+    Raises as `tune` does.
     """
     model, base = load_student(start)
     recipe = tuned_recipe(base, plan)
@@ -76,7 +77,8 @@ def train_folds(
         from_what = "scratch" if scratch else start.sha256
         checkpoint = tuning_checkpoint(out / "work", from_what, recipe, plan, shown)
         run = run_tuning(begun, recipe, plan, shown, held_out, checkpoint, tell)
-        write_tuned(fold_bundle(out, fold), start, recipe, plan_text, run, held_out)
+        tuned = run.averaged() if scratch else blended(run.averaged(), model, plan.blend)
+        write_tuned(fold_bundle(out, fold), start, recipe, plan_text, tuned, run.losses, held_out)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import OperatingPoint
@@ -60,7 +61,9 @@ def tune(
     shown = [*own, *load([rehearsal[i] for i in chosen], "rehearsal")]
     checkpoint = tuning_checkpoint(work, start.sha256, recipe, plan, shown)
     run = run_tuning(model, recipe, plan, shown, held_out, checkpoint, report)
-    return write_tuned(out, start, recipe, plan_text, run, held_out)
+    return write_tuned(
+        out, start, recipe, plan_text, blended(run.averaged(), load_student(start)[0], plan.blend), run.losses, held_out
+    )
 
 
 def run_tuning(
@@ -80,26 +83,43 @@ def run_tuning(
 
 
 def tuning_checkpoint(work: Path, begun: str, recipe: Recipe, plan: Tuning, shown: Sequence[CachedClip]) -> Path:
-    """Where the checkpoint of a run lies: named by all that decides what it becomes.
+    """Where the checkpoint of a run lies: named by all that decides what it becomes, which `blend` does not.
 
     `begun` is the SHA-256 of the bundle whose student it begins with, or "scratch".
     """
-    planned = hashlib.sha256(msgspec.json.encode(plan)).hexdigest()[:12]
+    learnt = msgspec.structs.replace(plan, blend=1.0)
+    planned = hashlib.sha256(msgspec.json.encode(learnt)).hexdigest()[:12]
     return work / f"tuned-{begun[:12]}-{planned}-{digest(recipe, [clip.label for clip in shown])}.pt"
 
 
+@torch.no_grad()
+def blended(tuned: Student, before: Student, share: float) -> Student:
+    """`tuned` with a share of its own weights and the rest of those of `before`, in place. Returns `tuned`."""
+    others = before.state_dict()
+    for name, value in tuned.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(others[name], 1 - share)
+    return tuned
+
+
 def write_tuned(
-    out: Path, start: Bundle, recipe: Recipe, plan_text: str, run: Run, held_out: Sequence[CachedClip]
+    out: Path,
+    start: Bundle,
+    recipe: Recipe,
+    plan_text: str,
+    model: Student,
+    losses: Sequence[float],
+    held_out: Sequence[CachedClip],
 ) -> Path:
-    """Write the student of `run` as the bundle `out`, with the operating point of `start`. Returns `out`."""
-    model, size = run.averaged(), (recipe.pictures.height, recipe.pictures.width)
+    """Write a tuned student as the bundle `out`, with the operating point of `start`. Returns `out`."""
+    size = recipe.pictures.height, recipe.pictures.width
     metrics = measure([score_clip(model, clip, recipe, *size) for clip in held_out], held_out, recipe)
     # Any: see Manifest.provenance.
     provenance: Mapping[str, Any] = {
         "recipe": recipe_text(start),
         "tuning": plan_text,
         "tuned_from": {"bundle": start.manifest.name, "sha256": start.sha256},
-        "losses": [round(loss, 5) for loss in run.losses],
+        "losses": [round(loss, 5) for loss in losses],
         "validation": msgspec.to_builtins(metrics),
     }
     entry = start.manifest.student

@@ -32,7 +32,9 @@ class Tuning(Value, frozen=True, kw_only=True):
 
     Pictures are `height` x `width`, the bundle's own size where None. A step sees `windows` windows, `micro` at a time;
     `splice_share` of them are joined from two clips. `rehearsal_share` of the windows come from rendered scenes, where
-    some are given. `dropout` as in `Head`, the rest as in `Optimiser` and `Targets`.
+    some are given. `dropout` as in `Head`, the rest as in `Optimiser` and `Targets`. Of the weights that are written a
+    share of `blend` is tuned and the rest as it was: a mean of both keeps more of what a student could before
+    (Wortsman et al., Robust fine-tuning of zero-shot models, arXiv:2109.01903).
     """
 
     seed: int
@@ -47,6 +49,7 @@ class Tuning(Value, frozen=True, kw_only=True):
     dropout: tuple[float, float]
     learning_rate: float
     average: float
+    blend: float = 1.0
 
 
 def load_tuning(name: str) -> tuple[Tuning, str]:
@@ -70,6 +73,8 @@ def _check(plan: Tuning, path: Path) -> None:
         raise ConfigError(
             f"recipe {path}: expected rehearsal_share, average and dropout of at least 0 and below 1, found {shares}"
         )
+    if not 0 < plan.blend <= 1:
+        raise ConfigError(f"recipe {path}: expected a blend above 0 and at most 1, found {plan.blend}")
     if not 0 <= plan.splice_share <= 1:
         raise ConfigError(f"recipe {path}: expected a splice_share between 0 and 1, found {plan.splice_share}")
     if not (0 <= plan.aftermath_s < math.inf and 0 < plan.learning_rate < math.inf):

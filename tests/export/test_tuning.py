@@ -20,7 +20,7 @@ from edge_sdk.evaluation.folds import assign_folds, fold_bundle, read_folds
 from edge_sdk.export.distil import load_recipe
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.folds import train_folds
-from edge_sdk.export.distil.from_bundle import load_student
+from edge_sdk.export.distil.from_bundle import TRAINING_ONLY, load_student
 from edge_sdk.export.distil.tune import tune, tuning_checkpoint
 from edge_sdk.export.distil.tuning import Tuning, balanced, before_crash, load_tuning, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
@@ -188,6 +188,7 @@ SLIPS = [
     ("dropout = [0.3, 0.3]", "dropout = [0.3, 1.0]", "dropout"),
     ("learning_rate = 0.0005", "learning_rate = 0.0", "learning_rate"),
     ("average = 0.98", "average = 1.0", "average"),
+    ("average = 0.98", "average = 0.98\nblend = 0.0", "blend"),
 ]
 
 
@@ -247,6 +248,29 @@ def test_tuning_learns_the_toy_and_a_stopped_run_ends_as_a_whole_one(
     assert verify(made, "ort").ok
     # What was tuned can be tuned again.
     assert load_student(made)[1].shape == load_student(bundle)[1].shape
+
+
+def test_what_is_written_lies_between_what_was_and_what_was_learnt(
+    start: tuple[Bundle, Student], clips: list[LabelledClip], tmp_path: Path
+) -> None:
+    """A quarter of the way, by weights read from the three bundles; nothing is trained a second time."""
+    short, told = msgspec.structs.replace(PLAN, epochs=1), list[str]()
+
+    def make(blend: float) -> dict[str, torch.Tensor]:
+        plan, out = msgspec.structs.replace(short, blend=blend), tmp_path / f"{blend}"
+        note = tune(start[0], plan, "toy", clips[:4], clips[4:6], [], out, tmp_path, lambda d, t, n: told.append(n))
+        return load_student(Bundle.open(note))[0].state_dict()
+
+    whole = make(1.0)
+    assert any("epoch 1/1" in note for note in told)
+    told.clear()
+    part, before = make(0.25), load_student(start[0])[0].state_dict()
+    assert not any("epoch 1/1" in note for note in told)
+    held = [name for name in whole if not name.startswith(TRAINING_ONLY)]
+    moved = [name for name in held if not torch.equal(whole[name], before[name])]
+    assert len(moved) > 5
+    for name in moved:
+        torch.testing.assert_close(part[name], 0.75 * before[name] + 0.25 * whole[name], atol=1e-5, rtol=1e-4)
 
 
 def test_tuning_needs_clips_on_both_sides_and_a_crash(start: tuple[Bundle, Student], tmp_path: Path) -> None:
