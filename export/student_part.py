@@ -18,7 +18,7 @@ from edge_sdk.errors import ConfigError
 
 @dataclass(frozen=True)
 class StudentPart:
-    """The component, its graph, its files by their paths in the bundle, and where it is from."""
+    """The component, its graph, its files by their paths in the bundle, and the bundle that it was made in."""
 
     student: Student
     demo: DemoClip | None
@@ -50,5 +50,15 @@ def student_part(folder: Path) -> StudentPart:
         demo=manifest.demo,
         graphs=graphs,
         files={path: bundle.path(path).read_bytes() for path in paths},
-        provenance={"bundle": manifest.name, "sha256": bundle.sha256, "provenance": manifest.provenance},
+        provenance=_origin(bundle),
     )
+
+
+# Any: see Manifest.provenance.
+def _origin(bundle: Bundle) -> dict[str, Any]:
+    """The bundle that a student was made in, however often it has been taken over since."""
+    manifest = bundle.manifest
+    found = {"bundle": manifest.name, "sha256": bundle.sha256, "provenance": manifest.provenance}
+    while "student" in found["provenance"]:
+        found = found["provenance"]["student"]
+    return found

@@ -50,7 +50,9 @@ def recipe_text(bundle: Bundle) -> str:
     """The text of the recipe that made the student of `bundle`. Raises `ConfigError` where provenance has none."""
     # Any: see Manifest.provenance. A bundle that took over a student keeps what was known of it one level deeper.
     known: Mapping[str, Any] = bundle.manifest.provenance
-    text = known.get("student", {}).get("provenance", known).get("recipe")
+    while "provenance" in known.get("student", {}):
+        known = known["student"]["provenance"]
+    text = known.get("recipe")
     if not isinstance(text, str):
         raise ConfigError(
             f"bundle {bundle.manifest.name!r} does not say by which recipe its student was made (provenance.recipe); "

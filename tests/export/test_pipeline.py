@@ -28,6 +28,7 @@ from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.bundle.show import describe
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.peak_memory import PeakMemory
+from edge_sdk.export.student_part import student_part
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.plan import plan
 from edge_sdk.reasoning.embedding import EmbeddingTable
@@ -193,6 +194,9 @@ def test_the_student_is_the_other_bundles(both: Bundle) -> None:
     assert content(other.folder).items() <= content(both.folder).items()
     # Copies: the other bundle may be changed.
     assert both.path("student.onnx").stat().st_nlink == 1
+    # However often it is taken over, it is known where it was made.
+    assert student_part(both.folder).provenance == both.manifest.provenance["student"]
+    assert both.manifest.provenance["student"]["sha256"] == other.sha256
 
 
 def test_what_is_shown_names_the_parts(both: Bundle) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from distilled_toy import FRAMES, HEIGHT, WIDTH, toy_text
 
-from edge_sdk.bundle import Bundle, rewrite
+from edge_sdk.bundle import Bundle, open_bundle, rewrite
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.evaluation.detail import Detail, encode_footage, picture_bytes
@@ -119,6 +119,14 @@ def test_a_student_that_took_its_place_in_a_larger_bundle_is_found(
     nested = {"recipe": "of something else", "student": {"bundle": "x", "provenance": bundle.manifest.provenance}}
     larger = rewrite(bundle, tmp_path / "larger", provenance=nested)
     assert load_student(larger)[1].shape == model.shape
+    again = {"recipe": {"of": "a third"}, "student": {"bundle": "y", "provenance": nested}}
+    largest = rewrite(bundle, tmp_path / "largest", provenance=again)
+    assert load_student(largest)[1].shape == model.shape
+
+
+def test_the_student_that_tuning_begins_with_by_default_comes_back() -> None:
+    model, recipe = load_student(open_bundle(None))
+    assert (model.shape, recipe.name) == (load_recipe("student-demo")[0].final_shape, "student-demo")
 
 
 def cached(number: int, *, pre_crash_s: float | None = None) -> CachedClip:
