@@ -1,22 +1,29 @@
 """Which clips activations are taken from: a list that is the same on every machine, balanced, and hashed.
 
-Crashes and clips without one alternate; within each, view, light and weather take turns, so that a folder of a thousand
-day-time clips does not drown the few at night. Order follows from hashes of names, never from the file system.
+Crashes and clips without one alternate. Of those that are left the next is one whose view, light and weather have come
+least so far, so that a folder of a thousand day-time clips does not drown the few at night, and so that every beginning
+of the list is as balanced as the whole. Order follows from hashes of names, never from the file system.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import deque
 from collections.abc import Iterator
-from itertools import chain, zip_longest
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePath
 
+from edge_sdk.balance import Balance
 from edge_sdk.clips import LabelledClip, read_scenes
 from edge_sdk.errors import ConfigError
+from edge_sdk.files import sha256_of
 from edge_sdk.types import Value
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".ts")
-_CHUNK_BYTES = 1 << 20
+# Clips that may take each other's place: of one label and one view, light and weather.
+_Cell = tuple[bool | None, str, str, str]
+_NO_LABEL: _Cell = (None, "", "", "")
 
 
 class ChosenClip(Value, frozen=True, kw_only=True):
@@ -31,69 +38,71 @@ class ChosenClip(Value, frozen=True, kw_only=True):
 def choose_clips(folder: Path, count: int) -> tuple[ChosenClip, ...]:
     """At most `count` clips of `folder`: rendered scenes with their records, or any clips without labels.
 
-    Raises `ConfigError` for a folder with fewer than two clips, for labels of which none is a crash, and for a record
-    that cannot be read.
+    A copy of a clip under another name is left out. Raises `ConfigError` for a folder with fewer than two clips, for
+    labels of which none is a crash, for copies of different labels, and for a record that cannot be read.
     """
+    if count < 2:
+        raise ConfigError(f"a calibration needs at least 2 clips, {count} were asked for; give a larger --count")
     if not folder.is_dir():
         raise ConfigError(f"{folder}: expected a folder of clips, but there is none; check the path")
     labelled = read_scenes(folder) if any(folder.glob("*.json")) else []
-    ordered = list(_balanced(labelled)) if labelled else list(_unlabelled(folder))
-    _check(folder, len(ordered), labelled)
-    if count < 2:
-        raise ConfigError(f"a calibration needs at least 2 clips, {count} were asked for; give a larger --count")
-    found: dict[str, ChosenClip] = {}
-    for path, label in ordered:
-        if len(found) < count:
-            clip = _chosen(path, label)
-            found.setdefault(clip.sha256, clip)  # a copy under another name says nothing new
-    return tuple(found.values())
-
-
-def _check(folder: Path, found: int, labelled: list[LabelledClip]) -> None:
-    if not found:
+    clips = [(clip.path, _cell(clip)) for clip in labelled] or [(path, _NO_LABEL) for path in _videos(folder)]
+    if not clips:
         raise ConfigError(f"{folder}: expected clips ({', '.join(SUFFIXES)}), found none; give a folder with some")
-    if found == 1:
+    chosen = tuple(islice(_balanced(folder, clips), count))
+    if len(chosen) < 2:
         raise ConfigError(f"{folder}: one clip alone says too little of what the camera sees; give at least 2")
-    if labelled and not any(clip.crash for clip in labelled):
+    if all(clip.crash is False for clip in chosen):
         raise ConfigError(
-            f"{folder}: no crash among {found} labelled clips, and crashes are what the model is asked for; add some"
+            f"{folder}: no crash among {len(chosen)} labelled clips, and crashes are what the model is asked for; "
+            "add some"
+        )
+    return chosen
+
+
+def _balanced(folder: Path, clips: list[tuple[Path, _Cell]]) -> Iterator[ChosenClip]:
+    """Every clip once, the least used condition first; of as many crashes as other clips a crash."""
+    queues: dict[_Cell, deque[tuple[str, str, Path]]] = {}
+    for path, cell in sorted(clips, key=lambda clip: _rank(folder, clip[0])):
+        queues.setdefault(cell, deque()).append((*_rank(folder, path), path))
+    balance, seen = Balance(), dict[str, tuple[Path, _Cell]]()
+
+    def turn(cell: _Cell) -> tuple[object, ...]:
+        crashes, *others = balance.used(cell)
+        return crashes, not cell[0], *others, queues[cell][0]
+
+    while queues:
+        cell = min(queues, key=turn)
+        *_, path = queues[cell].popleft()
+        if not queues[cell]:
+            del queues[cell]
+        sha256 = sha256_of(path)
+        if sha256 in seen:  # a copy under another name says nothing new
+            _check_copy(path, cell, *seen[sha256])
+            continue
+        seen[sha256] = path, cell
+        balance.choose(cell)
+        yield ChosenClip(path=str(path), sha256=sha256, crash=cell[0], condition=" ".join(cell[1:]).strip())
+
+
+def _check_copy(path: Path, cell: _Cell, other: Path, other_cell: _Cell) -> None:
+    if cell[0] is not other_cell[0]:
+        crash, none = (path, other) if cell[0] else (other, path)
+        raise ConfigError(
+            f"{crash} and {none.name} are copies of one clip, the first labelled as a crash and the second as none; "
+            "correct the label that is wrong"
         )
 
 
-def _balanced(clips: list[LabelledClip]) -> Iterator[tuple[Path, LabelledClip | None]]:
-    sides = [list(_turns([clip for clip in clips if clip.crash is crash])) for crash in (True, False)]
-    for clip in chain.from_iterable(zip_longest(*sides)):
-        if clip is not None:
-            yield clip.path, clip
+def _videos(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
-def _turns(clips: list[LabelledClip]) -> Iterator[LabelledClip]:
-    """One clip of each condition, then the next of each."""
-    queues: dict[str, list[LabelledClip]] = {}
-    for clip in sorted(clips, key=lambda each: _rank(each.path)):
-        queues.setdefault(_condition(clip), []).append(clip)
-    for row in zip_longest(*(queues[name] for name in sorted(queues))):
-        yield from (clip for clip in row if clip is not None)
+def _rank(folder: Path, path: Path) -> tuple[str, str]:
+    name = PurePath(os.path.relpath(path, folder)).as_posix()
+    return hashlib.sha256(name.encode()).hexdigest(), name
 
 
-def _unlabelled(folder: Path) -> Iterator[tuple[Path, LabelledClip | None]]:
-    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
-    yield from ((path, None) for path in sorted(files, key=_rank))
-
-
-def _rank(path: Path) -> tuple[str, str]:
-    return hashlib.sha256(path.name.encode()).hexdigest(), path.name
-
-
-def _condition(clip: LabelledClip) -> str:
+def _cell(clip: LabelledClip) -> _Cell:
     record = clip.record
-    return " ".join((clip.view, record.light, record.weather)) if record else clip.view
-
-
-def _chosen(path: Path, label: LabelledClip | None) -> ChosenClip:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    crash, condition = (label.crash, _condition(label)) if label else (None, "")
-    return ChosenClip(path=str(path), sha256=digest.hexdigest(), crash=crash, condition=condition)
+    return clip.crash, clip.view, record.light if record else "", record.weather if record else ""

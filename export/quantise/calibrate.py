@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from edge_sdk.balance import spread
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Merged
@@ -29,7 +30,7 @@ from edge_sdk.files import atomic_folder
 
 # Embeddings of one token as stored, with its position and branch.
 _TOKENS_A_CLIP = 10_000
-# One clip in so many is kept out of the statistics, to compare models on; at most so many, crashes and others in turn.
+# One clip in so many is kept out of the statistics, to compare models on; at most so many.
 _PROBE_SHARE, MOST_PROBES = 4, 8
 
 
@@ -97,9 +98,12 @@ class Calibration:
 
     def _collected(self, store: StageStore, folders: list[Path], out: Path) -> Index:
         plan, text = self._plan, self._plan.checkpoint.config.text
-        clips, held_out = [clip for _, clip in self._clips], probe_count(len(self._clips))
-        probes, probed = clips[-(held_out or MOST_PROBES) :], folders[-(held_out or MOST_PROBES) :]
-        clips, folders = clips[: len(clips) - held_out], folders[: len(folders) - held_out]
+        clips, held_out = [clip for _, clip in self._clips], probe_count(len(self._clips)) > 0
+        chosen = probe_numbers(clips)
+        probes, probed = [clips[number] for number in chosen], [folders[number] for number in chosen]
+        if held_out:
+            kept = [number for number in range(len(clips)) if number not in chosen]
+            clips, folders = [clips[number] for number in kept], [folders[number] for number in kept]
         inputs = self._inputs | {"clips": [clip.sha256 for clip in clips]}
         layers, tokens = {}, {}
         with Progress("layers", quiet=self._quiet) as progress:
@@ -122,7 +126,7 @@ class Calibration:
             tokens=tokens,
             clips=tuple(clips),
             probes=tuple(probes),
-            held_out=held_out > 0,
+            held_out=held_out,
         )
         with atomic_folder(out, overwrite=out.parent == store.folder) as draft:
             for key, places in layers.items():
@@ -143,6 +147,15 @@ class Calibration:
 def probe_count(clips: int) -> int:
     """How many of so many clips are held out: an even number, 0 where that would leave too few to learn from."""
     return min(MOST_PROBES, 2 * (clips // (2 * _PROBE_SHARE)))
+
+
+def probe_numbers(clips: Sequence[Clip]) -> list[int]:
+    """Numbers of the clips to compare models on: those that are held out, or all where none can be.
+
+    They are balanced like the list that they come from: both views, and crashes as well as other clips.
+    """
+    told = [(clip.crash, *clip.condition.split()) for clip in clips]
+    return sorted(spread(told, probe_count(len(clips)) or len(clips)))
 
 
 def _tokens(path: Path) -> int:
