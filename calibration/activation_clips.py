@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from edge_sdk.balance import Balance
-from edge_sdk.clips import LabelledClip, read_scenes
+from edge_sdk.clips import LABELS_NAME, LabelledClip, read_folder
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import sha256_of
 from edge_sdk.types import Value
@@ -27,7 +27,10 @@ _NO_LABEL: _Cell = (None, "", "", "")
 
 
 class ChosenClip(Value, frozen=True, kw_only=True):
-    """One clip: its file, the SHA-256 of its bytes, and what its label says; `condition` is view, light, weather."""
+    """One clip: its file, the SHA-256 of its bytes, and what its label says; `condition` is view, light, weather.
+
+    A table of labels says nothing of light and weather; `condition` is the view alone then.
+    """
 
     path: str
     sha256: str
@@ -36,16 +39,17 @@ class ChosenClip(Value, frozen=True, kw_only=True):
 
 
 def choose_clips(folder: Path, count: int) -> tuple[ChosenClip, ...]:
-    """At most `count` clips of `folder`: rendered scenes with their records, or any clips without labels.
+    """At most `count` clips of `folder`: those of its `labels.csv`, rendered scenes, or any clips without labels.
 
     A copy of a clip under another name is left out. Raises `ConfigError` for a folder with fewer than two clips, for
-    labels of which none is a crash, for copies of different labels, and for a record that cannot be read.
+    labels of which none is a crash, for copies of different labels, and for a table or record that cannot be read.
     """
     if count < 2:
         raise ConfigError(f"a calibration needs at least 2 clips, {count} were asked for; give a larger --count")
     if not folder.is_dir():
         raise ConfigError(f"{folder}: expected a folder of clips, but there is none; check the path")
-    labelled = read_scenes(folder) if any(folder.glob("*.json")) else []
+    has_labels = (folder / LABELS_NAME).is_file() or any(folder.glob("*.json"))
+    labelled = read_folder(folder) if has_labels else []
     clips = [(clip.path, _cell(clip)) for clip in labelled] or [(path, _NO_LABEL) for path in _videos(folder)]
     if not clips:
         raise ConfigError(f"{folder}: expected clips ({', '.join(SUFFIXES)}), found none; give a folder with some")

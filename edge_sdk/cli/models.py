@@ -103,7 +103,7 @@ def calibrate(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint; of a bundle with --answers.")],
     clips: Annotated[Path, typer.Option(help="Folder of clips, rendered or your own.")],
     out: Annotated[Path, typer.Option(help="Folder for the statistics or the bundle; it must not exist.")],
-    count: Annotated[int, typer.Option(min=1, help="Most clips that are taken, balanced by their records.")] = 64,
+    count: Annotated[int, typer.Option(min=1, help="Most clips that are taken, balanced by their labels.")] = 64,
     frames: Annotated[int | None, typer.Option(min=1, help="Most frames of a clip; the profile's by default.")] = None,
     profile: Annotated[str | None, typer.Option(help="Size of the frames: 96f, 48f; 96f by default.")] = None,
     settings: Annotated[str | None, typer.Option("--export", help="Export recipe that the bundle will have.")] = None,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edge_sdk.clips import read_scenes
 from edge_sdk.errors import ConfigError
+from edge_sdk.files import sha256_of
 from edge_sdk.registry import open_room
 from edge_sdk.types import Value
 
@@ -71,11 +72,9 @@ def quantise_student(
     found = open_room("export.quantise.student.recipe").load_student_recipe(recipe)
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
-    choose = open_room("calibration.activation_clips").choose_clips
-    chosen = choose(clips, count)
+    chosen = open_room("calibration.activation_clips").choose_clips(clips, count)
     scored = read_scenes(held_out) if held_out else []
-    if held_out:
-        _check_apart(chosen, choose(held_out, len(scored)), held_out)
+    _check_apart({each.sha256 for each in chosen}, [clip.path for clip in scored])
     seen = [(Path(each.path), each.sha256) for each in chosen]
     report: StudentQuantiseReport = open_room("export.quantise.student.pipeline").run_quantise_student(
         bundle, found, seen, out, scored, quiet=quiet
@@ -106,10 +105,8 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-# Any: clips of the calibration room, whose type belongs to it.
-def _check_apart(seen: Any, scored: Any, folder: Path) -> None:
-    both = {clip.sha256 for clip in seen} & {clip.sha256 for clip in scored}
-    if both:
+def _check_apart(seen: set[str], scored: Sequence[Path]) -> None:
+    if both := [path for path in scored if sha256_of(path) in seen]:
         raise ConfigError(
-            f"{folder}: {len(both)} of its clips are calibrated on, and would flatter the scores; give others"
+            f"{both[0].parent}: {len(both)} of its clips are calibrated on, and would flatter the scores; give others"
         )

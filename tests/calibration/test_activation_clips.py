@@ -170,6 +170,37 @@ def test_copies_of_different_labels_are_named(tmp_path: Path) -> None:
         choose_clips(tmp_path / "clips", 8)
 
 
+def table(folder: Path, rows: Iterable[tuple[str, str, str]]) -> Path:
+    """A folder of clips with a table of their labels: name, view, crash."""
+    folder.mkdir()
+    lines = ["clip,view,crash,crash_start_s,crash_end_s,group"]
+    for name, view, crash in rows:
+        (folder / name).write_text(name)
+        lines.append(f"{name},{view},{crash},{'1.0' if crash == 'yes' else ''},,{name}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_clips_of_a_table_are_balanced_by_crash_and_view(tmp_path: Path) -> None:
+    many = [(f"calm{number}.mp4", "dashcam", "no") for number in range(30)]
+    few = [
+        (f"{view}-{crash}{n}.mp4", view, crash) for view in ("cctv", "dashcam") for crash in ("yes", "no") for n in "12"
+    ]
+    folder = table(tmp_path / "clips", [*many, *few])
+    (folder / "not-in-the-table.mp4").write_text("x")
+    chosen = choose_clips(folder, 8)
+    assert Counter((clip.crash, clip.condition) for clip in chosen) == dict.fromkeys(product(CRASH, VIEW), 2)
+
+
+def test_a_table_without_a_crash_is_refused_and_a_broken_one_named(tmp_path: Path) -> None:
+    folder = table(tmp_path / "clips", [(f"{number}.mp4", "dashcam", "no") for number in range(3)])
+    with pytest.raises(ConfigError, match="no crash among 3 labelled clips"):
+        choose_clips(folder, 8)
+    (folder / "labels.csv").write_text("clip,view,crash,crash_start_s,crash_end_s,group\n0.mp4,above,no,,,g\n")
+    with pytest.raises(ConfigError, match=r"labels.csv, line 2: field view is 'above'"):
+        choose_clips(folder, 8)
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a folder of clips"):
         choose_clips(tmp_path / "nowhere", 4)

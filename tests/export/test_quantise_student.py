@@ -264,6 +264,18 @@ def test_clips_are_refused_in_one_sentence(bundle: Bundle, scenes: Path, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("count", "crashes"), [(1, 1), (2, 0)], ids=["one-clip", "no-crash"])
+def test_held_out_scenes_need_not_be_such_as_calibrate(
+    bundle: Bundle, scenes: Path, tmp_path: Path, count: int, crashes: int
+) -> None:
+    held_out = make_scenes(tmp_path / "held", count, crashes=crashes, first=20, seconds=0.3)
+    recipe = written_recipe(tmp_path, "max_score_error = 1.0")
+    report = quantise_student(bundle.folder, tmp_path / "out", recipe, scenes, held_out=held_out, quiet=True)
+    assert report.held_out is not None
+    assert (report.held_out.clips, report.held_out.crashes) == (count, crashes)
+    assert report.held_out.after.clip_ap in (None, 1.0)
+
+
 def test_the_command_says_what_a_bundle_needs(bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match="give a folder with --clips"):
