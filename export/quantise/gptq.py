@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.quantise.formats import Format
-from edge_sdk.export.quantise.rounding import fitted_scales, scales_of
+from edge_sdk.export.quantise.rounding import scales_of
 from edge_sdk.export.quantise.stored_file import Numbers
 
 # The paper's: this share of the mean diagonal is added to all of it.
@@ -29,13 +29,13 @@ def gptq(
 ) -> Numbers:
     """Whole numbers int8 `[inputs, outputs]` and scales in `dtype` of `matrix`, by `gram`, XᵀX `[inputs, inputs]`.
 
-    `ordered`: inputs with the most energy first, by scales that suit the weights as they were. Otherwise in turn, and
+    `ordered`: inputs with the most energy first, their scales those of the weights as they were. Otherwise in turn, and
     a block's scales are those of its weights when it is reached. Raises `ConfigError` for a gram that is not finite, or
     cannot be factorised.
     """
+    scales = scales_of(matrix, form, dtype)
     order = gram.diagonal().argsort(descending=True, stable=True) if ordered else torch.arange(len(matrix))
     factor = _factor(gram[order][:, order] if ordered else gram, damping)
-    scales = fitted_scales(matrix, _costs(factor, order), form, dtype) if ordered else scales_of(matrix, form, dtype)
     work = matrix.float()[order]
     numbers = torch.empty(matrix.shape, dtype=torch.int8)
     for start in range(0, len(work), _STRIDE):
@@ -53,13 +53,6 @@ def gptq(
             work[row + 1 : stop] -= torch.outer(factor[row, row + 1 : stop], errors[row - start])
         work[stop:] -= factor[start:stop, stop:].T @ errors
     return numbers, scales
-
-
-def _costs(factor: Tensor, order: Tensor) -> Tensor:
-    """What an error of 1 at each input costs when later ones have taken up what they can (the paper's equation 2)."""
-    costs = torch.empty(len(order))
-    costs[order] = factor.diagonal().square().reciprocal()
-    return costs
 
 
 def output_error(change: Tensor, gram: Tensor) -> float:

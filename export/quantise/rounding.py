@@ -7,18 +7,11 @@ than by the highest alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from edge_sdk.errors import CheckpointError
 from edge_sdk.export.quantise.formats import Format
-
-# Of the scale that holds a block's largest weight; what helps 4 bits lies between 0.75 and 1.
-_SHARES = tuple(1 - step / 20 for step in range(8))
-# At a time: the widest matrix of a 7B takes half a gigabyte for each of a few copies.
-_OUTPUTS = 512
 
 
 def scales_of(matrix: Tensor, form: Format, dtype: torch.dtype) -> Tensor:
@@ -32,32 +25,6 @@ def scales_of(matrix: Tensor, form: Format, dtype: torch.dtype) -> Tensor:
     if not bool(torch.isfinite(scales).all()):
         raise CheckpointError(f"a scale of {float(wide.max()):.3g} does not fit {dtype}; take another checkpoint")
     return torch.where(scales > 0, scales, torch.ones_like(scales))
-
-
-def fitted_scales(matrix: Tensor, costs: Tensor, form: Format, dtype: torch.dtype) -> Tensor:
-    """As `scales_of`, or less where that costs less: a block's largest weights are cut off for finer steps in the rest.
-
-    `costs [inputs]` are those of an error of 1 at each input, squared errors of rounding to the nearest being counted.
-    """
-    whole = scales_of(matrix, form, dtype)
-    return torch.cat(
-        [_fitted(matrix[:, some], whole[..., some], costs, form) for some in _pieces(matrix.shape[1])], dim=-1
-    )
-
-
-def _pieces(outputs: int) -> Iterator[slice]:
-    return (slice(start, start + _OUTPUTS) for start in range(0, outputs, _OUTPUTS))
-
-
-def _fitted(matrix: Tensor, whole: Tensor, costs: Tensor, form: Format) -> Tensor:
-    best, least = whole, torch.full_like(whole, torch.inf, dtype=torch.float32)
-    for share in _SHARES:
-        tried = (whole.float() * share).to(whole.dtype)
-        change = restored(rounded(matrix, tried, form), tried, form) - matrix.float()
-        cost = _blocks(change.square_().mul_(costs[:, None]), form).sum(1 if form.block else 0)
-        better = (cost < least) & (tried > 0)
-        best, least = torch.where(better, tried, best), torch.where(better, cost, least)
-    return best
 
 
 def rounded(matrix: Tensor, scales: Tensor, form: Format) -> Tensor:

@@ -17,7 +17,6 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint
 from edge_sdk.export.eager import Line, decode, embedding_rows
-from edge_sdk.export.quantise import gptq as solving
 from edge_sdk.export.quantise import methods
 from edge_sdk.export.quantise.awq import awq_scales
 from edge_sdk.export.quantise.folding import FOLDED, FoldedAdapter, FoldedWeights, folded_gram
@@ -46,28 +45,6 @@ def problem(seed: int = 0, draw: int = 0) -> tuple[Tensor, Tensor]:
     return matrix, torch.randn(SAMPLES, INPUTS, generator=generator.manual_seed(seed + 1000 * (draw + 1))) @ mix
 
 
-def costs_in(order: list[int], gram: Wide) -> Wide:
-    """Of an error of 1 at each input, where all that come later in `order` are free to make up for it."""
-    costs = np.empty(INPUTS)
-    for step, row in enumerate(order):
-        left = order[step:]
-        costs[row] = 1 / np.linalg.inv(gram[np.ix_(left, left)])[0, 0]
-    return costs
-
-
-def by_trial(matrix: Tensor, whole: Tensor, form: Format, costs: Wide) -> Tensor:
-    """Of `whole` and shares of it down to 0.65, a block at a time, the scale that costs least to the nearest."""
-    size, scales = form.block or INPUTS, whole.reshape(-1, OUTPUTS).clone()
-    for block, output in np.ndindex(*scales.shape):
-        rows = slice(block * size, (block + 1) * size)
-        weights = matrix[rows, output].double().numpy()
-        tried = [float(scales[block, output]) * (1 - 0.05 * step) for step in range(8)]
-        numbers = [np.clip(np.round(weights / scale), form.lowest, form.highest) for scale in tried]
-        error = [(costs[rows] * (weights - n * s) ** 2).sum() for n, s in zip(numbers, tried, strict=True)]
-        scales[block, output] = tried[int(np.argmin(error))]
-    return scales.reshape(whole.shape)
-
-
 def by_least_squares(matrix: Tensor, x: Tensor, form: Format, damping: float, order: list[int]) -> NDArray[np.int8]:
     """Rows are rounded in `order`; after each, those left are solved anew for the outputs that are still wanted."""
     gram = (x.T @ x).double().numpy()
@@ -75,8 +52,6 @@ def by_least_squares(matrix: Tensor, x: Tensor, form: Format, damping: float, or
     inputs = np.concatenate([x.double().numpy(), ridge * np.eye(INPUTS)])
     wanted, work = inputs @ matrix.double().numpy(), matrix.double().numpy().copy()
     scales = scales_of(matrix, form, torch.float32)
-    if order != sorted(order):
-        scales = by_trial(matrix, scales, form, costs_in(order, inputs.T @ inputs))
     numbers = np.zeros(matrix.shape, np.int8)
     for step, row in enumerate(order):
         if form.block and row % form.block == 0 and order == sorted(order):
@@ -152,20 +127,6 @@ def test_more_inputs_than_one_stride_agree_with_least_squares_error() -> None:
     assert cost < 0.6 * usual
 
 
-def test_cutting_off_a_blocks_largest_weights_pays_on_other_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cost() -> float:
-        found = 0.0
-        for seed in range(8):
-            (matrix, x), (_, other) = problem(seed), problem(seed, draw=1)
-            change = restored(*gptq(matrix, x.T @ x, W4, torch.float32, ordered=True), W4) - matrix
-            found += output_error(change, other.T @ other)
-        return found
-
-    fitted = cost()
-    monkeypatch.setattr(solving, "fitted_scales", lambda matrix, costs, form, dtype: scales_of(matrix, form, dtype))
-    assert fitted < 0.95 * cost()
-
-
 class Seen:
     """What `Methods` takes of statistics: the same inputs everywhere."""
 
@@ -186,9 +147,9 @@ def test_the_nearest_is_stored_where_gptq_costs_no_less(broken: bool, monkeypatc
         monkeypatch.setattr(methods, "gptq", lambda *given, **settings: lost)
     assert made.solver is not None
     numbers, scales = made.solver(name, matrix, form)
-    plain = scales_of(matrix, form, torch.float32)
-    kept = torch.equal(scales, plain) and torch.equal(numbers, rounded(matrix, plain, form))
-    assert kept == broken
+    nearest = rounded(matrix, scales_of(matrix, form, torch.float32), form)
+    assert torch.equal(scales, scales_of(matrix, form, torch.float32))
+    assert torch.equal(numbers, nearest) == broken
 
 
 class SeenEverywhere:
