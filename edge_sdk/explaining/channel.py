@@ -37,7 +37,10 @@ class Channel:
 
         Raises `BrokenPipeError` when there is no other side any more.
         """
-        body = encode(message)
+        self.send_encoded(encode(message), data)
+
+    def send_encoded(self, body: bytes, data: memoryview | bytes = b"") -> None:
+        """Send the message that `body` is; otherwise as `send`."""
         with self._sending:
             try:
                 self._end.sendall(_HEAD.pack(len(body), len(data)) + body)

@@ -21,6 +21,7 @@ from edge_sdk import errors
 from edge_sdk.errors import EdgeError, RuntimeFailure
 from edge_sdk.explaining.channel import Channel
 from edge_sdk.explaining.messages import Failed, Message, Open, Opened
+from edge_sdk.explaining.outbox import Outbox
 
 # How long the process may take to end when it is told to, before it is killed.
 _LEAVE_S = 2.0
@@ -53,6 +54,7 @@ class Child:
                 f"the reasoner's process cannot be started: {error}; close what is not needed"
             ) from error
         self._channel = Channel(here, silence_s)
+        self._outbox = Outbox(self._channel)
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._read_words)]
         for thread in self._threads:
             thread.start()
@@ -77,11 +79,11 @@ class Child:
         return self._failure
 
     def send(self, message: Message, data: memoryview | bytes = b"") -> None:
-        """Send what may be lost: a process that has ended is noticed where its answer is waited for."""
-        try:
-            self._channel.send(message, data)
-        except BrokenPipeError:
-            return
+        """Have sent what may be lost, and wait for nothing: `data` is copied.
+
+        A process that has ended, or does not read, is noticed where its answer is waited for.
+        """
+        self._outbox.put(message, data)
 
     def wait_open(self, until_s: float | None = None) -> float:
         """Wait until the bundle is open; the memory it takes, 10^6 bytes. Raises what opening raised.
@@ -114,6 +116,7 @@ class Child:
         """End it, and wait until it is gone."""
         self._reason = self._reason or "this program closed it"
         self._channel.shut()
+        self._outbox.close()
         try:
             self._process.wait(_LEAVE_S)
         except subprocess.TimeoutExpired:

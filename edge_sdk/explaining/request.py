@@ -80,8 +80,8 @@ class ClipRequest:
     def push(self, pixels: NDArray[np.uint8], time_s: float, *, until_s: float | None = None) -> bool:
         """Add a picture, RGB uint8 `[height, width, 3]`, shown at `time_s` of the clip; waits while enough are ahead.
 
-        False where there is no room for it at `until_s` on the monotonic clock: it is not added then. Raises
-        `ConfigError` for another array, and what ended the clip.
+        It is copied. False where there is no room for it at `until_s` on the monotonic clock: it is not added then.
+        Raises `ConfigError` for another array, and what ended the clip.
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
             raise ConfigError(f"expected a picture uint8 [height, width, 3], found {pixels.dtype} {pixels.shape}")
@@ -130,7 +130,8 @@ class ClipRequest:
             yield item
 
     def close(self) -> None:
-        """Give the clip up; work on it ends at the next chunk, and a thread that waits for it gets `Cancelled`.
+        """Give the clip up, and wait for nothing: work on it ends at the next chunk, and a thread that waits for it
+        gets `Cancelled`.
 
         Further calls do nothing.
         """

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pushing import taken, until, wanted
+from watched_events import event
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.capture import CaptureSettings, Feed, HistorySettings, open_live, open_source
 from edge_sdk.capture.ages import FrameAges
-from edge_sdk.events import CrashTimeline, Event, EventTime, Provenance, State
+from edge_sdk.events import Event
 from edge_sdk.explaining import EventExplainer, ReasonerSettings, watching
 from edge_sdk.stream import Feeder, FileFeeder, LiveFeeder
-from edge_sdk.types import Estimate
 
 SIZE = (48, 64, 3)
 FRAMES = 6
@@ -44,21 +44,6 @@ def explainer(asking: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Event
     made = EventExplainer(asking, ReasonerSettings(priority=0))
     yield made
     made.close()
-
-
-def event(name: str, state: State = "provisional") -> Event:
-    return Event(
-        id=name,
-        revision=1,
-        state=state,
-        source="push://push",
-        timeline=CrashTimeline(crash_start=Estimate(t=0.0, lo=0.0, hi=60.0)),
-        score=0.9,
-        calibrated=False,
-        trigger="student",
-        time=EventTime(monotonic_s=0.0),
-        provenance=Provenance(bundle="b", bundle_sha256="0" * 64, runtime="ort", config_sha256="0" * 64),
-    )
 
 
 def answered(explainer: EventExplainer, feeder: Feeder, name: str) -> bool:
