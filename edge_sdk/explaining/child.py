@@ -20,7 +20,7 @@ from typing import cast
 from edge_sdk import errors
 from edge_sdk.errors import EdgeError, RuntimeFailure
 from edge_sdk.explaining.channel import Channel
-from edge_sdk.explaining.messages import Failed, Message, Open, Opened
+from edge_sdk.explaining.messages import Beat, Failed, Message, Open, Opened
 from edge_sdk.explaining.outbox import Outbox
 
 # How long the process may take to end when it is told to, before it is killed.
@@ -33,16 +33,19 @@ _AGAIN = "ask again: it is started anew"
 class Child:
     """A process that was started to open a bundle and answer. `on_message` is called by the thread that listens.
 
-    Raises `RuntimeFailure` where the system starts no more processes.
+    `silence_s` and `stall_s` as in `ReasonerSettings`. Raises `RuntimeFailure` where the system starts no more
+    processes.
     """
 
-    def __init__(self, opening: Open, silence_s: float, on_message: Callable[[Message], None]) -> None:
+    def __init__(self, opening: Open, silence_s: float, stall_s: float, on_message: Callable[[Message], None]) -> None:
         self.news = threading.Condition()
         self.memory_mb: float | None = None
-        self._silence_s, self._on_message = silence_s, on_message
+        self._silence_s, self._stall_s, self._on_message = silence_s, stall_s, on_message
         self._failure: EdgeError | None = None
         self._words: deque[str] = deque(maxlen=_WORDS_KEPT)
-        self._heard_s = time.monotonic()
+        # When it last said anything, and when its work was last seen to have gone on; the step that it was at then.
+        self._heard_s = self._moved_s = time.monotonic()
+        self._step = 0
         self._reason, self._budget_mb = "", opening.budget_mb
         here, there = socket.socketpair()
         try:
@@ -98,7 +101,8 @@ class Child:
     def wait_for(self, ready: Callable[[], bool], until_s: float | None = None) -> None:
         """Wait for news that make `ready`. Raises why the process ended, also by this call.
 
-        It is ended when it has said nothing for too long, or is not done at `until_s` on the monotonic clock.
+        It is ended when it has said nothing for too long, or its work has stood still, or is not done at `until_s` on
+        the monotonic clock.
         """
         with self.news:
             while not ready():
@@ -131,6 +135,8 @@ class Child:
         now_s = time.monotonic()
         if now_s - self._heard_s > self._silence_s:
             self.kill(f"it said nothing for {self._silence_s:g} s")
+        elif now_s - self._moved_s > self._stall_s:
+            self.kill(f"its work stood still for {self._stall_s:g} s")
         elif until_s is not None and now_s > until_s:
             self.kill("it did not keep its deadline")
 
@@ -150,7 +156,10 @@ class Child:
             self.news.notify_all()
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, Opened):
+        if isinstance(message, Beat):
+            if not message.step or message.step != self._step:
+                self._step, self._moved_s = message.step, self._heard_s
+        elif isinstance(message, Opened):
             self.memory_mb = message.memory_mb
         elif isinstance(message, Failed) and message.job is None:
             self._failure = error_of(message)

@@ -135,7 +135,12 @@ class Failed(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Beat(Value, frozen=True, kw_only=True, tag=True):
-    """The process is alive."""
+    """The process is alive, and at the step of its work that has the number `step`; 0 while it has nothing to do.
+
+    A step is at most one run of a graph. Opening the bundle is none.
+    """
+
+    step: int = 0
 
 
 Message = Open | Begin | Picture | Ask | Drop | Opened | Taken | Said | Finished | Failed | Beat

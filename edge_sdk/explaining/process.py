@@ -101,7 +101,10 @@ class ReasonerProcess:
                 _close(self._children)
             if not self._children:
                 here = weakref.ref(self)
-                child = Child(self._opening(), self.settings.silence_s, lambda message: _hand_on(here, message))
+                settings = self.settings
+                child = Child(
+                    self._opening(), settings.silence_s, settings.stall_s, lambda message: _hand_on(here, message)
+                )
                 self._children.append(child)
             return self._children[0]
 

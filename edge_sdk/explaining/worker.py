@@ -1,8 +1,9 @@
 """The process that holds the sessions and answers: `python -m edge_sdk.explaining.worker DESCRIPTOR`.
 
 One thread works; one only listens, so that a clip that is dropped is noticed while work goes on, and so that the end of
-the connection, which is the end of the parent, ends this process wherever it is; one says that it is alive. An error of
-this SDK ends the request that met it; anything else ends the process, for what it left behind is not known.
+the connection, which is the end of the parent, ends this process wherever it is; one says that it is alive, and how far
+the work has come, for a run of a graph may never end. An error of this SDK ends the request that met it; anything else
+ends the process, for what it left behind is not known.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Worker:
         self._job = self._pictures = 0
         # The last question's request, and when no more pictures are taken in for it.
         self._until: tuple[int, float] = (0, math.inf)
+        # Steps of work so far, and whether there is work.
+        self._steps, self._working = 0, False
 
     def run(self) -> NoReturn:
         """Open the bundle, then work until the process is ended."""
@@ -67,16 +70,9 @@ class Worker:
         self._channel.send(Opened(memory_mb=answers.memory_mb))
         while True:
             parcel, arrived_s = self._inbox.get()
-            try:
-                self._handle(answers, parcel, arrived_s)
-            except MemoryError:
-                self._fail(self._job, RuntimeFailure(self._no_memory()))
-                raise
-            except EdgeError as error:
-                job, self._job = self._job, 0
-                answers.end()
-                if not isinstance(error, Cancelled):
-                    self._fail(job, self._explained(error))
+            self._steps, self._working = self._steps + 1, True
+            self._work(answers, parcel, arrived_s)
+            self._working = False
 
     def _open(self) -> Answering:
         try:
@@ -88,6 +84,19 @@ class Worker:
             self._leave(RuntimeFailure(self._no_memory()), error)
         except EdgeError as error:
             self._leave(self._explained(error), error)
+
+    def _work(self, answers: Answering, parcel: Parcel, arrived_s: float) -> None:
+        """Do what a message asks for; an error of this SDK ends its request."""
+        try:
+            self._handle(answers, parcel, arrived_s)
+        except MemoryError:
+            self._fail(self._job, RuntimeFailure(self._no_memory()))
+            raise
+        except EdgeError as error:
+            job, self._job = self._job, 0
+            answers.end()
+            if not isinstance(error, Cancelled):
+                self._fail(job, self._explained(error))
 
     def _handle(self, answers: Answering, parcel: Parcel, arrived_s: float) -> None:
         message = parcel.message
@@ -125,6 +134,7 @@ class Worker:
 
     def _check(self) -> None:
         """Called at each chunk of work. Raises `Cancelled` when the clip was dropped."""
+        self._steps += 1
         if self._job <= self._dropped:
             raise Cancelled("the clip was dropped")
 
@@ -165,7 +175,7 @@ class Worker:
         parent = os.getppid()
         try:
             while os.getppid() == parent:
-                self._channel.send(Beat())
+                self._channel.send(Beat(step=self._steps if self._working else 0))
                 time.sleep(BEAT_S)
         except BrokenPipeError:
             pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 from asking_bundles import watching
+from changed_worker import started_with
 from numpy.typing import NDArray
 
 from edge_sdk.bundle import Bundle
@@ -213,25 +213,18 @@ def test_a_file_s_deadline_counts_from_the_question(
 
 SLOWLY = """
 import time
-from edge_sdk.explaining import answering, worker
+from edge_sdk.explaining import answering
 push = answering.Answering.push
 def slowly(*given):
     time.sleep(1.0)
     push(*given)
 answering.Answering.push = slowly
-worker.main()
 """
 
 
 def test_pictures_that_wait_when_the_time_is_over_are_left_out(asking: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes a second, and all four are in the process before the question."""
-
-    def start(end: socket.socket) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-c", SLOWLY, str(end.fileno())]
-        nothing = subprocess.DEVNULL
-        return subprocess.Popen(words, pass_fds=(end.fileno(),), stdin=nothing, stdout=nothing, stderr=subprocess.PIPE)
-
-    monkeypatch.setattr(child, "_start", start)
+    monkeypatch.setattr(child, "_start", started_with(SLOWLY))
     with ReasonerProcess(asking, PLAIN) as process, process.begin(wait_s=5) as request:
         for number in range(4):
             assert request.push(PICTURES[0], number / 10)
