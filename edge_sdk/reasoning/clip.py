@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from itertools import zip_longest
+from weakref import WeakSet
 
 import msgspec
 import numpy as np
@@ -91,7 +92,8 @@ class Clip:
         self._input = VisionInput.of(parts.language, profile, threads=threads)
         self._keeper = self._input.keeper(parts.language.compression)
         self._watch, self._busy, self._closed = Stopwatch(), False, False
-        self._asked: Spoken | None = None
+        # Answers that somebody reads or may still read.
+        self._asked: WeakSet[Spoken] = WeakSet()
         for model in parts.models:
             model.prefix.on_call = on_chunk
         self.reset()
@@ -153,20 +155,21 @@ class Clip:
     def ask(self, tasks: Sequence[str] | None = None, *, free: bool = False, deadline_s: float | None = None) -> Spoken:
         """Answers to `tasks`, by default all that the bundle can be asked, each as soon as it is complete.
 
-        Free text comes in pieces before its answer. `free` reads every answer as plain greedy text. After `deadline_s`
-        seconds no further call is made, and what is not complete is given as it stands. Questions for which the caches
-        have no room together are asked one after the other. Raises `UnknownNameError` for a task that no adapter has,
-        `ConfigError` for a clip without frames, one that is being asked already, and where there is no room; all at
-        once. The iterator raises `RuntimeFailure` where a graph fails or gives what is not a number; only `reset` helps
-        then.
+        They are about the clip as it is when the first is read. Free text comes in pieces before its answer. `free`
+        reads every answer as plain greedy text. After `deadline_s` seconds no further call is made, and what is not
+        complete is given as it stands. Questions for which the caches have no room together are asked one after the
+        other. Raises `UnknownNameError` for a task that no adapter has, `ConfigError` for a clip without frames, one
+        that is being asked already, and where there is no room; all at once, and by the iterator where the clip has
+        become such a one since. The iterator raises `RuntimeFailure` where a graph fails or gives what is not a number;
+        only `reset` helps then.
         """
         self._check_free()
-        if not self._times:
-            raise ConfigError("expected a clip with at least 1 frame to ask about, found none; push frames first")
-        rounds = self._rounds(tuple(self._parts.questions) if tasks is None else tasks, free)
+        wanted = tuple(self._parts.questions) if tasks is None else tuple(tasks)
+        self._rounds(wanted, free)  # for its errors: the clip may have gone on when answers are read
         until = math.inf if deadline_s is None else time.monotonic() + deadline_s
-        self._asked = self._speak(rounds, free, until)
-        return self._asked
+        spoken = self._speak(wanted, free, until)
+        self._asked.add(spoken)
+        return spoken
 
     def belief(self, task: str) -> TimeBelief:
         """What the model believes of the times of the answer to `task`, as far as it has been read.
@@ -194,8 +197,8 @@ class Clip:
         """Give the caches back to the reasoner, for another clip; answers that are being read end."""
         if self._closed:
             return
-        if self._asked:
-            self._asked.close()
+        for spoken in tuple(self._asked):
+            spoken.close()
         self._closed = True
         for model in self._parts.models:
             model.prefix.on_call = None
@@ -234,6 +237,8 @@ class Clip:
 
     def _rounds(self, tasks: Sequence[str], free: bool) -> list[list[tuple[TunedModel, list[str]]]]:
         """Which tasks are asked together: all of an adapter for which there is room, the adapters side by side."""
+        if not self._times:
+            raise ConfigError("expected a clip with at least 1 frame to ask about, found none; push frames first")
         known = self._parts.questions
         for task in tasks:
             if task not in known:
@@ -258,11 +263,11 @@ class Clip:
             left -= needed
         return packs
 
-    def _speak(self, rounds: Sequence[Sequence[tuple[TunedModel, list[str]]]], free: bool, until: float) -> Spoken:
+    def _speak(self, tasks: Sequence[str], free: bool, until: float) -> Spoken:
         watch, answered = self._watch, False
         watch.reset("first answer", "questions", "asked")
         with self._working():
-            for together in rounds:
+            for together in self._rounds(tasks, free):
                 branches = [branch for model, tasks in together for branch in self._branches(model, tasks, free)]
                 talk = Conversation(branches, self._parts.table, lambda: time.monotonic() >= until, watch)
                 spoken = talk.speak()

@@ -218,6 +218,28 @@ def test_answers_that_nobody_reads_to_the_end_leave_nothing_behind(reasoner: Rea
         assert asked(clip) == expected
 
 
+def test_all_that_was_asked_of_a_clip_ends_with_it(reasoner: Reasoner, expected: Read) -> None:
+    """Also where one was asked for and another read."""
+    with show(reasoner.begin()) as clip:
+        first, second = clip.ask(free=True), clip.ask(free=True)
+        next(first)
+    with show(reasoner.begin()) as other:
+        assert list(first) == list(second) == []
+        assert asked(other) == expected
+
+
+def test_answers_are_of_the_clip_as_it_is_when_they_are_read(clip: Clip, expected: Read) -> None:
+    show(clip, SHOWN[:3])
+    late = clip.ask(free=True)
+    for number in (3, 4):
+        clip.push(SHOWN[number], STEP_S * number)
+    assert texts(late) == expected
+    late = clip.ask(free=True)
+    clip.reset()
+    with pytest.raises(ConfigError, match="at least 1 frame"):
+        next(late)
+
+
 def test_one_clip_at_a_time(reasoner: Reasoner) -> None:
     clip = reasoner.begin()
     with pytest.raises(ConfigError, match="a clip is open already"):
