@@ -142,6 +142,8 @@ class Reasoner:
             on_chunk=on_chunk,
             on_close=self._closed,
             on_tokens=on_tokens,
+            # 0 leaves the number of its own threads to the runtime.
+            threads=max(1, self._options.threads),
         )
         self._clip = True
         return clip
