@@ -70,8 +70,9 @@ class BundleReport(Value, frozen=True, kw_only=True):
 class Analysis(Value, frozen=True, kw_only=True):
     """What `edge-sdk analyze --json` prints. `events` holds every revision's last state, one an incident.
 
-    `answers` are the video LLM's about the whole clip, by task, and `reasoning_ms` what they took: vision, prefill,
-    after_last_frame and decode; null where nothing was asked. A single event that was not rejected carries them too.
+    `answers` are the video LLM's about the whole clip, by task, `reasoning_ms` what they took (vision, prefill,
+    after_last_frame and decode), and `reasoning` that beside the frames, the tokens that were kept and the memory; null
+    where nothing was asked. A single event that was not rejected carries the answers too.
     """
 
     schema: int = 1
@@ -82,20 +83,17 @@ class Analysis(Value, frozen=True, kw_only=True):
     latency_ms: Latency
     answers: dict[str, Answer] | None = None
     reasoning_ms: dict[str, float] | None = None
+    reasoning: ReasoningReport | None = None
     bundle: BundleReport
 
 
 class AnalysedClip(NamedTuple):
-    """An analysis, the scores behind it, the times of the frames that confirmed an event, and faults of the file.
-
-    `reasoning` is what answering took, None where nothing was asked.
-    """
+    """An analysis, the scores behind it, the times of the frames that confirmed an event, and faults of the file."""
 
     analysis: Analysis
     scores: list[FrameScores]
     alarms_s: tuple[float, ...]
     warnings: tuple[str, ...]
-    reasoning: ReasoningReport | None = None
 
 
 def analyze(
@@ -129,7 +127,7 @@ def analyze(
         return found
     settings = ReasonerSettings(runtime=runtime, threads=threads, device=device)
     explained = ask_file(opened, clip, asked, settings=settings, events=found.analysis.events, on_spoken=on_spoken)
-    return found._replace(analysis=_answered(found.analysis, explained), reasoning=explained.report)
+    return found._replace(analysis=_answered(found.analysis, explained))
 
 
 def asked_of(bundle: Bundle, tasks: Sequence[str] | None) -> tuple[str, ...]:
@@ -183,7 +181,13 @@ def _answered(analysis: Analysis, explained: Explanation) -> Analysis:
     if len(kept) == 1:
         answered = msgspec.structs.replace(kept[0], reasoning=explained.answers)
         events = tuple(answered if event is kept[0] else event for event in events)
-    return msgspec.structs.replace(analysis, events=events, answers=explained.answers, reasoning_ms=explained.report.ms)
+    return msgspec.structs.replace(
+        analysis,
+        events=events,
+        answers=explained.answers,
+        reasoning_ms=explained.report.ms,
+        reasoning=explained.report,
+    )
 
 
 def describe(report: Analysis) -> str:

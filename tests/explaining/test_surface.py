@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from asking_bundles import watching
+from asking_clips import LOSSLESS, STILL, make_clip
 from command_line import SDK, last_json, sdk
 from demo_pictures import CLIP, decoded, playing
 
@@ -64,6 +65,17 @@ def test_analyze_answers_all_six_and_says_what_it_took(analysed: dict[str, Any])
     assert msgspec.convert(event, Event).reasoning is not None
 
 
+@pytest.mark.parametrize("verb", ["analyze", "explain"])
+def test_the_share_of_tokens_that_was_kept_is_told(verb: str, asking: Bundle, tmp_path: Path) -> None:
+    """Nothing moves: all tokens of the first picture, and one of each that follows, which a picture keeps always."""
+    still = make_clip(tmp_path / "still.mp4", seconds=1, rate="10", size=(84, 56), after=LOSSLESS, shows=STILL)
+    words = ("--bundle", str(asking.folder), "--task", "recognition", "--json")
+    report = last_json(sdk(verb, str(still), *words))["reasoning"]
+    assert (report["frames"], report["grid"]) == (10, "56x28")
+    tokens = 56 * 28 // 28**2
+    assert report["kept_ratio"] == pytest.approx((tokens + 9) / (10 * tokens), abs=1e-4)
+
+
 def test_explain_takes_an_event_s_json(analysed: dict[str, Any], asking: Bundle, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text('{"source_state":{}}\n' + json.dumps(analysed["events"][0]) + "\n")
@@ -110,6 +122,7 @@ def test_a_bundle_without_a_language_part_says_what_to_do(clip: Path) -> None:
     quiet = last_json(sdk("analyze", str(clip), *student, "--json"))
     assert quiet["answers"] is None
     assert quiet["reasoning_ms"] is None
+    assert quiet["reasoning"] is None
 
 
 @pytest.mark.parametrize(
@@ -265,8 +278,6 @@ def test_only_what_the_bundle_answers_is_asked(asking: Bundle) -> None:
 
 def test_a_clip_of_six_thousand_frames_is_answered(asking: Bundle, tmp_path: Path) -> None:
     """Ten minutes, of which the profile's 96 frames are shown; times of the answer lie anywhere in them."""
-    from asking_clips import make_clip
-
     long = make_clip(tmp_path / "long.mp4", seconds=600, rate="10", size=(32, 32))
     found = ask_file(asking, long, ["recognition", "crash_interval"], settings=ReasonerSettings(priority=0))
     assert found.report.frames == 96
