@@ -12,7 +12,16 @@ import numpy as np
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.capture import refuse_live
 from edge_sdk.events import Answer, Event, calibrate
-from edge_sdk.explaining import Explanation, ReasonerSettings, ReasoningReport, Spoken, ask_file, language_of, tasks_of
+from edge_sdk.explaining import (
+    Explanation,
+    ReasonerSettings,
+    ReasoningReport,
+    Spoken,
+    ask_file,
+    language_of,
+    profile_of,
+    tasks_of,
+)
 from edge_sdk.perception.timeline import FrameScores
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.types import Value
@@ -105,28 +114,42 @@ def analyze(
     device: str = "cpu",
     operating_point: str | None = None,
     tasks: Sequence[str] | None = (),
+    reasoning: ReasonerSettings | None = None,
+    deadline_s: float | None = None,
     on_step: Callable[[Step], None] | None = None,
     on_watched: Callable[[AnalysedClip], object] | None = None,
     on_spoken: Callable[[Spoken], object] | None = None,
 ) -> AnalysedClip:
     """Run the student over the whole of `clip`, ask the video LLM `tasks`, and report.
 
-    None asks all that the bundle answers, which may be nothing. `operating_point` as for `Unit`. `on_step` is given
-    each frame's scores, `on_watched` what the student has found when it is done, and `on_spoken` what is said as it
-    comes. Raises `ConfigError` for a live source, which has no whole, `SourceError` or `BundleError` as opening does,
-    `BundleError` for tasks that the bundle does not answer, and what the reasoner raises.
+    None asks all that the bundle answers, which may be nothing. `operating_point` as for `Unit`. `reasoning` says how
+    the video LLM may use the machine, by default as the student does, and `deadline_s` counts from when the student is
+    done, as in `explain_file`. `on_step` is given each frame's scores, `on_watched` what the student has found when it
+    is done, and `on_spoken` what is said as it comes. Raises `ConfigError` for a live source, which has no whole,
+    `SourceError` or `BundleError` as opening does, `BundleError` for tasks that the bundle does not answer,
+    `UnknownNameError` for a profile that it has not, and what the reasoner raises.
     """
     refuse_live(clip)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     asked = asked_of(opened, tasks)
+    settings = reasoning or ReasonerSettings(runtime=runtime, threads=threads, device=device)
+    if asked:
+        profile_of(language_of(opened), settings)  # for its error, before the clip is watched
     unit = Unit(clip, opened, runtime=runtime, threads=threads, device=device, operating_point=operating_point)
     found = _watch(unit, on_step)
     if on_watched is not None:
         on_watched(found)
     if not asked:
         return found
-    settings = ReasonerSettings(runtime=runtime, threads=threads, device=device)
-    explained = ask_file(opened, clip, asked, settings=settings, events=found.analysis.events, on_spoken=on_spoken)
+    explained = ask_file(
+        opened,
+        clip,
+        asked,
+        settings=settings,
+        events=found.analysis.events,
+        deadline_s=deadline_s,
+        on_spoken=on_spoken,
+    )
     return found._replace(analysis=_answered(found.analysis, explained))
 
 

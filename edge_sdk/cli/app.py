@@ -31,6 +31,8 @@ PointOption = Annotated[
     str | None, typer.Option("--operating-point", help="quiet, balanced, sensitive; the bundle's default if not given.")
 ]
 TaskOption = Annotated[list[str] | None, typer.Option(help="One of the six tasks; may be repeated; all by default.")]
+ProfileOption = Annotated[str | None, typer.Option(help="Vision profile of the bundle, such as 96f.")]
+MemoryOption = Annotated[float | None, typer.Option(help="Most memory of the reasoner's process, MB.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
 
 

@@ -12,13 +12,16 @@ from edge_sdk.cli.app import (
     BundleOption,
     DeviceOption,
     JsonOption,
+    MemoryOption,
     PointOption,
+    ProfileOption,
     RuntimeOption,
     TaskOption,
     ThreadsOption,
     app,
     bench_app,
 )
+from edge_sdk.cli.options import refuse_stray
 from edge_sdk.console import Progress, say, warn
 from edge_sdk.errors import ConfigError
 from edge_sdk.registry import open_room
@@ -102,6 +105,11 @@ def analyze(
     threads: ThreadsOption = 1,
     operating_point: PointOption = None,
     task: TaskOption = None,
+    profile: ProfileOption = None,
+    memory_mb: MemoryOption = None,
+    deadline_s: Annotated[
+        float | None, typer.Option(help="Answers are given as far as they went by then, counted from the last score.")
+    ] = None,
     no_reasoning: Annotated[bool, typer.Option("--no-reasoning", help="Ask the video LLM nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -112,11 +120,15 @@ def analyze(
     from edge_sdk.analysis import AnalysedClip, asked_of, describe
     from edge_sdk.analysis import analyze as analyze_clip
     from edge_sdk.bundle import open_bundle
-    from edge_sdk.explaining import AnswersView
+    from edge_sdk.explaining import AnswersView, ReasonerSettings, language_of
 
-    if no_reasoning and task:
-        raise ConfigError("--no-reasoning asks nothing and --task asks something; leave one of them out")
+    asking = {"--task": task, "--profile": profile, "--memory-mb": memory_mb, "--deadline-s": deadline_s}
+    if no_reasoning:
+        refuse_stray("--no-reasoning asks nothing", asking)
     opened, tasks = open_bundle(bundle), () if no_reasoning else tuple(task) if task else None
+    if any(given is not None for given in asking.values()):
+        language_of(opened)
+    settings = ReasonerSettings(runtime=runtime, threads=threads, device=device, profile=profile, budget_mb=memory_mb)
     found: AnalysedClip | None = None
 
     def watched(each: AnalysedClip) -> None:
@@ -135,6 +147,8 @@ def analyze(
                 device=device,
                 operating_point=operating_point,
                 tasks=tasks,
+                reasoning=settings,
+                deadline_s=deadline_s,
                 on_watched=watched,
                 on_spoken=None if json else view,
             )
@@ -156,8 +170,8 @@ def explain(
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
     task: TaskOption = None,
-    profile: Annotated[str | None, typer.Option(help="Vision profile of the bundle, such as 96f.")] = None,
-    memory_mb: Annotated[float | None, typer.Option(help="Most memory of the reasoner's process.")] = None,
+    profile: ProfileOption = None,
+    memory_mb: MemoryOption = None,
     deadline_s: Annotated[
         float | None, typer.Option(help="Answers are given as far as they went by then, counted from the start.")
     ] = None,

@@ -8,7 +8,7 @@ from edge_sdk.explaining.live import LiveClip, history_settings
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
 from edge_sdk.explaining.request import ClipRequest
-from edge_sdk.explaining.settings import ReasonerSettings, language_of
+from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_of
 from edge_sdk.explaining.view import AnswersView
 from edge_sdk.explaining.watching import EventExplainer
 
@@ -29,5 +29,6 @@ __all__ = [
     "explain_file",
     "history_settings",
     "language_of",
+    "profile_of",
     "tasks_of",
 ]

@@ -12,11 +12,11 @@ import weakref
 from types import TracebackType
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.errors import ConfigError, RuntimeFailure, UnknownNameError
+from edge_sdk.errors import ConfigError, RuntimeFailure
 from edge_sdk.explaining.child import Child
 from edge_sdk.explaining.messages import Begin, Message, Open
 from edge_sdk.explaining.request import ClipRequest
-from edge_sdk.explaining.settings import ReasonerSettings, language_of
+from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_of
 
 
 class ReasonerProcess:
@@ -27,11 +27,8 @@ class ReasonerProcess:
         for a profile that it has not.
         """
         self.settings = settings or ReasonerSettings()
-        language = language_of(bundle)
-        name = self.settings.profile or max(language.profiles, key=lambda each: language.profiles[each].frames)
-        if name not in language.profiles:
-            raise UnknownNameError("profile", name, list(language.profiles))
-        self.bundle, self.language, self.profile = bundle, language, name
+        self.bundle, self.language = bundle, language_of(bundle)
+        self.profile = profile_of(self.language, self.settings)
         self._children: list[Child] = []
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._request: ClipRequest | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import Language
-from edge_sdk.errors import BundleError, ConfigError
+from edge_sdk.errors import BundleError, ConfigError, UnknownNameError
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.types import Value
 
@@ -52,3 +52,12 @@ def language_of(bundle: Bundle) -> Language:
             "has one with --bundle, or make one with `edge-sdk export`"
         )
     return bundle.manifest.language
+
+
+def profile_of(language: Language, settings: ReasonerSettings) -> str:
+    """The profile that `settings` name, or the one of the most frames. Raises `UnknownNameError`."""
+    profiles = language.profiles
+    name = settings.profile or max(profiles, key=lambda each: profiles[each].frames)
+    if name not in profiles:
+        raise UnknownNameError("profile", name, list(profiles))
+    return name

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.capture import Feed
 from edge_sdk.cli import main
 from edge_sdk.cli.explain import read_subject
-from edge_sdk.errors import BundleError, ConfigError
+from edge_sdk.errors import BundleError, ConfigError, RuntimeFailure
 from edge_sdk.events import CrashTimeline, Event
 from edge_sdk.explaining import (
     Piece,
@@ -76,6 +75,18 @@ def test_the_share_of_tokens_that_was_kept_is_told(verb: str, asking: Bundle, tm
     assert report["kept_ratio"] == pytest.approx((tokens + 9) / (10 * tokens), abs=1e-4)
 
 
+def test_analyze_keeps_a_deadline_in_the_profile_that_it_is_given(clip: Path, asking: Bundle) -> None:
+    """Half a second would go into the smaller profile by itself; in no time at all not even the model is open."""
+    words = ("--bundle", str(asking.folder), "--profile", "96f", "--deadline-s", "60", "--json")
+    found = last_json(sdk("analyze", str(clip), *words))
+    assert (found["reasoning"]["frames"], found["reasoning"]["grid"]) == (5, "84x56")
+    assert {answer["grid"] for answer in found["answers"].values()} == {"84x56"}
+    late = sdk("analyze", str(clip), "--bundle", str(asking.folder), "--deadline-s", "0", "--json")
+    assert late.returncode == RuntimeFailure.exit_code
+    assert "still opening its bundle" in late.stderr
+    assert json.loads(late.stdout)["answers"] is None
+
+
 def test_explain_takes_an_event_s_json(analysed: dict[str, Any], asking: Bundle, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text('{"source_state":{}}\n' + json.dumps(analysed["events"][0]) + "\n")
@@ -119,6 +130,9 @@ def test_a_bundle_without_a_language_part_says_what_to_do(clip: Path) -> None:
     assert result.stderr.count("\n") == 1
     assert "has no language part" in result.stderr
     assert "--bundle" in result.stderr
+    asked = sdk("analyze", str(clip), *student, "--deadline-s", "1")
+    assert (asked.returncode, asked.stdout) == (4, "")
+    assert "has no language part" in asked.stderr
     quiet = last_json(sdk("analyze", str(clip), *student, "--json"))
     assert quiet["answers"] is None
     assert quiet["reasoning_ms"] is None
@@ -134,7 +148,10 @@ def test_a_bundle_without_a_language_part_says_what_to_do(clip: Path) -> None:
         (("explain", "x.mp4", "--task", "weather"), 2, "unknown task 'weather'"),
         (("explain", "x.mp4", "--profile", "7f"), 2, "unknown profile '7f'"),
         (("explain", "x.mp4", "--memory-mb", "-1"), 2, "above 0"),
-        (("analyze", "x.mp4", "--task", "cause", "--no-reasoning"), 2, "leave one of them out"),
+        (("analyze", str(CLIP), "--profile", "7f"), 2, "unknown profile '7f'"),
+        (("analyze", str(CLIP), "--memory-mb", "-1"), 2, "above 0"),
+        (("analyze", "x.mp4", "--task", "cause", "--no-reasoning"), 2, "takes no --task: leave it out"),
+        (("analyze", "x.mp4", "--deadline-s", "1", "--no-reasoning"), 2, "takes no --deadline-s: leave it out"),
         (("analyze", "rtsp://user:secret@127.0.0.1:1/nothing"), 2, "watch it with `edge-sdk run`"),
         (("explain", "rtsp://user:secret@127.0.0.1:1/nothing"), 2, "rtsp://127.0.0.1:1/nothing: expected a file"),
     ],
@@ -151,8 +168,8 @@ def test_bad_input_is_one_line_and_an_exit_code(
     monkeypatch.setattr(sys, "argv", ["edge-sdk", *words, "--bundle", str(asking.folder)])
     with pytest.raises(SystemExit) as left:
         main()
-    said = capsys.readouterr().err
-    assert (left.value.code, said.count("\n")) == (code, 1), said
+    told, said = capsys.readouterr()
+    assert (left.value.code, told, said.count("\n")) == (code, "", 1), said
     assert message in said
 
 
@@ -160,8 +177,8 @@ def test_bad_input_is_one_line_and_an_exit_code(
 def test_what_the_student_found_is_told_when_the_video_llm_fails(
     words: tuple[str, ...], asking: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("edge_sdk.analysis.ReasonerSettings", partial(ReasonerSettings, budget_mb=10))
-    monkeypatch.setattr(sys, "argv", ["edge-sdk", "analyze", str(CLIP), "--bundle", str(asking.folder), *words])
+    given = ("analyze", str(CLIP), "--bundle", str(asking.folder), "--memory-mb", "10", *words)
+    monkeypatch.setattr(sys, "argv", ["edge-sdk", *given])
     with pytest.raises(SystemExit) as left:
         main()
     told, said = capsys.readouterr()
