@@ -12,6 +12,7 @@ import pytest
 from command_line import last_json, sdk
 
 from edge_sdk.bundle import default_bundle
+from edge_sdk.tasks import TASK_IDS
 
 DEMO_CLIP = default_bundle() / "demo" / "clip.mp4"
 CALIBRATE = ("calibrate", "x", "--clips", "y", "--out", "out")
@@ -123,11 +124,28 @@ def test_bad_input_is_one_line_and_an_exit_code(
     assert not list(tmp_path.iterdir())
 
 
-def test_demo_draws_its_picture(tmp_path: Path) -> None:
+def test_demo_draws_its_picture_and_answers_all_six_as_it_was(tmp_path: Path) -> None:
+    """A car turns left across the path of another; what the bundle doubts must still be of the right form."""
     report = last_json(sdk("demo", "--json", cwd=tmp_path))
     picture = tmp_path / report["picture"]
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert report["analysis"]["crash"]["detected"] is True
+    answers, scene = report["analysis"]["answers"], json.loads(DEMO_CLIP.with_suffix(".json").read_text())
+    truth = scene["truth"]
+    assert list(answers) == list(TASK_IDS)
+    assert (answers["recognition"]["value"], answers["recognition"]["text"]) == (True, "Yes")
+    assert answers["description"]["text"] == f"{truth['striker']} hits {truth['struck']}"
+    assert [answers[task]["abstain"] for task in ("recognition", "description")] == [False, False]
+    assert [answers[task]["contradiction"] for task in ("recognition", "description")] == [False, False]
+    assert truth["cause"] == "turned_across"
+    assert "turns across the path" in answers["cause"]["text"]
+    assert "before they turn" in answers["prevention"]["text"]
+    start_s, end_s = answers["crash_interval"]["value"]
+    assert start_s < scene["crash_end_s"]
+    assert end_s > scene["crash_start_s"]
+    sign = answers["pre_crash_time"]
+    assert sign["lo"] <= scene["pre_crash_start_s"] <= sign["hi"]
+    assert {answer["grid"] for answer in answers.values()} == {"140x84"}
 
 
 @pytest.mark.parametrize("verb", ["run", "analyze", "verify", "bench"])
