@@ -64,7 +64,8 @@ def test_a_unit_goes_on_watching_while_another_thread_asks(asking: Bundle) -> No
     assert isinstance(whole, Event)
     assert set(whole.reasoning or {}) == set(TASK_IDS)
     assert took_s[0] > 3 / RATE_HZ, "the answers came too soon to tell"
-    assert scored >= 0.5 * (took_s[0] * RATE_HZ - 1)
+    # On a busy machine the pictures end before the answers do.
+    assert scored >= 0.5 * (min(took_s[0] * RATE_HZ, STILL) - 1)
 
 
 @pytest.mark.native
