@@ -43,10 +43,14 @@ class Shot:
     boxes: NDArray[np.float32]
 
 
+def frame_count(plan: ScenePlan, fps: float) -> int:
+    """How many frames a plan has."""
+    return round(plan.conditions.duration_s * fps)
+
+
 def shoot(plan: ScenePlan, fps: float, size: tuple[int, int]) -> Iterator[Shot]:
     """The frames of a plan, in order."""
-    frames = round(plan.conditions.duration_s * fps)
-    cut = 0
+    frames, cut = frame_count(plan, fps), 0
     if plan.before is not None and plan.tricks is not None and plan.tricks.cut_s is not None:
         cut = min(round(plan.tricks.cut_s * fps), frames)
         nobody = np.zeros((len(plan.cars), 6), np.float32)

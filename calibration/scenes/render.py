@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from edge_sdk.calibration.scenes.encode import Encoder
 from edge_sdk.calibration.scenes.families import DEFAULT_FAMILY, Family, find_family
-from edge_sdk.calibration.scenes.film import shoot
+from edge_sdk.calibration.scenes.film import frame_count, shoot
 from edge_sdk.calibration.scenes.plan import ScenePlan
-from edge_sdk.calibration.scenes.streams import stream, uniform
+from edge_sdk.calibration.scenes.streams import Rng, stream, uniform
 from edge_sdk.calibration.scenes.truth import scene_truth
 from edge_sdk.clips import SceneRecord, read_record
 from edge_sdk.errors import ConfigError
@@ -149,9 +149,7 @@ def render_scene(job: Job) -> SceneRecord:
     family = find_family(job.family)
     plan = family.plan(job.seed)
     rng = stream(job.seed, "encoder")
-    bitrate = int(np.exp(uniform(rng, np.log(120), np.log(900))) * job.size[0] * job.size[1] / (320 * 192))
-    if plan.tricks is not None:
-        bitrate = max(int(bitrate * plan.tricks.bitrate), _LEAST_KBPS)
+    bitrate = _bitrate_kbps(plan, job.size, rng)
     path = job.path
     boxes: list[NDArray[np.float32]] = []
     with Encoder(path, job.size, job.fps, bitrate, int(rng.integers(10, 100))) as encoder:
@@ -165,6 +163,19 @@ def render_scene(job: Job) -> SceneRecord:
     # The record goes last: where it lies, the scene is complete.
     _write(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return record
+
+
+def expected_record(job: Job) -> SceneRecord:
+    """The record that `render_scene` writes, from the plan alone: nothing is drawn."""
+    family = find_family(job.family)
+    plan = family.plan(job.seed)
+    bitrate = _bitrate_kbps(plan, job.size, stream(job.seed, "encoder"))
+    return describe(plan, family, job, frame_count(plan, job.fps), bitrate)
+
+
+def _bitrate_kbps(plan: ScenePlan, size: tuple[int, int], rng: Rng) -> int:
+    bitrate = int(np.exp(uniform(rng, np.log(120), np.log(900))) * size[0] * size[1] / (320 * 192))
+    return bitrate if plan.tricks is None else max(int(bitrate * plan.tricks.bitrate), _LEAST_KBPS)
 
 
 def _write(path: Path, content: bytes) -> None:

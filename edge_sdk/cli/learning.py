@@ -26,36 +26,75 @@ from edge_sdk.registry import open_room
 @scenes_app.command("render")
 def scenes_render(
     out: Path,
-    first_seed: int = 0,
-    count: Annotated[int, typer.Option(min=1)] = 10,
+    first_seed: Annotated[int | None, typer.Option(help="0 by default.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="10 by default.")] = None,
     suite: bool = False,
+    calibration_set: Annotated[
+        bool, typer.Option("--calibration-set", help="The committed scenes to calibrate on.")
+    ] = False,
     family: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="first; broad: more kinds of crashes, more that only looks so; or close: all large in the picture."
+            help="first, the default; broad: more kinds of crashes, more that only looks so; or close: all large in "
+            "the picture."
         ),
-    ] = "first",
-    fps: float = 10.0,
-    size: str = "320x192",
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="10 by default.")] = None,
+    size: Annotated[str | None, typer.Option(help="320x192 by default.")] = None,
     jobs: Annotated[int, typer.Option(min=1)] = 2,
     json: JsonOption = False,
 ) -> None:
-    """Render labelled scenes into OUT; `--suite` renders the family's committed test suite instead of COUNT seeds."""
-    test_seeds = open_room("calibration.scenes.families").find_family(family).suite
-    seeds = test_seeds() if suite else range(first_seed, first_seed + count)
+    """Render labelled scenes into OUT: COUNT seeds, the family's test suite (`--suite`), or the calibration set."""
+    if calibration_set:
+        refuse_stray(
+            "the calibration set is the same everywhere",
+            {
+                "--first-seed": first_seed,
+                "--count": count,
+                "--suite": suite,
+                "--family": family,
+                "--fps": fps,
+                "--size": size,
+            },
+        )
+        _render_calibration_set(out, jobs, json)
+        return
+    test_seeds = open_room("calibration.scenes.families").find_family(family or "first").suite
+    begin = first_seed or 0
+    seeds = test_seeds() if suite else range(begin, begin + (count or 10))
     with Progress("render", quiet=json) as progress:
         records = open_room("calibration.scenes.render").render(
             seeds,
             out,
-            fps=fps,
-            size=parse_size(size),
+            fps=10.0 if fps is None else fps,
+            size=parse_size(size or "320x192"),
             jobs=jobs,
-            family=family,
+            family=family or "first",
             on_progress=lambda at: progress(at.done, at.total),
         )
     crashes = sum(record.crash for record in records)
     found = {"out": str(out), "clips": len(records), "crashes": crashes}
     say(msgspec.json.encode(found).decode() if json else f"{len(records)} clips in {out}, {crashes} with a crash")
+
+
+def _render_calibration_set(out: Path, jobs: int, json: bool) -> None:
+    with Progress("render", quiet=json) as progress:
+        made = open_room("calibration.scenes.calibration_set").render_calibration_set(
+            out, jobs=jobs, on_progress=lambda at: progress(at.done, at.total)
+        )
+    found = {
+        "out": str(out),
+        "clips": len(made.records),
+        "crashes": sum(record.crash for record in made.records),
+        "records_sha256": made.records_sha256,
+        "changed": list(made.changed),
+    }
+    how = "every record is the committed one"
+    if made.changed:
+        how = f"{len(made.changed)} records are not the committed ones, so other libraries planned them: "
+        how += ", ".join(made.changed)
+    line = f"{found['clips']} clips in {out}, {found['crashes']} with a crash; {how}; list {made.records_sha256[:12]}"
+    say(msgspec.json.encode(found).decode() if json else line)
 
 
 @scenes_app.command("sheet")

@@ -19,7 +19,7 @@ from edge_sdk.calibration.scenes.encode import Encoder
 from edge_sdk.calibration.scenes.engine import gl_context
 from edge_sdk.calibration.scenes.film import shoot
 from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
-from edge_sdk.calibration.scenes.render import Progress, render
+from edge_sdk.calibration.scenes.render import Job, Progress, expected_record, render
 from edge_sdk.clips import read_scenes
 from edge_sdk.errors import ConfigError, EdgeError, MissingDependencyError
 
@@ -86,6 +86,7 @@ def test_render_writes_resumes_and_reports(tmp_path: Path) -> None:
     ]
     (labelled,) = read_scenes(tmp_path)
     assert labelled.record == records[0]
+    assert expected_record(Job(DAY_DASHCAM, tmp_path, 5.0, SIZE)) == records[0]
     assert records[0].generator == GENERATOR_VERSION
     assert labelled.start_s == records[0].crash_start_s
     before = labelled.path.stat().st_mtime_ns
