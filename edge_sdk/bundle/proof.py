@@ -1,6 +1,7 @@
 """What a bundle's few bits cost, as the bundle itself tells it: `quantise/evidence.json` and `quantise/scores.json`.
 
 Both name the files that they were measured on with their hashes, so that a proof cannot be carried to other weights.
+Beside them lies what a calibration saw, see `bundle.activations`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import TypeVar
 
 import msgspec
 
+from edge_sdk.bundle.activations import describe as describe_activations
+from edge_sdk.bundle.activations import read_activations
 from edge_sdk.bundle.folder import Bundle
 from edge_sdk.errors import BundleError
 from edge_sdk.types import Value
@@ -152,11 +155,15 @@ class Scores(Value, frozen=True, kw_only=True):
 
 
 class Proof(Value, frozen=True, kw_only=True):
-    """Both, None for what is not there. `problems` say which files are no longer those that were measured."""
+    """Both, None for what is not there. `problems` say which files are no longer those that were measured.
+
+    `activations` is a line about the calibration's statistics, None without them.
+    """
 
     evidence: Evidence | None
     scores: Scores | None
     problems: tuple[str, ...]
+    activations: str | None = None
 
 
 def read_proof(bundle: Bundle) -> Proof | None:
@@ -169,7 +176,13 @@ def read_proof(bundle: Bundle) -> Proof | None:
     scores = _read(bundle, SCORES, Scores) if SCORES in bundle.manifest.files else None
     measured = {named: evidence.files if evidence else {}, SCORES: scores.files if scores else {}}
     problems = [f"{where}: {each}" for where, files in measured.items() for each in _misfits(bundle, files)]
-    return Proof(evidence=evidence, scores=scores, problems=tuple(problems))
+    seen = read_activations(bundle)
+    return Proof(
+        evidence=evidence,
+        scores=scores,
+        problems=tuple(problems),
+        activations=describe_activations(seen) if seen else None,
+    )
 
 
 def require_evidence(bundle: Bundle) -> Evidence:
@@ -186,6 +199,8 @@ def describe(proof: Proof) -> Iterator[str]:
     """A proof in lines for people."""
     if proof.evidence:
         yield from _evidence_lines(proof.evidence)
+    if proof.activations:
+        yield f"proof: {proof.activations}"
     if proof.scores:
         yield from score_lines(proof.scores)
     yield from (f"proof: {problem}" for problem in proof.problems)

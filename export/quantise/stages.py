@@ -18,10 +18,13 @@ from edge_sdk.export.language_files import FOLDER
 from edge_sdk.export.language_stages import REFERENCES, TEXT_STAGE, Inputs, language_stages, reference_stage
 from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.measure import measure
+from edge_sdk.export.quantise.activations.channel_file import write_channels
+from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
 from edge_sdk.export.quantise.evidence import evidence_of, tokens_of, write_evidence
 from edge_sdk.export.quantise.methods import Methods
 from edge_sdk.export.quantise.plan import QuantisedPlan, part_name, scales_stage
 from edge_sdk.export.quantise.probing import measure_together
+from edge_sdk.export.quantise.statistics import widths
 from edge_sdk.export.quantise.stored_file import StoredFile
 from edge_sdk.export.references import SEED, write_measured
 from edge_sdk.export.stage_store import OnBytes, Stage
@@ -52,7 +55,7 @@ def quantised_stages(order: Order, plan: QuantisedPlan, work: Path) -> list[Stag
             stages.append(replace(stage, inputs={**stage.inputs, **settings}))
         else:
             stages.append(stage)
-    return [*stages, _reference_stage(plan, stages, work)]
+    return [*stages, *_channel_stages(plan), _reference_stage(plan, stages, work)]
 
 
 def decoder_stages(stages: Sequence[Stage], plan: QuantisedPlan) -> Iterator[Stage]:
@@ -60,6 +63,17 @@ def decoder_stages(stages: Sequence[Stage], plan: QuantisedPlan) -> Iterator[Sta
     names = {file.location.removesuffix(".weights") for files in plan.files.values() for file in files.files}
     scales = {scales_stage(key, n) for key in plan.decoders for n in range(plan.checkpoint.config.text.layers)}
     return (stage for stage in stages if stage.name in names | scales)
+
+
+def _channel_stages(plan: QuantisedPlan) -> Iterator[Stage]:
+    statistics, decoders = plan.statistics, list(plan.decoders)
+    if statistics is None:
+        return
+    text, vision = plan.checkpoint.config.text, statistics.folder / VISION
+    size = 2 * 4 * sum(widths(text).values()) * text.layers * len(decoders)
+    size += vision.stat().st_size if vision.is_file() else 0
+    inputs = quantise_code() | {"decoders": decoders} | _seen(plan)
+    yield Stage("activations", inputs, size, lambda draft, on_bytes: write_channels(statistics, decoders, draft))
 
 
 def _decoder_stages(plan: QuantisedPlan, key: str, inputs: Inputs) -> Iterator[Stage]:

@@ -128,16 +128,24 @@ class Statistics:
 
     def group(self, decoder: str, layer: int, group: str) -> Group:
         """One group. Raises `ConfigError` for a file that is missing, damaged, or holds NaN or infinity."""
+        (gram,) = self._read(decoder, layer, group, "gram")
+        return Group(gram, *self.channels(decoder, layer, group))
+
+    def channels(self, decoder: str, layer: int, group: str) -> tuple[Tensor, Tensor]:
+        """`magnitude` and `largest` of one group, without its gram. Raises as `group`."""
+        magnitude, largest = self._read(decoder, layer, group, "magnitude", "largest")
+        return magnitude / max(1, self.index.tokens[decoder]), largest
+
+    def _read(self, decoder: str, layer: int, group: str, *parts: str) -> list[Tensor]:
         path = self.folder / layer_file(decoder, layer)
         try:
             with safe_open(path, framework="pt") as held:
-                names = (f"{group}.{what}" for what in ("gram", "magnitude", "largest"))
-                gram, magnitude, largest = (held.get_tensor(name) for name in names)
+                found = [held.get_tensor(f"{group}.{part}") for part in parts]
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"{path}: expected a layer's statistics, found {error}; calibrate again") from error
-        if not all(bool(torch.isfinite(each).all()) for each in (gram, magnitude, largest)):
+        if not all(bool(torch.isfinite(each).all()) for each in found):
             raise ConfigError(f"{path}: {group} holds NaN or infinity; calibrate again")
-        return Group(gram, magnitude / max(1, self.index.tokens[decoder]), largest)
+        return found
 
 
 def layer_file(decoder: str, layer: int) -> str:

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from asking_clips import make_clip
 from checkpoint_makers import save, save_adapter, tiny_model, tune
 from decoder_loop import lively
 from pipeline_runs import QUICK, make_inputs
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.activations import ACTIVATIONS
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint, Weights
+from edge_sdk.export.quantise.activations.channel_file import write_channels
 from edge_sdk.export.quantise.calibrate import probe_count
 from edge_sdk.export.quantise.collect import Collection, Source
 from edge_sdk.export.quantise.sequences import Sequence
@@ -136,6 +140,18 @@ def test_statistics_are_of_what_transformers_layers_are_given(
         torch.testing.assert_close(held.gram, x.T @ x, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(held.magnitude, x.abs().mean(0), rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(held.largest, x.abs().amax(0), rtol=1e-3, atol=1e-4)
+
+
+def test_a_bundle_is_given_what_numpy_says_of_every_channel(model: Any, folder: Path, tmp_path: Path) -> None:
+    found = collected(Checkpoint.open(folder / "base"), tmp_path)
+    write_channels(found, ["base"], tmp_path / "bundle")
+    held = load_file(tmp_path / "bundle" / ACTIVATIONS)
+    seen = seen_by_transformers(model)
+    assert held.keys() == {f"decoder.base.{n:02}.{group}.{kind}" for n, group in seen for kind in ("largest", "mean")}
+    for (layer, group), x in seen.items():
+        name, size = f"decoder.base.{layer:02}.{group}", np.abs(x.numpy())
+        np.testing.assert_allclose(held[f"{name}.largest"], size.max(0), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(held[f"{name}.mean"], size.mean(0), rtol=1e-3, atol=1e-4)
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,31 @@
+"""What a bundle keeps of a calibration: two numbers a channel. Grams stay behind, each as wide as it is long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edge_sdk.bundle.activations import ACTIVATIONS, LARGEST, MEAN
+from edge_sdk.export.quantise.activations.vision_statistics import FILE, read_maxima
+from edge_sdk.export.quantise.statistics import GROUPS, Statistics
+
+
+def write_channels(statistics: Statistics, decoders: Sequence[str], folder: Path) -> None:
+    """Write those of `decoders`, and the vision tower's where the calibration has them, to their place below `folder`.
+
+    Raises `ConfigError` for a file of statistics that is missing or damaged.
+    """
+    held: dict[str, Tensor] = {}
+    for decoder in decoders:
+        for layer in range(statistics.index.layers):
+            for group in GROUPS:
+                name = f"decoder.{decoder}.{layer:02}.{group}"
+                held[name + MEAN], held[name + LARGEST] = statistics.channels(decoder, layer, group)
+    if (statistics.folder / FILE).is_file():
+        held |= {f"vision.{name}{LARGEST}": each for name, each in read_maxima(statistics.folder).items()}
+    path = folder / ACTIVATIONS
+    path.parent.mkdir(parents=True)
+    save_file({name: each.contiguous() for name, each in held.items()}, path)
