@@ -17,14 +17,22 @@ from language_bundles import Assembly, speaking_model
 from toy_speaker import SHORT, SIDES, STEP_S
 from toy_tokenizer import write_checkpoint_files
 
-from edge_sdk.bundle import Bundle
+from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.bundle.manifest_language import Compression
 from edge_sdk.export.tokenizer import tokenizer_json
 from edge_sdk.reasoning import Prompt, PromptFrame, Tokenizer
 from edge_sdk.reasoning.patches import Pixels, normalised, patchify
+from edge_sdk.runtime import Array
 from edge_sdk.tasks import TASKS
 
 SLOTS = (256, 1536)
+
+
+class Said(NamedTuple):
+    """An answer: its tokens without the one that ends it, and the logits `[steps, vocab]` that each was read from."""
+
+    ids: tuple[int, ...]
+    logits: Array
 
 
 class Speaker(NamedTuple):
@@ -41,6 +49,16 @@ class Speaker(NamedTuple):
         adapters = self.bundle.manifest.language.adapters
         return next(self.models[name] for name, adapter in adapters.items() if task in adapter.tasks)
 
+    def with_vocabulary(self, vocabulary: Path, folder: Path) -> Speaker:
+        """The same model with the real tokenizer, whose files lie in `vocabulary`, and CrashChat's own questions.
+
+        Both vocabularies have their control tokens at the same ids, so the graphs stay as they are.
+        """
+        questions, text = true_questions(), tokenizer_json(vocabulary)
+        files = {"language/tokenizer.json": text.encode(), "language/prompts.json": _prompts(questions)}
+        bundle = rewrite(self.bundle, folder, extra_files=files)
+        return Speaker(bundle, self.models, Tokenizer.open(bundle.path("language/tokenizer.json")), questions)
+
     def without_compression(self, folder: Path) -> Speaker:
         """The same, of a model that drops no token."""
         manifest = self.bundle.manifest
@@ -52,17 +70,10 @@ class Speaker(NamedTuple):
         return self._replace(bundle=Bundle.open(folder))
 
 
-def make_speaker(
-    folder: Path,
-    kind: str,
-    *,
-    slots: tuple[int, ...] = SLOTS,
-    vocabulary: Path | None = None,
-    questions: Mapping[str, str] = SHORT,
-) -> Speaker:
+def make_speaker(folder: Path, kind: str) -> Speaker:
     """A speaking bundle of two adapters, "merged" or "switchable", or "base": one model for all tasks.
 
-    `vocabulary` is the folder of real tokenizer files; the toy one unless given.
+    It has the toy vocabulary and short questions; see `Speaker.with_vocabulary`.
     """
     model = talkative(speaking_model(seed=1))
     checkpoint, models, adapters = save(model, folder / "model"), {"base": model}, {}
@@ -70,18 +81,18 @@ def make_speaker(
         tuned = {name: tune(model, rank=4, seed=seed) for seed, name in enumerate(("linguistic", "perception"), 1)}
         adapters = {name: save_adapter(each, folder / name) for name, each in tuned.items()}
         models = {name: merged_model(each) for name, each in tuned.items()}
-    if vocabulary:
-        for file in vocabulary.iterdir():
-            shutil.copy(file, checkpoint)
-    else:
-        write_checkpoint_files(checkpoint)
+    write_checkpoint_files(checkpoint)
     switchable = kind == "switchable"
-    assembly = Assembly(checkpoint, folder / "parts", adapters, switchable=switchable, slots=slots, sides=SIDES)
+    assembly = Assembly(checkpoint, folder / "parts", adapters, switchable=switchable, slots=SLOTS, sides=SIDES)
     place = assembly.folder / "language"
     (place / "tokenizer.json").write_text(tokenizer_json(checkpoint), encoding="utf-8")
-    (place / "prompts.json").write_text(json.dumps({task: {"text": text} for task, text in questions.items()}))
+    (place / "prompts.json").write_bytes(_prompts(SHORT))
     bundle = assembly.write_as(folder / "bundle", assembly.graphs, assembly.language)
-    return Speaker(bundle, models, Tokenizer.open(place / "tokenizer.json"), questions)
+    return Speaker(bundle, models, Tokenizer.open(place / "tokenizer.json"), SHORT)
+
+
+def _prompts(questions: Mapping[str, str]) -> bytes:
+    return json.dumps({task: {"text": text} for task, text in questions.items()}).encode()
 
 
 @torch.no_grad()
@@ -97,8 +108,8 @@ def true_questions() -> dict[str, str]:
 
 
 @torch.no_grad()
-def expected_tokens(speaker: Speaker, task: str, shown: Sequence[Pixels], count: int) -> list[int]:
-    """transformers' own greedy answer of `count` tokens at most to `task`, without its end token."""
+def transformers_answer(speaker: Speaker, task: str, shown: Sequence[Pixels], count: int) -> Said:
+    """transformers' own greedy answer of `count` tokens at most to `task`, from a run of its own."""
     language = speaker.bundle.manifest.language
     assert language is not None
     patches = normalised(patchify(np.stack(shown), 14), (0.5,) * 3, (0.5,) * 3)
@@ -118,8 +129,13 @@ def expected_tokens(speaker: Speaker, task: str, shown: Sequence[Pixels], count:
         eos_token_id=end,
         pad_token_id=0,
         use_cache=True,
+        return_dict_in_generate=True,
+        output_logits=True,
     )
-    return [token for token in found[0, ids.shape[1] :].tolist() if token not in end]
+    tokens = found.sequences[0, ids.shape[1] :].tolist()
+    return Said(
+        tuple(token for token in tokens if token not in end), np.stack([step[0].numpy() for step in found.logits])
+    )
 
 
 def _kept(patches: torch.Tensor, compression: Compression | None) -> torch.Tensor:
