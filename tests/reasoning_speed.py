@@ -341,9 +341,9 @@ def main() -> None:
         "The clip is encoded and prefilled as its frames come; what is `after last frame` remains when the last one is",
         "handed over, that frame's own encoding among it; transformers takes a clip whole. Percentages are of the",
         "first way's whole time. Answers are compared with those of the first way. Each of the six runs is",
-        "transformers' own `generate`, which computes the head for every token of the prompt: with few layers about as",
-        "much work as all the rest, in a whole model little. The batched way computes it for last tokens",
-        "alone, as this SDK does.",
+        "transformers' own `generate`, which computes the head for every token of the prompt: of a run's",
+        "multiplications half with 2 layers, 22 % with 8, 7 % in a whole model (12 frames). The batched way computes",
+        "it for last tokens alone, as this SDK does.",
     ]
     write_measured(
         chosen.out,
