@@ -18,12 +18,14 @@ from edge_sdk.errors import BundleError
 from edge_sdk.types import Value
 
 EVIDENCE, SCORES = "quantise/evidence.json", "quantise/scores.json"
+VISION = "vision"
+"""What stands for the vision tower where matrices of decoders have their decoder's name."""
 _WORST = 5
 V = TypeVar("V", bound=Value)
 
 
 class MatrixError(Value, frozen=True, kw_only=True):
-    """One matrix. Errors are root mean squares, relative to those of what is exact.
+    """One matrix of a decoder, or of the tower. Errors are root mean squares, relative to those of what is exact.
 
     `weight_error` is of the weights, `output_error` of the products on the calibration set, None without one.
     """
@@ -48,14 +50,29 @@ class AnswerChange(Value, frozen=True, kw_only=True):
     largest_kl: float
 
 
+class TowerError(Value, frozen=True, kw_only=True):
+    """The vision tower in few bits on the frames of clips that a calibration has kept.
+
+    Root mean squares relative to those of the tower in full weights: of the `tokens` that the decoder is given, and of
+    the rows that each adapter's projector, which stays as it is, makes of them.
+    """
+
+    clips: int
+    frames: int
+    tokens: float
+    embeds: dict[str, float]
+
+
 class ProbeChange(Value, frozen=True, kw_only=True):
     """One decoder on clips that a calibration has kept: the last tokens of every question.
 
-    `held_out`: the calibration's statistics have not seen them.
+    `held_out`: the calibration's statistics have not seen them. `tower`: the clips' tokens are those of the stored
+    vision tower on the one side and of the one in full weights on the other; else both sides begin at the latter's.
     """
 
     clips: int
     held_out: bool
+    tower: bool = False
     change: AnswerChange
 
 
@@ -78,11 +95,15 @@ class LayerCost(Value, frozen=True, kw_only=True):
 
 
 class Sensitivity(Value, frozen=True, kw_only=True):
-    """One decoder: each layer alone in few bits, the head alone, and all of them together."""
+    """One decoder: each layer alone in few bits, the head alone, the vision tower alone, and all of them together.
+
+    `tower_kl` is 0 where the tower is as it was.
+    """
 
     decoder: str
     layers: tuple[LayerCost, ...]
     head_kl: float
+    tower_kl: float = 0.0
     together: AnswerChange
 
 
@@ -112,16 +133,19 @@ class Choice(Value, frozen=True, kw_only=True):
 
 
 class Evidence(Value, frozen=True, kw_only=True):
-    """The whole of `quantise/evidence.json`. `graphs` are the relative errors of the logits, max |a - b| / max |b|.
+    """The whole of `quantise/evidence.json`. `graphs` are the relative errors of the logits, max |a - b| / max |b|, and
+    where the vision tower is in few bits of its tokens and of the rows that projectors make of them.
 
-    `answers` are those of the references' clip by adapter, `probes` clips of the calibration by decoder. `files` are
-    the weights that were measured, by their SHA-256.
+    `answers` are those of the references' clip by adapter, `probes` clips of the calibration by decoder, `tower` what
+    the vision tower makes of those clips, None where it is as it was or their pictures were not kept. `files` are the
+    weights that were measured, by their SHA-256.
     """
 
     matrices: tuple[MatrixError, ...]
     graphs: dict[str, float]
     answers: dict[str, AnswerChange]
     probes: dict[str, ProbeChange] = msgspec.field(default_factory=dict)
+    tower: TowerError | None = None
     sensitivity: tuple[Sensitivity, ...] = ()
     choice: Choice | None = None
     files: dict[str, str] = msgspec.field(default_factory=dict)
@@ -208,12 +232,15 @@ def describe(proof: Proof) -> Iterator[str]:
 
 def _evidence_lines(found: Evidence) -> Iterator[str]:
     for name, error in found.graphs.items():
-        yield f"proof: graph {name}: logits off by {error:.3g} of the largest"
+        yield f"proof: graph {name}: off by {error:.3g} of its largest value"
     for name, answer in found.answers.items():
         yield f"proof: answer of {name}: {_change(answer)}"
     for name, each in found.probes.items():
         seen = "held out of" if each.held_out else "seen by"
-        yield f"proof: decoder {name}, {each.clips} clips {seen} the calibration: {_change(each.change)}"
+        tower = ", from the stored tower's tokens on" if each.tower else ""
+        yield f"proof: decoder {name}, {each.clips} clips {seen} the calibration{tower}: {_change(each.change)}"
+    if found.tower:
+        yield from _tower_lines(found.tower)
     worst = sorted(found.matrices, key=lambda each: each.output_error or each.weight_error, reverse=True)[:_WORST]
     for matrix in worst:
         what = "weights" if matrix.output_error is None else "products"
@@ -221,6 +248,14 @@ def _evidence_lines(found: Evidence) -> Iterator[str]:
         yield f"proof: {matrix.name} in {matrix.bits} bits: {what} off by {100 * error:.1f} %"
     if found.choice:
         yield from choice_lines(found.choice)
+
+
+def _tower_lines(found: TowerError) -> Iterator[str]:
+    yield (
+        f"proof: vision tower on {found.frames} frames of {found.clips} clips: tokens off by {100 * found.tokens:.1f} %"
+    )
+    for name, error in found.embeds.items():
+        yield f"proof: projector {name} from there: off by {100 * error:.1f} %"
 
 
 def choice_lines(choice: Choice) -> Iterator[str]:

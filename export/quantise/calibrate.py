@@ -24,6 +24,7 @@ from edge_sdk.export.quantise.activations.vision_statistics import merge_maxima
 from edge_sdk.export.quantise.clip_sequences import ClipReader, sequence_file
 from edge_sdk.export.quantise.collect import Collection, Source
 from edge_sdk.export.quantise.plan import part_name
+from edge_sdk.export.quantise.probe_pictures import PICTURES, pictures_file
 from edge_sdk.export.quantise.statistics import Clip, Index, layer_file, merge_statistics, probe_file, write_index
 from edge_sdk.export.stage_store import OnBytes, Stage, StageStore
 from edge_sdk.files import atomic_folder
@@ -133,6 +134,7 @@ class Calibration:
                 for layer, place in enumerate(places):
                     shutil.copyfile(place / layer_file(key, layer), draft / layer_file(key, layer))
             for number, folder in enumerate(probed):
+                shutil.copyfile(folder / PICTURES, draft / pictures_file(number))
                 for name in plan.decoder_of:
                     shutil.copyfile(folder / sequence_file(name), draft / probe_file(number, name))
             merge_maxima([folder / VISION for folder in folders], draft / VISION)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 from torch import Tensor
 
-from edge_sdk.bundle.proof import AnswerChange, Choice, Sensitivity
+from edge_sdk.bundle.proof import VISION, AnswerChange, Choice, Sensitivity
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.checkpoint import ChangedWeights, Weights
@@ -22,7 +22,7 @@ from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.quantise.choice import Candidate, Picked, Step, check_budget, pick, reasons
 from edge_sdk.export.quantise.decoder_files import DecoderFiles, linear_name
 from edge_sdk.export.quantise.evidence import joined
-from edge_sdk.export.quantise.plan import QuantisedPlan, part_name
+from edge_sdk.export.quantise.plan import SEEN_STAGE, QuantisedPlan, part_name
 from edge_sdk.export.quantise.probing import HIGHER, measure_together, nearest
 from edge_sdk.export.quantise.recipe import Otherwise, QuantiseRecipe, Storage
 from edge_sdk.export.quantise.sensitivity import SensitivityRun
@@ -122,9 +122,9 @@ def files_bytes(plan: QuantisedPlan, recipe: QuantiseRecipe) -> int:
 
 
 def sensitivity_inputs(plan: QuantisedPlan, key: str, stages: Sequence[Stage]) -> Inputs:
-    """What the costs of the decoder `key` follow from: its weights, and the adapters beside them on the probes."""
+    """What the costs of the decoder `key` follow from: its weights, the adapters beside them, what the tower sees."""
     names = {stage.name for stage in decoder_stages(stages, plan) if stage.name.startswith(part_name(key))}
-    names |= {f"lora.{adapter}" for adapter, decoder in plan.decoder_of.items() if decoder == key}
+    names |= {f"lora.{adapter}" for adapter, decoder in plan.decoder_of.items() if decoder == key} | {SEEN_STAGE}
     return {stage.name: dict(stage.inputs) for stage in stages if stage.name in names}
 
 
@@ -194,8 +194,11 @@ class _Choosing:
             {linear_name(layer.layer, lin): cost for layer in each.layers for lin, cost in layer.linears.items()}
             for each in self._sensitivity
         ]
+        tower = sum(each.tower_kl for each in self._sensitivity)
         alone = sum(cost.kl for part in parts for cost in part.values()) + sum(e.head_kl for e in self._sensitivity)
-        scale = self._together.mean_kl / alone if alone > 0 else 0.0
+        scale = self._together.mean_kl / (alone + tower) if alone + tower > 0 else 0.0
+        if tower:
+            yield Candidate(VISION, scale * tower, ())  # no choice about the decoder takes it away
         for name, form in self._plan.formats.items():
             if name == HEAD:
                 kl, higher = scale * sum(each.head_kl for each in self._sensitivity), None

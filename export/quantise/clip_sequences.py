@@ -22,6 +22,7 @@ from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.language_plan import LanguagePlan
 from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
 from edge_sdk.export.quantise.activations.vision_statistics import VisionMaxima
+from edge_sdk.export.quantise.probe_pictures import PICTURES, Pictures
 from edge_sdk.export.quantise.sequences import Sequence
 from edge_sdk.reasoning.grid import FrameSize
 from edge_sdk.reasoning.prompt import Prompt, kept_frame
@@ -50,7 +51,7 @@ class ClipReader:
         self._asked = json.loads((folder / self._language.prompts).read_text(encoding="utf-8"))
 
     def write(self, clip: Path, folder: Path) -> None:
-        """A file for each adapter in `folder`, and one of the vision tower's maxima.
+        """A file for each adapter in `folder`, one of the vision tower's maxima, and one of what it was given.
 
         Raises `ConfigError` for one without pictures, and as `open_source`.
         """
@@ -67,10 +68,18 @@ class ClipReader:
         maxima = VisionMaxima()
         (tokens,) = encode(self._plan.checkpoint, [(grid, pictures)], lambda: None, maxima.watch)
         maxima.save(folder / VISION)
+        kept = tokens[torch.from_numpy(keep)]
         frames = [kept_frame(each.time_s, kept) for each, kept in zip(shown, keep, strict=True)]
         ids = [self._prompt.header(), *(self._prompt.frame(f, first=n == 0) for n, f in enumerate(frames))]
         for name in language.adapters:
-            self._sequence(name, np.concatenate(ids), tokens[torch.from_numpy(keep)]).save(folder / sequence_file(name))
+            self._sequence(name, np.concatenate(ids), kept).save(folder / sequence_file(name))
+        Pictures(
+            patches=torch.from_numpy(np.stack(raw)),
+            size=torch.tensor([grid.rows, grid.columns]),
+            keep=torch.from_numpy(keep),
+            places=torch.from_numpy(np.flatnonzero(np.concatenate(ids) == language.image_token)),
+            tokens=kept,
+        ).save(folder / PICTURES)
 
     def _sequence(self, name: str, prefix: NDArray[np.int64], tokens: Tensor) -> Sequence:
         checkpoint = self._plan.checkpoint

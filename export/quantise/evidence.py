@@ -6,7 +6,7 @@ nothing costs nothing. Answers are those of the references' clip, each step give
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -72,12 +72,15 @@ def joined(parts: Sequence[AnswerChange]) -> AnswerChange:
     )
 
 
-def evidence_of(matrices: Iterator[MatrixError], found: Measured, exact: Measured) -> Evidence:
-    """All of it, from what the quantised and the exact model gave for the same inputs."""
+def evidence_of(
+    matrices: Iterator[MatrixError], found: Measured, exact: Measured, outputs: Collection[str]
+) -> Evidence:
+    """All of it, from what the quantised and the exact model gave for the same inputs; `outputs` are compared."""
     graphs = {
-        name: compare(values.outputs["logits"], exact.graphs[name].outputs["logits"]).relative_error
+        name: compare(value, exact.graphs[name].outputs[output]).relative_error
         for name, values in found.graphs.items()
-        if "logits" in values.outputs
+        for output, value in values.outputs.items()
+        if output in outputs
     }
     return Evidence(
         matrices=tuple(matrices),

@@ -9,7 +9,8 @@ import msgspec
 import torch
 
 from edge_sdk.bundle.manifest_language import Language, Quantisation
-from edge_sdk.bundle.proof import EVIDENCE, Choice, MatrixError, Sensitivity
+from edge_sdk.bundle.proof import EVIDENCE, VISION, Choice, MatrixError, Sensitivity
+from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint, Weights
 from edge_sdk.export.export_recipe import BASE, Order
@@ -23,11 +24,15 @@ from edge_sdk.export.quantise.evidence import matrix_error
 from edge_sdk.export.quantise.folding import FoldedAdapter
 from edge_sdk.export.quantise.formats import Format, Number
 from edge_sdk.export.quantise.methods import Methods
+from edge_sdk.export.quantise.probe_pictures import TowerChange, has_pictures
 from edge_sdk.export.quantise.probing import Probe
 from edge_sdk.export.quantise.recipe import QuantiseRecipe
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored
 from edge_sdk.export.quantise.statistics import Statistics, probe_file
+
+# The stage with what a tower in few bits makes of the calibration's probes.
+SEEN_STAGE = f"{VISION}.probes"
 
 
 class QuantisedPlan(LanguagePlan):
@@ -59,7 +64,7 @@ class QuantisedPlan(LanguagePlan):
         """
         super().__init__(order, checkpoint, adapters, pixels)
         text = checkpoint.config.text
-        self.quantise, self.statistics, self.unfolded = recipe, statistics, adapters
+        self.quantise, self.statistics, self.unfolded, self._work = recipe, statistics, adapters, work
         self.sensitivity, self.choice = sensitivity, choice
         self.formats = recipe.formats(text.layers)
         if statistics:
@@ -93,16 +98,36 @@ class QuantisedPlan(LanguagePlan):
         users = [name for name, decoder in self.decoder_of.items() if decoder == key]
         beside = {name: self.adapters.get(name) if key not in self.adapters else None for name in users}
         return [
-            Probe(f"{number:02}.{name}", self.statistics.folder / probe_file(number, name), beside[name])
+            Probe(
+                f"{number:02}.{name}",
+                self.statistics.folder / probe_file(number, name),
+                beside[name],
+                self._work / SEEN_STAGE / probe_file(number, name) if self.sees_probes else None,
+            )
             for number in range(len(self.statistics.index.probes))
             for name in users
         ]
 
-    def matrix_errors(self, restored: Mapping[str, Weights]) -> Iterator[MatrixError]:
-        """The error of every matrix in few bits, of decoders whose stored weights are `restored`."""
+    @property
+    def sees_probes(self) -> bool:
+        """Whether the probes are looked at by a tower in few bits, for which their pictures must have been kept."""
+        return self.few_vision is not None and self.statistics is not None and has_pictures(self.statistics)
+
+    def tower_change(self, folders: Mapping[str, Path]) -> TowerChange:
+        """What the tower that is stored in `folders` makes of the probes. Raises `ConfigError` without statistics."""
+        if self.statistics is None:
+            raise ConfigError("a tower is held against another on clips that a calibration has kept; give --statistics")
+        tuned = {name: self.unfolded.get(name) for name in self.decoder_of}
+        weights = {name: Merged(self.checkpoint, each) if each else self.checkpoint for name, each in tuned.items()}
+        return TowerChange(self.statistics, self.component(), self.with_vision(self.checkpoint, folders), weights)
+
+    def matrix_errors(self, restored: Mapping[str, Weights], tower: Weights) -> Iterator[MatrixError]:
+        """The error of every matrix in few bits: of decoders whose stored weights are `restored`, and of `tower`."""
         for key, methods in self.methods.items():
             for name, form in self.formats.items():
                 yield matrix_error(key, name, form, methods.weights, restored[key], methods.gram(name))
+        if self.few_vision:
+            yield from self.few_vision.matrix_errors(tower)
 
     def component(self) -> Language:
         """See `LanguagePlan`."""

@@ -1,7 +1,8 @@
 """Probes through a decoder, layer by layer, by several models at once: what few bits do to the logits.
 
 The models are the exact one, the one in few bits, and where asked for each of its layers alone in few bits between
-exact ones. A layer's weights are read once for all of them and all probes; states lie on the disk in between.
+exact ones, and its vision tower alone in front of them. A layer's weights are read once for all of them and all probes;
+states lie on the disk in between.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from edge_sdk.export.quantise.rounding import restored, rounded, scales_of
 from edge_sdk.export.quantise.sequences import Sequence as Tokens
 from edge_sdk.files import atomic_folder
 
-EXACT, TOGETHER, HEAD_ALONE = "exact", "together", "head"
+EXACT, TOGETHER, HEAD_ALONE, TOWER_ALONE = "exact", "together", "head", "tower"
 # The last tokens of each question, where the model is about to answer; those of a prefix without questions.
 ROWS = 8
 # What may be kept where fewer bits cost too much.
@@ -39,11 +40,15 @@ HIGHER = Format(bits=8)
 
 @dataclass(frozen=True)
 class Probe:
-    """A sequence's file, and the adapter that is switched on beside the weights, if any."""
+    """A sequence's file, and the adapter that is switched on beside the weights, if any.
+
+    `seen` is the file of the same clip as a vision tower in few bits sees it, None where the tower is as it was.
+    """
 
     name: str
     path: Path
     adapter: Adapter | None = None
+    seen: Path | None = None
 
 
 class Probing:
@@ -120,11 +125,14 @@ class Probing:
 
     def _names(self, layer: int) -> list[str]:
         """The models whose states lie in front of a layer."""
-        return [EXACT, TOGETHER, *((lone(each) for each in range(layer)) if self._alone else ())]
+        tower = [TOWER_ALONE] if self._alone and any(probe.seen for probe in self._probes) else []
+        return [EXACT, TOGETHER, *tower, *((lone(each) for each in range(layer)) if self._alone else ())]
 
     def _given(self, probe: Probe, index: int, before: Path) -> dict[str, Tensor]:
         if index == 0:
-            return dict.fromkeys((EXACT, TOGETHER), Tokens.load(probe.path).embeds[None])
+            exact = Tokens.load(probe.path).embeds[None]
+            seen = Tokens.load(probe.seen).embeds[None] if probe.seen else exact
+            return {name: exact if name == EXACT else seen for name in self._names(0)}
         return {name: self._state(before, name, probe) for name in self._names(index)}
 
     def _state(self, folder: Path, name: str, probe: Probe) -> Tensor:

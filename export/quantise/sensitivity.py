@@ -19,7 +19,7 @@ from edge_sdk.export.layouts import LINEARS
 from edge_sdk.export.quantise.decoder_files import linear_name
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.layer_runs import run_layers
-from edge_sdk.export.quantise.probing import HEAD_ALONE, TOGETHER, Probe, Probing, lone
+from edge_sdk.export.quantise.probing import HEAD_ALONE, TOGETHER, TOWER_ALONE, Probe, Probing, lone
 from edge_sdk.export.stage_store import OnBytes, Stage, StageStore
 from edge_sdk.files import write_bytes
 
@@ -54,7 +54,11 @@ class SensitivityRun:
         changes = msgspec.json.decode((folders[-1] / "changes.json").read_bytes(), type=dict[str, AnswerChange])
         layers = tuple(_cost(layer, changes[lone(layer)].mean_kl, each) for layer, each in enumerate(errors))
         return Sensitivity(
-            decoder=self._key, layers=layers, head_kl=changes[HEAD_ALONE].mean_kl, together=changes[TOGETHER]
+            decoder=self._key,
+            layers=layers,
+            head_kl=changes[HEAD_ALONE].mean_kl,
+            tower_kl=changes[TOWER_ALONE].mean_kl if TOWER_ALONE in changes else 0.0,
+            together=changes[TOGETHER],
         )
 
     def _states(self, store: StageStore) -> Callable[[int], Path]:

@@ -5,7 +5,7 @@ Questions are branches, each of which sees the prefix and itself, so that a clip
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -34,6 +34,10 @@ class Sequence:
             positions=torch.cat([torch.arange(len(part)) + at for part, at in zip(parts, begin, strict=True)]),
             branch=torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)]),
         )
+
+    def with_rows(self, places: Tensor, rows: Tensor) -> Sequence:
+        """The same with `rows [k, hidden]` at `places [k]`, as another vision tower would give them."""
+        return replace(self, embeds=self.embeds.index_copy(0, places, rows))
 
     def save(self, path: Path) -> None:
         """Write it to `path`."""

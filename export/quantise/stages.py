@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_sdk.bundle.proof import ProbeChange
+from edge_sdk.bundle.proof import VISION, ProbeChange, TowerError
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.code_digest import quantise_code
 from edge_sdk.export.export_recipe import BASE, Order
@@ -19,10 +19,11 @@ from edge_sdk.export.language_stages import REFERENCES, TEXT_STAGE, Inputs, lang
 from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.measure import measure
 from edge_sdk.export.quantise.activations.channel_file import write_channels
-from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
+from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION_STATISTICS
 from edge_sdk.export.quantise.evidence import evidence_of, tokens_of, write_evidence
 from edge_sdk.export.quantise.methods import Methods
-from edge_sdk.export.quantise.plan import QuantisedPlan, part_name, scales_stage
+from edge_sdk.export.quantise.plan import SEEN_STAGE, QuantisedPlan, part_name, scales_stage
+from edge_sdk.export.quantise.probe_pictures import ERRORS
 from edge_sdk.export.quantise.probing import measure_together
 from edge_sdk.export.quantise.statistics import widths
 from edge_sdk.export.quantise.stored_file import StoredFile
@@ -44,9 +45,9 @@ def quantised_stages(order: Order, plan: QuantisedPlan, work: Path) -> list[Stag
     beside = {"base": next(each.inputs for each in exact if each.name == part_name(BASE))} if scaled else {}
     stages: list[Stage] = []
     for stage in exact:
-        if stage.name == "vision" and plan.few_vision:
+        if stage.name == VISION and plan.few_vision:
             file = plan.few_vision.file
-            stages.append(Stage("vision", {**stage.inputs, **settings}, file.size_bytes, _writer(file)))
+            stages.append(Stage(VISION, {**stage.inputs, **settings}, file.size_bytes, _writer(file)))
         elif stage.name in keys:
             stages += _decoder_stages(plan, keys[stage.name], {**stage.inputs, **quantise_code()})
         elif stage.name.startswith("lora."):
@@ -55,21 +56,24 @@ def quantised_stages(order: Order, plan: QuantisedPlan, work: Path) -> list[Stag
             stages.append(replace(stage, inputs={**stage.inputs, **settings}))
         else:
             stages.append(stage)
+    if plan.sees_probes:
+        stages.append(_seen_stage(plan, stages, work))
     return [*stages, *_channel_stages(plan), _reference_stage(plan, stages, work)]
 
 
 def decoder_stages(stages: Sequence[Stage], plan: QuantisedPlan) -> Iterator[Stage]:
-    """Those of `stages` that make the decoders' weights."""
+    """Those of `stages` that make what is measured on probes: the decoders' weights, and a tower with what it sees."""
     names = {file.location.removesuffix(".weights") for files in plan.files.values() for file in files.files}
     scales = {scales_stage(key, n) for key in plan.decoders for n in range(plan.checkpoint.config.text.layers)}
-    return (stage for stage in stages if stage.name in names | scales)
+    tower = {VISION, SEEN_STAGE} if plan.sees_probes else set()
+    return (stage for stage in stages if stage.name in names | scales | tower)
 
 
 def _channel_stages(plan: QuantisedPlan) -> Iterator[Stage]:
     statistics, decoders = plan.statistics, list(plan.decoders)
     if statistics is None:
         return
-    text, vision = plan.checkpoint.config.text, statistics.folder / VISION
+    text, vision = plan.checkpoint.config.text, statistics.folder / VISION_STATISTICS
     size = 2 * 4 * sum(widths(text).values()) * text.layers * len(decoders)
     size += vision.stat().st_size if vision.is_file() else 0
     inputs = quantise_code() | {"decoders": decoders} | _seen(plan)
@@ -117,6 +121,25 @@ def _writer(file: StoredFile) -> Callable[[Path, OnBytes], None]:
     return make
 
 
+def _seen_stage(plan: QuantisedPlan, stages: Sequence[Stage], work: Path) -> Stage:
+    """The calibration's probes as the stored tower sees them, and how far off that is."""
+    named = {stage.name: stage.inputs for stage in stages if stage.name.split(".")[0] in (VISION, "projector")}
+    clips = len(plan.statistics.index.probes) if plan.statistics else 0
+    size = sum(probe.path.stat().st_size for key in plan.decoders for probe in plan.probes(key))
+
+    def make(draft: Path, on_bytes: OnBytes) -> None:
+        change = plan.tower_change(_vision_folders(work))
+        found = change.write(draft, lambda done: on_bytes(size * done // clips))
+        write_bytes(draft / ERRORS, msgspec.json.encode(found))
+
+    return Stage(SEEN_STAGE, {**named, **_seen(plan)}, size, make)
+
+
+def _vision_folders(work: Path) -> dict[str, Path]:
+    """Where the tower's file lies among the stages in `work`, by its location."""
+    return {f"{VISION}.weights": work / VISION / FOLDER}
+
+
 def _reference_stage(plan: QuantisedPlan, stages: Sequence[Stage], work: Path) -> Stage:
     """References by the weights as they are stored, whatever rounding has cost; and what it has cost."""
 
@@ -128,18 +151,20 @@ def _reference_stage(plan: QuantisedPlan, stages: Sequence[Stage], work: Path) -
         place, graphs, language = work / TEXT_STAGE, plan.entries(), plan.component()
         tuned = {key: model for key, model in models.items() if key != BASE}
         exported = Exported(place, graphs, language, plan.adapters, tuned)
-        base = plan.with_vision(models.get(BASE, plan.checkpoint), {"vision.weights": work / "vision" / FOLDER})
+        base = plan.with_vision(models.get(BASE, plan.checkpoint), _vision_folders(work))
         found = measure(base, exported, SEED, partial(on_progress, 0.0))
         references = write_measured(found, exported, draft, TOLERANCE)
         write_bytes(draft / REFERENCES, msgspec.json.encode(references))
         plain = Exported(place, graphs, language, plan.unfolded)
         exact = measure(plan.checkpoint, plain, SEED, partial(on_progress, 0.5), tokens_of(found.answers))
-        evidence = evidence_of(plan.matrix_errors(models), found, exact)
+        outputs = ("logits", "tokens", "embeds") if plan.few_vision else ("logits",)
+        evidence = evidence_of(plan.matrix_errors(models, base), found, exact, outputs)
         write_evidence(
             draft,
             msgspec.structs.replace(
                 evidence,
                 probes=dict(_probe_changes(plan, models, work)),
+                tower=_tower_error(plan, work),
                 sensitivity=plan.sensitivity,
                 choice=plan.choice,
                 files=dict(_hashes(plan, work)),
@@ -157,14 +182,26 @@ def _probe_changes(plan: QuantisedPlan, models: Mapping[str, Weights], work: Pat
     index = plan.statistics.index
     for key in plan.decoders:
         change = measure_together(plan.methods[key].weights, models[key], plan.probes(key), work / f"measured.{key}")
-        yield key, ProbeChange(clips=len(index.probes), held_out=index.held_out, change=change)
+        yield (
+            key,
+            ProbeChange(clips=len(index.probes), held_out=index.held_out, tower=plan.sees_probes, change=change),
+        )
+
+
+def _tower_error(plan: QuantisedPlan, work: Path) -> TowerError | None:
+    if not plan.sees_probes:
+        return None
+    return msgspec.json.decode((work / SEEN_STAGE / ERRORS).read_bytes(), type=TowerError)
 
 
 def _hashes(plan: QuantisedPlan, work: Path) -> Iterator[tuple[str, str]]:
-    """SHA-256 of the decoders' weights, by their paths in the bundle."""
+    """SHA-256 of the weights in few bits, by their paths in the bundle."""
     for key in plan.decoders:
         for location, folder in sorted(folders_of(plan, key, work).items()):
             yield f"{FOLDER}/{location}", sha256_of(folder / location)
+    if plan.few_vision:
+        location = plan.few_vision.file.location
+        yield f"{FOLDER}/{location}", sha256_of(work / VISION / FOLDER / location)
 
 
 def folders_of(plan: QuantisedPlan, key: str, work: Path) -> dict[str, Path]:

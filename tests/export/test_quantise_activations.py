@@ -332,8 +332,13 @@ def test_clips_become_a_bundle_of_8_bit_activations(tmp_path: Path) -> None:
     assert few is not None
     assert (few.bits, few.activation_bits, few.vision_bits, few.vision_activation_bits) == (8, 8, 8, 8)
     assert plan(bundle, find_target("agx-orin-64gb")).precision["decoder"] == "w8a8"
-    graphs = json.loads(bundle.path("quantise/evidence.json").read_text())["graphs"]
-    assert all(0 < error < 0.2 for name, error in graphs.items() if "decoder" in name)
+    told = json.loads(bundle.path("quantise/evidence.json").read_text())
+    assert all(0 < error < 0.2 for name, error in told["graphs"].items())
+    assert told["graphs"].keys() == {name for name in bundle.manifest.graphs if not name.startswith("student")}
+    errors = [each["weight_error"] for each in told["matrices"] if each["decoder"] == "vision"]
+    assert len(errors) == 12
+    assert all(0 < error < 0.02 for error in errors)
+    assert 0 < told["tower"]["tokens"] < 0.1
     (tmp_path / "seen" / FILE).unlink()
     with pytest.raises(ConfigError, match="expected the vision tower's statistics"):
         quantise_bundle(tmp_path / "base", tmp_path / "c", "w8a8", **settings)

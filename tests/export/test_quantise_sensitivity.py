@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -94,31 +95,47 @@ def probes(folder: Path) -> list[Probe]:
     return found
 
 
-def measured(base: Checkpoint, stored: Weights, folder: Path) -> Sensitivity:
+def seen(prefix: Tensor) -> Tensor:
+    """A prefix some of whose tokens another tower has given."""
+    return torch.cat([prefix[:2], 1.05 * prefix[2:6], prefix[6:]])
+
+
+def seen_probes(folder: Path) -> list[Probe]:
+    found = []
+    for each, seed in zip(probes(folder), (0, 1), strict=True):
+        prefix, *questions = parts(seed)
+        path = folder / f"seen.{seed}.safetensors"
+        found.append(dataclasses.replace(each, seen=path))
+        Sequence.of(prefix, questions).with_rows(torch.arange(2, 6), seen(prefix)[2:6]).save(path)
+    return found
+
+
+def measured(base: Checkpoint, stored: Weights, folder: Path, given: list[Probe] | None = None) -> Sensitivity:
     formats = dict.fromkeys(matrix_names(2), W4)
     with StageStore.locked(folder / "work") as store:
-        return SensitivityRun("base", base, stored, probes(folder), formats, {}).run(store, lambda done: None)
+        return SensitivityRun("base", base, stored, given or probes(folder), formats, {}).run(store, lambda done: None)
 
 
 @torch.no_grad()
-def kl_by_transformers(model: Any, changed: dict[str, Tensor]) -> float:
-    """Mean KL of the model with some weights exchanged, over the last rows of every question behind its prefix."""
+def kl_by_transformers(model: Any, changed: dict[str, Tensor], see: Callable[[Tensor], Tensor] = lambda x: x) -> float:
+    """Mean KL over the last rows of every question: of some weights exchanged, behind prefixes as `see` has them."""
 
-    def rows() -> list[Tensor]:
+    def rows(see: Callable[[Tensor], Tensor]) -> list[Tensor]:
         found = []
         for seed in (0, 1):
             prefix, *questions = parts(seed)
+            prefix = see(prefix)
             for question in questions:
                 states = model.model.language_model(inputs_embeds=torch.cat([prefix, question])[None], use_cache=False)
                 last = states.last_hidden_state[0, len(prefix) :][-ROWS:]
                 found += [*(last @ model.lm_head.weight.T).double().log_softmax(1)]
         return found
 
-    exact = rows()
+    exact = rows(lambda x: x)
     own = {name: parameter.clone() for name, parameter in model.named_parameters() if name in changed}
     for name, tensor in changed.items():
         model.get_parameter(name).copy_(tensor)
-    other = rows()
+    other = rows(see)
     for name, tensor in own.items():
         model.get_parameter(name).copy_(tensor)
     return float(torch.stack([(p.exp() * (p - q)).sum() for p, q in zip(exact, other, strict=True)]).mean())
@@ -144,6 +161,22 @@ def test_every_layer_alone_costs_what_transformers_says(model: Any, base: Checkp
     assert found.together.steps == 2 * (ROWS + min(ROWS, LENGTHS[2]))
     together = measure_together(base, stored, probes(tmp_path), tmp_path / "states")
     assert together == found.together
+
+
+def test_a_tower_alone_and_everything_behind_it_cost_what_transformers_says(
+    model: Any, base: Checkpoint, tmp_path: Path
+) -> None:
+    stored, given = Noisy(base, 0.1), seen_probes(tmp_path)
+    found = measured(base, stored, tmp_path, given)
+    every = {public(name): stored.tensor(name) for name in matrix_names(2)}
+    assert found.tower_kl == pytest.approx(kl_by_transformers(model, {}, seen), rel=0.01)
+    assert found.together.mean_kl == pytest.approx(kl_by_transformers(model, every, seen), rel=0.01)
+    # The head, and so every layer, is alone behind a tower as it was.
+    head = kl_by_transformers(model, {public(HEAD): every[public(HEAD)]})
+    assert found.head_kl == pytest.approx(head, rel=0.01)
+    assert measure_together(base, stored, given, tmp_path / "states") == found.together
+    (tmp_path / "plain").mkdir()
+    assert measured(base, stored, tmp_path / "plain").tower_kl == 0
 
 
 def test_what_is_raised_has_whole_inputs_and_the_rest_has_rounded_ones(base: Checkpoint, tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from edge_sdk.bundle.proof import VISION, MatrixError
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.graphs.onnx_graph import ModelGraph
 from edge_sdk.export.quantise.activations.inputs import with_rounded_inputs
 from edge_sdk.export.quantise.activations.vision_statistics import read_maxima
 from edge_sdk.export.quantise.activations.vision_weights import SmoothVision, vision_file, vision_matrices
+from edge_sdk.export.quantise.evidence import matrix_error
 from edge_sdk.export.quantise.formats import Number
 from edge_sdk.export.quantise.recipe import QuantiseRecipe
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
@@ -39,6 +41,15 @@ class FewVision:
         """A graph of the tower that reads the file."""
         places = self.file.places
         return with_rounded_inputs(with_stored(plain, places, self._formats), places, self._rounded)
+
+    def matrix_errors(self, stored: Weights) -> Iterator[MatrixError]:
+        """The error of every matrix in few bits, by a model with the tower as it is `stored`.
+
+        Against the weights as smoothing leaves them, which give what the checkpoint's give. Calibration keeps no
+        products of the tower's inputs, so the error is that of the weights.
+        """
+        for name, form in self._formats.items():
+            yield matrix_error(VISION, name, form, self._weights, stored, None)
 
     def restored(self, weights: Weights, folders: Mapping[str, Path]) -> Weights:
         """`weights` with the tower as it is stored in `folders`, by the location of its file."""
