@@ -13,6 +13,7 @@ from typing import Any
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import DemoClip, Graph, Student
 from edge_sdk.bundle.onnx_file import external_locations
+from edge_sdk.bundle.student_proof import STUDENT
 from edge_sdk.errors import ConfigError
 
 
@@ -44,6 +45,7 @@ def student_part(folder: Path) -> StudentPart:
         paths.append(graph.file)
         paths += [posixpath.join(posixpath.dirname(graph.file), location) for location in external_locations(onnx)]
         paths += [graph.reference.file] if graph.reference else []
+    paths += [STUDENT] if STUDENT in manifest.files else []
     paths += [manifest.demo.video, manifest.demo.record] if manifest.demo else []
     return StudentPart(
         student=manifest.student,

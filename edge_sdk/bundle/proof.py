@@ -1,6 +1,8 @@
-"""What a bundle's few bits cost, as the bundle itself tells it: `quantise/evidence.json` and `quantise/scores.json`.
+"""What a bundle's few bits cost, as the bundle itself tells it.
 
-Both name the files that they were measured on with their hashes, so that a proof cannot be carried to other weights.
+`quantise/evidence.json` and `quantise/scores.json` are of the video LLM, `quantise/student.json` of the student.
+
+All name the files that they were measured on with their hashes, so that a proof cannot be carried to other weights.
 Beside them lies what a calibration saw, see `bundle.activations`.
 """
 
@@ -14,6 +16,7 @@ import msgspec
 from edge_sdk.bundle.activations import describe as describe_activations
 from edge_sdk.bundle.activations import read_activations
 from edge_sdk.bundle.folder import Bundle
+from edge_sdk.bundle.student_proof import STUDENT, StudentEvidence, student_lines
 from edge_sdk.errors import BundleError
 from edge_sdk.types import Value
 
@@ -179,33 +182,37 @@ class Scores(Value, frozen=True, kw_only=True):
 
 
 class Proof(Value, frozen=True, kw_only=True):
-    """Both, None for what is not there. `problems` say which files are no longer those that were measured.
+    """All of it, None for what is not there. `problems` say which files are no longer those that were measured.
 
-    `activations` is a line about the calibration's statistics, None without them.
+    `activations` is a line about the calibration's statistics.
     """
 
     evidence: Evidence | None
     scores: Scores | None
     problems: tuple[str, ...]
     activations: str | None = None
+    student: StudentEvidence | None = None
 
 
 def read_proof(bundle: Bundle) -> Proof | None:
     """The proof in a bundle, None for one in full weights. Raises `BundleError` for a file that cannot be read."""
-    language = bundle.manifest.language
-    if language is None or language.quantisation is None:
+    language, held = bundle.manifest.language, bundle.manifest.files
+    few = language.quantisation if language else None
+    if few is None and STUDENT not in held:
         return None
-    named = language.quantisation.evidence
+    named = few.evidence if few else None
     evidence = _read(bundle, named, Evidence) if named else None
-    scores = _read(bundle, SCORES, Scores) if SCORES in bundle.manifest.files else None
-    measured = {named: evidence.files if evidence else {}, SCORES: scores.files if scores else {}}
-    problems = [f"{where}: {each}" for where, files in measured.items() for each in _misfits(bundle, files)]
+    scores = _read(bundle, SCORES, Scores) if few and SCORES in held else None
+    student = _read(bundle, STUDENT, StudentEvidence) if STUDENT in held else None
+    measured = {named: evidence, SCORES: scores, STUDENT: student}
+    problems = [f"{where}: {each}" for where, told in measured.items() if told for each in _misfits(bundle, told.files)]
     seen = read_activations(bundle)
     return Proof(
         evidence=evidence,
         scores=scores,
         problems=tuple(problems),
         activations=describe_activations(seen) if seen else None,
+        student=student,
     )
 
 
@@ -227,6 +234,8 @@ def describe(proof: Proof) -> Iterator[str]:
         yield f"proof: {proof.activations}"
     if proof.scores:
         yield from score_lines(proof.scores)
+    if proof.student:
+        yield from student_lines(proof.student)
     yield from (f"proof: {problem}" for problem in proof.problems)
 
 

@@ -10,7 +10,7 @@ from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.bundle.proof import describe as describe_proof
 from edge_sdk.bundle.proof import read_proof
 from edge_sdk.hardware.predicted import describe as describe_predicted
-from edge_sdk.hardware.predicted import predict
+from edge_sdk.hardware.predicted import describe_student, predict, predict_student
 from edge_sdk.perception.operating import points_of
 
 _MB = 1e6
@@ -41,6 +41,7 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     if proof := read_proof(bundle):
         yield from describe_proof(proof)
         yield from describe_predicted(predict(bundle))
+        yield from describe_student(predict_student(bundle, proof))
     for path, entry in sorted(manifest.files.items()):
         yield f"{entry.size_bytes:>10}  {entry.sha256[:12]}  {path}"
 

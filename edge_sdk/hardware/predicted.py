@@ -1,4 +1,4 @@
-"""How fast a bundle in few bits will answer on each target, beside the same model in its graphs' own element type."""
+"""How fast a bundle in few bits will answer and watch on each target, beside the same models in wider numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.proof import Proof
 from edge_sdk.hardware import CPU, TARGETS, Target
 from edge_sdk.hardware.bundled import element_precision, model_numbers
 from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers
@@ -39,6 +40,41 @@ def predict(bundle: Bundle) -> tuple[Predicted, ...]:
     )
     found = (_predict(numbers, before, after, target) for target in TARGETS if target is not CPU)
     return tuple(each for each in found if each)
+
+
+class PredictedStudent(Value, frozen=True, kw_only=True):
+    """One target: milliseconds of a frame of one stream by the student, in float32 and in 8 bits."""
+
+    target: str
+    before_ms: float
+    after_ms: float
+
+
+def predict_student(bundle: Bundle, proof: Proof | None) -> tuple[PredictedStudent, ...]:
+    """Every target that claims speeds; none without a proof that tells of the student in float32."""
+    told = proof.student if proof else None
+    if told is None or told.size_bytes is None or told.float_activation_bytes is None:
+        return ()
+    numbers = model_numbers(bundle)
+    after = numbers.student
+    if after is None:
+        return ()
+    was = {"weight_bytes": told.size_bytes[0], "activation_bytes": told.float_activation_bytes}
+    before = msgspec.structs.replace(after, precision="fp32", **was)
+    sides = [msgspec.structs.replace(numbers, reasoning=None, student=each) for each in (before, after)]
+    found = []
+    for target in TARGETS:
+        before_s, after_s = (_each_s(side, target, "student") for side in sides)
+        if target is not CPU and before_s is not None and after_s is not None:
+            found.append(PredictedStudent(target=target.name, before_ms=1e3 * before_s, after_ms=1e3 * after_s))
+    return tuple(found)
+
+
+def describe_student(found: tuple[PredictedStudent, ...]) -> Iterator[str]:
+    """Predictions of a student in lines for people."""
+    if found:
+        yield f"{'predicted':18}{'ms a frame':>10}{'8 bits':>10}"
+    yield from (f"  {each.target:16}{each.before_ms:>10.2f}{each.after_ms:>10.2f}" for each in found)
 
 
 def describe(found: tuple[Predicted, ...]) -> Iterator[str]:
@@ -75,4 +111,9 @@ def _step_s(numbers: ModelNumbers, target: Target) -> float | None:
     if numbers.reasoning is None:
         return None
     alone = msgspec.structs.replace(numbers, reasoning=msgspec.structs.replace(numbers.reasoning, branches=1))
-    return next((each.each_s for each in plan(alone, target).stages if each.name == "decode"), None)
+    return _each_s(alone, target, "decode")
+
+
+def _each_s(numbers: ModelNumbers, target: Target, stage: str) -> float | None:
+    """Seconds that a stage takes each time, None where the target claims nothing."""
+    return next((each.each_s for each in plan(numbers, target).stages if each.name == stage), None)

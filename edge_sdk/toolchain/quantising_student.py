@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_sdk.bundle.student_proof import HeldOut, score_lines
 from edge_sdk.clips import read_scenes
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import sha256_of
@@ -12,25 +13,6 @@ from edge_sdk.registry import open_room
 from edge_sdk.types import Value
 
 COUNT = 64
-
-
-class StudentScores(Value, frozen=True, kw_only=True):
-    """A student on labelled clips; `f1` is of its own alarms at the bundle's operating point, 0..1 all but the last."""
-
-    clip_ap: float | None
-    clip_auc: float | None
-    f1: float | None
-    frame_auc: float | None
-    start_error_s: float | None
-
-
-class HeldOut(Value, frozen=True, kw_only=True):
-    """Scores in float32 and in 8 bits on the same clips, which calibration has not seen."""
-
-    clips: int
-    crashes: int
-    before: StudentScores
-    after: StudentScores
 
 
 class StudentQuantiseReport(Value, frozen=True, kw_only=True):
@@ -92,17 +74,10 @@ def describe(report: StudentQuantiseReport) -> str:
         f"scores differ by {report.score_error:.4f} on average",
     ]
     if found := report.held_out:
-        lines.append(f"on {found.clips} held-out clips, {found.crashes} of them crashes:")
-        for name in ("clip_ap", "clip_auc", "f1", "frame_auc", "start_error_s"):
-            before, after = getattr(found.before, name), getattr(found.after, name)
-            lines.append(f"  {name:14} {_number(before)} -> {_number(after)}")
+        lines += score_lines(found)
     else:
         lines.append("accuracy not scored: give rendered scenes that calibration has not seen with --held-out")
     return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _check_apart(seen: set[str], scored: Sequence[Path]) -> None:

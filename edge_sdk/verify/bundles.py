@@ -14,7 +14,7 @@ from edge_sdk.bundle.proof import Proof, read_proof
 from edge_sdk.bundle.proof import describe as describe_proof
 from edge_sdk.engine.tensorrt_library import PACKAGES, runtime_dialects
 from edge_sdk.errors import VerificationError
-from edge_sdk.hardware.predicted import Predicted, predict
+from edge_sdk.hardware.predicted import Predicted, PredictedStudent, describe_student, predict, predict_student
 from edge_sdk.hardware.predicted import describe as describe_predicted
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
@@ -43,6 +43,7 @@ class VerifyReport(Value, frozen=True, kw_only=True):
     not_built: dict[str, str]
     proof: Proof | None = None
     predicted: tuple[Predicted, ...] = ()
+    predicted_student: tuple[PredictedStudent, ...] = ()
 
     def __str__(self) -> str:
         lines = [str(check) for check in self.outputs] + [str(check) for check in self.answers]
@@ -52,7 +53,7 @@ class VerifyReport(Value, frozen=True, kw_only=True):
         lines += [f"answer of {name}: {mute}, not compared" for name in self.adapters_not_compared]
         lines += [f"{name}: of a dialect that {self.runtime} does not read" for name in self.of_another_dialect]
         lines += describe_proof(self.proof) if self.proof else []
-        lines += describe_predicted(self.predicted)
+        lines += [*describe_predicted(self.predicted), *describe_student(self.predicted_student)]
         nothing = "nothing is built that could be compared" if self.not_built else "the bundle has no reference outputs"
         compared = self.outputs or self.answers
         verdict = "ok" if self.ok else "FAILED" if compared else f"FAILED: {nothing}"
@@ -106,6 +107,7 @@ def verify(
         not_built=unbuilt,
         proof=proof,
         predicted=predict(bundle) if proof else (),
+        predicted_student=predict_student(bundle, proof) if proof else (),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,8 @@ from onnx import numpy_helper
 from quantise_cases import optimised, run_plainly
 from student_cases import HEIGHT, WIDTH, make_scenes, rounded_in_torch, small_bundle, small_student
 
-from edge_sdk.bundle import Bundle
+from edge_sdk.bundle import Bundle, rewrite
+from edge_sdk.bundle.show import describe as describe_bundle
 from edge_sdk.cli.models import quantise
 from edge_sdk.errors import ConfigError, EngineError
 from edge_sdk.export.parser_check import check_decomposed
@@ -161,6 +163,67 @@ def test_verify_runs_both_on_onnx_runtime_and_the_device_opens_its_own(
     assert "precision student int8" in describe_plan(found)
     part = student_part(bundle.folder)
     assert {"student.onnx", "student.cpu.onnx", "student.weights"} <= part.files.keys()
+
+
+def test_the_proof_is_shown_and_names_the_files_that_were_measured(
+    bundle: Bundle, made: tuple[Bundle, StudentQuantiseReport]
+) -> None:
+    few, report = made
+    files = ("student.cpu.onnx", "student.onnx", "student.weights")
+    told = msgspec.json.decode(few.path("quantise/student.json").read_bytes())
+    assert told["files"] == {file: hashlib.sha256((few.folder / file).read_bytes()).hexdigest() for file in files}
+    sides = ((bundle, ("student.onnx",)), (few, files))
+    sizes = [sum((each.folder / file).stat().st_size for file in names) for each, names in sides]
+    assert told["size_bytes"] == list(report.bytes) == sizes
+    shown, verified = "\n".join(describe_bundle(few)), str(verify(few))
+    assert report.held_out is not None
+    for line in (
+        f"student by mine: 14 of 14 layers of 8 bits, ranges by {report.method}",
+        f"student {sizes[0] / 1e6:.2f} MB -> {sizes[1] / 1e6:.2f} MB",
+        "student on 4 held-out clips, 2 of them crashes:",
+        f"  clip_ap        {report.held_out.before.clip_ap:.4f} -> {report.held_out.after.clip_ap:.4f}",
+    ):
+        assert line in shown
+        assert line in verified
+    assert "proof" not in "\n".join(describe_bundle(bundle))
+
+
+def test_frames_are_predicted_as_plan_has_them(bundle: Bundle, made: tuple[Bundle, StudentQuantiseReport]) -> None:
+    few = made[0]
+    report = verify(few)
+    (found,) = (each for each in report.predicted_student if each.target == "agx-orin-64gb")
+    times = []
+    for each in (bundle, few):
+        stages = plan(each, find_target("agx-orin-64gb")).stages
+        times.append(next(1e3 * stage.each_s for stage in stages if stage.name == "student" and stage.each_s))
+    assert (found.before_ms, found.after_ms) == (pytest.approx(times[0], rel=1e-3), pytest.approx(times[1]))
+    assert f"{found.target:16}{found.before_ms:>10.2f}{found.after_ms:>10.2f}" in str(report)
+    assert verify(bundle).predicted_student == ()
+
+
+def test_verify_fails_a_proof_of_another_student_and_the_proof_goes_with_its_own(
+    made: tuple[Bundle, StudentQuantiseReport], tmp_path: Path
+) -> None:
+    few, _ = made
+    told = msgspec.json.decode(few.path("quantise/student.json").read_bytes())
+    told["files"]["student.weights"] = "0" * 64
+    data = msgspec.json.encode(told)
+    other = rewrite(few, tmp_path / "other", extra_files={"quantise/student.json": data})
+    report = verify(other)
+    assert not report.ok
+    assert "student.json: was measured on student.weights of SHA-256 000000000000" in str(report)
+    assert student_part(few.folder).files["quantise/student.json"] == few.path("quantise/student.json").read_bytes()
+
+
+def test_layers_that_stay_float_are_told_with_their_reason_and_clips_that_were_not_given(
+    bundle: Bundle, scenes: Path, tmp_path: Path
+) -> None:
+    lines = ["max_score_error = 1.0", 'float_layers = ["node_conv2d"]']
+    quantise_student(bundle.folder, tmp_path / "out", written_recipe(tmp_path, *lines), scenes, quiet=True)
+    shown = "\n".join(describe_bundle(Bundle.open(tmp_path / "out")))
+    assert "13 of 14 layers of 8 bits" in shown
+    assert "student layer node_conv2d stays float32: asked for by the recipe" in shown
+    assert "student not scored: quantise with --held-out" in shown
 
 
 def test_work_is_counted_through_weights_of_few_bits(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import tempfile
 from collections.abc import Sequence
@@ -16,9 +17,10 @@ from onnx import ModelProto
 from edge_sdk.bundle import Bundle, write_bundle
 from edge_sdk.bundle.manifest import Graph, ReferenceCase, Student
 from edge_sdk.bundle.onnx_file import external_locations
+from edge_sdk.bundle.student_proof import STUDENT, StudentEvidence
 from edge_sdk.clips import LabelledClip
 from edge_sdk.console import Progress
-from edge_sdk.export.quantise.student.evidence import EVIDENCE, StudentEvidence, frame_times_ms, held_out_scores
+from edge_sdk.export.quantise.student.evidence import frame_times_ms, held_out_scores
 from edge_sdk.export.quantise.student.frames import Floats, FrameLoop, SeenClip, read_clips
 from edge_sdk.export.quantise.student.integers import Ranges, with_integers
 from edge_sdk.export.quantise.student.layers import Layer, rounded_values, student_layers
@@ -26,6 +28,7 @@ from edge_sdk.export.quantise.student.ranges import calibrated_ranges
 from edge_sdk.export.quantise.student.recipe import StudentRecipe
 from edge_sdk.export.quantise.student.sensitivity import Trial, choose_layers
 from edge_sdk.export.quantise.student.shared_weights import share_weights
+from edge_sdk.hardware.onnx_work import graph_work
 from edge_sdk.perception.recogniser import student_of
 from edge_sdk.toolchain.quantising_student import StudentQuantiseReport
 from edge_sdk.verify.reference_files import reference_bytes
@@ -68,7 +71,8 @@ def run_quantise_student(
     written = _write(bundle, student, made, seen[0], {"quantise_student": provenance}, out, held_out, quiet)
     models = [made.model, with_integers(made.model, made.layers, made.ranges, unsigned=True)]
     before_ms, after_ms = frame_times_ms(models, graph, seen[0])
-    evidence = msgspec.json.decode(written.path(EVIDENCE).read_bytes(), type=StudentEvidence)
+    evidence = msgspec.json.decode(written.path(STUDENT).read_bytes(), type=StudentEvidence)
+    sizes = evidence.size_bytes or (0, 0)
     return StudentQuantiseReport(
         bundle=str(out),
         sha256=written.sha256,
@@ -77,7 +81,7 @@ def run_quantise_student(
         score_error=evidence.cpu_error,
         layers=len(made.layers),
         float_layers=tuple(layer.name for layer in evidence.layers if layer.float32),
-        bytes=(_graph_bytes(bundle, [student.graph]), _graph_bytes(written, student_of(written).graphs)),
+        bytes=sizes,
         frame_ms=(before_ms, after_ms),
         held_out=evidence.held_out,
     )
@@ -119,6 +123,9 @@ def _write(
     old, graph = bundle.manifest, bundle.manifest.graphs[student.graph]
     gone = _files_of(bundle, student.graphs)
     graphs, files = _graphs(student.graph, graph, made, _reference_inputs(made.model, graph, clip))
+    references = {each.reference.file for each in graphs.values() if each.reference}
+    stored = {path: data for path, data in files.items() if path not in references}
+    measured = _told(bundle, student, made.evidence, stored)
 
     def write(folder: Path, evidence: StudentEvidence) -> Bundle:
         told = msgspec.json.format(msgspec.json.encode(evidence)) + b"\n"
@@ -127,7 +134,7 @@ def _write(
             name=old.name,
             version=old.version,
             graphs={name: each for name, each in old.graphs.items() if name not in student.graphs} | graphs,
-            files={path: bundle.path(path) for path in old.files if path not in gone} | files | {EVIDENCE: told},
+            files={path: bundle.path(path) for path in old.files if path not in gone} | files | {STUDENT: told},
             student=msgspec.structs.replace(student, cpu_graph=student.graph + CPU),
             language=old.language,
             demo=old.demo,
@@ -137,11 +144,21 @@ def _write(
         )
 
     if not held_out:
-        return write(out, made.evidence)
+        return write(out, measured)
     with tempfile.TemporaryDirectory() as scratch, Progress("held-out clips", quiet=quiet) as progress:
-        draft = write(Path(scratch) / "draft", made.evidence)
+        draft = write(Path(scratch) / "draft", measured)
         found = held_out_scores(bundle, draft, held_out, progress)
-    return write(out, msgspec.structs.replace(made.evidence, held_out=found))
+    return write(out, msgspec.structs.replace(measured, held_out=found))
+
+
+def _told(bundle: Bundle, student: Student, evidence: StudentEvidence, stored: dict[str, bytes]) -> StudentEvidence:
+    """`evidence` with what it was before in `bundle`, and of which graphs and weights `stored` it now is."""
+    return msgspec.structs.replace(
+        evidence,
+        float_activation_bytes=graph_work(bundle.graph(student.graph)[1]).activation_bytes,
+        size_bytes=(_graph_bytes(bundle, [student.graph]), sum(len(data) for data in stored.values())),
+        files={path: hashlib.sha256(data).hexdigest() for path, data in sorted(stored.items())},
+    )
 
 
 def _graphs(

@@ -8,23 +8,11 @@ import numpy as np
 from onnx import ModelProto
 
 from edge_sdk.bundle.manifest import Graph
+from edge_sdk.bundle.student_proof import LayerChoice
 from edge_sdk.export.quantise.student.frames import Floats, FrameLoop, SeenClip
 from edge_sdk.export.quantise.student.integers import Ranges, with_integers
 from edge_sdk.export.quantise.student.layers import Layer
 from edge_sdk.export.quantise.student.recipe import StudentRecipe
-from edge_sdk.types import Value
-
-
-class LayerChoice(Value, frozen=True, kw_only=True):
-    """One layer: the mean difference of the scores with it alone in 8 bits, and whether it stays float32, and why.
-
-    The difference is that of the worse of both graphs.
-    """
-
-    name: str
-    score_error: float
-    float32: bool
-    why: str
 
 
 class Trial:
