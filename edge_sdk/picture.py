@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from edge_sdk.analysis import BOUNDARIES, AnalysedClip
-from edge_sdk.bundle.proof import Evidence, MatrixError
+from edge_sdk.bundle.proof import Evidence, MatrixError, Sensitivity
 from edge_sdk.clips import SceneRecord
 from edge_sdk.errors import BundleError
 from edge_sdk.evaluation.tasks.calibration import Calibration
@@ -100,33 +100,67 @@ def draw_reliability(series: Mapping[str, Calibration], out: Path) -> None:
 
 
 def draw_errors(evidence: Evidence, out: Path) -> None:
-    """Write a picture of what few bits cost to `out` as PNG: the error of every matrix, and KL of each layer alone.
+    """Write a picture of what few bits cost to `out` as PNG; see `errors_figure`, also for what it raises."""
+    figure = errors_figure(evidence)
+    with atomic_path(out) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
+
+
+def errors_figure(evidence: Evidence) -> Figure:
+    """The error of every matrix by layer, a panel for each decoder and the vision tower, and KL of each layer alone.
 
     Raises `BundleError` where no matrix of a layer is in few bits.
     """
-    rows = [(int(each.name.split(".")[2]), each) for each in evidence.matrices if ".layers." in each.name]
-    if not rows:
+    parts: dict[str, list[MatrixError]] = {}
+    for each in evidence.matrices:
+        if ".layers." in each.name:
+            parts.setdefault(each.decoder, []).append(each)
+    if not parts:
         raise BundleError("no matrix of a layer is in few bits, so there is no error to draw")
-    figure = Figure(figsize=(9, 6 if evidence.sensitivity else 3.5), layout="constrained")
-    axes = figure.subplots(2 if evidence.sensitivity else 1, 1, sharex=True, squeeze=False)[:, 0]
-    for linear in dict.fromkeys(each.name.split(".")[3] for _, each in rows):
-        points = [(layer, 100 * _error(each)) for layer, each in rows if each.name.split(".")[3] == linear]
-        axes[0].plot(*zip(*points, strict=True), marker=".", label=linear)
-    high = [(layer, 100 * _error(each)) for layer, each in rows if each.bits > min(m.bits for _, m in rows)]
-    if high:
-        axes[0].plot(*zip(*high, strict=True), "o", mfc="none", color="black", label="more bits")
-    axes[0].set(ylabel="error of the product, %" if rows[0][1].output_error is not None else "error of weights, %")
-    axes[0].legend(fontsize=8, ncols=4)
-    for each in evidence.sensitivity:
-        axes[1].bar([c.layer for c in each.layers], [c.kl for c in each.layers], alpha=0.6, label=each.decoder)
-        axes[1].set(ylabel="KL a token, the layer alone", yscale="log")
-        axes[1].legend(fontsize=8)
-    axes[-1].set(xlabel="layer")
-    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels = len(parts) + bool(evidence.sensitivity)
+    figure = Figure(figsize=(9, 0.5 + 3 * panels), layout="constrained")
+    axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
+    for (part, matrices), each_axes in zip(parts.items(), axes, strict=False):
+        draw_matrices(each_axes, part, matrices)
+    if evidence.sensitivity:
+        draw_layers(axes[-1], evidence.sensitivity)
     for each_axes in axes:
+        each_axes.set(xlabel="layer", axisbelow=True)
+        each_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         each_axes.grid(alpha=0.3)
-    with atomic_path(out) as temporary:
-        figure.savefig(temporary, dpi=100, format="png")
+    return figure
+
+
+def draw_matrices(axes: Axes, part: str, matrices: Sequence[MatrixError]) -> None:
+    """A line for each kind of matrix of one decoder or the tower, over its layers; those of more bits have a ring."""
+    lowest = min(each.bits for each in matrices)
+    lines: dict[str, list[tuple[int, float]]] = {}
+    high = []
+    for each in matrices:
+        _, _, layer, linear, _ = each.name.split(".")
+        point = int(layer), 100 * _error(each)
+        lines.setdefault(linear, []).append(point)
+        high += [point] if each.bits > lowest else []
+    for linear, points in lines.items():
+        axes.plot(*zip(*points, strict=True), marker=".", label=linear)
+    if high:
+        axes.plot(*zip(*high, strict=True), "o", mfc="none", color="black", label="more bits")
+    what = "error of weights, %" if matrices[0].output_error is None else "error of the product, %"
+    axes.set(ylabel=f"{part}: {what}")
+    axes.legend(fontsize=8, ncols=4)
+
+
+def draw_layers(axes: Axes, decoders: Sequence[Sensitivity]) -> None:
+    """A bar for each layer alone, those of several decoders side by side; a line for the vision tower alone."""
+    width = 0.8 / len(decoders)
+    for number, each in enumerate(decoders):
+        places = [cost.layer + (number - (len(decoders) - 1) / 2) * width for cost in each.layers]
+        bars = axes.bar(places, [cost.kl for cost in each.layers], width, label=each.decoder)
+        if each.tower_kl:
+            colour = bars.patches[0].get_facecolor()
+            axes.axhline(each.tower_kl, color=colour, ls="--", label=f"{each.decoder}: the vision tower alone")
+    axes.set(ylabel="KL a token, the layer alone", yscale="log")
+    axes.legend(fontsize=8)
 
 
 def _error(matrix: MatrixError) -> float:
