@@ -160,8 +160,8 @@ def main(out: Path, name: str, words: list[str]) -> None:
     said = (
         f"{checkpoint if ':' in checkpoint else folder.name}, {index.layers} layers of {index.hidden}; statistics of "
         f"{len(index.clips)} rendered clips of at most {frames} frames with the six questions, or of as many tokens of "
-        f"licence and documentation and of random words; KL in nats a token over the last 8 tokens of every question "
-        f"of {len(index.probes)} other clips, {rows[0].change.steps} tokens."
+        f"licence and documentation and of random words; KL in nats a token over tokens of the "
+        f"answers to {len(index.probes)} other clips, {rows[0].change.steps} tokens."
     )
     cells = [
         [

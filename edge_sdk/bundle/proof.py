@@ -9,7 +9,7 @@ Beside them lies what a calibration saw, see `bundle.activations`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ VISION = "vision"
 """What stands for the vision tower where matrices of decoders have their decoder's name."""
 _WORST = 5
 V = TypeVar("V", bound=Value)
+Compared = Literal["answers", "questions"]
 
 
 class MatrixError(Value, frozen=True, kw_only=True):
@@ -67,15 +68,18 @@ class TowerError(Value, frozen=True, kw_only=True):
 
 
 class ProbeChange(Value, frozen=True, kw_only=True):
-    """One decoder on clips that a calibration has kept: the last tokens of every question.
+    """One decoder on clips that a calibration has kept.
 
     `held_out`: the calibration's statistics have not seen them. `tower`: the clips' tokens are those of the stored
     vision tower on the one side and of the one in full weights on the other; else both sides begin at the latter's.
+    `rows` are what is compared: tokens of the answers that the model gives in full weights or, where the calibration
+    has kept none, the last ones of every question, which are the prompt's but for the one behind the last.
     """
 
     clips: int
     held_out: bool
     tower: bool = False
+    rows: Compared = "questions"
     change: AnswerChange
 
 
@@ -247,7 +251,9 @@ def _evidence_lines(found: Evidence) -> Iterator[str]:
     for name, each in found.probes.items():
         seen = "held out of" if each.held_out else "seen by"
         tower = ", from the stored tower's tokens on" if each.tower else ""
-        yield f"proof: decoder {name}, {each.clips} clips {seen} the calibration{tower}: {_change(each.change)}"
+        rows = "tokens of answers" if each.rows == "answers" else "last tokens of questions"
+        clips = f"{each.clips} clips {seen} the calibration{tower}"
+        yield f"proof: decoder {name}, {rows} of {clips}: {_change(each.change)}"
     if found.tower:
         yield from _tower_lines(found.tower)
     worst = sorted(found.matrices, key=lambda each: each.output_error or each.weight_error, reverse=True)[:_WORST]

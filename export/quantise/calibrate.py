@@ -21,6 +21,7 @@ from edge_sdk.export.language_stages import TEXT_STAGE, Inputs, language_stages
 from edge_sdk.export.pipeline import open_plan
 from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
 from edge_sdk.export.quantise.activations.vision_statistics import merge_maxima
+from edge_sdk.export.quantise.answers import Answering
 from edge_sdk.export.quantise.clip_sequences import ClipReader, sequence_file
 from edge_sdk.export.quantise.collect import Collection, Source
 from edge_sdk.export.quantise.plan import part_name
@@ -106,7 +107,7 @@ class Calibration:
             kept = [number for number in range(len(clips)) if number not in chosen]
             clips, folders = [clips[number] for number in kept], [folders[number] for number in kept]
         inputs = self._inputs | {"clips": [clip.sha256 for clip in clips]}
-        layers, tokens = {}, {}
+        layers, tokens, answered = {}, {}, {}
         with Progress("layers", quiet=self._quiet) as progress:
             for key in plan.decoders:
                 users = [name for name, decoder in plan.decoder_of.items() if decoder == key]
@@ -119,6 +120,12 @@ class Calibration:
                 tokens[key] = sum(_tokens(source.path) for source in sources.values())
                 collection = Collection(key, self._weights(key), sources, inputs)
                 layers[key] = collection.run(store, partial(_tell, progress, text.layers, part_name(key)))
+                asked = {
+                    f"probe.{number:02}.{name}": Source(folder / sequence_file(name), beside[name])
+                    for number, folder in enumerate(probed)
+                    for name in users
+                }
+                answered[key] = self._answered(store, key, asked, inputs | {"probes": [each.sha256 for each in probes]})
         index = Index(
             model=plan.component().model,
             layers=text.layers,
@@ -135,11 +142,28 @@ class Calibration:
                     shutil.copyfile(place / layer_file(key, layer), draft / layer_file(key, layer))
             for number, folder in enumerate(probed):
                 shutil.copyfile(folder / PICTURES, draft / pictures_file(number))
-                for name in plan.decoder_of:
-                    shutil.copyfile(folder / sequence_file(name), draft / probe_file(number, name))
+                for name, key in plan.decoder_of.items():
+                    shutil.copyfile(answered[key] / probe_file(number, name), draft / probe_file(number, name))
             merge_maxima([folder / VISION for folder in folders], draft / VISION)
             write_index(draft, index)
         return index
+
+    def _answered(self, store: StageStore, key: str, asked: dict[str, Source], inputs: Inputs) -> Path:
+        """The folder of the stage with the sequences `asked` of a decoder, each with its answers."""
+
+        def make(draft: Path, on_bytes: OnBytes) -> None:
+            caches = draft / "caches"
+            caches.mkdir()
+            Answering(self._weights(key), asked, self._plan.component().end_tokens).write(draft, caches)
+            shutil.rmtree(caches)
+
+        text = self._plan.checkpoint.config.text
+        cached = 4 * (text.hidden + 2 * text.layers * text.kv_heads * text.head_dim)
+        size = sum(source.path.stat().st_size + cached * _tokens(source.path) for source in asked.values())
+        stage = Stage(f"answers.{key}", inputs, size, make)
+        if store.receipt(stage) is None:
+            store.make(stage, lambda done: None)
+        return store.place(stage)
 
     def _weights(self, key: str) -> Weights:
         plan = self._plan

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edge_sdk.bundle.proof import AnswerChange
+from edge_sdk.bundle.proof import AnswerChange, Compared
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.eager import empty_layer_cache, head_logits, lora_pairs
@@ -32,7 +32,7 @@ from edge_sdk.export.quantise.sequences import Sequence as Tokens
 from edge_sdk.files import atomic_folder
 
 EXACT, TOGETHER, HEAD_ALONE, TOWER_ALONE = "exact", "together", "head", "tower"
-# The last tokens of each question, where the model is about to answer; those of a prefix without questions.
+# The last tokens of each question, or of a prefix without questions, where a calibration has kept no answers.
 ROWS = 8
 # What may be kept where fewer bits cost too much.
 HIGHER = Format(bits=8)
@@ -112,7 +112,7 @@ class Probing:
         norm = load(self._exact, "decoder.norm.", partial(nn.RMSNorm, self._text.hidden, self._text.eps))
         parts: dict[str, list[AnswerChange]] = {}
         for probe in self._probes:
-            rows = wanted_rows(Tokens.load(probe.path).branch)
+            rows = wanted_rows(Tokens.load(probe.path))
             held = {name: norm(self._state(states, name, probe)[0][rows]) for name in self._names(self._text.layers)}
             plain = {name: state for name, state in held.items() if name != TOGETHER}
             logits = dict(zip(plain, head_logits(self._exact, list(plain.values())), strict=True))
@@ -167,13 +167,21 @@ def measure_together(exact: Weights, stored: Weights, probes: Sequence[Probe], s
             shutil.rmtree(side, ignore_errors=True)
 
 
+def compared(probes: Sequence[Probe]) -> Compared:
+    """What of `probes` is compared: tokens of answers, unless one of them has none."""
+    return "answers" if all(Tokens.load(probe.path).rows is not None for probe in probes) else "questions"
+
+
 def lone(layer: int) -> str:
     """Name of the model with one layer alone in few bits."""
     return f"{layer:02}"
 
 
-def wanted_rows(branch: Tensor) -> Tensor:
-    """Places of the last `ROWS` tokens of every question, of the prefix where there is none."""
+def wanted_rows(tokens: Tokens) -> Tensor:
+    """Places behind which tokens of answers come, else those of the last `ROWS` tokens of every question."""
+    if tokens.rows is not None:
+        return tokens.rows
+    branch = tokens.branch
     numbers = [int(number) for number in branch.unique() if number] or [0]
     return torch.cat([torch.nonzero(branch == number)[-ROWS:, 0] for number in numbers])
 

@@ -18,11 +18,15 @@ from edge_sdk.export.graphs.decoder import Pair
 
 @dataclass(frozen=True, eq=False)
 class Sequence:
-    """`embeds [n, hidden]` float32, `positions [n]` and `branch [n]` int64: 0 for the prefix, 1, 2 ... behind it."""
+    """`embeds [n, hidden]` float32, `positions [n]` and `branch [n]` int64: 0 for the prefix, 1, 2 ... behind it.
+
+    `rows` are the places behind which tokens of answers come; None where questions have no answers.
+    """
 
     embeds: Tensor
     positions: Tensor
     branch: Tensor
+    rows: Tensor | None = None
 
     @classmethod
     def of(cls, prefix: Tensor, questions: list[Tensor]) -> Sequence:
@@ -39,9 +43,17 @@ class Sequence:
         """The same with `rows [k, hidden]` at `places [k]`, as another vision tower would give them."""
         return replace(self, embeds=self.embeds.index_copy(0, places, rows))
 
+    def answered(self, answers: list[Tensor]) -> Sequence:
+        """The same with the rows `[m, hidden]` of an answer behind each question: all of its tokens but the last."""
+        parts = [self.embeds[self.branch == number] for number in range(len(answers) + 1)]
+        asked = [torch.cat(each) for each in zip(parts[1:], answers, strict=True)]
+        found = Sequence.of(parts[0], asked)
+        ends = [torch.nonzero(found.branch == number)[-1 - len(each) :, 0] for number, each in enumerate(answers, 1)]
+        return replace(found, rows=torch.cat(ends))
+
     def save(self, path: Path) -> None:
         """Write it to `path`."""
-        save_file(vars(self), path)
+        save_file({name: tensor for name, tensor in vars(self).items() if tensor is not None}, path)
 
     @classmethod
     def load(cls, path: Path) -> Sequence:

@@ -24,7 +24,7 @@ from edge_sdk.export.quantise.evidence import evidence_of, tokens_of, write_evid
 from edge_sdk.export.quantise.methods import Methods
 from edge_sdk.export.quantise.plan import SEEN_STAGE, QuantisedPlan, part_name, scales_stage
 from edge_sdk.export.quantise.probe_pictures import ERRORS
-from edge_sdk.export.quantise.probing import measure_together
+from edge_sdk.export.quantise.probing import compared, measure_together
 from edge_sdk.export.quantise.statistics import widths
 from edge_sdk.export.quantise.stored_file import StoredFile
 from edge_sdk.export.references import SEED, write_measured
@@ -181,10 +181,17 @@ def _probe_changes(plan: QuantisedPlan, models: Mapping[str, Weights], work: Pat
         return
     index = plan.statistics.index
     for key in plan.decoders:
-        change = measure_together(plan.methods[key].weights, models[key], plan.probes(key), work / f"measured.{key}")
+        probes = plan.probes(key)
+        change = measure_together(plan.methods[key].weights, models[key], probes, work / f"measured.{key}")
         yield (
             key,
-            ProbeChange(clips=len(index.probes), held_out=index.held_out, tower=plan.sees_probes, change=change),
+            ProbeChange(
+                clips=len(index.probes),
+                held_out=index.held_out,
+                tower=plan.sees_probes,
+                rows=compared(probes),
+                change=change,
+            ),
         )
 
 

@@ -87,6 +87,7 @@ def test_the_towers_error_is_that_of_the_bundles_graphs_on_the_frames_that_were_
 def test_the_kl_of_a_tower_in_few_bits_begins_at_what_it_sees(folder: Path) -> None:
     few, both = (evidence(folder, name).probes["base"] for name in ("few", "both"))
     assert (few.tower, both.tower) == (False, True)
+    assert few.rows == both.rows == "answers"
     assert both.change != few.change
     (found,) = evidence(folder, "both").sensitivity
     assert found.together == both.change
@@ -118,7 +119,9 @@ def test_graphs_of_tower_and_projector_are_off_where_the_tower_is_in_few_bits(fo
     lines = "\n".join(describe(proof))
     assert f"graph {TOWER}: off by" in lines
     assert "vision tower on 4 frames of 2 clips: tokens off by" in lines
-    assert "from the stored tower's tokens on" in lines
+    assert (
+        "decoder base, tokens of answers of 2 clips seen by the calibration, from the stored tower's tokens on" in lines
+    )
 
 
 def test_without_pictures_the_proof_says_less_and_not_something_else(folder: Path, tmp_path: Path) -> None:

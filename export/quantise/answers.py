@@ -1,0 +1,140 @@
+"""What a decoder answers to the questions of clips, greedily: probes go on with it, so that models are compared there.
+
+A layer's weights are read once a token for all clips. States and caches lie on the disk, for each clip and adapter
+4·(hidden + 2·layers·kv_heads·head_dim) bytes a token; what is answered is a few rows and stays in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.eager import embedding_rows, empty_layer_cache, head_logits, lora_pairs
+from edge_sdk.export.graphs.decoder import DecoderLayer, Pair, TextStep, text_rope
+from edge_sdk.export.graphs.loading import load
+from edge_sdk.export.quantise.collect import Source
+from edge_sdk.export.quantise.sequences import Sequence
+
+# Every token of the answers reads all layers once: the first ones say whether there is a crash, or when.
+ANSWER_TOKENS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Where the questions of a sequence are: each row's `branch [n]`, the last row and its position `[questions]`."""
+
+    branch: Tensor
+    ends: Tensor
+    positions: Tensor
+
+    @classmethod
+    def of(cls, sequence: Sequence) -> _Asked:
+        numbers = range(1, int(sequence.branch.max()) + 1)
+        ends = torch.tensor([int(torch.nonzero(sequence.branch == number)[-1]) for number in numbers])
+        return cls(sequence.branch, ends, sequence.positions[ends])
+
+    def feeds(self, rows: Tensor, step: int) -> dict[str, Tensor]:
+        """The call that takes in token number `step` of every answer, from 1, `rows [1, questions, hidden]`."""
+        count, questions = len(self.branch), len(self.ends)
+        own = torch.arange(1, questions + 1)[:, None]
+        asked = (self.branch == 0) | (self.branch == own)
+        return {
+            "embeds": rows,
+            "position_ids": (self.positions + step)[None],
+            "mask": torch.cat([asked, torch.eye(questions, dtype=torch.bool).repeat(1, step)], 1)[None, None],
+            "write_index": torch.tensor([count + (step - 1) * questions]),
+        }
+
+
+class Answering:
+    """The answers of `weights` to the questions of `sources`, each of at most `count` tokens, up to one of `end`."""
+
+    def __init__(
+        self, weights: Weights, sources: Mapping[str, Source], end: Collection[int], count: int = ANSWER_TOKENS
+    ) -> None:
+        self._weights, self._sources, self._end, self._count = weights, sources, end, count
+        self._text = weights.config.text
+        self._rope = text_rope(self._text)
+        self._asked: dict[str, _Asked] = {}
+        self._new: dict[tuple[str, int], Pair] = {}
+
+    @torch.inference_mode()
+    def write(self, folder: Path, work: Path) -> None:
+        """Every source's sequence with its answers, `NAME.safetensors` in `folder`; `work` is an empty folder."""
+        said = {name: [ids] for name, ids in self._tokens(self._first(work)).items()}
+        for step in range(1, self._count):
+            given = {name: self._embeds(ids[-1])[None] for name, ids in said.items()}
+            for name, ids in self._tokens(self._next(given, step, work)).items():
+                said[name].append(ids)
+        for name, source in self._sources.items():
+            answers = [self._cut(each) for each in torch.stack(said[name], 1)]
+            rows = [self._embeds(each[:-1]) for each in answers]
+            Sequence.load(source.path).answered(rows).save(folder / f"{name}.safetensors")
+
+    def _first(self, work: Path) -> dict[str, Tensor]:
+        """The last row of every question behind the last layer; what layers have cached is left in `work`."""
+        found: dict[str, Tensor] = {}
+        for layer in range(self._text.layers):
+            module = self._module(layer)
+            for name, source in self._sources.items():
+                sequence = Sequence.load(source.path)
+                self._asked[name] = _Asked.of(sequence)
+                state = load_file(work / name)["state"] if layer else sequence.embeds[None]
+                step = TextStep.of(sequence.call([]).feeds, self._rope, "native")
+                past = empty_layer_cache(self._text, len(sequence.embeds))
+                state, kept = module(state, step, past, lora_pairs(source.adapter, layer))
+                save_file({"state": state.contiguous()}, work / name)
+                save_file(dict(zip(("key", "value"), kept, strict=True)), _cache(work, name, layer))
+                found[name] = state[0, self._asked[name].ends]
+        return found
+
+    def _next(self, given: Mapping[str, Tensor], step: int, work: Path) -> dict[str, Tensor]:
+        """What `_first` gives, for token number `step` of every answer, `[1, questions, hidden]` in `given`."""
+        states = dict(given)
+        for layer in range(self._text.layers):
+            module = self._module(layer)
+            for name, source in self._sources.items():
+                asked = self._asked[name]
+                call = TextStep.of(asked.feeds(states[name], step), self._rope, "native")
+                past, lora = self._past(name, layer, work), lora_pairs(source.adapter, layer)
+                states[name], kept = module(states[name], call, past, lora)
+                begin = len(asked.branch)
+                self._new[name, layer] = kept[0][:, :, begin:].clone(), kept[1][:, :, begin:].clone()
+        return {name: state[0] for name, state in states.items()}
+
+    def _past(self, name: str, layer: int, work: Path) -> Pair:
+        """What a layer has cached, with room for another token of every answer."""
+        held = load_file(_cache(work, name, layer))
+        room = empty_layer_cache(self._text, len(self._asked[name].ends))
+        empty = empty_layer_cache(self._text, 0)
+        parts = zip((held["key"], held["value"]), self._new.get((name, layer), empty), room, strict=True)
+        key, value = (torch.cat(each, 2) for each in parts)
+        return key, value
+
+    def _tokens(self, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The likeliest tokens `[questions]` behind `states [questions, hidden]`."""
+        norm = load(self._weights, "decoder.norm.", partial(nn.RMSNorm, self._text.hidden, self._text.eps))
+        logits = head_logits(self._weights, [norm(state) for state in states.values()])
+        return {name: each.argmax(1) for name, each in zip(states, logits, strict=True)}
+
+    def _cut(self, ids: Tensor) -> Tensor:
+        """An answer up to its end, which is part of it."""
+        ends = [place for place, token in enumerate(ids.tolist()) if token in self._end]
+        return ids[: ends[0] + 1] if ends else ids
+
+    def _embeds(self, ids: Tensor) -> Tensor:
+        return embedding_rows(self._weights, ids.numpy())
+
+    def _module(self, layer: int) -> DecoderLayer:
+        return load(self._weights, f"decoder.layers.{layer}.", partial(DecoderLayer, self._text))
+
+
+def _cache(work: Path, name: str, layer: int) -> Path:
+    return work / f"{name}.{layer:02}"
