@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -27,9 +28,9 @@ from edge_sdk.export.quantise.recipe import QuantiseRecipe, Storage, load_quanti
 from edge_sdk.export.quantise.rounding import restored, rounded, scales_of
 from edge_sdk.export.quantise.statistics import Group
 
-INPUTS, OUTPUTS, SAMPLES = 64, 7, 400
+INPUTS, OUTPUTS, SAMPLES = 128, 7, 800
 W4, W8 = Format(bits=4, block=32), Format(bits=8)
-FORMATS = [W4, Format(bits=4, block=16), W8]
+FORMATS = [W4, Format(bits=4, block=128), Format(bits=4, block=16), W8]
 Wide = NDArray[np.float64]
 
 
@@ -201,6 +202,24 @@ def test_gptq_with_fp8_is_refused_when_a_recipe_is_read(settings: str, tmp_path:
     assert load_quantise_recipe(path).rounding == "gptq"
     path.write_text(f"{settings}\n")
     assert load_quantise_recipe(path).rounding == "nearest"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_fp8_scales_make_the_largest_value_that_of_e4m3(dtype: torch.dtype) -> None:
+    """448 by two libraries' definitions of the type: an independent tool has |x| of inputs by it, too."""
+    highest = float(ml_dtypes.finfo(ml_dtypes.float8_e4m3fn).max)
+    assert highest == torch.finfo(torch.float8_e4m3fn).max
+    recipe, seen = load_quantise_recipe("fp8"), SeenEverywhere()
+    made = Methods(tiny_weights(), recipe, "base", recipe.formats(2), dtype, (), seen)  # type: ignore[arg-type]
+    for group in ("qkv", "o", "mlp"):
+        largest = float(seen.group("base", 1, group).largest.max())
+        scale = made.input_scale(1, group)
+        assert scale.dtype == dtype
+        assert float(scale) == pytest.approx(largest / highest, rel=float(torch.finfo(dtype).eps))
+    matrix, _ = problem()
+    expected = np.abs(matrix.numpy()).max(0) / highest
+    found = scales_of(matrix, Format(bits=8, number="fp8"), dtype)
+    np.testing.assert_allclose(found.float().numpy(), expected, rtol=float(torch.finfo(dtype).eps))
 
 
 def paper_costs(matrices: list[Wide], x: Wide, form: Format) -> dict[float, tuple[float, Wide]]:

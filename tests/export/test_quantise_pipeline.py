@@ -260,6 +260,8 @@ def test_recipes_that_cannot_be_met_are_refused_before_anything_is_written(
 def test_the_packages_recipes_load_and_an_unknown_one_names_them() -> None:
     names = sorted(path.stem for path in RECIPES.glob("*.toml"))
     assert {"w4", "w8"} <= set(names)
-    assert all(load_quantise_recipe(name).formats(28) for name in names)
+    assert all(load_quantise_recipe(name).formats(28) and load_quantise_recipe(name).name == name for name in names)
+    shipped = [load_quantise_recipe(name) for name in names]
+    assert {each.linears.block for each in shipped if each.rounding == "gptq"} == {32, 128}
     with pytest.raises(ConfigError, match=", ".join(names)):
         load_quantise_recipe("w3")
