@@ -127,6 +127,7 @@ class Quantisation(Value, frozen=True, kw_only=True):
     tower's linears, `activation_bits` and `vision_activation_bits` those of most of their inputs; 16 for the element
     type of the graphs. `number` is that of most linears, `head_number`, `vision_number` and `exception_number` those of
     the head, the tower and linears that are stored otherwise: absent where they are the same, and in older bundles.
+    `exception_bits` is 4 where linears that are stored otherwise have 4 bits, and most have more; absent elsewhere.
     `evidence` is the file with what it cost: errors by matrix and graph, and how answers changed.
     """
 
@@ -141,12 +142,18 @@ class Quantisation(Value, frozen=True, kw_only=True):
     head_number: Number | msgspec.UnsetType = msgspec.UNSET
     vision_number: Number | msgspec.UnsetType = msgspec.UNSET
     exception_number: Number | msgspec.UnsetType = msgspec.UNSET
+    exception_bits: Literal[4] | msgspec.UnsetType = msgspec.UNSET
     evidence: str | None = None
 
     @property
     def fp8(self) -> bool:
         """Whether any matrix is of FP8."""
         return "fp8" in (self.number, self.head_number, self.vision_number, self.exception_number)
+
+    @property
+    def four_bits(self) -> bool:
+        """Whether any matrix is of 4 bits."""
+        return 4 in (self.bits, self.head_bits, self.vision_bits, self.exception_bits)
 
 
 class Language(Value, frozen=True, kw_only=True):

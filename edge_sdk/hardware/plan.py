@@ -26,6 +26,7 @@ from edge_sdk.hardware.memory import (
     working_sets,
 )
 from edge_sdk.hardware.numbers import ModelNumbers, widened
+from edge_sdk.hardware.precision import computes
 from edge_sdk.hardware.roofline import PRECISIONS, Precision, Stage
 from edge_sdk.hardware.stages import clip_s, stages
 from edge_sdk.types import Dialect, Value
@@ -168,7 +169,7 @@ def _other_reasons(numbers: ModelNumbers, target: Target, timed: tuple[Stage, ..
 
 def _lacking(part: str, precision: Precision, target: Target) -> Iterator[str]:
     needed = PRECISIONS[precision].smallest_sm
-    if needed > (target.sm or 0):
+    if needed > (target.sm or 0) and not computes(target, precision):
         yield f"{part}: {precision} needs a GPU of sm_{needed} or newer, {target.name} has {_sm(target)}"
 
 

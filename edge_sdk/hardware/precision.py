@@ -1,50 +1,68 @@
 """Does a target compute what a recipe makes? Asked before anything is computed, with the recipe that works instead.
 
-TensorRT compiles products of 8-bit numbers only for GPUs that have them: FP8 from SM 89 on. On a CPU, ONNX Runtime
-computes whole numbers everywhere and FP8 nowhere.
+TensorRT compiles products of 8-bit numbers only for GPUs that have them: FP8 from SM 89 on. 4-bit weights it takes from
+SM 80 on. On a CPU, ONNX Runtime computes whole numbers everywhere and FP8 nowhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from edge_sdk.bundle.manifest_language import Quantisation
 from edge_sdk.errors import ConfigError
 from edge_sdk.hardware.figures import Peak, Target
 from edge_sdk.hardware.roofline import PRECISIONS, Precision
 
 _FEW: frozenset[Peak] = frozenset({"int8", "fp8", "fp4"})
+_NUMBERS: dict[Precision, str] = {"w4a16": "4-bit weights", "fp8": "fp8 numbers"}
+# What is stored in place of each, by a recipe that older GPUs compute.
+_INSTEAD: dict[Precision, str] = {
+    "w4a16": "quantise the checkpoint with recipe w8 for it, or with bits = 8 in place of 4",
+    "fp8": 'quantise the checkpoint with recipe w8a8 for it, or with number = "int" in place of "fp8"',
+}
 
 
 def require_precisions(target: Target, precisions: Iterable[Precision], recipe: str) -> None:
     """Raise `ConfigError` for the first of `precisions` that `target` does not compute; `recipe` is who wants it."""
     for precision in sorted(precisions):
-        if not _computes(target, precision):
-            peak = PRECISIONS[precision].peak
-            works = "w8a8" if _computes(target, "w8a8") else "w8"
-            has = ", ".join(target.dense_tops) or "nothing that is claimed"
+        if not computes(target, precision):
+            works = "w8a8" if precision != "w4a16" and computes(target, "w8a8") else "w8"
             raise ConfigError(
-                f"recipe {recipe}: expected a target with {peak} products, {target.name} ({target.title}) has {has}; "
-                f"take {works} for it, or a target such as thor-t5000"
+                f"recipe {recipe}: expected a target with {_needed(target, precision)}; take {works} for it, or a "
+                "target such as thor-t5000"
             )
 
 
-def require_fp8(sm: int | None, bundle: str) -> None:
-    """Raise `ConfigError` where engines of FP8 are for a GPU of compute capability `sm` / 10 without such products.
+def require_sm(sm: int | None, few: Quantisation, bundle: str) -> None:
+    """Raise `ConfigError` where engines of what `few` says are for a GPU of compute capability `sm` / 10 without it.
 
     None is a GPU of which nothing is known.
     """
-    smallest = PRECISIONS["fp8"].smallest_sm
-    if sm is not None and sm < smallest:
-        raise ConfigError(
-            f"the bundle {bundle!r} holds fp8 numbers, for which a GPU of sm_{smallest} or later is needed; this is "
-            f'sm_{sm}: quantise the checkpoint with recipe w8a8 for it, or with number = "int" in place of "fp8"'
-        )
+    held: dict[Precision, bool] = {"fp8": few.fp8, "w4a16": few.four_bits}
+    for precision in (name for name, there in held.items() if there):
+        smallest = PRECISIONS[precision].smallest_sm
+        if sm is not None and sm < smallest:
+            raise ConfigError(
+                f"the bundle {bundle!r} holds {_NUMBERS[precision]}, for which a GPU of sm_{smallest} or later is "
+                f"needed; this is sm_{sm}: {_INSTEAD[precision]}"
+            )
 
 
-def _computes(target: Target, precision: Precision) -> bool:
+def computes(target: Target, precision: Precision) -> bool:
+    """Whether `target` has what `precision` takes: on a GPU its products, and a compiler that makes them for it."""
     numbers = PRECISIONS[precision]
-    if numbers.peak not in _FEW:
-        return True
     if target.kind == "cpu":
-        return numbers.peak == "int8"
-    return numbers.peak in target.dense_tops and (target.sm or 0) >= numbers.smallest_sm
+        return numbers.peak not in _FEW or numbers.peak == "int8"
+    if (target.sm or 0) < numbers.smallest_sm:
+        return False
+    return numbers.peak not in _FEW or numbers.peak in target.dense_tops
+
+
+def _needed(target: Target, precision: Precision) -> str:
+    """What `target` lacks for `precision`, and what it has."""
+    numbers = PRECISIONS[precision]
+    who = f"{target.name} ({target.title})"
+    if numbers.peak not in _FEW:
+        sm = f"sm_{target.sm}" if target.sm else "no GPU that is known"
+        return f"a GPU of sm_{numbers.smallest_sm} or later for {_NUMBERS[precision]}, {who} has {sm}"
+    return f"{numbers.peak} products, {who} has {', '.join(target.dense_tops) or 'nothing that is claimed'}"

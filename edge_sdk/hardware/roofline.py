@@ -23,7 +23,8 @@ pictures, nearly all of its arithmetic, are in whole numbers, and the rest in fl
 class PrecisionNumbers(Value, frozen=True, kw_only=True):
     """What a precision costs: bits a weight with its scales, bits an activation, the peak that it runs at.
 
-    `smallest_sm`: the oldest GPU that has it. 4-bit weights carry one fp16 scale for 128, NVFP4 one fp8 scale for 16.
+    `smallest_sm`: the oldest GPU that compilers make it for; TensorRT-RTX 1.7.1 takes 4-bit weights from SM 80 on, and
+    refuses SM 75. 4-bit weights carry one fp16 scale for 128, NVFP4 one fp8 scale for 16.
     """
 
     weight_bits: float
@@ -38,7 +39,7 @@ PRECISIONS: dict[Precision, PrecisionNumbers] = {
     "int8": PrecisionNumbers(weight_bits=8, activation_bits=8, peak="int8"),
     "w8a16": PrecisionNumbers(weight_bits=8, activation_bits=16, peak="fp16"),
     "w8a8": PrecisionNumbers(weight_bits=8, activation_bits=16, peak="int8"),
-    "w4a16": PrecisionNumbers(weight_bits=4 + 16 / 128, activation_bits=16, peak="fp16"),
+    "w4a16": PrecisionNumbers(weight_bits=4 + 16 / 128, activation_bits=16, peak="fp16", smallest_sm=80),
     "fp8": PrecisionNumbers(weight_bits=8, activation_bits=16, peak="fp8", smallest_sm=89),
     "nvfp4": PrecisionNumbers(weight_bits=4 + 8 / 16, activation_bits=16, peak="fp4", smallest_sm=100),
 }

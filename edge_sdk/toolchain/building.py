@@ -18,7 +18,7 @@ from edge_sdk.engine.tensorrt_library import Flavour, open_tensorrt
 from edge_sdk.errors import ConfigError, EngineError
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.cuda import CudaDevice, cuda_device, find_cuda_device
-from edge_sdk.hardware.precision import require_fp8
+from edge_sdk.hardware.precision import require_sm
 from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Value
@@ -97,8 +97,8 @@ def build(
     device = find_cuda_device() if flavour == "rtx" else cuda_device()
     place = _place(flavour, target, device)
     language = opened.manifest.language
-    if language and language.quantisation and language.quantisation.fp8:
-        require_fp8(place.sm, opened.manifest.name)
+    if language and language.quantisation:
+        require_sm(place.sm, language.quantisation, opened.manifest.name)
     room, watcher = open_room("export.build"), _Watcher(quiet)
     engines = tuple(room.build_engines(opened, tensorrt, place, store, chosen, watcher))
     note = _why_not_compared(place, device)

@@ -142,6 +142,7 @@ class QuantisedPlan(LanguagePlan):
             vision_bits=vision.bits,
             vision_activation_bits=vision.activations,
             evidence=EVIDENCE,
+            exception_bits=4 if self._others_of_4_bits() else msgspec.UNSET,
             **self._other_numbers(),
         )
         return msgspec.structs.replace(super().component(), quantisation=few)
@@ -155,6 +156,11 @@ class QuantisedPlan(LanguagePlan):
         found = parts | {"exception": others[0] if others else None}
         kinds = {f"{part}_number": form.number for part, form in found.items() if form}
         return {name: kind for name, kind in kinds.items() if kind != _number(usual)}
+
+    def _others_of_4_bits(self) -> bool:
+        """Whether exceptions have 4 bits where most linears have more."""
+        four = any(form.bits == 4 for name, form in self.formats.items() if name != HEAD)
+        return four and self.quantise.linears.bits != 4
 
     def _methods(self, key: str, work: Path) -> Methods:
         weights = Merged(self.checkpoint, self.adapters[key]) if key in self.adapters else self.checkpoint

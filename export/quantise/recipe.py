@@ -20,6 +20,7 @@ from edge_sdk.types import Value
 RECIPES = Path(__file__).parent / "recipes"
 _AS_IT_IS = 16
 _PRECISIONS: dict[Number, Precision] = {"int": "w8a8", "fp8": "fp8"}
+_FOUR_BITS: Precision = "w4a16"
 
 Rounding = Literal["nearest", "gptq"]
 Scaling = Literal["none", "awq", "smooth"]
@@ -113,12 +114,11 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
 
     @property
     def precisions(self) -> frozenset[Precision]:
-        """What a target must compute beyond floating point: products of 8-bit inputs, and E4M3 wherever it stands."""
+        """What a target must compute beyond floating point: products of 8-bit inputs, E4M3 and 4 bits wherever."""
         stored = [self.linears, self.head, self.vision, *(each.storage for each in self.exceptions)]
         few = [each for each in stored if each.bits < _AS_IT_IS]
-        return frozenset(
-            _PRECISIONS[each.number] for each in few if each.activations < _AS_IT_IS or each.number == "fp8"
-        )
+        products = {_PRECISIONS[each.number] for each in few if each.activations < _AS_IT_IS or each.number == "fp8"}
+        return frozenset(products | {_FOUR_BITS for each in few if each.bits == 4})
 
     def formats(self, layers: int) -> dict[str, Format]:
         """The format of each matrix that does not stay as it is, for a decoder of so many layers.

@@ -22,6 +22,7 @@ from quantise_cases import DIALECTS, onnx_weights, run_plainly, tiny_weights
 from torch import Tensor, nn
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.manifest_language import Quantisation
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.eager import encode
 from edge_sdk.export.graphs.decoder import Decoder
@@ -44,7 +45,7 @@ from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored
 from edge_sdk.hardware import TARGETS, Target, find_target
 from edge_sdk.hardware.plan import plan
-from edge_sdk.hardware.precision import require_fp8, require_precisions
+from edge_sdk.hardware.precision import require_precisions, require_sm
 from edge_sdk.runtime import Array
 from edge_sdk.toolchain.calibrating import calibrate
 from edge_sdk.toolchain.quantising import quantise_bundle
@@ -293,11 +294,17 @@ def test_recipes_say_what_they_need() -> None:
 def test_targets_without_a_precision_are_refused_with_the_recipe_that_works(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"recipe fp8: expected .* fp8 products, agx-orin-64gb .* take w8a8"):
         quantise_bundle(tmp_path, tmp_path / "out", "fp8", target="agx-orin-64gb")
-    require_fp8(89, "b")
-    require_fp8(None, "b")
+    few = Quantisation(recipe="r", bits=8, number="fp8")
+    require_sm(89, few, "b")
+    require_sm(None, few, "b")
     with pytest.raises(ConfigError, match=r"'b' holds fp8 numbers, .* sm_89 or later .* sm_87: .* w8a8"):
-        require_fp8(87, "b")
+        require_sm(87, few, "b")
     bare = Target(name="bare", title="no tensor cores", kind="gpu", sm=75)
+    for name in ("w4", "vision-int8"):
+        refusal = rf"recipe {name}: .* sm_80 or later for 4-bit weights, bare .* has sm_75; take w8 for it"
+        with pytest.raises(ConfigError, match=refusal):
+            require_precisions(bare, load_quantise_recipe(name).precisions & {"w4a16"}, name)
+    require_precisions(bare, load_quantise_recipe("w8").precisions, "w8")
     with pytest.raises(ConfigError, match=r"int8 products, bare .* take w8 for it"):
         require_precisions(bare, load_quantise_recipe("w8a8").precisions, "w8a8")
     for name in ("thor-t5000", "rtx-4090", "h200"):

@@ -1,4 +1,4 @@
-"""FP8 wherever it stands in a bundle: the manifest says so, and a GPU without it is refused before it is built."""
+"""FP8 and 4 bits wherever they stand: the manifest says so, and a GPU without them is refused before it is built."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from edge_sdk.bundle.manifest_language import Quantisation
 from edge_sdk.engine.tensorrt_library import TensorRT
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.quantise.recipe import QuantiseRecipe, Storage, load_quantise_recipe
-from edge_sdk.hardware import find_target
+from edge_sdk.hardware import Target, find_target
 from edge_sdk.hardware.plan import Plan, plan
-from edge_sdk.hardware.precision import require_precisions
+from edge_sdk.hardware.precision import require_precisions, require_sm
 from edge_sdk.hardware.predicted import predict
 from edge_sdk.toolchain import building
 from edge_sdk.toolchain.quantising import quantise_bundle
@@ -78,10 +78,8 @@ def test_the_manifest_says_where_fp8_is(part: str, bundle: Bundle) -> None:
     assert {key: found[key] for key in found if key.endswith("number")} == {"number": "int", f"{part}_number": "fp8"}
 
 
-@pytest.mark.parametrize(("target", "sm"), [("rtx-3090", 86), ("rtx-4090", 89)])
-def test_a_gpu_without_fp8_is_refused_with_the_recipe_that_works(
-    bundle: Bundle, target: str, sm: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What TensorRT-RTX is asked to build, which is nothing as long as a bundle is refused first."""
     built: list[object] = []
 
     def build_engines(*order: object) -> list[object]:
@@ -91,6 +89,46 @@ def test_a_gpu_without_fp8_is_refused_with_the_recipe_that_works(
     monkeypatch.setattr(building, "open_room", lambda name: SimpleNamespace(build_engines=build_engines))
     monkeypatch.setattr(building, "find_cuda_device", lambda: None)
     monkeypatch.setattr(building, "open_tensorrt", lambda flavour: TensorRT(flavour, None, "1.7.1"))
+    return built
+
+
+@pytest.fixture(scope="module")
+def bundle_of_4_bits(folder: Path) -> Bundle:
+    """One matrix of 4 bits, everything else in 8."""
+    one = "[[exceptions]]\nlinears = ['down']\nlayers = [1]\nstorage = { bits = 4, block = 16 }"
+    return made(folder, "four", f"[linears]\nbits = 8\n{one}\n")
+
+
+@pytest.mark.parametrize("sm", [75, 80])
+def test_a_gpu_that_no_compiler_gives_4_bits_is_refused_with_the_recipe_that_works(
+    bundle_of_4_bits: Bundle, sm: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = watched(monkeypatch)
+    monkeypatch.setattr(building, "find_target", lambda name: Target(name=name, title="a card", kind="gpu", sm=sm))
+    assert said(bundle_of_4_bits)["exception_bits"] == 4
+    if sm == 75:
+        with pytest.raises(ConfigError, match=r"holds 4-bit weights, .* sm_80 or later .* sm_75: .* recipe w8"):
+            building.build(bundle_of_4_bits.folder, "rtx", target="card", quiet=True)
+    else:
+        building.build(bundle_of_4_bits.folder, "rtx", target="card", quiet=True)
+    assert bool(built) == (sm == 80)
+
+
+@pytest.mark.parametrize("where", ["bits", "head_bits", "vision_bits", "exception_bits"])
+def test_4_bits_anywhere_are_told(where: str) -> None:
+    few = msgspec.convert({"recipe": "r", "bits": 8} | {where: 4}, Quantisation)
+    require_sm(80, few, "b")
+    require_sm(None, few, "b")
+    require_sm(75, msgspec.convert({"recipe": "r", "bits": 8}, Quantisation), "b")
+    with pytest.raises(ConfigError, match="holds 4-bit weights"):
+        require_sm(75, few, "b")
+
+
+@pytest.mark.parametrize(("target", "sm"), [("rtx-3090", 86), ("rtx-4090", 89)])
+def test_a_gpu_without_fp8_is_refused_with_the_recipe_that_works(
+    bundle: Bundle, target: str, sm: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = watched(monkeypatch)
     if sm >= 89:
         building.build(bundle.folder, "rtx", target=target, quiet=True)
     else:
@@ -152,7 +190,8 @@ def test_a_recipe_with_fp8_anywhere_is_refused_for_a_target_without_it(name: str
     require_precisions(find_target("thor-t5000"), recipe.precisions, "r")
     with pytest.raises(ConfigError, match=r"fp8 products, agx-orin-64gb .* take w8a8"):
         require_precisions(find_target("agx-orin-64gb"), recipe.precisions, "r")
-    assert not QuantiseRecipe(head=Storage(number="fp8")).precisions  # as it is, whatever its number would be
+    plain = QuantiseRecipe(linears=Storage(bits=8), head=Storage(number="fp8"))
+    assert not plain.precisions  # as it is, whatever its number would be
 
 
 def test_predictions_compare_with_the_element_type_of_the_graphs(bundle: Bundle) -> None:

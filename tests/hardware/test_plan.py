@@ -161,6 +161,15 @@ def test_a_precision_that_the_target_lacks(precision: str, name: str) -> None:
     assert reason.startswith(f"decoder: {precision} needs a GPU of sm_")
 
 
+def test_4_bits_need_a_compiler_that_takes_them_on_a_gpu_alone() -> None:
+    old = Target(name="old", title="a card of 2018", kind="gpu", sm=75)
+    small, wide = (plan(language("videollama3-2b", precision=each), old).reasons for each in ("w4a16", "w8a16"))
+    assert "decoder: w4a16 needs a GPU of sm_80 or newer, old has sm_75" in small
+    assert not [reason for reason in wide if "sm_" in reason]
+    on_cpu = plan(language("videollama3-2b", precision="w4a16"), find_target("arm64-cpu"))
+    assert not [reason for reason in on_cpu.reasons if "sm_" in reason]
+
+
 @pytest.mark.parametrize(("name", "fits"), [("agx-orin-64gb", False), ("thor-t5000", True)])
 def test_single_matrices_of_fp8_are_told_too(name: str, fits: bool) -> None:
     found = plan(language("videollama3-2b", precision="w4a16", fp8=True), find_target(name))
