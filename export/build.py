@@ -21,7 +21,7 @@ from edge_sdk.engine.tensorrt_library import TensorRT, problems, short_of_memory
 from edge_sdk.errors import ConfigError, EngineError, UnknownNameError
 from edge_sdk.export.build_monitor import OnProgress, interruptible, monitor
 from edge_sdk.export.build_needs import require_memory, workspace_mb
-from edge_sdk.export.trt_network import Network, add_profiles, parse
+from edge_sdk.export.trt_network import Network, add_profiles, compile_for, parse
 from edge_sdk.files import write_bytes
 from edge_sdk.toolchain.building import BuildOptions, BuiltEngine, Place
 
@@ -183,25 +183,10 @@ def _config(job: _Job, network: Network, progress_monitor: Any) -> Any:
     if not options.tf32:
         config.clear_flag(module.BuilderFlag.TF32)
     if job.tensorrt.flavour == "rtx":
-        _target(module, config, job.key.sm)
+        compile_for(module, config, job.key.sm)
     elif job.timings.is_file():
         # Timings of another device or version are not taken, and the build is only slower.
         config.set_timing_cache(config.create_timing_cache(job.timings.read_bytes()), False)
     config.progress_monitor = progress_monitor
     add_profiles(network, config, job.graph, job.key.profiles)
     return config
-
-
-# Any: the package ships no types.
-def _target(module: Any, config: Any, sm: int | None) -> None:
-    """Let TensorRT-RTX compile for one kind of GPU; without, the engine serves all that it knows."""
-    if sm is None:
-        return
-    known = {int(name[2:]): value for name, value in module.ComputeCapability.__members__.items() if name[2:].isdigit()}
-    if sm not in known:
-        raise ConfigError(
-            f"TensorRT-RTX {module.__version__} does not compile for sm_{sm}; it knows "
-            f"{', '.join(f'sm_{each}' for each in sorted(known))}; build on the device with --runtime trt"
-        )
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(known[sm], 0)

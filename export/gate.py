@@ -17,7 +17,7 @@ from edge_sdk.bundle.manifest import Graph
 from edge_sdk.engine.shapes import ShapeProfile
 from edge_sdk.engine.tensorrt_library import open_tensorrt, problems
 from edge_sdk.errors import EngineError
-from edge_sdk.export.trt_network import add_profiles, parse
+from edge_sdk.export.trt_network import add_profiles, compile_for, parse
 from edge_sdk.files import atomic_path
 from edge_sdk.types import Value
 
@@ -32,13 +32,17 @@ class GateResult(Value, frozen=True, kw_only=True):
 
 
 def remembered(
-    folder: Path, graph: bytes, profiles: Sequence[ShapeProfile], compile_it: Callable[[], GateResult]
+    folder: Path,
+    graph: bytes,
+    profiles: Sequence[ShapeProfile],
+    compile_it: Callable[[], GateResult],
+    sm: int | None = None,
 ) -> GateResult:
     """The result kept in `folder` for this graph, these profiles and this compiler, or that of `compile_it`, kept then.
 
-    Weights lie outside a graph and do not decide whether it is taken. A refusal is not kept.
+    `sm` as in `compile_gate`. Weights lie outside a graph and do not decide whether it is taken. A refusal is not kept.
     """
-    asked = msgspec.json.encode([open_tensorrt("rtx").version, list(profiles)])
+    asked = msgspec.json.encode([open_tensorrt("rtx").version, list(profiles), *([sm] if sm else [])])
     path = folder / f"{hashlib.sha256(asked + graph).hexdigest()}.json"
     if path.is_file():
         return msgspec.json.decode(path.read_bytes(), type=GateResult)
@@ -48,16 +52,18 @@ def remembered(
     return result
 
 
-def compile_gate(onnx_path: Path, graph: Graph, profiles: Sequence[ShapeProfile]) -> GateResult:
+def compile_gate(onnx_path: Path, graph: Graph, profiles: Sequence[ShapeProfile], sm: int | None = None) -> GateResult:
     """Parse and compile `onnx_path` as a strongly typed network; nothing is kept.
 
     `graph` is its entry in the manifest. `profiles` are those of `engine_shapes.shape_profiles`, as an engine would
-    have them; one engine serves them all with the same weights. Raises `EngineError` with the parser's or builder's
-    own words when the graph is refused.
+    have them; one engine serves them all with the same weights. `sm` is the compute capability times ten of the GPU
+    that it is for, None for all that the compiler serves by default. Raises `EngineError` with the parser's or
+    builder's own words when the graph is refused, `ConfigError` for an `sm` that the compiler does not know.
     """
     began_s, rtx = time.monotonic(), open_tensorrt("rtx")
     network = parse(rtx, onnx_path)
     config = network.builder.create_builder_config()
+    compile_for(rtx.module, config, sm)
     add_profiles(network, config, graph, profiles)
     engine = network.builder.build_serialized_network(network.native, config)
     if engine is None:

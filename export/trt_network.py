@@ -14,7 +14,7 @@ from typing import Any
 from edge_sdk.bundle.manifest import Graph
 from edge_sdk.engine.shapes import ShapeProfile, input_shapes
 from edge_sdk.engine.tensorrt_library import TensorRT, problem_log, problems
-from edge_sdk.errors import EngineError
+from edge_sdk.errors import ConfigError, EngineError
 
 # Head sizes that attention has kernels of its own for.
 _FUSED_HEADS = range(16, 257, 8)
@@ -56,6 +56,28 @@ def add_profiles(network: Network, config: Any, graph: Graph, profiles: Sequence
             profile.set_shape(name, smallest, best, largest)
         if config.add_optimization_profile(profile) < 0:
             raise EngineError(f"TensorRT refuses the profile {each.name!r}: {problems(network.log)}")
+
+
+def compute_capabilities(module: Any) -> dict[int, Any]:
+    """The compute capabilities times ten that TensorRT-RTX compiles for, and what it calls them."""
+    return {int(name[2:]): each for name, each in module.ComputeCapability.__members__.items() if name[2:].isdigit()}
+
+
+def compile_for(module: Any, config: Any, sm: int | None) -> None:
+    """Let TensorRT-RTX compile for one kind of GPU; without, the engine serves all that it knows.
+
+    Raises `ConfigError` for one that it does not know.
+    """
+    if sm is None:
+        return
+    known = compute_capabilities(module)
+    if sm not in known:
+        raise ConfigError(
+            f"TensorRT-RTX {module.__version__} does not compile for sm_{sm}; it knows "
+            f"{', '.join(f'sm_{each}' for each in sorted(known))}; build on the device with --runtime trt"
+        )
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(known[sm], 0)
 
 
 def _remedy(tensorrt: TensorRT) -> str:

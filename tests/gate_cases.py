@@ -151,7 +151,7 @@ def work(case: Case, folder: Path) -> Work:
         dtype=cast(Any, case.dtype),
     )
     plan = _plan(case.size, case.manner, recipe)
-    graph, manifest = plan.graphs[case.key], _manifest(plan)
+    graph, manifest = plan.graphs[case.key], manifest_of(plan)
     files = [plan.vision, *plan.projectors.values(), *(each.weights for each in plan.decoders.values())]
     (location,) = {e.value for t in graph.model.graph.initializer for e in t.external_data if e.key == "location"}
     return Work(
@@ -251,7 +251,7 @@ def _shapes(size: str) -> tuple[VisionConfig, TextConfig]:
     return VisionConfig(layers=2, intermediate=sizes.tower_intermediate, **widths), text
 
 
-def _manifest(plan: LanguagePlan) -> Manifest:
+def manifest_of(plan: LanguagePlan) -> Manifest:
     return Manifest(
         schema=SCHEMA,
         name="gate",
@@ -318,7 +318,7 @@ def _lines(found: list[Gated]) -> Iterator[str]:
         (
             [
                 each.name,
-                "; ".join(map(_profile_text, each.profiles)),
+                "; ".join(map(profile_text, each.profiles)),
                 f"{each.graph_bytes / 1e3:,.0f}",
                 f"{each.weight_bytes / 1e6:,.0f}",
                 f"{each.result.engine_bytes / 1e6:,.0f}",
@@ -334,7 +334,7 @@ def _lines(found: list[Gated]) -> Iterator[str]:
         yield f"\n{', '.join(names)}"
 
 
-def _profile_text(profile: ShapeProfile) -> str:
+def profile_text(profile: ShapeProfile) -> str:
     sizes = (f"{name} {each.smallest}/{each.best}/{each.largest}" for name, each in profile.lengths.items())
     return f"{profile.name} {', '.join(sizes)}"
 
