@@ -37,9 +37,11 @@ cpp:
 bench-gate: setup
 	$(BIN)/python -m edge_sdk.benchmarks.gate
 
-# Every graph that is exported, at true widths, against TensorRT-RTX's compiler and TensorRT 10.3's table of operators.
+# Every graph that is exported or quantised, at true widths, against TensorRT-RTX's compiler, for each target that it
+# knows, and TensorRT 10.3's table of operators.
+GATES := tests/export/test_gate_models.py tests/export/test_quantise_gate.py
 gate: setup
-	$(BIN)/python -m pytest -q -m "slow or not slow" tests/export/test_gate.py tests/export/test_gate_models.py \
+	$(BIN)/python -m pytest -q -m "slow or not slow" $(GATES) tests/export/test_gate.py \
 	    tests/export/test_parser_check.py tests/export/test_dialects.py
 
 # What takes minutes: cameras that fail, 1,000 reconnects whose memory must not grow, and graphs of true size.
@@ -50,16 +52,18 @@ soak-live: setup
 	$(BIN)/python -m edge_sdk.benchmarks.live.faults --out out/live
 	$(BIN)/python -m edge_sdk.benchmarks.live.reconnects --count 1000 --out out/live
 
-# Hours, 12 GB of memory, 36 GB of disk: parity, gate, plan, export and few bits at the models' true sizes, with tables.
+# Hours, 12 GB of memory, 36 GB of disk: slow tests, and parity, gate, plan, export and few bits at the models' true
+# sizes, with tables.
 soak-export: setup
+	$(BIN)/python -m pytest -q -m slow tests/export $(GATES:%=--ignore %)
 	$(BIN)/python tests/parity_cases.py out/export tiny tied 2b 7b
 	$(BIN)/python tests/gate_cases.py out/export
+	$(BIN)/python tests/quantised_gate_cases.py out/export
 	$(BIN)/python tests/plan_measured.py out/export
 	$(BIN)/python tests/true_size.py out/export 2B 7B 7B+merged 7B+switchable
 	$(BIN)/edge-sdk scenes render out/export/clips --count 16
 	$(BIN)/python tests/quantised_size.py out/export whole
-	$(BIN)/python tests/quantised_size.py out/export gptq
-	$(BIN)/python tests/quantised_size.py out/export awq
+	$(BIN)/python tests/quantised_size.py out/export layers gptq awq
 	$(BIN)/python tests/quantise_kl.py out/export 2b 2B:2 96f out/export/clips 16 8 out/export/kl w4 w4-awq w4-gptq
 	$(BIN)/python tests/decode_speed.py out/export out/export/decode 6 1 2
 

@@ -2,15 +2,13 @@
 
 As a script it writes the results: `python tests/quantised_size.py OUT whole` quantises a 7B to the nearest, killed
 once and started again, in a folder of TMPDIR that is removed behind it (22 GB); `OUT layers gptq awq ...` quantises two
-layers of the 7B's widths by the recipes `w4-gptq`, `w4-awq` and so on, calibrated on two clips (8 GB);
-`OUT gptq|awq [LINEAR...]` times one layer by that method, a matrix at a time, on made-up activations.
+layers of the 7B's widths by the recipes `w4-gptq`, `w4-awq` and so on, calibrated on two clips (8 GB).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import shutil
 import sys
@@ -24,25 +22,16 @@ import msgspec
 import torch
 from asking_clips import make_clip
 from measured import table, write_measured
-from torch import Tensor
-from true_size import MB, SHARED, Run, make_checkpoint, watched
+from true_size import MB, Run, make_checkpoint, watched
 
 from edge_sdk.benchmarks.conditions import Watch
 from edge_sdk.bundle import Bundle
 from edge_sdk.export.checkpoint import Checkpoint
-from edge_sdk.export.graphs.decoder_io import linear_sizes
-from edge_sdk.export.layouts import LINEARS
-from edge_sdk.export.model_config import ModelConfig, TextConfig
-from edge_sdk.export.peak_memory import PeakMemory
-from edge_sdk.export.quantise.awq import awq_scales
 from edge_sdk.export.quantise.decoder_files import DecoderFiles
-from edge_sdk.export.quantise.formats import Format
-from edge_sdk.export.quantise.gptq import gptq, output_error
 from edge_sdk.export.quantise.recipe import load_quantise_recipe
-from edge_sdk.export.quantise.rounding import restored, rounded, scales_of
 from edge_sdk.toolchain.exporting import ExportReport
 
-LAYERS, KILLED_IN, TOKENS = 28, 4, 2048
+LAYERS, KILLED_IN = 28, 4
 # 10^6 bytes: the limits of the whole 7B, at any time in memory, and of its decoder on the disk.
 MEMORY_MB, DECODER_MB = 4000.0, 4600.0
 _LAYER = re.compile(r"decoder\.layers\.(\d+)$")
@@ -63,23 +52,6 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True):
     layer_s: float
     seconds: float
     report: ExportReport
-
-
-class Rounded(msgspec.Struct, frozen=True, kw_only=True):
-    """One layer of the 7B by one method: seconds by matrix and of the layer, hours for 28, 10^6 bytes at the peak.
-
-    Seconds are those of one core. `output_errors` are those of the products on the calibration set, and
-    `nearest_errors` those of the nearest.
-    """
-
-    method: str
-    tokens: int
-    seconds: dict[str, float]
-    layer_s: float
-    whole_hours: float
-    anonymous_mb: float
-    output_errors: dict[str, float]
-    nearest_errors: dict[str, float]
 
 
 class Layers(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,92 +156,25 @@ def _written_again(checkpoint: Path, hashes: dict[str, str], folder: Path) -> It
         path.unlink()
 
 
-def round_layer(method: str, linears: Sequence[str]) -> Rounded:
-    """One layer of the 7B's widths, `linears` of it by GPTQ, or what AWQ scales before them, on random activations.
-
-    Inputs are those of a model in so far as a few directions hold most of them: normal values in a twentieth of the
-    directions and a tenth as much in all.
-    """
-    form, seconds, errors, nearest = (
-        Format(bits=4, block=128),
-        dict[str, float](),
-        dict[str, float](),
-        dict[str, float](),
-    )
-    config = _text_7b()
-    sizes = {linear: linear_sizes(config)[linear] for linear in linears}
-    grams: dict[int, Tensor] = {}
-    with PeakMemory() as memory:
-        for linear, (inputs, outputs) in sizes.items():
-            if inputs not in grams:
-                grams.clear()
-                grams[inputs] = _gram(inputs)
-            gram = grams[inputs]
-            matrix = torch.randn(inputs, outputs, generator=torch.Generator().manual_seed(outputs)) * 0.02
-            whole, scales = output_error(matrix, gram), scales_of(matrix, form, torch.float16)
-            error = output_error(restored(rounded(matrix, scales, form), scales, form) - matrix, gram)
-            nearest[linear] = math.sqrt(error / whole)
-            begun_s = time.process_time()
-            if method == "gptq":
-                found = restored(*gptq(matrix, gram, form, torch.float16, ordered=True), form) - matrix
-            else:
-                magnitude = (gram.diagonal() / TOKENS).sqrt()
-                s = awq_scales({linear: matrix}, gram, magnitude, {linear: form}, torch.float16)[:, None]
-                steps = scales_of(matrix * s, form, torch.float16)
-                found = restored(rounded(matrix * s, steps, form), steps, form) / s - matrix
-            seconds[linear] = time.process_time() - begun_s
-            errors[linear] = math.sqrt(output_error(found, gram) / whole)
-    return Rounded(
-        method=method,
-        tokens=TOKENS,
-        seconds=seconds,
-        layer_s=sum(seconds.values()),
-        whole_hours=LAYERS * sum(seconds.values()) / 3600,
-        anonymous_mb=memory.mb or 0.0,
-        output_errors=errors,
-        nearest_errors=nearest,
-    )
-
-
-def _gram(inputs: int) -> Tensor:
-    generator = torch.Generator().manual_seed(inputs)
-    few = torch.randn(TOKENS, inputs // 20, generator=generator)
-    rows = few @ torch.randn(inputs // 20, inputs, generator=generator) / math.sqrt(inputs // 20)
-    rows += 0.1 * torch.randn(TOKENS, inputs, generator=generator)
-    return rows.T @ rows
-
-
-def _text_7b() -> TextConfig:
-    with TemporaryDirectory() as folder:
-        published = SHARED / "videollama3-configs" / "DAMO-NLP-SG__VideoLLaMA3-7B__config.json"
-        shutil.copy(published, Path(folder) / "config.json")
-        return ModelConfig.read(Path(folder)).text
-
-
 def _report(run: Run) -> ExportReport:
     if run.report is None:
         raise RuntimeError("the run was killed")
     return run.report
 
 
-def main(out: Path, what: str, linears: Sequence[str]) -> None:
-    """Write `quantised-7b.json` or, for a method, `quantised-7b-METHOD.json`, and the `.md` beside, to `out`."""
+def main(out: Path, what: str, methods: Sequence[str]) -> None:
+    """Write `quantised-7b.json` or `quantised-7b-layers.json`, and the `.md` beside, to `out`."""
     watch = Watch()
-    if what == "whole":
-        with TemporaryDirectory(prefix="quantised-size-") as folder:
+    with TemporaryDirectory(prefix="quantised-size-") as folder:
+        if what == "whole":
             whole = quantise_whole(Path(folder))
-        write_measured(out, "quantised-7b", "A 7B to the nearest in 4 bits", watch, whole, _whole_lines(whole))
-        return
-    if what == "layers":
-        with TemporaryDirectory(prefix="quantised-size-") as folder:
-            layers = quantise_layers([f"w4-{method}" for method in linears or ("gptq", "awq")], "7B", Path(folder))
-        write_measured(
-            out, "quantised-7b-layers", "Two layers of a 7B by GPTQ and AWQ", watch, layers, _layer_lines(layers)
-        )
-        return
-    found = round_layer(what, linears or tuple(LINEARS))
-    title = f"A layer of the 7B in 4 bits by {what.upper()}"
-    write_measured(out, f"quantised-7b-{what}", title, watch, found, _method_lines(found))
+            write_measured(out, "quantised-7b", "A 7B to the nearest in 4 bits", watch, whole, _whole_lines(whole))
+        elif what == "layers":
+            layers = quantise_layers([f"w4-{method}" for method in methods or ("gptq", "awq")], "7B", Path(folder))
+            title = "Two layers of a 7B by GPTQ and AWQ"
+            write_measured(out, "quantised-7b-layers", title, watch, layers, _layer_lines(layers))
+        else:
+            raise SystemExit(f"expected whole or layers, found {what}")
 
 
 def _layer_lines(found: Sequence[Layers]) -> list[str]:
@@ -312,20 +217,6 @@ def _whole_lines(found: Whole) -> list[str]:
         f"{len(found.same_bytes)} layers around the kill and at the end, {same} are the same bytes written alone.",
         "",
         *table("stage | s", [[name, f"{spent:.1f}"] for name, spent in found.report.stages.items()]),
-    ]
-
-
-def _method_lines(found: Rounded) -> list[str]:
-    rows = [
-        [name, f"{spent:.1f}", f"{100 * found.output_errors[name]:.2f} %", f"{100 * found.nearest_errors[name]:.2f} %"]
-        for name, spent in found.seconds.items()
-    ]
-    return [
-        f"Random weights, INT4 in blocks of 128, activations of {found.tokens:,} random tokens, most of them in a "
-        f"twentieth of the directions; seconds of one core. A layer takes {found.layer_s:.0f} s, 28 of them "
-        f"{found.whole_hours:.1f} hours; peak memory {found.anonymous_mb:,.0f} MB.",
-        "",
-        *table("linear | s | error of products | of the nearest", rows),
     ]
 
 
