@@ -2,7 +2,8 @@
 
 The modules are those of `graphs`. Several calls go through together, so that each layer is read once for all of them;
 a layer of the 7B takes 1 GB in float32, and all of its layers 26 GB. Every layer is written into the memory of the one
-before: fresh memory would cost ten times as long as the values.
+before: fresh memory would cost ten times as long as the values. `encode`, `project` and `head_logits` compute on the
+device where their inputs lie, `decode` on the CPU.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.nn import functional
 
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.device import CPU
 from edge_sdk.export.graphs.decoder import DecoderLayer, Pair, TextStep, text_rope
 from edge_sdk.export.graphs.loading import load, round_inputs, source_name
 from edge_sdk.export.graphs.projector import Projector
@@ -73,10 +75,10 @@ def empty_cache(config: TextConfig, slots: int) -> list[Pair]:
     return [empty_layer_cache(config, slots) for _ in range(config.layers)]
 
 
-def empty_layer_cache(config: TextConfig, slots: int) -> Pair:
+def empty_layer_cache(config: TextConfig, slots: int, device: torch.device = CPU) -> Pair:
     """Zeros for `slots` tokens in one layer."""
     shape = (1, config.kv_heads, slots, config.head_dim)
-    return torch.zeros(shape), torch.zeros(shape)
+    return torch.zeros(shape, device=device), torch.zeros(shape, device=device)
 
 
 @torch.inference_mode()
@@ -87,25 +89,25 @@ def encode(
 
     `watch` is entered with the number and the module of each layer while that computes.
     """
-    config = weights.config.vision
-    embed = load(weights, "vision.patch_embedding.", partial(nn.Linear, config.patch_values, config.hidden))
+    config, device = weights.config.vision, clips[0][1].device
+    embed = load(weights, "vision.patch_embedding.", partial(nn.Linear, config.patch_values, config.hidden)).to(device)
     states = [embed(patches) for _, patches in clips]
-    ropes = [grid_rope(config, grid) for grid, _ in clips]
-    for index, layer in enumerate(_layers(weights, "vision", config.layers, partial(VisionLayer, config))):
+    ropes = [tuple(table.to(device) for table in grid_rope(config, grid)) for grid, _ in clips]
+    for index, layer in enumerate(_layers(weights, "vision", config.layers, partial(VisionLayer, config), device)):
         with watch(index, layer) if watch else nullcontext():
             states = [
                 torch.cat([layer(frame, *rope) for frame in state.split(1)])
                 for state, rope in zip(states, ropes, strict=True)
             ]
         on_layer()
-    norm = load(weights, "vision.norm.", partial(nn.LayerNorm, config.hidden, config.eps))
+    norm = load(weights, "vision.norm.", partial(nn.LayerNorm, config.hidden, config.eps)).to(device)
     return [norm(state).unflatten(1, (-1, MERGE**2)).mean(2) for state in states]
 
 
 @torch.inference_mode()
 def project(weights: Weights, tokens: Sequence[Tensor]) -> list[Tensor]:
     """The decoder's rows `[n, hidden]` for each `tokens [n, width]`."""
-    projector = load(weights, "projector.", partial(Projector, weights.config.projector))
+    projector = load(weights, "projector.", partial(Projector, weights.config.projector)).to(tokens[0].device)
     return [projector(rows) for rows in tokens]
 
 
@@ -131,11 +133,13 @@ def embedding_rows(weights: Weights, ids: NDArray[np.int64]) -> Tensor:
     return weights.tensor(EMBEDDING)[torch.from_numpy(ids)].float()
 
 
-def _layers(weights: Weights, part: str, count: int, build: Callable[[], nn.Module]) -> Iterator[nn.Module]:
+def _layers(
+    weights: Weights, part: str, count: int, build: Callable[[], nn.Module], device: torch.device = CPU
+) -> Iterator[nn.Module]:
     """One module, filled with each layer in turn."""
     with torch.device("meta"):
         layer = build()
-    layer.to_empty(device="cpu").eval()
+    layer.to_empty(device=device).eval()
     for index in range(count):
         for name, parameter in layer.named_parameters():
             parameter.copy_(weights.tensor(f"{part}.layers.{index}.{name}"))
@@ -149,7 +153,7 @@ def head_logits(weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
     """Logits of each of normalised `states [rows, hidden]`; the head is widened a block at a time."""
     head = weights.tensor(source_name(weights, HEAD))
     rows = max(1, _HEAD_BYTES // (4 * head.shape[1]))
-    wide = torch.empty(min(rows, len(head)), head.shape[1])
+    wide = torch.empty(min(rows, len(head)), head.shape[1], device=states[0].device)
     found: list[list[Tensor]] = [[] for _ in states]
     for block in head.split(rows):
         matrix = wide[: len(block)].copy_(block)
@@ -158,7 +162,11 @@ def head_logits(weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
     return [torch.cat(logits, 1) for logits in found]
 
 
-def lora_pairs(adapter: Adapter | None, layer: int) -> dict[str, Pair]:
+def lora_pairs(adapter: Adapter | None, layer: int, device: torch.device = CPU) -> dict[str, Pair]:
     """The adapter's matrices for a layer by linear, in the order of multiplication, the scale in B."""
     pairs = {linear: adapter.lora(layer, linear) for linear in LINEARS} if adapter else {}
-    return {linear: (pair[0].float().mT, pair[1].float().mT * pair[2]) for linear, pair in pairs.items() if pair}
+    return {
+        linear: (pair[0].to(device).float().mT, pair[1].to(device).float().mT * pair[2])
+        for linear, pair in pairs.items()
+        if pair
+    }

@@ -145,7 +145,7 @@ class Evidence(Value, frozen=True, kw_only=True):
 
     `answers` are those of the references' clip by adapter, `probes` clips of the calibration by decoder, `tower` what
     the vision tower makes of those clips, None where it is as it was or their pictures were not kept. `files` are the
-    weights that were measured, by their SHA-256.
+    weights that were measured, by their SHA-256, `device` what they and the probes were worked out on.
     """
 
     matrices: tuple[MatrixError, ...]
@@ -156,6 +156,7 @@ class Evidence(Value, frozen=True, kw_only=True):
     sensitivity: tuple[Sensitivity, ...] = ()
     choice: Choice | None = None
     files: dict[str, str] = msgspec.field(default_factory=dict)
+    device: str = "cpu"
 
 
 class ScoreChange(Value, frozen=True, kw_only=True):

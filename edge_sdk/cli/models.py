@@ -19,6 +19,10 @@ from edge_sdk.cli.options import refuse_stray
 from edge_sdk.console import Progress, say
 from edge_sdk.errors import ConfigError
 
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Where layers compute: cpu, cuda, cuda:N; auto takes CUDA where torch sees it.")
+]
+
 
 @app.command()
 def build(
@@ -110,6 +114,7 @@ def calibrate(
     adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; may be repeated.")] = None,
     merge: Annotated[list[str] | None, typer.Option(help="Sum this adapter into decoder weights of its own.")] = None,
     switchable: Annotated[bool, typer.Option("--switchable", help="LoRA matrices as inputs of one decoder.")] = False,
+    device: DeviceOption = None,
     answers: Annotated[bool, typer.Option("--answers", help="Fit what a bundle's answers are worth.")] = False,
     least: Annotated[float | None, typer.Option(min=0, max=1, help="With --answers: abstain below; 0.5.")] = None,
     add: Annotated[list[Path] | None, typer.Option(help="Statistics of other clips to add up.")] = None,
@@ -131,6 +136,7 @@ def calibrate(
                 "--merge": merge,
                 "--switchable": switchable,
                 "--add": add,
+                "--device": device,
                 "--work": work,
             },
         )
@@ -154,6 +160,7 @@ def calibrate(
         adapters=tuple(adapter or ()),
         merge=tuple(merge or ()),
         add=tuple(add or ()),
+        device=device or "auto",
         work=work,
         quiet=json,
         switchable=switchable or None,
@@ -179,6 +186,7 @@ def quantise(
     budget_mb: Annotated[float | None, typer.Option(help="Most that the decoder may take, MB of 10^6 bytes.")] = None,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Measure what each layer costs alone.")] = False,
     target: Annotated[str | None, typer.Option(help="Target that it is for; refuses what that cannot run.")] = None,
+    device: DeviceOption = None,
     adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; may be repeated.")] = None,
     merge: Annotated[list[str] | None, typer.Option(help="Sum this adapter into decoder weights of its own.")] = None,
     switchable: Annotated[bool, typer.Option("--switchable", help="LoRA matrices as inputs of one decoder.")] = False,
@@ -207,6 +215,7 @@ def quantise(
                 "--budget-mb": budget_mb,
                 "--sensitivity": sensitivity,
                 "--target": target,
+                "--device": device,
                 "--adapter": adapter,
                 "--merge": merge,
                 "--switchable": switchable,
@@ -240,6 +249,7 @@ def quantise(
         budget_mb=budget_mb,
         sensitivity=sensitivity,
         target=target,
+        device=device or "auto",
         adapters=tuple(adapter or ()),
         merge=tuple(merge or ()),
         work=work,

@@ -31,6 +31,7 @@ class CalibrationReport(Value, frozen=True, kw_only=True):
     """What became of a calibration: how many clips were seen, of them crashes, and tokens by decoder.
 
     Clips of statistics that were added count too. `kept_out` more were kept out of the statistics, to measure on.
+    `device` is what computed them.
     """
 
     out: str
@@ -38,6 +39,7 @@ class CalibrationReport(Value, frozen=True, kw_only=True):
     crashes: int
     kept_out: int
     tokens: dict[str, int]
+    device: str
     seconds: float
 
 
@@ -53,6 +55,7 @@ def calibrate(
     adapters: tuple[str, ...] = (),
     merge: tuple[str, ...] = (),
     add: tuple[Path, ...] = (),
+    device: str = "auto",
     work: Path | None = None,
     quiet: bool = False,
     # Any: fields of the export room's recipe, which judges them.
@@ -62,11 +65,13 @@ def calibrate(
 
     Each clip gives at most `frames` frames of `profile`, the first of the recipe by default, and is asked every task of
     each adapter. `add` are folders of earlier calibrations of the same model, with other clips, that are added up.
-    `work` keeps finished steps until `out` stands; it is `out` with `.work` behind its name unless given. Raises
-    `ConfigError` for settings, for too few clips, no crash among them, activations that are not finite, a full disk, or
-    when `out` exists; `SourceError` for a clip that cannot be decoded, `CheckpointError` for weights.
+    Layers compute on `device`, see `export.device`. `work` keeps finished steps until `out` stands; it is `out` with
+    `.work` behind its name unless given. Raises `ConfigError` for settings, for too few clips, no crash among them,
+    activations that are not finite, a full disk, or when `out` exists; `SourceError` for a clip that cannot be decoded,
+    `CheckpointError` for weights, `MissingDependencyError` for a device that is not there.
     """
     begun_s = time.monotonic()
+    where = open_room("export.device").find_device(device)
     order = open_room("export.export_recipe").settle(
         checkpoint, adapters=adapters, merge=merge, recipe=export, **changes
     )
@@ -77,7 +82,7 @@ def calibrate(
         for path, each in ((Path(each.path), each) for each in chosen)
     ]
     index = open_room("export.quantise.calibrate").run_calibration(
-        order, told, out, profile=profile, frames=frames, work=work, add=add, quiet=quiet
+        order, told, out, profile=profile, frames=frames, work=work, add=add, device=where, quiet=quiet
     )
     return CalibrationReport(
         out=str(out),
@@ -85,6 +90,7 @@ def calibrate(
         crashes=sum(clip.crash is True for clip in index.clips),
         kept_out=len(index.probes) if index.held_out else 0,
         tokens=index.tokens,
+        device=index.device,
         seconds=time.monotonic() - begun_s,
     )
 
@@ -129,5 +135,5 @@ def describe(report: CalibrationReport) -> str:
     return (
         f"{report.out}: {report.clips} clips, {report.crashes} of them crashes, {report.kept_out} more kept out; "
         f"tokens of decoder {tokens}; "
-        f"{report.seconds:.0f} s"
+        f"{report.seconds:.0f} s on {report.device}"
     )

@@ -22,6 +22,7 @@ def quantise_bundle(
     budget_mb: float | None = None,
     sensitivity: bool = False,
     target: str | None = None,
+    device: str = "auto",
     adapters: tuple[str, ...] = (),
     merge: tuple[str, ...] = (),
     work: Path | None = None,
@@ -37,14 +38,16 @@ def quantise_bundle(
     on, by default the one that it names. `statistics` is the folder of a calibration, for recipes that need one.
     `sensitivity` measures what each layer costs by itself on the calibration's probes. `max_kl`, in nats a token on
     those probes, and `budget_mb`, 10^6 bytes of the decoders' files, do so too and choose which matrices stay in 8 or
-    16 bits. `target` is the machine that it is for: a recipe that it does not compute is refused. The rest is as
-    `exporting.export_bundle` has it. Raises `ConfigError` for settings or statistics that do not fit the
-    model, limits that nothing meets, a full disk, or when `out` exists, `UnknownNameError` for `target`,
-    `CheckpointError` for weights that are not whole or do not fit, `BundleError` for `student`.
+    16 bits. `target` is the machine that it is for: a recipe that it does not compute is refused. GPTQ, AWQ and probes
+    compute on `device`, see `export.device`. The rest is as `exporting.export_bundle` has it. Raises `ConfigError` for
+    settings or statistics that do not fit the model, limits that nothing meets, a full disk, or when `out` exists,
+    `UnknownNameError` for `target`, `MissingDependencyError` for `device`, `CheckpointError` for weights that are not
+    whole or do not fit, `BundleError` for `student`.
     """
     found = open_room("export.quantise.recipe").load_quantise_recipe(recipe)
     if target is not None:
         require_precisions(find_target(target), found.precisions, found.name or recipe)
+    where = open_room("export.device").find_device(device)
     order = open_room("export.export_recipe").settle(
         checkpoint, adapters=adapters, merge=merge, recipe=export or found.export, **changes
     )
@@ -57,6 +60,7 @@ def quantise_bundle(
         statistics=statistics,
         limits=limits,
         sensitivity=sensitivity,
+        device=where,
         work=work,
         student=student,
         keep=keep,

@@ -50,20 +50,20 @@ class TextStep:
     def of(cls, feeds: Mapping[str, Tensor], rope: Pair, dialect: Dialect) -> TextStep:
         """The step of a call by its inputs; `rope` are the tables of `text_rope`."""
         dtype, positions = feeds["embeds"].dtype, feeds["position_ids"]
+        device = positions.device
         return cls(
             dialect=dialect,
             cos=rope[0][positions][:, None].to(dtype),
             sin=rope[1][positions][:, None].to(dtype),
-            bias=torch.zeros((), dtype=dtype).where(feeds["mask"], torch.finfo(dtype).min),
-            slots=feeds["write_index"] + torch.arange(positions.shape[1]),
+            bias=torch.zeros((), dtype=dtype, device=device).where(feeds["mask"], torch.finfo(dtype).min),
+            slots=feeds["write_index"] + torch.arange(positions.shape[1], device=device),
         )
 
     def attend(self, query: Tensor, new: Pair, past: Pair) -> tuple[Tensor, Pair]:
         """The result, and what goes to the cache: the whole of it or `new`, by the dialect."""
         if self.dialect == "native":
             key, value = (kept.index_copy(2, self.slots, rows) for kept, rows in zip(past, new, strict=True))
-            found = functional.scaled_dot_product_attention(query, key, value, self.bias, enable_gqa=True)
-            return found, (key, value)
+            return attend_grouped(query, key, value, self.bias), (key, value)
         return self._joined(query * query.shape[-1] ** -0.5, new, past), new
 
     def _joined(self, query: Tensor, new: Pair, past: Pair) -> Tensor:
@@ -75,6 +75,18 @@ class TextStep:
         scores = [query @ key.mT + bias for key, bias in zip(keys, biases, strict=True)]
         shares = torch.cat(scores, -1).softmax(-1)
         return shares[..., :slots] @ values[0] + shares[..., slots:] @ values[1]
+
+
+def attend_grouped(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Attention of `query [1, heads, q, n]` over `key` and `value [1, kv_heads, slots, n]`, without all scores at once.
+
+    On CUDA the one kernel of float32 with a mask takes as many heads of keys as of queries; otherwise torch would hold
+    the scores of every head, 11 GB for 10,000 tokens of the 7B.
+    """
+    if query.is_cuda:
+        group = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    return functional.scaled_dot_product_attention(query, key, value, bias, enable_gqa=True)
 
 
 class Decoder(nn.Module):

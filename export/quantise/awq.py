@@ -39,7 +39,7 @@ def awq_scales(
     and the smallest is 1.
     """
     looked_at = {name: _some(matrix) for name, matrix in matrices.items() if name in formats}
-    best, least = torch.ones(len(magnitude)), float("inf")
+    best, least = torch.ones(len(magnitude), device=magnitude.device), float("inf")
     for step in range(_STEPS):
         scales = _candidate(magnitude, step / _STEPS)
         cost = sum(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 
 from edge_sdk.balance import spread
@@ -15,6 +16,7 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Merged
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.code_digest import quantise_code
+from edge_sdk.export.device import CPU, device_name
 from edge_sdk.export.export_recipe import Order
 from edge_sdk.export.language_plan import LanguagePlan
 from edge_sdk.export.language_stages import TEXT_STAGE, Inputs, language_stages
@@ -45,26 +47,35 @@ def run_calibration(
     frames: int | None = None,
     work: Path | None = None,
     add: Sequence[Path] = (),
+    device: torch.device = CPU,
     quiet: bool = False,
 ) -> Index:
     """Write the statistics of `clips` to `out`; see `edge_sdk.toolchain.calibrating.calibrate`."""
-    calibration = Calibration(order, clips, profile or order.recipe.profiles[0], frames, quiet)
+    calibration = Calibration(order, clips, profile or order.recipe.profiles[0], frames, quiet, device)
     return calibration.run(out, work or out.with_name(f"{out.name}.work"), add)
 
 
 class Calibration:
-    """One run: `clips` with their files, at most `frames` of each in `profile`."""
+    """One run: `clips` with their files, at most `frames` of each in `profile`. Layers compute on `device`."""
 
     def __init__(
-        self, order: Order, clips: Sequence[tuple[Path, Clip]], profile: str, frames: int | None, quiet: bool
+        self,
+        order: Order,
+        clips: Sequence[tuple[Path, Clip]],
+        profile: str,
+        frames: int | None,
+        quiet: bool,
+        device: torch.device = CPU,
     ) -> None:
         self._plan = open_plan(order, LanguagePlan)
         stages = {stage.name: stage for stage in language_stages(order, self._plan)}
         self._text = stages[TEXT_STAGE]
         # Prompts and adapters that are switched on go into what is seen, as weights do; graphs do not.
         parts = {name: each.inputs for name, each in stages.items() if name != "graphs"}
-        self._inputs: Inputs = parts | quantise_code() | {"profile": profile, "frames": frames}
+        ways = {"profile": profile, "frames": frames, "device": device_name(device)}
+        self._inputs: Inputs = parts | quantise_code() | ways
         self._clips, self._profile, self._frames, self._quiet = clips, profile, frames, quiet
+        self._device = device
 
     def run(self, out: Path, work: Path, add: Sequence[Path]) -> Index:
         """Write the statistics to `out`, with those in `add` added up. Raises as `toolchain.calibrating.calibrate`."""
@@ -82,7 +93,7 @@ class Calibration:
         return index
 
     def _sequences(self, store: StageStore) -> list[Path]:
-        reader = ClipReader(self._plan, store.place(self._text), self._profile, self._frames)
+        reader = ClipReader(self._plan, store.place(self._text), self._profile, self._frames, self._device)
         size = _TOKENS_A_CLIP * self._plan.checkpoint.config.text.hidden * 4 * len(self._plan.projectors)
         folders = []
         with Progress("clips", quiet=self._quiet) as progress:
@@ -118,7 +129,7 @@ class Calibration:
                     for name in users
                 }
                 tokens[key] = sum(_tokens(source.path) for source in sources.values())
-                collection = Collection(key, self._weights(key), sources, inputs)
+                collection = Collection(key, self._weights(key), sources, inputs, self._device)
                 layers[key] = collection.run(store, partial(_tell, progress, text.layers, part_name(key)))
                 asked = {
                     f"probe.{number:02}.{name}": Source(folder / sequence_file(name), beside[name])
@@ -135,6 +146,7 @@ class Calibration:
             clips=tuple(clips),
             probes=tuple(probes),
             held_out=held_out,
+            device=device_name(self._device),
         )
         with atomic_folder(out, overwrite=out.parent == store.folder) as draft:
             for key, places in layers.items():

@@ -93,7 +93,7 @@ def _written(make_plan: MakePlan, recipe: QuantiseRecipe, store: StageStore, qui
     exact = {key: methods.weights for key, methods in plan.methods.items()}
     return joined(
         [
-            measure_together(exact[key], stored[key], plan.probes(key), store.folder / f"measured.{key}")
+            measure_together(exact[key], stored[key], plan.probes(key), store.folder / f"measured.{key}", plan.device)
             for key in plan.decoders
         ]
     )
@@ -133,7 +133,7 @@ def _sensitivity(
 ) -> Sensitivity:
     inputs = sensitivity_inputs(plan, key, stages)
     exact, layers = plan.methods[key].weights, plan.checkpoint.config.text.layers
-    run = SensitivityRun(key, exact, stored, plan.probes(key), plan.formats, inputs)
+    run = SensitivityRun(key, exact, stored, plan.probes(key), plan.formats, inputs, plan.device)
     return run.run(store, lambda done: progress(done, layers, key))
 
 
@@ -243,7 +243,8 @@ class _Choosing:
         exact = self._plan.methods[key].weights
         kept = {name: step.bits for name, step in picked.steps.items()}
         weights = Raised(self._stored[key], exact, kept)
-        return measure_together(exact, weights, self._plan.probes(key), self._store.folder / f"measured.{key}")
+        probes, states = self._plan.probes(key), self._store.folder / f"measured.{key}"
+        return measure_together(exact, weights, probes, states, self._plan.device)
 
 
 def _within(measured: AnswerChange, limits: Limits) -> bool:

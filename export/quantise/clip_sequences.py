@@ -17,6 +17,7 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.export.adapters import Merged
 from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.device import CPU
 from edge_sdk.export.eager import embedding_rows, encode, project
 from edge_sdk.export.graphs.vision import Grid
 from edge_sdk.export.language_plan import LanguagePlan
@@ -33,12 +34,15 @@ from edge_sdk.reasoning.vision_input import VisionInput
 class ClipReader:
     """Makes sequences of clips; `folder` holds the tokenizer and the prompts at their paths in a bundle.
 
-    `frames` is the most that is taken of a clip, None for as many as the profile has.
+    `frames` is the most that is taken of a clip, None for as many as the profile has. The vision tower and projectors
+    compute on `device`.
     """
 
-    def __init__(self, plan: LanguagePlan, folder: Path, profile: str, frames: int | None) -> None:
+    def __init__(
+        self, plan: LanguagePlan, folder: Path, profile: str, frames: int | None, device: torch.device = CPU
+    ) -> None:
         """Raises `UnknownNameError` for a profile that the plan does not have."""
-        self._plan, self._language = plan, plan.component()
+        self._plan, self._language, self._device = plan, plan.component(), device
         if profile not in self._language.profiles:
             raise ConfigError(
                 f"profile {profile!r} is not among {', '.join(self._language.profiles)}; give one of them"
@@ -64,11 +68,12 @@ class ClipReader:
         keeper, raw = see.keeper(language.compression), [see.from_rgb(each.pixels) for each in shown]
         keep = np.stack([keeper.push(patches) for patches in raw])
         grid = Grid(rows=profile.height // language.patch, columns=profile.width // language.patch)
-        pictures = torch.from_numpy(np.stack([see.normalised(patches) for patches in raw]).astype(np.float32))
+        patches = np.stack([see.normalised(patches) for patches in raw]).astype(np.float32)
+        pictures = torch.from_numpy(patches).to(self._device)
         maxima = VisionMaxima()
         (tokens,) = encode(self._plan.checkpoint, [(grid, pictures)], lambda: None, maxima.watch)
         maxima.save(folder / VISION)
-        kept = tokens[torch.from_numpy(keep)]
+        kept = tokens[torch.from_numpy(keep).to(self._device)]
         frames = [kept_frame(each.time_s, kept) for each, kept in zip(shown, keep, strict=True)]
         ids = [self._prompt.header(), *(self._prompt.frame(f, first=n == 0) for n, f in enumerate(frames))]
         for name in language.adapters:
@@ -78,7 +83,7 @@ class ClipReader:
             size=torch.tensor([grid.rows, grid.columns]),
             keep=torch.from_numpy(keep),
             places=torch.from_numpy(np.flatnonzero(np.concatenate(ids) == language.image_token)),
-            tokens=kept,
+            tokens=kept.cpu(),
         ).save(folder / PICTURES)
 
     def _sequence(self, name: str, prefix: NDArray[np.int64], tokens: Tensor) -> Sequence:
@@ -86,7 +91,7 @@ class ClipReader:
         adapter = self._plan.adapters.get(name)
         tuned: Weights = Merged(checkpoint, adapter) if adapter else checkpoint
         embeds = embedding_rows(checkpoint, prefix)
-        embeds[torch.from_numpy(prefix == self._language.image_token)] = project(tuned, [tokens])[0]
+        embeds[torch.from_numpy(prefix == self._language.image_token)] = project(tuned, [tokens])[0].cpu()
         asked: Mapping[str, Mapping[str, list[int]]] = self._asked
         tasks = self._language.adapters[name].tasks
         questions = [embedding_rows(checkpoint, np.array(asked[task]["ids"], np.int64)) for task in tasks]

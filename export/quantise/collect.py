@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.device import CPU
 from edge_sdk.export.eager import empty_layer_cache, lora_pairs
 from edge_sdk.export.graphs.decoder import DecoderLayer, TextStep, text_rope
 from edge_sdk.export.graphs.loading import load
@@ -40,10 +41,18 @@ class Source:
 
 
 class Collection:
-    """The statistics of one decoder: its `weights`, and the `sources` that it is given."""
+    """The statistics of one decoder: its `weights`, and the `sources` that it is given. Layers compute on `device`."""
 
-    def __init__(self, key: str, weights: Weights, sources: Mapping[str, Source], inputs: Inputs) -> None:
+    def __init__(
+        self,
+        key: str,
+        weights: Weights,
+        sources: Mapping[str, Source],
+        inputs: Inputs,
+        device: torch.device = CPU,
+    ) -> None:
         self._key, self._weights, self._sources, self._inputs = key, weights, sources, inputs
+        self._device = device
 
     def run(self, store: StageStore, on_layer: OnBytes) -> list[Path]:
         """Make the stages that are not there yet; the folders with each layer's file. `on_layer` is told how many."""
@@ -52,7 +61,7 @@ class Collection:
 
     def _stage(self, store: StageStore, layer: int) -> Stage:
         def make(draft: Path, on_bytes: OnBytes) -> None:
-            sums = Sums(text)
+            sums = Sums(text, self._device)
             with atomic_folder(self._states(store, layer + 1), overwrite=True) as states:
                 for name, found in self._computed(store, layer, sums):
                     save_file({"state": found.contiguous()}, states / f"{name}.safetensors")
@@ -65,17 +74,18 @@ class Collection:
     @torch.inference_mode()
     def _computed(self, store: StageStore, layer: int, sums: Sums) -> Iterator[tuple[str, Tensor]]:
         """Every sequence behind the layer."""
-        text = self._weights.config.text
-        rope = text_rope(text)
-        module = load(self._weights, f"decoder.layers.{layer}.", partial(DecoderLayer, text))
+        text, device = self._weights.config.text, self._device
+        cos, sin = text_rope(text)
+        rope = (cos.to(device), sin.to(device))
+        module = load(self._weights, f"decoder.layers.{layer}.", partial(DecoderLayer, text)).to(device)
         with _watched(module, sums):
             for name, source in self._sources.items():
-                sequence = Sequence.load(source.path)
+                sequence = Sequence.load(source.path).to(device)
                 before = self._states(store, layer) / f"{name}.safetensors"
-                state = load_file(before)["state"] if layer else sequence.embeds[None]
+                state = load_file(before)["state"].to(device) if layer else sequence.embeds[None]
                 step = TextStep.of(sequence.call([]).feeds, rope, "native")
-                past = empty_layer_cache(text, len(sequence.embeds))
-                yield name, module(state, step, past, lora_pairs(source.adapter, layer))[0]
+                past = empty_layer_cache(text, len(sequence.embeds), device)
+                yield name, module(state, step, past, lora_pairs(source.adapter, layer, device))[0].cpu()
 
     def _states(self, store: StageStore, layer: int) -> Path:
         return store.folder / f"states.{self._key}.{layer:02}"

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from edge_sdk.bundle.proof import EVIDENCE, AnswerChange, Evidence, MatrixError
 from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.device import CPU
 from edge_sdk.export.graphs.loading import source_name
 from edge_sdk.export.measure import Answer, Measured
 from edge_sdk.export.quantise.formats import Format
@@ -31,11 +32,15 @@ _BLOCK_VALUES = 1 << 26
 def matrix_error(
     decoder: str, name: str, form: Format, exact: Weights, stored: Weights, gram: Tensor | None
 ) -> MatrixError:
-    """The error of one matrix of `stored`, a block of outputs at a time; `gram` is that of its inputs."""
+    """The error of one matrix of `stored`, a block of outputs at a time; `gram` is that of its inputs.
+
+    It is worked out where `gram` lies.
+    """
     wanted, found = exact.tensor(source_name(exact, name)), stored.tensor(name)
-    sums = np.zeros(4)
+    sums, device = np.zeros(4), CPU if gram is None else gram.device
     for a, b in zip(_blocks(wanted), _blocks(found), strict=True):
-        whole, change = a.float().t(), (b.float() - a.float()).t()
+        whole = a.to(device).float().t()
+        change = b.to(device).float().t() - whole
         sums[:2] += float(change.double().square().sum()), float(whole.double().square().sum())
         if gram is not None:
             sums[2:] += output_error(change, gram), output_error(whole, gram)

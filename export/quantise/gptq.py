@@ -34,15 +34,18 @@ def gptq(
     cannot be factorised.
     """
     scales = scales_of(matrix, form, dtype)
-    order = gram.diagonal().argsort(descending=True, stable=True) if ordered else torch.arange(len(matrix))
+    device = matrix.device
+    energy = gram.diagonal().argsort(descending=True, stable=True)
+    order = energy if ordered else torch.arange(len(matrix), device=device)
+    places = order.tolist()
     factor = _factor(gram[order][:, order] if ordered else gram, damping)
     work = matrix.float()[order]
-    numbers = torch.empty(matrix.shape, dtype=torch.int8)
+    numbers = torch.empty(matrix.shape, dtype=torch.int8, device=device)
     for start in range(0, len(work), _STRIDE):
         stop = min(start + _STRIDE, len(work))
-        errors = torch.empty(stop - start, work.shape[1])
+        errors = torch.empty(stop - start, work.shape[1], device=device)
         for row in range(start, stop):
-            place = int(order[row])
+            place = places[row]
             if form.block and not ordered and row % form.block == 0:
                 scales[row // form.block] = scales_of(work[row : row + form.block], form, dtype)[0]
             scale = scales[place // form.block] if form.block else scales
@@ -79,10 +82,10 @@ def _factor(gram: Tensor, damping: float) -> Tensor:
     upper = lower.flip(0, 1)
     del lower
     # Columns in a few goes: a whole identity beside the factor would be another gram of memory.
-    found = torch.empty(upper.shape)
+    found = torch.empty(upper.shape, device=upper.device)
     for start in range(0, len(upper), _COLUMNS):
         stop = min(start + _COLUMNS, len(upper))
-        eye = torch.zeros(stop, stop - start, dtype=upper.dtype)
+        eye = torch.zeros(stop, stop - start, dtype=upper.dtype, device=upper.device)
         eye[start:].fill_diagonal_(1)
         found[:stop, start:stop] = torch.linalg.solve_triangular(upper[:stop, :stop], eye, upper=True)
         found[stop:, start:stop] = 0

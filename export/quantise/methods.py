@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.device import CPU
 from edge_sdk.export.quantise.activations.smooth import input_scale, smooth_scales
 from edge_sdk.export.quantise.awq import awq_scales
 from edge_sdk.export.quantise.decoder_files import Solver, linear_name
@@ -44,10 +45,13 @@ class Methods:
         dtype: torch.dtype,
         folders: tuple[Path, ...],
         statistics: Statistics | None,
+        device: torch.device = CPU,
     ) -> None:
+        """Scales and numbers are worked out on `device`, and given on the CPU."""
         self._plain, self._recipe, self._key, self._formats = weights, recipe, key, formats
         self._dtype, self._folders, self._statistics = dtype, folders, statistics
         self._inputs = recipe.rounded_inputs(weights.config.text.layers)
+        self._device = device
         self._held: tuple[int, dict[str, Tensor]] = (-1, {})
 
     @property
@@ -79,15 +83,15 @@ class Methods:
         for group in FOLDED:
             seen = self._seen(layer, group)
             names = [linear_name(layer, linear) for linear, each in GROUPS.items() if each == group]
-            matrices = {name: self._plain.tensor(name).t() for name in names}
+            matrices = {name: self._plain.tensor(name).to(self._device).t() for name in names}
             if self._recipe.scaling != "smooth":
                 found[group] = awq_scales(matrices, seen.gram, seen.magnitude, self._formats, self._dtype)
             elif self._inputs.keys() & matrices.keys():
                 found[group] = smooth_scales(matrices.values(), seen.largest, self._recipe.migration)
             else:
                 # Inputs that stay float have no spread to be rid of, which would only make weights harder to round.
-                found[group] = torch.ones(len(seen.largest))
-        save_file(found, folder / SCALES)
+                found[group] = torch.ones(len(seen.largest), device=CPU)
+        save_file({group: scales.cpu() for group, scales in found.items()}, folder / SCALES)
 
     def input_scale(self, layer: int, group: str) -> Tensor:
         """The one scale of a group's inputs in 8 bits. Raises `ConfigError` without statistics."""
@@ -97,21 +101,24 @@ class Methods:
         }
         if others:
             raise ConfigError(f"layer {layer}: linears that share inputs need the same number for them, int or fp8")
-        return input_scale(self._seen(layer, group).largest, self.scales(layer, group), self._dtype, highest)
+        largest = self._seen(layer, group).largest.cpu()
+        return input_scale(largest, self.scales(layer, group), self._dtype, highest)
 
     def gram(self, name: str) -> Tensor | None:
-        """XᵀX of the inputs of a matrix as it is rounded, None for one whose inputs were not seen."""
+        """XᵀX of the inputs of a matrix as it is rounded, on the device; None for one whose inputs were not seen."""
         found = _LINEAR.fullmatch(name)
         if self._statistics is None or found is None:
             return None
         layer, group = int(found[1]), GROUPS[found[2]]
-        return folded_gram(self._seen(layer, group).gram, self.scales(layer, group))
+        scales = self.scales(layer, group)
+        return folded_gram(self._seen(layer, group).gram, None if scales is None else scales.to(self._device))
 
     def _solve(self, name: str, matrix: Tensor, form: Format) -> Numbers:
         """By GPTQ, unless the nearest costs no more on the calibration set."""
         gram = self.gram(name)
         if gram is None:
             raise ConfigError(f"{name}: {_NEEDED}")
+        matrix = matrix.to(self._device)
         nearest = scales_of(matrix, form, self._dtype)
         tried = ((rounded(matrix, nearest, form), nearest), gptq(matrix, gram, form, self._dtype, ordered=True))
 
@@ -119,9 +126,10 @@ class Methods:
             found = output_error(restored(each[0], each[1], form) - matrix.float(), gram)
             return found if math.isfinite(found) else math.inf  # nothing is above or below NaN, so it would win
 
-        return min(tried, key=cost)
+        numbers, scales = min(tried, key=cost)
+        return numbers.cpu(), scales.cpu()
 
     def _seen(self, layer: int, group: str) -> Group:
         if self._statistics is None:
             raise ConfigError(_NEEDED)
-        return self._statistics.group(self._key, layer, group)
+        return Group(*(each.to(self._device) for each in self._statistics.group(self._key, layer, group)))

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from edge_sdk.errors import ConfigError
+from edge_sdk.export.device import CPU
 from edge_sdk.export.export_recipe import Order
 from edge_sdk.export.pipeline import Prepared, open_plan, run_export
 from edge_sdk.export.quantise.choosing import Found, Limits, check, find
@@ -28,6 +30,7 @@ def run_quantise(
     statistics: Path | None = None,
     limits: Limits | None = None,
     sensitivity: bool = False,
+    device: torch.device = CPU,
     work: Path | None = None,
     student: Path | None = None,
     keep: bool = False,
@@ -41,11 +44,11 @@ def run_quantise(
     place = work or out.with_name(f"{out.name}.work")
     found = Found(recipe, (), None)
     if limits or sensitivity:
-        make_plan = partial(_staged, order, place, seen)
+        make_plan = partial(_staged, order, place, seen, device)
         check(make_plan(recipe)[0], limits)  # before anything is written
         with StageStore.locked(place) as store:
             found = find(make_plan, recipe, store, limits, quiet)
-    prepare = partial(_prepare, found=found, statistics=seen)
+    prepare = partial(_prepare, found=found, statistics=seen, device=device)
     return run_export(order, out, work=place, student=student, keep=keep, quiet=quiet, prepare=prepare)
 
 
@@ -64,14 +67,17 @@ def _plan(
 
 
 def _staged(
-    order: Order, work: Path, statistics: Statistics | None, recipe: QuantiseRecipe
+    order: Order, work: Path, statistics: Statistics | None, device: torch.device, recipe: QuantiseRecipe
 ) -> tuple[QuantisedPlan, list[Stage]]:
-    plan = _plan(order, work, recipe, statistics)
+    plan = _plan(order, work, recipe, statistics, device=device)
     return plan, quantised_stages(order, plan, work)
 
 
-def _prepare(order: Order, work: Path, *, found: Found, statistics: Statistics | None) -> Prepared:
-    plan = _plan(order, work, found.recipe, statistics, sensitivity=found.sensitivity, choice=found.choice)
+def _prepare(
+    order: Order, work: Path, *, found: Found, statistics: Statistics | None, device: torch.device
+) -> Prepared:
+    led = {"sensitivity": found.sensitivity, "choice": found.choice}
+    plan = _plan(order, work, found.recipe, statistics, device=device, **led)
     provenance = {"quantise": msgspec.to_builtins(found.recipe)}
     if statistics:
         provenance["calibration"] = msgspec.to_builtins(statistics.index)

@@ -13,6 +13,7 @@ from edge_sdk.bundle.proof import EVIDENCE, VISION, Choice, MatrixError, Sensiti
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter, Merged
 from edge_sdk.export.checkpoint import Checkpoint, Weights
+from edge_sdk.export.device import CPU
 from edge_sdk.export.export_recipe import BASE, Order
 from edge_sdk.export.graphs.onnx_graph import ModelGraph
 from edge_sdk.export.language_plan import LanguagePlan, Pixels
@@ -56,16 +57,17 @@ class QuantisedPlan(LanguagePlan):
         statistics: Statistics | None = None,
         sensitivity: tuple[Sensitivity, ...] = (),
         choice: Choice | None = None,
+        device: torch.device = CPU,
     ) -> None:
         """`work` is where stages will lie, `statistics` those of a calibration for a recipe that needs one.
 
-        `sensitivity` and `choice` are what led to the recipe, for its evidence.
+        `sensitivity` and `choice` are what led to the recipe, for its evidence. Statistics are put to use on `device`.
         Raises as `LanguagePlan`, and `ConfigError` for a recipe or statistics that do not fit the model.
         """
         super().__init__(order, checkpoint, adapters, pixels)
         text = checkpoint.config.text
         self.quantise, self.statistics, self.unfolded, self._work = recipe, statistics, adapters, work
-        self.sensitivity, self.choice = sensitivity, choice
+        self.sensitivity, self.choice, self.device = sensitivity, choice, device
         self.formats = recipe.formats(text.layers)
         if statistics:
             statistics.check(text, tuple(self.decoders))
@@ -166,7 +168,7 @@ class QuantisedPlan(LanguagePlan):
         weights = Merged(self.checkpoint, self.adapters[key]) if key in self.adapters else self.checkpoint
         dtype: torch.dtype = getattr(torch, self.recipe.dtype)
         folders = tuple(work / scales_stage(key, layer) for layer in range(self.checkpoint.config.text.layers))
-        return Methods(weights, self.quantise, key, self.formats, dtype, folders, self.statistics)
+        return Methods(weights, self.quantise, key, self.formats, dtype, folders, self.statistics, self.device)
 
     def _graphs(self) -> Iterator[tuple[str, ModelGraph]]:
         owners = {each.graph: key for key in self.decoders for each in self._decoder_set(key).graphs}

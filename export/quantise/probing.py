@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from edge_sdk.bundle.proof import AnswerChange, Compared
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.device import CPU
 from edge_sdk.export.eager import empty_layer_cache, head_logits, lora_pairs
 from edge_sdk.export.graphs.decoder import DecoderLayer, TextStep, text_rope
 from edge_sdk.export.graphs.loading import load, round_inputs
@@ -52,12 +53,24 @@ class Probe:
 
 
 class Probing:
-    """The models of one run: `exact`, and `stored` in few bits. `alone`: each of its layers by itself, too."""
+    """The models of one run: `exact`, and `stored` in few bits. `alone`: each of its layers by itself, too.
 
-    def __init__(self, exact: Weights, stored: Weights, probes: Sequence[Probe], *, alone: bool) -> None:
+    Layers compute on `device`.
+    """
+
+    def __init__(
+        self,
+        exact: Weights,
+        stored: Weights,
+        probes: Sequence[Probe],
+        *,
+        alone: bool,
+        device: torch.device = CPU,
+    ) -> None:
         self._exact, self._stored, self._probes, self._alone = exact, stored, tuple(probes), alone
-        self._text = exact.config.text
-        self._rope = text_rope(self._text)
+        self._text, self._device = exact.config.text, device
+        cos, sin = text_rope(self._text)
+        self._rope = (cos.to(device), sin.to(device))
 
     @torch.inference_mode()
     def layer(self, index: int, before: Path, after: Path) -> None:
@@ -71,7 +84,7 @@ class Probing:
                 if self._alone:
                     found[lone(index)] = run(stored, given[EXACT])
                 for name, state in found.items():
-                    save_file({"state": state.contiguous()}, draft / f"{name}.{probe.name}.safetensors")
+                    save_file({"state": state.cpu().contiguous()}, draft / f"{name}.{probe.name}.safetensors")
 
     @torch.inference_mode()
     def errors(
@@ -109,7 +122,9 @@ class Probing:
     @torch.inference_mode()
     def changes(self, states: Path) -> dict[str, AnswerChange]:
         """Every model's next-token distributions against the exact one's, from the states behind the last layer."""
-        norm = load(self._exact, "decoder.norm.", partial(nn.RMSNorm, self._text.hidden, self._text.eps))
+        norm = load(self._exact, "decoder.norm.", partial(nn.RMSNorm, self._text.hidden, self._text.eps)).to(
+            self._device
+        )
         parts: dict[str, list[AnswerChange]] = {}
         for probe in self._probes:
             rows = wanted_rows(Tokens.load(probe.path))
@@ -118,9 +133,9 @@ class Probing:
             logits = dict(zip(plain, head_logits(self._exact, list(plain.values())), strict=True))
             ends = head_logits(self._stored, [held[EXACT], held[TOGETHER]])
             logits |= {HEAD_ALONE: ends[0], TOGETHER: ends[1]}
-            wanted = logits.pop(EXACT).numpy()
+            wanted = logits.pop(EXACT).cpu().numpy()
             for name, found in logits.items():
-                parts.setdefault(name, []).append(answer_change(found.numpy(), wanted))
+                parts.setdefault(name, []).append(answer_change(found.cpu().numpy(), wanted))
         return {name: joined(each) for name, each in parts.items()}
 
     def _names(self, layer: int) -> list[str]:
@@ -130,22 +145,22 @@ class Probing:
 
     def _given(self, probe: Probe, index: int, before: Path) -> dict[str, Tensor]:
         if index == 0:
-            exact = Tokens.load(probe.path).embeds[None]
-            seen = Tokens.load(probe.seen).embeds[None] if probe.seen else exact
+            exact = Tokens.load(probe.path).embeds[None].to(self._device)
+            seen = Tokens.load(probe.seen).embeds[None].to(self._device) if probe.seen else exact
             return {name: exact if name == EXACT else seen for name in self._names(0)}
         return {name: self._state(before, name, probe) for name in self._names(index)}
 
     def _state(self, folder: Path, name: str, probe: Probe) -> Tensor:
-        return load_file(folder / f"{name}.{probe.name}.safetensors")["state"]
+        return load_file(folder / f"{name}.{probe.name}.safetensors")["state"].to(self._device)
 
     def _module(self, weights: Weights, index: int) -> DecoderLayer:
-        return load(weights, f"decoder.layers.{index}.", partial(DecoderLayer, self._text))
+        return load(weights, f"decoder.layers.{index}.", partial(DecoderLayer, self._text)).to(self._device)
 
     def _runner(self, probe: Probe, index: int) -> Callable[[DecoderLayer, Tensor], Tensor]:
-        tokens = Tokens.load(probe.path)
+        tokens = Tokens.load(probe.path).to(self._device)
         step = TextStep.of(tokens.call([]).feeds, self._rope, "native")
-        past = empty_layer_cache(self._text, len(tokens.embeds))
-        lora = lora_pairs(probe.adapter, index)
+        past = empty_layer_cache(self._text, len(tokens.embeds), self._device)
+        lora = lora_pairs(probe.adapter, index, self._device)
 
         def run(module: DecoderLayer, x: Tensor) -> Tensor:
             found: Tensor = module(x, step, past, lora)[0]
@@ -154,9 +169,11 @@ class Probing:
         return run
 
 
-def measure_together(exact: Weights, stored: Weights, probes: Sequence[Probe], states: Path) -> AnswerChange:
+def measure_together(
+    exact: Weights, stored: Weights, probes: Sequence[Probe], states: Path, device: torch.device = CPU
+) -> AnswerChange:
     """`stored` against `exact` on `probes`; states lie in folders whose names begin as `states`, until it is done."""
-    probing, layers = Probing(exact, stored, probes, alone=False), exact.config.text.layers
+    probing, layers = Probing(exact, stored, probes, alone=False, device=device), exact.config.text.layers
     sides = [states.with_name(f"{states.name}.{side}") for side in (0, 1)]
     try:
         for layer in range(layers):

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import torch
 
 from edge_sdk.bundle.proof import AnswerChange, LayerCost, LinearCost, Sensitivity
 from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.device import CPU
 from edge_sdk.export.language_stages import Inputs
 from edge_sdk.export.layouts import LINEARS
 from edge_sdk.export.quantise.decoder_files import linear_name
@@ -39,10 +41,12 @@ class SensitivityRun:
         probes: Sequence[Probe],
         formats: Mapping[str, Format],
         inputs: Inputs,
+        device: torch.device = CPU,
     ) -> None:
+        """Layers compute on `device`."""
         self._key, self._formats, self._inputs = key, formats, inputs
         self._layers = exact.config.text.layers
-        self._probing = Probing(exact, stored, probes, alone=True)
+        self._probing = Probing(exact, stored, probes, alone=True, device=device)
 
     def run(self, store: StageStore, on_layer: OnBytes) -> Sensitivity:
         """Make the stages that are not there yet, in `store`."""

@@ -60,16 +60,20 @@ class Sequence:
         """What `save` has written."""
         return cls(**load_file(path))
 
+    def to(self, device: torch.device) -> Sequence:
+        """The same on `device`."""
+        return Sequence(*(each.to(device) for each in (self.embeds, self.positions, self.branch)))
+
     def call(self, past: list[Pair]) -> Call:
         """All of it as one call of the decoder, whose cache `past` has as many slots."""
-        count = len(self.embeds)
-        earlier = torch.ones(count, count, dtype=torch.bool).tril()
+        count, device = len(self.embeds), self.embeds.device
+        earlier = torch.ones(count, count, dtype=torch.bool, device=device).tril()
         mask = earlier & ((self.branch == 0) | (self.branch == self.branch[:, None]))
         feeds = {
             "embeds": self.embeds[None],
             "position_ids": self.positions[None],
             "mask": mask[None, None],
-            "write_index": torch.tensor([0]),
-            "rows": torch.tensor([count - 1]),
+            "write_index": torch.tensor([0], device=device),
+            "rows": torch.tensor([count - 1], device=device),
         }
         return Call(feeds, past)

@@ -12,6 +12,7 @@ import msgspec
 from edge_sdk.bundle.proof import VISION, ProbeChange, TowerError
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.code_digest import quantise_code
+from edge_sdk.export.device import CPU, device_name
 from edge_sdk.export.export_recipe import BASE, Order
 from edge_sdk.export.exported import Exported
 from edge_sdk.export.language_files import FOLDER
@@ -105,7 +106,10 @@ def _formats(plan: QuantisedPlan, prefix: str) -> Inputs:
 
 
 def _seen(plan: QuantisedPlan) -> Inputs:
-    return {"statistics": plan.statistics.identity()} if plan.statistics else {}
+    """What only a calibrated recipe follows from; without statistics nothing but the CPU computes."""
+    if plan.statistics is None:
+        return {}
+    return {"statistics": plan.statistics.identity(), "device": device_name(plan.device)}
 
 
 # Functions of their own: each stage keeps the layer and the file that it was made with.
@@ -167,6 +171,7 @@ def _reference_stage(plan: QuantisedPlan, stages: Sequence[Stage], work: Path) -
                 tower=_tower_error(plan, work),
                 sensitivity=plan.sensitivity,
                 choice=plan.choice,
+                device=device_name(plan.device if plan.statistics else CPU),
                 files=dict(_hashes(plan, work)),
             ),
         )
@@ -182,7 +187,8 @@ def _probe_changes(plan: QuantisedPlan, models: Mapping[str, Weights], work: Pat
     index = plan.statistics.index
     for key in plan.decoders:
         probes = plan.probes(key)
-        change = measure_together(plan.methods[key].weights, models[key], probes, work / f"measured.{key}")
+        exact, states = plan.methods[key].weights, work / f"measured.{key}"
+        change = measure_together(exact, models[key], probes, states, plan.device)
         yield (
             key,
             ProbeChange(

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from edge_sdk.errors import ConfigError
+from edge_sdk.export.device import CPU
 from edge_sdk.export.model_config import TextConfig
 from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
 from edge_sdk.export.quantise.activations.vision_statistics import merge_maxima
@@ -41,6 +42,7 @@ class Index(Value, frozen=True, kw_only=True):
     """What the files are of: a model's name and shape, `tokens` by decoder, and the clips.
 
     `probes` are clips whose sequences are kept, to compare models on; `held_out`: none of them is among `clips`.
+    `device` is what they were computed on, or several where they were added up.
     """
 
     schema: int = SCHEMA
@@ -52,6 +54,7 @@ class Index(Value, frozen=True, kw_only=True):
     clips: tuple[Clip, ...]
     probes: tuple[Clip, ...] = ()
     held_out: bool = False
+    device: str = "cpu"
 
 
 class Group(NamedTuple):
@@ -70,12 +73,13 @@ def widths(text: TextConfig) -> dict[str, int]:
 class Sums:
     """Sums of one layer's groups, in the making."""
 
-    def __init__(self, text: TextConfig) -> None:
+    def __init__(self, text: TextConfig, device: torch.device = CPU) -> None:
+        """On `device` until they are saved."""
         self._held: dict[str, Tensor] = {}
         for group, width in widths(text).items():
-            self._held[f"{group}.gram"] = torch.zeros(width, width)
-            self._held[f"{group}.magnitude"] = torch.zeros(width)
-            self._held[f"{group}.largest"] = torch.zeros(width)
+            self._held[f"{group}.gram"] = torch.zeros(width, width, device=device)
+            self._held[f"{group}.magnitude"] = torch.zeros(width, device=device)
+            self._held[f"{group}.largest"] = torch.zeros(width, device=device)
 
     def add(self, group: str, x: Tensor) -> None:
         """Take in `x [tokens, n]`."""
@@ -92,7 +96,7 @@ class Sums:
                     f"{path.name}: {name} is not finite: the model gave NaN or infinity for a clip; check the "
                     "checkpoint with edge-sdk export and verify, and the clips"
                 )
-        save_file(self._held, path)
+        save_file({name: tensor.cpu() for name, tensor in self._held.items()}, path)
 
 
 class Statistics:
@@ -179,7 +183,8 @@ def merge_statistics(folders: Sequence[Path], out: Path) -> Index:
     tokens = {key: sum(part.index.tokens[key] for part in parts) for key in first.tokens}
     seen = {clip.sha256 for clip in clips}
     held_out = first.held_out and seen.isdisjoint(clip.sha256 for clip in first.probes)
-    index = msgspec.structs.replace(first, tokens=tokens, clips=tuple(clips), held_out=held_out)
+    devices = " and ".join(dict.fromkeys(part.index.device for part in parts))
+    index = msgspec.structs.replace(first, tokens=tokens, clips=tuple(clips), held_out=held_out, device=devices)
     with atomic_folder(out) as draft:
         merge_maxima([part.folder / VISION for part in parts], draft / VISION)
         for path in parts[0].folder.glob("probe.*.safetensors"):

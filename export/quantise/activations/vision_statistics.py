@@ -50,7 +50,7 @@ class VisionMaxima:
                     f"vision {name} is not finite: the tower gave NaN or infinity for a clip; check the checkpoint "
                     "with edge-sdk export and verify, and the clips"
                 )
-        save_file(self.held, path)
+        save_file({name: tensor.cpu() for name, tensor in self.held.items()}, path)
 
     def _taker(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda linear, given: self.add(name, given[0].flatten(0, -2))
