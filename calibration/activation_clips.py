@@ -48,9 +48,7 @@ def choose_clips(folder: Path, count: int) -> tuple[ChosenClip, ...]:
         raise ConfigError(f"a calibration needs at least 2 clips, {count} were asked for; give a larger --count")
     if not folder.is_dir():
         raise ConfigError(f"{folder}: expected a folder of clips, but there is none; check the path")
-    has_labels = (folder / LABELS_NAME).is_file() or any(folder.glob("*.json"))
-    labelled = read_folder(folder) if has_labels else []
-    clips = [(clip.path, _cell(clip)) for clip in labelled] or [(path, _NO_LABEL) for path in _videos(folder)]
+    clips = _labelled(folder) or [(path, _NO_LABEL) for path in _videos(folder)]
     if not clips:
         raise ConfigError(f"{folder}: expected clips ({', '.join(SUFFIXES)}), found none; give a folder with some")
     chosen = tuple(islice(_balanced(folder, clips), count))
@@ -62,6 +60,17 @@ def choose_clips(folder: Path, count: int) -> tuple[ChosenClip, ...]:
             "add some"
         )
     return chosen
+
+
+def _labelled(folder: Path) -> list[tuple[Path, _Cell]]:
+    """The clips of a folder with labels, none for one without."""
+    table = folder / LABELS_NAME
+    if not table.is_file() and not any(folder.glob("*.json")):
+        return []
+    clips = read_folder(folder)
+    if not clips:
+        raise ConfigError(f"label table {table}: expected a row for each clip, found none; add rows or take it away")
+    return [(clip.path, _cell(clip)) for clip in clips]
 
 
 def _balanced(folder: Path, clips: list[tuple[Path, _Cell]]) -> Iterator[ChosenClip]:

@@ -201,6 +201,14 @@ def test_a_table_without_a_crash_is_refused_and_a_broken_one_named(tmp_path: Pat
         choose_clips(folder, 8)
 
 
+def test_a_table_without_rows_is_no_folder_without_labels(tmp_path: Path) -> None:
+    folder = table(tmp_path / "clips", [])
+    for name in ("a.mp4", "b.mp4"):
+        (folder / name).write_text(name)
+    with pytest.raises(ConfigError, match=r"labels.csv: expected a row for each clip, found none"):
+        choose_clips(folder, 8)
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a folder of clips"):
         choose_clips(tmp_path / "nowhere", 4)

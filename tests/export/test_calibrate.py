@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,7 @@ from edge_sdk.export.language_plan import LanguagePlan
 from edge_sdk.export.pipeline import open_plan
 from edge_sdk.export.quantise.clip_sequences import ClipReader, sequence_file
 from edge_sdk.export.quantise.sequences import Sequence
+from edge_sdk.export.quantise.statistics import Index
 from edge_sdk.reasoning.cache import TRUNK, Addition, Prefix
 from edge_sdk.reasoning.reasoner import Reasoner
 from edge_sdk.runtime import Array
@@ -76,6 +78,26 @@ def test_the_same_clips_give_the_same_bytes(root: Path, tmp_path: Path) -> None:
     assert "statistics.json" in first
     assert "probe.00.linguistic.safetensors" in first
     assert again == first
+
+
+def test_probes_are_of_the_clips_that_the_index_names(root: Path, bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for pictures in range(1, 9):
+        make_clip(tmp_path / f"clips/{pictures}.mp4", seconds=pictures / 10, rate="10")
+    how: dict[str, Any] = {"profiles": ("24f",), "dtype": "float32", "quiet": True}
+    report = calibrate(root / "base", tmp_path / "clips", tmp_path / "seen", **how)
+    index = msgspec.json.decode((tmp_path / "seen/statistics.json").read_bytes(), type=Index)
+    clips, probes = ([clip.name for clip in each] for each in (index.clips, index.probes))
+    assert index.held_out
+    assert (report.clips, report.kept_out) == (6, 2) == (len(clips), len(probes))
+    assert {*clips, *probes} == {f"{pictures}.mp4" for pictures in range(1, 9)}
+    order = settle(root / "base", profiles=("24f",), dtype="float32")
+    reader = ClipReader(open_plan(order, LanguagePlan), bundle.folder, "24f", None)
+    for number, name in enumerate(probes):
+        (tmp_path / name).mkdir()
+        reader.write(tmp_path / "clips" / name, tmp_path / name)
+        kept = (tmp_path / "seen" / f"probe.{number:02}.base.safetensors").read_bytes()
+        assert kept == (tmp_path / name / sequence_file("base")).read_bytes()
 
 
 class Overheard:
