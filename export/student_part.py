@@ -60,7 +60,7 @@ def student_part(folder: Path) -> StudentPart:
 def _origin(bundle: Bundle) -> dict[str, Any]:
     """The bundle that a student was made in, however often it has been taken over since."""
     manifest = bundle.manifest
-    found = {"bundle": manifest.name, "sha256": bundle.sha256, "provenance": manifest.provenance}
+    found: dict[str, Any] = {"bundle": manifest.name, "sha256": bundle.sha256, "provenance": manifest.provenance}
     while "student" in found["provenance"]:
         found = found["provenance"]["student"]
     return found
