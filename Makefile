@@ -66,6 +66,7 @@ soak-export: setup
 	$(BIN)/python tests/quantised_size.py out/export layers gptq awq
 	$(BIN)/python tests/quantise_kl.py out/export 2b 2B:2 96f out/export/clips 16 8 out/export/kl w4 w4-awq w4-gptq
 	$(BIN)/python tests/decode_speed.py out/export out/export/decode 6 1 2
+	$(BIN)/python tests/equivalence_cases.py out/export ../shared/data/qwen2.5-tokenizer
 
 # On a machine with a GPU: parity, speed against the limits, and transformers beside; CAMPAIGN holds further options.
 campaign: setup
