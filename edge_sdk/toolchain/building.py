@@ -98,7 +98,8 @@ def build(
     place = _place(flavour, target, device)
     language = opened.manifest.language
     if language and language.quantisation:
-        require_sm(place.sm, language.quantisation, opened.manifest.name)
+        here = device.sm if device and target is None else None
+        require_sm(here if place.sm is None else place.sm, language.quantisation, opened.manifest.name)
     room, watcher = open_room("export.build"), _Watcher(quiet)
     engines = tuple(room.build_engines(opened, tensorrt, place, store, chosen, watcher))
     note = _why_not_compared(place, device)

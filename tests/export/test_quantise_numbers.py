@@ -19,6 +19,7 @@ from edge_sdk.engine.tensorrt_library import TensorRT
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.quantise.recipe import QuantiseRecipe, Storage, load_quantise_recipe
 from edge_sdk.hardware import Target, find_target
+from edge_sdk.hardware.cuda import CudaDevice
 from edge_sdk.hardware.plan import Plan, plan
 from edge_sdk.hardware.precision import require_precisions, require_sm
 from edge_sdk.hardware.predicted import predict
@@ -112,6 +113,18 @@ def test_a_gpu_that_no_compiler_gives_4_bits_is_refused_with_the_recipe_that_wor
     else:
         building.build(bundle_of_4_bits.folder, "rtx", target="card", quiet=True)
     assert bool(built) == (sm == 80)
+
+
+def test_without_a_target_the_gpu_of_this_machine_counts(
+    bundle_of_4_bits: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = watched(monkeypatch)
+    old = CudaDevice(name="card", sm=75, multiprocessors=40, driver="13.0", memory_mb=1e4, integrated=False)
+    monkeypatch.setattr(building, "find_cuda_device", lambda: old)
+    with pytest.raises(ConfigError, match=r"holds 4-bit weights, .* sm_75: .* recipe w8"):
+        building.build(bundle_of_4_bits.folder, "rtx", quiet=True)
+    building.build(bundle_of_4_bits.folder, "rtx", target="rtx-4090", quiet=True)
+    assert len(built) == 1
 
 
 @pytest.mark.parametrize("where", ["bits", "head_bits", "vision_bits", "exception_bits"])
