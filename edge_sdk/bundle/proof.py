@@ -209,8 +209,10 @@ def read_proof(bundle: Bundle) -> Proof | None:
     evidence = _read(bundle, named, Evidence) if named else None
     scores = _read(bundle, SCORES, Scores) if few and SCORES in held else None
     student = _read(bundle, STUDENT, StudentEvidence) if STUDENT in held else None
-    measured = {named: evidence, SCORES: scores, STUDENT: student}
-    problems = [f"{where}: {each}" for where, told in measured.items() if told for each in _misfits(bundle, told.files)]
+    measured = [(named, evidence.files)] if evidence else []
+    measured += [(SCORES, scores.files)] if scores else []
+    measured += [(STUDENT, student.files)] if student else []
+    problems = [f"{where}: {each}" for where, files in measured for each in _misfits(bundle, files)]
     seen = read_activations(bundle)
     return Proof(
         evidence=evidence,
