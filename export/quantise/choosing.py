@@ -160,9 +160,14 @@ class _Choosing:
         by what will be written, where AWQ and GPTQ go by the formats of all that share inputs.
         """
         aim, budget_bytes = limits.max_kl, None if limits.budget_mb is None else limits.budget_mb * _MB
-        written = False
-        for _ in range(_ROUNDS):
-            picked = pick(self._candidates, self._size_bytes, aim, budget_bytes)
+        recipe, measured, written = self._plan.quantise, self._together, False
+        for done in range(_ROUNDS):
+            try:
+                picked = pick(self._candidates, self._size_bytes, aim, budget_bytes)
+            except ConfigError as error:
+                if not done:
+                    raise
+                raise self._missed(limits, done, measured, recipe) from error  # the aim is not what was asked for
             recipe, measured = self._recipe(picked), self._together
             if picked.steps and not written:
                 measured = self._measured(picked)
@@ -171,9 +176,16 @@ class _Choosing:
             if aim is None or limits.max_kl is None or _within(measured, limits):
                 return Found(recipe, self._sensitivity, self._choice(limits, picked, recipe, measured))
             aim *= 0.9 * limits.max_kl / measured.mean_kl
-        raise ConfigError(
-            f"--max-kl {limits.max_kl:g}: {_ROUNDS} choices were measured, the last at {measured.mean_kl:.3g} with "
-            f"{files_bytes(self._plan, recipe) / _MB:,.1f} MB; give a higher limit"
+        raise self._missed(limits, _ROUNDS, measured, recipe)
+
+    def _missed(self, limits: Limits, choices: int, measured: AnswerChange, recipe: QuantiseRecipe) -> ConfigError:
+        """Choices that parts said would do, and that do not as a whole."""
+        asked = "" if limits.max_kl is None else f"--max-kl {limits.max_kl:g}: "
+        number = "1 choice was" if choices == 1 else f"{choices} choices were"
+        return ConfigError(
+            f"{asked}expected a choice of no more KL than that; {number} measured, and the last "
+            f"has {measured.mean_kl:.3g} in {files_bytes(self._plan, recipe) / _MB:,.2f} MB; give that as the limit, "
+            "or a recipe of more bits"
         )
 
     def _choice(self, limits: Limits, picked: Picked, recipe: QuantiseRecipe, measured: AnswerChange) -> Choice:

@@ -14,8 +14,9 @@ from onnx import TensorProto
 from pipeline_runs import QUICK, adapters, content, make_inputs
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.bundle.proof import require_evidence
+from edge_sdk.bundle.proof import AnswerChange, require_evidence
 from edge_sdk.errors import ConfigError
+from edge_sdk.export.quantise import choosing
 from edge_sdk.toolchain.calibrating import calibrate
 from edge_sdk.toolchain.quantising import quantise_bundle
 from edge_sdk.verify import verify
@@ -157,6 +158,35 @@ def test_a_limit_is_met_by_all_decoders_together_and_the_same_clips_give_the_sam
     # The bundle's own weights cost what was measured of the choice before they were made.
     assert whole_kl(one) == pytest.approx(choice.measured_kl, rel=1e-3)
     assert verify(one).ok
+
+
+@pytest.mark.parametrize(("within", "choices"), [(False, "5"), (True, "[1-4]")])
+def test_a_limit_that_no_measured_choice_meets_is_refused_with_what_was_found(
+    case: Case, within: bool, choices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts say that a choice meets the limit; every whole that is measured has ten times as much."""
+    lowest = require_evidence(case.within).choice
+    assert lowest is not None
+    # Between all in few bits and the best that the budget holds: parts say yes to it, and no to much tighter ones.
+    limit, asked = (lowest.lowest_kl + lowest.expected_kl) / 2, list[float]()
+
+    def beyond(*args: Any) -> AnswerChange:
+        asked.append(10 * limit)
+        return AnswerChange(steps=1, equal_tokens=0, mean_kl=10 * limit, largest_kl=10 * limit)
+
+    monkeypatch.setattr(choosing, "measure_together", beyond)
+    how = case.how | {"work": tmp_path / "work"}
+    limits = {"max_kl": limit} | ({"budget_mb": case.budget_mb} if within else {})
+    with pytest.raises(ConfigError) as refused:
+        quantise(case.root, tmp_path / "out", how, **limits)
+    said = str(refused.value)
+    begin = re.escape(f"--max-kl {limit:g}: expected a choice of no more KL than that; ")
+    found = re.match(rf"{begin}({choices}) choices? (was|were) measured", said)
+    assert found
+    assert f"the last has {10 * limit:.3g} in " in said
+    assert said.endswith("MB; give that as the limit, or a recipe of more bits")
+    assert len(asked) == int(found[1]) * (2 if "merge" in case.how else 1)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("number", ["int", pytest.param("fp8", marks=pytest.mark.slow)])
