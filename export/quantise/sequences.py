@@ -62,7 +62,8 @@ class Sequence:
 
     def to(self, device: torch.device) -> Sequence:
         """The same on `device`."""
-        return Sequence(*(each.to(device) for each in (self.embeds, self.positions, self.branch)))
+        rows = None if self.rows is None else self.rows.to(device)
+        return Sequence(self.embeds.to(device), self.positions.to(device), self.branch.to(device), rows)
 
     def call(self, past: list[Pair]) -> Call:
         """All of it as one call of the decoder, whose cache `past` has as many slots."""
