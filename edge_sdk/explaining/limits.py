@@ -18,13 +18,24 @@ _OOM_SCORE = 900
 
 
 def be_patient(niceness: int) -> None:
-    """Take `niceness` more, run in batches that never preempt, and be the first to go when memory runs out."""
-    os.nice(niceness)
-    if hasattr(os, "SCHED_BATCH"):
+    """Take `niceness` more, run in batches that never preempt, and be the first to go when memory runs out.
+
+    Linux has both for each thread by itself, and libraries start some when they are imported.
+    """
+    wanted = os.nice(niceness)
+    for thread in _threads():
         with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, thread, wanted)
+            if hasattr(os, "SCHED_BATCH"):
+                os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+
+
+def _threads() -> list[int]:
+    """Every thread of this process; 0, the one that asks, where the system does not list them."""
+    tasks = Path("/proc/self/task")
+    return [int(each.name) for each in tasks.iterdir()] if tasks.is_dir() else [0]
 
 
 def limit_memory(budget_mb: float | None) -> float | None:
