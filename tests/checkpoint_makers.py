@@ -249,6 +249,13 @@ def save_adapter(
     return folder
 
 
+def save_both(model: Any, folder: Path) -> Path:
+    """`model` as `base` and an adapter over it as `adapter`, both in `folder`. Returns `folder`."""
+    save(model, folder / "base")
+    save_adapter(tune(model, rank=4, seed=1), folder / "adapter")
+    return folder
+
+
 def hollow(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Path:
     """A bfloat16 `model.safetensors` of any size that takes no room on the disk: a header, then a hole of zeros."""
     header, end = {}, 0

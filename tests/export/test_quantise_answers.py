@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_makers import save, save_adapter, tiny_model, tune
+from checkpoint_makers import save_both, tiny_model, tune
 from decoder_loop import lively
 from torch import Tensor
 
@@ -30,10 +30,7 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("model")
-    save(model, root / "base")
-    save_adapter(tune(model, rank=4, seed=1), root / "adapter")
-    return root
+    return save_both(model, tmp_path_factory.mktemp("model"))
 
 
 def parts(seed: int) -> list[Tensor]:

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 import torch
 from asking_clips import make_clip
-from checkpoint_makers import save, save_adapter, tiny_model, tune
+from checkpoint_makers import save_both, tiny_model
 from decoder_loop import lively
 from pipeline_runs import QUICK, make_inputs
 from torch import Tensor, nn
@@ -73,11 +73,7 @@ class Rounded4:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("model")
-    model = lively(tiny_model(), 3.0)
-    save(model, root / "base")
-    save_adapter(tune(model, rank=4, seed=1), root / "adapter")
-    return root
+    return save_both(lively(tiny_model(), 3.0), tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

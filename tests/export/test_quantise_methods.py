@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from checkpoint_makers import save, save_adapter, tiny_model, tune
+from checkpoint_makers import save_both, tiny_model
 from decoder_loop import lively
 from numpy.typing import NDArray
 from quantise_cases import tiny_weights
@@ -259,11 +259,7 @@ def test_awq_leaves_alone_what_is_not_rounded() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("model")
-    model = lively(tiny_model(), 3.0)
-    save(model, root / "base")
-    save_adapter(tune(model, rank=4, seed=1), root / "adapter")
-    return root
+    return save_both(lively(tiny_model(), 3.0), tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.parametrize("form", ["bare", "merged", "beside"])

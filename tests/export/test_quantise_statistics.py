@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from asking_clips import make_clip
-from checkpoint_makers import save, save_adapter, tiny_model, tune
+from checkpoint_makers import save_both, tiny_model, tune
 from decoder_loop import lively
 from pipeline_runs import QUICK, make_inputs
 from safetensors.numpy import load_file
@@ -53,10 +53,7 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("model")
-    save(model, root / "base")
-    save_adapter(tune(model, rank=4, seed=1), root / "adapter")
-    return root
+    return save_both(model, tmp_path_factory.mktemp("model"))
 
 
 def parts(seed: int = 0) -> list[Tensor]:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import shutil
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from scene_needs import need_drawing, need_encoding
 
 from edge_sdk.calibration.scenes.broad_plan import plan_broad
 from edge_sdk.calibration.scenes.effects import Tricks
-from edge_sdk.calibration.scenes.engine import gl_context
 from edge_sdk.calibration.scenes.film import shoot
 from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
 from edge_sdk.calibration.scenes.render import render
 from edge_sdk.calibration.scenes.sheet import TILE, png, write_sheet
 from edge_sdk.clips import SceneTruth, read_scenes, read_truths
-from edge_sdk.errors import ConfigError, MissingDependencyError
+from edge_sdk.errors import ConfigError
 
 SIZE = (160, 96)
 # Seeds of this generator version: the ego car hits somebody on foot; cars meet head-on.
@@ -29,11 +28,7 @@ EGO_HITS_PEDESTRIAN, HEAD_ON, OTHER_SCENE = 9, 37, 4
 
 @pytest.fixture(scope="module", autouse=True)
 def _egl() -> None:
-    pytest.importorskip("mujoco", reason="rendered scenes need mujoco (extra: scenes)")
-    try:
-        gl_context()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
+    need_drawing()
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +71,7 @@ def test_a_body_is_drawn_and_falls_when_it_is_hit() -> None:
 
 
 def test_broad_clips_carry_their_truth_and_make_a_sheet(tmp_path: Path) -> None:
-    if shutil.which("gst-launch-1.0") is None:
-        pytest.skip("gst-launch-1.0 is not installed")
+    need_encoding()
     (record,) = render([HEAD_ON], tmp_path, fps=5.0, size=SIZE, jobs=1, family="broad")
     assert (record.name, record.generator, record.kind) == ("broad_00000037", "3", "head_on")
     assert isinstance(record.truth, SceneTruth)

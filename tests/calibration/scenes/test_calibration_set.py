@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 import pytest
 from command_line import sdk
+from scene_needs import need_drawing, need_encoding
 from scene_records import CRASH_S, scene_record
 
 from edge_sdk.calibration.activation_clips import choose_clips
@@ -24,11 +24,10 @@ from edge_sdk.calibration.scenes.calibration_set import (
     read_calibration_set,
 )
 from edge_sdk.calibration.scenes.close_plan import close_suite_seeds
-from edge_sdk.calibration.scenes.engine import gl_context
 from edge_sdk.calibration.scenes.render import Job, expected_record
 from edge_sdk.calibration.scenes.suite import suite_seeds
 from edge_sdk.clips import SceneRecord
-from edge_sdk.errors import ConfigError, MissingDependencyError
+from edge_sdk.errors import ConfigError
 
 VALUES = {"crash": 2, "view": 2, "light": 3, "weather": 3}
 
@@ -80,13 +79,8 @@ def test_committed_hashes_are_of_what_is_planned(tmp_path: Path, index: int) -> 
 
 
 def test_what_is_rendered_has_the_records_that_were_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mujoco", reason="rendered scenes need mujoco (extra: scenes)")
-    if shutil.which("gst-launch-1.0") is None:
-        pytest.skip("gst-launch-1.0 is not installed")
-    try:
-        gl_context()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
+    need_drawing()
+    need_encoding()
     planned = calibration_scene(expected_record(Job(4, tmp_path, 4.0, (160, 96))))
     small = msgspec.structs.replace(read_calibration_set(), fps=4.0, width=160, height=96, scenes=(planned,))
     monkeypatch.setattr(calibration_set, "read_calibration_set", lambda: small)

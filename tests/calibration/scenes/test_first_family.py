@@ -11,13 +11,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from scene_needs import need_drawing
 
-from edge_sdk.calibration.scenes.engine import gl_context
 from edge_sdk.calibration.scenes.families import find_family
 from edge_sdk.calibration.scenes.film import shoot
 from edge_sdk.calibration.scenes.plan import plan_scene
 from edge_sdk.calibration.scenes.render import Job, describe
-from edge_sdk.errors import MissingDependencyError
 
 pytest.importorskip("mujoco", reason="planned scenes need mujoco (extra: scenes)")
 
@@ -51,10 +50,7 @@ def test_records_are_unchanged(seed: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", PICTURED)
 def test_pictures_are_unchanged(seed: int) -> None:
-    try:
-        gl_context()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
+    need_drawing()
     frames = np.array([shot.image for shot in islice(shoot(plan_scene(seed), 10.0, (160, 96)), 3)])
     # Renderers of other versions round differently; a scene that differs does so by far more.
     assert frames[0].mean(axis=(0, 1)) == pytest.approx(PICTURED[seed][0], abs=0.4)

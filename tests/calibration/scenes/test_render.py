@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import subprocess
 import sys
 import time
@@ -12,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scene_needs import need_drawing, need_encoding
 
 from edge_sdk.calibration.scenes import GENERATOR_VERSION
 from edge_sdk.calibration.scenes.boxes import CRASHED
 from edge_sdk.calibration.scenes.encode import Encoder
-from edge_sdk.calibration.scenes.engine import gl_context
 from edge_sdk.calibration.scenes.film import shoot
 from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
 from edge_sdk.calibration.scenes.render import Job, Progress, expected_record, render
 from edge_sdk.clips import read_scenes
-from edge_sdk.errors import ConfigError, EdgeError, MissingDependencyError
+from edge_sdk.errors import ConfigError, EdgeError
 
 SIZE = (160, 96)
 # Seeds of this generator version; the last one's camera sees at the full rate of its stream.
@@ -30,11 +29,7 @@ NIGHT_CRASH, DAY_DASHCAM, SMOOTH_DASHCAM = 15, 4, 12
 
 @pytest.fixture(scope="module", autouse=True)
 def _egl() -> None:
-    pytest.importorskip("mujoco", reason="rendered scenes need mujoco (extra: scenes)")
-    try:
-        gl_context()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
+    need_drawing()
 
 
 def clip(plan: ScenePlan, fps: float, count: int) -> np.ndarray:
@@ -73,8 +68,7 @@ def test_boxes_follow_the_cars() -> None:
 
 
 def test_render_writes_resumes_and_reports(tmp_path: Path) -> None:
-    if shutil.which("gst-launch-1.0") is None:
-        pytest.skip("gst-launch-1.0 is not installed")
+    need_encoding()
     reports: list[Progress] = []
     records = render([DAY_DASHCAM], tmp_path, fps=5.0, size=SIZE, jobs=1, on_progress=reports.append)
     assert [report.done for report in reports] == [1]
@@ -139,8 +133,7 @@ def test_bad_requests_name_the_argument(seeds: list[int], options: dict, field: 
 
 
 def test_a_failing_encoder_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    if shutil.which("gst-launch-1.0") is None:
-        pytest.skip("gst-launch-1.0 is not installed")
+    need_encoding()
     encoder = Encoder(tmp_path / "absent" / "clip.mp4", SIZE, 10.0, 200, 30)
     with pytest.raises(EdgeError, match="encoder failed"):
         feed(encoder, 50)

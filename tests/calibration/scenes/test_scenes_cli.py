@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from command_line import last_json, sdk
-
-from edge_sdk.calibration.scenes.engine import gl_context
-from edge_sdk.errors import MissingDependencyError
+from scene_needs import need_drawing, need_encoding
 
 
 def scenes(*words: str) -> subprocess.CompletedProcess[str]:
@@ -20,13 +17,8 @@ def scenes(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("mujoco", reason="rendered scenes need mujoco (extra: scenes)")
-    if shutil.which("gst-launch-1.0") is None:
-        pytest.skip("gst-launch-1.0 is not installed")
-    try:
-        gl_context()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
+    need_drawing()
+    need_encoding()
     out = tmp_path_factory.mktemp("broad")
     words = ["--family", "broad", "--first-seed", "37", "--count", "1", "--fps", "4", "--size", "160x96", "--jobs", "1"]
     assert last_json(scenes("render", str(out), *words, "--json"))["crashes"] == 1
