@@ -6,15 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import gi
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.capture import CaptureSettings, Feed, LiveSettings, LiveSource
+from edge_sdk.capture.gst.binding import Gst
 from edge_sdk.types import Frame
-
-gi.require_version("Gst", "1.0")
-from gi.repository import Gst  # noqa: E402 - the version must be chosen first
 
 WIDTH, HEIGHT = 322, 190  # rows that GStreamer would pad
 CHAINS = {

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from edge_sdk.benchmarks.live.server import own_port
+
 SDP = (
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=camera\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\nc=IN IP4 0.0.0.0\r\n"
     "a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:track1\r\n"
@@ -90,9 +92,9 @@ class _Server(socketserver.ThreadingTCPServer):
 
 @contextmanager
 def rubbish_server(kind: str, port: int = 0) -> Iterator[str]:
-    """Serve on a free port, or on `port`, of 127.0.0.1; gives the URI."""
+    """Serve on a free port, or on `port`, of 127.0.0.1; gives the URI. A camera can come up at the port afterwards."""
     handler = type("Session", (_Session,), {"kind": kind})
-    with _Server(("127.0.0.1", port), handler) as server:
+    with _Server(("127.0.0.1", port or own_port()), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
+from pathlib import Path
 
-import gi
+import msgspec
 import numpy as np
 import pytest
 
 from edge_sdk.benchmarks.live import stamp
 from edge_sdk.benchmarks.live.camera import Camera
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
+from edge_sdk.capture.gst.binding import Gst
 from edge_sdk.errors import ConfigError
-
-gi.require_version("Gst", "1.0")
-from gi.repository import Gst  # noqa: E402 - the version must be chosen first
 
 # JPEG over RTP counts in blocks of 8 pixels
 WIDTH, HEIGHT, RATE_HZ = 256, 144, 20.0
@@ -104,3 +104,16 @@ def test_a_command_that_does_not_exist_is_refused() -> None:
         with pytest.raises(ConfigError, match="multiples of 8"):
             server.tell("resize 320 180")
         server.tell("thaw")
+
+
+def test_a_port_that_is_taken_is_one_error_and_leaves_no_process() -> None:
+    with RtspServer(small()) as server, pytest.raises(ConfigError, match=rf"port {server.stream.port} cannot be had"):
+        RtspServer(msgspec.structs.replace(small(), port=server.stream.port))
+    # A process or a pipe that stayed behind is a warning here, hence a failure.
+    gc.collect()
+
+
+def test_a_camera_comes_up_where_no_connection_is_given_a_port_by_chance() -> None:
+    first, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
+    with RtspServer(small()) as server:
+        assert server.stream.port < first

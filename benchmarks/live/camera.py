@@ -20,10 +20,10 @@ import numpy as np
 
 from edge_sdk.benchmarks.live import stamp
 from edge_sdk.benchmarks.live.server import VIEWS, Stream
+from edge_sdk.capture.gst.binding import GLib, Gst
 
-gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402 - the version must be chosen first
+from gi.repository import GstRtspServer  # noqa: E402 - the version must be chosen first
 
 ROLE = "viewer"
 ENCODERS = {
@@ -268,8 +268,11 @@ def obey(server: Server, line: str) -> bool:
 
 def main() -> None:
     """Serve until stdin ends."""
-    Gst.init(None)
-    server = Server(msgspec.json.decode(sys.argv[1] if len(sys.argv) > 1 else "{}", type=Stream))
+    try:
+        server = Server(msgspec.json.decode(sys.argv[1] if len(sys.argv) > 1 else "{}", type=Stream))
+    except OSError as error:
+        answer(error=str(error))
+        return
     answer(port=server.port)
     threading.Thread(target=listen, args=(server,), daemon=True).start()
     GLib.MainLoop().run()  # type: ignore[no-untyped-call]  # PyGObject's override has no types

@@ -6,7 +6,9 @@ The server is `camera.py`; it shares no process with what is measured, so it can
 from __future__ import annotations
 
 import json
+import random
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -24,6 +26,9 @@ Codec = Literal["h264", "h265", "mjpeg", "vp8"]
 _PROGRAM = "edge_sdk.benchmarks.live.camera"
 # At how many further addresses the one camera can be seen.
 VIEWS = 64
+# Below what Linux and macOS give to connections and to port 0 (`ip_local_port_range`): while a camera is away for a
+# while, nobody is given its port by chance.
+PORTS = range(20_000, 30_000)
 
 
 class Stream(Value, frozen=True, kw_only=True):
@@ -41,11 +46,21 @@ class Stream(Value, frozen=True, kw_only=True):
     port: int = 0
 
 
+def own_port() -> int:
+    """A free port of 127.0.0.1 to which one can come back. Raises `ConfigError` where a hundred are taken."""
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with socket.socket() as trial, suppress(OSError):
+            trial.bind(("127.0.0.1", port))
+            return port
+    raise ConfigError(f"the RTSP server: of ports {PORTS.start} to {PORTS.stop - 1}, a hundred tried are all taken")
+
+
 class RtspServer:
     """A running server on 127.0.0.1. Use as a context manager; it ends with this process in any case."""
 
     def __init__(self, stream: Stream | None = None) -> None:
-        self.stream = stream or Stream()
+        wanted = stream or Stream()
+        self.stream = msgspec.structs.replace(wanted, port=wanted.port or own_port())
         self._process = self._start()
 
     @property
@@ -109,8 +124,11 @@ class RtspServer:
             stdout=subprocess.PIPE,
             text=True,
         )
-        port = int(self._answer()["port"])
-        self.stream = msgspec.structs.replace(self.stream, port=port)
+        try:
+            self._answer()
+        except ConfigError:
+            self.kill()
+            raise
         return self._process
 
     def _answer(self) -> dict[str, str]:

@@ -40,7 +40,14 @@ class Answering:
         options = SessionOptions(threads=opening.threads, device=opening.device, engines=engines)
         self._prompts = _hashes(bundle)
         try:
-            self._reasoner = Reasoner(bundle, opening.runtime, options, profile=opening.profile, max_memory_mb=left_mb)
+            self._reasoner = Reasoner(
+                bundle,
+                opening.runtime,
+                options,
+                profile=opening.profile,
+                max_frames=opening.max_frames,
+                max_memory_mb=left_mb,
+            )
         except ConfigError as error:
             if opening.budget_mb is None or left_mb is None:
                 raise
@@ -94,6 +101,8 @@ class Answering:
             kept_ratio=round(clip.kept_ratio, 4),
             steps=times.steps,
             weight_reads=times.weight_reads,
+            slots=max(graph.slots for graph in self._reasoner.fit.decoders.values()),
+            rounds=times.rounds,
             memory_mb=round(self.memory_mb, 3),
             resident_mb=round(resident_mb, 3),
         )

@@ -22,6 +22,7 @@ from edge_sdk.errors import EdgeError, RuntimeFailure
 from edge_sdk.explaining.channel import Channel
 from edge_sdk.explaining.messages import Beat, Failed, Message, Open, Opened
 from edge_sdk.explaining.outbox import Outbox
+from edge_sdk.explaining.settings import ReasonerSettings
 
 # How long the process may take to end when it is told to, before it is killed.
 _LEAVE_S = 2.0
@@ -33,17 +34,18 @@ _AGAIN = "ask again: it is started anew"
 class Child:
     """A process that was started to open a bundle and answer. `on_message` is called by the thread that listens.
 
-    `silence_s` and `stall_s` as in `ReasonerSettings`. Raises `RuntimeFailure` where the system starts no more
-    processes.
+    It is ended when it says nothing, opens, or stands still for longer than `settings` let it. Raises `RuntimeFailure`
+    where the system starts no more processes.
     """
 
-    def __init__(self, opening: Open, silence_s: float, stall_s: float, on_message: Callable[[Message], None]) -> None:
+    def __init__(self, opening: Open, settings: ReasonerSettings, on_message: Callable[[Message], None]) -> None:
         self.news = threading.Condition()
         self.memory_mb: float | None = None
-        self._silence_s, self._stall_s, self._on_message = silence_s, stall_s, on_message
+        self._settings, self._on_message = settings, on_message
         self._failure: EdgeError | None = None
         self._words: deque[str] = deque(maxlen=_WORDS_KEPT)
         # When it last said anything, and when its work was last seen to have gone on; the step that it was at then.
+        # Opening is work of one step.
         self._heard_s = self._moved_s = time.monotonic()
         self._step = 0
         self._reason, self._budget_mb = "", opening.budget_mb
@@ -56,7 +58,7 @@ class Child:
             raise RuntimeFailure(
                 f"the reasoner's process cannot be started: {error}; close what is not needed"
             ) from error
-        self._channel = Channel(here, silence_s)
+        self._channel = Channel(here, settings.silence_s)
         self._outbox = Outbox(self._channel)
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._read_words)]
         for thread in self._threads:
@@ -102,7 +104,7 @@ class Child:
         """Wait for news that make `ready`. Raises why the process ended, also by this call.
 
         It is ended when it has said nothing for too long, or its work has stood still, or is not done at `until_s` on
-        the monotonic clock.
+        the monotonic clock, or opening does not end.
         """
         with self.news:
             while not ready():
@@ -132,11 +134,13 @@ class Child:
         self._channel.close()
 
     def _check(self, until_s: float | None) -> None:
-        now_s = time.monotonic()
-        if now_s - self._heard_s > self._silence_s:
-            self.kill(f"it said nothing for {self._silence_s:g} s")
-        elif now_s - self._moved_s > self._stall_s:
-            self.kill(f"its work stood still for {self._stall_s:g} s")
+        now_s, settings = time.monotonic(), self._settings
+        if now_s - self._heard_s > settings.silence_s:
+            self.kill(f"it said nothing for {settings.silence_s:g} s")
+        elif self.memory_mb is None and now_s - self._moved_s > settings.open_s:
+            self.kill(f"its bundle was not open after {settings.open_s:g} s")
+        elif self.memory_mb is not None and now_s - self._moved_s > settings.stall_s:
+            self.kill(f"its work stood still for {settings.stall_s:g} s")
         elif until_s is not None and now_s > until_s:
             self.kill("it did not keep its deadline")
 
@@ -157,10 +161,11 @@ class Child:
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Beat):
-            if not message.step or message.step != self._step:
+            idle = not message.step and self.memory_mb is not None
+            if idle or message.step != self._step:
                 self._step, self._moved_s = message.step, self._heard_s
         elif isinstance(message, Opened):
-            self.memory_mb = message.memory_mb
+            self.memory_mb, self._moved_s = message.memory_mb, self._heard_s
         elif isinstance(message, Failed) and message.job is None:
             self._failure = error_of(message)
         else:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.capture import refuse_live
@@ -14,8 +16,8 @@ from edge_sdk.events import Answer, Event
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
 from edge_sdk.explaining.request import Deadline
-from edge_sdk.explaining.sampling import plan_clip, read_clip
-from edge_sdk.explaining.settings import ReasonerSettings
+from edge_sdk.explaining.sampling import ClipPlan, plan_clip, read_clip
+from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_of
 from edge_sdk.tasks import TASKS, find_task
 
 Spoken = Piece | Reply | ReasoningReport
@@ -27,6 +29,13 @@ class Explanation(NamedTuple):
 
     answers: dict[str, Answer]
     report: ReasoningReport
+
+
+class _View(NamedTuple):
+    """How a file is shown: in which profile, and which of its pictures."""
+
+    profile: str
+    plan: ClipPlan
 
 
 def ask_file(
@@ -41,11 +50,15 @@ def ask_file(
 ) -> Explanation:
     """Answers to `tasks` about the whole of `clip` by a process that ends with them; see `explain_file`.
 
+    The process is opened for as many frames as the clip has, so that a short one is answered with a smaller cache.
     `on_spoken` is given everything as it comes. Raises what `ReasonerProcess` and `explain_file` raise.
     """
-    spoken: list[Spoken] = []
-    with ReasonerProcess(bundle, settings) as process:
-        for item in explain_file(process, clip, tasks, events=events, deadline_s=deadline_s):
+    refuse_live(clip)
+    deadline, spoken, own = Deadline(deadline_s), list[Spoken](), settings or ReasonerSettings()
+    view = _view(language_of(bundle), own, clip)
+    own, frames = msgspec.structs.replace(own, profile=view.profile), len(view.plan.pictures)
+    with ReasonerProcess(bundle, own, max_frames=frames) as process:
+        for item in _explain(process, clip, view, tasks, events, deadline):
             spoken.append(item)
             if on_spoken is not None:
                 on_spoken(item)
@@ -73,15 +86,28 @@ def explain_file(
     refuse_live(clip)
     deadline = Deadline(deadline_s)
     process.start()
-    plan = plan_clip(clip, process.language.profiles[process.profile])
-    profile = (
-        process.profile
-        if process.settings.profile
-        else nearest_profile(process.language, process.profile, len(plan.pictures))
-    )
+    view = _view(process.language, process.settings, clip)
+    yield from _explain(process, clip, view, tasks, events, deadline, wait_s)
+
+
+def _view(language: Language, settings: ReasonerSettings, clip: str | Path) -> _View:
+    own = profile_of(language, settings)
+    plan = plan_clip(clip, language.profiles[own])
+    return _View(own if settings.profile else nearest_profile(language, own, len(plan.pictures)), plan)
+
+
+def _explain(
+    process: ReasonerProcess,
+    clip: str | Path,
+    view: _View,
+    tasks: Sequence[str],
+    events: Sequence[Event] | None,
+    deadline: Deadline,
+    wait_s: float = 0.0,
+) -> Iterator[Spoken]:
+    plan, until_s = view.plan, deadline.until_s
     size = (plan.info.width, plan.info.height)
-    turn_s, until_s = deadline.within_s(wait_s), deadline.until_s
-    with process.begin(profile=profile, source=size, wait_s=turn_s, until_s=until_s) as request:
+    with process.begin(profile=view.profile, source=size, wait_s=deadline.within_s(wait_s), until_s=until_s) as request:
         for frame in read_clip(clip, plan):
             if not request.push(frame.pixels, frame.time_s, until_s=until_s) or deadline.over:
                 break

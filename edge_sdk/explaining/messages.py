@@ -31,8 +31,9 @@ class ReasoningReport(Value, frozen=True, kw_only=True):
     """What answering took. `ms`: vision, prefill, after_last_frame and decode, as the reasoner measured them.
 
     `frames` of `grid` pixels went in, of whose tokens `kept_ratio` stayed; `steps` calls of the decoders advanced the
-    answers, and `weight_reads` is how often their weights were read in all. `memory_mb` is what the reasoner holds,
-    `resident_mb` the most that its process had resident, 10^6 bytes.
+    answers, and `weight_reads` is how often their weights were read in all. `slots` are those of the largest cache; in
+    `rounds` were the questions asked, more than one where caches had no room for all answers together. `memory_mb` is
+    what the reasoner holds, `resident_mb` the most that its process had resident, 10^6 bytes.
     """
 
     ms: dict[str, float]
@@ -41,12 +42,15 @@ class ReasoningReport(Value, frozen=True, kw_only=True):
     kept_ratio: float
     steps: int
     weight_reads: int
+    slots: int
+    rounds: int
     memory_mb: float
     resident_mb: float
 
 
 class Open(Value, frozen=True, kw_only=True, tag=True):
-    """Open the bundle in the folder `bundle`, whose manifest has `sha256`. First message of all.
+    """Open the bundle in the folder `bundle`, whose manifest has `sha256`, for clips of `profile` of at most
+    `max_frames`. First message of all.
 
     `Opened` or `Failed` answers it.
     """
@@ -58,6 +62,7 @@ class Open(Value, frozen=True, kw_only=True, tag=True):
     device: str
     engines: str | None
     profile: str
+    max_frames: int | None
     budget_mb: float | None
     priority: int
 

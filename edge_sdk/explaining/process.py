@@ -22,13 +22,16 @@ from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_
 class ReasonerProcess:
     """The reasoner of one bundle. Use as a context manager, or call `close`; any thread may use it."""
 
-    def __init__(self, bundle: Bundle, settings: ReasonerSettings | None = None) -> None:
-        """Nothing is started yet. Raises `BundleError` for a bundle that has no language part, and `UnknownNameError`
-        for a profile that it has not.
+    def __init__(
+        self, bundle: Bundle, settings: ReasonerSettings | None = None, *, max_frames: int | None = None
+    ) -> None:
+        """Nothing is started yet. Caches are chosen for clips of `max_frames`, None for all that the profile has; of a
+        longer clip they hold as much as they can. Raises `BundleError` for a bundle that has no language part, and
+        `UnknownNameError` for a profile that it has not.
         """
         self.settings = settings or ReasonerSettings()
         self.bundle, self.language = bundle, language_of(bundle)
-        self.profile = profile_of(self.language, self.settings)
+        self.profile, self._max_frames = profile_of(self.language, self.settings), max_frames
         self._children: list[Child] = []
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._request: ClipRequest | None = None
@@ -98,10 +101,7 @@ class ReasonerProcess:
                 _close(self._children)
             if not self._children:
                 here = weakref.ref(self)
-                settings = self.settings
-                child = Child(
-                    self._opening(), settings.silence_s, settings.stall_s, lambda message: _hand_on(here, message)
-                )
+                child = Child(self._opening(), self.settings, lambda message: _hand_on(here, message))
                 self._children.append(child)
             return self._children[0]
 
@@ -115,6 +115,7 @@ class ReasonerProcess:
             device=settings.device,
             engines=str(settings.engines) if settings.engines is not None else None,
             profile=self.profile,
+            max_frames=self._max_frames,
             budget_mb=settings.budget_mb,
             priority=settings.priority,
         )

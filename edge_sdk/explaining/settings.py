@@ -16,9 +16,9 @@ class ReasonerSettings(Value, frozen=True, kw_only=True):
 
     `budget_mb` is the most memory of its own that the process may have, 10^6 bytes, libraries included: a bundle that
     needs more is refused, and what would exceed it at work fails. None: the free memory of the moment it is opened.
-    `priority` is added to the process's niceness. It is ended when it says nothing for `silence_s`, or when a single
-    run of a graph takes longer than `stall_s`. `profile` names the bundle's vision profile; None is the one of the most
-    frames.
+    `priority` is added to the process's niceness. It is ended when it says nothing for `silence_s`, when its bundle is
+    not open after `open_s`, or when a single run of a graph takes longer than `stall_s`. `profile` names the bundle's
+    vision profile; None is the one of the most frames.
     """
 
     runtime: str = DEFAULT_RUNTIME
@@ -32,6 +32,8 @@ class ReasonerSettings(Value, frozen=True, kw_only=True):
     # No call of a slow board comes near: 128 tokens of a 7B are 2 TFLOP, 200 s at 10 GFLOP/s, and its 15 GB of weights
     # in half precision are read from a card of 50 MB/s in 300 s.
     stall_s: float = 900.0
+    # The same card takes 300 s for the weights, and an engine that is made for its GPU as it is loaded some minutes.
+    open_s: float = 1800.0
 
     def __post_init__(self) -> None:
         if self.budget_mb is not None and not self.budget_mb > 0:
@@ -39,7 +41,7 @@ class ReasonerSettings(Value, frozen=True, kw_only=True):
         if not 0 <= self.priority <= 19:
             raise ConfigError(f"the priority must be 0..19, higher being more patient, found {self.priority}")
         # It gives a sign every second.
-        for name, seconds in (("silence_s", self.silence_s), ("stall_s", self.stall_s)):
+        for name, seconds in (("silence_s", self.silence_s), ("stall_s", self.stall_s), ("open_s", self.open_s)):
             if not seconds >= 5:
                 raise ConfigError(f"{name} must be at least 5, found {seconds:g}")
 

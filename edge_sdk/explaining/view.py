@@ -89,7 +89,8 @@ class AnswersView:
 def costs(report: ReasoningReport) -> str:
     """What answering took, in a line for people."""
     took = ", ".join(f"{name.replace('_', ' ')} {ms:.0f} ms" for name, ms in report.ms.items())
-    return f"  {report.frames} frames of {report.grid}, {report.kept_ratio:.0%} of their tokens kept; {took}"
+    rounds = f"; asked in {report.rounds} rounds, for want of slots in the cache" if report.rounds > 1 else ""
+    return f"  {report.frames} frames of {report.grid}, {report.kept_ratio:.0%} of their tokens kept; {took}{rounds}"
 
 
 def answer_line(task: str, answer: Answer) -> str:

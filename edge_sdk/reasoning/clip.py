@@ -131,6 +131,7 @@ class Clip:
             questions_ms=watch.ms("last frame") + watch.ms("questions"),
             after_last_frame_ms=watch.ms("last frame") + watch.ms("asked"),
             steps=self._steps,
+            rounds=self._asked_rounds,
             weight_reads=sum(model.prefix.calls for model in self._parts.models) - self._calls_before,
         )
 
@@ -188,7 +189,7 @@ class Clip:
         self._watch.reset()
         self._times: list[float] = []
         self._readers.clear()
-        self._steps = 0
+        self._steps = self._asked_rounds = 0
         self._calls_before = sum(model.prefix.calls for model in self._parts.models)
         for model in self._parts.models:
             model.prefix.reset()
@@ -267,7 +268,9 @@ class Clip:
         watch, answered = self._watch, False
         watch.reset("first answer", "questions", "asked")
         with self._working():
-            for together in self._rounds(tasks, free):
+            rounds = self._rounds(tasks, free)
+            self._asked_rounds = len(rounds)
+            for together in rounds:
                 branches = [branch for model, tasks in together for branch in self._branches(model, tasks, free)]
                 talk = Conversation(branches, self._parts.table, lambda: time.monotonic() >= until, watch)
                 spoken = talk.speak()

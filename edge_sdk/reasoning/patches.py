@@ -45,7 +45,8 @@ def normalised(patches: Pixels, mean: tuple[float, float, float], std: tuple[flo
 def kept_tokens(patches: Values, compression: Compression | None) -> NDArray[np.bool_]:
     """Which tokens of a clip go to the decoder: bool `[frames, tokens]`, from normalised `[frames, patches, values]`.
 
-    All of the first frame, and all of every frame without compression.
+    All of the first frame, and all of every frame without compression. On float32 as transformers has it; CrashChat's
+    own code takes pixels in bfloat16, so that a window at the threshold may differ.
     """
     frames, count, _ = patches.shape
     keep = np.ones((frames, count // MERGE**2), bool)

@@ -40,13 +40,14 @@ class Reasoner:
         options: SessionOptions | None = None,
         *,
         profile: str | None = None,
+        max_frames: int | None = None,
         max_memory_mb: float | None = None,
         dialect: Dialect | None = None,
         shape: CallShape | None = None,
         eval_compat: bool = False,
         max_tokens: int | Mapping[str, int] = ANSWER_TOKENS,
     ) -> None:
-        """Open it for clips of `profile`, by default the one of most frames.
+        """Open it for clips of `profile`, by default the one of most frames, with caches for `max_frames` of them.
 
         `dialect` and `shape` are what suits the runtime unless given; `eval_compat` asks as the reference's evaluation
         did. `max_tokens` is the most of an answer that is text, for all tasks or by task. Raises `BundleError` for a
@@ -67,7 +68,11 @@ class Reasoner:
         questions = read_questions(
             bundle.path(self._language.prompts), prompt, [t for ts in tasks.values() for t in ts]
         )
-        slots = {name: self._slots(prompt, [questions[task] for task in own], own) for name, own in tasks.items()}
+        most = self._language.profiles[self.profile].frames
+        frames = most if max_frames is None else min(most, max_frames)
+        slots = {
+            name: self._slots(prompt, frames, [questions[task] for task in own], own) for name, own in tasks.items()
+        }
         self._fit = fit(
             bundle,
             self._language,
@@ -159,13 +164,13 @@ class Reasoner:
         graph, path = self._bundle.graph(name)
         return self._runtime.open(path, graph, self._options)
 
-    def _slots(self, prompt: Prompt, questions: Sequence[Ids], tasks: Sequence[str]) -> int:
-        """Slots for a whole clip with its questions and answers."""
+    def _slots(self, prompt: Prompt, frames: int, questions: Sequence[Ids], tasks: Sequence[str]) -> int:
+        """Slots for a whole clip of `frames` with its questions and answers."""
         profile, language = self._language.profiles[self.profile], self._language
         tokens = profile.width * profile.height // (2 * language.patch) ** 2
         frame = len(prompt.frame(PromptFrame(time_s=_LATE_S, tokens=tokens), first=False))
         asked = sum(map(len, questions)) + sum(answer_room(task, self._max_tokens[task], free=False) for task in tasks)
-        return len(prompt.header()) + profile.frames * frame + asked + self._shape.slack
+        return len(prompt.header()) + frames * frame + asked + self._shape.slack
 
     def _models(self, tasks: dict[str, tuple[str, ...]], stack: ExitStack) -> tuple[TunedModel, ...]:
         sessions: dict[str, Session] = {}

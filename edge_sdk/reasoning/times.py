@@ -15,7 +15,8 @@ class ReasoningTimes(Value, frozen=True, kw_only=True):
     `vision_ms` is from pictures to the decoder's rows, `prefill_ms` the clip and the questions in the decoder,
     `decode_ms` the answers. The others begin when the last frame was handed over, and count that frame: up to the first
     answer, until all questions are in the decoder, and to the last answer. What the caller did in between is left out.
-    `steps` are calls of the decoder for answers, `weight_reads` all of its calls.
+    `steps` are calls of the decoder for answers, `weight_reads` all of its calls. In `rounds` the questions of the
+    last ask were put to it; more than one where its caches had no room for all answers together.
     """
 
     vision_ms: float = 0.0
@@ -26,6 +27,7 @@ class ReasoningTimes(Value, frozen=True, kw_only=True):
     after_last_frame_ms: float = 0.0
     steps: int = 0
     weight_reads: int = 0
+    rounds: int = 0
 
 
 class Stopwatch:

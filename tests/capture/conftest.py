@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import gi
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-gi.require_version("Gst", "1.0")
-from gi.repository import Gst  # noqa: E402 - the version must be chosen first
+from edge_sdk.capture.gst.binding import Gst
 
 Luma = NDArray[np.uint8]
 

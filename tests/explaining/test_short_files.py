@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import asking_bundles
 import msgspec
 import pytest
 from asking_clips import make_clip
@@ -15,7 +16,14 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import Language, VisionProfile
 from edge_sdk.cli import main
 from edge_sdk.errors import SourceError
-from edge_sdk.explaining import ReasonerSettings, ask_file
+from edge_sdk.explaining import (
+    ReasonerProcess,
+    ReasonerSettings,
+    ReasoningReport,
+    answers_of,
+    ask_file,
+    explain_file,
+)
 from edge_sdk.explaining.clips import nearest_profile
 from edge_sdk.tasks import TASK_IDS
 
@@ -29,6 +37,31 @@ def test_a_file_of_one_picture_is_answered(asking: Bundle, tmp_path: Path) -> No
     # Within a picture's period of the only one there is.
     assert isinstance(interval, tuple)
     assert all(abs(each) <= 0.1 + 1e-9 for each in interval)
+
+
+def test_a_short_file_is_answered_with_the_smaller_cache_and_the_same_words(asking: Bundle, tmp_path: Path) -> None:
+    """A process that stays has one for clips of any length."""
+    short = make_clip(tmp_path / "short.mp4", seconds=1)
+    patient = ReasonerSettings(priority=0)
+    found = ask_file(asking, short, TASK_IDS, settings=patient)
+    with ReasonerProcess(asking, patient) as process:
+        spoken = list(explain_file(process, short, TASK_IDS))
+    assert isinstance(spoken[-1], ReasoningReport)
+    assert found.report.frames == spoken[-1].frames == 10
+    assert (found.report.slots, spoken[-1].slots) == asking_bundles.SLOTS
+    answers = answers_of(spoken)
+    for task, answer in found.answers.items():
+        assert (answer.text, answer.value, answer.tokens) == (
+            answers[task].text,
+            answers[task].value,
+            answers[task].tokens,
+        )
+        assert answer.probability == pytest.approx(answers[task].probability, abs=1e-4)
+
+
+def test_a_file_that_fills_the_profile_is_answered_with_the_larger_cache(asking: Bundle, tmp_path: Path) -> None:
+    full = make_clip(tmp_path / "full.mp4", seconds=10)
+    assert ask_file(asking, full, ["recognition"], settings=ReasonerSettings(priority=0)).report.slots == 4096
 
 
 def sound(path: Path) -> Path:

@@ -23,6 +23,11 @@ def slowly(session, feeds):
     return run(session, feeds)
 ort.OrtSession.run = slowly
 """
+NEVER_OPEN = """
+import time
+from edge_sdk.runtimes import ort
+ort.OrtRuntime.open = lambda *_: time.sleep(1e6)
+"""
 STALL_S = 5.0
 PICTURES = np.random.default_rng(3).integers(0, 255, (5, 60, 90, 3), dtype=np.uint8)
 
@@ -49,6 +54,16 @@ def test_work_that_goes_on_may_take_long_and_work_that_stands_still_is_ended(
         with process.begin() as clip:
             clip.push(PICTURES[0], 0.0)
             assert list(clip.ask(["recognition"]))
+
+
+def test_a_bundle_that_does_not_come_open_is_given_up(asking: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks without a deadline waits no longer either."""
+    monkeypatch.setattr(child, "_start", started_with(NEVER_OPEN))
+    with ReasonerProcess(asking, ReasonerSettings(priority=0, open_s=6.0)) as process:
+        begun_s = time.monotonic()
+        with pytest.raises(RuntimeFailure, match=r"its bundle was not open after 6 s; ask again: it is started anew"):
+            process.begin()
+        assert 6.0 < time.monotonic() - begun_s < 20.0
 
 
 def test_a_bound_below_what_beats_can_tell_is_refused() -> None:

@@ -19,6 +19,8 @@ REPORT = ReasoningReport(
     kept_ratio=0.755,
     steps=3,
     weight_reads=9,
+    slots=2048,
+    rounds=1,
     memory_mb=44.0,
     resident_mb=200.0,
 )

@@ -137,9 +137,11 @@ def test_questions_that_do_not_fit_together_are_asked_one_after_the_other(speake
     with opened(speaker) as reasoner, reasoner.begin() as clip:
         asked(show(clip))
         together = clip.timings
+        assert together.rounds == 1
     with opened(speaker, max_memory_mb=budget_of(speaker, 192)) as reasoner, reasoner.begin() as clip:
         assert asked(show(clip)) == expected
         assert clip.timings.steps > together.steps
+        assert clip.timings.rounds > 1
 
 
 def test_a_budget_that_is_too_small_is_refused_before_anything_is_opened(speaker: ToySpeaker) -> None:
@@ -160,6 +162,13 @@ def test_the_smallest_caches_that_hold_a_whole_clip_are_taken(tmp_path: Path) ->
         for number, pixels in enumerate(pictures(48, seed=2)):
             clip.push(pixels, number * STEP_S)
         clip.ask()
+
+
+def test_the_caches_are_those_that_so_many_frames_need(tmp_path: Path) -> None:
+    bundle = make_toy_speaker(tmp_path, "base", slots=(640, 2048)).bundle
+    for most, slots in ((10, 640), (96, 2048), (1000, 2048), (None, 2048)):
+        with Reasoner(bundle, max_frames=most, max_tokens=TOKENS) as reasoner:
+            assert {graph.slots for graph in reasoner.fit.decoders.values()} == {slots}
 
 
 class Stopper:
