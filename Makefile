@@ -1,9 +1,11 @@
 # Two commands matter: `make demo` and `make test`. Each installs what it needs first.
 #   make setup        .venv with development tools, for the device tier (no torch)
 #   make test         lint, floors, C++ and Python tests; EXPORT=1 adds types and the tests that need torch
-# TORCH says which torch EXPORT=1 installs; the README tells how to get a CPU build.
+# TORCH says which torch EXPORT=1 installs; the README tells how to get a CPU build. TORCHVISION is of the same release,
+# for tests alone.
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
+TORCHVISION ?= torchvision==0.28.0
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 EXTRAS := cpu,gst,plot
@@ -15,9 +17,12 @@ DEV    := $(EXTRAS),scenes,dev$(if $(EXPORT),$(comma)export$(comma)rtx)
 demo: $(VENV)/.demo
 	$(BIN)/edge-sdk demo
 
-# What asserts times runs last and alone; the rest shares the cores, a process each.
-test: setup check cpp
+# What asserts times runs last and alone; the rest shares the cores, a process each. transformers' own video processor
+# needs torchvision, which only loads beside the torch that it was built with, or where tests help it: so it lies apart.
+PROCESSOR := test_vision_input_parity.py test_patch_parity.py test_parity.py
+test: setup check cpp $(if $(EXPORT),$(VENV)/.processor)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not alone"
+	$(if $(EXPORT),PYTHONPATH=$(VENV)/processor $(BIN)/python -m pytest -q $(PROCESSOR:%=tests/export/%))
 	$(BIN)/python -m pytest -q -m "alone and not slow"
 
 setup: $(VENV)/.dev$(EXPORT)
@@ -93,3 +98,7 @@ $(VENV)/.dev$(EXPORT): $(VENV)/.system pyproject.toml CMakeLists.txt $(wildcard 
 	$(if $(EXPORT),$(BIN)/python -m pip install -q $(TORCH))
 	$(BIN)/python -m pip install -q -e ".[$(DEV)]"
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.processor: $(VENV)/.system
+	$(BIN)/python -m pip install -q --no-deps --target $(VENV)/processor $(TORCHVISION)
+	touch $@

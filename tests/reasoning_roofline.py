@@ -1,18 +1,20 @@
 """Where each stage of the reasoner lies under the roofline: measured on this machine, predicted for the targets.
 
 The machine's peaks are measured as `plan` measures them; the stages are those of `plan_measured.py`, a 2B of two layers
-in float32 on one thread, with decoding of one answer and of six packed ones beside it. As a script it writes the
-results: `python tests/reasoning_roofline.py OUT`. It wants a core to itself.
+in float32 on one thread, with pictures to patches before and decoding of one answer and of six packed ones behind. As a
+script it writes the results: `python tests/reasoning_roofline.py OUT`. It wants a core to itself.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+import numpy as np
 from matplotlib.figure import Figure
 from measured import table, write_measured
 from plan_measured import GRID, HOSTS, LAYERS, SIZES, SLOTS, VOCAB, best_host, host, said, write_graphs
@@ -32,6 +34,8 @@ from edge_sdk.hardware.roofline import (
     stage,
     vision_work,
 )
+from edge_sdk.reasoning.grid import FrameSize
+from edge_sdk.reasoning.vision_input import VisionInput
 
 RUNS, CHUNK, PACKED = 15, 128, 6
 CALLS = {
@@ -41,6 +45,8 @@ CALLS = {
     "decode, one answer": StageCall(graph="decoder", dims={"q": 1, "r": 1}),
     f"decode, {PACKED} packed": StageCall(graph="decoder", dims={"q": PACKED, "r": PACKED}),
 }
+INPUT = "pictures to patches, a frame"
+PICTURE, SEEN = FrameSize(width=1280, height=720), FrameSize(width=364, height=196)
 TARGETS = ("orin-nano-8gb", "orin-nx-16gb", "agx-orin-64gb", "thor-t5000")
 # Layers of the whole model in both halves; its vocabulary.
 WHOLE = {"vision": 27, "decoder": 28, "vocab": 151_936}
@@ -88,6 +94,27 @@ def works(layers: dict[str, int], precision: Precision) -> dict[str, Work]:
     return found
 
 
+def input_work() -> Work:
+    """A picture to normalised patches in float32: four taps of a cubic for each pixel of the source, across and then
+    down, at a multiplication and an addition. Bytes are the picture's, those of its patches, and the floats.
+    """
+    taps = 4 * 3 * PICTURE.height * (PICTURE.width + SEEN.width)
+    seen = 3 * SEEN.width * SEEN.height
+    return Work(flops=2 * taps, bytes=3 * PICTURE.width * PICTURE.height + (2 + 4) * seen)
+
+
+def input_s() -> float:
+    """Seconds of a picture to normalised patches, on one thread, the shortest of ten times as many runs."""
+    vision = VisionInput(SEEN)
+    picture = np.random.default_rng(0).integers(0, 256, (PICTURE.height, PICTURE.width, 3), np.uint8)
+    shortest = float("inf")
+    for _ in range(10 * RUNS):
+        begun_s = time.perf_counter()
+        vision.normalised(vision.from_rgb(picture))
+        shortest = min(shortest, time.perf_counter() - begun_s)
+    return shortest
+
+
 def measure() -> tuple[list[Point], Rates]:
     """Every stage on this machine, and its peaks."""
     hosts = [host() for _ in range(HOSTS)]
@@ -99,7 +126,8 @@ def measure() -> tuple[list[Point], Rates]:
     at = rates(best_host(hosts + [host() for _ in range(HOSTS)]), "fp32")
     if at is None:
         raise SystemExit("this machine's peaks could not be measured")
-    works_here = works({"vision": LAYERS, "decoder": LAYERS, "vocab": VOCAB}, "fp32")
+    works_here = {INPUT: input_work(), **works({"vision": LAYERS, "decoder": LAYERS, "vocab": VOCAB}, "fp32")}
+    seconds = {INPUT: input_s(), **times.seconds}
     points = []
     for stage_name, work in works_here.items():
         roof = stage(stage_name, "call", 1, work, at)
@@ -108,7 +136,7 @@ def measure() -> tuple[list[Point], Rates]:
                 name=stage_name,
                 flops=work.flops,
                 bytes=work.bytes,
-                seconds=times.seconds[stage_name],
+                seconds=seconds[stage_name],
                 allowed_s=roof.each_s or 0.0,
                 bound=str(roof.bound),
             )
@@ -190,6 +218,8 @@ def main(out: Path) -> None:
         f"a second, the best of {2 * HOSTS} measurements around the runs. A 2B's widths, {LAYERS} layers in tower and",
         f"decoder, {VOCAB:,} words, {SLOTS:,} slots, float32; the shortest of {RUNS} runs. `Allowed`: arithmetic and",
         "traffic one after the other, as a core was seen to work; `reached` is allowed over measured time.",
+        f"Pictures of {PICTURE.width}x{PICTURE.height} become patches of {SEEN.width}x{SEEN.height} in whole numbers",
+        "of 32 bits, whose products take a core longer than those of floats.",
         "",
         *table("stage|10^9 operations|10^6 bytes|operations a byte|ms|10^9 a second|allowed ms|bound|reached", here),
         "",
