@@ -9,7 +9,6 @@ with the operating point in its bundle. Nothing is tuned on the suite itself.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from edge_sdk.benchmarks.conditions import commit
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.clips import LabelledClip, read_labels, read_scenes
-from edge_sdk.console import Progress
+from edge_sdk.console import Progress, run_script
 from edge_sdk.evaluation import ClipScores, Scorer, read_sets, to_markdown
 from edge_sdk.evaluation.boundaries import StartError, coverage, start_error
 from edge_sdk.evaluation.evaluate import evaluate
@@ -221,4 +220,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

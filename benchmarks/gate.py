@@ -20,6 +20,7 @@ from edge_sdk.benchmarks.make_clip import make_clip
 from edge_sdk.benchmarks.measure import Limits
 from edge_sdk.benchmarks.pipeline import FileTimes, student_ms, time_file
 from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.console import run_script
 from edge_sdk.errors import ConfigError, EdgeError
 from edge_sdk.perception.recogniser import student_of
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
@@ -111,4 +112,4 @@ def _promise(name: str, rounds: Sequence[float], target: float) -> Promise:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,7 +24,7 @@ from edge_sdk.benchmarks.fold_scorers import FoldScorer
 from edge_sdk.benchmarks.reliability import cross_fitted, draw_reliability, reliability
 from edge_sdk.bundle import Bundle
 from edge_sdk.clips import LabelledClip, read_labels
-from edge_sdk.console import Progress
+from edge_sdk.console import Progress, run_script
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation import ClipScores, Evaluation, Scorer, read_sets, to_markdown
 from edge_sdk.evaluation.evaluate import evaluate
@@ -231,4 +230,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from edge_sdk.bundle import Bundle
-from edge_sdk.bundle.manifest import Student
+from edge_sdk.bundle.manifest import OperatingPoint, Student
 from edge_sdk.calibration.alarm_budgets import Budgets, fit_student
 from edge_sdk.calibration.held_out import HeldOut, judge_fit
 from edge_sdk.calibration.operating_points import FitReport, check_clips, score_clips
@@ -33,7 +35,8 @@ def calibrate_bundle(
 ) -> Refitted:
     """The bundle's student with operating points fitted on `clips`, which its training must not have seen.
 
-    Raises `ConfigError` for a bundle without a student, and for too few clips.
+    Their false alarms are those on clips held out, where there were enough. Raises `ConfigError` for a bundle without a
+    student, and for too few clips.
     """
     student = bundle.manifest.student
     if student is None:
@@ -41,4 +44,20 @@ def calibrate_bundle(
     check_clips(clips)
     scored = score_clips(bundle, clips, on_progress)
     fitted, report = fit_student(student, scored, budgets)
-    return Refitted(fitted, report, judge_fit(student, scored, budgets))
+    judged = judge_fit(student, scored, budgets)
+    return Refitted(fitted if judged is None else with_held_out(fitted, judged), report, judged)
+
+
+def with_held_out(student: Student, judged: HeldOut) -> Student:
+    """`student` whose operating points say what `judged` has counted."""
+    counted = {point.name: msgspec.structs.replace(point.false_alarms, held_out=True) for point in judged.points}
+
+    def said(point: OperatingPoint) -> OperatingPoint:
+        return msgspec.structs.replace(point, false_alarms=counted.get(point.name, point.false_alarms))
+
+    others = student.operating_points
+    return msgspec.structs.replace(
+        student,
+        operating_point=said(student.operating_point),
+        operating_points=others if isinstance(others, msgspec.UnsetType) else tuple(map(said, others)),
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import typer
 
-from edge_sdk.errors import ConfigError
+from edge_sdk.errors import ConfigError, EdgeError
 
 REFRESH_S = 0.2
 
@@ -85,3 +87,12 @@ def duration(seconds: float) -> str:
     """`75` as `1:15`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
+
+
+def run_script(main: Callable[[], int]) -> NoReturn:
+    """Leave with the exit code of `main`; an error of ours is one line on stderr, and its code."""
+    try:
+        sys.exit(main())
+    except EdgeError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

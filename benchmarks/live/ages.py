@@ -25,6 +25,7 @@ from edge_sdk.benchmarks.live.questions import Questioned, asking
 from edge_sdk.benchmarks.live.results import Ages, Observer, Setting, ages_of, cpu_s, write_result
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.bundle import open_bundle
+from edge_sdk.console import run_script
 from edge_sdk.errors import ConfigError, EdgeError
 from edge_sdk.explaining import ReasonerSettings
 from edge_sdk.types import Value
@@ -228,4 +229,4 @@ def describe(run: AgeRun) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -23,6 +23,7 @@ from edge_sdk.benchmarks.live.results import Observer, Setting, write_result
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.benchmarks.live.watched import Watched, watch
 from edge_sdk.capture import LiveSettings, SourceChange
+from edge_sdk.console import run_script
 from edge_sdk.errors import EdgeError
 from edge_sdk.files import write_text
 from edge_sdk.types import Value
@@ -154,4 +155,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

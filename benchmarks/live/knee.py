@@ -19,6 +19,7 @@ from edge_sdk.benchmarks.live.plots import draw_knee
 from edge_sdk.benchmarks.live.results import Ages, Observer, Setting, ages_of, cpu_s, write_result
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.console import run_script
 from edge_sdk.errors import ConfigError, EdgeError
 from edge_sdk.types import Value
 
@@ -160,4 +161,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

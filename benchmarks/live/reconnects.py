@@ -24,6 +24,7 @@ from edge_sdk.benchmarks.live.plots import draw_memory
 from edge_sdk.benchmarks.live.results import Observer, Setting, heap_kb, resident_kb, write_result
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.capture import CaptureSettings, LiveSettings, LiveSource, limit_arenas, open_live
+from edge_sdk.console import run_script
 from edge_sdk.errors import EdgeError, SourceError
 from edge_sdk.types import Value
 
@@ -198,4 +199,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

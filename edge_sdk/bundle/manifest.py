@@ -65,7 +65,10 @@ class Residual(Value, frozen=True, kw_only=True):
 
 
 class FalseAlarms(Value, frozen=True, kw_only=True):
-    """What an operating point costs on the clips that it was fitted on: false alarms per hour of ordinary footage.
+    """What an operating point costs: false alarms per hour of ordinary footage.
+
+    `held_out`: counted on clips that its fits had not seen; otherwise on those that it was fitted on, which flatters
+    it, and the bound holds for none but them.
 
     `alarms` in `hours`; `upper_per_hour` is the highest rate that they leave possible (exact Poisson, one-sided 95 %).
     `budget_per_hour` is what the point was chosen for, null for one that was chosen otherwise. Alarms on near misses,
@@ -78,6 +81,7 @@ class FalseAlarms(Value, frozen=True, kw_only=True):
     upper_per_hour: float | None
     near_miss_alarms: int
     near_misses: int
+    held_out: bool = False
 
 
 class OperatingPoint(Value, frozen=True, kw_only=True):

@@ -53,8 +53,10 @@ def _points(student: Student) -> Iterator[str]:
         found = point.false_alarms
         if isinstance(found, FalseAlarms):
             budget = "" if found.budget_per_hour is None else f" for a budget of {found.budget_per_hour:g} per hour"
-            upper = "" if found.upper_per_hour is None else f", at most {found.upper_per_hour:.1f} per hour (95 %)"
-            line += f"{budget}: {found.alarms} false alarms in {found.hours * 60:.0f} ordinary minutes{upper}"
+            bounded = found.held_out and found.upper_per_hour is not None
+            upper = f", at most {found.upper_per_hour:.1f} per hour (95 %)" if bounded else ""
+            where = "held out" if found.held_out else "that it was fitted on"
+            line += f"{budget}: {found.alarms} false alarms in {found.hours * 60:.0f} ordinary minutes {where}{upper}"
         yield line
 
 

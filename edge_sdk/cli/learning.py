@@ -59,6 +59,8 @@ def scenes_render(
         )
         _render_calibration_set(out, jobs, json)
         return
+    if suite:
+        refuse_stray("a family's test suite has seeds of its own", {"--first-seed": first_seed, "--count": count})
     test_seeds = open_room("calibration.scenes.families").find_family(family or "first").suite
     begin = first_seed or 0
     seeds = test_seeds() if suite else range(begin, begin + (count or 10))

@@ -115,12 +115,14 @@ def make_student(
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    _check_processes("without --teacher", alone=teacher is None)
     plan, text = open_room("export.distil.recipe").load_recipe(recipe)
+    begun = None if start is None else open_bundle(start)
+    open_room("export.distil.student").check(plan, teacher, begun)
     with _main_first():
         training = _render(plan.scenes.training, work, quiet)
         validation = _render(plan.scenes.validation, work, quiet)
         further = [] if plan.scenes.further is None else _render(plan.scenes.further, work, quiet)
-    begun = None if start is None else open_bundle(start)
     # Named by the recipe: what another recipe left in `work` must not pass for finished.
     taught = [] if teacher is None else [open_room("export.distil.teacher_cache").TeacherCache.open(teacher).digest]
     draft = work / f"draft-{_digest([text, *taught, *([begun.sha256] if begun else [])])}"
@@ -165,6 +167,7 @@ def tune_student(
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    _check_processes("on labelled clips", alone=True)
     clips, held_out = read_folder(training), read_folder(validation)
     shared = {clip.group for clip in clips} & {clip.group for clip in held_out}
     if shared:
@@ -228,7 +231,7 @@ def describe_refit(report: RefitReport) -> str:
     """The report for a terminal: a table of the operating points on clips that their fits had not seen."""
     found = report.held_out
     few = "too few clips to hold any out and judge the fit"
-    said = open_room("calibration.held_out").describe(found) if found else few
+    said = open_room("calibration.held_out").describe(found) if found else f"{few}, nor to draw a picture of"
     return f"{report.bundle}: operating points fitted on {report.clips} clips\n{said}"
 
 
@@ -256,6 +259,13 @@ def _line(clip: LabelledClip) -> str:
 
 def _digest(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def _check_processes(what: str, *, alone: bool) -> None:
+    """Raise `ConfigError` where several processes would all do the work of one."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if alone and count > 1:
+        raise ConfigError(f"training {what} is the work of one process, found {count}; run it without a launcher")
 
 
 # Any: a context of accelerate.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import torch
 
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.clips import LabelledClip, read_labels, read_scenes
-from edge_sdk.console import Progress
+from edge_sdk.console import Progress, run_script
 from edge_sdk.evaluation.folds import assign_folds, fold_bundle, write_folds
 from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.from_bundle import load_student
@@ -111,4 +110,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

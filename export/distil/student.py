@@ -111,6 +111,13 @@ def train(
     return out
 
 
+def check(recipe: Recipe, teacher: Path | None, start: Bundle | None) -> None:
+    """Raise what `train` raises for a `teacher` or a `start` that does not belong to `recipe`; it needs no clips."""
+    open_cache(recipe, teacher)
+    if start is not None:
+        begun(recipe, start)
+
+
 def begun(recipe: Recipe, start: Bundle) -> Student:
     """The student of `start`, which the stages of `recipe` before [onward] must have made. Raises `ConfigError`."""
     student, made_by = load_student(start)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scored_traces import STUDENT, drawn
 
-from edge_sdk.bundle.manifest import Student
+from edge_sdk.bundle.manifest import FalseAlarms, Student
 from edge_sdk.calibration import held_out
 from edge_sdk.calibration.alarm_budgets import Budgets, fit_student, watch
 from edge_sdk.calibration.held_out import describe, fold_of, judge_fit
@@ -23,8 +23,10 @@ from edge_sdk.calibration.operating_points import (
     mix_weights,
     peak_level,
 )
+from edge_sdk.calibration.refit import with_held_out
 from edge_sdk.evaluation.tasks.alarms import Watched
 from edge_sdk.evaluation.tasks.calibration import ReliabilityBin
+from edge_sdk.perception.operating import points_of
 from edge_sdk.picture import draw_reliability
 
 
@@ -125,3 +127,23 @@ def test_the_table_has_a_row_a_point_and_the_picture_its_lines(tmp_path: Path) -
     with Image.open(out) as picture:
         colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     assert (np.abs(colours.astype(int) - [0xD0, 0x30, 0x30]).sum(1) < 30).sum() > 50
+
+
+def test_a_bundle_says_what_points_cost_on_clips_held_out() -> None:
+    found = drawn(np.random.default_rng(3), 250, 50, 50)
+    fitted, _ = fit_student(STUDENT, found)
+    judged = judge_fit(STUDENT, found)
+    assert judged is not None
+    said = points_of(with_held_out(fitted, judged))
+    assert said.keys() == points_of(fitted).keys() == {point.name for point in judged.points}
+    for point in judged.points:
+        kept, own = said[point.name].false_alarms, points_of(fitted)[point.name]
+        assert isinstance(kept, FalseAlarms)
+        assert isinstance(own.false_alarms, FalseAlarms)
+        assert (kept.held_out, own.false_alarms.held_out) == (True, False)
+        assert (kept.alarms, kept.upper_per_hour) == (point.false_alarms.alarms, point.false_alarms.upper_per_hour)
+        assert said[point.name].confirm == own.confirm
+    # Fits flatter themselves: what is held out has as many alarms or more.
+    assert sum(point.false_alarms.alarms for point in judged.points) >= sum(
+        point.false_alarms.alarms for point in points_of(fitted).values() if isinstance(point.false_alarms, FalseAlarms)
+    )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from asking_bundles import watching
 
-from edge_sdk.errors import ConfigError
+from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.toolchain.distillation import make_student, refit, tune_student
+
+SDK = Path(__file__).parents[2] / "edge_sdk"
 
 
 def test_a_bundle_that_exists_is_refused_before_clips_are_read_or_rendered(tmp_path: Path) -> None:
@@ -37,3 +43,45 @@ def test_clips_that_no_operating_point_can_be_fitted_on_are_refused_before_train
     with pytest.raises(ConfigError, match=f"at least 20 clips.*found {crashes + others} clips, {crashes} crashes"):
         tune_student(None, tmp_path / "training", tmp_path / "validation", tmp_path / "out", tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+def test_several_processes_are_refused_where_all_would_do_the_work_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="without --teacher is the work of one process, found 2"):
+        make_student("student-demo", tmp_path / "work", tmp_path / "out")
+    with pytest.raises(ConfigError, match="on labelled clips is the work of one process, found 2"):
+        tune_student(None, tmp_path, tmp_path, tmp_path / "out", tmp_path / "work")
+
+
+@pytest.mark.parametrize(("start", "teacher"), [(True, False), (False, True)])
+def test_what_does_not_belong_to_the_recipe_is_refused_before_anything_is_rendered(
+    start: bool, teacher: bool, tmp_path: Path
+) -> None:
+    given = {"start": watching().folder if start else None, "teacher": tmp_path if teacher else None}
+    with pytest.raises(ConfigError, match=r"differs in|teacher"):
+        make_student(str(other_recipe(tmp_path)), tmp_path / "work", tmp_path / "out", **given)
+    assert not (tmp_path / "work").exists()
+
+
+def other_recipe(folder: Path) -> Path:
+    """The demo student's recipe with another rate of learning in its first stage."""
+    text = (SDK / "export/recipes/student-demo.toml").read_text()
+    changed = re.sub(r"learning_rate = [\d.e-]+", "learning_rate = 0.5", text, count=1)
+    assert changed != text
+    path = folder / "other.toml"
+    path.write_text(changed)
+    return path
+
+
+@pytest.mark.parametrize("module", ["export.distil.folds", "benchmarks.real_clips", "benchmarks.accuracy"])
+def test_a_script_says_in_one_line_what_is_not_there(module: str, tmp_path: Path) -> None:
+    missing, words = str(tmp_path / "missing"), ["--out", str(tmp_path)]
+    words += [] if module.endswith("accuracy") else ["--work", str(tmp_path)]
+    words += ["--bundle", f"a={missing}"] if module.endswith("real_clips") else []
+    command = [sys.executable, "-m", f"edge_sdk.{module}", "--clips", missing, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (ConfigError.exit_code, BundleError.exit_code), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "missing" in done.stderr
