@@ -20,8 +20,10 @@ demo: $(VENV)/.demo
 # What asserts times runs last and alone; the rest shares the cores, a process each. transformers' own video processor
 # needs torchvision, which only loads beside the torch that it was built with, or where tests help it: so it lies apart.
 PROCESSOR := test_vision_input_parity.py test_patch_parity.py test_parity.py
-test: setup check cpp $(if $(EXPORT),$(VENV)/.processor)
+SEES := $(VENV)/.processor-$(lastword $(subst =, ,$(TORCHVISION)))
+test: setup check cpp $(if $(EXPORT),$(SEES))
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not alone"
+	$(if $(EXPORT),PYTHONPATH=$(VENV)/processor:tests $(BIN)/python -c "import transformers_oracle; import torchvision")
 	$(if $(EXPORT),PYTHONPATH=$(VENV)/processor $(BIN)/python -m pytest -q $(PROCESSOR:%=tests/export/%))
 	$(BIN)/python -m pytest -q -m "alone and not slow"
 
@@ -99,6 +101,7 @@ $(VENV)/.dev$(EXPORT): $(VENV)/.system pyproject.toml CMakeLists.txt $(wildcard 
 	$(BIN)/python -m pip install -q -e ".[$(DEV)]"
 	touch $@ $(VENV)/.demo
 
-$(VENV)/.processor: $(VENV)/.system
+$(SEES): $(VENV)/.system
+	rm -rf $(VENV)/processor
 	$(BIN)/python -m pip install -q --no-deps --target $(VENV)/processor $(TORCHVISION)
 	touch $@

@@ -17,7 +17,9 @@ from edge_sdk.explaining.messages import Message, Parcel, decode, encode
 
 _HEAD = struct.Struct("!II")
 # A message is words and numbers; its bytes are at most one picture of 16,384 pixels a side.
-_MESSAGE_LIMIT, _DATA_LIMIT = 1 << 22, 3 * 16384**2
+_MESSAGE_LIMIT, DATA_LIMIT = 1 << 22, 3 * 16384**2
+# Longer than any machine runs, and still a number of seconds that the system can hold.
+_NEVER_S = 1e9
 
 
 class Channel:
@@ -26,7 +28,7 @@ class Channel:
     def __init__(self, end: socket.socket, send_timeout_s: float | None = None) -> None:
         """`send_timeout_s`: a side that reads nothing for so long is taken for gone."""
         self._end = end
-        if send_timeout_s is not None:
+        if send_timeout_s is not None and send_timeout_s < _NEVER_S:
             # Not `settimeout`, which would bound receiving too.
             wait = struct.pack("@ll", int(send_timeout_s), 0)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
@@ -56,7 +58,7 @@ class Channel:
     def receive(self) -> Parcel:
         """The next message. Raises `EOFError` at the end of the connection, or when what comes is no message."""
         body_bytes, data_bytes = _HEAD.unpack(self._exactly(_HEAD.size))
-        if body_bytes > _MESSAGE_LIMIT or data_bytes > _DATA_LIMIT:
+        if body_bytes > _MESSAGE_LIMIT or data_bytes > DATA_LIMIT:
             raise EOFError(f"a message of {body_bytes} and {data_bytes} bytes")
         try:
             message = decode(self._exactly(body_bytes))

@@ -27,8 +27,11 @@ from edge_sdk.explaining.settings import ReasonerSettings
 # How long the process may take to end when it is told to, before it is killed.
 _LEAVE_S = 2.0
 _POLL_S = 0.1
+# Where a program that waits has not looked for so long it stood still itself, and takes as long to read what was said.
+_SETTLED_S = 1.0
 _WORDS_KEPT = 8
-_AGAIN = "ask again: it is started anew"
+_AGAIN = "; ask again: it is started anew"
+_CLOSED = "this program closed it"
 
 
 class Child:
@@ -106,11 +109,16 @@ class Child:
         It is ended when it has said nothing for too long, or its work has stood still, or is not done at `until_s` on
         the monotonic clock, or opening does not end.
         """
+        looked_s = since_s = time.monotonic()
         with self.news:
             while not ready():
                 if self._failure is not None:
                     raise self._failure
-                self._check(until_s)
+                now_s = time.monotonic()
+                if now_s - looked_s > _SETTLED_S:
+                    since_s = now_s
+                looked_s = now_s
+                self._check(now_s, until_s, settled=now_s - since_s > _SETTLED_S)
                 self.news.wait(_POLL_S)
 
     def kill(self, reason: str) -> None:
@@ -120,7 +128,7 @@ class Child:
 
     def close(self) -> None:
         """End it, and wait until it is gone."""
-        self._reason = self._reason or "this program closed it"
+        self._reason = self._reason or _CLOSED
         self._channel.shut()
         self._outbox.close()
         try:
@@ -133,16 +141,18 @@ class Child:
                 thread.join()
         self._channel.close()
 
-    def _check(self, until_s: float | None) -> None:
-        now_s, settings = time.monotonic(), self._settings
-        if now_s - self._heard_s > settings.silence_s:
+    def _check(self, now_s: float, until_s: float | None, *, settled: bool) -> None:
+        settings = self._settings
+        if until_s is not None and now_s > until_s:
+            self.kill("it did not keep its deadline")
+        elif not settled:
+            return
+        elif now_s - self._heard_s > settings.silence_s:
             self.kill(f"it said nothing for {settings.silence_s:g} s")
         elif self.memory_mb is None and now_s - self._moved_s > settings.open_s:
             self.kill(f"its bundle was not open after {settings.open_s:g} s")
         elif self.memory_mb is not None and now_s - self._moved_s > settings.stall_s:
             self.kill(f"its work stood still for {settings.stall_s:g} s")
-        elif until_s is not None and now_s > until_s:
-            self.kill("it did not keep its deadline")
 
     def _listen(self) -> None:
         try:
@@ -154,10 +164,11 @@ class Child:
                     self.news.notify_all()
         except EOFError:
             pass
-        failure = self._failure or self._obituary()
-        with self.news:
-            self._failure = failure
-            self.news.notify_all()
+        finally:  # whatever it is: who waits shall not wait for ever
+            failure = self._failure or self._obituary()
+            with self.news:
+                self._failure = failure
+                self.news.notify_all()
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Beat):
@@ -183,7 +194,8 @@ class Child:
         # What a library says before it aborts is often followed by a trace.
         telling = [line for line in self._words if "rror" in line or "bad_alloc" in line] or list(self._words)[-1:]
         last = f"; it said: {telling[0]}" if telling and not self._reason else ""
-        return RuntimeFailure(f"the reasoner's process ended before it had answered: {how}{last}; {_AGAIN}")
+        again = "" if how == _CLOSED else _AGAIN
+        return RuntimeFailure(f"the reasoner's process ended before it had answered: {how}{last}{again}")
 
     def _read_words(self) -> None:
         """Keep the last lines of stderr, where libraries write before they fail."""
@@ -219,11 +231,12 @@ def _start(end: socket.socket) -> subprocess.Popen[bytes]:
 def _how(code: int, budget_mb: float | None) -> str:
     if code >= 0:
         return f"it left with code {code}"
-    ended = signal.Signals(-code)
-    hint = ""
-    if ended is signal.SIGKILL:
+    ended, hint = -code, ""
+    if ended == signal.SIGKILL:
         hint = ", perhaps by the system for want of memory"
-    elif ended is signal.SIGABRT and budget_mb is not None:
+    elif ended == signal.SIGABRT and budget_mb is not None:
         # Libraries abort where memory is refused to them in a place from which they cannot tell.
         hint = f", perhaps because it needed more than its budget of {budget_mb:.0f} MB"
-    return f"it was ended by {ended.name}{hint}"
+    # Signals of real time have no names.
+    named = {each.value: each.name for each in signal.Signals}
+    return f"it was ended by {named.get(ended, f'signal {ended}')}{hint}"

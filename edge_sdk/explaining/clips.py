@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,19 +51,36 @@ def ask_file(
 ) -> Explanation:
     """Answers to `tasks` about the whole of `clip` by a process that ends with them; see `explain_file`.
 
-    The process is opened for as many frames as the clip has, so that a short one is answered with a smaller cache.
-    `on_spoken` is given everything as it comes. Raises what `ReasonerProcess` and `explain_file` raise.
+    The process is opened for as many frames as the clip has, so that a short one is answered with a smaller cache. With
+    a deadline it opens while the clip is looked at, for any number of frames. `on_spoken` is given everything as it
+    comes. Raises what `ReasonerProcess` and `explain_file` raise.
     """
-    refuse_live(clip)
-    deadline, spoken, own = Deadline(deadline_s), list[Spoken](), settings or ReasonerSettings()
-    view = _view(language_of(bundle), own, clip)
-    own, frames = msgspec.structs.replace(own, profile=view.profile), len(view.plan.pictures)
-    with ReasonerProcess(bundle, own, max_frames=frames) as process:
-        for item in _explain(process, clip, view, tasks, events, deadline):
+    spoken: list[Spoken] = []
+    with closing(_asked(bundle, clip, tasks, settings or ReasonerSettings(), events, deadline_s)) as asked:
+        for item in asked:
             spoken.append(item)
             if on_spoken is not None:
                 on_spoken(item)
     return Explanation(answers_of(spoken), next(item for item in spoken if isinstance(item, ReasoningReport)))
+
+
+def _asked(
+    bundle: Bundle,
+    clip: str | Path,
+    tasks: Sequence[str],
+    settings: ReasonerSettings,
+    events: Sequence[Event] | None,
+    deadline_s: float | None,
+) -> Generator[Spoken, None, None]:
+    if deadline_s is not None:
+        with ReasonerProcess(bundle, settings) as process:
+            yield from explain_file(process, clip, tasks, events=events, deadline_s=deadline_s)
+        return
+    refuse_live(clip)
+    view = _view(language_of(bundle), settings, clip)
+    own = msgspec.structs.replace(settings, profile=view.profile)
+    with ReasonerProcess(bundle, own, max_frames=len(view.plan.pictures)) as process:
+        yield from _explain(process, clip, view, tasks, events, Deadline(None))
 
 
 def explain_file(

@@ -55,7 +55,10 @@ def limit_memory(budget_mb: float | None) -> float | None:
             f"expected a memory budget above the {used_mb:.0f} MB that the reasoner's libraries take, "
             f"found {most_mb:.0f} MB; raise it"
         )
-    resource.setrlimit(resource.RLIMIT_DATA, (int(most_mb * _MB), resource.RLIM_INFINITY))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        most_mb = min(most_mb, hard / _MB)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(most_mb * _MB), hard))
     return most_mb - used_mb
 
 

@@ -51,13 +51,17 @@ class Outbox:
     def close(self) -> None:
         """Send nothing more, and wait until the thread is gone; the channel must be shut, or its other side read."""
         self._end()
-        self._thread.join()
+        # What is no longer used is put away by whichever thread comes by, which may be this one.
+        if self._thread is not threading.current_thread():
+            self._thread.join()
 
     def _send(self) -> None:
-        with suppress(BrokenPipeError):
-            while (given := self._next()) is not None:
-                self._channel.send_encoded(given.body, given.data)
-        self._end()
+        try:
+            with suppress(BrokenPipeError):
+                while (given := self._next()) is not None:
+                    self._channel.send_encoded(given.body, given.data)
+        finally:
+            self._end()
 
     def _next(self) -> _Waiting | None:
         """What is to be sent next, waited for; None when there will be no more."""

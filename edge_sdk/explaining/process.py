@@ -63,6 +63,8 @@ class ReasonerProcess:
         what opening the bundle raises: `ConfigError` for a budget that is too small,
         `MissingDependencyError`, `BundleError`, ...
         """
+        # Before its turn: who gives up while the bundle opens holds up nobody.
+        self._living().wait_open(until_s)
         if not self._turn.acquire(timeout=wait_s):
             busy = self._request
             raise RuntimeFailure(

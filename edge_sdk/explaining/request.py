@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.errors import Cancelled, ConfigError, EdgeError
 from edge_sdk.events import Event
+from edge_sdk.explaining.channel import DATA_LIMIT
 from edge_sdk.explaining.child import Child, error_of
 from edge_sdk.explaining.messages import (
     Ask,
@@ -38,6 +39,8 @@ class Deadline:
     """So many seconds from now; None is never."""
 
     def __init__(self, seconds: float | None) -> None:
+        if seconds is not None and math.isnan(seconds):
+            raise ConfigError("expected a deadline in seconds, found nan")
         self._until_s = math.inf if seconds is None else time.monotonic() + seconds
 
     @property
@@ -85,6 +88,11 @@ class ClipRequest:
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
             raise ConfigError(f"expected a picture uint8 [height, width, 3], found {pixels.dtype} {pixels.shape}")
+        if pixels.nbytes > DATA_LIMIT:
+            raise ConfigError(
+                f"expected a picture of at most {DATA_LIMIT // 10**6} MB, found {pixels.shape[1]}x{pixels.shape[0]}; "
+                "make it smaller, the model sees a fraction of it"
+            )
         self._wait(lambda: self._room > 0 or self._child.ended or _passed(until_s))
         if failure := self._failure or self._child.failure():
             raise failure

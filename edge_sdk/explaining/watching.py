@@ -32,7 +32,8 @@ class EventExplainer:
     def __init__(self, bundle: Bundle, settings: ReasonerSettings) -> None:
         """Raises what `ReasonerProcess` raises. The process is started by the first event."""
         self.process = ReasonerProcess(bundle, settings)
-        self._lock = threading.Lock()
+        # One thread may take it twice: the collector closes what was asked and left in whichever thread it runs.
+        self._lock = threading.RLock()
         self._following: dict[str, LiveClip] = {}
         self._questions = 0
 

@@ -167,9 +167,11 @@ class Worker:
                     self._until = message.job, arrived_s + message.deadline_s
                 self._inbox.put((parcel, arrived_s))
         except EOFError:
-            pass
-        finally:
             os._exit(0)
+        except MemoryError:
+            self._fail(None, RuntimeFailure(self._no_memory()))
+        finally:
+            os._exit(1)
 
     def _beat(self) -> None:
         parent = os.getppid()

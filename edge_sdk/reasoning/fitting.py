@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import DecoderGraph, Language
@@ -36,39 +37,53 @@ class Fit(Value, frozen=True, kw_only=True):
     memory_mb: float
 
 
+class Need(NamedTuple):
+    """Slots that an adapter's prefix would fill with all questions and answers together, and at `least` with one."""
+
+    slots: int
+    least: int
+
+
 def fit(
     bundle: Bundle,
     language: Language,
     profile: str,
-    slots: Mapping[str, int],
+    needs: Mapping[str, Need],
     *,
     dialects: Sequence[Dialect],
     shape: CallShape,
     max_memory_mb: float | None = None,
+    whole: bool = False,
     on_device: bool = False,
 ) -> Fit:
-    """The graphs for clips of `profile`, where each adapter's prefix would fill `slots`.
+    """The graphs for clips of `profile`, where each adapter's prefix has its `needs`.
 
-    `on_device`: the runtime computes in a device's memory, which counts as the host's does. Raises `BundleError` for a
-    bundle that has no dialect of `dialects` whole, and `ConfigError` where even the smallest caches exceed
-    `max_memory_mb`.
+    `whole`: where a cache of the bundle holds the least that is needed, no smaller one is taken. `on_device`: the
+    runtime computes in a device's memory, which counts as the host's does. Raises `BundleError` for a bundle that has
+    no dialect of `dialects` whole, and `ConfigError` where even the smallest caches exceed `max_memory_mb`.
     """
-    dialect = _dialect(language, profile, slots, dialects)
-    known = {name: _graphs(language, name, dialect) for name in slots}
+    dialect = _dialect(language, profile, needs, dialects)
+    known = {name: _graphs(language, name, dialect) for name in needs}
     caps = sorted({graph.slots for graphs in known.values() for graph in graphs}, reverse=True)
-    smallest = 0.0
+    smallest, last = 0.0, 0
     for cap in caps:
-        chosen = {name: _choose(graphs, slots[name], cap) for name, graphs in known.items()}
+        chosen = {name: _choose(graphs, needs[name].slots, cap) for name, graphs in known.items()}
+        if whole and any(_too_small(chosen[name], graphs, needs[name]) for name, graphs in known.items()):
+            break
         held = _weight_bytes(bundle, language, profile, dialect, chosen)
         held += sum(_sequence_bytes(bundle, language, name, each, shape, on_device) for name, each in chosen.items())
-        smallest = held / 1e6
+        smallest, last = held / 1e6, max(graph.slots for graph in chosen.values())
         if max_memory_mb is None or smallest <= max_memory_mb:
             buckets = {name: tuple(graph.slots for graph in graphs) for name, graphs in known.items()}
             return Fit(dialect=dialect, decoders=chosen, buckets=buckets, memory_mb=smallest)
     raise ConfigError(
-        f"expected a memory budget of at least {smallest:.0f} MB, for weights and caches of {caps[-1]} slots, found "
+        f"expected a memory budget of at least {smallest:.0f} MB, for weights and caches of {last} slots, found "
         f"{max_memory_mb:.0f} MB; raise it, or export the bundle with smaller weights or fewer slots"
     )
+
+
+def _too_small(chosen: DecoderGraph, graphs: Sequence[DecoderGraph], need: Need) -> bool:
+    return chosen.slots < need.least <= graphs[-1].slots
 
 
 def _dialect(language: Language, profile: str, adapters: Collection[str], dialects: Sequence[Dialect]) -> Dialect:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 
 from edge_sdk.bundle import Bundle
@@ -13,7 +13,7 @@ from edge_sdk.reasoning.cache.calls import CallShape
 from edge_sdk.reasoning.cache.prefix import Prefix
 from edge_sdk.reasoning.clip import Clip, Speaking, answer_room
 from edge_sdk.reasoning.embedding import EmbeddingTable
-from edge_sdk.reasoning.fitting import Fit, fit
+from edge_sdk.reasoning.fitting import Fit, Need, fit
 from edge_sdk.reasoning.forms import prepare
 from edge_sdk.reasoning.prompt import Prompt, PromptFrame
 from edge_sdk.reasoning.text import Ids, Tokenizer
@@ -47,7 +47,8 @@ class Reasoner:
         eval_compat: bool = False,
         max_tokens: int | Mapping[str, int] = ANSWER_TOKENS,
     ) -> None:
-        """Open it for clips of `profile`, by default the one of most frames, with caches for `max_frames` of them.
+        """Open it for clips of `profile`, by default the one of most frames, with caches for `max_frames` of them: no
+        fewer, where the bundle has such caches.
 
         `dialect` and `shape` are what suits the runtime unless given; `eval_compat` asks as the reference's evaluation
         did. `max_tokens` is the most of an answer that is text, for all tasks or by task. Raises `BundleError` for a
@@ -70,17 +71,18 @@ class Reasoner:
         )
         most = self._language.profiles[self.profile].frames
         frames = most if max_frames is None else min(most, max_frames)
-        slots = {
-            name: self._slots(prompt, frames, [questions[task] for task in own], own) for name, own in tasks.items()
+        needs = {
+            name: self._needs(prompt, frames, {task: questions[task] for task in own}) for name, own in tasks.items()
         }
         self._fit = fit(
             bundle,
             self._language,
             self.profile,
-            slots,
+            needs,
             dialects=(dialect,) if dialect else runtime_dialects(runtime),
             shape=self._shape,
             max_memory_mb=max_memory_mb,
+            whole=max_frames is not None,
             on_device=runtime in PACKAGES or self._options.device != "cpu",
         )
         with ExitStack() as stack:
@@ -136,8 +138,13 @@ class Reasoner:
             raise ConfigError("a clip is open already, and there is room for one; close it first")
         name = self.profile if profile is None else _profile(self._language, profile)
         if name != self._vision_of:
+            graph = self._language.profiles[name].graphs.get(self._fit.dialect)
+            if graph is None:
+                raise BundleError(f"profile {name!r} has no vision in {self._fit.dialect}; export it with that dialect")
+            # There may be no room for two. Where the other does not open, this one is opened again by the next clip.
+            self._vision_of = ""
             self._vision.close()
-            self._vision = self._open(self._language.profiles[name].graphs[self._fit.dialect])
+            self._vision = self._open(graph)
             self._vision_of = name
         clip = Clip(
             self._parts,
@@ -164,13 +171,14 @@ class Reasoner:
         graph, path = self._bundle.graph(name)
         return self._runtime.open(path, graph, self._options)
 
-    def _slots(self, prompt: Prompt, frames: int, questions: Sequence[Ids], tasks: Sequence[str]) -> int:
-        """Slots for a whole clip of `frames` with its questions and answers."""
+    def _needs(self, prompt: Prompt, frames: int, questions: Mapping[str, Ids]) -> Need:
+        """Slots for a whole clip of `frames` with its questions and answers, together and one by one."""
         profile, language = self._language.profiles[self.profile], self._language
         tokens = profile.width * profile.height // (2 * language.patch) ** 2
         frame = len(prompt.frame(PromptFrame(time_s=_LATE_S, tokens=tokens), first=False))
-        asked = sum(map(len, questions)) + sum(answer_room(task, self._max_tokens[task], free=False) for task in tasks)
-        return len(prompt.header()) + frames * frame + asked + self._shape.slack
+        asked = [len(ids) + answer_room(task, self._max_tokens[task], free=False) for task, ids in questions.items()]
+        clip = len(prompt.header()) + frames * frame + self._shape.slack
+        return Need(slots=clip + sum(asked), least=clip + max(asked))
 
     def _models(self, tasks: dict[str, tuple[str, ...]], stack: ExitStack) -> tuple[TunedModel, ...]:
         sessions: dict[str, Session] = {}

@@ -16,7 +16,7 @@ from edge_sdk.hardware import find_target
 from edge_sdk.hardware.numbers import ReasoningNumbers
 from edge_sdk.hardware.plan import describe, model_numbers, plan
 from edge_sdk.reasoning.cache.calls import CallShape
-from edge_sdk.reasoning.fitting import fit
+from edge_sdk.reasoning.fitting import Need, fit
 
 NAMES = ("linguistic", "perception")
 
@@ -68,9 +68,8 @@ def test_a_plan_holds_what_a_reasoner_says_it_holds(bundle: Bundle) -> None:
     assert language is not None
     calls = 128 * 32 * 4 + 128 * 8 + 128 * 640 + 8 + 8 * 8  # embeddings, positions, mask, the first slot, and rows
     for name, on_device, copies in (("x86-cpu", False, 1), ("orin-nano-8gb", True, 3)):
-        found = fit(
-            bundle, language, "96f", dict.fromkeys(NAMES, 640), dialects=("native",), shape=shape, on_device=on_device
-        )
+        needs = dict.fromkeys(NAMES, Need(slots=640, least=640))
+        found = fit(bundle, language, "96f", needs, dialects=("native",), shape=shape, on_device=on_device)
         opened = {each.graph for each in found.decoders.values()} | {"vision.96f.native"}
         opened |= {language.adapters[each].projector["native"] for each in NAMES}
         graphs = sum(bundle.graph(each)[1].stat().st_size for each in opened)

@@ -27,6 +27,7 @@ from edge_sdk.reasoning.cache.calls import CallShape
 from edge_sdk.reasoning.clip import Clip
 from edge_sdk.reasoning.patches import Pixels
 from edge_sdk.reasoning.reasoner import Reasoner
+from edge_sdk.runtime import Session
 from edge_sdk.tasks import TASK_IDS
 
 TOKENS = 6
@@ -162,6 +163,35 @@ def test_the_smallest_caches_that_hold_a_whole_clip_are_taken(tmp_path: Path) ->
         for number, pixels in enumerate(pictures(48, seed=2)):
             clip.push(pixels, number * STEP_S)
         clip.ask()
+
+
+def test_a_budget_for_which_no_cache_holds_the_clip_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    speaker = make_toy_speaker(tmp_path, "base", slots=(640, 2048))
+    with Reasoner(speaker.bundle, max_tokens=TOKENS) as reasoner:
+        whole_mb = reasoner.memory_mb
+    message = f"expected a memory budget of at least {whole_mb:.0f} MB, for weights and caches of 2048 slots"
+    with pytest.raises(ConfigError, match=message):
+        Reasoner(speaker.bundle, max_frames=96, max_tokens=TOKENS, max_memory_mb=whole_mb - 0.01)
+    with Reasoner(speaker.bundle, max_frames=10, max_tokens=TOKENS, max_memory_mb=whole_mb - 0.01) as reasoner:
+        assert {graph.slots for graph in reasoner.fit.decoders.values()} == {640}
+
+
+def test_a_profile_that_does_not_open_leaves_the_others(speaker: ToySpeaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(speaker) as reasoner:
+        own = reasoner.profile
+        language = speaker.bundle.manifest.language
+        assert language is not None
+        other = next(name for name in language.profiles if name != own)
+
+        def fails(name: str) -> Session:
+            raise RuntimeFailure(f"{name}: no room")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(reasoner, "_open", fails)
+            with pytest.raises(RuntimeFailure, match="no room"):
+                reasoner.begin(other)
+        with reasoner.begin(own) as clip:
+            assert len(answers(show(clip).ask())) == len(TASK_IDS)
 
 
 def test_the_caches_are_those_that_so_many_frames_need(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.bundle.manifest_language import AnswerCalibration
 from edge_sdk.errors import BundleError, ConfigError, RuntimeFailure
-from edge_sdk.reasoning.forms import prepare
+from edge_sdk.reasoning.forms import distribution, prepare
 from edge_sdk.reasoning.forms.digit_tree import Search
 from edge_sdk.reasoning.forms.time_reader import TimeReader
 from edge_sdk.reasoning.text import Tokenizer
@@ -278,3 +278,13 @@ def test_impossible_clips_and_tokenizers_are_refused() -> None:
         TimeReader(TIME, train_bpe(300, without="7"), context())
     with pytest.raises(BundleError, match="no token for '-'"):
         prepare(train_bpe(300, without="-"))
+
+
+@pytest.mark.parametrize("size", [distribution._PLAIN, distribution._PLAIN + 905])
+def test_ends_of_hours_are_summed_as_those_of_minutes(size: int) -> None:
+    """Behind so many tenths a transform takes the place of the sum."""
+    chance = np.random.default_rng(5)
+    starts, lengths = (each / each.sum() for each in (chance.random(size) ** 9, chance.random(size) ** 9))
+    found = distribution._convolved(starts, lengths)
+    np.testing.assert_allclose(found, np.convolve(starts, lengths)[:size], atol=1e-15)
+    assert (found >= 0).all()
