@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -21,6 +21,9 @@ from edge_sdk.cli.options import refuse_stray
 from edge_sdk.console import Progress, parse_size, say
 from edge_sdk.errors import ConfigError
 from edge_sdk.registry import open_room
+
+if TYPE_CHECKING:
+    from edge_sdk.clips import LabelledClip
 
 
 @scenes_app.command("render")
@@ -104,16 +107,27 @@ def scenes_sheet(
     folder: Path,
     out: Path,
     kind: Annotated[str | None, typer.Option(help="Only scenes of this kind or scenario.")] = None,
+    clip: Annotated[list[str] | None, typer.Option(help="Only the clip of this name, without suffix.")] = None,
     most: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 12,
     json: JsonOption = False,
 ) -> None:
-    """Write a contact sheet of a FOLDER of rendered scenes as PNG, to look at: a row a clip, red edges in the crash."""
-    from edge_sdk.clips import read_scenes
+    """Write a contact sheet of a FOLDER of labelled clips as PNG, to look at: a row a clip, red edges in the crash."""
+    from edge_sdk.clips import read_folder
 
-    shown = [c for c in read_scenes(folder) if c.record and kind in (None, c.record.kind, c.record.scenario)][:most]
+    found_clips = {each.path.stem: each for each in read_folder(folder)}
+    missing = [name for name in clip or () if name not in found_clips]
+    if missing:
+        raise ConfigError(f"{folder} holds no clip called {missing[0]!r}; {len(found_clips)} clips are there")
+    named = [found_clips[name] for name in clip] if clip else list(found_clips.values())
+    shown = [each for each in named if kind is None or _of_kind(each, kind)]
+    shown = shown if clip else shown[:most]
     open_room("calibration.scenes.sheet").write_sheet(shown, out)
     found = {"picture": str(out), "rows": [clip.path.stem for clip in shown]}
     say(msgspec.json.encode(found).decode() if json else f"{len(shown)} clips in {out}: {', '.join(found['rows'])}")
+
+
+def _of_kind(clip: LabelledClip, kind: str) -> bool:
+    return clip.record is not None and kind in (clip.record.kind, clip.record.scenario)
 
 
 @scenes_app.command("truth")

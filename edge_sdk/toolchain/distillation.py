@@ -279,11 +279,12 @@ def _main_first() -> Any:
 # Any: the seeds are a recipe's, whose type belongs to the room that reads it.
 def _render(seeds: Any, work: Path, quiet: bool) -> list[LabelledClip]:
     kind = "" if seeds.of == "any" else f"-{seeds.of}"
+    kind += "" if seeds.family == "first" else f"-{seeds.family}"
     folder = work / f"scenes-{seeds.first}-{seeds.count}{kind}"
     chosen = open_room("calibration.scenes.choice").choose_seeds(seeds.first, seeds.count, seeds.of)
     with Progress(f"render {folder.name}", quiet=quiet) as progress:
         open_room("calibration.scenes.render").render(
-            chosen, folder, on_progress=lambda at: progress(at.done, at.total)
+            chosen, folder, family=seeds.family, on_progress=lambda at: progress(at.done, at.total)
         )
     return read_scenes(folder)
 

@@ -19,11 +19,19 @@ from edge_sdk.types import Value
 
 
 class Seeds(Value, frozen=True, kw_only=True):
-    """Rendered scenes with the first `count` seeds from `first` on, or only those of a kind; see `choose_seeds`."""
+    """Rendered scenes with the first `count` seeds from `first` on, or only those of a kind; see `choose_seeds`.
+
+    `family` as `edge-sdk scenes render` has it; only the first tells kinds apart by their seeds.
+    """
 
     first: int
     count: int
     of: Literal["any", "others", "suite"] = "any"
+    family: str = "first"
+
+    def __post_init__(self) -> None:
+        if self.family != "first" and self.of != "any":
+            raise ConfigError(f'scenes of the family {self.family!r} are of = "any", found of = "{self.of}"')
 
 
 class Scenes(Value, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ where it begins and ends, and how sure that is.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Asking(Value, frozen=True, kw_only=True):
     smoothing_s: float = 0.3
 
     def __post_init__(self) -> None:
-        if min(self.window_s, self.stride_s, self.smoothing_s) <= 0:
+        if not all(0 < each < math.inf for each in (self.window_s, self.stride_s, self.smoothing_s)):
             raise ConfigError(f"expected a window, a stride and a smoothing above 0 s, found {self}")
 
 

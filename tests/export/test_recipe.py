@@ -31,6 +31,7 @@ def test_the_demo_recipe_keeps_training_and_suites_apart() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
+        ('of = "others"', 'of = "others", family = "close"', "'close' are of"),
         ("seed = 7", "seed = 7\nspeed = 9", "speed"),
         ("seed = 7", "", "seed"),
         ("seed = 7", 'seed = "seven"', "seed"),

@@ -39,6 +39,26 @@ def test_a_sheet_names_its_rows(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_sheet_shows_the_clips_that_are_named_also_of_a_table(folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("left", "right"):
+        (own / f"{name}.mp4").write_bytes((folder / "broad_00000037.mp4").read_bytes())
+    rows = ("clip,view,crash,crash_start_s,crash_end_s,group", "left.mp4,dashcam,no,,,a", "right.mp4,dashcam,no,,,b")
+    (own / "labels.csv").write_text("\n".join(rows) + "\n")
+    found = last_json(scenes("sheet", str(own), str(tmp_path / "sheet.png"), "--clip", "right", "--json"))
+    assert found["rows"] == ["right"]
+    missing = scenes("sheet", str(own), str(tmp_path / "sheet.png"), "--clip", "middle")
+    assert missing.returncode == 2
+    assert "no clip called 'middle'; 2 clips are there" in missing.stderr
+
+
+def test_a_suite_has_its_own_seeds(tmp_path: Path) -> None:
+    stray = scenes("render", str(tmp_path), "--suite", "--count", "3")
+    assert stray.returncode == 2
+    assert "takes no --count" in stray.stderr
+
+
 def test_what_is_not_there_is_a_usage_error(folder: Path, tmp_path: Path) -> None:
     nothing = scenes("sheet", str(folder), str(tmp_path / "sheet.png"), "--kind", "debris")
     family = scenes("render", str(tmp_path), "--family", "wide", "--count", "1")

@@ -9,7 +9,6 @@ import pytest
 from edge_sdk.calibration.scenes.plan import plan_scene
 from edge_sdk.calibration.scenes.suite import FIRST_SUITE_SEED, pick_seeds, read_suite, suite_scene
 from edge_sdk.errors import ConfigError
-from edge_sdk.export.distil.recipe import load_recipe
 
 
 def test_quotas() -> None:
@@ -30,14 +29,6 @@ def test_seeds_are_the_first_that_fill_the_quotas() -> None:
     seeds = [scene.seed for scene in read_suite().scenes]
     assert seeds == pick_seeds()
     assert min(seeds) >= FIRST_SUITE_SEED
-
-
-def test_the_demo_student_is_trained_on_none_of_its_seeds() -> None:
-    scenes = load_recipe("student-demo")[0].scenes
-    used = [scenes.training, scenes.validation, *([scenes.further] if scenes.further else [])]
-    # Seeds of a kind are chosen among several times as many.
-    reach = max(each.first + 50 * each.count for each in used)
-    assert max(reach, scenes.demo_seed) < min(scene.seed for scene in read_suite().scenes)
 
 
 @pytest.mark.parametrize("index", [0, 41, 97, 150, 199])
