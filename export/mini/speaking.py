@@ -7,6 +7,7 @@ how that moves and whether it is one of a crash, and each frame whether a crash 
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ _MOMENTS, _PLACES, _EDGES, _MOTION = 3, 2, 4, 3
 class SpeakingLearner(nn.Module):
     """A model with its heads. A batch holds `collate`'s entries and `patches` uint8 `[batch, frames, patches, 588]`.
 
-    Without `auxiliary` the loss is on words alone. `frozen` is a vision tower that is run in place of the model's, and
-    is not learnt: peft computes the LoRA of its own, which is dead, at every step.
+    Without `auxiliary` the loss is on words alone. `frozen` is a vision tower of which a copy is run in place of the
+    model's, and is not learnt: peft computes the LoRA of its own, which is dead, at every step.
     """
 
     # Any: a transformers model, or peft's wrapper of one; a vision tower.
@@ -42,8 +43,7 @@ class SpeakingLearner(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self._tower, self._image, self._auxiliary = model, tower, image, auxiliary
-        # In a tuple, where torch does not count it among the parts.
-        self._frozen = (frozen,)
+        self.frozen = None if frozen is None else copy.deepcopy(frozen).requires_grad_(False)
         if auxiliary:
             self.tower_heads = TowerHeads(hidden)
             self.moment_head = blank_head(hidden, _MOMENTS)
@@ -67,9 +67,8 @@ class SpeakingLearner(nn.Module):
     def _run(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The tower's states of all patches, and the decoder's last ones."""
         inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        [frozen] = self._frozen
-        vision = inner.model.vision_model if frozen is None else frozen
-        with torch.set_grad_enabled(torch.is_grad_enabled() and frozen is None):
+        vision = inner.model.vision_model if self.frozen is None else self.frozen
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen is None):
             states = self._tower.patches_to_states(vision, batch["patches"].flatten(0, 1))
         decoder = inner.model.language_model
         embeds = decoder.embed_tokens(batch["ids"])

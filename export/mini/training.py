@@ -54,7 +54,8 @@ def run_stage(
 ) -> Record:
     """Train what of `learner` asks for gradients, until `stage.steps`; `learner(batch)` is the loss.
 
-    `checkpoint` is read if it is there, and written every `stage.save_every` steps and at the end.
+    `checkpoint` is read if it is there, and written every `stage.save_every` steps and at the end. Afterwards the
+    learner is on the CPU, wherever it was trained.
     """
     accelerator = library("accelerate").Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
     optimisers = make_optimisers(learner, stage)
@@ -87,7 +88,7 @@ def run_stage(
             if accelerator.is_main_process:
                 _save(checkpoint, learner, optimisers, record, step + 1)
             accelerator.wait_for_everyone()
-    learner.eval()
+    learner.eval().to("cpu")
     return record
 
 

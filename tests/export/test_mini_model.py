@@ -13,6 +13,7 @@ from edge_sdk.export.mini.questions import Pair
 from edge_sdk.export.mini.recipe import Stage, Windows, load_recipe
 from edge_sdk.export.mini.speaking import SpeakingLearner
 from edge_sdk.export.mini.training import make_optimisers
+from edge_sdk.export.mini.tuning import wrap
 from edge_sdk.export.mini.vocabulary import train_vocabulary
 from edge_sdk.export.mini.windows import draw_shot, whole
 from edge_sdk.reasoning.grid import find_profile
@@ -133,3 +134,18 @@ def test_every_part_learns(tokenizer: Tokenizer) -> None:
     assert not still
     scale = [model.model.projector(torch.randn(100, 32)).std(), model.model.language_model.embed_tokens.weight.std()]
     assert 0.2 < scale[0] / scale[1] < 5, "image rows and words should be of one size"
+
+
+def test_a_frozen_tower_goes_where_its_learner_goes(tokenizer: Tokenizer) -> None:
+    """To another element type here, which like another device no tensor may be left behind from."""
+    tower, [_, crash] = Tower(RECIPE.sizes, PROFILE), mini_material.clips(2)
+    base = make_model(RECIPE.sizes, tokenizer.control)
+    tuned, image = wrap(base, RECIPE.linguistic), tokenizer.control.image
+    learner = SpeakingLearner(tuned, tower, 32, image, frozen=base.model.vision_model)
+    asked = {name for name, each in learner.named_parameters() if each.requires_grad}
+    assert asked == {f"model.{name}" for name, each in tuned.named_parameters() if each.requires_grad}
+    batch = collate([Writer(tokenizer, tower).example(crash, whole(crash, PROFILE), PAIRS)])
+    expected = learner.eval()(batch)
+    found = learner.to(torch.float64)(batch)
+    torch.testing.assert_close(found.float(), expected.float(), rtol=1e-4, atol=1e-4)
+    assert all(each.dtype == torch.float32 for each in base.parameters()), "the base is another adapter's too"

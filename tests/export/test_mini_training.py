@@ -95,3 +95,27 @@ def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
     assert not steps
     assert again.weight.abs().sum() > 0
     assert torch.load(tmp_path / "done.pt", weights_only=True)["weights"].keys() == {"weight"}
+
+
+def test_a_learner_is_on_the_cpu_after_a_stage(tmp_path: Path) -> None:
+    learner = Line()
+    for _ in ("trained", "read from its checkpoint"):
+        run_stage(learner, STAGE, draw, tmp_path / "done.pt", 3, "no", lambda *_: None)
+        assert {each.device.type for each in learner.parameters()} == {"cpu"}
+
+
+@pytest.mark.device
+def test_a_stage_on_a_gpu_leaves_a_learner_that_the_cpu_can_run(tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    seen = set[str]()
+
+    class Watched(Line):
+        def forward(self, batch: Batch) -> Tensor:
+            seen.add(batch["x"].device.type)
+            return super().forward(batch)
+
+    learner = Watched()
+    run_stage(learner, STAGE, draw, tmp_path / "done.pt", 3, "no", lambda *_: None)
+    assert seen == {"cuda"}
+    assert learner(draw(0, [0, 1])).device.type == "cpu"
