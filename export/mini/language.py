@@ -22,7 +22,7 @@ from edge_sdk.export.mini.material import Material, load_material
 from edge_sdk.export.mini.model import parameters
 from edge_sdk.export.mini.recipe import Recipe
 from edge_sdk.export.mini.scoring import as_row, write_annotations, write_predictions
-from edge_sdk.export.mini.training import Report, processes
+from edge_sdk.export.mini.training import Report, check_processes, processes
 from edge_sdk.export.mini.tuning import tasks_of
 from edge_sdk.tasks import TASK_IDS, AdapterKind
 from edge_sdk.types import Value
@@ -59,10 +59,11 @@ def train_language(
     """Train by `recipe` on the scenes in the folder `training`; answer the first `most` of `held_out`, None for all.
 
     `start`: the bundle whose model training goes on from. Raises `ConfigError` for scenes that lack a record, a truth
-    or boxes, and for a `start` of other sizes or in few bits.
+    or boxes, for a `start` of other sizes or in few bits, and for more processes than a batch has examples.
     """
     cache = work / "pictures"
     alone = processes()
+    check_processes(recipe.stages, alone.num_processes)
 
     def decoded(done: int, total: int) -> None:
         report(done, total, "decode")

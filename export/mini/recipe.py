@@ -144,6 +144,12 @@ class Recipe(Value, frozen=True, kw_only=True):
     perception: Tuning
     precision: str = "no"
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages in the order in which they are run."""
+        phases = (phase.stage for phase in self.language.phases)
+        return (self.tower, *phases, self.linguistic.stage, self.perception.stage)
+
 
 def load_recipe(name: str | Path) -> tuple[Recipe, str]:
     """The recipe called `name` in `export/recipes`, or the file at a path, and its text.
@@ -167,7 +173,7 @@ def _check(recipe: Recipe, path: Path) -> None:
     if not 2_000 <= sizes.vocabulary <= 4_096:
         raise ConfigError(f"recipe {path}: sizes.vocabulary must be 2000..4096, found {sizes.vocabulary}")
     phases = recipe.language.phases
-    for stage in (recipe.tower, *(phase.stage for phase in phases), recipe.linguistic.stage, recipe.perception.stage):
+    for stage in recipe.stages:
         if min(stage.steps, stage.batch, stage.save_every) < 1:
             raise ConfigError(f"recipe {path}: steps, batch and save_every must be at least 1, found {stage}")
     for windows in (recipe.windows, *(phase.windows for phase in phases)):

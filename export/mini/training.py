@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edge_sdk.errors import ConfigError
 from edge_sdk.export.mini.libraries import library
 from edge_sdk.export.mini.recipe import Stage
 from edge_sdk.files import atomic_path
@@ -47,6 +48,16 @@ class Record:
 def processes() -> Any:
     """This process among those of the run: `is_main_process`, `num_processes`, `main_process_first()` and the like."""
     return library("accelerate").PartialState(cpu=not torch.cuda.is_available())
+
+
+def check_processes(stages: Iterable[Stage], count: int) -> None:
+    """Raises `ConfigError` where a stage's batch has fewer examples than there are processes to share it."""
+    least = min(stage.batch for stage in stages)
+    if count > least:
+        raise ConfigError(
+            f"expected at most {least} processes, one for each example of the recipe's smallest batch, found {count}; "
+            "start fewer, or take a recipe with a larger batch"
+        )
 
 
 def run_stage(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_sdk.export.mini.recipe import Stage
-from edge_sdk.export.mini.training import Batch, make_optimisers, run_stage
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.mini import language
+from edge_sdk.export.mini.recipe import Stage, load_recipe
+from edge_sdk.export.mini.training import Batch, check_processes, make_optimisers, run_stage
 
 STAGE = Stage(steps=12, batch=4, learning_rate=0.05, save_every=5)
 
@@ -119,3 +122,15 @@ def test_a_stage_on_a_gpu_leaves_a_learner_that_the_cpu_can_run(tmp_path: Path) 
     run_stage(learner, STAGE, draw, tmp_path / "done.pt", 3, "no", lambda *_: None)
     assert seen == {"cuda"}
     assert learner(draw(0, [0, 1])).device.type == "cpu"
+
+
+def test_processes_that_no_example_is_left_for_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smaller = msgspec.structs.replace(STAGE, batch=2)
+    check_processes([STAGE, smaller], 2)
+    with pytest.raises(ConfigError, match=r"at most 2 processes.*found 3; start fewer"):
+        check_processes([STAGE, smaller], 3)
+    recipe, _ = load_recipe("language-mini")
+    monkeypatch.setattr(language, "processes", lambda: SimpleNamespace(num_processes=9))
+    with pytest.raises(ConfigError, match=r"at most 8 processes.*found 9"):
+        language.train_language(recipe, tmp_path, tmp_path, tmp_path / "work", lambda *_: None)
+    assert not (tmp_path / "work").exists()
