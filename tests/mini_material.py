@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
 
 import msgspec
@@ -37,6 +39,17 @@ def small_recipe(steps: int = 2) -> Recipe:
     )
 
 
+def small_text() -> str:
+    """The text of `small_recipe`, but for how often a stage is saved."""
+    text = load_recipe("language-mini")[1]
+    changes = {"steps": "2", "batch": "2", "precision": '"no"', "hidden": "32", "heads": "2", "kv_heads": "1"}
+    changes |= {"tower_layers": "1", "tower_intermediate": "24", "decoder_layers": "1"}
+    for key, value in changes.items():
+        text, count = re.subn(rf"^{key} = .+$", f"{key} = {value}", text, flags=re.MULTILINE)
+        assert count, key
+    return text
+
+
 def clips(count: int = 4, seed: int = 0) -> list[Material]:
     """Clips of 8 s; every other one has a crash."""
     random = np.random.default_rng(seed)
@@ -63,5 +76,6 @@ def _clip(index: int, cache: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) ->
     boxes[:, 1] = (0.6, 0.4, 0.7, 0.5, 1, 0)
     times_s = np.arange(PICTURES) / RATE_HZ
     first = index * PICTURES
-    pictures = Pictures(cache[first : first + PICTURES], times_s, first, PICTURES / RATE_HZ)
+    rgb = cache[first : first + PICTURES]
+    pictures = Pictures(rgb, times_s, PICTURES / RATE_HZ, hashlib.sha256(rgb.tobytes()).hexdigest())
     return Material(Path(f"{record.name}.mp4"), record, truth if crash else SceneTruth(), pictures, boxes)

@@ -19,7 +19,7 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.export.graphs.vision import MERGE
 from edge_sdk.export.mini.examples import Writer, collate
 from edge_sdk.export.mini.from_bundle import fill, language_component
-from edge_sdk.export.mini.material import Material
+from edge_sdk.export.mini.material import Material, digest
 from edge_sdk.export.mini.model import Tower, make_model
 from edge_sdk.export.mini.questions import draw_questions, draw_sayings, sentences, vocabulary_texts
 from edge_sdk.export.mini.recipe import Language, Phase, Recipe, Tuning, Windows
@@ -69,6 +69,18 @@ class Course:
         """The file of `tokenizer`."""
         whose = f"-{self._start.sha256[:12]}" if self._start else ""
         return self._work / f"vocabulary-{self.recipe.sizes.vocabulary}{whose}" / FINISHED
+
+    @cached_property
+    def clips_sha256(self) -> str:
+        """Stands for the clips, see `material.digest`."""
+        return digest(self._clips)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder for what the whole course comes to, another one wherever a stage would be."""
+        recipe = self.recipe
+        key = self._key(recipe.tower, recipe.language, recipe.linguistic, recipe.perception)
+        return self._work / f"checkpoints-{key}"
 
     @cached_property
     def writer(self) -> Writer:
@@ -165,14 +177,15 @@ class Course:
         self.records[name] = run_stage(learner, stage, draw, path, recipe.seed, recipe.precision, report)
 
     def _path(self, name: str, *parts: msgspec.Struct) -> Path:
-        """The checkpoint of a stage, named by what it depends on."""
+        """The checkpoint of a stage."""
+        return self._work / f"{name}-{self._key(*parts)}.pt"
+
+    def _key(self, *parts: msgspec.Struct) -> str:
+        """Stands for all that stages depend on which these `parts` of the recipe describe."""
         recipe = self.recipe
-        clips = [(clip.record.name, clip.pictures.first) for clip in self._clips]
+        same = [recipe.seed, recipe.profile, recipe.precision, recipe.sizes, recipe.windows, recipe.views]
         start = [self._start.sha256] if self._start else []
-        said = msgspec.json.encode(
-            [recipe.seed, recipe.profile, recipe.sizes, recipe.windows, recipe.views, clips, parts, *start]
-        )
-        return self._work / f"{name}-{hashlib.sha256(said).hexdigest()[:12]}.pt"
+        return hashlib.sha256(msgspec.json.encode([same, self.clips_sha256, parts, *start])).hexdigest()[:12]
 
 
 def _texts() -> Iterator[str]:

@@ -5,7 +5,6 @@ What is finished is kept in the work folder and skipped by the next run: picture
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from edge_sdk.export.mini.answering import Answerer
 from edge_sdk.export.mini.checkpoints import save_adapter, save_base
 from edge_sdk.export.mini.course import Course
 from edge_sdk.export.mini.curves import draw_curves
-from edge_sdk.export.mini.material import Material, load_material
+from edge_sdk.export.mini.material import Material, digest, load_material
 from edge_sdk.export.mini.model import parameters
 from edge_sdk.export.mini.recipe import Recipe
 from edge_sdk.export.mini.scoring import as_row, write_annotations, write_predictions
@@ -73,40 +72,45 @@ def train_language(
         asked = load_material(held_out, cache / held_out.name, decoded)[:most]
         course = Course(recipe, clips, work, report if alone.is_main_process else _silent, start)
         course.tokenizer.size  # noqa: B018  # trained by the first process, found by the others
-    begun = start.sha256 if start else ""
-    place = work / f"checkpoints-{hashlib.sha256(msgspec.json.encode(recipe) + begun.encode()).hexdigest()[:12]}"
+    place, said = course.checkpoints, course.checkpoints / f"answers-{digest(asked)[:12]}"
     base, tuned = course.base, {kind: course.adapter(kind) for kind in ADAPTERS}
     if alone.is_main_process:
-        _finish(course, tuned, asked, place, report)
+        _save(course, tuned, place)
+        _ask(course, tuned, asked, said, report)
         draw_curves(work / "curves.png", {name: record.losses for name, record in course.records.items()})
     return Trained(
         main=alone.is_main_process,
         base=str(place / "base"),
         adapters={kind: str(place / kind) for kind in ADAPTERS},
-        annotations=str(place / "truths.json"),
-        predictions={"base": str(place / "answers-base.json"), "adapters": str(place / "answers-adapters.json")},
+        annotations=str(said / "truths.json"),
+        predictions={name: str(said / f"{name}.json") for name in ("base", "adapters")},
         parameters=parameters(base),
         seconds={name: record.seconds for name, record in course.records.items()},
     )
 
 
 # Any: transformers' models in peft's wrapper.
-def _finish(
-    course: Course, tuned: Mapping[AdapterKind, Any], asked: Sequence[Material], place: Path, report: Report
-) -> None:
-    """Checkpoints and answers, what is not there yet."""
+def _save(course: Course, tuned: Mapping[AdapterKind, Any], place: Path) -> None:
+    """Checkpoints, what is not there yet."""
     if not (place / "base").exists():
         save_base(course.base, course.vocabulary, place / "base")
     for kind, model in tuned.items():
         if not (place / kind).exists():
             save_adapter(model, place / "base", place / kind)
-    _answers(course, course.base, asked, TASK_IDS, place / "answers-base.json", report)
+
+
+# Any: as above.
+def _ask(
+    course: Course, tuned: Mapping[AdapterKind, Any], asked: Sequence[Material], said: Path, report: Report
+) -> None:
+    """Answers and truths of the clips `asked`, what is not there yet."""
+    said.mkdir(parents=True, exist_ok=True)
+    _answers(course, course.base, asked, TASK_IDS, said / "base.json", report)
     words, times = (
-        _answers(course, tuned[kind], asked, tasks_of(kind), place / f"answers-{kind}.json", report)
-        for kind in ADAPTERS
+        _answers(course, tuned[kind], asked, tasks_of(kind), said / f"{kind}.json", report) for kind in ADAPTERS
     )
-    write_predictions(_joined(words, times), place / "answers-adapters.json")
-    write_annotations(asked, place / "truths.json")
+    write_predictions(_joined(words, times), said / "adapters.json")
+    write_annotations(asked, said / "truths.json")
 
 
 def _silent(done: int, total: int, note: str) -> None:
@@ -124,7 +128,7 @@ def _answers(
     found = {}
     for done, clip in enumerate(clips, start=1):
         found[clip.path.name] = as_row(clip, *answerer.answers(clip, tasks))
-        report(done, len(clips), f"answers, {path.stem.removeprefix('answers-')}")
+        report(done, len(clips), f"answers, {path.stem}")
     write_predictions(found, path)
     return found
 

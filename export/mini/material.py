@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +39,15 @@ def load_material(folder: Path, cache: Path, on_progress: Callable[[int, int], o
     clips, truths = read_scenes(folder), read_truths(folder)
     pictures = load_pictures(clips, cache, on_progress)
     return [_material(clip, truths.get(clip.group), seen) for clip, seen in zip(clips, pictures, strict=True)]
+
+
+def digest(clips: Sequence[Material]) -> str:
+    """The SHA-256 of all that training and answers take from `clips`, in their order."""
+    found = hashlib.sha256()
+    for clip in clips:
+        told = [clip.pictures.sha256, clip.record, clip.truth, clip.boxes.shape]
+        found.update(msgspec.json.encode(told) + clip.boxes.tobytes())
+    return found.hexdigest()
 
 
 def _material(clip: LabelledClip, truth: SceneTruth | None, pictures: Pictures) -> Material:

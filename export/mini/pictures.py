@@ -60,13 +60,13 @@ class Entry(Value, frozen=True, kw_only=True):
 class Pictures:
     """A clip's pictures: `rgb` uint8 `[n, height, width, 3]`, times float64 `[n]` in seconds from the first one.
 
-    `first` is the number of the first one in the cache of all clips; `end_s`: when the last one leaves the screen.
+    `end_s`: when the last one leaves the screen; `sha256` is that of the clip's file.
     """
 
     rgb: NDArray[np.uint8]
     times_s: NDArray[np.float64]
-    first: int
     end_s: float
+    sha256: str
 
 
 class Eye:
@@ -118,7 +118,7 @@ def load_pictures(clips: Sequence[LabelledClip], folder: Path, on_progress: Prog
 
 def _found(entry: Entry, every: NDArray[np.uint8]) -> Pictures:
     own = every[entry.first : entry.first + len(entry.times_s)]
-    return Pictures(own, np.array(entry.times_s), entry.first, entry.end_s)
+    return Pictures(own, np.array(entry.times_s), entry.end_s, entry.sha256)
 
 
 class _Store:

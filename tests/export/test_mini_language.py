@@ -1,0 +1,107 @@
+"""`make_language` from rendered scenes to a judged bundle, and what another run in the same work folder may take up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import mini_material
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edge_sdk.calibration.scenes.render import render
+from edge_sdk.calibration.scenes.truth import write_truths
+from edge_sdk.export.mini import language
+from edge_sdk.export.mini.answering import Answerer
+from edge_sdk.export.mini.language import Trained, train_language
+from edge_sdk.export.mini.recipe import Recipe, load_recipe
+from edge_sdk.toolchain.language_training import LanguageReport, make_language
+
+ADAPTERS = ("linguistic", "perception")
+
+
+class Made(NamedTuple):
+    """A run of `make_language` on the scenes of `first`, which answered one of the two of `second`.
+
+    `checkpoints` are what it came to before the export.
+    """
+
+    report: LanguageReport
+    recipe: Recipe
+    recipe_file: Path
+    work: Path
+    checkpoints: Path
+    first: Path
+    second: Path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_answers() -> Iterator[None]:
+    """What hardly a step has taught runs to the longest answer."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(language, "Answerer", partial(Answerer, most=3))
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    place = tmp_path_factory.mktemp("language")
+    # A crash; then one of another kind, and a scene without any.
+    scenes = {"first": [20000009], "second": [20000033, 20000035]}
+    for name, seeds in scenes.items():
+        render(seeds, place / name, fps=4.0, size=(160, 96), jobs=1, family="close")
+        write_truths(place / name)
+    file, first, second = place / "small.toml", place / "first", place / "second"
+    file.write_text(mini_material.small_text(), encoding="utf-8")
+    report = make_language(
+        str(file), place / "work", place / "bundle", training=first, held_out=second, most=1, quiet=True
+    )
+    assert report
+    [checkpoints] = (place / "work").glob("checkpoints-*")
+    return Made(report, load_recipe(file)[0], file, place / "work", checkpoints, first, second)
+
+
+def again(made: Made, training: Path, held_out: Path, most: int | None = None) -> tuple[Trained, list[str]]:
+    """Another run in the same work folder, and what it reported but decoding."""
+    notes: list[str] = []
+
+    def report(done: int, total: int, note: str) -> None:
+        notes.append(note)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(language, "draw_curves", lambda *_: None)
+        found = train_language(made.recipe, training, held_out, made.work, report, most=most)
+    return found, [note for note in notes if note != "decode"]
+
+
+def answered(found: Trained) -> list[set[str]]:
+    """The clips that base and adapters have answered."""
+    return [set(json.loads(Path(path).read_text())) for path in found.predictions.values()]
+
+
+def test_other_clips_in_the_same_work_folder_give_other_weights(made: Made) -> None:
+    after, notes = again(made, made.second, made.second, most=1)
+    assert sum(" loss " in note for note in notes) == sum(stage.steps for stage in made.recipe.stages)
+    assert sum("answers" in note for note in notes) == 3
+    for kind, folder in [("base", after.base), *after.adapters.items()]:
+        name = "model.safetensors" if kind == "base" else "adapter_model.safetensors"
+        old, new = load_file(made.checkpoints / kind / name), load_file(Path(folder) / name)
+        assert old.keys() == new.keys()
+        assert any(not torch.equal(tensor, new[key]) for key, tensor in old.items()), kind
+
+
+def test_other_questions_in_the_same_work_folder_are_asked_anew(made: Made) -> None:
+    names = [path.name for path in sorted(made.second.glob("*.mp4"))]
+    known, notes = again(made, made.first, made.second, most=1)
+    assert answered(known) == [{names[0]}] * 2
+    assert not notes, "the same clips were asked before"
+    every, notes = again(made, made.first, made.second)
+    assert answered(every) == [set(names)] * 2
+    assert Path(every.base) == Path(known.base) == made.checkpoints / "base"
+    assert not any(" loss " in note for note in notes)
+    other, _ = again(made, made.first, made.first)
+    assert answered(other) == [{path.name for path in made.first.glob("*.mp4")}] * 2
