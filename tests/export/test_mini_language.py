@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from edge_sdk.bundle import Bundle
 from edge_sdk.calibration.scenes.render import render
 from edge_sdk.calibration.scenes.truth import write_truths
 from edge_sdk.export.mini import language
@@ -21,6 +22,15 @@ from edge_sdk.export.mini.language import Trained, train_language
 from edge_sdk.export.mini.recipe import Recipe, load_recipe
 from edge_sdk.toolchain.language_training import LanguageReport, make_language
 
+LINEARS = {
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "o": "self_attn.o_proj",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
 ADAPTERS = ("linguistic", "perception")
 
 
@@ -81,6 +91,32 @@ def again(made: Made, training: Path, held_out: Path, most: int | None = None) -
 def answered(found: Trained) -> list[set[str]]:
     """The clips that base and adapters have answered."""
     return [set(json.loads(Path(path).read_text())) for path in found.predictions.values()]
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_the_bundle_s_adapters_are_what_their_stages_learnt(made: Made, kind: str) -> None:
+    bundle = Bundle.open(made.report.bundle)
+    assert bundle.manifest.language
+    lora = bundle.manifest.language.adapters[kind].lora
+    assert lora
+    [stage] = made.work.glob(f"{kind}-*.pt")
+    learnt = torch.load(stage, weights_only=True)["weights"]
+    found = load_file(bundle.path(lora))
+    assert len(found) == 2 * len(LINEARS)
+    for name, public in LINEARS.items():
+        a, b = (
+            learnt[f"model.base_model.model.model.language_model.layers.0.{public}.lora_{each}.default.weight"]
+            for each in "AB"
+        )
+        assert b.abs().max() > 1e-4, "a stage that learns nothing would prove nothing"
+        torch.testing.assert_close(found[f"lora.0.{name}.a"].float(), a.T, rtol=2e-3, atol=1e-6)
+        torch.testing.assert_close(found[f"lora.0.{name}.b"].float(), b.T * 0.25, rtol=2e-3, atol=1e-6)
+
+
+def test_what_is_judged_are_the_clips_that_were_asked(made: Made) -> None:
+    assert made.report.seconds.keys() == {"tower", "language-1", "language-2", *ADAPTERS}
+    assert all(scores["recognition"] is not None for scores in made.report.scores.values())
+    assert all(Path(table).stat().st_size > 100 for table in made.report.tables.values())
 
 
 def test_other_clips_in_the_same_work_folder_give_other_weights(made: Made) -> None:
