@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from edge_sdk.bundle import open_bundle
+from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import write_bytes, write_text
@@ -58,20 +58,23 @@ def make_language(
     `training` and `held_out` are folders of rendered scenes with truths, rendered by the recipe where not given;
     `student` is a bundle whose student goes along, `start` one whose video LLM training goes on from; `most` limits how
     many held-out clips are answered. Of several processes one returns the report; they need scenes that are rendered
-    already. Raises `ConfigError` for an unknown recipe, for scenes that are not there, for a `start` that does not fit
-    the recipe, or when `out` exists, `MissingDependencyError` for what is not installed.
+    already. Raises, before anything is rendered or trained, `ConfigError` for an unknown recipe, for a `student` that
+    has none, for a `start` that does not fit the recipe, or when `out` exists, `BundleError` for a broken one of them,
+    `ConfigError` for scenes that are not there, `MissingDependencyError` for what is not installed.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (training and held_out):
         raise ConfigError("several processes need scenes that are there; render them first and give their folders")
     plan, text = open_room("export.mini.recipe").load_recipe(recipe)
+    begun = None if start is None else open_bundle(start)
+    _check(plan, student, begun)
     scenes = training or _render(plan.scenes.training, work, quiet)
     asked = held_out or _render(plan.scenes.held_out, work, quiet)
     write_text(work / "recipe.toml", text)
     with Progress("train", quiet=quiet) as progress:
         found = open_room("export.mini.language").train_language(
-            plan, scenes, asked, work, progress, start=start and open_bundle(start), most=most
+            plan, scenes, asked, work, progress, start=begun, most=most
         )
     if not found.main:
         return None
@@ -107,6 +110,15 @@ def describe(report: LanguageReport) -> str:
     spent = ", ".join(f"{name} {seconds / 60:.0f} min" for name, seconds in report.seconds.items())
     size = f"bundle {report.bundle}: {report.size_bytes / 1e6:.1f} MB, {report.parameters / 1e6:.2f} million parameters"
     return "\n".join([*rows, f"training: {spent}", *report.tables.values(), size])
+
+
+# Any: a recipe of another room.
+def _check(plan: Any, student: Path | None, start: Bundle | None) -> None:
+    """What would otherwise be refused when hours of training are over."""
+    if student:
+        open_room("export.student_part").student_part(student)
+    if start:
+        open_room("export.mini.from_bundle").check_start(start, plan.sizes)
 
 
 # Any: what another room returns.

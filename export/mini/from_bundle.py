@@ -20,6 +20,7 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.layouts import EMBEDDING, HEAD, LAYOUTS
+from edge_sdk.export.mini.recipe import Sizes
 
 _NATIVE = next(layout for layout in LAYOUTS if layout.name == "transformers")
 
@@ -39,6 +40,30 @@ def language_component(bundle: Bundle) -> Language:
             f"bundle {bundle.manifest.name!r} has adapters merged into their decoders; expected switchable ones"
         )
     return language
+
+
+def check_start(bundle: Bundle, sizes: Sizes) -> None:
+    """Raises `ConfigError` where a model of `sizes` cannot go on from that of `bundle`; no weights are read."""
+    language = language_component(bundle)
+    tower, decoder = language.vision, language.decoder
+    known = {
+        "hidden": decoder.hidden,
+        "heads": decoder.heads,
+        "kv_heads": decoder.kv_heads,
+        "tower_layers": tower.layers,
+        "tower_intermediate": tower.intermediate,
+        "decoder_layers": decoder.layers,
+        "decoder_intermediate": decoder.intermediate,
+        "vocabulary": decoder.vocab,
+    }
+    others = {name: found for name, found in known.items() if found != getattr(sizes, name)}
+    if others:
+        wanted = ", ".join(f"{name} {getattr(sizes, name)}" for name in others)
+        found = ", ".join(f"{name} {value}" for name, value in others.items())
+        raise ConfigError(
+            f"bundle {bundle.manifest.name!r}: expected {wanted}, found {found}; the recipe's sizes must be those of "
+            "the bundle"
+        )
 
 
 # Any: a transformers model.

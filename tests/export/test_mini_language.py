@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from edge_sdk.bundle import Bundle
 from edge_sdk.calibration.scenes.render import render
 from edge_sdk.calibration.scenes.truth import write_truths
+from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.export.mini import language
 from edge_sdk.export.mini.answering import Answerer
 from edge_sdk.export.mini.language import Trained, train_language
@@ -141,3 +142,26 @@ def test_other_questions_in_the_same_work_folder_are_asked_anew(made: Made) -> N
     assert not any(" loss " in note for note in notes)
     other, _ = again(made, made.first, made.first)
     assert answered(other) == [{path.name for path in made.first.glob("*.mp4")}] * 2
+
+
+def test_parts_that_do_not_fit_are_refused_before_anything_is_trained(made: Made, tmp_path: Path) -> None:
+    own, work, nothing = Path(made.report.bundle), tmp_path / "work", tmp_path / "nothing"
+
+    def make(recipe: str = str(made.recipe_file), **parts: Path) -> None:
+        make_language(recipe, work, tmp_path / "out", training=nothing, held_out=nothing, quiet=True, **parts)
+
+    with pytest.raises(ConfigError, match="expected a bundle with a student, this one has none"):
+        make(student=own)
+    with pytest.raises(BundleError, match="nothing"):
+        make(student=nothing)
+    with pytest.raises(ConfigError, match=r"expected hidden 192, .*, found hidden 32, .*sizes must be those"):
+        make("language-mini", start=own)
+    # Equal matrices, cut into other heads.
+    text = made.recipe_file.read_text().replace("\nheads = 2\nkv_heads = 1", "\nheads = 4\nkv_heads = 2")
+    heads = tmp_path / "heads.toml"
+    heads.write_text(text)
+    with pytest.raises(ConfigError, match="expected heads 4, kv_heads 2, found heads 2, kv_heads 1;"):
+        make(str(heads), start=own)
+    with pytest.raises(ConfigError, match="nothing"):
+        make(start=own)
+    assert not list(work.glob("*.pt"))
