@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,6 +75,8 @@ def run_export(
     *,
     work: Path | None = None,
     student: Path | None = None,
+    # Any: see Manifest.provenance.
+    provenance: Mapping[str, Any] | None = None,
     keep: bool = False,
     quiet: bool = False,
     prepare: Prepare = prepare_export,
@@ -87,7 +89,8 @@ def run_export(
     with PeakMemory() as memory:
         prepared = prepare(order, place)
         part = student_part(student) if student else None
-        export = _Export(order, prepared, part, out, place, quiet)
+        extra = {**prepared.provenance, **(provenance or {})}
+        export = _Export(order, replace(prepared, provenance=extra), part, out, place, quiet)
         with StageStore.locked(place) as store:
             bundle = export.run(store)
             if not keep:

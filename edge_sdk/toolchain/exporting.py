@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def export_bundle(
     recipe: str | None = None,
     work: Path | None = None,
     student: Path | None = None,
+    # Any: see Manifest.provenance.
+    provenance: Mapping[str, Any] | None = None,
     keep: bool = False,
     quiet: bool = False,
     # Any: fields of the export room's recipe, which judges them.
@@ -48,14 +51,15 @@ def export_bundle(
 
     `adapters` are written NAME=DIR. `work` keeps finished stages until the bundle is written, and longer with `keep`;
     it is `out` with `.work` behind its name unless given. `student`: a bundle whose student goes into this one.
-    Raises `ConfigError` for settings, a full disk, or when `out` exists, `CheckpointError` for weights that are not
-    whole or do not fit, `BundleError` for `student`.
+    `provenance` is added to what the export itself knows of the bundle's. Raises `ConfigError` for settings, a full
+    disk, or when `out` exists, `CheckpointError` for weights that are not whole or do not fit, `BundleError` for
+    `student`.
     """
     order = open_room("export.export_recipe").settle(
         checkpoint, adapters=adapters, merge=merge, recipe=recipe, **changes
     )
     report: ExportReport = open_room("export.pipeline").run_export(
-        order, out, work=work, student=student, keep=keep, quiet=quiet
+        order, out, work=work, student=student, provenance=provenance, keep=keep, quiet=quiet
     )
     return report
 

@@ -84,6 +84,7 @@ def make_language(
         adapters=tuple(f"{name}={folder}" for name, folder in found.adapters.items()),
         recipe=EXPORT_RECIPE,
         student=student,
+        provenance={"language": _origin(found, text, begun)},
         quiet=quiet,
     )
     tables, scores = _judge(found, asked, work)
@@ -119,6 +120,21 @@ def _check(plan: Any, student: Path | None, start: Bundle | None) -> None:
         open_room("export.student_part").student_part(student)
     if start:
         open_room("export.mini.from_bundle").check_start(start, plan.sizes)
+
+
+# Any: what another room returns, and see Manifest.provenance.
+def _origin(found: Any, recipe: str, start: Bundle | None) -> dict[str, Any]:
+    """How the video LLM was made; of one that has gone on from another, how that was made too."""
+    known: dict[str, Any] = {
+        "recipe": recipe,
+        "clips_sha256": found.clips_sha256,
+        "training_clips": found.training_clips,
+    }
+    if start is None:
+        return known
+    before = start.manifest.provenance
+    told = {"language": before["language"]} if "language" in before else {}
+    return known | {"start": {"bundle": start.manifest.name, "sha256": start.sha256} | told}
 
 
 # Any: what another room returns.

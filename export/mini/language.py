@@ -32,7 +32,8 @@ ADAPTERS: tuple[AdapterKind, ...] = ("linguistic", "perception")
 class Trained(Value, frozen=True, kw_only=True):
     """Where a course has left its parts: checkpoint, adapters by name, truths, and answers by who gave them.
 
-    `main`: whether this process is to go on; of several, one is.
+    `main`: whether this process is to go on; of several, one is. `clips_sha256` stands for the `training_clips`, see
+    `material.digest`.
     """
 
     main: bool
@@ -41,6 +42,8 @@ class Trained(Value, frozen=True, kw_only=True):
     adapters: dict[str, str]
     annotations: str
     predictions: dict[str, str]
+    clips_sha256: str
+    training_clips: int
     parameters: int
     seconds: dict[str, float]
 
@@ -84,6 +87,8 @@ def train_language(
         adapters={kind: str(place / kind) for kind in ADAPTERS},
         annotations=str(said / "truths.json"),
         predictions={name: str(said / f"{name}.json") for name in ("base", "adapters")},
+        clips_sha256=course.clips_sha256,
+        training_clips=len(clips),
         parameters=parameters(base),
         seconds={name: record.seconds for name, record in course.records.items()},
     )

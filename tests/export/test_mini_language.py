@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edge_sdk.bundle import Bundle
+from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.calibration.scenes.render import render
 from edge_sdk.calibration.scenes.truth import write_truths
 from edge_sdk.errors import BundleError, ConfigError
@@ -118,6 +118,26 @@ def test_what_is_judged_are_the_clips_that_were_asked(made: Made) -> None:
     assert made.report.seconds.keys() == {"tower", "language-1", "language-2", *ADAPTERS}
     assert all(scores["recognition"] is not None for scores in made.report.scores.values())
     assert all(Path(table).stat().st_size > 100 for table in made.report.tables.values())
+
+
+def test_a_bundle_says_how_its_video_llm_was_made(made: Made, tmp_path: Path) -> None:
+    own = Bundle.open(made.report.bundle)
+    text = made.recipe_file.read_text(encoding="utf-8")
+    known = own.manifest.provenance["language"]
+    assert known.keys() == {"recipe", "clips_sha256", "training_clips"}
+    assert (known["recipe"], known["training_clips"]) == (text, 1)
+    # As `calibrate --answers` writes a bundle.
+    calibrated = rewrite(own, tmp_path / "calibrated", provenance={"answer_calibration": {"clips": 9}})
+    onward, out = tmp_path / "onward.toml", tmp_path / "out"
+    onward.write_text(text.replace('name = "language-mini"', 'name = "onward"'), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(language, "draw_curves", lambda *_: None)
+        scenes = {"training": made.second, "held_out": made.second}
+        make_language(str(onward), made.work, out, **scenes, start=calibrated.folder, most=1, quiet=True)
+    found = Bundle.open(out).manifest.provenance["language"]
+    assert (found["recipe"], found["training_clips"]) == (onward.read_text(encoding="utf-8"), 2)
+    assert found["clips_sha256"] != known["clips_sha256"]
+    assert found["start"] == {"bundle": own.manifest.name, "sha256": calibrated.sha256, "language": known}
 
 
 def test_other_clips_in_the_same_work_folder_give_other_weights(made: Made) -> None:
