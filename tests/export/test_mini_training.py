@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import mini_toy
 import msgspec
 import pytest
 import torch
@@ -122,6 +125,29 @@ def test_a_stage_on_a_gpu_leaves_a_learner_that_the_cpu_can_run(tmp_path: Path) 
     run_stage(learner, STAGE, draw, tmp_path / "done.pt", 3, "no", lambda *_: None)
     assert seen == {"cuda"}
     assert learner(draw(0, [0, 1])).device.type == "cpu"
+
+
+def test_two_processes_end_with_the_same_weights_and_do_what_one_does(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command += ["--rdzv-endpoint", "localhost:0", mini_toy.__file__, str(tmp_path)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=Path(mini_toy.__file__).parent
+    )
+    assert result.returncode == 0, result.stderr
+    first, second = (torch.load(tmp_path / f"end-{rank}.pt", weights_only=True) for rank in (0, 1))
+    weight, losses = mini_toy.line(tmp_path / "alone")
+    for found in (first, second):
+        torch.testing.assert_close(found["line"], weight, rtol=1e-5, atol=1e-6)
+        assert found["losses"] == pytest.approx(losses, rel=1e-5)
+    assert first["mini"].keys() == second["mini"].keys()
+    for name, tensor in first["mini"].items():
+        torch.testing.assert_close(second["mini"][name], tensor, rtol=1e-6, atol=1e-7)
+    [stage] = (tmp_path / "work").glob("linguistic-*.pt")
+    kept = torch.load(stage, weights_only=True)["weights"]
+    learnt = {name.removeprefix("model."): tensor for name, tensor in kept.items()}
+    assert any(name.endswith("lora_B.default.weight") and tensor.any() for name, tensor in learnt.items())
+    for name, tensor in learnt.items():
+        torch.testing.assert_close(second["mini"][name], tensor, rtol=1e-6, atol=1e-7)
 
 
 def test_processes_that_no_example_is_left_for_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
