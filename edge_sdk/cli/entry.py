@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from edge_sdk.cli import device, learning, models  # noqa: F401 - importing them gives the app its verbs
+from edge_sdk.cli import device, evaluating, learning, models  # noqa: F401 - importing them gives the app its verbs
 from edge_sdk.cli.app import app
 from edge_sdk.errors import ConfigError, EdgeError
 from edge_sdk.packages import pip_install

@@ -277,25 +277,6 @@ def _quantise_student(
     say(msgspec.json.encode(report).decode() if json else describe_student(report))
 
 
-@app.command()
-def evaluate(
-    annotations: Annotated[Path, typer.Option(help="CrashChat annotations: a file, or a folder of *.json.")],
-    predictions: Annotated[Path, typer.Option(help="JSON of a model's answers by video and task.")],
-    constants_from: Annotated[Path | None, typer.Option(help="Annotations on which blind answers are chosen.")] = None,
-    records: Annotated[Path | None, typer.Option(help="Folder of scene records, for rows by condition.")] = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Rounds of the bootstrap; 0 gives no intervals.")] = 1000,
-    seed: int = 0,
-    json: JsonOption = False,
-) -> None:
-    """Score a model's answers to the six tasks, beside the paper's table and the best answers that see nothing."""
-    from edge_sdk.evaluation.tasks import evaluate_files, to_markdown
-
-    report = evaluate_files(
-        annotations, predictions, constants_from=constants_from, records=records, bootstrap=bootstrap, seed=seed
-    )
-    say(msgspec.json.encode(report).decode() if json else to_markdown(report))
-
-
 @bundle_app.command("show")
 def bundle_show(
     bundle: BundleOption = None,

@@ -24,6 +24,7 @@ from edge_sdk.reasoning.answer import Answer
 from edge_sdk.reasoning.reasoner import ANSWER_TOKENS, Reasoner
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
+from edge_sdk.toolchain.clip_answers import crash_probability
 
 OnClip = Callable[[int, int], None]
 Said = Mapping[str, Mapping[str, Answer]]
@@ -177,18 +178,11 @@ def _rows(scenes: Sequence[LabelledClip], said: Mapping[str, Mapping[str, Answer
     return {
         name: msgspec.convert(
             {task: answer.text for task, answer in answers.items()}
-            | {"crash_probability": _crash_probability(answers), "duration_s": durations_s.get(name)},
+            | {"crash_probability": crash_probability(answers.get("recognition")), "duration_s": durations_s.get(name)},
             VideoAnswers,
         )
         for name, answers in said.items()
     }
-
-
-def _crash_probability(answers: Mapping[str, Answer]) -> float | None:
-    found = answers.get("recognition")
-    if found is None or found.probability is None:
-        return None
-    return found.probability if found.value else 1 - found.probability
 
 
 def _changes(before: TasksReport, after: TasksReport) -> Iterator[ScoreChange]:

@@ -126,6 +126,8 @@ def test_the_reference_drops_what_it_cannot_read_and_the_repaired_form_does_not(
     assert recognition.confusion is not None
     cells = recognition.confusion
     assert (cells.tp, cells.fn, cells.fp, cells.tn) == (6, 0, 2, 2)
+    assert [repaired.scores[f"no_{name}"].value for name in ("precision", "recall")] == [1.0, 0.5]
+    assert "| precision of no | F1 of no |" in to_markdown(spoilt)
 
 
 def test_missing_and_empty_texts_count_as_wrong(spoilt: TasksReport) -> None:
@@ -343,3 +345,11 @@ def test_the_command_leaves_with_2_on_a_file_that_is_not_there(files: tuple[Path
     failed = sdk("evaluate", "--annotations", str(files[0]), "--predictions", str(tmp_path / "none.json"))
     assert (failed.returncode, failed.stdout) == (2, "")
     assert "cannot read predictions" in failed.stderr
+
+
+def test_a_negative_seed_is_refused_in_one_line(files: tuple[Path, Path]) -> None:
+    words = ["--annotations", str(files[0]), "--predictions", str(files[1])]
+    failed = sdk("evaluate", *words, "--seed", "-1")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.count("\n") == 1
+    assert "from 0 on, found -1" in failed.stderr

@@ -11,6 +11,7 @@ from edge_sdk.evaluation.tasks.constants import PAPER
 from edge_sdk.evaluation.tasks.draws import Draws
 
 CRASHES, OTHERS = 1162, 677
+NAMES = ("precision", "recall", "f1")
 PLAIN = Draws(np.ones((1, 200)))
 
 
@@ -22,7 +23,9 @@ def test_scores_are_those_of_scikit_learn(bias: float) -> None:
     expected = {"accuracy": accuracy_score(truth, claimed)}
     for prefix, average in (("yes", "binary"), ("macro", "macro")):
         parts = precision_recall_fscore_support(truth, claimed, average=average, zero_division=0.0)
-        expected |= {f"{prefix}_{name}": part for name, part in zip(("precision", "recall", "f1"), parts, strict=False)}
+        expected |= {f"{prefix}_{name}": part for name, part in zip(NAMES, parts, strict=False)}
+    of_no = precision_recall_fscore_support(~truth, ~claimed, average="binary", zero_division=0.0)
+    expected |= {f"no_{name}": part for name, part in zip(NAMES, of_no, strict=False)}
     assert found == pytest.approx(expected)
 
 
@@ -62,6 +65,7 @@ def test_a_resample_without_the_rarer_class_does_not_speak_of_it() -> None:
         assert (found[name].value, found[name].lo, found[name].hi) == (1.0, 1.0, 1.0)
     alone = recognition.scores([True, True], [True, False], Draws(np.ones((1, 2))), strict=True)
     assert (alone["macro_f1"].value, alone["yes_recall"].value, alone["accuracy"].value) == (None, 0.5, 0.5)
+    assert (found["no_f1"].lo, alone["no_recall"].value) == (1.0, None)
     # The reference's script gives such resamples a 0.
     assert recognition.scores(truth, truth, draws)["macro_f1"].lo == 0.5
 

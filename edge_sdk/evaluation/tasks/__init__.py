@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from edge_sdk.evaluation.tasks.annotations import Annotations, Truth, read_annotations
 from edge_sdk.evaluation.tasks.evaluate import evaluate_files, evaluate_tasks
-from edge_sdk.evaluation.tasks.predictions import VideoAnswers, read_predictions
+from edge_sdk.evaluation.tasks.predictions import (
+    AnsweredBy,
+    VideoAnswers,
+    read_predictions,
+    write_predictions,
+)
 from edge_sdk.evaluation.tasks.report import Line, TaskReport, TasksReport, to_markdown
 
 __all__ = [
     "Annotations",
+    "AnsweredBy",
     "Line",
     "TaskReport",
     "TasksReport",
@@ -24,4 +30,5 @@ __all__ = [
     "read_annotations",
     "read_predictions",
     "to_markdown",
+    "write_predictions",
 ]

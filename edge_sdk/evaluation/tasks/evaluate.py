@@ -6,12 +6,12 @@ CrashChat's own files, a note says so: recognition may then be recognition of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from edge_sdk.clips import read_record
+from edge_sdk.clips import SceneRecord, read_record
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.tasks import alarms, blind, parse
 from edge_sdk.evaluation.tasks.annotations import Annotations, read_annotations
@@ -26,7 +26,7 @@ from edge_sdk.tasks import TASK_IDS, find_task
 
 def evaluate_files(
     annotations: Path,
-    predictions: Path,
+    predictions: Path | Callable[[Annotations], Mapping[str, VideoAnswers]],
     *,
     constants_from: Path | None = None,
     records: Path | None = None,
@@ -35,13 +35,20 @@ def evaluate_files(
 ) -> TasksReport:
     """`evaluate_tasks` on files. `records` is a folder of scene records, for conditions and lengths.
 
-    Raises `ConfigError` for a file that does not fit, `MissingDependencyError` without the packages of `[evaluate]`.
+    `predictions` is a file of answers, or what gives the answers to the annotated videos: it is called when all other
+    files have been read. Raises `ConfigError` for a file that does not fit, `MissingDependencyError` without the
+    packages of `[evaluate]`.
     """
-    truth, said = read_annotations(annotations), read_predictions(predictions)
+    _check_seed(seed)
+    truth = read_annotations(annotations)
     fitted = None if constants_from is None else read_annotations(constants_from)
-    conditions: dict[str, dict[str, str]] = {}
-    if records is not None:
-        said, conditions = _with_records(said, truth, records)
+    known = {} if records is None else _records_of(truth, records)
+    said = read_predictions(predictions) if isinstance(predictions, Path) else predictions(truth)
+    said = {video: _with_length(row, known.get(video)) for video, row in said.items()}
+    conditions = {
+        video: {"view": record.view, "light": record.light, "weather": record.weather}
+        for video, record in known.items()
+    }
     return evaluate_tasks(truth, said, fitted=fitted, conditions=conditions, bootstrap=bootstrap, seed=seed)
 
 
@@ -57,8 +64,9 @@ def evaluate_tasks(
     """Score every task that was answered for at least one annotated video.
 
     Blind answers are chosen on `fitted` (None: on `annotations`, an upper bound). Raises `ConfigError` where
-    annotations and predictions share no video with an answer, an alarm or a probability.
+    annotations and predictions share no video with an answer, an alarm or a probability, and for a negative seed.
     """
+    _check_seed(seed)
     chosen = blind.choose(fitted or annotations)
     known = _with_sources(annotations, conditions or {})
     asked = [each for task in TASK_IDS if (each := _ask(task, annotations, predictions, bootstrap, seed))]
@@ -77,7 +85,11 @@ def evaluate_tasks(
         tasks=tuple(task_report(each, chosen, known) for each in asked),
         alarms=watched,
         calibration=probable,
-        notes=(*_notes(annotations, fitted is None, bootstrap), *_length_notes(annotations, predictions)),
+        notes=(
+            *_notes(annotations, fitted is None, bootstrap),
+            *_length_notes(annotations, predictions),
+            *_answerer_notes(predictions),
+        ),
     )
 
 
@@ -162,24 +174,25 @@ def _calibration(
     return calibration(truth, said, Draws.over(videos, rounds=rounds, seed=seed))
 
 
-def _with_records(
-    said: dict[str, VideoAnswers], truth: Annotations, folder: Path
-) -> tuple[dict[str, VideoAnswers], dict[str, dict[str, str]]]:
-    """Answers with the lengths that scene records know, and the conditions of each annotated video with a record."""
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ConfigError(f"the seed of the bootstrap must be a whole number from 0 on, found {seed}")
+
+
+def _records_of(truth: Annotations, folder: Path) -> dict[str, SceneRecord]:
+    """The scene records of the annotated videos that have one."""
     records = {record.name: record for record in map(read_record, sorted(folder.glob("*.json")))}
     found = {video: records[stem] for video in truth.videos if (stem := Path(video).stem) in records}
     if not found:
         raise ConfigError(f"{folder} holds no scene record (NAME.json) of an annotated video (NAME.mp4)")
-    lengths = {
-        video: msgspec.structs.replace(row, duration_s=found[video].duration_s)
-        for video, row in said.items()
-        if video in found and row.duration_s is None
-    }
-    conditions: dict[str, dict[str, str]] = {
-        video: {"view": record.view, "light": record.light, "weather": record.weather}
-        for video, record in found.items()
-    }
-    return said | lengths, conditions
+    return found
+
+
+def _with_length(row: VideoAnswers, record: SceneRecord | None) -> VideoAnswers:
+    """The row with the length that the record knows, if it does not say one."""
+    if record is None or row.duration_s is not None:
+        return row
+    return msgspec.structs.replace(row, duration_s=record.duration_s)
 
 
 def _with_sources(annotations: Annotations, conditions: Conditions) -> dict[str, dict[str, str]]:
@@ -210,3 +223,12 @@ def _length_notes(annotations: Annotations, predictions: Mapping[str, VideoAnswe
     unknown = sum(row.alarms_s is not None and row.duration_s is None for row in rows)
     if unknown:
         yield f"{unknown} clips have `alarms_s` but no `duration_s`: they are in no rate of false alarms."
+
+
+def _answerer_notes(predictions: Mapping[str, VideoAnswers]) -> Iterator[str]:
+    for by in dict.fromkeys(row.answered_by for row in predictions.values()):
+        if by is None:
+            continue
+        yield f"Answers of bundle {by.bundle} ({by.bundle_sha256[:12]}) by {by.runtime} on {by.device}."
+        if by.tasks_by == "student":
+            yield "That bundle has no language part: recognition and times are its student's, texts were not asked."

@@ -119,7 +119,7 @@ def _part(asked: Asked, name: str, kind: LineKind) -> Line:
     judged = judge(asked)
     scores = judged.repaired
     if find_task(asked.task).form == "yes_no" and len({parse.yes_no(truth) for truth in asked.truths}) == 1:
-        scores = {each: found for each, found in scores.items() if not each.startswith(("yes_", "macro_"))}
+        scores = {each: found for each, found in scores.items() if not each.startswith(("yes_", "no_", "macro_"))}
     return Line(kind=kind, name=name, clips=judged.repaired_clips, scores=scores)
 
 

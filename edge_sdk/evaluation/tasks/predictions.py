@@ -5,14 +5,27 @@ Only what a model said is needed; what else it knows (a probability, alarms) bri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.tasks.annotations import video_name
+from edge_sdk.files import write_bytes
 from edge_sdk.tasks import TASK_IDS
 from edge_sdk.types import Value
+
+
+class AnsweredBy(Value, frozen=True, kw_only=True):
+    """What answered: a bundle on a runtime and device, and which of its models took the six tasks."""
+
+    bundle: str
+    bundle_sha256: str
+    runtime: str
+    device: str
+    tasks_by: Literal["video LLM", "student"]
 
 
 class VideoAnswers(Value, frozen=True, kw_only=True):
@@ -21,7 +34,7 @@ class VideoAnswers(Value, frozen=True, kw_only=True):
     `crash_probability`: of a crash anywhere in the video, 0..1. `alarms_s`: when alarms were raised, seconds since the
     first decoded frame; an empty list is silence, left out means that there is no alarm to speak of. `duration_s`: the
     video's length. `scores`: by task, scores of one's own (such as {"description": {"bertscore_f1": 0.97}}), which are
-    averaged and shown beside the rest.
+    averaged and shown beside the rest. `answered_by` says which bundle it was, where one answered.
     """
 
     recognition: str | None = None
@@ -34,6 +47,7 @@ class VideoAnswers(Value, frozen=True, kw_only=True):
     alarms_s: tuple[float, ...] | None = None
     duration_s: float | None = None
     scores: dict[str, dict[str, float]] = msgspec.field(default_factory=dict)
+    answered_by: AnsweredBy | None = None
 
     def answer(self, task: str) -> str | None:
         """The answer to `task`."""
@@ -56,6 +70,17 @@ def read_predictions(path: Path) -> dict[str, VideoAnswers]:
             raise ConfigError(f"{path}: two videos are called {name!r}; the last part of a path must be its own")
         found[name] = _row(raw, f"{path}, video {name}")
     return found
+
+
+def write_predictions(path: Path, rows: Mapping[str, VideoAnswers]) -> None:
+    """Write answers by video for `read_predictions`; an existing file is replaced whole."""
+    told = {video: _told(msgspec.to_builtins(row)) for video, row in rows.items()}
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(told)) + b"\n")
+
+
+def _told(row: dict[str, object]) -> dict[str, object]:
+    """The row without what it does not say."""
+    return {key: value for key, value in row.items() if value is not None and value != {}}
 
 
 def _row(raw: msgspec.Raw, where: str) -> VideoAnswers:

@@ -1,7 +1,7 @@
-"""Recognition scores: of the class "yes", as the reference's script prints them, and macro, as the paper's tables do.
+"""Recognition scores: of "yes", as the reference's script prints them, of "no", and macro, as the paper's tables do.
 
 The paper's three numbers are means over the two classes: FN 1 and FP 34 of 1,162 crashes and 677 others is the only
-confusion that gives them. Both are reported, since a mean over classes rises with the rarer class.
+confusion that gives them. All are reported, since a mean over classes rises with the rarer class.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def confusion(truth: ArrayLike, claimed: ArrayLike) -> Confusion:
 
 
 def scores(truth: ArrayLike, claimed: ArrayLike, draws: Draws, *, strict: bool = False) -> dict[str, Measure]:
-    """Accuracy, and precision, recall and F1 of "yes" and macro, of `truth` and `claimed`, bool `[n]`.
+    """Accuracy, and precision, recall and F1 of "yes", of "no" and macro, of `truth` and `claimed`, bool `[n]`.
 
     A class of which there is no clip scores 0, as in the reference's script; where `strict`, nothing is said of it, so
     that a resample without the rarer class does not speak of how the model does on it.
@@ -42,7 +42,7 @@ def scores(truth: ArrayLike, claimed: ArrayLike, draws: Draws, *, strict: bool =
     counts = draws.total(cells)
     blank = np.where(counts.sum(axis=1) > 0, 0.0, np.nan)
     yes, no = counts[:, :2].sum(axis=1) > 0, counts[:, 2:].sum(axis=1) > 0
-    defined = {"accuracy": yes | no, "yes": yes, "macro": yes & no}
+    defined = {"accuracy": yes | no, "yes": yes, "no": no, "macro": yes & no}
     return {
         name: sure(np.where(defined[name.partition("_")[0]] | (not strict), drawn, np.nan) + blank)
         for name, drawn in of_counts(counts).items()
@@ -54,7 +54,7 @@ def of_counts(cells: ArrayLike) -> dict[str, Floats]:
     tp, fn, fp, tn = np.moveaxis(np.asarray(cells, np.float64), -1, 0)
     yes, no = _of_class(tp, fn, fp), _of_class(tn, fp, fn)
     found = {"accuracy": ratio(tp + tn, tp + fn + fp + tn)}
-    found |= {f"yes_{name}": yes[name] for name in yes}
+    found |= {f"{side}_{name}": each[name] for side, each in (("yes", yes), ("no", no)) for name in each}
     return found | {f"macro_{name}": (yes[name] + no[name]) / 2 for name in yes}
 
 

@@ -1,0 +1,157 @@
+"""The six tasks over a folder of annotated clips: a bundle answers them, and its answers are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.console import Progress, warn
+from edge_sdk.errors import ConfigError
+from edge_sdk.evaluation.tasks import (
+    Annotations,
+    AnsweredBy,
+    TasksReport,
+    VideoAnswers,
+    evaluate_files,
+    evaluate_tasks,
+    read_predictions,
+    write_predictions,
+)
+from edge_sdk.explaining import ReasonerSettings
+from edge_sdk.files import check_folder
+from edge_sdk.toolchain.clip_answers import ClipAnswerer
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg")
+
+
+def evaluate_clips(
+    annotations: Path,
+    clips: Path,
+    bundle: Path | None = None,
+    *,
+    out: Path | None = None,
+    settings: ReasonerSettings | None = None,
+    constants_from: Path | None = None,
+    records: Path | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    quiet: bool = False,
+) -> TasksReport:
+    """Let `bundle`, by default the demo bundle, answer the annotated clips in the folder `clips`, and score it.
+
+    `settings` hold for its student too. `out` is a file of predictions that grows clip by clip: what it holds of the
+    same bundle, runtime and device is not asked again. The rest is as for `evaluate_files`. Raises `ConfigError` for
+    clips that are not there and for an `out` of another bundle, before anything is answered; and what `evaluate_files`
+    and `ClipAnswerer` raise.
+    """
+    opened = open_bundle(bundle)
+    answered = partial(_answered, folder=clips, bundle=opened, settings=settings, out=out, seed=seed, quiet=quiet)
+    return evaluate_files(
+        annotations, answered, constants_from=constants_from, records=records, bootstrap=bootstrap, seed=seed
+    )
+
+
+def find_clips(folder: Path, videos: Sequence[str]) -> dict[str, Path]:
+    """The file of each video, anywhere in `folder`: that of its name, else the one of its stem and a usual extension.
+
+    Raises `ConfigError` for videos that have no file, and for one that has several.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder; give the folder that holds the annotated clips")
+    by_name: dict[str, list[Path]] = {}
+    by_stem: dict[str, list[Path]] = {}
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+        by_name.setdefault(path.name, []).append(path)
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            by_stem.setdefault(path.stem, []).append(path)
+    found = {video: by_name.get(video) or by_stem.get(_stem(video), []) for video in videos}
+    if missing := [video for video in videos if not found[video]]:
+        raise ConfigError(
+            f"{folder} lacks {len(missing)} of {len(videos)} annotated clips, the first is {missing[0]}; add them, or "
+            "give annotations of those that are there"
+        )
+    owners: dict[Path, str] = {}
+    for video, paths in found.items():
+        if len(paths) > 1:
+            raise ConfigError(f"{video} could be {paths[0]} or {paths[1]}; leave one of them in {folder}")
+        if (other := owners.setdefault(paths[0], video)) != video:
+            raise ConfigError(f"{paths[0]} would be both {other} and {video}; add the one that is missing")
+    return {video: paths[0] for video, paths in found.items()}
+
+
+def _answered(
+    truth: Annotations,
+    *,
+    folder: Path,
+    bundle: Bundle,
+    settings: ReasonerSettings | None,
+    out: Path | None,
+    seed: int,
+    quiet: bool,
+) -> dict[str, VideoAnswers]:
+    """Answers to every annotated clip, those that `out` holds already among them."""
+    files = find_clips(folder, truth.videos)
+    with ClipAnswerer(bundle, settings) as answerer:
+        wanted = {video: [task for task in answerer.tasks if video in truth.of(task)] for video in files}
+        _rehearse(truth, answerer, seed)
+        rows = {} if out is None else _earlier(out, answerer.by)
+        left = [video for video in files if not _complete(rows.get(video), wanted[video], answerer.watches)]
+        before = len(files) - len(left)
+        note = f"({before} were answered before)" if before else ""
+        with Progress("clips", quiet=quiet) as progress:
+            progress(0, len(left), note)
+            for done, video in enumerate(left, start=1):
+                rows[video] = answerer.answer(files[video], wanted[video])
+                if out is not None:
+                    write_predictions(out, rows)
+                progress(done, len(left), note)
+        warn(answerer.warnings)
+    return rows
+
+
+def _rehearse(truth: Annotations, answerer: ClipAnswerer, seed: int) -> None:
+    """Score some right answers, so that a package or a label that is missing is told before hours of asking."""
+    some = Annotations({task: dict(islice(rows.items(), 2)) for task, rows in truth.truths.items()})
+    watched = {"alarms_s": (), "duration_s": 1.0, "crash_probability": 0.5} if answerer.watches else {}
+    rows = {
+        video: {task: some.of(task)[video].answer for task in answerer.tasks if video in some.of(task)} | watched
+        for video in some.videos
+    }
+    evaluate_tasks(some, msgspec.convert(rows, dict[str, VideoAnswers]), bootstrap=0, seed=seed)
+
+
+def _earlier(out: Path, by: AnsweredBy) -> dict[str, VideoAnswers]:
+    """What an earlier run wrote to `out`."""
+    check_folder(out.parent)
+    if not out.exists():
+        return {}
+    rows = read_predictions(out)
+    for video, row in rows.items():
+        if row.answered_by != by:
+            raise ConfigError(
+                f"{out}: expected answers of {_name(by)}, found those of {_name(row.answered_by)} for {video}; name "
+                "another file, or remove this one"
+            )
+    return rows
+
+
+def _name(by: AnsweredBy | None) -> str:
+    return "no bundle" if by is None else f"{by.bundle} ({by.bundle_sha256[:12]}) by {by.runtime} on {by.device}"
+
+
+def _complete(row: VideoAnswers | None, tasks: Iterable[str], watches: bool) -> bool:
+    """Whether nothing is to be asked: all is answered, or nothing can be."""
+    if row is None:
+        return not watches and not list(tasks)
+    return all(row.answer(task) is not None for task in tasks)
+
+
+def _stem(video: str) -> str:
+    """The name without a usual extension."""
+    path = Path(video)
+    return path.stem if path.suffix.lower() in VIDEO_SUFFIXES else video
