@@ -12,6 +12,7 @@ import mini_material
 import pytest
 import torch
 from safetensors.torch import load_file
+from scene_needs import need_drawing, need_encoding
 
 from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.calibration.scenes.render import render
@@ -60,6 +61,8 @@ def short_answers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    need_drawing()
+    need_encoding()
     place = tmp_path_factory.mktemp("language")
     # A crash; then one of another kind, and a scene without any.
     scenes = {"first": [20000009], "second": [20000033, 20000035]}
