@@ -151,7 +151,10 @@ def draw_matrices(axes: Axes, part: str, matrices: Sequence[MatrixError]) -> Non
 
 
 def draw_layers(axes: Axes, decoders: Sequence[Sensitivity]) -> None:
-    """A bar for each layer alone, those of several decoders side by side; a line for the vision tower alone."""
+    """A bar for each layer alone, those of several decoders side by side; a line for the vision tower alone.
+
+    The axis is logarithmic where the bars span a decade or more: in less, its floor would make them look unlike.
+    """
     width = 0.8 / len(decoders)
     for number, each in enumerate(decoders):
         places = [cost.layer + (number - (len(decoders) - 1) / 2) * width for cost in each.layers]
@@ -159,7 +162,9 @@ def draw_layers(axes: Axes, decoders: Sequence[Sensitivity]) -> None:
         if each.tower_kl:
             colour = bars.patches[0].get_facecolor()
             axes.axhline(each.tower_kl, color=colour, ls="--", label=f"{each.decoder}: the vision tower alone")
-    axes.set(ylabel="KL a token, the layer alone", yscale="log")
+    costs = [cost.kl for each in decoders for cost in each.layers if cost.kl > 0]
+    wide = bool(costs) and max(costs) >= 10 * min(costs)
+    axes.set(ylabel="KL a token, the layer alone", yscale="log" if wide else "linear")
     axes.legend(fontsize=8)
 
 

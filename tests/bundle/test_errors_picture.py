@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -75,6 +76,15 @@ def test_lines_bars_and_rings_stand_at_their_numbers() -> None:
     assert layers.get_yscale() == "log"
     (alone,) = layers.lines
     assert list(alone.get_ydata()) == [0.005, 0.005]
+
+
+def test_bars_that_are_much_alike_stand_on_zero() -> None:
+    costs = tuple(LayerCost(layer=layer, kl=0.001 + 0.0002 * layer, linears={}) for layer in range(3))
+    found = evidence()
+    alike = msgspec.structs.replace(found.sensitivity[1], layers=costs)
+    layers = errors_figure(msgspec.structs.replace(found, sensitivity=(alike,))).axes[-1]
+    assert layers.get_yscale() == "linear"
+    assert layers.get_ylim()[0] == 0
 
 
 def test_bars_in_the_file_are_as_high_as_the_logarithms_of_their_numbers(tmp_path: Path) -> None:
