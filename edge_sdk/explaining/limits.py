@@ -43,21 +43,21 @@ def limit_memory(budget_mb: float | None) -> float | None:
 
     What is bounded is the data that Linux counts as the process's own (`RLIMIT_DATA`): not files that are only read,
     which the system may drop, and not a GPU's memory. Beyond it an allocation fails. None where nothing is bounded.
-    Raises `ConfigError` for a budget that is spent already.
+    A hard limit of the system's own is kept. Raises `ConfigError` for a budget, or a limit, that is spent already.
     """
     used_mb = _status_mb("/proc/self/status", "VmData")
     free_mb = _status_mb("/proc/meminfo", "MemAvailable")
     if used_mb is None or free_mb is None or not sys.platform.startswith("linux"):
         return budget_mb
     most_mb = budget_mb if budget_mb is not None else used_mb + _FREE_SHARE * free_mb
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        most_mb = min(most_mb, hard / _MB)
     if most_mb <= used_mb:
         raise ConfigError(
             f"expected a memory budget above the {used_mb:.0f} MB that the reasoner's libraries take, "
             f"found {most_mb:.0f} MB; raise it"
         )
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY:
-        most_mb = min(most_mb, hard / _MB)
     resource.setrlimit(resource.RLIMIT_DATA, (int(most_mb * _MB), hard))
     return most_mb - used_mb
 

@@ -230,8 +230,8 @@ def refit(
 def describe_refit(report: RefitReport) -> str:
     """The report for a terminal: a table of the operating points on clips that their fits had not seen."""
     found = report.held_out
-    few = "too few clips to hold any out and judge the fit"
-    said = open_room("calibration.held_out").describe(found) if found else f"{few}, nor to draw a picture of"
+    few = "too few clips to hold any out: the fit is not judged, and no picture of it is drawn"
+    said = open_room("calibration.held_out").describe(found) if found else few
     return f"{report.bundle}: operating points fitted on {report.clips} clips\n{said}"
 
 

@@ -20,6 +20,7 @@ from changed_worker import started_with
 from edge_sdk.bundle import Bundle
 from edge_sdk.errors import ConfigError, RuntimeFailure
 from edge_sdk.explaining import ReasonerProcess, ReasonerSettings, Reply, ask_file, child, clips
+from edge_sdk.explaining.limits import limit_memory
 from edge_sdk.explaining.request import Deadline
 from edge_sdk.explaining.sampling import ClipPlan, plan_clip
 
@@ -98,6 +99,15 @@ def test_a_bound_of_the_system_s_own_is_kept(bounded: bool) -> None:
     left_mb, soft, hard = done.stdout.split()
     assert int(soft) <= int(hard) == most
     assert 0 < float(left_mb) * 1e6 < most
+
+
+def test_a_bound_of_the_system_s_own_that_is_spent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[object] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (10**6, 10**6))
+    monkeypatch.setattr(resource, "setrlimit", lambda *given: bounds.append(given))
+    with pytest.raises(ConfigError, match=r"memory budget above the \d+ MB that .* take, found 1 MB"):
+        limit_memory(20_000)
+    assert bounds == []
 
 
 def test_a_picture_that_no_message_can_carry_is_refused(asking: Bundle) -> None:
