@@ -48,6 +48,13 @@ class BoundState(Protocol):
         fit; the state is then as it was.
         """
 
+    def limit(self, rows: int) -> int | None:
+        """Give calls only the first `rows` rows of state that the graph writes row by row, until the next limit.
+
+        Rows behind them are dropped, and are zero when they come back. Returns how many calls have now, never more than
+        there are; masks over them have as many columns. None: this runtime gives all of them always.
+        """
+
     def reset(self) -> None:
         """Set every state tensor to zero."""
 

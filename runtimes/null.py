@@ -66,6 +66,10 @@ class NullBound:
         self.read = state.read
         self.write = state.write
 
+    def limit(self, rows: int) -> int | None:
+        """None: a call has every row."""
+        return None
+
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """Zeros for every output that is not state; state outputs are zeros too, and are kept as the manifest says."""
         state = self._state

@@ -17,11 +17,13 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native_module
 
 from edge_sdk.bundle.manifest import Graph
+from edge_sdk.bundle.onnx_axes import with_free_axes
 from edge_sdk.errors import MissingDependencyError, RuntimeFailure, UnknownNameError
 from edge_sdk.packages import pip_install
 from edge_sdk.runtime import Array, BoundState, Feeds, Runtime, Session, SessionOptions
 from edge_sdk.runtimes.cuda_device import open_cuda
 from edge_sdk.runtimes.cuda_memory import Cuda
+from edge_sdk.runtimes.host_rows import ROWS, RowState, row_axes, with_free_rows
 from edge_sdk.runtimes.host_state import HostState
 from edge_sdk.runtimes.ort_device import OrtDeviceBound
 from edge_sdk.runtimes.standing_feeds import StandingFeeds
@@ -54,15 +56,19 @@ T = TypeVar("T")
 class OrtSession:
     """One ONNX graph in an `onnxruntime.InferenceSession`. Not for use by two threads at once.
 
-    `cuda` keeps the state of a session that computes on a CUDA device, None of one on the CPU.
+    `cuda` keeps the state of a session that computes on a CUDA device, None of one on the CPU. `free` are the axes
+    along which calls may be shorter than `graph` says (`row_axes`).
     """
 
     # Any: onnxruntime ships no types.
-    def __init__(self, label: str, native: Any, graph: Graph, cuda: Cuda | None = None) -> None:
+    def __init__(
+        self, label: str, native: Any, graph: Graph, cuda: Cuda | None = None, free: Mapping[str, int] | None = None
+    ) -> None:
         self._label = label
         self._native = native
         self._graph = graph
         self._cuda = cuda
+        self._free = dict(free or {})
         self._on_device: weakref.WeakSet[OrtDeviceBound] = weakref.WeakSet()
         self._names = [spec.name for spec in graph.outputs]
 
@@ -86,10 +92,17 @@ class OrtSession:
     def bind_state(self, state: Sequence[StateSpec], dims: Mapping[str, int]) -> BoundState:
         """Keep the state tensors between calls, on the device where the session computes there."""
         if self._cuda is None:
-            return OrtBound(self, HostState(self.inputs, self.outputs, state, dims))
+            return OrtBound(self, self._host_state(state, dims))
         bound = OrtDeviceBound(self.native, self.guarded, self._graph, state, dims, self._cuda)
         self._on_device.add(bound)
         return bound
+
+    def _host_state(self, state: Sequence[StateSpec], dims: Mapping[str, int]) -> HostState:
+        if not self._free or tuple(state) != self._graph.state:
+            return HostState(self.inputs, self.outputs, state, dims)
+        graph = with_free_rows(self._graph, self._free)
+        first = next(spec for spec in self.inputs if spec.name == state[0].input)
+        return RowState(graph.inputs, graph.outputs, state, int(first.shape[self._free[first.name]]))
 
     def close(self) -> None:
         """Release the graph; bound states of this session cannot run afterwards either."""
@@ -127,6 +140,18 @@ class OrtBound:
         self.read = state.read
         self.write = state.write
 
+    def limit(self, rows: int) -> int | None:
+        """Give calls only the first `rows` rows of the state, where the graph lets it; how many those are, or None."""
+        state = self._state
+        if not isinstance(state, RowState):
+            return None
+        rows = min(rows, state.rows)
+        if rows != state.dims[ROWS]:
+            state.limit(rows)
+            for phase, binding in enumerate(self._bindings):
+                self._bind_state(binding, phase)
+        return rows
+
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run once with the inputs that are not state; returns the outputs that are not state."""
         native = self._session.native()
@@ -151,11 +176,15 @@ class OrtBound:
     def _bind(self, phase: int) -> Any:
         """A binding of every state tensor. Outputs come back in the order in which they were first bound."""
         binding = self._session.native().io_binding()
+        self._bind_state(binding, phase)
+        return binding
+
+    # Any: onnxruntime ships no types.
+    def _bind_state(self, binding: Any, phase: int) -> None:
         for entry in self._state.entries:
             binding.bind_ortvalue_input(entry.input, _wrap(self._state.front(entry, phase)))
             if entry.kind == "alias":
                 binding.bind_ortvalue_output(entry.output, _wrap(self._state.back(entry, phase)))
-        return binding
 
 
 class OrtRuntime:
@@ -176,14 +205,16 @@ class OrtRuntime:
         `UnknownNameError` or `MissingDependencyError` for `options.device`.
         """
         providers = _providers(options.device)
+        free = row_axes(graph) if options.device == "cpu" and self.dialects[0] in graph.dialects else {}
         unread = "" if set(graph.dialects) & set(self.dialects) else f" ({_NEWER})"
         native = _guarded(
             f"onnxruntime {onnxruntime.__version__} refused {path.name}{unread}",
-            lambda: onnxruntime.InferenceSession(path, _native_options(options), providers=list(providers)),
+            lambda: _opened(path, options, providers, free),
         )
         _check_tensors(path, "input", graph.inputs, native.get_inputs())
         _check_tensors(path, "output", graph.outputs, native.get_outputs())
-        return OrtSession(path.name, native, graph, None if options.device == "cpu" else _cuda(native, providers))
+        cuda = None if options.device == "cpu" else _cuda(native, providers)
+        return OrtSession(path.name, native, graph, cuda, free)
 
     def why_unbuilt(self, path: Path, options: SessionOptions) -> str | None:
         """None: nothing is built."""
@@ -231,6 +262,15 @@ def _native_options(options: SessionOptions) -> Any:
     # Everything it would print comes back as an exception too.
     native.log_severity_level = _FATAL_ONLY
     return native
+
+
+# Any: onnxruntime ships no types.
+def _opened(path: Path, options: SessionOptions, providers: Sequence[str], free: Mapping[str, int]) -> Any:
+    native = _native_options(options)
+    if not free:
+        return onnxruntime.InferenceSession(path, native, providers=list(providers))
+    native.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    return onnxruntime.InferenceSession(with_free_axes(path, free, ROWS), native, providers=list(providers))
 
 
 def _providers(device: str) -> tuple[str, ...]:

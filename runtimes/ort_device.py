@@ -85,6 +85,10 @@ class OrtDeviceBound:
         self._cuda.synchronize(self._stream)
         return places.results.results(dims)
 
+    def limit(self, rows: int) -> int | None:
+        """None: a call has every row."""
+        return None
+
     def reset(self) -> None:
         """Set every state tensor to zero."""
         self._native()

@@ -138,6 +138,10 @@ class TrtBound:
         self._session.check_open()
         return self._session.marked(self._call, feeds)
 
+    def limit(self, rows: int) -> int | None:
+        """None: a call has every row."""
+        return None
+
     def reset(self) -> None:
         """Set every state tensor to zero."""
         self._session.check_open()

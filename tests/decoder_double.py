@@ -69,6 +69,9 @@ class DoubleBound:
         values, places = self.kept[attended], self.places[attended]
         return [attended.sum(), values.sum(), values[:, 0] @ (places + 1), position]
 
+    def limit(self, rows: int) -> int | None:
+        return None
+
     def reset(self) -> None:
         self.session.resets += 1
         self.kept[:] = 0

@@ -44,6 +44,7 @@ SHAPES = {
     "1": CallShape(prefill=1, step=1, rows=1),
     "3, padded": CallShape(prefill=3, step=3, rows=2, fixed=True),
     "7": CallShape(prefill=7, step=5, rows=4),
+    "7, of few slots": CallShape(prefill=7, step=5, rows=4, slot_step=32),
     "32, padded": CallShape(prefill=32, step=8, rows=8, fixed=True),
     USUAL: CallShape(prefill=64, step=8, rows=8),
     "all at once": CallShape(prefill=1024, step=8, rows=8),

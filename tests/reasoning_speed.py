@@ -96,17 +96,24 @@ def make_bundle(folder: Path, layers: int, slots: int, tokenizer: Path) -> tuple
 def write_watching(bundle: Bundle, out: Path) -> Bundle:
     """`bundle` with the demo's student and clip beside it, for what watches and answers at once."""
     demo, manifest = open_bundle(), bundle.manifest
+    own = {name: graph for name, graph in demo.manifest.graphs.items() if not _of_language(graph.file)}
+    kept = [path for path in demo.manifest.files if not _of_language(path)]
     return write_bundle(
         out,
         name=NAME,
         version="1",
-        graphs=manifest.graphs | demo.manifest.graphs,
-        files={path: each.folder / path for each in (bundle, demo) for path in each.manifest.files},
+        graphs=manifest.graphs | own,
+        files={path: each.folder / path for each, paths in ((bundle, manifest.files), (demo, kept)) for path in paths},
         language=manifest.language,
         student=demo.manifest.student,
         demo=demo.manifest.demo,
         link=True,
     )
+
+
+def _of_language(path: str) -> bool:
+    """Whether a file of a bundle belongs to its video LLM, and not to its student."""
+    return path.startswith("language/")
 
 
 def pictures(count: int) -> list[Pixels]:

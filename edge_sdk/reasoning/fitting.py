@@ -1,6 +1,6 @@
 """Which graphs of a bundle a reasoner opens: the dialect that the runtime reads, and caches that are large enough.
 
-A decoder computes over all slots of its cache, used or not, so the smallest that holds a whole clip with its questions
+An engine computes over all slots of its cache, used or not, so the smallest that holds a whole clip with its questions
 and answers is the fastest. Where memory is short a smaller one is taken: clips are then shorter, or their questions are
 asked one after the other.
 """

@@ -23,6 +23,7 @@ SHAPES = {
     "free": CallShape(prefill=64, step=8, rows=8),
     "fixed": CallShape(prefill=32, step=8, rows=8, fixed=True),
     "short": CallShape(prefill=3, step=3, rows=2, fixed=True),
+    "few slots": CallShape(prefill=8, step=8, rows=8, slot_step=16),
 }
 KINDS: tuple[Kind, ...] = ("base", "merged", "switchable")
 

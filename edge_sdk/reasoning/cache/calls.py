@@ -18,24 +18,32 @@ class CallShape(Value, frozen=True, kw_only=True):
 
     At most `prefill` tokens go in together, of which at most `rows` get logits. `fixed`: every call has exactly
     `prefill` tokens, or `step` where those are enough, and `rows` logits; else a call is as long as what it is given.
+
+    A call computes over every slot that it is given. A runtime that can is asked for no more than are in use, in steps
+    of `slot_step`: few enough that little is computed for nothing, and what lies in the cache is seldom moved.
     """
 
     prefill: int = PREFILL_TOKENS
     step: int = DECODE_ROWS
     rows: int = DECODE_ROWS
     fixed: bool = False
+    slot_step: int = 1024
 
     def __post_init__(self) -> None:
-        if not 1 <= self.step <= self.prefill or self.rows < 1:
+        if not 1 <= self.step <= self.prefill or min(self.rows, self.slot_step) < 1:
             raise ConfigError(
-                "expected calls of 1 token at least, a step no longer than a prefill, and 1 row; found "
-                f"{self.step}, {self.prefill} and {self.rows}"
+                "expected calls of 1 token at least, a step no longer than a prefill, 1 row, and slots in steps of 1; "
+                f"found {self.step}, {self.prefill}, {self.rows} and {self.slot_step}"
             )
 
     @property
     def slack(self) -> int:
         """Slots that stay free at the end, so that the last call may be padded."""
         return self.step - 1 if self.fixed else 0
+
+    def slots_for(self, used: int) -> int:
+        """How many slots are asked for where the first `used` are in use or about to be."""
+        return -(-used // self.slot_step) * self.slot_step
 
 
 class Call(Value, frozen=True, kw_only=True):

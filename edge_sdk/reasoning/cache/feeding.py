@@ -62,17 +62,21 @@ class Feeding:
         self.slots, self.hidden = int(self._mask.shape[3]), int(self._embeds.shape[2])
         self.dtype = self._embeds.dtype
 
-    def fill(self, tree: SlotTree, first: int, call: Call, embeds: Array, rows: Sequence[int]) -> dict[str, Array]:
+    def fill(
+        self, tree: SlotTree, first: int, call: Call, embeds: Array, rows: Sequence[int], slots: int | None = None
+    ) -> dict[str, Array]:
         """The inputs of `call`, whose tokens `embeds [call.count, hidden]` have the slots of `tree` from `first` on.
 
-        Logits are wanted after the tokens `rows`. Padding has the position of the last token, and no embedding.
+        Logits are wanted after the tokens `rows`. Padding has the position of the last token, and no embedding. `slots`
+        are those that the call is given, by default all.
         """
-        count, width = call.count, call.width
+        count, width, slots = call.count, call.width, slots or self.slots
+        mask = self._mask.reshape(-1)[: width * slots].reshape(1, 1, width, slots)
         self._embeds[0, :count] = embeds
         self._embeds[0, count:width] = 0
         self._positions[0, :count] = tree.positions(first, count)
         self._positions[0, count:width] = self._positions[0, count - 1]
-        tree.write_mask(first, count, self._mask[0, 0, :width])
+        tree.write_mask(first, count, mask[0, 0])
         self._index[0] = first
         wanted = self._shape.rows if self._shape.fixed else len(rows)
         self._rows[:wanted] = 0
@@ -80,7 +84,7 @@ class Feeding:
         return {
             "embeds": self._embeds[:, :width],
             "position_ids": self._positions[:, :width],
-            "mask": self._mask[:, :, :width],
+            "mask": mask,
             "write_index": self._index,
             "rows": self._rows[:wanted],
         }

@@ -196,7 +196,8 @@ class Prefix:
 
     def _run(self, call: Call, rows: Sequence[int]) -> Array:
         """One call with the next `call.count` tokens that wait; logits of its `rows`."""
-        feeds = self._feeding.fill(self._tree, self._written, call, self._waiting[: call.count], rows)
+        slots = self._bound.limit(self.shape.slots_for(self._written + call.width))
+        feeds = self._feeding.fill(self._tree, self._written, call, self._waiting[: call.count], rows, slots)
         self._unseen = max(self._unseen, self._written + call.count)
         found = self._bound.run({**feeds, **self._fixed})["logits"]
         self.calls += 1

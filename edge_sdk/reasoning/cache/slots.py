@@ -79,7 +79,7 @@ class SlotTree:
         return self._position[first : first + count]
 
     def write_mask(self, first: int, count: int, mask: Mask) -> None:
-        """Fill `mask [width, slots]` for a call whose `count` tokens have the slots from `first` on.
+        """Fill `mask [width, n]` for a call whose `count` tokens have the slots from `first` on, all among the first n.
 
         A token may attend every token of the nodes above its own, and of its own node those up to itself. Rows behind
         `count` pad the call: they may attend the call's first slot alone, since a row that attends nothing is not a

@@ -1,0 +1,65 @@
+"""An ONNX file some of whose tensors have an axis of any length, made without the onnx package.
+
+A runtime takes the length that a file declares as a demand, and compilers want it to be one. Where the graph itself
+does not depend on it, a runtime that reads the file as it is can be given it without.
+
+Field numbers: `onnx.proto3` of the ONNX project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge_sdk.bundle.onnx_wire import Change, Data, Field, MalformedError, changed, delimited, fields
+from edge_sdk.errors import BundleError
+
+_MODEL_GRAPH, _GRAPH_INPUT, _GRAPH_OUTPUT = 7, 11, 12
+_VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_NAME = 1, 2, 1, 2, 1, 2
+
+
+def with_free_axes(graph: Path, axes: Mapping[str, int], name: str) -> bytes:
+    """The ONNX file `graph`, in which `axes` of inputs and outputs, by tensor, are the free dimension `name`.
+
+    Raises `BundleError` when the file is not an ONNX protobuf.
+    """
+    data, free = graph.read_bytes(), delimited(_DIM_NAME, name.encode())
+
+    def value(data: Data, field: Field) -> bytes | None:
+        axis = axes.get(_name(data, field))
+        return None if axis is None else _below(_SHAPE, _axis(axis, free))(data, field)
+
+    try:
+        changes = {_GRAPH_INPUT: value, _GRAPH_OUTPUT: value}
+        return changed(data, 0, len(data), {_MODEL_GRAPH: lambda data, at: changed(data, at.start, at.end, changes)})
+    except (MalformedError, UnicodeDecodeError) as error:
+        raise BundleError(f"{graph} is not an ONNX file ({error}); export the bundle again") from error
+
+
+_SHAPE = (_VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE)
+
+
+def _below(path: tuple[int, ...], change: Change) -> Change:
+    """`change` made to the message that lies at `path` below a field."""
+    for number in reversed(path):
+        change = _one_below(number, change)
+    return change
+
+
+def _one_below(number: int, change: Change) -> Change:
+    return lambda data, field: changed(data, field.start, field.end, {number: change})
+
+
+def _axis(axis: int, free: bytes) -> Change:
+    """A shape whose dimension `axis` becomes `free`."""
+
+    def shape(data: Data, field: Field) -> bytes:
+        dims = [each for each in fields(data, field.start, field.end) if each.number == _SHAPE_DIM]
+        return changed(data, field.start, field.end, {_SHAPE_DIM: lambda _, dim: free if dim == dims[axis] else None})
+
+    return shape
+
+
+def _name(data: Data, value: Field) -> str:
+    found = (each for each in fields(data, value.start, value.end) if each.number == _VALUE_NAME)
+    return "".join(data[each.start : each.end].decode() for each in found)

@@ -1,0 +1,98 @@
+"""Protobuf's wire format, as far as an ONNX file is walked and changed without the onnx package.
+
+The device has no onnx package. Only messages that matter are entered; everything else is stepped over by its length.
+Wire format: protobuf's encoding page.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MAX_VARINT_BYTES = 10
+_TAG_BITS = 32
+
+Data = bytes | mmap.mmap
+
+
+class MalformedError(Exception):
+    """The bytes are not protobuf; whoever knows the file's name turns it into an error of the SDK."""
+
+
+class Field(NamedTuple):
+    """A length-delimited field: its number, where its tag begins, and `start .. end` of its content."""
+
+    number: int
+    begin: int
+    start: int
+    end: int
+
+
+Change = Callable[[Data, Field], bytes | None]
+"""What a field's content becomes; None: it stays."""
+
+
+def fields(data: Data, start: int, end: int) -> Iterator[Field]:
+    """The length-delimited fields of one message; the others are stepped over. Raises `MalformedError`."""
+    position = start
+    while position < end:
+        begin = position
+        tag, position = _varint(data, position, end)
+        if tag >> _TAG_BITS:  # some readers drop the bits above and see another field
+            raise MalformedError(f"a tag of more than {_TAG_BITS} bits before byte {position}")
+        kind = tag & 7
+        if kind == _VARINT:
+            _, position = _varint(data, position, end)
+            continue
+        if kind == _BYTES:
+            length, position = _varint(data, position, end)
+        elif kind in (_FIXED64, _FIXED32):
+            length = 8 if kind == _FIXED64 else 4
+        else:
+            raise MalformedError(f"wire type {kind} at byte {position}")
+        if position + length > end:
+            raise MalformedError(f"a field of {length} bytes at byte {position} passes the end of its message")
+        if kind == _BYTES:
+            yield Field(tag >> 3, begin, position, position + length)
+        position += length
+
+
+def changed(data: Data, start: int, end: int, changes: Mapping[int, Change]) -> bytes:
+    """The message `data[start:end]` with the content of some fields replaced, by field number.
+
+    Raises `MalformedError`.
+    """
+    parts, kept = [], start
+    for field in fields(data, start, end):
+        new = changes[field.number](data, field) if field.number in changes else None
+        if new is not None:
+            parts += [data[kept : field.begin], delimited(field.number, new)]
+            kept = field.end
+    return b"".join([*parts, data[kept:end]])
+
+
+def delimited(number: int, content: bytes) -> bytes:
+    """A length-delimited field of a message."""
+    return _encoded(number << 3 | _BYTES) + _encoded(len(content)) + content
+
+
+def _varint(data: Data, position: int, end: int) -> tuple[int, int]:
+    value = 0
+    for count in range(_MAX_VARINT_BYTES):
+        if position + count >= end:
+            raise MalformedError(f"a number is cut off at byte {position}")
+        byte = data[position + count]
+        value |= (byte & 0x7F) << (7 * count)
+        if byte < 0x80:
+            return value, position + count + 1
+    raise MalformedError(f"a number of more than {_MAX_VARINT_BYTES} bytes at byte {position}")
+
+
+def _encoded(value: int) -> bytes:
+    groups = bytearray()
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
