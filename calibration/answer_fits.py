@@ -23,14 +23,12 @@ from edge_sdk.evaluation.tasks import parse
 from edge_sdk.evaluation.tasks.calibration import Calibration, calibration
 from edge_sdk.evaluation.tasks.draws import Draws
 from edge_sdk.reasoning.answer import Answer
-from edge_sdk.reasoning.forms.scores import EVEN, calibrated
+from edge_sdk.reasoning.forms.scores import EVEN, RIGHT_IOU, RIGHT_S, calibrated
 from edge_sdk.tasks import find_task
 from edge_sdk.types import Value
 
 MIN_ANSWERS = 20
 LEAST = 0.5
-# A time this near the truth is right; an interval whose overlap is at least this, as CrashChat counts AP@50.
-RIGHT_S, RIGHT_IOU = 0.5, 0.5
 FOLDS, ROUNDS = 5, 1000
 # A probability that says nothing of right and wrong is given up: all answers get the share of right ones.
 _NO_SCALE = 1e-6

@@ -122,6 +122,13 @@ TASKS: tuple[Task, ...] = (
 TASK_IDS: tuple[str, ...] = tuple(task.id for task in TASKS)
 
 
+def in_words(value: bool | float | tuple[float, float] | None, text: str) -> str:
+    """An answer in its task's form: a time or an interval, seconds to a tenth, as `value` says it, else `text`."""
+    if isinstance(value, tuple):
+        return f"{value[0]:.1f} - {value[1]:.1f} seconds"
+    return f"{value:.1f} seconds" if isinstance(value, float) else text
+
+
 def find_task(task_id: str) -> Task:
     """The task called `task_id`. Raises `UnknownNameError`."""
     for task in TASKS:

@@ -94,8 +94,9 @@ class AnswerCalibration(Value, frozen=True, kw_only=True):
     """What turns a model's own probability of an answer into a share of right answers, fitted on validation clips.
 
     Its log odds z become `scale` z + `offset` (Platt 1999), and `lo..hi` of a time is widened by `margin_s` on each
-    side (conformalised quantiles, Romano et al. 2019). For yes/no, z are the log odds of "yes", for other forms those
-    of the answer given. Below the probability `abstain_below` the answer abstains; None leaves that to the form.
+    side (conformalised quantiles, Romano et al. 2019). For yes/no, z are the log odds of "yes", for text those of the
+    answer given, for a time or an interval those of its being right. Below the probability `abstain_below` the answer
+    abstains; None leaves that to the form.
     """
 
     scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0

@@ -55,8 +55,10 @@ class Answer(Value, frozen=True, kw_only=True):
 
     `value` is a bool for the form `yes_no`, seconds for `time`, (start, end) for `interval`, null for `text` and for an
     answer that was not read to its end; `lo` and `hi` bound its central 80 %. These are times of the timeline's clock;
-    `text` is the model's own, whose seconds count as its prompt did. `probability` is that of the answer given, and
-    means what it says where `calibrated`. `tokens` were taken in for it, from pictures of `grid` pixels ("364x196").
+    `text` is the model's own by greedy decoding, whose seconds count as its prompt did; the `value` of a time or an
+    interval is what serves best by all that the model believes. `probability` is that of the answer given, of a time or
+    an interval that it is right, and means what it says where `calibrated`. `tokens` were taken in for it, from
+    pictures of `grid` pixels ("364x196").
     `abstain`: do not rely on it. `contradiction`: it speaks against another answer or the student's
     timeline, null where there was nothing to compare with.
     `prompt_sha256` is of the question's text in UTF-8.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from edge_sdk.console import say
 from edge_sdk.events import Answer
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
+from edge_sdk.tasks import in_words
 
 _REFRESH_S = 0.05
 
@@ -39,7 +40,7 @@ class AnswersView:
         elif isinstance(item, Reply):
             self._answers[item.task] = item.answer
             if self._running:
-                say(f" {remarks(item.answer)}".rstrip())
+                say(f" {_taken(item.answer)}{remarks(item.answer)}".rstrip())
             elif not self._terminal:
                 say(answer_line(item.task, item.answer))
         elif not self._terminal:
@@ -94,8 +95,14 @@ def costs(report: ReasoningReport) -> str:
 
 
 def answer_line(task: str, answer: Answer) -> str:
-    """One answer for people: the task, the words, and how sure they are."""
-    return f"{task:15} {answer.text} {remarks(answer)}".rstrip()
+    """One answer for people: the task, what is answered, and how sure it is."""
+    return f"{task:15} {in_words(answer.value, answer.text)} {remarks(answer)}".rstrip()
+
+
+def _taken(answer: Answer) -> str:
+    """What is answered, where the words that were said as they came are others."""
+    words = in_words(answer.value, answer.text)
+    return "" if words == answer.text else f"-> {words} "
 
 
 def remarks(answer: Answer) -> str:

@@ -26,8 +26,11 @@ class Answer(Value, frozen=True, kw_only=True):
     """One answer. Times are seconds as the prompt counted them, to a tenth.
 
     `value` is a bool for `yes_no`, seconds for `time`, (start, end) for `interval`, None for `text` and for an answer
-    that was not read to its end. `probability` is that of the answer given, a "No" included; `calibrated` says whether
-    validation clips stand behind it. `lo..hi` is the central 80 % of the model's distribution, for an interval a pair
+    that was not read to its end. `text` is what greedy decoding says, the words of the reference. An interval's `value`
+    is the one of the highest expected IoU by all that the model believes, a time's is the median, so they may differ
+    from `text`: minimum Bayes risk, see `forms.joint`. `probability` is that of the answer given, a "No" included, and
+    of a time or interval that `value` is right, as `forms.scores` defines it; `calibrated` says whether validation
+    clips stand behind it. `lo..hi` is the central 80 % of the model's distribution, for an interval a pair
     each: `lo` (start, end) and `hi` (start, end); it always holds `value`. `form_share` is the share of the model's
     probability that went to what the form allows, where there was a choice; None for free text. `tokens` is how many
     tokens the decoder took in for it, `grid` the size of the pictures in pixels ("364x196"). `abstain`: do not rely on

@@ -14,7 +14,7 @@ import msgspec
 
 from edge_sdk.events.record import Event
 from edge_sdk.reasoning.answer import Answer, Span
-from edge_sdk.tasks import find_task
+from edge_sdk.tasks import find_task, in_words
 
 MARGIN_S = 1.0
 """How far two times may lie apart beyond their own intervals: a start within 1 s counts as found in evaluation."""
@@ -80,7 +80,8 @@ def _with(answer: Answer, other: Answer) -> str | None:
     if early is None or late is None:
         return None
     behind = early[0] > late[1] + MARGIN_S
-    return f"{other.task} says {other.text!r}: the first sign cannot follow the crash" if behind else ""
+    said = in_words(other.value, other.text)
+    return f"{other.task} says {said!r}: the first sign cannot follow the crash" if behind else ""
 
 
 def _order(answer: Answer, other: Answer) -> tuple[Span | None, Span | None]:

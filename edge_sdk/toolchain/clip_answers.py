@@ -19,6 +19,7 @@ from edge_sdk.events import Answer, Event
 from edge_sdk.explaining import ReasonerProcess, ReasonerSettings, answers_of, explain_file, tasks_of
 from edge_sdk.perception.recogniser import student_of
 from edge_sdk.reasoning import answer as spoken
+from edge_sdk.tasks import in_words
 
 # What a student finds, with no video LLM beside it.
 STUDENT_TASKS = ("recognition", "crash_interval", "pre_crash_time")
@@ -60,7 +61,7 @@ class ClipAnswerer:
         said = self._ask(clip, tasks, events)
         probability = crash_probability(said.get("recognition"))
         # object: texts, times and the answerer, which `convert` tells apart.
-        row: dict[str, object] = {task: answer.text for task, answer in said.items()}
+        row: dict[str, object] = {task: in_words(answer.value, answer.text) for task, answer in said.items()}
         if watched is None:
             row["duration_s"] = _duration_s(clip)
         else:
@@ -109,8 +110,8 @@ def student_answers(events: Sequence[Event]) -> dict[str, str]:
     sign, start, end = found.pre_crash_start, found.crash_start, found.crash_end
     return {
         "recognition": "Yes",
-        "crash_interval": "" if start is None or end is None else f"{start.t:.1f} - {end.t:.1f} seconds",
-        "pre_crash_time": "" if sign is None else f"{sign.t:.1f} seconds",
+        "crash_interval": "" if start is None or end is None else in_words((start.t, end.t), ""),
+        "pre_crash_time": "" if sign is None else in_words(sign.t, ""),
     }
 
 

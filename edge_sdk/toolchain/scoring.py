@@ -24,6 +24,7 @@ from edge_sdk.reasoning.answer import Answer
 from edge_sdk.reasoning.reasoner import ANSWER_TOKENS, Reasoner
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
+from edge_sdk.tasks import in_words
 from edge_sdk.toolchain.clip_answers import crash_probability
 
 OnClip = Callable[[int, int], None]
@@ -177,7 +178,7 @@ def _rows(scenes: Sequence[LabelledClip], said: Mapping[str, Mapping[str, Answer
     durations_s = {scene.path.name: scene.record.duration_s for scene in scenes if scene.record}
     return {
         name: msgspec.convert(
-            {task: answer.text for task, answer in answers.items()}
+            {task: in_words(answer.value, answer.text) for task, answer in answers.items()}
             | {"crash_probability": crash_probability(answers.get("recognition")), "duration_s": durations_s.get(name)},
             VideoAnswers,
         )

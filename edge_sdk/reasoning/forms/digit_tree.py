@@ -15,6 +15,7 @@ import numpy as np
 from edge_sdk.reasoning.answer import Floats
 from edge_sdk.reasoning.forms.distribution import Belief, Masses, marginals
 from edge_sdk.reasoning.forms.grammar import START, Grammar, State
+from edge_sdk.reasoning.forms.joint import JointBelief, joint
 from edge_sdk.reasoning.forms.scores import Scores
 from edge_sdk.reasoning.forms.spelling import Spelling
 from edge_sdk.types import Value
@@ -127,15 +128,16 @@ class DigitTree:
             self._open.remove(branch)
             yield longer
 
-    def probability(self) -> float:
-        """Of the numbers that greedy decoding says, whatever tokens spell them."""
-        times = self.best.state.times
-        return min(1.0, math.fsum(branch.mass for branch in self._ended if branch.state.times == times))
-
     def distributions(self) -> list[Masses]:
         """What the model believes of each number: float64 `[n]`, sum 1, a tenth apart from the grammar's first on."""
-        seen = (*self._ended, *self._open, *self._waiting.values())
-        return marginals(self.grammar, [Belief(each.state, each.mass) for each in seen])
+        return marginals(self.grammar, self._beliefs())
+
+    def joint(self) -> JointBelief:
+        """What the model believes of both numbers of an interval together, when greedy decoding has said the first."""
+        return joint(self.grammar, self._beliefs())
+
+    def _beliefs(self) -> list[Belief]:
+        return [Belief(each.state, each.mass) for each in (*self._ended, *self._open, *self._waiting.values())]
 
     def _keep(self, child: Branch) -> None:
         if child.greedy or child.weight >= self._search.least:

@@ -51,15 +51,15 @@ def marginals(grammar: Grammar, beliefs: Iterable[Belief]) -> list[Masses]:
     for state, mass in beliefs:
         reach = [(0, 0)] if grammar.told(state) else grammar.reach(state)
         if not state.times:
-            _spread(starts, reach, mass, zero)
-            _spread(unread, reach, mass, zero)
+            spread(starts, reach, mass, zero)
+            spread(unread, reach, mass, zero)
             continue
         start, *end = state.times
         starts[start - zero] += mass
         if end or grammar.begun(state):
             span = [(end[0], end[0])] if end else reach
-            _spread(ends, span, mass, zero)
-            _spread(lengths, span, mass, start)
+            spread(ends, span, mass, zero)
+            spread(lengths, span, mass, start)
         elif grammar.numbers > 1:
             unread[start - zero] += mass
     return [starts, ends + _behind(unread, lengths)] if grammar.numbers > 1 else [starts]
@@ -72,7 +72,13 @@ def central(masses: Masses) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def _spread(masses: Masses, ranges: Iterable[tuple[int, int]], mass: float, zero: int) -> None:
+def median(masses: Masses) -> int:
+    """Index of the median of a distribution `[n]`: the answer of the least expected error in time."""
+    summed = np.cumsum(masses) / masses.sum()
+    return int(np.searchsorted(summed, 0.5 - _ROUNDING))
+
+
+def spread(masses: Masses, ranges: Iterable[tuple[int, int]], mass: float, zero: int) -> None:
     """Add `mass` evenly over `ranges` of tenths, both ends included, where place 0 is the tenth `zero`."""
     ranges = list(ranges)
     each = mass / sum(end - start + 1 for start, end in ranges)

@@ -20,6 +20,9 @@ MIN_TEXT_PROBABILITY = 0.3
 EVEN = 0.5
 """Below this calibrated probability of the word that was said, calibration holds the other one for likelier."""
 
+RIGHT_S, RIGHT_IOU = 0.5, 0.5
+"""A time this near the truth is right, in seconds, and an interval of this overlap, as CrashChat counts AP@50."""
+
 # Keeps the log odds of a certainty finite.
 _EDGE = 1e-9
 

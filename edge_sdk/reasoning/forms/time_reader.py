@@ -1,8 +1,9 @@
 """A time or an interval, read under a grammar, with a distribution.
 
-Greedy decoding under the grammar gives the answer, so that it is the reference's wherever the reference's own greedy
-answer is well formed. Text that must follow is not asked for: it is taken in with the digit before it, and at the end
-not at all.
+Greedy decoding under the grammar gives the text, so that it is the reference's wherever the reference's own greedy
+answer is well formed. The value is what serves best by all that the model believes: greedy decoding takes the likeliest
+digit each time, and the likeliest time may have most of the belief on one side of it. Text that must follow is not
+asked for: it is taken in with the digit before it, and at the end not at all.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import msgspec
 from edge_sdk.bundle.manifest_language import AnswerCalibration
 from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth, Span
 from edge_sdk.reasoning.forms.digit_tree import DigitTree, Search
-from edge_sdk.reasoning.forms.distribution import Masses, central
+from edge_sdk.reasoning.forms.distribution import Masses, central, median
 from edge_sdk.reasoning.forms.grammar import TENTHS, Grammar
-from edge_sdk.reasoning.forms.scores import MIN_FORM_SHARE, calibrated, doubtful
+from edge_sdk.reasoning.forms.scores import MIN_FORM_SHARE, RIGHT_IOU, RIGHT_S, calibrated, doubtful
 from edge_sdk.reasoning.forms.spelling import Spelling
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
@@ -25,9 +26,11 @@ from edge_sdk.tasks import Task
 class TimeReader:
     """Reads a task of the form `time` or `interval`.
 
-    `value` is what greedy decoding under the grammar says; `probability` is that of this very value, to the tenth. The
-    answer abstains where the model gave less than `MIN_FORM_SHARE` to legal text along the way of the value, and below
-    the threshold of its calibration.
+    `text` is what greedy decoding under the grammar says. `value` is the interval of the highest expected IoU, see
+    `joint`, or the median of a time, whose expected error is the least. `probability` is how far the model believes
+    that `value` is right: within `RIGHT_S` of the true time, or with an IoU of at least `RIGHT_IOU`. The answer
+    abstains where the model gave less than `MIN_FORM_SHARE` to legal text along the way of `text`, and below the
+    threshold of its calibration.
     """
 
     def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext, search: Search | None = None) -> None:
@@ -87,9 +90,9 @@ class TimeReader:
         return self._grammar.text(best.state.times) if self._tree.told else self._tokenizer.decode(best.ids)
 
     def _told_answer(self, answer: Answer) -> Answer:
-        times = self._tree.best.state.times
         fit = self._context.calibration.get(self._task.id)
-        probability = calibrated(self._tree.probability(), fit)
+        times, belief = self._chosen()
+        probability = calibrated(belief, fit)
         lows, highs = zip(*self._intervals(times, fit), strict=True)
         return msgspec.structs.replace(
             answer,
@@ -100,6 +103,16 @@ class TimeReader:
             hi=_value(highs),
             abstain=self._tree.share < MIN_FORM_SHARE or doubtful(probability, fit),
         )
+
+    def _chosen(self) -> tuple[Sequence[int], float]:
+        """The value in tenths, and how far the model believes in it."""
+        if self._grammar.numbers > 1:
+            belief = self._tree.joint()
+            best = belief.best()
+            return best, min(1.0, belief.near(*best, RIGHT_IOU))
+        (masses,) = self.distributions()
+        place, reach = median(masses), round(RIGHT_S * TENTHS)
+        return [self._grammar.first + place], min(1.0, float(masses[max(0, place - reach) : place + reach + 1].sum()))
 
     def _intervals(self, times: Sequence[int], fit: AnswerCalibration | None) -> Iterator[Span]:
         """The central 80 % of each number in seconds, widened as calibration says and to hold the value."""
