@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.errors import UnknownNameError
-from edge_sdk.tasks import TASKS, Task, find_task
+from edge_sdk.evaluation.tasks import parse
+from edge_sdk.tasks import TASKS, Task, find_task, in_words
 
 # Share of clips without a crash in CrashChat's validation files: 699 of 1,838.
 NEGATIVES = 699
@@ -57,3 +58,11 @@ def test_a_task_by_name() -> None:
     assert find_task("recognition") is TASKS[0]
     with pytest.raises(UnknownNameError, match=r"'crash'.*cause, crash_interval"):
         find_task("crash")
+
+
+def test_an_answer_in_words_is_what_the_rules_of_parsing_read_back() -> None:
+    assert in_words((4.0, 6.25), "4.1 - 6.0 seconds") == "4.0 - 6.2 seconds"
+    assert parse.interval(in_words((9.5, 10.1), "")) == (9.5, 10.1)
+    assert parse.time(in_words(3.7, "3.9 seconds")) == 3.7
+    assert in_words(True, "Yes") == "Yes"
+    assert in_words(None, "car hits a truck") == "car hits a truck"

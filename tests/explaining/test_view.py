@@ -10,7 +10,7 @@ import pytest
 from spoken_answer import ANSWER
 
 from edge_sdk.explaining import AnswersView, Piece, ReasoningReport, Reply
-from edge_sdk.explaining.view import remarks
+from edge_sdk.explaining.view import answer_line, remarks
 
 REPORT = ReasoningReport(
     ms={"vision": 10.0, "prefill": 20.0, "after_last_frame": 5.4, "decode": 40.0},
@@ -52,6 +52,16 @@ def test_a_log_gets_a_line_an_answer(capsys: pytest.CaptureFixture[str]) -> None
 def test_one_task_streams_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
     tell(AnswersView(("crash_interval",)))
     assert capsys.readouterr().out.startswith("1.0 - 2.5 seconds (80 %: 0.5-1.5 to 2.0-3.0 s)\n")
+
+
+def test_a_value_that_differs_from_the_words_is_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    other = msgspec.structs.replace(ANSWER, value=(1.1, 2.7))
+    assert answer_line("crash_interval", other) == "crash_interval  1.1 - 2.7 seconds (80 %: 0.5-1.5 to 2.0-3.0 s)"
+    with AnswersView(("crash_interval",)) as view:
+        view(Piece(task="crash_interval", text=other.text))
+        view(Reply(task="crash_interval", answer=other))
+    said = "1.0 - 2.5 seconds -> 1.1 - 2.7 seconds (80 %: 0.5-1.5 to 2.0-3.0 s)\n"
+    assert capsys.readouterr().out == said
 
 
 def test_a_terminal_is_redrawn_and_keeps_whole_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from edge_sdk.cli.app import app
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.tasks import Annotations, TasksReport, Truth, evaluate_files, read_predictions
 from edge_sdk.explaining import ReasonerSettings, ask_file
-from edge_sdk.tasks import TASK_IDS, find_task
+from edge_sdk.tasks import TASK_IDS, find_task, in_words
 from edge_sdk.toolchain.clip_answers import STUDENT_TASKS, student_answers
 from edge_sdk.toolchain.evaluating import evaluate_clips, find_clips
 
@@ -78,7 +78,7 @@ def analysed(clip: Path, bundle: Bundle) -> dict[str, Any]:
     report = found.analysis
     assert report.answers is not None
     assert report.crash.calibrated
-    return {task: answer.text for task, answer in report.answers.items()} | {
+    return {task: in_words(answer.value, answer.text) for task, answer in report.answers.items()} | {
         "crash_probability": report.crash.score,
         "alarms_s": found.alarms_s,
         "duration_s": report.source.duration_s,
