@@ -9,76 +9,35 @@ with the operating point in its bundle. Nothing is tuned on the suite itself.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_sdk.benchmarks.conditions import commit
+from edge_sdk.benchmarks.suite import Decided, SuiteReport, condition_rows, describe_clips, row_of, suite_markdown
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.clips import LabelledClip, read_labels, read_scenes
 from edge_sdk.console import Progress, run_script
 from edge_sdk.evaluation import ClipScores, Scorer, read_sets, to_markdown
-from edge_sdk.evaluation.boundaries import StartError, coverage, start_error
 from edge_sdk.evaluation.evaluate import evaluate
-from edge_sdk.evaluation.metrics import average_precision, best_f1, f1_score
+from edge_sdk.evaluation.metrics import best_f1
 from edge_sdk.evaluation.protocol import prepare, scene_samples
-from edge_sdk.evaluation.resample import Proportion
 from edge_sdk.evaluation.student import StudentScorer
 from edge_sdk.evaluation.trivial import trivial_scorers
 from edge_sdk.files import write_text
-from edge_sdk.types import Value
-
-Labels = NDArray[np.bool_]
-
-
-class SuiteRow(Value, frozen=True, kw_only=True):
-    """One scorer on the suite. `start` speaks of crashes that the scorer detected, by its first guess."""
-
-    scorer: str
-    threshold: float | None
-    f1: float
-    precision: float | None
-    recall: float
-    clip_ap: float
-    start: StartError
-    coverage: Proportion | None
-
-
-class SuiteReport(Value, frozen=True, kw_only=True):
-    """The suite's rows and what they are made of."""
-
-    schema: int = 1
-    date_utc: str
-    commit: str | None
-    bundle: str
-    bundle_sha256: str
-    generator: str
-    clips: int
-    crashes: int
-    training_clips: int
-    rows: tuple[SuiteRow, ...]
-    misses: tuple[str, ...]
-    false_alarms: tuple[str, ...]
 
 
 def score_suite(bundle: Bundle, suite: Sequence[LabelledClip], training: Sequence[LabelledClip]) -> SuiteReport:
     """Every trivial scorer, tuned on `training`, and the student of `bundle`, on `suite`."""
-    labels = np.array([clip.crash for clip in suite])
-    known = np.array([clip.crash for clip in training])
-    rows = []
-    for scorer in trivial_scorers():
-        tuned = best_f1(known, [answer.score for answer in answers(scorer, training)]).value
-        found = answers(scorer, suite)
-        detected = np.array([answer.score >= tuned for answer in found])
-        rows.append(row_of(scorer.name, tuned, detected, labels, found, suite))
+    rows = [row_of(decided) for decided in tuned_trivial(suite, training)]
     found = answers(StudentScorer(bundle), suite)
-    detected = np.array([bool(answer.alarms_s) for answer in found])
-    rows.append(row_of("student", None, detected, labels, found, suite))
+    alarmed = np.array([bool(answer.alarms_s) for answer in found])
+    student = Decided(scorer="student", threshold=None, clips=suite, found=found, detected=alarmed)
+    labels, detected = student.labels, student.detected
     records = [clip.record for clip in suite if clip.record is not None]
     return SuiteReport(
         date_utc=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -89,10 +48,21 @@ def score_suite(bundle: Bundle, suite: Sequence[LabelledClip], training: Sequenc
         clips=len(suite),
         crashes=int(labels.sum()),
         training_clips=len(training),
-        rows=tuple(rows),
+        rows=(*rows, row_of(student)),
+        conditions=condition_rows(student),
         misses=describe_clips(suite, labels & ~detected),
         false_alarms=describe_clips(suite, ~labels & detected),
     )
+
+
+def tuned_trivial(suite: Sequence[LabelledClip], training: Sequence[LabelledClip]) -> Iterator[Decided]:
+    """What every trivial scorer decides of `suite` with the threshold that was best on `training`."""
+    known = [clip.crash for clip in training]
+    for scorer in trivial_scorers():
+        tuned = best_f1(known, [answer.score for answer in answers(scorer, training)]).value
+        found = answers(scorer, suite)
+        detected = np.array([answer.score >= tuned for answer in found])
+        yield Decided(scorer=scorer.name, threshold=tuned, clips=suite, found=found, detected=detected)
 
 
 def answers(scorer: Scorer, clips: Sequence[LabelledClip]) -> list[ClipScores]:
@@ -103,63 +73,6 @@ def answers(scorer: Scorer, clips: Sequence[LabelledClip]) -> list[ClipScores]:
             found.append(scorer(clip.path))
             progress(done, len(clips))
     return found
-
-
-def row_of(
-    name: str,
-    threshold: float | None,
-    detected: Labels,
-    labels: Labels,
-    found: Sequence[ClipScores],
-    clips: Sequence[LabelledClip],
-) -> SuiteRow:
-    """The row of one scorer that decided `detected`."""
-    hits = int((detected & labels).sum())
-    guessed = [
-        (clip.start_s, answer.guesses[0])
-        for clip, answer, hit in zip(clips, found, detected & labels, strict=True)
-        if hit and answer.guesses and clip.start_s is not None
-    ]
-    bounded = [(start_s, *guess.start_interval_s) for start_s, guess in guessed if guess.start_interval_s is not None]
-    return SuiteRow(
-        scorer=name,
-        threshold=threshold,
-        f1=f1_score(labels, detected.astype(float), 0.5),
-        precision=hits / int(detected.sum()) if detected.any() else None,
-        recall=hits / int(labels.sum()),
-        clip_ap=average_precision(labels, [answer.score for answer in found]),
-        start=start_error([start_s for start_s, _ in guessed], [guess.start_s for _, guess in guessed]),
-        coverage=coverage(*np.array(bounded).T) if bounded else None,
-    )
-
-
-def describe_clips(clips: Sequence[LabelledClip], chosen: Labels) -> tuple[str, ...]:
-    """Name, view, scenario and conditions of the chosen clips: where to look next."""
-    records = [clip.record for clip, wanted in zip(clips, chosen, strict=True) if wanted and clip.record is not None]
-    return tuple(f"{r.name} {r.view} {r.kind} {r.scenario} {r.light} {r.weather}" for r in records)
-
-
-def suite_markdown(report: SuiteReport) -> str:
-    """The suite's table with its conditions."""
-    lines = [
-        "| scorer | F1 | precision | recall | clip AP | start error, mean (median) s | 80 % interval covers |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for row in report.rows:
-        precision = "" if row.precision is None else f"{row.precision:.3f}"
-        error = (
-            "" if row.start.mae_s is None else f"{row.start.mae_s:.2f} ({row.start.median_s:.2f}), n = {row.start.n}"
-        )
-        share = row.coverage
-        covers = "" if share is None or share.share is None else f"{share.share:.0%} ({share.lo:.0%}-{share.hi:.0%})"
-        figures = f"{row.f1:.3f} | {precision} | {row.recall:.3f} | {row.clip_ap:.3f}"
-        lines.append(f"| {row.scorer} | {figures} | {error} | {covers} |")
-    lines.append(
-        f"\n{report.clips} rendered clips, {report.crashes} with a crash, scene generator {report.generator}; trivial "
-        f"thresholds tuned on {report.training_clips} training clips; start errors on detected crashes; bundle "
-        f"{report.bundle} {report.bundle_sha256[:12]}, commit {report.commit}, {report.date_utc}."
-    )
-    return "\n".join(lines) + "\n"
 
 
 def suite_tables(bundle: Bundle, folder: Path, seed: int = 0) -> str:
