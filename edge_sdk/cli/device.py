@@ -48,7 +48,7 @@ def demo(
     out: Path = Path("demo"),
     json: JsonOption = False,
 ) -> None:
-    """Run the bundle's own clip through everything: live scores, the event, answers, and a picture."""
+    """Run the bundle's own clip through everything: scores, event, answers, a picture; then a normal drive."""
     from edge_sdk.cli.demo import run_demo
 
     report = run_demo(bundle, out, device=device, operating_point=operating_point, quiet=json)

@@ -146,6 +146,12 @@ def test_demo_draws_its_picture_and_answers_all_six_as_it_was(tmp_path: Path) ->
     sign = answers["pre_crash_time"]
     assert sign["lo"] <= scene["pre_crash_start_s"] <= sign["hi"]
     assert {answer["grid"] for answer in answers.values()} == {"140x84"}
+    drive = report["quiet_drive"]
+    assert drive["truth"]["crash"] is False
+    assert drive["analysis"]["events"] == []
+    assert drive["alarms"] == 0
+    assert 0 < drive["highest"] < drive["threshold"] < 1
+    assert drive["watched_s"] == pytest.approx(drive["truth"]["duration_s"], abs=0.1)
 
 
 @pytest.mark.parametrize("verb", ["run", "analyze", "verify", "bench"])
