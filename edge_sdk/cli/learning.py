@@ -144,7 +144,9 @@ def scenes_truth(folder: Path, json: JsonOption = False) -> None:
 def distil_student(
     out: Path,
     labels: Annotated[bool, typer.Option("--labels", help="Train on the scenes' own labels.")] = False,
-    recipe: Annotated[str | None, typer.Option(help="student-demo; with --training tune-student; or a file.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="student-demo; with --training tune-student, -taught; or a file.")
+    ] = None,
     training: Annotated[Path | None, typer.Option(help="Go on learning from this folder of labelled clips.")] = None,
     validation: Annotated[Path | None, typer.Option(help="With --training: the clips to be calibrated on.")] = None,
     start: Annotated[
@@ -165,7 +167,7 @@ def distil_student(
     from edge_sdk.toolchain.distillation import StudentReport, make_student, tune_student
 
     if training is not None and validation is not None:
-        refuse_stray("--training goes on learning from labelled clips", {"--labels": labels, "--teacher": teacher})
+        refuse_stray("--training goes on learning from labelled clips", {"--labels": labels})
         report: StudentReport | None = tune_student(
             start,
             training,
@@ -173,8 +175,9 @@ def distil_student(
             out,
             work,
             rehearsal=rehearse,
-            recipe=recipe or "tune-student",
+            recipe=recipe,
             level=level,
+            teacher=teacher,
             quiet=json,
         )
     elif not labels or training or validation or rehearse:

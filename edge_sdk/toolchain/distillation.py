@@ -153,20 +153,25 @@ def tune_student(
     work: Path,
     *,
     rehearsal: Path | None = None,
-    recipe: str = "tune-student",
+    recipe: str | None = None,
     level: bool = False,
+    teacher: Path | None = None,
     quiet: bool = False,
 ) -> StudentReport:
     """Fine-tune the student of the bundle `start` (the demo bundle if None) on the clips of a folder.
 
     `training` and `validation` are folders with a `labels.csv`, or of rendered scenes; the operating point is fitted
     on the latter, which takes 20 clips, crashes and others. `rehearsal` is a folder of rendered scenes to mix in, from
-    which boxes are learnt. With `level` clips are first brought to one detail and codec. Raises `ConfigError` for
-    folders without clips, too few to fit an operating point on, clips of one recording on both sides, or when `out`
-    exists.
+    which boxes are learnt. With `level` clips are first brought to one detail and codec. `teacher` is a cache made by
+    `teach` of the clips of `training` and `rehearsal`, for a recipe with a table [teacher]; `recipe` is "tune-student"
+    where None, "tune-student-taught" with a teacher. Raises `ConfigError` for folders without clips, too few to fit an
+    operating point on, clips of one recording on both sides, clips that the teacher has not seen, those of `level`
+    among them, or when `out` exists.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    if level and teacher is not None:
+        raise ConfigError("--level makes other clips, which the teacher has not seen; leave --level or --teacher out")
     _check_processes("on labelled clips", alone=True)
     clips, held_out = read_folder(training), read_folder(validation)
     shared = {clip.group for clip in clips} & {clip.group for clip in held_out}
@@ -176,7 +181,10 @@ def tune_student(
         )
     open_room("calibration.operating_points").check_clips(held_out)
     begun = open_bundle(start)
-    plan, text = open_room("export.distil.tuning").load_tuning(recipe)
+    usual = "tune-student" if teacher is None else "tune-student-taught"
+    plan, text = open_room("export.distil.tuning").load_tuning(recipe or usual)
+    cache = open_room("export.distil.tune").open_lessons(plan, teacher)
+    learnt = [] if cache is None else [cache.digest]
     if level:
         with Progress("level", quiet=quiet) as progress:
             clips, held_out = (
@@ -184,10 +192,12 @@ def tune_student(
                 for some in (clips, held_out)
             )
     scenes = read_scenes(rehearsal) if rehearsal else []
-    draft = work / f"draft-{_digest([text, begun.sha256, *map(_line, [*clips, *held_out, *scenes])])}"
+    draft = work / f"draft-{_digest([text, *learnt, begun.sha256, *map(_line, [*clips, *held_out, *scenes])])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
-            open_room("export.distil.tune").tune(begun, plan, text, clips, held_out, scenes, draft, work, progress)
+            open_room("export.distil.tune").tune(
+                begun, plan, text, clips, held_out, scenes, draft, work, progress, teacher
+            )
     return _calibrated(draft, out, held_out, len(clips), quiet)
 
 

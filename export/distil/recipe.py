@@ -258,16 +258,21 @@ def _check(recipe: Recipe, path: Path) -> None:
     if head is not None and (late is None or min(head.epochs, head.windows) < 1):
         raise ConfigError(f"recipe {path}: [head] needs a table [late], and epochs and windows of at least 1")
     _check_onward(recipe, path)
-    teacher = recipe.teacher
-    if teacher is not msgspec.UNSET:
-        weights = (teacher.feature_weight, teacher.score_weight, teacher.boundary_weight)
-        if min(weights) < 0 or teacher.temperature <= 0 or teacher.save_every < 1:
-            raise ConfigError(
-                f"recipe {path}: [teacher] needs weights of at least 0, a temperature above 0 and save_every of at "
-                f"least 1, found {teacher}"
-            )
+    check_teacher(recipe.teacher, path)
     if recipe.shape.planes != 1 + len(recipe.pictures.lags):
         raise ConfigError(f"recipe {path}: shape.planes must be 1 + the number of pictures.lags")
+
+
+def check_teacher(teacher: Teacher | msgspec.UnsetType, path: Path) -> None:
+    """Raises `ConfigError` for a table [teacher] of the recipe at `path` whose numbers make no sense."""
+    if teacher is msgspec.UNSET:
+        return
+    weights = (teacher.feature_weight, teacher.score_weight, teacher.boundary_weight)
+    if min(weights) < 0 or teacher.temperature <= 0 or teacher.save_every < 1:
+        raise ConfigError(
+            f"recipe {path}: [teacher] needs weights of at least 0, a temperature above 0 and save_every of at least "
+            f"1, found {teacher}"
+        )
 
 
 def _check_onward(recipe: Recipe, path: Path) -> None:

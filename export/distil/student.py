@@ -30,7 +30,7 @@ from edge_sdk.export.distil.onward import train_onward
 from edge_sdk.export.distil.recipe import Recipe, Stage
 from edge_sdk.export.distil.run import Run, begin
 from edge_sdk.export.distil.steps import train_step
-from edge_sdk.export.distil.teacher_cache import TeacherCache
+from edge_sdk.export.distil.teacher_cache import TeacherCache, cache_for
 from edge_sdk.export.distil.teacher_targets import Lessons
 from edge_sdk.export.distil.windows import WindowSampler
 from edge_sdk.export.distil.workers import WORKERS, Workers
@@ -85,7 +85,7 @@ def train(
         run, student = None, begun(recipe, start)
     if recipe.onward is not None:
         begin_with = start.sha256[:12] if start else "whole"
-        made = f"{digest(recipe, [*clips, *further])}-{begin_with}{_taught(cache)}"
+        made = f"{digest(recipe, [*clips, *further])}-{begin_with}{taught(cache)}"
         shown, checkpoint = [*training_clips, *more], work / f"onward-{made}.pt"
         run = train_onward(run, student, recipe, recipe.onward, shown, held_out, checkpoint, report)
     if run is None:
@@ -159,7 +159,7 @@ def _early_stages(
     run = begin(Student(recipe.shape), recipe)
     checkpoint = work / f"checkpoint-{made_early}.pt"
     if cache is not None and recipe.teacher is not msgspec.UNSET:
-        checkpoint = work / f"distilled-{made_early}{_taught(cache)}.pt"
+        checkpoint = work / f"distilled-{made_early}{taught(cache)}.pt"
         lessons = Lessons(cache, cached, recipe, recipe.teacher)
         if not Distillation(run, recipe, recipe.teacher, cached, lessons, checkpoint).train(held_out, report):
             return None
@@ -172,32 +172,24 @@ def _early_stages(
             recipe,
             cached,
             held_out[0],
-            work / f"features-{made_early}{_taught(cache)}",
+            work / f"features-{made_early}{taught(cache)}",
             lambda done, total: report(done, total, "picture features"),
         )
         made_late = digest(msgspec.structs.replace(recipe, head=None), clips)
-        run = train_late(run, recipe, features, held_out, work / f"late-{made_late}{_taught(cache)}.pt", report)
+        run = train_late(run, recipe, features, held_out, work / f"late-{made_late}{taught(cache)}.pt", report)
         if recipe.head is not None:
             run = train_head(run, recipe, features, held_out, report)
     return run
 
 
-def _taught(cache: TeacherCache | None) -> str:
-    """What a teacher adds to the names of the files that its lessons had a part in."""
+def taught(cache: TeacherCache | None) -> str:
+    """What a teacher adds to the names of the files that its lessons had a part in; nothing without one."""
     return "" if cache is None else f"-{cache.digest}"
 
 
 def open_cache(recipe: Recipe, teacher: Path | None) -> TeacherCache | None:
     """The cache that `recipe` is to be trained with. Raises `ConfigError` where the two do not belong together."""
-    if (recipe.teacher is msgspec.UNSET) != (teacher is None):
-        asked = (
-            "has a table [teacher], and no cache is" if teacher is None else "has no table [teacher], and a cache is"
-        )
-        raise ConfigError(
-            f"recipe {recipe.name} {asked} given; caches are made by: edge-sdk distil teach BUNDLE --clips DIR --out "
-            "CACHE, and given by --teacher CACHE"
-        )
-    return None if teacher is None else TeacherCache.open(teacher)
+    return cache_for(recipe.name, recipe.teacher is not msgspec.UNSET, teacher)
 
 
 def train_stages(

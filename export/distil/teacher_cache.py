@@ -126,6 +126,20 @@ class TeacherCache:
         return lesson
 
 
+def cache_for(recipe: str, asked: bool, folder: Path | None) -> TeacherCache | None:
+    """The cache in `folder` for a `recipe`, named so in errors, that has a table [teacher] or not: `asked`.
+
+    Raises `ConfigError` where one is there and the other is not, and for a folder that is no cache.
+    """
+    if asked != (folder is not None):
+        found = "has no table [teacher], and a cache is" if folder else "has a table [teacher], and no cache is"
+        raise ConfigError(
+            f"recipe {recipe} {found} given; caches are made by: edge-sdk distil teach BUNDLE --clips DIR --out CACHE, "
+            "and given by --teacher CACHE"
+        )
+    return None if folder is None else TeacherCache.open(folder)
+
+
 def _check(path: Path, lesson: Lesson, info: TeacherInfo) -> None:
     cells = info.grid[0] * info.grid[1] + 1
     frames, scores, bins = (

@@ -7,8 +7,9 @@ it says is laid beside the frames as densities and probabilities, never as insta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -47,12 +48,11 @@ class Lessons:
     def __init__(self, cache: TeacherCache, clips: Sequence[CachedClip], recipe: Recipe, teacher: Teacher) -> None:
         self.width = 0
         self._laid: list[Laid] = []
+        known: dict[Path, Lesson] = {}
         for clip in clips:
-            lesson = cache.read(hashlib.sha256(clip.label.path.read_bytes()).hexdigest())
-            if lesson is None:
-                raise ConfigError(
-                    f"the teacher has not seen {clip.label.path}; run `edge-sdk distil teach` on the training clips"
-                )
+            path = clip.label.path
+            # A clip may be there several times, whole and in pieces.
+            lesson = known[path] = known[path] if path in known else _lesson(cache, path)
             self._laid.append(lay(lesson, cache.info, clip, recipe, teacher))
             self.width = lesson.features.shape[2]
 
@@ -109,13 +109,38 @@ class Lessons:
         )
 
 
+def require_lessons(cache: TeacherCache, clips: Iterable[Path]) -> None:
+    """Raises `ConfigError` for the first of `clips` that the cache has no lesson of."""
+    for path in clips:
+        if not cache.path(_sha256(path)).is_file():
+            raise _unseen(path)
+
+
+def _lesson(cache: TeacherCache, path: Path) -> Lesson:
+    lesson = cache.read(_sha256(path))
+    if lesson is None:
+        raise _unseen(path)
+    return lesson
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _unseen(path: Path) -> ConfigError:
+    return ConfigError(
+        f"the teacher has not seen {path}; run `edge-sdk distil teach` on every folder of clips that is trained on, "
+        "with the same --out"
+    )
+
+
 def lay(lesson: Lesson, info: TeacherInfo, clip: CachedClip, recipe: Recipe, teacher: Teacher) -> Laid:
     """A clip's lesson beside its frames."""
     heat, weights = _heat(lesson, info, clip, recipe)
     return Laid(
         features=lesson.features[:, -1].astype(np.float32),
         seen=_nearest(clip.times_s + teacher.feature_shift_s, lesson.feature_times_s, 0.5 / info.rate_hz),
-        spans=tuple(_spans(lesson, info, clip.times_s)),
+        spans=tuple(_spans(lesson, info, clip.times_s, 1 / recipe.pictures.rate_hz)),
         heat=heat,
         heat_weights=weights,
     )
@@ -128,9 +153,14 @@ def _nearest(wanted_s: NDArray[np.float64], there_s: NDArray[np.float32], within
     return np.where(distance.min(1) <= within_s + _EPSILON_S, found, -1)
 
 
-def _spans(lesson: Lesson, info: TeacherInfo, times_s: NDArray[np.float64]) -> list[tuple[int, int, float]]:
+def _spans(
+    lesson: Lesson, info: TeacherInfo, times_s: NDArray[np.float64], period_s: float
+) -> list[tuple[int, int, float]]:
     found = []
     for end_s, yes in zip(lesson.score_times_s.tolist(), lesson.yes.tolist(), strict=True):
+        # Of a piece, which ends before its clip does, the teacher's later windows say nothing.
+        if end_s > times_s[-1] + period_s:
+            continue
         first = int(np.searchsorted(times_s, max(0.0, end_s - info.window_s) - _EPSILON_S))
         stop = int(np.searchsorted(times_s, end_s + _EPSILON_S))
         if stop > first:

@@ -15,11 +15,14 @@ from edge_sdk.bundle.manifest import OperatingPoint
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.data import CachedClip, load_clips
+from edge_sdk.export.distil.distilled import Distillation
 from edge_sdk.export.distil.evaluate import measure, score_clip
 from edge_sdk.export.distil.from_bundle import load_student, recipe_text
 from edge_sdk.export.distil.recipe import Recipe
 from edge_sdk.export.distil.run import Run, begin
-from edge_sdk.export.distil.student import Progress, digest, silent, train_stages
+from edge_sdk.export.distil.student import Progress, digest, silent, taught, train_stages
+from edge_sdk.export.distil.teacher_cache import TeacherCache, cache_for
+from edge_sdk.export.distil.teacher_targets import Lessons, require_lessons
 from edge_sdk.export.distil.tuning import Tuning, balanced, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.student_bundle import write_student_bundle
@@ -35,13 +38,16 @@ def tune(
     out: Path,
     work: Path,
     on_progress: Progress | None = None,
+    teacher: Path | None = None,
 ) -> Path:
     """Train the student of `start` on `clips` by `plan` and write the bundle `out`; the operating point stays.
 
     `rehearsal` are rendered scenes, of which as many are taken as the plan says. Caches and checkpoints go to `work`.
-    Returns `out`. Raises `ConfigError` when there are no clips on a side, no crash among those to train on, or when
-    `out` exists.
+    `teacher` is a teacher's cache of all clips that are trained on, for a plan with a table [teacher]. Returns `out`.
+    Raises `ConfigError` when there are no clips on a side, no crash among those to train on, when `out` exists, for a
+    plan and a cache that do not belong together, and for a clip that the teacher has not seen.
     """
+    cache = open_lessons(plan, teacher)
     if not validation or not any(clip.crash for clip in clips):
         raise ConfigError(
             f"expected clips on both sides and a crash to train on, found {len(clips)} and {len(validation)} clips, "
@@ -50,6 +56,8 @@ def tune(
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     report = on_progress or silent
+    if cache is not None:
+        require_lessons(cache, [clip.path for clip in [*clips, *rehearsal]])
     model, base = load_student(start)
     recipe = tuned_recipe(base, plan)
 
@@ -59,11 +67,15 @@ def tune(
     own, held_out = balanced(load(clips, "training")), load(validation, "held out")
     chosen = rehearsed(plan.rehearsal_share, len(own), len(rehearsal))
     shown = [*own, *load([rehearsal[i] for i in chosen], "rehearsal")]
-    checkpoint = tuning_checkpoint(work, start.sha256, recipe, plan, shown)
-    run = run_tuning(model, recipe, plan, shown, held_out, checkpoint, report)
-    return write_tuned(
-        out, start, recipe, plan_text, blended(run.averaged(), load_student(start)[0], plan.blend), run.losses, held_out
-    )
+    checkpoint = tuning_checkpoint(work, start.sha256, recipe, plan, shown, cache)
+    run = run_tuning(model, recipe, plan, shown, held_out, checkpoint, report, cache)
+    tuned = blended(run.averaged(), load_student(start)[0], plan.blend)
+    return write_tuned(out, start, recipe, plan_text, tuned, run.losses, held_out, cache)
+
+
+def open_lessons(plan: Tuning, teacher: Path | None) -> TeacherCache | None:
+    """The cache that `plan` is to be tuned with. Raises `ConfigError` where the two do not belong together."""
+    return cache_for("of this tuning", plan.teacher is not msgspec.UNSET, teacher)
 
 
 def run_tuning(
@@ -74,22 +86,38 @@ def run_tuning(
     held_out: Sequence[CachedClip],
     checkpoint: Path,
     report: Progress,
+    cache: TeacherCache | None = None,
 ) -> Run:
-    """Train `model` on windows of `shown`, one that ends in each an epoch; goes on from `checkpoint` if it is there."""
+    """Train `model` on windows of `shown`, one that ends in each an epoch; goes on from `checkpoint` if it is there.
+
+    With the `cache` of a teacher that has seen all of `shown` it learns from that beside the labels.
+    """
     run = begin(model.drop(*plan.dropout), recipe)
+    if cache is not None and plan.teacher is not msgspec.UNSET:
+        lessons = Lessons(cache, shown, recipe, plan.teacher)
+        Distillation(run, recipe, plan.teacher, shown, lessons, checkpoint).train(held_out, report)
+        return run
     run.restore(checkpoint)
     train_stages(run, recipe, shown, held_out, checkpoint, report)
     return run
 
 
-def tuning_checkpoint(work: Path, begun: str, recipe: Recipe, plan: Tuning, shown: Sequence[CachedClip]) -> Path:
+def tuning_checkpoint(
+    work: Path,
+    begun: str,
+    recipe: Recipe,
+    plan: Tuning,
+    shown: Sequence[CachedClip],
+    cache: TeacherCache | None = None,
+) -> Path:
     """Where the checkpoint of a run lies: named by all that decides what it becomes, which `blend` does not.
 
-    `begun` is the SHA-256 of the bundle whose student it begins with, or "scratch".
+    `begun` is the SHA-256 of the bundle whose student it begins with, or "scratch"; `cache` is its teacher's.
     """
     learnt = msgspec.structs.replace(plan, blend=1.0)
     planned = hashlib.sha256(msgspec.json.encode(learnt)).hexdigest()[:12]
-    return work / f"tuned-{begun[:12]}-{planned}-{digest(recipe, [clip.label for clip in shown])}.pt"
+    seen = digest(recipe, [clip.label for clip in shown])
+    return work / f"tuned-{begun[:12]}-{planned}-{seen}{taught(cache)}.pt"
 
 
 @torch.no_grad()
@@ -110,8 +138,12 @@ def write_tuned(
     model: Student,
     losses: Sequence[float],
     held_out: Sequence[CachedClip],
+    cache: TeacherCache | None = None,
 ) -> Path:
-    """Write a tuned student as the bundle `out`, with the operating point of `start`. Returns `out`."""
+    """Write a tuned student as the bundle `out`, with the operating point of `start`. Returns `out`.
+
+    Provenance says who taught, where a teacher's `cache` had a part.
+    """
     size = recipe.pictures.height, recipe.pictures.width
     metrics = measure([score_clip(model, clip, recipe, *size) for clip in held_out], held_out, recipe)
     # Any: see Manifest.provenance.
@@ -122,6 +154,8 @@ def write_tuned(
         "losses": [round(loss, 5) for loss in losses],
         "validation": msgspec.to_builtins(metrics),
     }
+    if cache is not None:
+        provenance = {**provenance, "teacher": msgspec.to_builtins(cache.info)}
     entry = start.manifest.student
     write_student_bundle(out, model, recipe, provenance, OperatingPoint() if entry is None else entry.operating_point)
     return out

@@ -17,7 +17,7 @@ import msgspec
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.data import CachedClip
-from edge_sdk.export.distil.recipe import Recipe, Stage
+from edge_sdk.export.distil.recipe import Recipe, Stage, Teacher, check_teacher
 from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.types import Value
 
@@ -34,7 +34,8 @@ class Tuning(Value, frozen=True, kw_only=True):
     `splice_share` of them are joined from two clips. `rehearsal_share` of the windows come from rendered scenes, where
     some are given. `dropout` as in `Head`, the rest as in `Optimiser` and `Targets`. Of the weights that are written a
     share of `blend` is tuned and the rest as it was: a mean of both keeps more of what a student could before
-    (Wortsman et al., Robust fine-tuning of zero-shot models, arXiv:2109.01903).
+    (Wortsman et al., Robust fine-tuning of zero-shot models, arXiv:2109.01903). With a table [teacher] the student
+    learns from a teacher's cache too.
     """
 
     seed: int
@@ -50,6 +51,7 @@ class Tuning(Value, frozen=True, kw_only=True):
     learning_rate: float
     average: float
     blend: float = 1.0
+    teacher: Teacher | msgspec.UnsetType = msgspec.UNSET
 
 
 def load_tuning(name: str) -> tuple[Tuning, str]:
@@ -82,6 +84,7 @@ def _check(plan: Tuning, path: Path) -> None:
             f"recipe {path}: expected aftermath_s of at least 0 and a learning_rate above 0, found {plan.aftermath_s} "
             f"and {plan.learning_rate}"
         )
+    check_teacher(plan.teacher, path)
 
 
 def tuned_recipe(base: Recipe, plan: Tuning) -> Recipe:
@@ -108,6 +111,7 @@ def tuned_recipe(base: Recipe, plan: Tuning) -> Recipe:
                 micro=plan.micro,
             ),
         ),
+        teacher=plan.teacher,
         late=None,
         head=None,
         onward=None,

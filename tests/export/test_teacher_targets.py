@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -72,6 +73,16 @@ def test_windows_of_the_teacher_count_where_all_of_them_is_seen(tmp_path: Path) 
     assert {(int(piece[0, 1]), int(piece[-1, 1])) for piece in frames} == {(10, 25)}
     assert all((piece[:, 0] == 1).all() for piece in frames)
     assert found["yes"][0][found["yes_known"][0] > 0].tolist() == pytest.approx([0.95])
+
+
+def test_of_a_piece_only_those_windows_count_that_end_in_it(tmp_path: Path) -> None:
+    """The first 2.2 s of a clip: of windows that end at 1.5, 2.0, 2.5, 3.0 and 3.5 s the teacher's first two."""
+    whole = toy_clip(tmp_path, 1)
+    piece = replace(whole, luma=whole.luma[:22], times_s=whole.times_s[:22])
+    found = lay(lesson(), INFO, piece, toy_recipe(), TEACHER).spans
+    assert [(first, stop) for first, stop, _ in found] == [(0, 16), (5, 21)]
+    assert [yes for *_, yes in found] == pytest.approx([0.05, 0.95])
+    assert len(lay(lesson(), INFO, whole, toy_recipe(), TEACHER).spans) == 5
 
 
 def test_teacher_times_speak_only_where_no_label_does(tmp_path: Path) -> None:

@@ -10,79 +10,26 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from distilled_toy import FRAMES, HEIGHT, WIDTH, toy_text
+from distilled_toy import FRAMES, HEIGHT, WIDTH
+from tuning_toy import PLAN, toy_clip, toy_start
 
 from edge_sdk.bundle import Bundle, open_bundle, rewrite
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import BundleError, ConfigError
-from edge_sdk.evaluation.detail import Detail, encode_footage, picture_bytes
 from edge_sdk.evaluation.folds import assign_folds, fold_bundle, read_folds
 from edge_sdk.export.distil import load_recipe
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.folds import train_folds
 from edge_sdk.export.distil.from_bundle import TRAINING_ONLY, load_student
 from edge_sdk.export.distil.tune import tune, tuning_checkpoint
-from edge_sdk.export.distil.tuning import Tuning, balanced, before_crash, load_tuning, rehearsed, tuned_recipe
+from edge_sdk.export.distil.tuning import balanced, before_crash, load_tuning, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
-from edge_sdk.export.student_bundle import write_student_bundle
 from edge_sdk.verify import verify
-
-PLAN = Tuning(
-    seed=3,
-    epochs=6,
-    windows=4,
-    micro=2,
-    splice_share=0.5,
-    rehearsal_share=0.2,
-    aftermath_s=0.5,
-    # Dropout is drawn by torch as it goes, so a resumed run would only end near the whole one.
-    dropout=(0.0, 0.0),
-    learning_rate=0.01,
-    average=0.8,
-)
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Student]:
-    """An untrained attentive student with statistics of its own, and its bundle."""
-    folder = tmp_path_factory.mktemp("start")
-    (folder / "toy.toml").write_text(toy_text())
-    recipe, text = load_recipe(folder / "toy.toml")
-    torch.manual_seed(0)
-    model = Student(msgspec.structs.replace(recipe.shape, attentive=True)).train()
-    with torch.no_grad():
-        for _ in range(3):
-            model(torch.randn(2, 6, 3, HEIGHT, WIDTH))
-    bundle = write_student_bundle(folder / "bundle", model.eval(), recipe, {"recipe": text})
-    return bundle, model
-
-
-def pictures(number: int) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
-    """Luma `[FRAMES, 130, 130]`, smooth; in odd clips a large flicker from frame 25 to 34: a crash in this world."""
-    luma = np.full((FRAMES, 130, 130), 90, np.uint8)
-    luma[:, :, :40] = 60 + number % 7
-    if number % 2:
-        luma[25:35:2, 30:100, 20:110] = 230
-        luma[26:35:2, 30:100, 20:110] = 20
-    return luma
-
-
-def toy_clip(folder: Path, number: int) -> LabelledClip:
-    """A real video, H.264, of `pictures`."""
-    detail, path = Detail(), folder / f"{number}.mp4"
-    frames = np.full((FRAMES, picture_bytes(130, 130)), 128, np.uint8)
-    frames[:, : 132 * 130].reshape(FRAMES, 130, 132)[:, :, :130] = pictures(number)
-    encode_footage(frames, path, detail)
-    crash = bool(number % 2)
-    return LabelledClip(
-        path=path,
-        view="roadside",
-        crash=crash,
-        start_s=2.5 if crash else None,
-        end_s=3.4 if crash else None,
-        pre_crash_s=None,
-        group=f"g{number}",
-    )
+    return toy_start(tmp_path_factory.mktemp("start"))
 
 
 @pytest.fixture(scope="module")
