@@ -31,13 +31,34 @@ from edge_sdk.evaluation.trivial import trivial_scorers
 from edge_sdk.files import write_text
 
 
-def score_suite(bundle: Bundle, suite: Sequence[LabelledClip], training: Sequence[LabelledClip]) -> SuiteReport:
-    """Every trivial scorer, tuned on `training`, and the student of `bundle`, on `suite`."""
-    rows = [row_of(decided) for decided in tuned_trivial(suite, training)]
-    found = answers(StudentScorer(bundle), suite)
+class Remembered:
+    """A scorer that looks at each file once, however often it is asked; files must not change meanwhile."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.name = scorer.name
+        self._scorer = scorer
+        self._known: dict[Path, ClipScores] = {}
+
+    def __call__(self, path: Path) -> ClipScores:
+        """Score the clip at `path`. Raises `SourceError` for a clip that cannot be read."""
+        if path not in self._known:
+            self._known[path] = self._scorer(path)
+        return self._known[path]
+
+
+def score_suite(
+    bundle: Bundle,
+    suite: Sequence[LabelledClip],
+    training: Sequence[LabelledClip],
+    trivial: Sequence[Scorer],
+    student: Scorer,
+) -> SuiteReport:
+    """Every one of `trivial`, tuned on `training`, and the `student` of `bundle`, on `suite`."""
+    rows = [row_of(decided) for decided in tuned_trivial(trivial, suite, training)]
+    found = answers(student, suite)
     alarmed = np.array([bool(answer.alarms_s) for answer in found])
-    student = Decided(scorer="student", threshold=None, clips=suite, found=found, detected=alarmed)
-    labels, detected = student.labels, student.detected
+    decided = Decided(scorer=student.name, threshold=None, clips=suite, found=found, detected=alarmed)
+    labels, detected = decided.labels, decided.detected
     records = [clip.record for clip in suite if clip.record is not None]
     return SuiteReport(
         date_utc=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -48,17 +69,19 @@ def score_suite(bundle: Bundle, suite: Sequence[LabelledClip], training: Sequenc
         clips=len(suite),
         crashes=int(labels.sum()),
         training_clips=len(training),
-        rows=(*rows, row_of(student)),
-        conditions=condition_rows(student),
+        rows=(*rows, row_of(decided)),
+        conditions=condition_rows(decided),
         misses=describe_clips(suite, labels & ~detected),
         false_alarms=describe_clips(suite, ~labels & detected),
     )
 
 
-def tuned_trivial(suite: Sequence[LabelledClip], training: Sequence[LabelledClip]) -> Iterator[Decided]:
-    """What every trivial scorer decides of `suite` with the threshold that was best on `training`."""
+def tuned_trivial(
+    scorers: Sequence[Scorer], suite: Sequence[LabelledClip], training: Sequence[LabelledClip]
+) -> Iterator[Decided]:
+    """What every one of `scorers` decides of `suite` with the threshold that was best on `training`."""
     known = [clip.crash for clip in training]
-    for scorer in trivial_scorers():
+    for scorer in scorers:
         tuned = best_f1(known, [answer.score for answer in answers(scorer, training)]).value
         found = answers(scorer, suite)
         detected = np.array([answer.score >= tuned for answer in found])
@@ -75,12 +98,12 @@ def answers(scorer: Scorer, clips: Sequence[LabelledClip]) -> list[ClipScores]:
     return found
 
 
-def suite_tables(bundle: Bundle, folder: Path, seed: int = 0) -> str:
+def suite_tables(scorers: Sequence[Scorer], folder: Path, seed: int = 0) -> str:
     """The suite by view in the form of the real clips' tables: rankings, overlap, alarms, with bootstrap intervals."""
     with Progress("suite by view") as progress:
         found = evaluate(
             scene_samples(read_scenes(folder)),
-            [*trivial_scorers(), StudentScorer(bundle)],
+            scorers,
             seed=seed,
             progress=lambda stage, done, of: progress(done, of, stage),
         )
@@ -122,11 +145,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (chosen.suite is None) != (chosen.training is None):
         parser.error("--suite and --training go together: trivial thresholds are tuned on the training scenes")
     if chosen.suite is not None:
-        report = score_suite(bundle, read_scenes(chosen.suite), read_scenes(chosen.training))
+        trivial = [Remembered(scorer) for scorer in trivial_scorers()]
+        student = Remembered(StudentScorer(bundle))
+        report = score_suite(bundle, read_scenes(chosen.suite), read_scenes(chosen.training), trivial, student)
         write_text(
             chosen.out / "suite.json", msgspec.json.format(msgspec.json.encode(report), indent=1).decode() + "\n"
         )
-        write_text(chosen.out / "suite.md", suite_markdown(report) + "\n" + suite_tables(bundle, chosen.suite))
+        write_text(
+            chosen.out / "suite.md", suite_markdown(report) + "\n" + suite_tables([*trivial, student], chosen.suite)
+        )
     if chosen.clips is not None:
         write_text(chosen.out / "real-clips.md", score_real(bundle, chosen.clips))
     return 0

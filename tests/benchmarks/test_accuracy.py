@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_sdk.benchmarks.accuracy import Remembered, answers, tuned_trivial
 from edge_sdk.benchmarks.suite import Decided, SuiteReport, condition_rows, row_of, suite_markdown
 from edge_sdk.clips import LabelledClip, Light, SceneKind, SceneRecord
 from edge_sdk.evaluation import ClipScores, Guess
@@ -155,3 +156,28 @@ def test_the_page_shows_them_and_the_report_is_json() -> None:
     assert first["its median width s"] == "0.70"
     assert first["mIoU, detected / all"] == "0.85 / 0.57"
     assert [row[0] for row in cells[3:]] == ["view dashcam", "light day", "light night", "weather clear"]
+
+
+class Counting:
+    """Gives the answers of `decided`, and counts how often it looks."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self._known = {clip.path: found for clip, found in zip(decided().clips, decided().found, strict=True)}
+
+    def __call__(self, path: Path) -> ClipScores:
+        self.looks += 1
+        return self._known[path]
+
+
+def test_a_threshold_is_tuned_on_training_clips_and_every_clip_is_looked_at_once() -> None:
+    """Of 0.9 yes, 0.8 yes, 0.7 no the threshold 0.8 is best; it is that of the other clips, too."""
+    clips, counting = list(decided().clips), Counting()
+    scorer = Remembered(counting)
+    [found] = tuned_trivial([scorer], clips[1:], [clips[0], clips[1], clips[3]])
+    assert found.threshold == 0.8
+    assert found.detected.tolist() == [True, False, False, False, False]
+    assert [answer.score for answer in answers(scorer, clips)] == [0.9, 0.8, 0.1, 0.7, 0.2, 0.6]
+    assert counting.looks == len(clips)
