@@ -162,7 +162,7 @@ def distil_student(
 ) -> None:
     """Train the student and write the bundle OUT: on a recipe's rendered scenes, or from a bundle on clips of yours.
 
-    A run that was stopped goes on. With a teacher on several GPUs: `accelerate launch $(which edge-sdk) …`.
+    A run that was stopped goes on. With --labels on several GPUs: `accelerate launch $(which edge-sdk) …`.
     """
     from edge_sdk.toolchain.distillation import StudentReport, make_student, tune_student
 

@@ -108,14 +108,14 @@ def make_student(
 ) -> StudentReport | None:
     """Make the student of `recipe` in the folder `work` and write its bundle to `out`.
 
-    `teacher` is a cache made by `teach` of the training clips, for a recipe with a table [teacher]; such a recipe is
-    trained by several processes too, of which one returns the report. `start` is a bundle that holds what the recipe's
-    stages before [onward] made; they are not run then. Raises `ConfigError` for an unknown recipe, for a `start` that
-    another one made, or when `out` exists, `MissingDependencyError` for what is not installed.
+    `teacher` is a cache made by `teach` of the training clips, for a recipe with a table [teacher]. Several processes
+    share the stages before [late]; one of them does the rest and returns the report. `start` is a bundle that holds
+    what the recipe's stages before [onward] made; they are not run then. Raises `ConfigError` for an unknown recipe,
+    for a `start` that another one made, or when `out` exists, `MissingDependencyError` for what is not installed.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
-    _check_processes("without --teacher", alone=teacher is None)
+    _check_processes("of the last stage alone (--from)", alone=start is not None)
     plan, text = open_room("export.distil.recipe").load_recipe(recipe)
     begun = None if start is None else open_bundle(start)
     open_room("export.distil.student").check(plan, teacher, begun)

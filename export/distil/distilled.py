@@ -1,4 +1,4 @@
-"""Trains the stages of a student beside a teacher's lessons, on one process or many.
+"""Trains the stages of a student on one process or many, GPUs or CPUs, with or without a teacher's lessons.
 
 `accelerate` says which process this is, where it computes and in which precision: the same command runs on one CPU, and
 under `accelerate launch` or torchrun on several GPUs or machines. A step's windows are cut into groups of `micro`,
@@ -67,12 +67,18 @@ class Telling(nn.Module):
 
 
 class Distillation:
-    """One run of `recipe.stages` with `lessons`, and where it stands; `losses` are those of its steps."""
+    """One run of `recipe.stages`, and where it stands; `losses` are those of its steps."""
 
     def __init__(
-        self, run: Run, recipe: Recipe, teacher: Teacher, clips: Sequence[CachedClip], lessons: Lessons, path: Path
+        self,
+        run: Run,
+        recipe: Recipe,
+        teacher: Teacher,
+        clips: Sequence[CachedClip],
+        lessons: Lessons | None,
+        path: Path,
     ) -> None:
-        """`path` is the checkpoint, read where it is there."""
+        """`path` is the checkpoint, read where it is there; without `lessons` labels alone are learnt from."""
         precision = "bf16" if recipe.optimiser.bfloat16 else "no"
         self._accelerator = library("accelerate").Accelerator(
             mixed_precision=precision, cpu=not torch.cuda.is_available()
@@ -81,7 +87,7 @@ class Distillation:
         self._path = path
         self.losses: list[float] = []
         torch.manual_seed(recipe.seed)
-        self._telling = Telling(run.model, lessons.width)
+        self._telling = Telling(run.model, 1 if lessons is None else lessons.width)
         self._teller = torch.optim.AdamW(self._telling.tell.parameters(), weight_decay=recipe.optimiser.weight_decay)
         self._plan = [stage for stage in recipe.stages for _ in range(stage.epochs)]
         self._steps = [max(1, len(clips) // stage.windows) for stage in self._plan]
@@ -143,15 +149,16 @@ class Distillation:
         batch = {name: value.to(self._accelerator.device) for name, value in self._batch(examples).items()}
         with self._accelerator.autocast():
             logits, maps, told = self._telling(batch["planes"])
-        told_of = told.float() if self._teacher.feature_weight else None
         loss = label_loss(logits.float(), maps.float(), batch, self._recipe)
-        loss = loss + teacher_loss(logits.float(), told_of, batch, self._teacher)
+        if self._lessons is not None:
+            told_of = told.float() if self._teacher.feature_weight else None
+            loss = loss + teacher_loss(logits.float(), told_of, batch, self._teacher)
         self._accelerator.backward(loss * len(group) / len(chosen))
         return loss.detach()
 
     def _batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         labels = {name: torch.from_numpy(np.stack([getattr(each, name) for each in examples])) for name in _BATCH}
-        return labels | self._lessons.batch([each.origins for each in examples])
+        return labels | (self._lessons.batch([each.origins for each in examples]) if self._lessons else {})
 
     def _together(self, loss: Tensor, statistics: _Statistics) -> Tensor:
         """Sum the loss, the gradients and the batch statistics over the processes, in one message."""

@@ -7,6 +7,7 @@ seed, the step and its number, so a resumed run continues with the windows it wo
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,7 +28,7 @@ from edge_sdk.export.distil.head import train_head
 from edge_sdk.export.distil.late import train_late
 from edge_sdk.export.distil.late_features import LateFeatures
 from edge_sdk.export.distil.onward import train_onward
-from edge_sdk.export.distil.recipe import Recipe, Stage
+from edge_sdk.export.distil.recipe import Recipe, Stage, Teacher
 from edge_sdk.export.distil.run import Run, begin
 from edge_sdk.export.distil.steps import train_step
 from edge_sdk.export.distil.teacher_cache import TeacherCache, cache_for
@@ -68,7 +69,7 @@ def train(
     if not clips or not validation:
         raise ConfigError(f"expected clips on both sides, found {len(clips)} to train on and {len(validation)} to test")
     report = on_progress or silent
-    with nullcontext() if cache is None else processes().main_process_first():
+    with processes().main_process_first() if spread(cache) else nullcontext():
         training_clips = load_clips(
             clips, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, training")
         )
@@ -158,10 +159,11 @@ def _early_stages(
     torch.manual_seed(recipe.seed)
     run = begin(Student(recipe.shape), recipe)
     checkpoint = work / f"checkpoint-{made_early}.pt"
-    if cache is not None and recipe.teacher is not msgspec.UNSET:
+    if spread(cache):
         checkpoint = work / f"distilled-{made_early}{taught(cache)}.pt"
-        lessons = Lessons(cache, cached, recipe, recipe.teacher)
-        if not Distillation(run, recipe, recipe.teacher, cached, lessons, checkpoint).train(held_out, report):
+        teacher = Teacher() if recipe.teacher is msgspec.UNSET else recipe.teacher
+        lessons = None if cache is None else Lessons(cache, cached, recipe, teacher)
+        if not Distillation(run, recipe, teacher, cached, lessons, checkpoint).train(held_out, report):
             return None
     else:
         run.restore(checkpoint)
@@ -180,6 +182,14 @@ def _early_stages(
         if recipe.head is not None:
             run = train_head(run, recipe, features, held_out, report)
     return run
+
+
+def spread(cache: TeacherCache | None) -> bool:
+    """Whether the stages before [late] go by way of `accelerate`: with a teacher, on a GPU, or on several processes.
+
+    On one CPU labels are learnt faster by two threads, see `workers`.
+    """
+    return cache is not None or torch.cuda.is_available() or int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def taught(cache: TeacherCache | None) -> str:

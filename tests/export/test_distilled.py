@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import distilled_toy
+import killed_training
 import msgspec
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from distilled_toy import INFO, TEACHER, distil, toy_clip, toy_lesson, toy_recip
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil import student
-from edge_sdk.export.distil.recipe import Focus, Late, Onward, Recipe, load_recipe
-from edge_sdk.export.distil.run import Run
+from edge_sdk.export.distil.distilled import Distillation
+from edge_sdk.export.distil.recipe import Focus, Late, Onward, Recipe, Teacher, load_recipe
+from edge_sdk.export.distil.run import Run, begin
 from edge_sdk.export.distil.student import open_cache, train
 from edge_sdk.export.distil.teacher_cache import TeacherCache
 from edge_sdk.export.distil.workers import single_threaded
@@ -156,9 +158,51 @@ def test_terms_of_weight_0_change_nothing(tmp_path: Path) -> None:
     assert any(not torch.equal(taught.model.state_dict()[n], v) for n, v in floats(one.model.state_dict()).items())
 
 
+def test_labels_alone_teach_what_a_teacher_without_weight_does(tmp_path: Path) -> None:
+    """The way of GPUs and of several processes without a teacher, on one CPU."""
+    silent = msgspec.structs.replace(TEACHER, feature_weight=0.0, score_weight=0.0, boundary_weight=0.0)
+    recipe = msgspec.structs.replace(toy_recipe(epochs=1), teacher=silent)
+    beside, losses, _ = distil(tmp_path / "clips", tmp_path / "beside", recipe)
+    clips = [toy_clip(tmp_path / "clips", number, labelled_end=number % 4 != 1) for number in range(16)]
+    plain = msgspec.structs.replace(recipe, teacher=msgspec.UNSET)
+    torch.manual_seed(plain.seed)
+    run = begin(Student(plain.shape), plain)
+    made = Distillation(run, plain, Teacher(), clips, None, tmp_path / "alone.pt")
+    with single_threaded():
+        assert made.train(clips[:4], lambda *_: None)
+    assert made.losses == losses
+    for name, value in floats(beside.model.state_dict()).items():
+        assert torch.equal(run.model.state_dict()[name], value)
+
+
+def test_two_processes_share_a_recipe_without_a_teacher_and_one_writes_the_student(tmp_path: Path) -> None:
+    script = Path(killed_training.__file__)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command += ["--rdzv-endpoint", "localhost:0", str(script), "student", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=script.parent)
+    assert result.returncode == 0, result.stderr
+    names = {path.name.split("-")[0] for path in (tmp_path / "work").glob("*.pt")}
+    assert names == {"distilled", "late", "onward"}
+    made = torch.load(tmp_path / "end.pt", weights_only=True)
+    assert made
+    assert all(value.isfinite().all() for value in made.values())
+
+
 def test_a_recipe_without_a_teacher_is_written_as_before() -> None:
     recipe, _ = load_recipe("student-demo")
     assert b'"teacher"' not in msgspec.json.encode(recipe)
+
+
+def test_the_long_recipe_makes_a_student_of_the_same_shape_on_scenes_of_no_test_and_of_no_validation() -> None:
+    demo, long = (load_recipe(name)[0] for name in ("student-demo", "student-demo-long"))
+    assert long.final_shape == demo.final_shape
+    assert long.pictures == demo.pictures
+    assert long.scenes.validation == demo.scenes.validation
+    assert long.scenes.further is not None
+    # `choose_seeds` takes every second or third seed of those "of others"; tests begin at 9,000,000.
+    last = long.scenes.further.first + 10 * long.scenes.further.count
+    assert long.scenes.training.first + long.scenes.training.count <= long.scenes.further.first
+    assert last < long.scenes.validation.first
 
 
 def test_a_teacher_and_a_recipe_belong_together(tmp_path: Path) -> None:

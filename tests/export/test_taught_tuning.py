@@ -133,7 +133,7 @@ def test_a_teacher_and_a_tuning_recipe_belong_together(
     start: tuple[Bundle, Student], clips: list[LabelledClip], tmp_path: Path
 ) -> None:
     cache = taught(tmp_path / "cache", clips[:2], sees=True)
-    sides = clips[:2], clips[2:4], []
+    sides: tuple[list[LabelledClip], ...] = clips[:2], clips[2:4], []
     with pytest.raises(ConfigError, match=r"has a table \[teacher\], and no cache is given"):
         tune(start[0], TAUGHT_PLAN, "toy", *sides, tmp_path / "out", tmp_path / "work")
     with pytest.raises(ConfigError, match=r"has no table \[teacher\], and a cache is given"):

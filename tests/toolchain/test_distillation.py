@@ -49,8 +49,8 @@ def test_several_processes_are_refused_where_all_would_do_the_work_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="without --teacher is the work of one process, found 2"):
-        make_student("student-demo", tmp_path / "work", tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"the last stage alone \(--from\) is the work of one process, found 2"):
+        make_student("student-demo", tmp_path / "work", tmp_path / "out", start=tmp_path)
     with pytest.raises(ConfigError, match="on labelled clips is the work of one process, found 2"):
         tune_student(None, tmp_path, tmp_path, tmp_path / "out", tmp_path / "work")
 
