@@ -139,13 +139,33 @@ class Choice(Value, frozen=True, kw_only=True):
     kept: tuple[Kept, ...]
 
 
+class Recovered(Value, frozen=True, kw_only=True):
+    """One adapter whose LoRA inputs were trained on beside the base in few bits, as the exact model answers clips.
+
+    Each of `steps` took `batch` of `clips`, at most at `rate`, drawn by `seed`. `before` and `after` are of the base in
+    few bits, with the adapter as it was and as it was trained, on answers to `kept_out` more. `taken`: the latter was
+    better and is in the bundle.
+    """
+
+    clips: int
+    kept_out: int
+    steps: int
+    batch: int
+    rate: float
+    seed: int
+    before: AnswerChange
+    after: AnswerChange
+    taken: bool
+
+
 class Evidence(Value, frozen=True, kw_only=True):
     """The whole of `quantise/evidence.json`. `graphs` are the relative errors of the logits, max |a - b| / max |b|, and
     where the vision tower is in few bits of its tokens and of the rows that projectors make of them.
 
     `answers` are those of the references' clip by adapter, `probes` clips of the calibration by decoder, `tower` what
-    the vision tower makes of those clips, None where it is as it was or their pictures were not kept. `files` are the
-    weights that were measured, by their SHA-256, `device` what they and the probes were worked out on.
+    the vision tower makes of those clips, None where it is as it was or their pictures were not kept. `recovered`
+    are the adapters that were trained on beside the decoder. `files` are the weights that were measured, by their
+    SHA-256, `device` what they and the probes were worked out on.
     """
 
     matrices: tuple[MatrixError, ...]
@@ -155,6 +175,7 @@ class Evidence(Value, frozen=True, kw_only=True):
     tower: TowerError | None = None
     sensitivity: tuple[Sensitivity, ...] = ()
     choice: Choice | None = None
+    recovered: dict[str, Recovered] = msgspec.field(default_factory=dict)
     files: dict[str, str] = msgspec.field(default_factory=dict)
     device: str = "cpu"
 
@@ -257,6 +278,8 @@ def _evidence_lines(found: Evidence) -> Iterator[str]:
         rows = "tokens of answers" if each.rows == "answers" else "last tokens of questions"
         clips = f"{each.clips} clips {seen} the calibration{tower}"
         yield f"proof: decoder {name}, {rows} of {clips}: {_change(each.change)}"
+    for name, lora in found.recovered.items():
+        yield f"proof: LoRA of {name} {_recovery(lora)}"
     if found.tower:
         yield from _tower_lines(found.tower)
     worst = sorted(found.matrices, key=lambda each: each.output_error or each.weight_error, reverse=True)[:_WORST]
@@ -300,6 +323,15 @@ def score_lines(scores: Scores) -> Iterator[str]:
 
 def _change(found: AnswerChange) -> str:
     return f"KL {found.mean_kl:.3g} a token, {found.equal_tokens} of {found.steps} tokens equal"
+
+
+def _recovery(found: Recovered) -> str:
+    taken = "trained on" if found.taken else "as it was, training on made it no better:"
+    return (
+        f"{taken} beside the few bits, {found.steps} steps of {found.batch} of {found.clips} clips: on answers to "
+        f"{found.kept_out} more KL {found.before.mean_kl:.3g} -> {found.after.mean_kl:.3g} a token, equal tokens "
+        f"{found.before.equal_tokens} -> {found.after.equal_tokens} of {found.after.steps}"
+    )
 
 
 def _misfits(bundle: Bundle, files: Mapping[str, str]) -> Iterator[str]:

@@ -173,7 +173,9 @@ def quantise(
     source: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint, or of a bundle with a student.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder; it must not exist.")],
     recipe: Annotated[str, typer.Option(help="Name or file of the recipe: w4, w8, ...; student-int8 for a bundle.")],
-    clips: Annotated[Path | None, typer.Option(help="Of a bundle: folder of clips to calibrate on.")] = None,
+    clips: Annotated[
+        Path | None, typer.Option(help="Clips to calibrate a bundle's student on, or to train LoRA inputs on.")
+    ] = None,
     held_out: Annotated[
         Path | None, typer.Option(help="Of a bundle: rendered scenes to score before and after.")
     ] = None,
@@ -230,12 +232,7 @@ def quantise(
         )
         _quantise_student(source, out, recipe, clips, held_out, count, json)
         return
-    if clips or held_out:
-        raise ConfigError(
-            f"{source}: --clips and --held-out are for a bundle's student, and there is no {MANIFEST_NAME}; run "
-            "edge-sdk calibrate on the clips and give its folder with --statistics"
-        )
-    refuse_stray(f"{source} is a checkpoint", {"--count": count})
+    refuse_stray(f"{source} is a checkpoint, not a bundle with a student", {"--held-out": held_out, "--count": count})
     from edge_sdk.toolchain.exporting import describe as describe_export
     from edge_sdk.toolchain.quantising import quantise_bundle
 
@@ -245,6 +242,7 @@ def quantise(
         recipe,
         export=settings,
         statistics=statistics,
+        clips=clips,
         max_kl=max_kl,
         budget_mb=budget_mb,
         sensitivity=sensitivity,

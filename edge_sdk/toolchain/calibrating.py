@@ -75,12 +75,7 @@ def calibrate(
     order = open_room("export.export_recipe").settle(
         checkpoint, adapters=adapters, merge=merge, recipe=export, **changes
     )
-    chosen = open_room("calibration.activation_clips").choose_clips(clips, count)
-    clip = open_room("export.quantise.statistics").Clip
-    told = [
-        (path, clip(name=path.name, sha256=each.sha256, crash=each.crash, condition=each.condition))
-        for path, each in ((Path(each.path), each) for each in chosen)
-    ]
+    told = choose_clips(clips, count)
     index = open_room("export.quantise.calibrate").run_calibration(
         order, told, out, profile=profile, frames=frames, work=work, add=add, device=where, quiet=quiet
     )
@@ -93,6 +88,17 @@ def calibrate(
         device=index.device,
         seconds=time.monotonic() - begun_s,
     )
+
+
+# Any: `export.quantise.statistics.Clip`, a value of a room.
+def choose_clips(folder: Path, count: int) -> list[tuple[Path, Any]]:
+    """At most `count` clips of `folder`, balanced, with what is told of each. Raises `ConfigError` for too few."""
+    chosen = open_room("calibration.activation_clips").choose_clips(folder, count)
+    clip = open_room("export.quantise.statistics").Clip
+    return [
+        (path, clip(name=path.name, sha256=each.sha256, crash=each.crash, condition=each.condition))
+        for path, each in ((Path(each.path), each) for each in chosen)
+    ]
 
 
 def calibrate_answers(

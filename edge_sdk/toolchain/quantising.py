@@ -8,6 +8,7 @@ from typing import Any
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.precision import require_precisions
 from edge_sdk.registry import open_room
+from edge_sdk.toolchain.calibrating import COUNT, choose_clips
 from edge_sdk.toolchain.exporting import ExportReport
 
 
@@ -18,6 +19,7 @@ def quantise_bundle(
     *,
     export: str | None = None,
     statistics: Path | None = None,
+    clips: Path | None = None,
     max_kl: float | None = None,
     budget_mb: float | None = None,
     sensitivity: bool = False,
@@ -36,11 +38,13 @@ def quantise_bundle(
 
     `recipe` is the name of a quantisation recipe or its TOML file; `export` that of the export recipe that it builds
     on, by default the one that it names. `statistics` is the folder of a calibration, for recipes that need one.
-    `sensitivity` measures what each layer costs by itself on the calibration's probes. `max_kl`, in nats a token on
-    those probes, and `budget_mb`, 10^6 bytes of the decoders' files, do so too and choose which matrices stay in 8 or
-    16 bits. `target` is the machine that it is for: a recipe that it does not compute is refused. GPTQ, AWQ and probes
-    compute on `device`, see `export.device`. The rest is as `exporting.export_bundle` has it. Raises `ConfigError` for
-    settings or statistics that do not fit the model, limits that nothing meets, a full disk, or when `out` exists,
+    `clips` is a folder of clips for recipes that train LoRA inputs beside what was rounded, by the exact model's
+    answers. `sensitivity` measures what each layer costs by itself on the calibration's probes. `max_kl`, in nats a
+    token on those probes, and `budget_mb`, 10^6 bytes of the decoders' files, do so too and choose which matrices stay
+    in 8 or 16 bits. `target` is the machine that it is for: a recipe that it does not compute is refused. GPTQ, AWQ,
+    probes and training compute on `device`, see `export.device`. The rest is as `exporting.export_bundle` has it.
+    Raises `ConfigError` for settings or statistics that do not fit the model, LoRA inputs or clips that are not there
+    to train, limits that nothing meets, a full disk, or when `out` exists, `SourceError` for a clip's pictures,
     `UnknownNameError` for `target`, `MissingDependencyError` for `device`, `CheckpointError` for weights that are not
     whole or do not fit, `BundleError` for `student`.
     """
@@ -53,6 +57,7 @@ def quantise_bundle(
     )
     limited = max_kl is not None or budget_mb is not None
     limits = open_room("export.quantise.choosing").Limits(max_kl=max_kl, budget_mb=budget_mb) if limited else None
+    seen = choose_clips(clips, found.recover.clips if found.recover else COUNT) if clips else []
     report: ExportReport = open_room("export.quantise.pipeline").run_quantise(
         order,
         found,
@@ -60,6 +65,7 @@ def quantise_bundle(
         statistics=statistics,
         limits=limits,
         sensitivity=sensitivity,
+        clips=seen,
         device=where,
         work=work,
         student=student,

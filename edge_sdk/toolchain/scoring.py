@@ -146,7 +146,8 @@ def _said(bundle: Bundle, scenes: _Scenes, asking: _Asking, on_clip: Callable[[i
 
 
 def _check_unseen(bundle: Bundle, hashes: Mapping[str, str]) -> None:
-    seen = {clip["sha256"] for clip in bundle.manifest.provenance.get("calibration", {}).get("clips", ())}
+    told = [bundle.manifest.provenance.get(key, {}) for key in ("calibration", "recovery")]
+    seen = {clip["sha256"] for each in told for clip in each.get("clips", ())}
     if shared := sorted(name for name, sha256 in hashes.items() if sha256 in seen):
         raise ConfigError(
             f"{len(shared)} of the clips were calibrated on, such as {shared[0]}; scores say something only of others"

@@ -27,7 +27,7 @@ ANSWER_TOKENS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class Asked:
     """Where the questions of a sequence are: each row's `branch [n]`, the last row and its position `[questions]`."""
 
     branch: Tensor
@@ -35,7 +35,8 @@ class _Asked:
     positions: Tensor
 
     @classmethod
-    def of(cls, sequence: Sequence) -> _Asked:
+    def of(cls, sequence: Sequence) -> Asked:
+        """Those of `sequence`, on the CPU."""
         numbers = range(1, int(sequence.branch.max()) + 1)
         ends = torch.tensor([int(torch.nonzero(sequence.branch == number)[-1]) for number in numbers])
         return cls(sequence.branch, ends, sequence.positions[ends])
@@ -62,7 +63,7 @@ class Answering:
         self._weights, self._sources, self._end, self._count = weights, sources, end, count
         self._text = weights.config.text
         self._rope = text_rope(self._text)
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, Asked] = {}
         self._new: dict[tuple[str, int], Pair] = {}
 
     @torch.inference_mode()
@@ -85,7 +86,7 @@ class Answering:
             module = self._module(layer)
             for name, source in self._sources.items():
                 sequence = Sequence.load(source.path)
-                self._asked[name] = _Asked.of(sequence)
+                self._asked[name] = Asked.of(sequence)
                 state = load_file(work / name)["state"] if layer else sequence.embeds[None]
                 step = TextStep.of(sequence.call([]).feeds, self._rope, "native")
                 past = empty_layer_cache(self._text, len(sequence.embeds))

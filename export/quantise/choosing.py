@@ -66,7 +66,7 @@ def find(make_plan: MakePlan, recipe: QuantiseRecipe, store: StageStore, limits:
     Raises `ConfigError` for statistics without probes and limits that nothing meets.
     """
     plan, stages = make_plan(recipe)
-    stored = _stored(plan, stages, store, quiet)
+    stored = stored_decoders(plan, stages, store, quiet)
     with Progress("sensitivity", quiet=quiet) as progress:
         sensitivity = tuple(_sensitivity(plan, key, stored[key], stages, store, progress) for key in plan.decoders)
     if limits is None:
@@ -75,7 +75,7 @@ def find(make_plan: MakePlan, recipe: QuantiseRecipe, store: StageStore, limits:
     return choosing.run(limits)
 
 
-def _stored(plan: QuantisedPlan, stages: Sequence[Stage], store: StageStore, quiet: bool) -> dict[str, Weights]:
+def stored_decoders(plan: QuantisedPlan, stages: Sequence[Stage], store: StageStore, quiet: bool) -> dict[str, Weights]:
     """The decoders of `plan` as their files have them, which are made where they are not there."""
     with Progress("decoder", quiet=quiet) as progress:
         made = list(decoder_stages(stages, plan))
@@ -89,7 +89,7 @@ def _stored(plan: QuantisedPlan, stages: Sequence[Stage], store: StageStore, qui
 def _written(make_plan: MakePlan, recipe: QuantiseRecipe, store: StageStore, quiet: bool) -> AnswerChange:
     """What the files cost that a bundle of `recipe` will hold."""
     plan, stages = make_plan(recipe)
-    stored = _stored(plan, stages, store, quiet)
+    stored = stored_decoders(plan, stages, store, quiet)
     exact = {key: methods.weights for key, methods in plan.methods.items()}
     return joined(
         [

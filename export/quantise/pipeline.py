@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from edge_sdk.export.pipeline import Prepared, open_plan, run_export
 from edge_sdk.export.quantise.choosing import Found, Limits, check, find
 from edge_sdk.export.quantise.plan import QuantisedPlan
 from edge_sdk.export.quantise.recipe import QuantiseRecipe
+from edge_sdk.export.quantise.recovery.recovered import RecoveredLora
+from edge_sdk.export.quantise.recovery.run import check_recovery, recover
 from edge_sdk.export.quantise.stages import quantised_stages
-from edge_sdk.export.quantise.statistics import Statistics
+from edge_sdk.export.quantise.statistics import Clip, Statistics
 from edge_sdk.export.stage_store import Stage, StageStore
 from edge_sdk.toolchain.exporting import ExportReport
 
@@ -30,6 +33,7 @@ def run_quantise(
     statistics: Path | None = None,
     limits: Limits | None = None,
     sensitivity: bool = False,
+    clips: Sequence[tuple[Path, Clip]] = (),
     device: torch.device = CPU,
     work: Path | None = None,
     student: Path | None = None,
@@ -38,17 +42,24 @@ def run_quantise(
 ) -> ExportReport:
     """Export `order` to the bundle `out` with the decoder as `recipe` says; see `edge_sdk.toolchain.quantising`."""
     _check_calibration(recipe, statistics)
+    _check_clips(recipe, clips)
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     seen = Statistics(statistics) if statistics else None
     place = work or out.with_name(f"{out.name}.work")
-    found = Found(recipe, (), None)
+    found, recovered = Found(recipe, (), None), dict[str, RecoveredLora]()
+    make_plan = partial(_staged, order, place, seen, device)
+    if recipe.recover:
+        check_recovery(make_plan(recipe)[0], clips)
     if limits or sensitivity:
-        make_plan = partial(_staged, order, place, seen, device)
         check(make_plan(recipe)[0], limits)  # before anything is written
         with StageStore.locked(place) as store:
             found = find(make_plan, recipe, store, limits, quiet)
-    prepare = partial(_prepare, found=found, statistics=seen, device=device)
+    if recipe.recover:
+        with StageStore.locked(place) as store:
+            recovered = recover(*make_plan(found.recipe), clips, store, quiet)
+    told = tuple(clip for _, clip in clips)
+    prepare = partial(_prepare, found=found, recovered=recovered, clips=told, statistics=seen, device=device)
     return run_export(order, out, work=place, student=student, keep=keep, quiet=quiet, prepare=prepare)
 
 
@@ -57,6 +68,19 @@ def _check_calibration(recipe: QuantiseRecipe, statistics: Path | None) -> None:
         raise ConfigError(
             "AWQ, GPTQ, smoothing and 8-bit activations need statistics of activations; run edge-sdk calibrate and "
             "give its folder with --statistics, or take a recipe such as w4 or w8 that needs none"
+        )
+
+
+def _check_clips(recipe: QuantiseRecipe, clips: Sequence[tuple[Path, Clip]]) -> None:
+    if recipe.recover and not clips:
+        raise ConfigError(
+            "this recipe trains LoRA inputs on what clips are answered; give a folder of clips with --clips, or take a "
+            "recipe without [recover]"
+        )
+    if clips and not recipe.recover:
+        raise ConfigError(
+            "--clips are for recipes that train LoRA inputs ([recover], such as w4-gptq-recovered); statistics of "
+            "activations come from edge-sdk calibrate, by --statistics"
         )
 
 
@@ -74,11 +98,20 @@ def _staged(
 
 
 def _prepare(
-    order: Order, work: Path, *, found: Found, statistics: Statistics | None, device: torch.device
+    order: Order,
+    work: Path,
+    *,
+    found: Found,
+    recovered: Mapping[str, RecoveredLora],
+    clips: Sequence[Clip],
+    statistics: Statistics | None,
+    device: torch.device,
 ) -> Prepared:
-    led = {"sensitivity": found.sensitivity, "choice": found.choice}
+    led = {"sensitivity": found.sensitivity, "choice": found.choice, "recovered": recovered}
     plan = _plan(order, work, found.recipe, statistics, device=device, **led)
     provenance = {"quantise": msgspec.to_builtins(found.recipe)}
     if statistics:
         provenance["calibration"] = msgspec.to_builtins(statistics.index)
+    if clips:
+        provenance["recovery"] = {"clips": msgspec.to_builtins(clips)}
     return Prepared(plan, quantised_stages(order, plan, work), provenance)

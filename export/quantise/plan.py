@@ -28,6 +28,7 @@ from edge_sdk.export.quantise.methods import Methods
 from edge_sdk.export.quantise.probe_pictures import TowerChange, has_pictures
 from edge_sdk.export.quantise.probing import Probe
 from edge_sdk.export.quantise.recipe import QuantiseRecipe
+from edge_sdk.export.quantise.recovery.recovered import RecoveredAdapter, RecoveredLora
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored
 from edge_sdk.export.quantise.statistics import Statistics, probe_file
@@ -40,6 +41,7 @@ class QuantisedPlan(LanguagePlan):
     """The parts of one order; `files` and `methods` are those of each of `decoders`.
 
     Adapters that stay beside a decoder with folded scales are folded too; `unfolded` are all as they were.
+    `beside_exact` are folded but not recovered: with them and its exact weights a decoder computes what it did.
     """
 
     # A head in few bits is no table.
@@ -57,11 +59,13 @@ class QuantisedPlan(LanguagePlan):
         statistics: Statistics | None = None,
         sensitivity: tuple[Sensitivity, ...] = (),
         choice: Choice | None = None,
+        recovered: Mapping[str, RecoveredLora] | None = None,
         device: torch.device = CPU,
     ) -> None:
         """`work` is where stages will lie, `statistics` those of a calibration for a recipe that needs one.
 
         `sensitivity` and `choice` are what led to the recipe, for its evidence. Statistics are put to use on `device`.
+        `recovered` are the LoRA matrices of adapters that were trained on beside what is stored.
         Raises as `LanguagePlan`, and `ConfigError` for a recipe or statistics that do not fit the model.
         """
         super().__init__(order, checkpoint, adapters, pixels)
@@ -75,6 +79,11 @@ class QuantisedPlan(LanguagePlan):
         if BASE in self.decoders and self.methods[BASE].scaled:
             scales = self.methods[BASE].scales
             self.adapters = {name: FoldedAdapter(adapter, scales) for name, adapter in adapters.items()}
+        self.recovered, self.beside_exact = recovered or {}, self.adapters
+        if self.recovered:
+            self.adapters = {
+                name: RecoveredAdapter(each, self.recovered[name].file) for name, each in self.beside_exact.items()
+            }
         self.rounded = recipe.rounded_inputs(text.layers)
         dtype = self.recipe.dtype
         self.files = {
@@ -98,13 +107,14 @@ class QuantisedPlan(LanguagePlan):
         if self.statistics is None:
             return []
         users = [name for name, decoder in self.decoder_of.items() if decoder == key]
-        beside = {name: self.adapters.get(name) if key not in self.adapters else None for name in users}
+        merged = key in self.adapters
         return [
             Probe(
                 f"{number:02}.{name}",
                 self.statistics.folder / probe_file(number, name),
-                beside[name],
+                None if merged else self.beside_exact.get(name),
                 self._work / SEEN_STAGE / probe_file(number, name) if self.sees_probes else None,
+                self.adapters[name] if name in self.recovered else None,
             )
             for number in range(len(self.statistics.index.probes))
             for name in users

@@ -44,12 +44,19 @@ class Probe:
     """A sequence's file, and the adapter that is switched on beside the weights, if any.
 
     `seen` is the file of the same clip as a vision tower in few bits sees it, None where the tower is as it was.
+    `recovered` is the adapter as it was trained on beside the stored weights, None where it was not.
     """
 
     name: str
     path: Path
     adapter: Adapter | None = None
     seen: Path | None = None
+    recovered: Adapter | None = None
+
+    @property
+    def beside_stored(self) -> Adapter | None:
+        """The adapter that is switched on beside the stored weights."""
+        return self.recovered or self.adapter
 
 
 class Probing:
@@ -78,11 +85,12 @@ class Probing:
         exact, stored = (self._module(weights, index) for weights in (self._exact, self._stored))
         with atomic_folder(after, overwrite=True) as draft:
             for probe in self._probes:
-                run = self._runner(probe, index)
+                run_exact = partial(self._runner(probe, index, probe.adapter), exact)
+                run_stored = partial(self._runner(probe, index, probe.beside_stored), stored)
                 given = self._given(probe, index, before)
-                found = {name: run(stored if name == TOGETHER else exact, state) for name, state in given.items()}
+                found = {name: (run_stored if name == TOGETHER else run_exact)(x) for name, x in given.items()}
                 if self._alone:
-                    found[lone(index)] = run(stored, given[EXACT])
+                    found[lone(index)] = run_stored(given[EXACT])
                 for name, state in found.items():
                     save_file({"state": state.cpu().contiguous()}, draft / f"{name}.{probe.name}.safetensors")
 
@@ -114,7 +122,7 @@ class Probing:
         for probe in self._probes:
             x, y = self._given(probe, index, before)[EXACT], self._state(after, EXACT, probe)
             with _with_weight(exact, linear, weight):
-                changed = self._runner(probe, index)(exact, x)
+                changed = self._runner(probe, index, probe.adapter)(exact, x)
             error += float((changed - y).double().square().sum())
             whole += float((y - x).double().square().sum())
         return math.sqrt(error / whole)
@@ -156,11 +164,11 @@ class Probing:
     def _module(self, weights: Weights, index: int) -> DecoderLayer:
         return load(weights, f"decoder.layers.{index}.", partial(DecoderLayer, self._text)).to(self._device)
 
-    def _runner(self, probe: Probe, index: int) -> Callable[[DecoderLayer, Tensor], Tensor]:
+    def _runner(self, probe: Probe, index: int, adapter: Adapter | None) -> Callable[[DecoderLayer, Tensor], Tensor]:
         tokens = Tokens.load(probe.path).to(self._device)
         step = TextStep.of(tokens.call([]).feeds, self._rope, "native")
         past = empty_layer_cache(self._text, len(tokens.embeds), self._device)
-        lora = lora_pairs(probe.adapter, index, self._device)
+        lora = lora_pairs(adapter, index, self._device)
 
         def run(module: DecoderLayer, x: Tensor) -> Tensor:
             found: Tensor = module(x, step, past, lora)[0]

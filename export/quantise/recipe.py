@@ -68,6 +68,26 @@ class Otherwise(Value, frozen=True, kw_only=True):
             )
 
 
+class Recover(Value, frozen=True, kw_only=True):
+    """How LoRA inputs are trained on beside the base in few bits, see `recovery.training`.
+
+    At most `clips` are answered by the exact model, `answer_tokens` of each answer at most; each of `steps` takes
+    `batch` of them, with AdamW at `rate`, drawn by `seed`.
+    """
+
+    clips: int = 400
+    answer_tokens: int = 96
+    steps: int = 300
+    batch: int = 4
+    rate: float = 1e-3
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("clips", "answer_tokens", "steps", "batch", "rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"recover: {name} must be above 0, found {getattr(self, name):g}")
+
+
 class QuantiseRecipe(Value, frozen=True, kw_only=True):
     """Settings of a quantisation.
 
@@ -75,7 +95,7 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
     last that fits. `rounding`: to the nearest, or by GPTQ, which makes whole numbers alone; `scaling`: AWQ multiplies
     what matters before it is rounded, `smooth` moves the spread of activations into weights, a share of `migration` of
     it (SmoothQuant). Both of the latter, and 8-bit activations, need statistics of a calibration. `vision` is for the
-    linears of the vision tower.
+    linears of the vision tower. `recover`: train LoRA inputs on beside what was rounded; None leaves them as they are.
     """
 
     name: str = ""
@@ -87,6 +107,7 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
     rounding: Rounding = "nearest"
     scaling: Scaling = "none"
     migration: float = 0.5
+    recover: Recover | None = None
 
     def __post_init__(self) -> None:
         if self.head.activations < _AS_IT_IS:

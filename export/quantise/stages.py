@@ -16,6 +16,7 @@ from edge_sdk.export.device import CPU, device_name
 from edge_sdk.export.export_recipe import BASE, Order
 from edge_sdk.export.exported import Exported
 from edge_sdk.export.language_files import FOLDER
+from edge_sdk.export.language_plan import lora_file
 from edge_sdk.export.language_stages import REFERENCES, TEXT_STAGE, Inputs, language_stages, reference_stage
 from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.measure import measure
@@ -52,7 +53,8 @@ def quantised_stages(order: Order, plan: QuantisedPlan, work: Path) -> list[Stag
         elif stage.name in keys:
             stages += _decoder_stages(plan, keys[stage.name], {**stage.inputs, **quantise_code()})
         elif stage.name.startswith("lora."):
-            stages.append(replace(stage, inputs={**stage.inputs, **settings, **beside}))
+            own = _recovered(plan, stage.name.removeprefix("lora."))
+            stages.append(replace(stage, inputs={**stage.inputs, **settings, **beside, **own}))
         elif stage.name == "graphs":
             stages.append(replace(stage, inputs={**stage.inputs, **settings}))
         else:
@@ -99,6 +101,10 @@ def _decoder_stages(plan: QuantisedPlan, key: str, inputs: Inputs) -> Iterator[S
 def _of_layer(plan: QuantisedPlan, prefix: str) -> Inputs:
     inputs = {name: kind for name, kind in plan.rounded.items() if name.startswith(prefix)}
     return {"formats": _formats(plan, prefix), "inputs": inputs}
+
+
+def _recovered(plan: QuantisedPlan, adapter: str) -> Inputs:
+    return {"recovered": plan.recovered[adapter].sha256} if adapter in plan.recovered else {}
 
 
 def _formats(plan: QuantisedPlan, prefix: str) -> Inputs:
@@ -171,7 +177,8 @@ def _reference_stage(plan: QuantisedPlan, stages: Sequence[Stage], work: Path) -
                 tower=_tower_error(plan, work),
                 sensitivity=plan.sensitivity,
                 choice=plan.choice,
-                device=device_name(plan.device if plan.statistics else CPU),
+                recovered={name: each.told for name, each in plan.recovered.items()},
+                device=device_name(plan.device if plan.statistics or plan.recovered else CPU),
                 files=dict(_hashes(plan, work)),
             ),
         )
@@ -208,10 +215,12 @@ def _tower_error(plan: QuantisedPlan, work: Path) -> TowerError | None:
 
 
 def _hashes(plan: QuantisedPlan, work: Path) -> Iterator[tuple[str, str]]:
-    """SHA-256 of the weights in few bits, by their paths in the bundle."""
+    """SHA-256 of the weights in few bits and of recovered LoRA matrices, by their paths in the bundle."""
     for key in plan.decoders:
         for location, folder in sorted(folders_of(plan, key, work).items()):
             yield f"{FOLDER}/{location}", sha256_of(folder / location)
+    for name in plan.recovered:
+        yield lora_file(name), sha256_of(work / f"lora.{name}" / lora_file(name))
     if plan.few_vision:
         location = plan.few_vision.file.location
         yield f"{FOLDER}/{location}", sha256_of(work / VISION / FOLDER / location)
