@@ -77,9 +77,9 @@ class Recover(Value, frozen=True, kw_only=True):
 
     clips: int = 400
     answer_tokens: int = 96
-    steps: int = 300
+    steps: int = 100
     batch: int = 4
-    rate: float = 1e-3
+    rate: float = 1e-4
     seed: int = 1
 
     def __post_init__(self) -> None:
