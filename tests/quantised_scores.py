@@ -1,9 +1,10 @@
 """The six tasks by a bundle in full weights and by recipes of few bits: what each costs in scores, and its size.
 
-As a script: `python tests/quantised_scores.py OUT NAME WORK PLAIN CHECKPOINTS SEEN HELD_OUT [COUNT [RECIPE[@KL]...]]`
-writes `quantise-scores-NAME.json` and `.md` to OUT. PLAIN is the bundle in full weights that was exported from
-CHECKPOINTS, a folder with `base` and an adapter in every other folder; SEEN are clips to calibrate on, HELD_OUT
-rendered scenes with their truths, of which COUNT are answered. `w4-gptq@0.02` is `w4-gptq` with `--max-kl 0.02`.
+As a script: `python tests/quantised_scores.py OUT NAME WORK PLAIN CHECKPOINTS SEEN HELD_OUT [COUNT [RECIPE...]]` writes
+`quantise-scores-NAME.json` and `.md` to OUT. PLAIN is the bundle in full weights that was exported from CHECKPOINTS, a
+folder with `base` and an adapter in every other folder; SEEN are clips to calibrate on, HELD_OUT rendered scenes with
+their truths, of which COUNT are answered. `w4-gptq@0.02` is `w4-gptq` with `--max-kl 0.02`, `w4-gptq-recovered+DIR` has
+LoRA inputs trained on the clips in DIR.
 Bundles are made by the command line, as a user would, and scored as `edge-sdk bundle score` scores them; the plain one
 answers once. What is in WORK already is used again, so that another PLAIN needs another WORK.
 """
@@ -89,10 +90,12 @@ def compare(
 
 
 def _row(plain: Bundle, model: list[object], score: Callable[[Bundle], Scores], recipe: str, work: Path) -> Row:
+    recipe, _, clips = recipe.partition("+")
     name, _, most = recipe.partition("@")
     out, told = work / recipe, _recipe_file(name, work)
     words: list[object] = ["--out", out, "--recipe", told, "--student", plain.folder, "--statistics", work / "seen"]
     words += ["--max-kl", most] if most else []
+    words += ["--clips", clips] if clips else []
     if not out.exists():
         command("quantise", *model, *words)
     bundle = Bundle.open(out)

@@ -1,4 +1,4 @@
-"""LoRA inputs trained on beside a rounded base: lessons against transformers, what training gains, and whole bundles."""
+"""LoRA inputs trained on beside a rounded base: lessons against transformers, what training gains, whole bundles."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ from edge_sdk.verify import verify
 LENGTHS = (9, 4, 6)  # a prefix, and two questions
 TOKENS = 5
 LESSONS = 6
+PUBLIC = {name: f"self_attn.{name}_proj" for name in ("q", "k", "v", "o")} | {
+    name: f"mlp.{name}_proj" for name in ("gate", "up", "down")
+}
 SETTINGS = Recover(steps=24, batch=2, rate=3e-3, seed=5)
 needs_clips = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="FFmpeg is not installed")
 
@@ -93,7 +96,8 @@ def recovery(folder: Path, recover: Recover = SETTINGS) -> Recovery:
 def behind(model: Any, given: Tensor) -> Tensor:
     """transformers' logits behind every row of `given`."""
     states = model.model.language_model(inputs_embeds=given[None], use_cache=False).last_hidden_state[0]
-    return states @ model.lm_head.weight.T
+    logits: Tensor = states @ model.lm_head.weight.T
+    return logits
 
 
 def test_lessons_are_what_transformers_answers_and_holds_to_be_next(model: Any, folder: Path) -> None:
@@ -127,10 +131,8 @@ def kl(folder: Path, model: Any, pairs: LayerPairs, path: Path) -> list[float]:
     base, lesson = Checkpoint.open(folder / "base"), Lesson.load(path)
     changed = lively(tiny_model(), 3.0)
     for index, layer in enumerate(changed.model.language_model.layers):
-        for name, linear in [("q", layer.self_attn.q_proj), ("k", layer.self_attn.k_proj)] + [
-            ("v", layer.self_attn.v_proj), ("o", layer.self_attn.o_proj), ("gate", layer.mlp.gate_proj),
-            ("up", layer.mlp.up_proj), ("down", layer.mlp.down_proj),
-        ]:  # fmt: skip
+        for name, module in PUBLIC.items():
+            linear = layer.get_submodule(module)
             weight = Rounded(base).tensor(f"decoder.layers.{index}.{name}.weight")
             a, b = pairs[index].get(name, (torch.zeros(weight.shape[1], 1), torch.zeros(1, weight.shape[0])))
             linear.weight.copy_(weight + (a @ b).T)
@@ -247,12 +249,14 @@ def quantised(root: Path, out: Path, recipe: str = "recover.toml", **settings: A
     return Bundle.open(out)
 
 
+@pytest.fixture(scope="module")
+def found(root: Path) -> Bundle:
+    return quantised(root, root / "found")
+
+
 @needs_clips
-def test_a_bundle_holds_recovered_matrices_beside_the_same_base(root: Path, tmp_path: Path) -> None:
+def test_a_bundle_holds_recovered_matrices_beside_the_same_base(root: Path, found: Bundle, tmp_path: Path) -> None:
     plain = quantised(root, tmp_path / "plain", "plain.toml", clips=None)
-    found = quantised(root, tmp_path / "found")
-    again = quantised(root, tmp_path / "again")
-    assert content(found.folder) == content(again.folder)
     old, new = (content(bundle.folder) for bundle in (plain, found))
     weights = [name for name in old if name.endswith(".weights")]
     assert {name: new[name] for name in weights} == {name: old[name] for name in weights}
@@ -273,8 +277,8 @@ def test_a_bundle_holds_recovered_matrices_beside_the_same_base(root: Path, tmp_
 
 
 @needs_clips
-def test_a_killed_recovery_goes_on_with_what_is_finished(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_recovery_goes_on_with_what_is_finished_and_gives_the_same_bytes(
+    root: Path, found: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, calls = Recovery._step, list[int]()
 
@@ -293,11 +297,10 @@ def test_a_killed_recovery_goes_on_with_what_is_finished(
     assert sum(name.startswith("recover.clip.") for name in kept) == 9
     before, made = len(calls), list[str]()
     monkeypatch.setattr(Teacher, "lesson", lambda *given: made.append("lesson"))
-    found = quantised(root, tmp_path / "bundle", keep=True)
+    resumed = quantised(root, tmp_path / "bundle", keep=True)
     assert not made
     assert len(calls) - before == (12 - 5) + 12  # the first adapter goes on behind its fifth step
-    monkeypatch.undo()
-    assert content(found.folder) == content(quantised(root, tmp_path / "whole").folder)
+    assert content(resumed.folder) == content(found.folder)
 
 
 @needs_clips
