@@ -50,7 +50,7 @@ def score_suite(
     bundle: Bundle,
     suite: Sequence[LabelledClip],
     training: Sequence[LabelledClip],
-    trivial: Sequence[Scorer],
+    trivial: Sequence[Remembered],
     student: Scorer,
 ) -> SuiteReport:
     """Every one of `trivial`, tuned on `training`, and the `student` of `bundle`, on `suite`."""
@@ -77,10 +77,16 @@ def score_suite(
 
 
 def tuned_trivial(
-    scorers: Sequence[Scorer], suite: Sequence[LabelledClip], training: Sequence[LabelledClip]
+    scorers: Sequence[Remembered], suite: Sequence[LabelledClip], training: Sequence[LabelledClip]
 ) -> Iterator[Decided]:
     """What every one of `scorers` decides of `suite` with the threshold that was best on `training`."""
     known = [clip.crash for clip in training]
+    # A clip's motion is kept for those who ask next, so that one decoding serves all scorers.
+    with Progress("trivial scorers") as progress:
+        for done, clip in enumerate([*training, *suite], start=1):
+            for scorer in scorers:
+                scorer(clip.path)
+            progress(done, len(training) + len(suite))
     for scorer in scorers:
         tuned = best_f1(known, [answer.score for answer in answers(scorer, training)]).value
         found = answers(scorer, suite)
