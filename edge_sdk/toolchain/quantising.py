@@ -8,7 +8,7 @@ from typing import Any
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.precision import require_precisions
 from edge_sdk.registry import open_room
-from edge_sdk.toolchain.calibrating import COUNT, choose_clips
+from edge_sdk.toolchain.calibrating import choose_clips
 from edge_sdk.toolchain.exporting import ExportReport
 
 
@@ -57,8 +57,10 @@ def quantise_bundle(
     )
     limited = max_kl is not None or budget_mb is not None
     limits = open_room("export.quantise.choosing").Limits(max_kl=max_kl, budget_mb=budget_mb) if limited else None
-    seen = choose_clips(clips, found.recover.clips if found.recover else COUNT) if clips else []
-    report: ExportReport = open_room("export.quantise.pipeline").run_quantise(
+    pipeline = open_room("export.quantise.pipeline")
+    pipeline.check_clips(found, given=clips is not None)
+    seen = choose_clips(clips, found.recover.clips) if clips else []
+    report: ExportReport = pipeline.run_quantise(
         order,
         found,
         out,

@@ -42,7 +42,7 @@ def run_quantise(
 ) -> ExportReport:
     """Export `order` to the bundle `out` with the decoder as `recipe` says; see `edge_sdk.toolchain.quantising`."""
     _check_calibration(recipe, statistics)
-    _check_clips(recipe, clips)
+    check_clips(recipe, given=bool(clips))
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     seen = Statistics(statistics) if statistics else None
@@ -71,13 +71,14 @@ def _check_calibration(recipe: QuantiseRecipe, statistics: Path | None) -> None:
         )
 
 
-def _check_clips(recipe: QuantiseRecipe, clips: Sequence[tuple[Path, Clip]]) -> None:
-    if recipe.recover and not clips:
+def check_clips(recipe: QuantiseRecipe, *, given: bool) -> None:
+    """Raise `ConfigError` unless clips are given where `recipe` trains on them, and nowhere else."""
+    if recipe.recover and not given:
         raise ConfigError(
             "this recipe trains LoRA inputs on what clips are answered; give a folder of clips with --clips, or take a "
             "recipe without [recover]"
         )
-    if clips and not recipe.recover:
+    if given and not recipe.recover:
         raise ConfigError(
             "--clips are for recipes that train LoRA inputs ([recover], such as w4-gptq-recovered); statistics of "
             "activations come from edge-sdk calibrate, by --statistics"
