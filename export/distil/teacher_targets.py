@@ -6,7 +6,6 @@ it says is laid beside the frames as densities and probabilities, never as insta
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.recipe import Recipe, Teacher
 from edge_sdk.export.distil.targets import Floats
 from edge_sdk.export.distil.teacher_cache import Lesson, TeacherCache, TeacherInfo
+from edge_sdk.files import sha256_of
 
 _EPSILON_S = 1e-3
 
@@ -112,19 +112,15 @@ class Lessons:
 def require_lessons(cache: TeacherCache, clips: Iterable[Path]) -> None:
     """Raises `ConfigError` for the first of `clips` that the cache has no lesson of."""
     for path in clips:
-        if not cache.path(_sha256(path)).is_file():
+        if not cache.path(sha256_of(path)).is_file():
             raise _unseen(path)
 
 
 def _lesson(cache: TeacherCache, path: Path) -> Lesson:
-    lesson = cache.read(_sha256(path))
+    lesson = cache.read(sha256_of(path))
     if lesson is None:
         raise _unseen(path)
     return lesson
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _unseen(path: Path) -> ConfigError:
