@@ -3,27 +3,28 @@
 Platt scaling (Platt 1999) turns the model's own probability of an answer into a share of right answers; conformalised
 quantiles (Romano et al. 2019) widen an interval until it covers what it says; and an answer whose calibrated
 probability is below a stated least one abstains, which is Chow's rule (Chow 1970) where a wrong answer costs
-`least / (1 - least)` times what none does. The model is not changed, nor is what it says.
+`least / (1 - least)` times what none does. The model is not changed, nor is what it says. Where answers with the
+student are right more often, they get fits of their own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration
-from edge_sdk.calibration.operating_points import COVERAGE, fit_platt
+from edge_sdk.bundle.manifest_language import AnswerFit, FitOfBoth
+from edge_sdk.calibration.operating_points import COVERAGE, fit_logistic, fit_platt
 from edge_sdk.evaluation.boundaries import interval_iou
 from edge_sdk.evaluation.tasks import parse
 from edge_sdk.evaluation.tasks.calibration import Calibration, calibration
 from edge_sdk.evaluation.tasks.draws import Draws
 from edge_sdk.reasoning.answer import Answer
-from edge_sdk.reasoning.forms.scores import EVEN, RIGHT_IOU, RIGHT_S, calibrated
+from edge_sdk.reasoning.forms.scores import EVEN, RIGHT_IOU, RIGHT_S, calibrated, log_odds, sigmoid
 from edge_sdk.tasks import find_task
 from edge_sdk.types import Value
 
@@ -33,6 +34,7 @@ FOLDS, ROUNDS = 5, 1000
 # A probability that says nothing of right and wrong is given up: all answers get the share of right ones.
 _NO_SCALE = 1e-6
 
+Fitting = Callable[[Sequence["Judged"], float], AnswerFit]
 # Any: a value by the form of the answer, see `Answer`.
 TruthValue = Any
 
@@ -42,7 +44,8 @@ class Judged(Value, frozen=True, kw_only=True):
 
     `said` is of "yes" for a task of yes and no, and `right` is then whether yes is true; for other forms `said` is the
     probability of the answer and `right` whether the answer is. `misses_s` says by how much each number of the truth
-    lies outside of `lo..hi` (inside: below 0), none for text and yes/no.
+    lies outside of `lo..hi` (inside: below 0), none for text and yes/no. `student` is the student's probability of a
+    crash in the clip, where the answer is to be given with it.
     """
 
     clip: str
@@ -50,6 +53,14 @@ class Judged(Value, frozen=True, kw_only=True):
     right: bool
     weight: float = 1.0
     misses_s: tuple[float, ...] = ()
+    student: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+
+
+class Pair(NamedTuple):
+    """An answer of the video LLM alone, and with what the student saw of the clip, None where that is no part of it."""
+
+    alone: Judged
+    both: Judged | None = None
 
 
 class TaskFit(Value, frozen=True, kw_only=True):
@@ -58,10 +69,11 @@ class TaskFit(Value, frozen=True, kw_only=True):
     `raw` and `fitted` judge probabilities before and after. `given` is the share that does not abstain,
     `right_of_given` and `right_of_kept_back` the shares of right ones in both. `coverage_raw` and `coverage` are shares
     of truths inside `lo..hi`, the worse of both numbers of an interval; None for other forms. Clips count by their
-    weights, as in the fit, but for margins and coverage, which are of clips as they come.
+    weights, as in the fit, but for margins and coverage, which are of clips as they come. `with_student` is the same of
+    answers with the student, where more of them are right than of the video LLM's own about the same clips.
     """
 
-    fit: AnswerCalibration
+    fit: AnswerFit
     answers: int
     right: float
     raw: Calibration
@@ -71,6 +83,7 @@ class TaskFit(Value, frozen=True, kw_only=True):
     right_of_kept_back: float | None
     coverage_raw: float | None = None
     coverage: float | None = None
+    with_student: TaskFit | None = None
 
 
 def judge(answer: Answer, truth: str, clip: str, *, offset_s: float = 0.0, weight: float = 1.0) -> Judged | None:
@@ -98,15 +111,29 @@ def judge(answer: Answer, truth: str, clip: str, *, offset_s: float = 0.0, weigh
     return Judged(clip=clip, said=answer.probability, right=right, weight=weight, misses_s=misses)
 
 
-def fit_task(task: str, judged: Sequence[Judged], least: float = LEAST) -> AnswerCalibration:
-    """What `judged` answers to `task` teach; no probability below `least` is to be given."""
+def fit_task(judged: Sequence[Judged], least: float = LEAST) -> AnswerFit:
+    """What `judged` answers to a task teach; no probability below `least` is to be given."""
     said, right, weights = _columns(judged)
     scale, offset = fit_platt(said, right, weights)
     if scale <= _NO_SCALE:
         scale, offset = _NO_SCALE, _log_odds(right, weights)
+    return AnswerFit(scale=scale, offset=offset, margin_s=_margin_s(judged), abstain_below=least)
+
+
+def fit_of_both(judged: Sequence[Judged], least: float = LEAST) -> FitOfBoth:
+    """The same of answers with the student, whose own scores have a weight where every answer has one."""
+    said, right, weights = _columns(judged)
+    scores = [each.student for each in judged if each.student is not None]
+    if len(scores) < len(judged):
+        return FitOfBoth(**msgspec.structs.asdict(fit_task(judged, least)))
+    scale, student, offset = fit_logistic(np.stack([said, np.array(scores)], axis=1), right, weights)
+    return FitOfBoth(scale=max(scale, _NO_SCALE), student=max(student, 0.0), offset=offset, abstain_below=least)
+
+
+def _margin_s(judged: Sequence[Judged]) -> float:
+    """One margin that serves both numbers of an interval: that of the worse one."""
     margins = [conformal_margin([each.misses_s[n] for each in judged]) for n in range(len(judged[0].misses_s))]
-    # One margin serves both numbers of an interval, so that of the worse one.
-    return AnswerCalibration(scale=scale, offset=offset, margin_s=max(margins, default=0.0), abstain_below=least)
+    return max(margins, default=0.0)
 
 
 def conformal_margin(misses_s: Sequence[float]) -> float:
@@ -118,26 +145,43 @@ def conformal_margin(misses_s: Sequence[float]) -> float:
     return max(0.0, round(ordered[min(count, math.ceil((count + 1) * COVERAGE)) - 1], 3))
 
 
-def fit_and_judge(task: str, judged: Sequence[Judged], least: float = LEAST) -> TaskFit | None:
-    """The fit for `task` on all of `judged`, judged on clips that each of five fits did not see.
+def fit_pairs(task: str, pairs: Sequence[Pair], least: float = LEAST) -> TaskFit | None:
+    """What `pairs` teach of answers to `task`, those with the student among them where they are better.
 
     None with fewer than `MIN_ANSWERS`.
+    """
+    found, seen = fit_and_judge(task, [pair.alone for pair in pairs], least), [pair for pair in pairs if pair.both]
+    alone = fit_and_judge(task, [pair.alone for pair in seen], least)
+    both = fit_and_judge(task, [pair.both for pair in seen if pair.both], least, fitting=fit_of_both)
+    if found is None or alone is None or both is None or both.right <= alone.right:
+        return found
+    return msgspec.structs.replace(found, with_student=both)
+
+
+def fit_and_judge(
+    task: str, judged: Sequence[Judged], least: float = LEAST, *, fitting: Fitting = fit_task
+) -> TaskFit | None:
+    """The fit for `task` on all of `judged`, judged on clips that each of five fits did not see.
+
+    `fitting` is `fit_task`, or `fit_of_both` for answers with the student. None with fewer than `MIN_ANSWERS`.
     """
     if len(judged) < MIN_ANSWERS:
         return None
     order = np.random.default_rng(0).permutation(len(judged))
-    fits = [fit_task(task, [judged[n] for n in order if n % FOLDS != fold], least) for fold in range(FOLDS)]
+    fits = [fitting([judged[n] for n in order if n % FOLDS != fold], least) for fold in range(FOLDS)]
     own = [fits[n % FOLDS] for n in range(len(judged))]
     said = [each.said for each in judged]
-    corrected = [calibrated(each.said, fit) for each, fit in zip(judged, own, strict=True)]
+    corrected = [_corrected(each, fit) for each, fit in zip(judged, own, strict=True)]
     right = np.array([each.right for each in judged])
     weights = np.array([each.weight for each in judged])
     draws = Draws(Draws.over([each.clip for each in judged], rounds=ROUNDS, seed=0).weights * weights)
     words = find_task(task).form == "yes_no"
-    value, sure = _decided(said, corrected, right) if words else (right, corrected)
+    # The word that is given is the model's own, or what both hold for likelier.
+    yes = np.array(said if fitting is fit_task else corrected) >= EVEN
+    value, sure = _decided(yes, corrected, right) if words else (right, corrected)
     given = np.array(sure) >= (max(least, EVEN) if words else least)
     return TaskFit(
-        fit=fit_task(task, judged, least),
+        fit=fitting(judged, least),
         answers=len(judged),
         right=float(np.average(value, weights=weights)),
         raw=calibration(right, said, draws),
@@ -150,11 +194,17 @@ def fit_and_judge(task: str, judged: Sequence[Judged], least: float = LEAST) -> 
     )
 
 
+def _corrected(each: Judged, fit: AnswerFit) -> float:
+    """The calibrated probability of an answer, as the device works it out."""
+    if not isinstance(fit, FitOfBoth) or each.student is None:
+        return calibrated(each.said, fit)
+    return sigmoid(fit.scale * log_odds(each.said) + fit.student * log_odds(each.student) + fit.offset)
+
+
 def _decided(
-    said: Sequence[float], corrected: Sequence[float], true: NDArray[np.bool_]
+    yes: NDArray[np.bool_], corrected: Sequence[float], true: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], list[float]]:
-    """Whether the word that the model says is right, and the calibrated probability of that word."""
-    yes = np.array(said) >= 0.5
+    """Whether the word that is given is right, and the calibrated probability of that word."""
     return yes == true, [each if word else 1 - each for each, word in zip(corrected, yes, strict=True)]
 
 

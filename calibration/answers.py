@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
+from edge_sdk.analysis import Analysis, analyze
 from edge_sdk.bundle import Bundle, rewrite
-from edge_sdk.bundle.manifest_language import Language
-from edge_sdk.calibration.answer_fits import LEAST, MIN_ANSWERS, Judged, TaskFit, fit_and_judge, judge
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth, Language
+from edge_sdk.calibration.answer_fits import LEAST, MIN_ANSWERS, Judged, Pair, TaskFit, fit_pairs, judge
 from edge_sdk.calibration.operating_points import mix_weights
 from edge_sdk.clips import LabelledClip, SceneTruth, read_scenes, read_truths
 from edge_sdk.errors import ConfigError
@@ -25,7 +26,9 @@ from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.explaining.settings import language_of
 from edge_sdk.reasoning.answer import Answer
 from edge_sdk.reasoning.reasoner import Reasoner
+from edge_sdk.reasoning.sighting import Sighting, sighting_of
 from edge_sdk.runtime import SessionOptions
+from edge_sdk.tasks import TASKS, find_task
 
 REPORT = "calibration/answers.json"
 
@@ -43,23 +46,25 @@ def calibrate_answers(
 ) -> dict[str, TaskFit]:
     """Ask `bundle` about at most `count` scenes of `folder`, and write it with the fits to `out`; the fits by task.
 
-    `calibration/answers.json` in the bundle holds them with their figures. A task with fewer than `MIN_ANSWERS` answers
-    stays as it is. Raises `ConfigError` for a folder without truths, with too few clips of either kind, or where no
+    The bundle's student watches clips that have as many pictures a second as it needs; where answers with what it saw
+    are right more often, they get fits too. `calibration/answers.json` in the bundle holds all fits with their figures.
+    A task with fewer than `MIN_ANSWERS` answers stays as it is. Raises `ConfigError` for a folder without truths, with too few clips of either kind, or where no
     task has enough answers, `BundleError` for a bundle that cannot answer, and what opening and asking it raise.
     """
     language = language_of(bundle)
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     clips, truths = _labelled(folder, count)
-    judged: dict[str, list[Judged]] = {}
+    judged: dict[str, list[Pair]] = {}
     weights = mix_weights(clips)
     plain = _without_fits(bundle)
     with Reasoner(plain, runtime, SessionOptions(threads=threads)) as reasoner:
         for number, clip in enumerate(clips):
-            for task, found in _answers(reasoner, language, clip, truths[clip.group], float(weights[number])):
+            watched = _watch(bundle, clip, runtime, threads)
+            for task, found in _answers(reasoner, language, clip, truths[clip.group], float(weights[number]), watched):
                 judged.setdefault(task, []).append(found)
             on_progress(number + 1, len(clips))
-    fits = {task: fit for task, rows in judged.items() if (fit := fit_and_judge(task, rows, least)) is not None}
+    fits = {task: fit for task, rows in judged.items() if (fit := fit_pairs(task, rows, least)) is not None}
     if not fits:
         most = max(map(len, judged.values()), default=0)
         raise ConfigError(f"a fit needs {MIN_ANSWERS} answers to one task, found {most} at most; give more clips")
@@ -87,9 +92,22 @@ def _labelled(folder: Path, count: int | None) -> tuple[list[LabelledClip], dict
     return ordered[:count], truths
 
 
+def _watch(bundle: Bundle, clip: LabelledClip, runtime: str, threads: int) -> Analysis | None:
+    """What the bundle's student makes of a clip; None without one, and for fewer pictures than it is made for."""
+    student = bundle.manifest.student
+    if student is None or (clip.record is not None and clip.record.fps < student.rate_hz):
+        return None
+    return analyze(clip.path, bundle, runtime=runtime, threads=threads).analysis
+
+
 def _answers(
-    reasoner: Reasoner, language: Language, clip: LabelledClip, truth: SceneTruth, weight: float
-) -> list[tuple[str, Judged]]:
+    reasoner: Reasoner,
+    language: Language,
+    clip: LabelledClip,
+    truth: SceneTruth,
+    weight: float,
+    watched: Analysis | None,
+) -> list[tuple[str, Pair]]:
     """What comes of asking about one clip, by task, in the profile that the device would take."""
     if clip.record is None:
         raise ConfigError(f"{clip.path}: expected a rendered scene with its record, found none; render scenes")
@@ -100,16 +118,37 @@ def _answers(
     with reasoner.begin(profile, source=(plan.info.width, plan.info.height)) as shown:
         for frame in read_clip(clip.path, plan):
             shown.push(frame.pixels, frame.time_s)
+        offset_s = round(plan.info.start_time_s, 6)
+        seen = _sighting(watched, offset_s)
         said = [each for each in shown.ask(tasks) if isinstance(each, Answer)]
-    offset_s = round(plan.info.start_time_s, 6)
-    judged = [(each.task, judge(each, right[each.task], clip.group, offset_s=offset_s, weight=weight)) for each in said]
-    return [(task, found) for task, found in judged if found is not None]
+        intervals = [task for task in tasks if find_task(task).form == "interval"]
+        again = shown.ask(intervals, sighting=seen) if intervals and seen and seen.start else ()
+        both = {each.task: each for each in again if isinstance(each, Answer)}
+
+    def of(answer: Answer) -> Judged | None:
+        return judge(answer, right[answer.task], clip.group, offset_s=offset_s, weight=weight)
+
+    pairs = []
+    for each in said:
+        alone = of(each)
+        if alone is None:
+            continue
+        other = of(both[each.task]) if each.task in both else None
+        if seen is not None and each.form == "yes_no":
+            other = msgspec.structs.replace(alone, student=seen.score)
+        pairs.append((each.task, Pair(alone, other)))
+    return pairs
+
+
+def _sighting(watched: Analysis | None, offset_s: float) -> Sighting | None:
+    return None if watched is None else sighting_of(watched.events, watched.crash.score, offset_s=offset_s)
 
 
 def _without_fits(bundle: Bundle) -> Bundle:
-    """`bundle` as it answers without any calibration."""
+    """`bundle` as it answers without any calibration; with a sighting its intervals are those of both."""
     language = language_of(bundle)
-    bare = {name: msgspec.structs.replace(each, calibration=None) for name, each in language.adapters.items()}
+    both = {task.id: AnswerCalibration(with_student=FitOfBoth()) for task in TASKS if task.form == "interval"}
+    bare = {name: msgspec.structs.replace(each, calibration=both) for name, each in language.adapters.items()}
     plain = msgspec.structs.replace(language, adapters=bare)
     return msgspec.structs.replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, language=plain))
 
@@ -121,12 +160,20 @@ def _fitted(language: Language, fits: dict[str, TaskFit]) -> Language:
             each,
             calibration={
                 **(each.calibration or {}),
-                **{task: fit.fit for task, fit in fits.items() if task in each.tasks},
+                **{task: _calibration(fit) for task, fit in fits.items() if task in each.tasks},
             },
         )
         for name, each in language.adapters.items()
     }
     return msgspec.structs.replace(language, adapters=adapters)
+
+
+def _calibration(found: TaskFit) -> AnswerCalibration:
+    """A task's fits as a manifest has them."""
+    both = found.with_student and found.with_student.fit
+    return AnswerCalibration(
+        **msgspec.structs.asdict(found.fit), with_student=both if isinstance(both, FitOfBoth) else msgspec.UNSET
+    )
 
 
 def _report(folder: Path, clips: Sequence[LabelledClip], least: float, fits: dict[str, TaskFit]) -> bytes:

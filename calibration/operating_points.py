@@ -188,20 +188,28 @@ def fit_platt(
     raw: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
 ) -> tuple[float, float]:
     """`(scale, offset)` of sigmoid(scale * logit(raw) + offset), by Newton's method on Platt's smoothed targets."""
+    scale, offset = fit_logistic(np.asarray(raw)[:, None], labels, weights)
+    return scale, offset
+
+
+def fit_logistic(
+    raw: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+) -> list[float]:
+    """The same for several scores `raw [n, k]` of a clip: a scale for the log odds of each, and the offset."""
     counts = np.ones(len(raw)) if weights is None else weights
     clipped = np.clip(raw, 1e-6, 1 - 1e-6)
-    design = np.stack([np.log(clipped / (1 - clipped)), np.ones_like(clipped)], axis=1)
+    design = np.concatenate([np.log(clipped / (1 - clipped)), np.ones((len(raw), 1))], axis=1)
     positives, negatives = float(counts[labels].sum()), float(counts[~labels].sum())
     targets = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    fitted = np.array([1.0, 0.0])
+    fitted = np.eye(design.shape[1])[0]
     for _ in range(50):
         probability = 1 / (1 + np.exp(-design @ fitted))
         gradient = design.T @ (counts * (probability - targets))
         spread = counts * probability * (1 - probability)
-        hessian = (design * spread[:, None]).T @ design + 1e-6 * np.eye(2)
+        hessian = (design * spread[:, None]).T @ design + 1e-6 * np.eye(len(fitted))
         step = np.linalg.solve(hessian, gradient)
         fitted -= step / max(1.0, float(np.abs(step).max()))
-    return float(fitted[0]), float(fitted[1])
+    return [float(each) for each in fitted]
 
 
 def best_pre_crash_level(student: Student, point: OperatingPoint, scored: Sequence[ScoredClip]) -> float:

@@ -147,6 +147,7 @@ def analyze(
         asked,
         settings=settings,
         events=found.analysis.events,
+        peak_score=found.analysis.crash.score,
         deadline_s=deadline_s,
         on_spoken=on_spoken,
     )

@@ -123,7 +123,13 @@ TASK_IDS: tuple[str, ...] = tuple(task.id for task in TASKS)
 
 
 def in_words(value: bool | float | tuple[float, float] | None, text: str) -> str:
-    """An answer in its task's form: a time or an interval, seconds to a tenth, as `value` says it, else `text`."""
+    """An answer in its task's form: a time or an interval, seconds to a tenth, as `value` says it, else `text`.
+
+    A yes or no that is not what `text` says is the word alone.
+    """
+    if isinstance(value, bool):
+        word = "Yes" if value else "No"
+        return text if text.casefold().startswith(word.casefold()) else word
     if isinstance(value, tuple):
         return f"{value[0]:.1f} - {value[1]:.1f} seconds"
     return f"{value:.1f} seconds" if isinstance(value, float) else text

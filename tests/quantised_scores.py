@@ -3,8 +3,8 @@
 As a script: `python tests/quantised_scores.py OUT NAME WORK PLAIN CHECKPOINTS SEEN HELD_OUT [COUNT [RECIPE...]]` writes
 `quantise-scores-NAME.json` and `.md` to OUT. PLAIN is the bundle in full weights that was exported from CHECKPOINTS, a
 folder with `base` and an adapter in every other folder; SEEN are clips to calibrate on, HELD_OUT rendered scenes with
-their truths, of which COUNT are answered. `w4-gptq@0.02` is `w4-gptq` with `--max-kl 0.02`, `w4-gptq-recovered+DIR` has
-LoRA inputs trained on the clips in DIR.
+their truths, of which COUNT are answered. RECIPE is a shipped one or a file; `w4-gptq@0.02` is `w4-gptq` with `--max-kl
+0.02`, `w4-gptq-recovered+DIR` has LoRA inputs trained on the clips in DIR.
 Bundles are made by the command line, as a user would, and scored as `edge-sdk bundle score` scores them; the plain one
 answers once. What is in WORK already is used again, so that another PLAIN needs another WORK.
 """
@@ -92,6 +92,7 @@ def compare(
 def _row(plain: Bundle, model: list[object], score: Callable[[Bundle], Scores], recipe: str, work: Path) -> Row:
     recipe, _, clips = recipe.partition("+")
     name, _, most = recipe.partition("@")
+    recipe = Path(recipe).name
     out, told = work / recipe, _recipe_file(name, work)
     words: list[object] = ["--out", out, "--recipe", told, "--student", plain.folder, "--statistics", work / "seen"]
     words += ["--max-kl", most] if most else []
@@ -113,8 +114,10 @@ def _row(plain: Bundle, model: list[object], score: Callable[[Bundle], Scores], 
 
 
 def _recipe_file(recipe: str, work: Path) -> Path:
-    """The shipped recipe in blocks that fill the stand-in's widths."""
+    """The shipped recipe in blocks that fill the stand-in's widths, or a file as it is."""
     load_quantise_recipe(recipe)
+    if recipe.endswith(".toml"):
+        return Path(recipe)
     text = (ROOT / "export/quantise/recipes" / f"{recipe}.toml").read_text(encoding="utf-8")
     path = work / f"{recipe}.toml"
     path.write_text(text.replace(f"block = {BLOCK}", f"block = {SMALL_BLOCK}"), encoding="utf-8")

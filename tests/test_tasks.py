@@ -65,4 +65,7 @@ def test_an_answer_in_words_is_what_the_rules_of_parsing_read_back() -> None:
     assert parse.interval(in_words((9.5, 10.1), "")) == (9.5, 10.1)
     assert parse.time(in_words(3.7, "3.9 seconds")) == 3.7
     assert in_words(True, "Yes") == "Yes"
+    assert in_words(False, "no") == "no"
+    # What the student and the video LLM hold for likelier together is not always the latter's own word.
+    assert (in_words(True, "No"), in_words(False, "Yes")) == ("Yes", "No")
     assert in_words(None, "car hits a truck") == "car hits a truck"

@@ -90,7 +90,7 @@ class ChainReference(Value, frozen=True, kw_only=True):
     max_relative_error: Annotated[float, msgspec.Meta(gt=0)]
 
 
-class AnswerCalibration(Value, frozen=True, kw_only=True):
+class AnswerFit(Value, frozen=True, kw_only=True):
     """What turns a model's own probability of an answer into a share of right answers, fitted on validation clips.
 
     Its log odds z become `scale` z + `offset` (Platt 1999), and `lo..hi` of a time is widened by `margin_s` on each
@@ -103,6 +103,22 @@ class AnswerCalibration(Value, frozen=True, kw_only=True):
     offset: float = 0.0
     margin_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     abstain_below: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+
+
+class FitOfBoth(AnswerFit, frozen=True, kw_only=True):
+    """The same for answers of the video LLM and the student together.
+
+    For yes/no the log odds of "yes" are `scale` z + `student` s + `offset`, s being those of the student's score. For
+    an interval what the LLM believes is multiplied by what the student's times say, and the rest is of that product.
+    """
+
+    student: float = 0.0
+
+
+class AnswerCalibration(AnswerFit, frozen=True, kw_only=True):
+    """What the video LLM's answers to a task are worth alone, and `with_student`, where that is better, beside it."""
+
+    with_student: FitOfBoth | msgspec.UnsetType = msgspec.UNSET
 
 
 class Adapter(Value, frozen=True, kw_only=True):

@@ -61,6 +61,7 @@ class Answer(Value, frozen=True, kw_only=True):
     pictures of `grid` pixels ("364x196").
     `abstain`: do not rely on it. `contradiction`: it speaks against another answer or the student's
     timeline, null where there was nothing to compare with.
+    `with_student`: the student's own evidence went into `value`, `probability`, `lo` and `hi`.
     `prompt_sha256` is of the question's text in UTF-8.
     """
 
@@ -75,6 +76,7 @@ class Answer(Value, frozen=True, kw_only=True):
     grid: str | None
     abstain: bool
     contradiction: bool | None
+    with_student: bool = False
     model: str
     prompt_sha256: str
 

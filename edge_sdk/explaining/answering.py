@@ -21,6 +21,7 @@ from edge_sdk.reasoning import answer as spoken
 from edge_sdk.reasoning.clip import Clip
 from edge_sdk.reasoning.consistency import compared
 from edge_sdk.reasoning.reasoner import Reasoner
+from edge_sdk.reasoning.sighting import sighting_of
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import SessionOptions
 
@@ -74,7 +75,8 @@ class Answering:
     def ask(self, message: Ask) -> Iterator[Piece | Reply]:
         """The answers to `message.tasks`, their times on the source's clock; one again when a later one belies it."""
         answers: dict[str, spoken.Answer] = {}
-        for said in self._present().ask(message.tasks, deadline_s=message.deadline_s):
+        sighting = sighting_of(message.events, message.peak_score, offset_s=message.zero_s)
+        for said in self._present().ask(message.tasks, deadline_s=message.deadline_s, sighting=sighting):
             if not isinstance(said, spoken.Answer):
                 yield Piece(task=said.task, text=said.text)
                 continue
@@ -133,6 +135,7 @@ class Answering:
             grid=said.grid,
             abstain=said.abstain,
             contradiction=said.contradiction,
+            with_student=said.with_student,
             model=self._model,
             prompt_sha256=self._prompts[said.task],
         )

@@ -32,6 +32,13 @@ class Explanation(NamedTuple):
     report: ReasoningReport
 
 
+class _Watched(NamedTuple):
+    """What the student made of a file; see `ClipRequest.ask`."""
+
+    events: Sequence[Event] | None
+    peak_score: float | None
+
+
 class _View(NamedTuple):
     """How a file is shown: in which profile, and which of its pictures."""
 
@@ -46,6 +53,7 @@ def ask_file(
     *,
     settings: ReasonerSettings | None = None,
     events: Sequence[Event] | None = None,
+    peak_score: float | None = None,
     deadline_s: float | None = None,
     on_spoken: Callable[[Spoken], object] | None = None,
 ) -> Explanation:
@@ -56,7 +64,8 @@ def ask_file(
     comes. Raises what `ReasonerProcess` and `explain_file` raise.
     """
     spoken: list[Spoken] = []
-    with closing(_asked(bundle, clip, tasks, settings or ReasonerSettings(), events, deadline_s)) as asked:
+    watched = _Watched(events, peak_score)
+    with closing(_asked(bundle, clip, tasks, settings or ReasonerSettings(), watched, deadline_s)) as asked:
         for item in asked:
             spoken.append(item)
             if on_spoken is not None:
@@ -69,18 +78,18 @@ def _asked(
     clip: str | Path,
     tasks: Sequence[str],
     settings: ReasonerSettings,
-    events: Sequence[Event] | None,
+    watched: _Watched,
     deadline_s: float | None,
 ) -> Generator[Spoken, None, None]:
     if deadline_s is not None:
         with ReasonerProcess(bundle, settings) as process:
-            yield from explain_file(process, clip, tasks, events=events, deadline_s=deadline_s)
+            yield from explain_file(process, clip, tasks, **watched._asdict(), deadline_s=deadline_s)
         return
     refuse_live(clip)
     view = _view(language_of(bundle), settings, clip)
     own = msgspec.structs.replace(settings, profile=view.profile)
     with ReasonerProcess(bundle, own, max_frames=len(view.plan.pictures)) as process:
-        yield from _explain(process, clip, view, tasks, events, Deadline(None))
+        yield from _explain(process, clip, view, tasks, watched, Deadline(None))
 
 
 def explain_file(
@@ -89,23 +98,24 @@ def explain_file(
     tasks: Sequence[str],
     *,
     events: Sequence[Event] | None = None,
+    peak_score: float | None = None,
     deadline_s: float | None = None,
     wait_s: float = 0.0,
 ) -> Iterator[Spoken]:
     """Answers to `tasks` about the whole of `clip`, text as it comes, and at the end what it took.
 
     Times of answers count from the first decoded frame, like the student's. A clip of fewer frames than the reasoner's
-    profile has is shown in the profile of that rate that fits it best, unless one was chosen. `events` and `wait_s` as
-    in `ClipRequest.ask` and `ReasonerProcess.begin`, which raise, as does opening the file. After `deadline_s`, in
-    which waiting, opening the model and looking at the clip count, no further frame is shown, and answers are given as
-    far as they went; a turn that does not come and a model that is not open by then are errors. Raises `ConfigError`
-    for a live source, before anything is started.
+    profile has is shown in the profile of that rate that fits it best, unless one was chosen. `events`, `peak_score`
+    and `wait_s` as in `ClipRequest.ask` and `ReasonerProcess.begin`, which raise, as does opening the file. After
+    `deadline_s`, in which waiting, opening the model and looking at the clip count, no further frame is shown, and
+    answers are given as far as they went; a turn that does not come and a model that is not open by then are errors.
+    Raises `ConfigError` for a live source, before anything is started.
     """
     refuse_live(clip)
     deadline = Deadline(deadline_s)
     process.start()
     view = _view(process.language, process.settings, clip)
-    yield from _explain(process, clip, view, tasks, events, deadline, wait_s)
+    yield from _explain(process, clip, view, tasks, _Watched(events, peak_score), deadline, wait_s)
 
 
 def _view(language: Language, settings: ReasonerSettings, clip: str | Path) -> _View:
@@ -119,7 +129,7 @@ def _explain(
     clip: str | Path,
     view: _View,
     tasks: Sequence[str],
-    events: Sequence[Event] | None,
+    watched: _Watched,
     deadline: Deadline,
     wait_s: float = 0.0,
 ) -> Iterator[Spoken]:
@@ -130,7 +140,7 @@ def _explain(
             if not request.push(frame.pixels, frame.time_s, until_s=until_s) or deadline.over:
                 break
         zero_s = round(plan.info.start_time_s, 6)
-        yield from request.ask(tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events)
+        yield from request.ask(tasks, deadline_s=deadline.left_s(), zero_s=zero_s, **watched._asdict())
         if request.report is not None:
             yield request.report
 

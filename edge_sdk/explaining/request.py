@@ -113,22 +113,32 @@ class ClipRequest:
         deadline_s: float | None = None,
         zero_s: float = 0.0,
         events: Sequence[Event] | None = None,
+        peak_score: float | None = None,
     ) -> Iterator[Piece | Reply]:
         """Ask `tasks`; text as it comes, and each answer when it is whole. `report` is there at the end.
 
         Answers that are not whole after `deadline_s` are given as far as they went, with `abstain`; pictures that still
-        wait in the process then are left out of the clip, but for its first. `zero_s` is what
-        the clip's times say at the source's first decoded frame, from which the times of answers shall count; `events`
-        are what the student made of the clip, the last revision of each, None where it did not watch. An answer comes
-        again where a later one contradicts it. Raises `ConfigError` while an earlier question is not answered to its
-        end, and what ended the clip.
+        wait in the process then are left out of the clip, but for its first. `zero_s` is what the clip's times say at
+        the source's first decoded frame, from which the times of answers shall count; `events` are what the student
+        made of the clip, the last revision of each, None where it did not watch, and `peak_score` is its highest of the
+        whole clip, where that is known. An answer comes again where a later one contradicts it. Raises `ConfigError`
+        while an earlier question is not answered to its end, and what ended the clip.
         """
         if self._asked:
             raise ConfigError(f"this clip is being asked for {self._asked}; read the answers to their end, or close it")
         until_s = None if deadline_s is None else time.monotonic() + deadline_s + GRACE_S
         self._asked = ", ".join(tasks)
         seen = None if events is None else tuple(events)
-        self._child.send(Ask(job=self.number, tasks=tuple(tasks), deadline_s=deadline_s, zero_s=zero_s, events=seen))
+        self._child.send(
+            Ask(
+                job=self.number,
+                tasks=tuple(tasks),
+                deadline_s=deadline_s,
+                zero_s=zero_s,
+                events=seen,
+                peak_score=peak_score,
+            )
+        )
         while True:
             self._wait(lambda: bool(self._items), until_s)
             item = self._items.popleft()

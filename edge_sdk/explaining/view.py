@@ -115,6 +115,8 @@ def remarks(answer: Answer) -> str:
         notes.append(f"80 %: {answer.lo:.1f}-{answer.hi:.1f} s")
     elif isinstance(answer.lo, tuple) and isinstance(answer.hi, tuple):
         notes.append(f"80 %: {answer.lo[0]:.1f}-{answer.hi[0]:.1f} to {answer.lo[1]:.1f}-{answer.hi[1]:.1f} s")
+    if answer.with_student:
+        notes.append("with the student")
     if answer.abstain:
         notes.append("unsure")
     if answer.contradiction:

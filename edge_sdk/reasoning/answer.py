@@ -8,13 +8,14 @@ once and a decoder may serve many readers in one call.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
+from edge_sdk.reasoning.sighting import Sighting
 from edge_sdk.tasks import AnswerForm
 from edge_sdk.types import Value
 
@@ -34,7 +35,8 @@ class Answer(Value, frozen=True, kw_only=True):
     each: `lo` (start, end) and `hi` (start, end); it always holds `value`. `form_share` is the share of the model's
     probability that went to what the form allows, where there was a choice; None for free text. `tokens` is how many
     tokens the decoder took in for it, `grid` the size of the pictures in pixels ("364x196"). `abstain`: do not rely on
-    it. `contradiction` is None where there was nothing to compare with.
+    it. `contradiction` is None where there was nothing to compare with. `with_student`: what the student saw of the
+    clip went into `value`, `probability`, `lo` and `hi`, see `sighting`; `text` is the video LLM's own in any case.
     """
 
     task: str
@@ -50,6 +52,7 @@ class Answer(Value, frozen=True, kw_only=True):
     grid: str | None = None
     abstain: bool = True
     contradiction: bool | None = None
+    with_student: bool = False
 
 
 class Growth(Value, frozen=True, kw_only=True):
@@ -59,13 +62,21 @@ class Growth(Value, frozen=True, kw_only=True):
     tokens: tuple[int, ...]
 
 
+class OfBoth(NamedTuple):
+    """The fit of answers with the student, and what that saw of the clip."""
+
+    fit: FitOfBoth
+    sighting: Sighting
+
+
 class AnswerContext(Value, frozen=True, kw_only=True):
     """What a reader must know of the clip, the model and the decoder.
 
     `first_s` and `last_s` are the times of the clip's first and last frame as the prompt said them, `period_s` is how
     far apart frames were sampled: times may lie that much beyond the first and the last. `calibration` is by
-    task; a task that is not in it is not calibrated. `width` bounds the tokens that one reader asks for at a time: only
-    the answer itself may exceed it, forks fill what it leaves.
+    task; a task that is not in it is not calibrated. `sighting` is what the student made of the clip, None where it did
+    not watch. `width` bounds the tokens that one reader asks for at a time: only the answer itself may exceed it, forks
+    fill what it leaves.
     """
 
     first_s: float
@@ -73,9 +84,17 @@ class AnswerContext(Value, frozen=True, kw_only=True):
     period_s: float = 0.1
     end_tokens: tuple[int, ...]
     calibration: Mapping[str, AnswerCalibration] = msgspec.field(default_factory=dict)
+    sighting: Sighting | None = None
     grid: str | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 128
     width: Annotated[int, msgspec.Meta(ge=1)] = 8
+
+    def of_both(self, task: str) -> OfBoth | None:
+        """What answers to `task` are given by with the student; None where it did not watch, or nothing was fitted."""
+        fit = self.calibration.get(task)
+        if fit is None or self.sighting is None or isinstance(fit.with_student, msgspec.UnsetType):
+            return None
+        return OfBoth(fit.with_student, self.sighting)
 
 
 class AnswerReader(Protocol):

@@ -30,6 +30,7 @@ from edge_sdk.reasoning.forms.distribution import TimeBelief
 from edge_sdk.reasoning.forms.time_reader import TimeReader
 from edge_sdk.reasoning.patches import Pixels
 from edge_sdk.reasoning.prompt import Prompt, kept_frame
+from edge_sdk.reasoning.sighting import Sighting
 from edge_sdk.reasoning.text import Ids, Tokenizer
 from edge_sdk.reasoning.times import ReasoningTimes, Stopwatch
 from edge_sdk.reasoning.tuned import TunedModel
@@ -153,11 +154,19 @@ class Clip:
                     for model in self._parts.models:
                         model.prefix.flush()
 
-    def ask(self, tasks: Sequence[str] | None = None, *, free: bool = False, deadline_s: float | None = None) -> Spoken:
+    def ask(
+        self,
+        tasks: Sequence[str] | None = None,
+        *,
+        free: bool = False,
+        deadline_s: float | None = None,
+        sighting: Sighting | None = None,
+    ) -> Spoken:
         """Answers to `tasks`, by default all that the bundle can be asked, each as soon as it is complete.
 
         They are about the clip as it is when the first is read. Free text comes in pieces before its answer. `free`
-        reads every answer as plain greedy text. After `deadline_s` seconds no further call is made, and what is not
+        reads every answer as plain greedy text. `sighting` is what the student made of the clip, for the answers that
+        the bundle's calibration gives with it. After `deadline_s` seconds no further call is made, and what is not
         complete is given as it stands. Questions for which the caches have no room together are asked one after the
         other. Raises `UnknownNameError` for a task that no adapter has, `ConfigError` for a clip without frames, one
         that is being asked already, and where there is no room; all at once, and by the iterator where the clip has
@@ -168,7 +177,7 @@ class Clip:
         wanted = tuple(self._parts.questions) if tasks is None else tuple(tasks)
         self._rounds(wanted, free)  # for its errors: the clip may have gone on when answers are read
         until = math.inf if deadline_s is None else time.monotonic() + deadline_s
-        spoken = self._speak(wanted, free, until)
+        spoken = self._speak(wanted, free, until, sighting)
         self._asked.add(spoken)
         return spoken
 
@@ -264,14 +273,16 @@ class Clip:
             left -= needed
         return packs
 
-    def _speak(self, tasks: Sequence[str], free: bool, until: float) -> Spoken:
+    def _speak(self, tasks: Sequence[str], free: bool, until: float, sighting: Sighting | None) -> Spoken:
         watch, answered = self._watch, False
         watch.reset("first answer", "questions", "asked")
         with self._working():
             rounds = self._rounds(tasks, free)
             self._asked_rounds = len(rounds)
             for together in rounds:
-                branches = [branch for model, tasks in together for branch in self._branches(model, tasks, free)]
+                branches = [
+                    branch for model, tasks in together for branch in self._branches(model, tasks, free, sighting)
+                ]
                 talk = Conversation(branches, self._parts.table, lambda: time.monotonic() >= until, watch)
                 spoken = talk.speak()
                 try:
@@ -288,7 +299,7 @@ class Clip:
                     for model, _ in together:
                         model.prefix.forget_branches()
 
-    def _branches(self, model: TunedModel, tasks: Sequence[str], free: bool) -> list[Branch]:
+    def _branches(self, model: TunedModel, tasks: Sequence[str], free: bool, sighting: Sighting | None) -> list[Branch]:
         language, first, last = self._parts.language, self._times[0], self._times[-1]
         context = AnswerContext(
             first_s=float(np.round(first, 1)),
@@ -296,6 +307,7 @@ class Clip:
             period_s=1 / self._profile.rate_hz,
             end_tokens=language.end_tokens,
             calibration=model.calibration,
+            sighting=sighting,
             grid=self.grid,
             width=_followed(tasks, model.prefix.shape.step),
         )

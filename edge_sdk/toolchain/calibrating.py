@@ -126,13 +126,20 @@ def describe_answers(report: AnswersReport) -> str:
     """A report for a terminal."""
     lines = [f"{report.out}: what answers are worth, on clips that each fit did not see"]
     for task, fit in report.tasks.items():
-        inside = "" if fit.coverage is None else f", inside lo..hi {fit.coverage_raw:.0%} -> {fit.coverage:.0%}"
-        right = "none" if fit.right_of_given is None else f"{fit.right_of_given:.0%} right"
-        lines.append(
-            f"  {task}: {fit.answers} answers, {fit.right:.0%} right; error of probability "
-            f"{fit.raw.ece.value:.3f} -> {fit.fitted.ece.value:.3f}; given {fit.given:.0%}, {right}{inside}"
-        )
+        lines.append(f"  {task}: {_fit_in_words(fit)}")
+        if fit.with_student is not None:
+            lines.append(f"    with the student: {_fit_in_words(fit.with_student)}")
     return "\n".join(lines)
+
+
+# Any: `calibration.answer_fits.TaskFit`, as above.
+def _fit_in_words(fit: Any) -> str:
+    inside = "" if fit.coverage is None else f", inside lo..hi {fit.coverage_raw:.0%} -> {fit.coverage:.0%}"
+    right = "none" if fit.right_of_given is None else f"{fit.right_of_given:.0%} right"
+    return (
+        f"{fit.answers} answers, {fit.right:.0%} right; error of probability "
+        f"{fit.raw.ece.value:.3f} -> {fit.fitted.ece.value:.3f}; given {fit.given:.0%}, {right}{inside}"
+    )
 
 
 def describe(report: CalibrationReport) -> str:

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import msgspec
 
-from edge_sdk.analysis import AnalysedClip, analyze
+from edge_sdk.analysis import AnalysedClip, Analysis, analyze
 from edge_sdk.bundle import Bundle
 from edge_sdk.capture import CaptureSettings, open_source
 from edge_sdk.evaluation.tasks import AnsweredBy, VideoAnswers
@@ -53,19 +53,19 @@ class ClipAnswerer:
     def answer(self, clip: Path, tasks: Sequence[str]) -> VideoAnswers:
         """What the bundle says of `clip` to `tasks`, alarms and a probability beside.
 
-        The probability of a crash is the student's where that is calibrated, else the video LLM's. Raises what
-        `analyze` and `explain_file` raise.
+        The probability of a crash is that of both where the bundle answers with both, else the student's where that is
+        calibrated, else the video LLM's. Raises what `analyze` and `explain_file` raise.
         """
         watched = self._watch(clip) if self.watches else None
-        events = None if watched is None else watched.analysis.events
-        said = self._ask(clip, tasks, events)
-        probability = crash_probability(said.get("recognition"))
+        said = self._ask(clip, tasks, None if watched is None else watched.analysis)
+        verdict = said.get("recognition")
+        probability = crash_probability(verdict)
         # object: texts, times and the answerer, which `convert` tells apart.
         row: dict[str, object] = {task: in_words(answer.value, answer.text) for task, answer in said.items()}
         if watched is None:
             row["duration_s"] = _duration_s(clip)
         else:
-            if watched.analysis.crash.calibrated:
+            if watched.analysis.crash.calibrated and not (verdict is not None and verdict.with_student):
                 probability = watched.analysis.crash.score
             row |= {"alarms_s": watched.alarms_s, "duration_s": watched.analysis.source.duration_s}
         if watched is not None and self._process is None:
@@ -92,10 +92,13 @@ class ClipAnswerer:
         self.warnings += [f"{clip.name}: {each}" for each in watched.warnings]
         return watched
 
-    def _ask(self, clip: Path, tasks: Sequence[str], events: Sequence[Event] | None) -> dict[str, Answer]:
+    def _ask(self, clip: Path, tasks: Sequence[str], watched: Analysis | None) -> dict[str, Answer]:
         if self._process is None or not tasks:
             return {}
-        return answers_of(list(explain_file(self._process, clip, tasks, events=events)))
+        if watched is None:
+            return answers_of(list(explain_file(self._process, clip, tasks)))
+        events, score = watched.events, watched.crash.score
+        return answers_of(list(explain_file(self._process, clip, tasks, events=events, peak_score=score)))
 
 
 def student_answers(events: Sequence[Event]) -> dict[str, str]:

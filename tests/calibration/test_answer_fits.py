@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
+from edge_sdk.bundle.manifest_language import FitOfBoth
 from edge_sdk.calibration.answer_fits import (
     MIN_ANSWERS,
     Judged,
+    Pair,
     conformal_margin,
     fit_and_judge,
+    fit_of_both,
+    fit_pairs,
     fit_task,
     judge,
 )
@@ -44,14 +50,14 @@ def test_the_probability_is_that_of_logistic_regression() -> None:
         Judged(clip=str(n), said=float(said), right=bool(truth), weight=float(weight))
         for n, (said, truth, weight) in enumerate(zip(sigmoid(odds), right, weights, strict=True))
     ]
-    fit = fit_task("cause", rows)
+    fit = fit_task(rows)
     oracle = LogisticRegression(C=np.inf).fit(odds[:, None], right, sample_weight=weights)
     assert (fit.scale, fit.offset) == pytest.approx((oracle.coef_[0, 0], oracle.intercept_[0]), abs=2e-3)
 
 
 def test_a_probability_that_says_nothing_becomes_the_share_of_right_answers() -> None:
     odds, right = believing(400, -1.0, 0.0)
-    fit = fit_task("cause", judged(sigmoid(odds), right))
+    fit = fit_task(judged(sigmoid(odds), right))
     for said in (0.01, 0.5, 0.99):
         assert calibrated(said, fit) == pytest.approx((right.sum() + 1) / 402, abs=1e-4)
 
@@ -79,7 +85,7 @@ def test_an_interval_takes_the_margin_of_its_worse_number() -> None:
         for n, (a, b) in enumerate(rng.uniform((0.0, 0.0), (0.2, 1.5), (60, 2)))
     ]
     ends = conformal_margin([row.misses_s[1] for row in rows])
-    assert fit_task("crash_interval", rows).margin_s == ends > 1.0
+    assert fit_task(rows).margin_s == ends > 1.0
 
 
 def test_what_was_overconfident_is_not_any_more_and_abstains_where_it_is_mostly_wrong() -> None:
@@ -128,6 +134,76 @@ def test_a_fit_is_judged_by_the_weights_that_it_was_fitted_with() -> None:
     assert found.right_of_given == pytest.approx(
         np.average(((odds > 0) == crash)[given], weights=weights[given]), abs=0.02
     )
+
+
+def seen_by_both(count: int, weight: float, seed: int = 3) -> list[Pair]:
+    """Clips half of which crash; model and student know of it apart from each other, the student `weight` as well."""
+    rng = np.random.default_rng(seed)
+    crash = rng.random(count) < 0.5
+    model, student = (rng.normal(np.where(crash, 1, -1) * each, 1.0) for each in (0.8, 0.8 * weight))
+    rows = zip(sigmoid(model).tolist(), sigmoid(student).tolist(), crash.tolist(), strict=True)
+    alone = [(Judged(clip=str(n), said=said, right=truth), score) for n, (said, score, truth) in enumerate(rows)]
+    return [Pair(each, msgspec.structs.replace(each, student=score)) for each, score in alone]
+
+
+def test_the_fit_of_both_is_logistic_regression_on_both_log_odds() -> None:
+    pairs = seen_by_both(3000, 1.5)
+    both = [pair.both for pair in pairs if pair.both]
+    odds = np.array([[np.log(p / (1 - p)) for p in (each.said, each.student or 0.5)] for each in both])
+    right = np.array([each.right for each in both])
+    oracle = LogisticRegression(C=np.inf).fit(odds, right)
+    fit = fit_of_both(both, 0.6)
+    assert (fit.scale, fit.student) == pytest.approx(tuple(oracle.coef_[0]), rel=0.02)
+    assert (fit.offset, fit.abstain_below) == (pytest.approx(oracle.intercept_[0], abs=0.02), 0.6)
+    found = fit_pairs("recognition", pairs)
+    assert found is not None
+    assert found.with_student is not None
+    # Normal log odds of spread 1: the share of right decisions is the normal's at the length of their mean.
+    assert found.right == pytest.approx(norm.cdf(0.8), abs=0.02)
+    assert found.with_student.right == pytest.approx(norm.cdf(0.8 * math.hypot(1, 1.5)), abs=0.02)
+    assert found.with_student.right == pytest.approx((oracle.predict(odds) == right).mean(), abs=0.005)
+    assert found.with_student.given == 1.0
+
+
+def test_a_student_that_knows_nothing_or_did_not_watch_is_left_out() -> None:
+    # Noise may gain a clip in a hundred by luck; such a draw was not looked for.
+    found = fit_pairs("recognition", seen_by_both(2000, -0.02))
+    assert found is not None
+    assert found.with_student is None
+    unwatched = [Pair(pair.alone) for pair in seen_by_both(200, 2.0)]
+    blind = fit_pairs("recognition", unwatched)
+    assert blind is not None
+    assert blind.with_student is None
+
+
+def test_intervals_of_both_are_fitted_where_more_of_them_are_right() -> None:
+    """The model's own are right four times in ten, those of both seven; of half of the clips there are none of both."""
+    rng = np.random.default_rng(4)
+    pairs = []
+    for number in range(400):
+        alone, both = (
+            Judged(
+                clip=str(number),
+                said=float(rng.uniform(0.2, 0.8)),
+                right=bool(rng.random() < share),
+                misses_s=(float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.5, miss))),
+            )
+            for share, miss in ((0.4, 1.0), (0.7, 0.7))
+        )
+        pairs.append(Pair(alone, both if number % 2 else None))
+    found = fit_pairs("crash_interval", pairs)
+    assert found is not None
+    assert found.with_student is not None
+    assert (found.answers, found.with_student.answers) == (400, 200)
+    fit = found.with_student.fit
+    assert isinstance(fit, FitOfBoth)
+    assert fit.student == 0.0
+    seen = [pair.both for pair in pairs if pair.both]
+    assert fit.margin_s == conformal_margin([each.misses_s[1] for each in seen])
+    assert sigmoid(np.array(fit.offset + fit.scale * 0.0)) == pytest.approx(0.7, abs=0.08)
+    worse = fit_pairs("crash_interval", [Pair(both, alone) if both else Pair(alone) for alone, both in pairs])
+    assert worse is not None
+    assert worse.with_student is None
 
 
 def test_few_answers_teach_nothing() -> None:

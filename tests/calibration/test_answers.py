@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from asking_bundles import make_asking, watching
 from asking_clips import make_clip
 from scene_records import scene_record
+from watched_events import event
 
+from edge_sdk.analysis import Analysis, analyze
 from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.bundle.manifest_language import FitOfBoth
 from edge_sdk.calibration import answer_fits, answers
 from edge_sdk.cli import main
-from edge_sdk.clips import SceneRecord, SceneTruth
+from edge_sdk.clips import LabelledClip, SceneRecord, SceneTruth, read_record, read_scenes
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.evaluation.tasks.parse import interval
 from edge_sdk.evaluation.tasks.scene_answers import scene_answers
+from edge_sdk.events import CrashTimeline, Event
 from edge_sdk.reasoning.forms.scores import calibrated
-from edge_sdk.toolchain.calibrating import calibrate_answers
+from edge_sdk.toolchain.calibrating import calibrate_answers, describe_answers
+from edge_sdk.types import Estimate
 
 SIDE = 4
 CRASH = SceneTruth(striker="truck", struck="car", cause="no_right_of_way", culprit="truck")
@@ -104,6 +112,88 @@ def test_margins_hold_the_truths_that_they_were_fitted_on(asking: Bundle, scenes
             assert isinstance(said.hi, tuple)
             inside += all(a - 1e-6 <= y <= b + 1e-6 for a, y, b in zip(said.lo, true, said.hi, strict=True))
     assert inside == SIDE
+
+
+def test_where_the_student_knows_more_answers_are_given_with_it(
+    asking: Bundle, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A video LLM that knows nothing beside a student that is told the truth of scenes whose pictures know nothing."""
+    from edge_sdk.explaining import ReasonerSettings, ask_file
+
+    def truthful(bundle: Bundle, clip: LabelledClip, *_: object) -> Analysis:
+        found = analyze(clip.path, bundle).analysis
+        assert clip.record is not None
+        crash = msgspec.structs.replace(found.crash, score=0.9 if clip.crash else 0.1)
+        return msgspec.structs.replace(found, crash=crash, events=seen_of(clip.record))
+
+    monkeypatch.setattr(answers, "_watch", truthful)
+    report = calibrate_answers(asking.folder, scenes, tmp_path / "out", quiet=True)
+    both = report.tasks["recognition"].with_student
+    assert both.right == 1.0 > report.tasks["recognition"].right
+    assert both.fit.student > 0
+    assert report.tasks["cause"].with_student is None
+    assert "with the student: 8 answers, 100% right" in describe_answers(report)
+    made, plain = open_bundle(tmp_path / "out"), ReasonerSettings(priority=0)
+    told = json.loads((made.folder / "calibration/answers.json").read_text())
+    assert told["tasks"]["recognition"]["with_student"]["fit"]["student"] == both.fit.student
+    for number in (0, 1):
+        path = scenes / f"scene_{number}"
+        seen = seen_of(read_record(path.with_suffix(".json")))
+        score = 0.1 if number else 0.9
+        tasks = ("recognition", "crash_interval")
+        said = ask_file(made, path.with_suffix(".mp4"), tasks, settings=plain, events=seen, peak_score=score).answers
+        assert said["recognition"].value is (number == 0)
+        assert said["recognition"].with_student
+        assert said["recognition"].probability == pytest.approx(
+            _of_both(made, path.with_suffix(".mp4"), score), abs=1e-4
+        )
+        assert said["crash_interval"].with_student == (number == 0 and told_with_student(told, "crash_interval"))
+        alone = ask_file(made, path.with_suffix(".mp4"), tasks, settings=plain).answers
+        assert not any(each.with_student for each in alone.values())
+
+
+def _of_both(made: Bundle, clip: Path, score: float) -> float:
+    """The probability of the likelier word, from the model's own and the student's, by the manifest's numbers."""
+    from edge_sdk.explaining import ReasonerSettings, ask_file
+
+    language = made.manifest.language
+    assert language is not None
+    (calibration,) = [each.calibration for each in language.adapters.values() if "recognition" in each.tasks]
+    assert calibration is not None
+    both = calibration["recognition"].with_student
+    assert isinstance(both, FitOfBoth)
+    bare = calibration["recognition"]
+    own = ask_file(made, clip, ["recognition"], settings=ReasonerSettings(priority=0)).answers["recognition"]
+    assert own.probability is not None
+    yes = own.probability if own.value else 1 - own.probability
+    odds = (math.log(yes / (1 - yes)) - bare.offset) / bare.scale
+    joined = both.scale * odds + both.student * math.log(score / (1 - score)) + both.offset
+    return 1 / (1 + math.exp(-abs(joined)))
+
+
+def told_with_student(report: dict[str, Any], task: str) -> bool:
+    return report["tasks"][task]["with_student"] is not None
+
+
+def seen_of(record: SceneRecord) -> tuple[Event, ...]:
+    """One closed event at the record's own times; none of a scene without a crash."""
+    if record.crash_start_s is None or record.crash_end_s is None:
+        return ()
+    start, end = (Estimate(t=t, lo=t - 0.05, hi=t + 0.05) for t in (record.crash_start_s, record.crash_end_s))
+    line = CrashTimeline(crash_start=start, crash_end=end)
+    return (msgspec.structs.replace(event("seen", "closed"), timeline=line),)
+
+
+def test_a_student_watches_clips_that_have_its_pictures(asking: Bundle, scenes: Path) -> None:
+    clip = read_scenes(scenes)[0]
+    found = answers._watch(asking, clip, "ort", 1)
+    assert found is not None
+    assert found.frames.analysed == 5
+    assert clip.record is not None
+    slow = dataclasses.replace(clip, record=msgspec.structs.replace(clip.record, fps=4.0))
+    assert answers._watch(asking, slow, "ort", 1) is None
+    alone = msgspec.structs.replace(asking, manifest=msgspec.structs.replace(asking.manifest, student=None))
+    assert answers._watch(alone, clip, "ort", 1) is None
 
 
 def test_what_cannot_be_fitted_is_one_error(asking: Bundle, scenes: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ TOLD = {
     "prevention": ("text", None, "Drivers must slow down."),
     "description": ("text", None, "no collision."),
 }
-def ask(self, tasks, deadline_s=None):
+def ask(self, tasks, deadline_s=None, sighting=None):
     for task, (form, value, text) in TOLD.items():
         if task in tasks:
             yield answer.Answer(task=task, form=form, value=value, text=text, abstain=False)

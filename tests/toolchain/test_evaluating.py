@@ -16,7 +16,8 @@ from demo_pictures import CLIP
 from typer.testing import CliRunner
 
 from edge_sdk.analysis import analyze
-from edge_sdk.bundle import Bundle
+from edge_sdk.bundle import Bundle, rewrite
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
 from edge_sdk.cli import main  # noqa: F401 - importing it gives the app its verbs
 from edge_sdk.cli.app import app
 from edge_sdk.errors import ConfigError
@@ -153,6 +154,28 @@ def test_a_bundle_without_a_student_brings_no_alarms(annotations: Path, clips: P
     said = ask_file(bundle, other, ["recognition"], settings=PROMPT).answers["recognition"]
     assert said.probability is not None
     assert row.crash_probability == pytest.approx(said.probability if said.value else 1 - said.probability)
+
+
+def test_where_a_bundle_answers_with_its_student_the_probability_is_of_both(
+    annotations: Path, clips: Path, asking: Bundle, tmp_path: Path
+) -> None:
+    language, kept = asking.manifest.language, tmp_path / "kept.json"
+    assert language is not None
+    fit = {"recognition": AnswerCalibration(with_student=FitOfBoth(scale=0.5, student=0.7))}
+    adapters = {
+        name: msgspec.structs.replace(each, calibration=fit if "recognition" in each.tasks else None)
+        for name, each in language.adapters.items()
+    }
+    both = rewrite(asking, tmp_path / "both", language=msgspec.structs.replace(language, adapters=adapters))
+    evaluate_clips(annotations / "recognition.json", clips, both.folder, out=kept, bootstrap=0, quiet=True)
+    found = analyze(clips / "videos" / CRASH, both, tasks=["recognition"], reasoning=PROMPT).analysis
+    assert found.answers is not None
+    said, row = found.answers["recognition"], read_predictions(kept)[CRASH]
+    assert said.with_student
+    assert said.probability is not None
+    assert row.crash_probability == pytest.approx(said.probability if said.value else 1 - said.probability)
+    assert row.crash_probability != pytest.approx(found.crash.score)
+    assert row.recognition == ("Yes" if said.value else "No")
 
 
 def test_it_takes_one_side_and_whole_folders(annotations: Path, clips: Path, tmp_path: Path) -> None:

@@ -57,6 +57,20 @@ class JointBelief(NamedTuple):
         start, end = np.argwhere(expected >= expected.max() - _ROUNDING)[0]
         return int(self.starts[start]), int(self.ends[end])
 
+    def weighed(self, start: Masses, end: Masses) -> JointBelief:
+        """What is believed when starts and ends are as likely, by an independent opinion, as `start` and `end` say.
+
+        They are float64 `[starts]` and `[ends]`, above 0.
+        """
+        masses = self.masses * start[:, None] * end
+        return self._replace(masses=masses / masses.sum())
+
+    def marginals(self, first: int, last: int) -> list[Masses]:
+        """How likely each tenth of `first..last` is the start, and the end: float64 `[last - first + 1]`."""
+        found = np.zeros((2, last - first + 1))
+        found[0, self.starts - first], found[1, self.ends - first] = self.masses.sum(axis=1), self.masses.sum(axis=0)
+        return list(found)
+
     def near(self, start: int, end: int, least: float) -> float:
         """The share of what is believed whose IoU with `start..end`, in tenths, is at least `least`."""
         starts = self.starts[:, None]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration
+from edge_sdk.bundle.manifest_language import AnswerFit
 from edge_sdk.errors import RuntimeFailure
 from edge_sdk.reasoning.answer import Floats
 
@@ -54,12 +54,12 @@ class Scores:
         return self._logits[tokens].astype(np.float64)
 
 
-def calibrated(probability: float, fit: AnswerCalibration | None) -> float:
+def calibrated(probability: float, fit: AnswerFit | None) -> float:
     """`probability` as `fit` corrects it; unchanged without one."""
-    return probability if fit is None else sigmoid(fit.scale * _log_odds(probability) + fit.offset)
+    return probability if fit is None else sigmoid(fit.scale * log_odds(probability) + fit.offset)
 
 
-def doubtful(probability: float | None, fit: AnswerCalibration | None, least: float = 0.0) -> bool:
+def doubtful(probability: float | None, fit: AnswerFit | None, least: float = 0.0) -> bool:
     """Whether an answer of the calibrated `probability` is not worth giving: below the fit's threshold, else `least`.
 
     An answer without a probability is.
@@ -73,6 +73,7 @@ def sigmoid(log_odds: float) -> float:
     return 1 / (1 + math.exp(-log_odds)) if log_odds >= 0 else 1 - 1 / (1 + math.exp(log_odds))
 
 
-def _log_odds(probability: float) -> float:
+def log_odds(probability: float) -> float:
+    """The log odds of `probability`; of a certainty the largest that are told apart from one."""
     inner = min(max(probability, _EDGE), 1 - _EDGE)
     return math.log(inner / (1 - inner))

@@ -9,18 +9,31 @@ asked for: it is taken in with the digit before it, and at the end not at all.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration
+from edge_sdk.bundle.manifest_language import AnswerFit
 from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth, Span
 from edge_sdk.reasoning.forms.digit_tree import DigitTree, Search
 from edge_sdk.reasoning.forms.distribution import Masses, central, median
 from edge_sdk.reasoning.forms.grammar import TENTHS, Grammar
+from edge_sdk.reasoning.forms.joint import JointBelief
 from edge_sdk.reasoning.forms.scores import MIN_FORM_SHARE, RIGHT_IOU, RIGHT_S, calibrated, doubtful
 from edge_sdk.reasoning.forms.spelling import Spelling
+from edge_sdk.reasoning.sighting import density
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
+
+
+class _Chosen(NamedTuple):
+    """A value in tenths, how far it is believed to be right, the distributions behind it, and what it is worth by."""
+
+    times: Sequence[int]
+    belief: float
+    masses: Sequence[Masses]
+    fit: AnswerFit | None
+    with_student: bool = False
 
 
 class TimeReader:
@@ -30,7 +43,8 @@ class TimeReader:
     `joint`, or the median of a time, whose expected error is the least. `probability` is how far the model believes
     that `value` is right: within `RIGHT_S` of the true time, or with an IoU of at least `RIGHT_IOU`. The answer
     abstains where the model gave less than `MIN_FORM_SHARE` to legal text along the way of `text`, and below the
-    threshold of its calibration.
+    threshold of its calibration. Where an interval is to be given with the student, and that saw a crash, all of this
+    is of what the model believes times what the student says.
     """
 
     def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext, search: Search | None = None) -> None:
@@ -90,38 +104,54 @@ class TimeReader:
         return self._grammar.text(best.state.times) if self._tree.told else self._tokenizer.decode(best.ids)
 
     def _told_answer(self, answer: Answer) -> Answer:
-        fit = self._context.calibration.get(self._task.id)
-        times, belief = self._chosen()
-        probability = calibrated(belief, fit)
-        lows, highs = zip(*self._intervals(times, fit), strict=True)
+        chosen = self._of_both() or self._chosen()
+        fit = chosen.fit
+        probability = calibrated(min(1.0, chosen.belief), fit)
+        lows, highs = zip(*self._intervals(chosen), strict=True)
         return msgspec.structs.replace(
             answer,
-            value=_value([time / TENTHS for time in times]),
+            value=_value([time / TENTHS for time in chosen.times]),
             probability=probability,
             calibrated=fit is not None,
             lo=_value(lows),
             hi=_value(highs),
             abstain=self._tree.share < MIN_FORM_SHARE or doubtful(probability, fit),
+            with_student=chosen.with_student,
         )
 
-    def _chosen(self) -> tuple[Sequence[int], float]:
-        """The value in tenths, and how far the model believes in it."""
+    def _chosen(self) -> _Chosen:
+        fit, masses = self._context.calibration.get(self._task.id), self.distributions()
         if self._grammar.numbers > 1:
-            belief = self._tree.joint()
-            best = belief.best()
-            return best, min(1.0, belief.near(*best, RIGHT_IOU))
-        (masses,) = self.distributions()
-        place, reach = median(masses), round(RIGHT_S * TENTHS)
-        return [self._grammar.first + place], min(1.0, float(masses[max(0, place - reach) : place + reach + 1].sum()))
+            return _interval(self._tree.joint(), masses, fit)
+        place, reach = median(masses[0]), round(RIGHT_S * TENTHS)
+        near = float(masses[0][max(0, place - reach) : place + reach + 1].sum())
+        return _Chosen((self._grammar.first + place,), near, masses, fit)
 
-    def _intervals(self, times: Sequence[int], fit: AnswerCalibration | None) -> Iterator[Span]:
+    def _of_both(self) -> _Chosen | None:
+        """An interval by what the model believes times what the student says; None where that is not to be given."""
+        both = self._context.of_both(self._task.id) if self._grammar.numbers > 1 else None
+        if both is None or both.sighting.start is None:
+            return None
+        first, last, belief = self._grammar.first, self._grammar.last, self._tree.joint()
+        weighed = belief.weighed(
+            density(both.sighting.start, belief.starts, first, last),
+            density(both.sighting.end, belief.ends, first, last),
+        )
+        return _interval(weighed, weighed.marginals(first, last), both.fit)._replace(with_student=True)
+
+    def _intervals(self, chosen: _Chosen) -> Iterator[Span]:
         """The central 80 % of each number in seconds, widened as calibration says and to hold the value."""
         first_s, last_s = self.first_s, self._grammar.last / TENTHS
-        margin_s = 0.0 if fit is None else fit.margin_s
-        for time, masses in zip(times, self.distributions(), strict=True):
+        margin_s = 0.0 if chosen.fit is None else chosen.fit.margin_s
+        for time, masses in zip(chosen.times, chosen.masses, strict=True):
             low, high = ((self._grammar.first + index) / TENTHS for index in central(masses))
             low, high = max(first_s, low - margin_s), min(last_s, high + margin_s)
             yield round(min(low, time / TENTHS), 3), round(max(high, time / TENTHS), 3)
+
+
+def _interval(belief: JointBelief, masses: Sequence[Masses], fit: AnswerFit | None) -> _Chosen:
+    best = belief.best()
+    return _Chosen(best, belief.near(*best, RIGHT_IOU), masses, fit)
 
 
 def _value(times: Sequence[float]) -> float | Span:

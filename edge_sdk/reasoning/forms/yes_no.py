@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth
-from edge_sdk.reasoning.forms.scores import EVEN, MIN_FORM_SHARE, Scores, doubtful, sigmoid
+from edge_sdk.bundle.manifest_language import AnswerFit
+from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth, OfBoth
+from edge_sdk.reasoning.forms.scores import EVEN, MIN_FORM_SHARE, Scores, doubtful, log_odds, sigmoid
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
 
@@ -38,7 +39,8 @@ class YesNoReader:
 
     The value is what greedy decoding says if it may say nothing else; `probability` that of the value, between the two
     words. The answer abstains where both words together hold less than `MIN_FORM_SHARE`, and where calibration holds
-    the other word for likelier, or this one for less likely than its threshold.
+    the other word for likelier, or this one for less likely than its threshold. With the student the value is what both
+    together hold for likelier.
     """
 
     def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext) -> None:
@@ -79,7 +81,7 @@ class YesNoReader:
 
     def answer(self) -> Answer:
         """The word with its probability; without a value where neither word is possible at all."""
-        fit, told = self._context.calibration.get(self._task.id), self._greedy is not None
+        told = self._greedy is not None
         yes, no = (self._log_of(meaning) if told else -math.inf for meaning in (True, False))
         share = min(math.exp(yes) + math.exp(no), 1.0)
         answer = Answer(
@@ -91,8 +93,9 @@ class YesNoReader:
         )
         if self._greedy is None or not share:
             return answer
-        value = self._meanings[self._greedy]
-        odds = yes - no if fit is None else fit.scale * (yes - no) + fit.offset
+        both = self._context.of_both(self._task.id)
+        odds, fit = self._calibrated(yes - no, both)
+        value = self._meanings[self._greedy] if both is None else odds >= 0
         probability = sigmoid(odds if value else -odds)
         doubted = fit is not None and (probability < EVEN or doubtful(probability, fit))
         return msgspec.structs.replace(
@@ -102,7 +105,16 @@ class YesNoReader:
             probability=probability,
             calibrated=fit is not None,
             abstain=share < MIN_FORM_SHARE or doubted,
+            with_student=both is not None,
         )
+
+    def _calibrated(self, odds: float, both: OfBoth | None) -> tuple[float, AnswerFit | None]:
+        """The log odds of yes by what was fitted, with the student's where `both` answer; and that fit."""
+        if both is not None:
+            fit, sighting = both
+            return fit.scale * odds + fit.student * log_odds(sighting.score) + fit.offset, fit
+        own = self._context.calibration.get(self._task.id)
+        return (odds if own is None else own.scale * odds + own.offset), own
 
     def _following(self, prefix: Path) -> set[int]:
         length = len(prefix)

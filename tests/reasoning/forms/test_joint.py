@@ -8,8 +8,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 from answer_driver import context, drive, random_model, train_bpe
-from answer_oracle import Oracle, legal_intervals
+from answer_oracle import Oracle, Truth, legal_intervals
+from scipy.stats import norm
 
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
 from edge_sdk.evaluation.boundaries import interval_iou
 from edge_sdk.reasoning.forms import joint as module
 from edge_sdk.reasoning.forms.digit_tree import Search
@@ -17,7 +19,9 @@ from edge_sdk.reasoning.forms.distribution import Belief, marginals
 from edge_sdk.reasoning.forms.grammar import Grammar, State
 from edge_sdk.reasoning.forms.joint import JointBelief, joint
 from edge_sdk.reasoning.forms.time_reader import TimeReader
+from edge_sdk.reasoning.sighting import Sighting
 from edge_sdk.tasks import find_task
+from edge_sdk.types import Estimate
 
 INTERVAL = find_task("crash_interval")
 Pair = tuple[int, int]
@@ -87,6 +91,55 @@ def test_the_value_of_an_answer_is_worth_no_less_than_its_text(seed: int, bpe: t
     assert isinstance(answer.value, tuple)
     assert worth[answer.value] == pytest.approx(max(worth.values()))
     assert worth[answer.value] >= worth[legal[answer.text]] - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("end", [Estimate(t=0.9, lo=0.7, hi=1.0), None])
+def test_with_the_student_an_interval_is_the_best_of_what_both_believe(seed: int, end: Estimate | None) -> None:
+    """Every legal answer's probability times what a density of the student's own says of its two numbers."""
+    tokenizer, legal = train_bpe(280, split="digits"), legal_intervals(4, 11)
+    model = random_model(tokenizer.size, seed=seed)
+    believed = Oracle(tokenizer, legal, model).truth().probability
+    start = Estimate(t=0.7, lo=0.6, hi=0.9)
+    joined = {
+        pair: mass * _student(start, round(10 * pair[0])) * _student(end, round(10 * pair[1]))
+        for pair, mass in believed.items()
+    }
+    joined = {pair: mass / sum(joined.values()) for pair, mass in joined.items()}
+    fit = FitOfBoth(scale=1.0, offset=0.4, margin_s=0.1)
+    given = context(
+        0.5,
+        1.0,
+        width=64,
+        calibration={INTERVAL.id: AnswerCalibration(with_student=fit)},
+        sighting=Sighting(score=0.9, start=start, end=end),
+    )
+    search = Search(settled=-1.0, extra_reads=10_000, least=0.0, forks=1_000_000)
+    answer = drive(TimeReader(INTERVAL, tokenizer, given, search), model).answer
+    assert isinstance(answer.value, tuple)
+    worth = {value: expected(joined, value) for value in legal.values()}
+    assert worth[answer.value] == pytest.approx(max(worth.values()))
+    right = sum(mass for pair, mass in joined.items() if interval_iou([pair], [answer.value])[0] >= 0.5 - 1e-9)
+    assert answer.probability == pytest.approx(1 / (1 + np.exp(-(np.log(right / (1 - right)) + 0.4))), rel=1e-4)
+    assert (answer.with_student, answer.calibrated) == (True, True)
+    assert isinstance(answer.lo, tuple)
+    assert isinstance(answer.hi, tuple)
+    for number, (low, high) in enumerate(zip(answer.lo, answer.hi, strict=True)):
+        first, last = Truth(probability=joined).quantiles(number)
+        assert low == pytest.approx(min(max(0.4, first - 0.1), answer.value[number]))
+        assert high == pytest.approx(max(min(1.1, last + 0.1), answer.value[number]))
+
+
+def _student(seen: Estimate | None, time: int) -> float:
+    """A tenth of an even density and nine of two normal halves, over the tenths 4 to 11."""
+    if seen is None:
+        return 1.0
+
+    def half(at: int) -> float:
+        width = (seen.t - seen.lo if at / 10 < seen.t else seen.hi - seen.t) / norm.ppf(0.9)
+        return float(np.exp(-(((at / 10 - seen.t) / width) ** 2) / 2))
+
+    return 0.9 * half(time) / sum(half(at) for at in range(4, 12)) + 0.1 / 8
 
 
 def test_a_joint_belief_has_the_marginals_that_are_told_of_it() -> None:

@@ -9,9 +9,10 @@ import pytest
 from answer_driver import Model, Path, context, drive, random_model, train_bpe
 from numpy.typing import NDArray
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
 from edge_sdk.errors import RuntimeFailure
 from edge_sdk.reasoning.forms.yes_no import YesNoReader, spellings
+from edge_sdk.reasoning.sighting import Sighting
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import find_task
 
@@ -138,6 +139,34 @@ def test_a_low_threshold_gives_no_word_that_calibration_disagrees_with(whole: To
     answer = reader.answer()
     assert (answer.value, answer.abstain) == (True, True)
     assert answer.probability == pytest.approx(1 / (1 + np.exp(0.6)), rel=1e-5)
+
+
+@pytest.mark.parametrize("score", [0.02, 0.4, 0.97])
+def test_with_the_student_the_likelier_word_of_both_is_given(whole: Tokenizer, score: float) -> None:
+    row = np.full(whole.size, -30.0, np.float32)
+    row[_ids(whole, "Yes")[0]], row[_ids(whole, "No")[0]] = 0.0, 1.0
+    both = FitOfBoth(scale=0.5, student=1.5, offset=0.7, abstain_below=0.8)
+    given = {TASK.id: AnswerCalibration(scale=2.0, offset=0.3, with_student=both)}
+    odds = 0.5 * -1.0 + 1.5 * np.log(score / (1 - score)) + 0.7
+    yes = 1 / (1 + np.exp(-odds))
+    reader = YesNoReader(TASK, whole, context(calibration=given, sighting=Sighting(score=score)))
+    reader.read({0: row})
+    answer = reader.answer()
+    assert (answer.value, answer.text, answer.with_student, answer.calibrated) == (odds > 0, "No", True, True)
+    assert answer.probability == pytest.approx(max(yes, 1 - yes), rel=1e-5)
+    assert answer.abstain == (max(yes, 1 - yes) < 0.8)
+
+
+def test_a_student_changes_nothing_where_it_did_not_watch_or_nothing_was_fitted(whole: Tokenizer) -> None:
+    row = np.full(whole.size, -30.0, np.float32)
+    row[_ids(whole, "Yes")[0]], row[_ids(whole, "No")[0]] = 1.0, 0.0
+    alone, both = AnswerCalibration(offset=0.2), AnswerCalibration(offset=0.2, with_student=FitOfBoth(student=3.0))
+    for fit, sighting in ((alone, Sighting(score=0.01)), (both, None)):
+        reader = YesNoReader(TASK, whole, context(calibration={TASK.id: fit}, sighting=sighting))
+        reader.read({0: row})
+        answer = reader.answer()
+        assert (answer.value, answer.with_student) == (True, False)
+        assert answer.probability == pytest.approx(1 / (1 + np.exp(-1.2)), rel=1e-5)
 
 
 def test_an_end_token_first_is_no_word(whole: Tokenizer) -> None:
