@@ -48,8 +48,9 @@ def calibrate_answers(
 
     The bundle's student watches clips that have as many pictures a second as it needs; where answers with what it saw
     are right more often, they get fits too. `calibration/answers.json` in the bundle holds all fits with their figures.
-    A task with fewer than `MIN_ANSWERS` answers stays as it is. Raises `ConfigError` for a folder without truths, with too few clips of either kind, or where no
-    task has enough answers, `BundleError` for a bundle that cannot answer, and what opening and asking it raise.
+    A task with fewer than `MIN_ANSWERS` answers stays as it is. Raises `ConfigError` for a folder without truths, with
+    too few clips of either kind, or where no task has enough answers, `BundleError` for a bundle that cannot answer,
+    and what opening and asking it raise.
     """
     language = language_of(bundle)
     if out.exists():

@@ -61,7 +61,8 @@ def explain(
         subject.clip,
         asked,
         settings=settings,
-        events=None if event is None else [event],
+        # A recording counts from its own first frame, the event from its source's: the two are not compared.
+        events=None if event is None or event.clip is not None else [event],
         deadline_s=deadline_s,
         on_spoken=on_spoken,
     )

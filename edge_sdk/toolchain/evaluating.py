@@ -11,7 +11,7 @@ import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.console import Progress, warn
-from edge_sdk.errors import ConfigError
+from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.evaluation.tasks import (
     Annotations,
     AnsweredBy,
@@ -23,7 +23,7 @@ from edge_sdk.evaluation.tasks import (
     write_predictions,
 )
 from edge_sdk.explaining import ReasonerSettings
-from edge_sdk.files import check_folder
+from edge_sdk.files import check_folder, sha256_of
 from edge_sdk.toolchain.clip_answers import ClipAnswerer
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg")
@@ -45,9 +45,10 @@ def evaluate_clips(
     """Let `bundle`, by default the demo bundle, answer the annotated clips in the folder `clips`, and score it.
 
     `settings` hold for its student too. `out` is a file of predictions that grows clip by clip: what it holds of the
-    same bundle, runtime and device is not asked again. The rest is as for `evaluate_files`. Raises `ConfigError` for
-    clips that are not there and for an `out` of another bundle, before anything is answered; and what `evaluate_files`
-    and `ClipAnswerer` raise.
+    same bundle, runtime and device about a file of the same bytes is not asked again. A clip that cannot be decoded
+    counts as not answered, and a note says so. The rest is as for `evaluate_files`. Raises `ConfigError` for clips that
+    are not there and for an `out` of another bundle, before anything is answered; `SourceError` where no clip could be
+    read; and what `evaluate_files` and `ClipAnswerer` raise.
     """
     opened = open_bundle(bundle)
     answered = partial(_answered, folder=clips, bundle=opened, settings=settings, out=out, seed=seed, quiet=quiet)
@@ -100,18 +101,31 @@ def _answered(
         wanted = {video: [task for task in answerer.tasks if video in truth.of(task)] for video in files}
         _rehearse(truth, answerer, seed)
         rows = {} if out is None else _earlier(out, answerer.by)
-        left = [video for video in files if not _complete(rows.get(video), wanted[video], answerer.watches)]
+        left = [video for video, path in files.items() if not _complete(rows.get(video), path, wanted[video], answerer)]
         before = len(files) - len(left)
         note = f"({before} were answered before)" if before else ""
         with Progress("clips", quiet=quiet) as progress:
             progress(0, len(left), note)
             for done, video in enumerate(left, start=1):
-                rows[video] = answerer.answer(files[video], wanted[video])
+                rows[video] = _answer(answerer, files[video], wanted[video])
                 if out is not None:
                     write_predictions(out, rows)
                 progress(done, len(left), note)
-        warn(answerer.warnings)
+        unread = {video: row.unread for video in files if (row := rows.get(video)) and row.unread}
+        warn([*answerer.warnings, *(f"{video}: {why}" for video, why in unread.items())])
+    if len(unread) == len(files):
+        raise SourceError(f"none of {len(files)} clips could be read; the first: {next(iter(unread.values()))}")
     return rows
+
+
+def _answer(answerer: ClipAnswerer, path: Path, tasks: Sequence[str]) -> VideoAnswers:
+    """What is said of one clip, or why it could not be read: of an archive one broken file is no reason to stop."""
+    sha256 = sha256_of(path)
+    try:
+        row = answerer.answer(path, tasks)
+    except SourceError as error:
+        row = VideoAnswers(answered_by=answerer.by, unread=str(error))
+    return msgspec.structs.replace(row, clip_sha256=sha256)
 
 
 def _rehearse(truth: Annotations, answerer: ClipAnswerer, seed: int) -> None:
@@ -144,10 +158,12 @@ def _name(by: AnsweredBy | None) -> str:
     return "no bundle" if by is None else f"{by.bundle} ({by.bundle_sha256[:12]}) by {by.runtime} on {by.device}"
 
 
-def _complete(row: VideoAnswers | None, tasks: Iterable[str], watches: bool) -> bool:
-    """Whether nothing is to be asked: all is answered, or nothing can be."""
+def _complete(row: VideoAnswers | None, path: Path, tasks: Iterable[str], answerer: ClipAnswerer) -> bool:
+    """Whether nothing is to be asked: all is answered about this very file, or nothing can be."""
     if row is None:
-        return not watches and not list(tasks)
+        return not answerer.watches and not list(tasks)
+    if row.unread or (row.clip_sha256 is not None and row.clip_sha256 != sha256_of(path)):
+        return False
     return all(row.answer(task) is not None for task in tasks)
 
 

@@ -10,8 +10,10 @@ import pytest
 from command_line import sdk
 
 from edge_sdk.bundle import default_bundle
-from edge_sdk.cli.explain import read_subject
+from edge_sdk.cli.explain import explain, read_subject
 from edge_sdk.errors import ConfigError
+from edge_sdk.events import Event, EventClip
+from edge_sdk.explaining import ReasonerSettings
 
 CLIP = default_bundle() / "demo" / "clip.mp4"
 
@@ -92,3 +94,15 @@ def test_an_event_of_another_make_says_what_is_wrong(watched: str, tmp_path: Pat
     event = json.loads(watched.splitlines()[0]) | {"weather": "rain"}
     with pytest.raises(ConfigError, match=r"found something else .*`weather`"):
         read_subject(saved(tmp_path, json.dumps(event)))
+
+
+def test_an_event_s_recording_is_not_held_against_its_times(watched: str) -> None:
+    """A recording has a clock of its own; without one the student's evidence goes into the answer."""
+    event = msgspec.json.decode(watched.splitlines()[-2], type=Event)
+    recording = EventClip(uri=CLIP.absolute().as_uri(), pre_s=1.0, post_s=1.0, gaps_s=(), sha256="0" * 64)
+    recorded = msgspec.structs.replace(event, clip=recording)
+    settings = ReasonerSettings(priority=0)
+    for each, compared in ((event, True), (recorded, False)):
+        found = explain(each.to_json(), tasks=["recognition"], settings=settings).answers["recognition"]
+        assert found.with_student is compared
+        assert (found.contradiction is not None) is compared

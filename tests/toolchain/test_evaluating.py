@@ -20,7 +20,7 @@ from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
 from edge_sdk.cli import main  # noqa: F401 - importing it gives the app its verbs
 from edge_sdk.cli.app import app
-from edge_sdk.errors import ConfigError
+from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.evaluation.tasks import Annotations, TasksReport, Truth, evaluate_files, read_predictions
 from edge_sdk.explaining import ReasonerSettings, ask_file
 from edge_sdk.tasks import TASK_IDS, find_task, in_words
@@ -122,6 +122,46 @@ def test_a_run_that_was_stopped_asks_only_about_what_is_left(
     assert "clips 1/1" in shown
     assert "(1 were answered before)" in shown
     assert json.loads(kept.read_text()) == {CRASH: changed, OTHER: whole[OTHER]}
+
+
+def test_a_broken_clip_stops_nothing_and_is_tried_again_when_it_is_whole(
+    annotations: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, kept = tmp_path / "clips", tmp_path / "kept.json"
+    shutil.copytree(clips, folder)
+    broken = folder / "videos" / CRASH
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no video at all" * 100)
+    report = evaluate_clips(annotations, folder, watching().folder, out=kept, bootstrap=0)
+    (note,) = [note for note in report.notes if "could not be read" in note]
+    assert note.startswith(f"1 clips could not be read and count as not answered; the first is {CRASH}: ")
+    assert CRASH in capsys.readouterr().err
+    cells = report.tasks[0].confusion
+    assert cells is not None
+    assert (cells.tp, cells.fn, cells.tn) == (0, 1, 1)
+    broken.write_bytes(whole)
+    mended = evaluate_clips(annotations, folder, watching().folder, out=kept, bootstrap=0)
+    assert "clips 1/1" in capsys.readouterr().err
+    assert not any("could not be read" in note for note in mended.notes)
+    assert read_predictions(kept)[CRASH].recognition == "Yes"
+
+
+def test_a_clip_of_another_content_is_asked_again(annotations: Path, clips: Path, tmp_path: Path) -> None:
+    folder, kept = tmp_path / "clips", tmp_path / "kept.json"
+    shutil.copytree(clips, folder)
+    evaluate_clips(annotations, folder, watching().folder, out=kept, bootstrap=0, quiet=True)
+    assert read_predictions(kept)[CRASH].recognition == "Yes"
+    shutil.copy(folder / Path(OTHER).with_suffix(".mkv").name, folder / "videos" / CRASH)
+    evaluate_clips(annotations, folder, watching().folder, out=kept, bootstrap=0, quiet=True)
+    assert read_predictions(kept)[CRASH].recognition == "No"
+
+
+def test_where_no_clip_can_be_read_that_is_the_error(annotations: Path, clips: Path, tmp_path: Path) -> None:
+    shutil.copytree(clips, tmp_path / "clips")
+    for path in (tmp_path / "clips").rglob("*.m*"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(SourceError, match="none of 2 clips could be read; the first: "):
+        evaluate_clips(annotations, tmp_path / "clips", watching().folder, bootstrap=0, quiet=True)
 
 
 def test_a_student_alone_answers_what_it_finds(annotations: Path, clips: Path, tmp_path: Path) -> None:

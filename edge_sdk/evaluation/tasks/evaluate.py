@@ -88,6 +88,7 @@ def evaluate_tasks(
         notes=(
             *_notes(annotations, fitted is None, bootstrap),
             *_length_notes(annotations, predictions),
+            *_unread_notes(annotations, predictions),
             *_answerer_notes(predictions),
         ),
     )
@@ -223,6 +224,13 @@ def _length_notes(annotations: Annotations, predictions: Mapping[str, VideoAnswe
     unknown = sum(row.alarms_s is not None and row.duration_s is None for row in rows)
     if unknown:
         yield f"{unknown} clips have `alarms_s` but no `duration_s`: they are in no rate of false alarms."
+
+
+def _unread_notes(annotations: Annotations, predictions: Mapping[str, VideoAnswers]) -> Iterator[str]:
+    unread = [(video, row.unread) for video in annotations.videos if (row := predictions.get(video)) and row.unread]
+    if unread:
+        video, why = unread[0]
+        yield f"{len(unread)} clips could not be read and count as not answered; the first is {video}: {why}"
 
 
 def _answerer_notes(predictions: Mapping[str, VideoAnswers]) -> Iterator[str]:

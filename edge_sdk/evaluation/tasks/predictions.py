@@ -34,7 +34,8 @@ class VideoAnswers(Value, frozen=True, kw_only=True):
     `crash_probability`: of a crash anywhere in the video, 0..1. `alarms_s`: when alarms were raised, seconds since the
     first decoded frame; an empty list is silence, left out means that there is no alarm to speak of. `duration_s`: the
     video's length. `scores`: by task, scores of one's own (such as {"description": {"bertscore_f1": 0.97}}), which are
-    averaged and shown beside the rest. `answered_by` says which bundle it was, where one answered.
+    averaged and shown beside the rest. `answered_by` says which bundle it was, where one answered, `clip_sha256` of
+    which file, and `unread` why it could not: then there is no answer.
     """
 
     recognition: str | None = None
@@ -48,6 +49,8 @@ class VideoAnswers(Value, frozen=True, kw_only=True):
     duration_s: float | None = None
     scores: dict[str, dict[str, float]] = msgspec.field(default_factory=dict)
     answered_by: AnsweredBy | None = None
+    clip_sha256: str | None = None
+    unread: str | None = None
 
     def answer(self, task: str) -> str | None:
         """The answer to `task`."""
