@@ -33,6 +33,8 @@ LEAST = 0.5
 FOLDS, ROUNDS = 5, 1000
 # A probability that says nothing of right and wrong is given up: all answers get the share of right ones.
 _NO_SCALE = 1e-6
+# What is said of the sentence for clips without a crash, which is not decoded.
+_CANNED = 1.0
 
 Fitting = Callable[[Sequence["Judged"], float], AnswerFit]
 # Any: a value by the form of the answer, see `Answer`.
@@ -45,7 +47,8 @@ class Judged(Value, frozen=True, kw_only=True):
     `said` is of "yes" for a task of yes and no, and `right` is then whether yes is true; for other forms `said` is the
     probability of the answer and `right` whether the answer is. `misses_s` says by how much each number of the truth
     lies outside of `lo..hi` (inside: below 0), none for text and yes/no. `student` is the student's probability of a
-    crash in the clip, where the answer is to be given with it.
+    crash in the clip, where the answer is to be given with it. `verdict` is how probable the verdict is that a text
+    follows, and `teaches` whether its words can be right at all, so that a fit may learn from them.
     """
 
     clip: str
@@ -54,13 +57,21 @@ class Judged(Value, frozen=True, kw_only=True):
     weight: float = 1.0
     misses_s: tuple[float, ...] = ()
     student: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    verdict: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    teaches: bool = True
 
 
 class Pair(NamedTuple):
-    """An answer of the video LLM alone, and with what the student saw of the clip, None where that is no part of it."""
+    """An answer of the video LLM alone, and with what the student saw of the clip, None where that is no part of it.
+
+    Of a text `both` waits for the verdict: it is `denial`, the task's sentence for clips without a crash, or `claim`,
+    what the model says when it must not deny one, None where it did not.
+    """
 
     alone: Judged
     both: Judged | None = None
+    denial: Judged | None = None
+    claim: Judged | None = None
 
 
 class TaskFit(Value, frozen=True, kw_only=True):
@@ -121,7 +132,13 @@ def fit_task(judged: Sequence[Judged], least: float = LEAST) -> AnswerFit:
 
 
 def fit_of_both(judged: Sequence[Judged], least: float = LEAST) -> FitOfBoth:
-    """The same of answers with the student, whose own scores have a weight where every answer has one."""
+    """The same of answers with the student, whose own scores have a weight where every answer has one.
+
+    Of texts, what the words of claims are worth where there is a crash.
+    """
+    if any(each.verdict is not None for each in judged):
+        claims = [each for each in judged if each.teaches]
+        return FitOfBoth(**msgspec.structs.asdict(fit_task(claims, least))) if claims else FitOfBoth()
     said, right, weights = _columns(judged)
     scores = [each.student for each in judged if each.student is not None]
     if len(scores) < len(judged):
@@ -158,6 +175,23 @@ def fit_pairs(task: str, pairs: Sequence[Pair], least: float = LEAST) -> TaskFit
     return msgspec.structs.replace(found, with_student=both)
 
 
+def settled(texts: Sequence[Pair], recognition: Sequence[Pair]) -> list[Pair]:
+    """`texts` with what they are under the verdict of both, for each clip by fits that did not see it."""
+    seen = [pair.both for pair in recognition if pair.both]
+    fits = _fold_fits(seen, LEAST, fit_of_both)
+    crash = {each.clip: _corrected(each, fit) for each, fit in zip(seen, fits, strict=True)}
+    return [pair._replace(both=_settled(pair, crash.get(pair.alone.clip))) for pair in texts]
+
+
+def _settled(pair: Pair, crash: float | None) -> Judged | None:
+    if crash is None or pair.denial is None:
+        return None
+    if crash < EVEN:
+        return msgspec.structs.replace(pair.denial, verdict=1 - crash, teaches=False)
+    # Where the denial is right no words about a crash are.
+    return msgspec.structs.replace(pair.claim or pair.alone, verdict=crash, teaches=not pair.denial.right)
+
+
 def fit_and_judge(
     task: str, judged: Sequence[Judged], least: float = LEAST, *, fitting: Fitting = fit_task
 ) -> TaskFit | None:
@@ -167,10 +201,8 @@ def fit_and_judge(
     """
     if len(judged) < MIN_ANSWERS:
         return None
-    order = np.random.default_rng(0).permutation(len(judged))
-    fits = [fitting([judged[n] for n in order if n % FOLDS != fold], least) for fold in range(FOLDS)]
-    own = [fits[n % FOLDS] for n in range(len(judged))]
-    said = [each.said for each in judged]
+    own = _fold_fits(judged, least, fitting)
+    said = [each.said * (1.0 if each.verdict is None else each.verdict) for each in judged]
     corrected = [_corrected(each, fit) for each, fit in zip(judged, own, strict=True)]
     right = np.array([each.right for each in judged])
     weights = np.array([each.weight for each in judged])
@@ -194,8 +226,17 @@ def fit_and_judge(
     )
 
 
+def _fold_fits(judged: Sequence[Judged], least: float, fitting: Fitting) -> list[AnswerFit]:
+    """For each answer the fit of the other folds."""
+    order = np.random.default_rng(0).permutation(len(judged))
+    fits = [fitting([judged[n] for n in order if n % FOLDS != fold], least) for fold in range(FOLDS)]
+    return [fits[n % FOLDS] for n in range(len(judged))]
+
+
 def _corrected(each: Judged, fit: AnswerFit) -> float:
     """The calibrated probability of an answer, as the device works it out."""
+    if each.verdict is not None:
+        return each.verdict * (calibrated(each.said, fit) if each.said < _CANNED else 1.0)
     if not isinstance(fit, FitOfBoth) or each.student is None:
         return calibrated(each.said, fit)
     return sigmoid(fit.scale * log_odds(each.said) + fit.student * log_odds(each.student) + fit.offset)

@@ -16,7 +16,7 @@ import msgspec
 from edge_sdk.analysis import Analysis, analyze
 from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth, Language
-from edge_sdk.calibration.answer_fits import LEAST, MIN_ANSWERS, Judged, Pair, TaskFit, fit_pairs, judge
+from edge_sdk.calibration.answer_fits import LEAST, MIN_ANSWERS, Judged, Pair, TaskFit, fit_pairs, judge, settled
 from edge_sdk.calibration.operating_points import mix_weights
 from edge_sdk.clips import LabelledClip, SceneTruth, read_scenes, read_truths
 from edge_sdk.errors import ConfigError
@@ -24,7 +24,9 @@ from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.explaining.clips import nearest_profile
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.explaining.settings import language_of
-from edge_sdk.reasoning.answer import Answer
+from edge_sdk.reasoning.answer import Answer, Verdict
+from edge_sdk.reasoning.clip import Clip
+from edge_sdk.reasoning.consistency import says_none
 from edge_sdk.reasoning.reasoner import Reasoner
 from edge_sdk.reasoning.sighting import Sighting, sighting_of
 from edge_sdk.runtime import SessionOptions
@@ -65,7 +67,7 @@ def calibrate_answers(
             for task, found in _answers(reasoner, language, clip, truths[clip.group], float(weights[number]), watched):
                 judged.setdefault(task, []).append(found)
             on_progress(number + 1, len(clips))
-    fits = {task: fit for task, rows in judged.items() if (fit := fit_pairs(task, rows, least)) is not None}
+    fits = _fit_all(judged, least)
     if not fits:
         most = max(map(len, judged.values()), default=0)
         raise ConfigError(f"a fit needs {MIN_ANSWERS} answers to one task, found {most} at most; give more clips")
@@ -122,23 +124,53 @@ def _answers(
         offset_s = round(plan.info.start_time_s, 6)
         seen = _sighting(watched, offset_s)
         said = [each for each in shown.ask(tasks) if isinstance(each, Answer)]
-        intervals = [task for task in tasks if find_task(task).form == "interval"]
-        again = shown.ask(intervals, sighting=seen) if intervals and seen and seen.start else ()
-        both = {each.task: each for each in again if isinstance(each, Answer)}
+        other = {} if seen is None else _with_student(shown, said, seen)
+    # Where the word itself is decoded, texts have begun before it is there.
+    at_once = any(each.form == "yes_no" and not each.tokens for each in said)
 
-    def of(answer: Answer) -> Judged | None:
+    def of(answer: Answer | None) -> Judged | None:
+        if answer is None:
+            return None
         return judge(answer, right[answer.task], clip.group, offset_s=offset_s, weight=weight)
 
     pairs = []
     for each in said:
-        alone = of(each)
+        alone, both = of(each), of(other.get(each.task))
         if alone is None:
             continue
-        other = of(both[each.task]) if each.task in both else None
+        pair = Pair(alone)
         if seen is not None and each.form == "yes_no":
-            other = msgspec.structs.replace(alone, student=seen.score)
-        pairs.append((each.task, Pair(alone, other)))
+            pair = Pair(alone, msgspec.structs.replace(alone, student=seen.score))
+        elif each.form == "interval":
+            pair = Pair(alone, both)
+        elif seen is not None and at_once and (none := find_task(each.task).negative) is not None:
+            pair = Pair(alone, denial=of(msgspec.structs.replace(each, text=none, probability=1.0)), claim=both)
+        pairs.append((each.task, pair))
     return pairs
+
+
+def _with_student(shown: Clip, said: Sequence[Answer], seen: Sighting) -> dict[str, Answer]:
+    """Intervals with the student's, and what texts that deny a crash say when they must not."""
+    again = [each.task for each in said if each.form == "interval" and seen.start is not None]
+    again += [each.task for each in said if each.form == "text" and says_none(each.task, each.text)]
+    if not again:
+        return {}
+    crash = Verdict(crash=True, probability=1.0)
+    answers = shown.ask(again, sighting=seen, verdict=crash)
+    return {each.task: each for each in answers if isinstance(each, Answer)}
+
+
+def _fit_all(judged: dict[str, list[Pair]], least: float) -> dict[str, TaskFit]:
+    """The fits by task; texts follow the verdict where yes and no are answered better by both."""
+    fits: dict[str, TaskFit] = {}
+    asked = sorted(judged, key=lambda task: find_task(task).form != "yes_no")
+    for task in asked:
+        rows, verdict = judged[task], fits.get(asked[0])
+        if find_task(task).form == "text" and verdict is not None and verdict.with_student is not None:
+            rows = settled(rows, judged[asked[0]])
+        if (fit := fit_pairs(task, rows, least)) is not None:
+            fits[task] = fit
+    return fits
 
 
 def _sighting(watched: Analysis | None, offset_s: float) -> Sighting | None:
@@ -146,9 +178,9 @@ def _sighting(watched: Analysis | None, offset_s: float) -> Sighting | None:
 
 
 def _without_fits(bundle: Bundle) -> Bundle:
-    """`bundle` as it answers without any calibration; with a sighting its intervals are those of both."""
+    """`bundle` as it answers without any calibration; with a sighting its intervals and texts are those of both."""
     language = language_of(bundle)
-    both = {task.id: AnswerCalibration(with_student=FitOfBoth()) for task in TASKS if task.form == "interval"}
+    both = {t.id: AnswerCalibration(with_student=FitOfBoth()) for t in TASKS if t.form in ("interval", "text")}
     bare = {name: msgspec.structs.replace(each, calibration=both) for name, each in language.adapters.items()}
     plain = msgspec.structs.replace(language, adapters=bare)
     return msgspec.structs.replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, language=plain))

@@ -110,6 +110,7 @@ class FitOfBoth(AnswerFit, frozen=True, kw_only=True):
 
     For yes/no the log odds of "yes" are `scale` z + `student` s + `offset`, s being those of the student's score. For
     an interval what the LLM believes is multiplied by what the student's times say, and the rest is of that product.
+    A text follows the verdict on yes or no: the fit is that of its words where there is a crash.
     """
 
     student: float = 0.0

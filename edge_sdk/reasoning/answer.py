@@ -8,6 +8,7 @@ once and a decoder may serve many readers in one call.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
@@ -36,7 +37,8 @@ class Answer(Value, frozen=True, kw_only=True):
     probability that went to what the form allows, where there was a choice; None for free text. `tokens` is how many
     tokens the decoder took in for it, `grid` the size of the pictures in pixels ("364x196"). `abstain`: do not rely on
     it. `contradiction` is None where there was nothing to compare with. `with_student`: what the student saw of the
-    clip went into `value`, `probability`, `lo` and `hi`, see `sighting`; `text` is the video LLM's own in any case.
+    clip went into `value`, `probability`, `lo` and `hi`, see `sighting`. `text` is the video LLM's own all the same,
+    but for a task of the form `text`: it says nothing that belies the verdict of both.
     """
 
     task: str
@@ -62,6 +64,18 @@ class Growth(Value, frozen=True, kw_only=True):
     tokens: tuple[int, ...]
 
 
+@dataclass
+class Verdict:
+    """Whether both hold a crash for likelier than none, with which `probability`; None until the question is answered.
+
+    Texts of one conversation are told of it, so that none of them denies what the others describe; but not where the
+    vocabulary spells the two words in several tokens: a text has begun by then.
+    """
+
+    crash: bool | None = None
+    probability: float = 0.0
+
+
 class OfBoth(NamedTuple):
     """The fit of answers with the student, and what that saw of the clip."""
 
@@ -75,8 +89,8 @@ class AnswerContext(Value, frozen=True, kw_only=True):
     `first_s` and `last_s` are the times of the clip's first and last frame as the prompt said them, `period_s` is how
     far apart frames were sampled: times may lie that much beyond the first and the last. `calibration` is by
     task; a task that is not in it is not calibrated. `sighting` is what the student made of the clip, None where it did
-    not watch. `width` bounds the tokens that one reader asks for at a time: only the answer itself may exceed it, forks
-    fill what it leaves.
+    not watch, and `verdict` is shared by the readers of one conversation. `width` bounds the tokens that one reader
+    asks for at a time: only the answer itself may exceed it, forks fill what it leaves.
     """
 
     first_s: float
@@ -85,6 +99,7 @@ class AnswerContext(Value, frozen=True, kw_only=True):
     end_tokens: tuple[int, ...]
     calibration: Mapping[str, AnswerCalibration] = msgspec.field(default_factory=dict)
     sighting: Sighting | None = None
+    verdict: Verdict = msgspec.field(default_factory=Verdict)
     grid: str | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 128
     width: Annotated[int, msgspec.Meta(ge=1)] = 8

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import NamedTuple
 from weakref import WeakSet
 
 import msgspec
@@ -21,7 +22,7 @@ import numpy as np
 
 from edge_sdk.bundle.manifest_language import Language, VisionProfile
 from edge_sdk.errors import ConfigError, UnknownNameError
-from edge_sdk.reasoning.answer import Answer, AnswerContext, AnswerReader
+from edge_sdk.reasoning.answer import Answer, AnswerContext, AnswerReader, Verdict
 from edge_sdk.reasoning.asking import Branch, Conversation, Spoken
 from edge_sdk.reasoning.chain import merge_rows
 from edge_sdk.reasoning.embedding import EmbeddingTable
@@ -53,6 +54,13 @@ class Speaking:
     table: EmbeddingTable
     questions: dict[str, Ids]
     models: tuple[TunedModel, ...]
+
+
+class _Seen(NamedTuple):
+    """What goes into answers beside the model's own belief."""
+
+    sighting: Sighting | None
+    verdict: Verdict
 
 
 def answer_room(task: str, max_tokens: int, *, free: bool) -> int:
@@ -161,13 +169,15 @@ class Clip:
         free: bool = False,
         deadline_s: float | None = None,
         sighting: Sighting | None = None,
+        verdict: Verdict | None = None,
     ) -> Spoken:
         """Answers to `tasks`, by default all that the bundle can be asked, each as soon as it is complete.
 
         They are about the clip as it is when the first is read. Free text comes in pieces before its answer. `free`
         reads every answer as plain greedy text. `sighting` is what the student made of the clip, for the answers that
-        the bundle's calibration gives with it. After `deadline_s` seconds no further call is made, and what is not
-        complete is given as it stands. Questions for which the caches have no room together are asked one after the
+        the bundle's calibration gives with it; among them are texts, which follow the verdict of both where recognition
+        is asked too, or the `verdict` that is given. After `deadline_s` seconds no further call is made, and what is
+        not complete is given as it stands. Questions for which the caches have no room together are asked one after the
         other. Raises `UnknownNameError` for a task that no adapter has, `ConfigError` for a clip without frames, one
         that is being asked already, and where there is no room; all at once, and by the iterator where the clip has
         become such a one since. The iterator raises `RuntimeFailure` where a graph fails or gives what is not a number;
@@ -177,7 +187,7 @@ class Clip:
         wanted = tuple(self._parts.questions) if tasks is None else tuple(tasks)
         self._rounds(wanted, free)  # for its errors: the clip may have gone on when answers are read
         until = math.inf if deadline_s is None else time.monotonic() + deadline_s
-        spoken = self._speak(wanted, free, until, sighting)
+        spoken = self._speak(wanted, free, until, _Seen(sighting, verdict or Verdict()))
         self._asked.add(spoken)
         return spoken
 
@@ -257,7 +267,9 @@ class Clip:
             raise ConfigError(f"expected 1 task or more, each once, found {', '.join(tasks) or 'none'}")
         packs = []
         for model in self._parts.models:
-            own = [task for task in tasks if task in model.tasks]
+            # Yes or no comes first: texts follow its verdict.
+            mine = [task for task in tasks if task in model.tasks]
+            own = sorted(mine, key=lambda task: find_task(task).form != "yes_no")
             packs.append([(model, pack) for pack in self._packed(model, own, free)])
         return [[each for each in together if each is not None] for together in zip_longest(*packs)]
 
@@ -273,16 +285,14 @@ class Clip:
             left -= needed
         return packs
 
-    def _speak(self, tasks: Sequence[str], free: bool, until: float, sighting: Sighting | None) -> Spoken:
+    def _speak(self, tasks: Sequence[str], free: bool, until: float, seen: _Seen) -> Spoken:
         watch, answered = self._watch, False
         watch.reset("first answer", "questions", "asked")
         with self._working():
             rounds = self._rounds(tasks, free)
             self._asked_rounds = len(rounds)
             for together in rounds:
-                branches = [
-                    branch for model, tasks in together for branch in self._branches(model, tasks, free, sighting)
-                ]
+                branches = [branch for model, tasks in together for branch in self._branches(model, tasks, free, seen)]
                 talk = Conversation(branches, self._parts.table, lambda: time.monotonic() >= until, watch)
                 spoken = talk.speak()
                 try:
@@ -299,7 +309,7 @@ class Clip:
                     for model, _ in together:
                         model.prefix.forget_branches()
 
-    def _branches(self, model: TunedModel, tasks: Sequence[str], free: bool, sighting: Sighting | None) -> list[Branch]:
+    def _branches(self, model: TunedModel, tasks: Sequence[str], free: bool, seen: _Seen) -> list[Branch]:
         language, first, last = self._parts.language, self._times[0], self._times[-1]
         context = AnswerContext(
             first_s=float(np.round(first, 1)),
@@ -307,7 +317,8 @@ class Clip:
             period_s=1 / self._profile.rate_hz,
             end_tokens=language.end_tokens,
             calibration=model.calibration,
-            sighting=sighting,
+            sighting=seen.sighting,
+            verdict=seen.verdict,
             grid=self.grid,
             width=_followed(tasks, model.prefix.shape.step),
         )

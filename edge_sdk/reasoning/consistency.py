@@ -23,16 +23,23 @@ MARGIN_S = 1.0
 def denies(answer: Answer) -> bool | None:
     """Whether the answer says that there is no crash; None where it cannot say so, as a time, or abstains.
 
-    A text denies that begins as the task's own sentence for clips without a crash does ("no collision", "No accident"),
-    whatever the case and whatever follows.
+    A text denies that `says_none`.
     """
-    negative = find_task(answer.task).negative
-    if answer.abstain or negative is None:
+    if answer.abstain or find_task(answer.task).negative is None:
         return None
-    if isinstance(answer.value, bool):
-        return not answer.value
+    return not answer.value if isinstance(answer.value, bool) else says_none(answer.task, answer.text)
+
+
+def says_none(task: str, text: str) -> bool:
+    """Whether a text begins as the task's own sentence for clips without a crash does ("no collision", "No accident").
+
+    Whatever its case, and whatever follows; False for a task that has no such sentence.
+    """
+    negative = find_task(task).negative
+    if negative is None:
+        return False
     clause = re.escape(negative.split(",")[0].rstrip("."))
-    return re.match(rf"{clause}\b", " ".join(answer.text.split()), re.IGNORECASE) is not None
+    return re.match(rf"{clause}\b", " ".join(text.split()), re.IGNORECASE) is not None
 
 
 def contradictions(

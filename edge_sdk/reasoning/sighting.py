@@ -3,7 +3,7 @@
 The student has watched every frame and the video LLM a few of them; they err on different clips. Where validation
 clips show that both together are right more often, their evidence is joined: log odds are added for a yes or no, and
 for an interval what each believes is multiplied, as independent opinions are (a logarithmic opinion pool: Genest and
-Zidek 1986).
+Zidek 1986). Texts follow the verdict on yes or no.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from edge_sdk.calibration.answer_fits import (
     fit_pairs,
     fit_task,
     judge,
+    settled,
 )
 from edge_sdk.reasoning import Answer
 from edge_sdk.reasoning.forms.scores import calibrated
@@ -201,7 +202,7 @@ def test_intervals_of_both_are_fitted_where_more_of_them_are_right() -> None:
     seen = [pair.both for pair in pairs if pair.both]
     assert fit.margin_s == conformal_margin([each.misses_s[1] for each in seen])
     assert sigmoid(np.array(fit.offset + fit.scale * 0.0)) == pytest.approx(0.7, abs=0.08)
-    worse = fit_pairs("crash_interval", [Pair(both, alone) if both else Pair(alone) for alone, both in pairs])
+    worse = fit_pairs("crash_interval", [Pair(p.both, p.alone) if p.both else p for p in pairs])
     assert worse is not None
     assert worse.with_student is None
 
@@ -240,3 +241,51 @@ def test_answers_are_judged_as_the_field_counts_them() -> None:
 def test_an_answer_without_a_value_is_not_judged() -> None:
     assert judge(answer("pre_crash_time"), "2.0 seconds", "c") is None
     assert judge(Answer(task="cause", form="text"), "words", "c") is None
+
+
+def test_texts_follow_the_verdict_of_both() -> None:
+    """The model denies half of the crashes; the student sees them all, and then the model's other words are right."""
+    texts, recognition = [], []
+    for number in range(200):
+        clip, crash, denies = str(number), number % 2 == 0, number % 4 in (0, 1)
+        alone = Judged(clip=clip, said=0.6 + number / 1000, right=denies != crash)
+        denial, claim = Judged(clip=clip, said=1.0, right=not crash), Judged(clip=clip, said=0.5, right=crash)
+        texts.append(Pair(alone, denial=denial, claim=claim if denies else None))
+        verdict = Judged(clip=clip, said=0.4 + 0.2 * (number % 3 == 0), right=crash)
+        recognition.append(Pair(verdict, msgspec.structs.replace(verdict, student=0.8 if crash else 0.2)))
+    found = settled(texts, recognition)
+    assert [pair.alone for pair in found] == [pair.alone for pair in texts]
+    for number, pair in enumerate(found):
+        assert pair.both is not None
+        assert pair.both.right
+        assert pair.both.verdict is not None
+        assert pair.both.verdict > 0.9
+        assert pair.both.said == (1.0 if number % 2 else 0.5 if number % 4 == 0 else 0.6 + number / 1000)
+        assert pair.both.teaches == (number % 2 == 0)
+    fit = fit_pairs("cause", found)
+    assert fit is not None
+    assert fit.with_student is not None
+    assert (fit.right, fit.with_student.right) == (0.5, 1.0)
+    unwatched = settled([pair._replace(denial=None) for pair in texts], recognition)
+    assert not any(pair.both for pair in unwatched)
+
+
+def test_a_text_is_as_probable_as_its_verdict_and_what_its_words_are_worth_in_a_crash() -> None:
+    """Words of crashes are right with their own log odds less one; of other clips there are none that are right."""
+    rng = np.random.default_rng(8)
+    rows = []
+    for number in range(3000):
+        crash, verdict = number % 2 == 0, float(rng.uniform(0.5, 1.0))
+        odds = float(rng.normal(1.0, 1.5))
+        right = bool(crash and rng.random() < 1 / (1 + math.exp(1 - odds)))
+        said = 1 / (1 + math.exp(-odds))
+        rows.append(Judged(clip=str(number), said=said, right=right, verdict=verdict, teaches=crash))
+    fit = fit_of_both(rows)
+    assert (fit.scale, fit.offset) == pytest.approx((1.0, -1.0), abs=0.12)
+    denials = [Judged(clip=f"d{n}", said=1.0, right=n % 5 > 0, verdict=0.8, teaches=False) for n in range(3000)]
+    found = fit_and_judge("cause", [*rows, *denials], fitting=fit_of_both)
+    assert found is not None
+    assert found.fit.offset == pytest.approx(fit.offset, abs=1e-9)
+    # Denials are right as often as their verdict says.
+    bins = [each for each in found.fitted.bins if each.said == pytest.approx(0.8, abs=0.01)]
+    assert max(bins, key=lambda each: each.clips).happened == pytest.approx(0.8, abs=0.03)

@@ -131,7 +131,9 @@ def test_where_the_student_knows_more_answers_are_given_with_it(
     both = report.tasks["recognition"].with_student
     assert both.right == 1.0 > report.tasks["recognition"].right
     assert both.fit.student > 0
+    # This vocabulary spells "Yes" in bytes: texts have begun before there is a verdict, and stay the model's own.
     assert report.tasks["cause"].with_student is None
+    assert report.tasks["pre_crash_time"].with_student is None
     assert "with the student: 8 answers, 100% right" in describe_answers(report)
     made, plain = open_bundle(tmp_path / "out"), ReasonerSettings(priority=0)
     told = json.loads((made.folder / "calibration/answers.json").read_text())
@@ -140,10 +142,11 @@ def test_where_the_student_knows_more_answers_are_given_with_it(
         path = scenes / f"scene_{number}"
         seen = seen_of(read_record(path.with_suffix(".json")))
         score = 0.1 if number else 0.9
-        tasks = ("recognition", "crash_interval")
+        tasks = ("cause", "recognition", "crash_interval")
         said = ask_file(made, path.with_suffix(".mp4"), tasks, settings=plain, events=seen, peak_score=score).answers
         assert said["recognition"].value is (number == 0)
         assert said["recognition"].with_student
+        assert not said["cause"].with_student
         assert said["recognition"].probability == pytest.approx(
             _of_both(made, path.with_suffix(".mp4"), score), abs=1e-4
         )

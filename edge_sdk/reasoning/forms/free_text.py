@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth
+import numpy as np
+
+from edge_sdk.bundle.manifest_language import AnswerFit
+from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth, Verdict
 from edge_sdk.reasoning.forms.scores import MIN_TEXT_PROBABILITY, Scores, calibrated, doubtful
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
@@ -21,6 +24,10 @@ class TextReader:
     The probability is the geometric mean of the tokens', that of the end included. An answer abstains that is empty,
     less likely than `MIN_TEXT_PROBABILITY` (its calibration's threshold, where there is one), or has not ended within
     the context's `max_tokens`.
+
+    Where it is to be given with the student, it follows the verdict of both: without a crash it is the task's own
+    sentence for that, and nothing is decoded; with one the words that begin this sentence are not to be chosen. The
+    probability is then that of the verdict, with a crash times the calibrated one of the words.
     """
 
     def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext) -> None:
@@ -31,6 +38,8 @@ class TextReader:
         self._text, self._shown = "", 0
         self._log_sum, self._steps = 0.0, 0
         self._ended = False
+        self._verdict: Verdict | None = None
+        self._tokenizer = tokenizer
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -39,9 +48,17 @@ class TextReader:
 
     def read(self, logits: Mapping[int, Floats]) -> Sequence[Growth]:
         """Take the next logits; what to grow. Raises `RuntimeFailure`."""
-        scores = Scores(logits[self._leaf], self._task.id)
+        row = logits[self._leaf]
+        if not self._steps and (verdict := self._told()):
+            self._verdict = verdict
+            if not verdict.crash:
+                self._text, self._ended = str(self._task.negative), True
+                return ()
+            row = row.copy()
+            row[self._denials()] = -np.inf
+        scores = Scores(row, self._task.id)
         token = scores.best
-        self._log_sum += float(logits[self._leaf][token]) - scores.log_total()
+        self._log_sum += float(row[token]) - scores.log_total()
         self._steps += 1
         self._ended = token in self._context.end_tokens
         if not self._ended:
@@ -61,8 +78,13 @@ class TextReader:
     def answer(self) -> Answer:
         """What was said so far; `abstain` until it has ended."""
         own = math.exp(self._log_sum / self._steps) if self._steps else None
-        fit = self._context.calibration.get(self._task.id)
+        fit: AnswerFit | None = self._context.calibration.get(self._task.id)
+        both, verdict = self._context.of_both(self._task.id), self._verdict
+        if verdict is not None and both is not None:
+            fit = both.fit
         probability = None if own is None else calibrated(own, fit)
+        if verdict is not None:
+            probability = verdict.probability * (1.0 if probability is None else probability)
         unsure = doubtful(probability, fit, MIN_TEXT_PROBABILITY)
         return Answer(
             task=self._task.id,
@@ -73,4 +95,18 @@ class TextReader:
             tokens=self._leaf,
             grid=self._context.grid,
             abstain=not self._ended or not self._text.strip() or unsure,
+            with_student=self._verdict is not None,
         )
+
+    def _told(self) -> Verdict | None:
+        """The verdict that this text follows; None where there is none, or it is to be the model's own."""
+        settled = self._context.verdict.crash is not None and self._task.negative is not None
+        mine = self._task.form == "text" and self._context.of_both(self._task.id) is not None
+        return self._context.verdict if settled and mine else None
+
+    def _denials(self) -> list[int]:
+        """Tokens that begin the sentence for clips without a crash: its first word, or a part of it from the front."""
+        word = str(self._task.negative).split()[0]
+        parts = [space + word[:end] for space in ("", " ") for end in range(1, len(word) + 1)]
+        spelled = [self._tokenizer.encode(case) for part in parts for case in (part, part.lower(), part.title())]
+        return sorted({int(ids[0]) for ids in spelled if len(ids) == 1})

@@ -70,7 +70,14 @@ class YesNoReader:
         growths = [self._grow(path) for path in begun]
         if not self._grown:
             self._greedy = self._walk()
+            self._settle()
         return growths
+
+    def _settle(self) -> None:
+        """Tell the conversation what both hold for likelier."""
+        answer, verdict = self.answer(), self._context.verdict
+        if answer.with_student and isinstance(answer.value, bool) and answer.probability is not None:
+            verdict.crash, verdict.probability = answer.value, answer.probability
 
     def pieces(self) -> str:
         """The word, once."""

@@ -9,12 +9,14 @@ import pytest
 from answer_driver import Path, context, drive, random_model, train_bpe
 from numpy.typing import NDArray
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
 from edge_sdk.errors import RuntimeFailure
+from edge_sdk.reasoning.answer import AnswerContext, Verdict
 from edge_sdk.reasoning.forms import reader_for
 from edge_sdk.reasoning.forms.free_text import TextReader
 from edge_sdk.reasoning.forms.time_reader import TimeReader
 from edge_sdk.reasoning.forms.yes_no import YesNoReader
+from edge_sdk.reasoning.sighting import Sighting
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import TASKS, find_task
 
@@ -129,3 +131,65 @@ def test_every_form_has_its_reader_and_any_may_be_read_freely(tokenizer: Tokeniz
         free = reader_for(task, tokenizer, context(max_tokens=4), free=True)
         answer = drive(free, random_model(tokenizer.size)).answer
         assert (answer.task, answer.form, answer.value, len(free.ids)) == (task.id, "text", None, 4)
+
+
+def with_verdict(tokenizer: Tokenizer, crash: bool | None, fit: AnswerCalibration | None = None) -> AnswerContext:
+    given = fit or AnswerCalibration(scale=3.0, with_student=FitOfBoth(scale=0.5, offset=0.2, abstain_below=0.3))
+    return context(
+        end_token=tokenizer.control.im_end,
+        calibration={TASK.id: given},
+        sighting=Sighting(score=0.4),
+        verdict=Verdict(crash=crash, probability=0.8),
+    )
+
+
+def test_without_a_crash_by_both_it_is_the_task_s_own_sentence_and_nothing_is_decoded(tokenizer: Tokenizer) -> None:
+    reader = TextReader(TASK, tokenizer, with_verdict(tokenizer, False))
+    run = drive(reader, random_model(tokenizer.size))
+    assert (run.answer.text, run.taken, reader.ids) == ("No accident, no cause.", 0, ())
+    assert "".join(run.pieces) == run.answer.text
+    assert (run.answer.with_student, run.answer.calibrated, run.answer.abstain) == (True, True, False)
+    assert run.answer.probability == 0.8
+
+
+def test_with_a_crash_by_both_no_text_denies_it(tokenizer: Tokenizer) -> None:
+    """The model would deny it; the next best beginning is taken, and greedy decoding goes on behind it."""
+    end = tokenizer.control.im_end
+    said = tuple(tokenizer.encode("car turns.").tolist())
+    no = {int(tokenizer.encode(each)[0]) for each in ("No", "no", " No", " no", "N", "n")}
+
+    def model(path: Path) -> NDArray[np.float32]:
+        row = np.full(tokenizer.size, -9.0, np.float32)
+        row[(*said, end)[len(path)]] = 2.0
+        if not path:
+            row[sorted(no)] = 5.0
+        return row
+
+    run = drive(TextReader(TASK, tokenizer, with_verdict(tokenizer, True)), model)
+    assert run.answer.text == "car turns."
+    steps, path = [], ()
+    for token in (*said, end):
+        logits = model(path).astype(np.float64)
+        if not path:
+            logits[sorted(no)] = -inf
+        steps.append(logits[token] - np.log(np.exp(logits).sum()))
+        path = (*path, token)
+    own = exp(np.mean(steps))
+    words = 1 / (1 + exp(-(0.5 * np.log(own / (1 - own)) + 0.2)))
+    assert run.answer.probability == pytest.approx(0.8 * words, rel=1e-4)
+    assert run.answer.with_student
+
+
+@pytest.mark.parametrize("crash", [True, False])
+def test_a_text_is_the_model_s_own_without_a_fit_of_both_a_verdict_or_as_free_text(
+    tokenizer: Tokenizer, crash: bool
+) -> None:
+    ids, end = tuple(tokenizer.encode("No accident, no cause.").tolist()), tokenizer.control.im_end
+    for given in (with_verdict(tokenizer, None), with_verdict(tokenizer, crash, AnswerCalibration(scale=3.0))):
+        answer = drive(TextReader(TASK, tokenizer, given), Reciting(tokenizer.size, (*ids, end))).answer
+        assert (answer.text, answer.with_student) == ("No accident, no cause.", False)
+        assert answer.probability == pytest.approx(1 / (1 + exp(-3.0 * np.log(0.9 / 0.1))), rel=1e-4)
+    verdict = with_verdict(tokenizer, crash)
+    word = tuple(tokenizer.encode("No").tolist())
+    free = reader_for(find_task("recognition"), tokenizer, verdict, free=True)
+    assert drive(free, Reciting(tokenizer.size, (*word, end))).answer.text == "No"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
 from edge_sdk.errors import RuntimeFailure
+from edge_sdk.reasoning.answer import Verdict
 from edge_sdk.reasoning.forms.yes_no import YesNoReader, spellings
 from edge_sdk.reasoning.sighting import Sighting
 from edge_sdk.reasoning.text import Tokenizer
@@ -149,12 +150,16 @@ def test_with_the_student_the_likelier_word_of_both_is_given(whole: Tokenizer, s
     given = {TASK.id: AnswerCalibration(scale=2.0, offset=0.3, with_student=both)}
     odds = 0.5 * -1.0 + 1.5 * np.log(score / (1 - score)) + 0.7
     yes = 1 / (1 + np.exp(-odds))
-    reader = YesNoReader(TASK, whole, context(calibration=given, sighting=Sighting(score=score)))
+    verdict = Verdict()
+    reader = YesNoReader(TASK, whole, context(calibration=given, sighting=Sighting(score=score), verdict=verdict))
     reader.read({0: row})
     answer = reader.answer()
     assert (answer.value, answer.text, answer.with_student, answer.calibrated) == (odds > 0, "No", True, True)
     assert answer.probability == pytest.approx(max(yes, 1 - yes), rel=1e-5)
     assert answer.abstain == (max(yes, 1 - yes) < 0.8)
+    # Texts of the same conversation are told.
+    assert verdict.crash == (odds > 0)
+    assert verdict.probability == answer.probability
 
 
 def test_a_student_changes_nothing_where_it_did_not_watch_or_nothing_was_fitted(whole: Tokenizer) -> None:
