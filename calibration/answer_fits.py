@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.bundle.manifest_language import AnswerFit, FitOfBoth
+from edge_sdk.bundle.manifest_language import AnswerFit, FusedFit
 from edge_sdk.calibration.operating_points import COVERAGE, fit_logistic, fit_platt
 from edge_sdk.evaluation.boundaries import interval_iou
 from edge_sdk.evaluation.tasks import parse
@@ -62,14 +62,14 @@ class Judged(Value, frozen=True, kw_only=True):
 
 
 class Pair(NamedTuple):
-    """An answer of the video LLM alone, and with what the student saw of the clip, None where that is no part of it.
+    """An answer of the video LLM alone, and `fused` with what the student saw, None where that is no part of it.
 
-    Of a text `both` waits for the verdict: it is `denial`, the task's sentence for clips without a crash, or `claim`,
-    what the model says when it must not deny one, None where it did not.
+    Of a text `fused` waits for the verdict: it will be `denial`, the task's sentence for clips without a crash, or
+    `claim`, what the model says when it must not deny one.
     """
 
     alone: Judged
-    both: Judged | None = None
+    fused: Judged | None = None
     denial: Judged | None = None
     claim: Judged | None = None
 
@@ -131,20 +131,26 @@ def fit_task(judged: Sequence[Judged], least: float = LEAST) -> AnswerFit:
     return AnswerFit(scale=scale, offset=offset, margin_s=_margin_s(judged), abstain_below=least)
 
 
-def fit_of_both(judged: Sequence[Judged], least: float = LEAST) -> FitOfBoth:
+def fit_fused(judged: Sequence[Judged], least: float = LEAST) -> FusedFit:
     """The same of answers with the student, whose own scores have a weight where every answer has one.
 
     Of texts, what the words of claims are worth where there is a crash.
     """
     if any(each.verdict is not None for each in judged):
         claims = [each for each in judged if each.teaches]
-        return FitOfBoth(**msgspec.structs.asdict(fit_task(claims, least))) if claims else FitOfBoth()
+        return FusedFit(**msgspec.structs.asdict(fit_task(claims, least))) if claims else FusedFit(abstain_below=least)
     said, right, weights = _columns(judged)
     scores = [each.student for each in judged if each.student is not None]
     if len(scores) < len(judged):
-        return FitOfBoth(**msgspec.structs.asdict(fit_task(judged, least)))
-    scale, student, offset = fit_logistic(np.stack([said, np.array(scores)], axis=1), right, weights)
-    return FitOfBoth(scale=max(scale, _NO_SCALE), student=max(student, 0.0), offset=offset, abstain_below=least)
+        return FusedFit(**msgspec.structs.asdict(fit_task(judged, least)))
+    scale, weight, offset = fit_logistic(np.stack([said, np.array(scores)], axis=1), right, weights)
+    if scale > _NO_SCALE and weight > 0:
+        return FusedFit(scale=scale, student_weight=weight, offset=offset, abstain_below=least)
+    # One of the two speaks against the truth beside the other, and is left out.
+    if scale > _NO_SCALE:
+        return FusedFit(**msgspec.structs.asdict(fit_task(judged, least)))
+    weight, offset = fit_platt(np.array(scores), right, weights)
+    return FusedFit(scale=_NO_SCALE, student_weight=max(weight, 0.0), offset=offset, abstain_below=least)
 
 
 def _margin_s(judged: Sequence[Judged]) -> float:
@@ -167,29 +173,34 @@ def fit_pairs(task: str, pairs: Sequence[Pair], least: float = LEAST) -> TaskFit
 
     None with fewer than `MIN_ANSWERS`.
     """
-    found, seen = fit_and_judge(task, [pair.alone for pair in pairs], least), [pair for pair in pairs if pair.both]
-    alone = fit_and_judge(task, [pair.alone for pair in seen], least)
-    both = fit_and_judge(task, [pair.both for pair in seen if pair.both], least, fitting=fit_of_both)
-    if found is None or alone is None or both is None or both.right <= alone.right:
+    found, seen = fit_and_judge(task, [pair.alone for pair in pairs], least), [pair for pair in pairs if pair.fused]
+    fused = fit_and_judge(task, [pair.fused for pair in seen if pair.fused], least, fitting=fit_fused)
+    if found is None or fused is None or fused.right <= _best_alone(task, [pair.alone for pair in seen], least):
         return found
-    return msgspec.structs.replace(found, with_student=both)
+    return msgspec.structs.replace(found, with_student=fused)
+
+
+def _best_alone(task: str, judged: Sequence[Judged], least: float) -> float:
+    """The share of right answers without the student: of the model's own words, or of what a fit of them decides."""
+    found = [fit_and_judge(task, judged, least, fitting=fitting) for fitting in (fit_task, fit_fused)]
+    return max((each.right for each in found if each is not None), default=1.0)
 
 
 def settled(texts: Sequence[Pair], recognition: Sequence[Pair]) -> list[Pair]:
     """`texts` with what they are under the verdict of both, for each clip by fits that did not see it."""
-    seen = [pair.both for pair in recognition if pair.both]
-    fits = _fold_fits(seen, LEAST, fit_of_both)
+    seen = [pair.fused for pair in recognition if pair.fused]
+    fits = _fold_fits(seen, LEAST, fit_fused)
     crash = {each.clip: _corrected(each, fit) for each, fit in zip(seen, fits, strict=True)}
-    return [pair._replace(both=_settled(pair, crash.get(pair.alone.clip))) for pair in texts]
+    return [pair._replace(fused=_settled(pair, crash.get(pair.alone.clip))) for pair in texts]
 
 
 def _settled(pair: Pair, crash: float | None) -> Judged | None:
-    if crash is None or pair.denial is None:
+    if crash is None or pair.denial is None or pair.claim is None:
         return None
     if crash < EVEN:
         return msgspec.structs.replace(pair.denial, verdict=1 - crash, teaches=False)
     # Where the denial is right no words about a crash are.
-    return msgspec.structs.replace(pair.claim or pair.alone, verdict=crash, teaches=not pair.denial.right)
+    return msgspec.structs.replace(pair.claim, verdict=crash, teaches=not pair.denial.right)
 
 
 def fit_and_judge(
@@ -197,7 +208,7 @@ def fit_and_judge(
 ) -> TaskFit | None:
     """The fit for `task` on all of `judged`, judged on clips that each of five fits did not see.
 
-    `fitting` is `fit_task`, or `fit_of_both` for answers with the student. None with fewer than `MIN_ANSWERS`.
+    `fitting` is `fit_task`, or `fit_fused` for answers with the student. None with fewer than `MIN_ANSWERS`.
     """
     if len(judged) < MIN_ANSWERS:
         return None
@@ -237,9 +248,9 @@ def _corrected(each: Judged, fit: AnswerFit) -> float:
     """The calibrated probability of an answer, as the device works it out."""
     if each.verdict is not None:
         return each.verdict * (calibrated(each.said, fit) if each.said < _CANNED else 1.0)
-    if not isinstance(fit, FitOfBoth) or each.student is None:
+    if not isinstance(fit, FusedFit) or each.student is None:
         return calibrated(each.said, fit)
-    return sigmoid(fit.scale * log_odds(each.said) + fit.student * log_odds(each.student) + fit.offset)
+    return sigmoid(fit.scale * log_odds(each.said) + fit.student_weight * log_odds(each.student) + fit.offset)
 
 
 def _decided(

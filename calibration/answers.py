@@ -13,12 +13,13 @@ from typing import Any
 
 import msgspec
 
-from edge_sdk.analysis import Analysis, analyze
+from edge_sdk.analysis import AnalysedClip, analyze
 from edge_sdk.bundle import Bundle, rewrite
-from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth, Language
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FusedFit, Language
 from edge_sdk.calibration.answer_fits import LEAST, MIN_ANSWERS, Judged, Pair, TaskFit, fit_pairs, judge, settled
 from edge_sdk.calibration.operating_points import mix_weights
 from edge_sdk.clips import LabelledClip, SceneTruth, read_scenes, read_truths
+from edge_sdk.console import warn
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.explaining.clips import nearest_profile
@@ -26,7 +27,6 @@ from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.explaining.settings import language_of
 from edge_sdk.reasoning.answer import Answer, Verdict
 from edge_sdk.reasoning.clip import Clip
-from edge_sdk.reasoning.consistency import says_none
 from edge_sdk.reasoning.reasoner import Reasoner
 from edge_sdk.reasoning.sighting import Sighting, sighting_of
 from edge_sdk.runtime import SessionOptions
@@ -67,6 +67,10 @@ def calibrate_answers(
             for task, found in _answers(reasoner, language, clip, truths[clip.group], float(weights[number]), watched):
                 judged.setdefault(task, []).append(found)
             on_progress(number + 1, len(clips))
+    if bundle.manifest.student is not None and not any(p.fused or p.denial for rows in judged.values() for p in rows):
+        warn(
+            [f"{folder}: no scene has the {bundle.manifest.student.rate_hz:g} pictures a second that the student needs"]
+        )
     fits = _fit_all(judged, least)
     if not fits:
         most = max(map(len, judged.values()), default=0)
@@ -95,12 +99,11 @@ def _labelled(folder: Path, count: int | None) -> tuple[list[LabelledClip], dict
     return ordered[:count], truths
 
 
-def _watch(bundle: Bundle, clip: LabelledClip, runtime: str, threads: int) -> Analysis | None:
-    """What the bundle's student makes of a clip; None without one, and for fewer pictures than it is made for."""
-    student = bundle.manifest.student
-    if student is None or (clip.record is not None and clip.record.fps < student.rate_hz):
+def _watch(bundle: Bundle, clip: LabelledClip, runtime: str, threads: int) -> AnalysedClip | None:
+    """What the bundle's student makes of a clip; None without one."""
+    if bundle.manifest.student is None:
         return None
-    return analyze(clip.path, bundle, runtime=runtime, threads=threads).analysis
+    return analyze(clip.path, bundle, runtime=runtime, threads=threads)
 
 
 def _answers(
@@ -109,7 +112,7 @@ def _answers(
     clip: LabelledClip,
     truth: SceneTruth,
     weight: float,
-    watched: Analysis | None,
+    watched: AnalysedClip | None,
 ) -> list[tuple[str, Pair]]:
     """What comes of asking about one clip, by task, in the profile that the device would take."""
     if clip.record is None:
@@ -124,8 +127,8 @@ def _answers(
         offset_s = round(plan.info.start_time_s, 6)
         seen = _sighting(watched, offset_s)
         said = [each for each in shown.ask(tasks) if isinstance(each, Answer)]
-        other = {} if seen is None else _with_student(shown, said, seen)
-    # Where the word itself is decoded, texts have begun before it is there.
+        fused = {} if seen is None else _with_student(shown, tasks, seen)
+    # Where the word itself is decoded, texts have begun before there is a verdict.
     at_once = any(each.form == "yes_no" and not each.tokens for each in said)
 
     def of(answer: Answer | None) -> Judged | None:
@@ -135,52 +138,50 @@ def _answers(
 
     pairs = []
     for each in said:
-        alone, both = of(each), of(other.get(each.task))
+        alone, other, none = of(each), of(fused.get(each.task)), find_task(each.task).negative
         if alone is None:
             continue
         pair = Pair(alone)
         if seen is not None and each.form == "yes_no":
             pair = Pair(alone, msgspec.structs.replace(alone, student=seen.score))
-        elif each.form == "interval":
-            pair = Pair(alone, both)
-        elif seen is not None and at_once and (none := find_task(each.task).negative) is not None:
-            pair = Pair(alone, denial=of(msgspec.structs.replace(each, text=none, probability=1.0)), claim=both)
+        elif each.form == "interval" and each.task in fused and fused[each.task].with_student:
+            pair = Pair(alone, other)
+        elif each.form == "text" and none is not None and other is not None and at_once:
+            denial = of(msgspec.structs.replace(each, text=none, probability=1.0))
+            pair = Pair(alone, denial=denial, claim=other)
         pairs.append((each.task, pair))
     return pairs
 
 
-def _with_student(shown: Clip, said: Sequence[Answer], seen: Sighting) -> dict[str, Answer]:
-    """Intervals with the student's, and what texts that deny a crash say when they must not."""
-    again = [each.task for each in said if each.form == "interval" and seen.start is not None]
-    again += [each.task for each in said if each.form == "text" and says_none(each.task, each.text)]
-    if not again:
-        return {}
-    crash = Verdict(crash=True, probability=1.0)
-    answers = shown.ask(again, sighting=seen, verdict=crash)
+def _with_student(shown: Clip, tasks: Sequence[str], seen: Sighting) -> dict[str, Answer]:
+    """Intervals with the student's, and what texts say where both hold a crash for likelier."""
+    again = [task for task in tasks if find_task(task).form != "yes_no"]
+    answers = shown.ask(again, sighting=seen, verdict=Verdict(crash=True, probability=1.0)) if again else ()
     return {each.task: each for each in answers if isinstance(each, Answer)}
 
 
 def _fit_all(judged: dict[str, list[Pair]], least: float) -> dict[str, TaskFit]:
-    """The fits by task; texts follow the verdict where yes and no are answered better by both."""
-    fits: dict[str, TaskFit] = {}
-    asked = sorted(judged, key=lambda task: find_task(task).form != "yes_no")
-    for task in asked:
-        rows, verdict = judged[task], fits.get(asked[0])
-        if find_task(task).form == "text" and verdict is not None and verdict.with_student is not None:
-            rows = settled(rows, judged[asked[0]])
-        if (fit := fit_pairs(task, rows, least)) is not None:
-            fits[task] = fit
-    return fits
+    """The fits by task; texts follow the verdict where yes and no are answered better with the student."""
+    asked = {task: rows for task, rows in judged.items() if find_task(task).form == "yes_no"}
+    fits = {task: fit_pairs(task, rows, least) for task, rows in asked.items()}
+    verdicts = next(
+        (asked[task] for task, fit in fits.items() if fit is not None and fit.with_student is not None), None
+    )
+    for task, rows in judged.items():
+        if task not in asked:
+            follows = find_task(task).form == "text" and verdicts is not None
+            fits[task] = fit_pairs(task, settled(rows, verdicts or []) if follows else rows, least)
+    return {task: fit for task, fit in fits.items() if fit is not None}
 
 
-def _sighting(watched: Analysis | None, offset_s: float) -> Sighting | None:
-    return None if watched is None else sighting_of(watched.events, watched.crash.score, offset_s=offset_s)
+def _sighting(watched: AnalysedClip | None, offset_s: float) -> Sighting | None:
+    return None if watched is None else sighting_of(watched.analysis.events, watched.evidence, offset_s=offset_s)
 
 
 def _without_fits(bundle: Bundle) -> Bundle:
     """`bundle` as it answers without any calibration; with a sighting its intervals and texts are those of both."""
     language = language_of(bundle)
-    both = {t.id: AnswerCalibration(with_student=FitOfBoth()) for t in TASKS if t.form in ("interval", "text")}
+    both = {t.id: AnswerCalibration(with_student=FusedFit()) for t in TASKS if t.form in ("interval", "text")}
     bare = {name: msgspec.structs.replace(each, calibration=both) for name, each in language.adapters.items()}
     plain = msgspec.structs.replace(language, adapters=bare)
     return msgspec.structs.replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, language=plain))
@@ -205,7 +206,7 @@ def _calibration(found: TaskFit) -> AnswerCalibration:
     """A task's fits as a manifest has them."""
     both = found.with_student and found.with_student.fit
     return AnswerCalibration(
-        **msgspec.structs.asdict(found.fit), with_student=both if isinstance(both, FitOfBoth) else msgspec.UNSET
+        **msgspec.structs.asdict(found.fit), with_student=both if isinstance(both, FusedFit) else msgspec.UNSET
     )
 
 

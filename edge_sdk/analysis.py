@@ -96,13 +96,22 @@ class Analysis(Value, frozen=True, kw_only=True):
     bundle: BundleReport
 
 
+# How far a declared rate may lie below the student's, as 29.97 does below 30.
+_RATE_SLACK = 0.02
+
+
 class AnalysedClip(NamedTuple):
-    """An analysis, the scores behind it, the times of the frames that confirmed an event, and faults of the file."""
+    """An analysis, the scores behind it, the times of the frames that confirmed an event, and faults of the file.
+
+    `evidence` is the probability of a crash that may go into answers of the video LLM: None for a file of fewer
+    pictures a second than the student is made for.
+    """
 
     analysis: Analysis
     scores: list[FrameScores]
     alarms_s: tuple[float, ...]
     warnings: tuple[str, ...]
+    evidence: float | None
 
 
 def analyze(
@@ -147,7 +156,7 @@ def analyze(
         asked,
         settings=settings,
         events=found.analysis.events,
-        peak_score=found.analysis.crash.score,
+        peak_score=found.evidence,
         deadline_s=deadline_s,
         on_spoken=on_spoken,
     )
@@ -196,7 +205,10 @@ def _watch(opened: Unit, on_step: Callable[[Step], None] | None) -> AnalysedClip
             ),
             bundle=BundleReport(name=unit.bundle.manifest.name, sha256=unit.bundle.sha256),
         )
-    return AnalysedClip(report, [scores for scores, _, _ in steps], tuple(alarms_s), warnings)
+        rate_hz = unit.info.rate_hz
+        slow = rate_hz is not None and rate_hz < unit.student.rate_hz * (1 - _RATE_SLACK)
+    scores = [scores for scores, _, _ in steps]
+    return AnalysedClip(report, scores, tuple(alarms_s), warnings, None if slow else report.crash.score)
 
 
 def _answered(analysis: Analysis, explained: Explanation) -> Analysis:

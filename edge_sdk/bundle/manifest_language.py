@@ -105,21 +105,21 @@ class AnswerFit(Value, frozen=True, kw_only=True):
     abstain_below: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
 
 
-class FitOfBoth(AnswerFit, frozen=True, kw_only=True):
+class FusedFit(AnswerFit, frozen=True, kw_only=True):
     """The same for answers of the video LLM and the student together.
 
-    For yes/no the log odds of "yes" are `scale` z + `student` s + `offset`, s being those of the student's score. For
+    For yes/no the log odds of "yes" are `scale` z + `student_weight` s + `offset`, s those of the student's score. For
     an interval what the LLM believes is multiplied by what the student's times say, and the rest is of that product.
     A text follows the verdict on yes or no: the fit is that of its words where there is a crash.
     """
 
-    student: float = 0.0
+    student_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 class AnswerCalibration(AnswerFit, frozen=True, kw_only=True):
     """What the video LLM's answers to a task are worth alone, and `with_student`, where that is better, beside it."""
 
-    with_student: FitOfBoth | msgspec.UnsetType = msgspec.UNSET
+    with_student: FusedFit | msgspec.UnsetType = msgspec.UNSET
 
 
 class Adapter(Value, frozen=True, kw_only=True):

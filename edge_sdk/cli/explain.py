@@ -13,6 +13,7 @@ from edge_sdk.capture.uri import parse_source
 from edge_sdk.errors import ConfigError
 from edge_sdk.events import Answer, Event
 from edge_sdk.explaining import ReasonerSettings, ReasoningReport, Spoken, ask_file, language_of, tasks_of
+from edge_sdk.reasoning.sighting import evidence_of
 from edge_sdk.types import Value
 
 _EVENT_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -26,7 +27,11 @@ class Subject(NamedTuple):
 
 
 class Explained(Value, frozen=True, kw_only=True):
-    """What `edge-sdk explain --json` prints. `event` is the one that was named, with the answers in it."""
+    """What `edge-sdk explain --json` prints.
+
+    `event` is the one that was named, with the answers in it; without them where they are about a recording, whose
+    times are not the event's.
+    """
 
     schema: int = 1
     source: str
@@ -55,14 +60,15 @@ def explain(
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     asked = tasks_of(language_of(opened), tasks)
     subject = read_subject(what)
-    event = subject.event
+    # A recording counts from its own first frame, the event from its source's: one says nothing of the other's times.
+    event = None if subject.event is None or subject.event.clip is not None else subject.event
     answers, report = ask_file(
         opened,
         subject.clip,
         asked,
         settings=settings,
-        # A recording counts from its own first frame, the event from its source's: the two are not compared.
-        events=None if event is None or event.clip is not None else [event],
+        events=None if event is None else [event],
+        peak_score=None if event is None else _evidence(event, opened),
         deadline_s=deadline_s,
         on_spoken=on_spoken,
     )
@@ -71,10 +77,15 @@ def explain(
         answers=answers,
         reasoning_ms=report.ms,
         reasoning=report,
-        event=None if event is None else msgspec.structs.replace(event, reasoning=answers),
+        event=subject.event if event is None else msgspec.structs.replace(event, reasoning=answers),
         bundle=opened.manifest.name,
         bundle_sha256=opened.sha256,
     )
+
+
+def _evidence(event: Event, bundle: Bundle) -> float | None:
+    """The event's score, where it is one of this very bundle's student."""
+    return evidence_of(event) if event.provenance.bundle_sha256 == bundle.sha256 else None
 
 
 def read_subject(what: str) -> Subject:

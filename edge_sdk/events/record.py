@@ -61,7 +61,8 @@ class Answer(Value, frozen=True, kw_only=True):
     pictures of `grid` pixels ("364x196").
     `abstain`: do not rely on it. `contradiction`: it speaks against another answer or the student's
     timeline, null where there was nothing to compare with.
-    `with_student`: the student's own evidence went into `value`, `probability`, `lo` and `hi`.
+    `with_student`: the student's own evidence went into `value`, `probability`, `lo` and `hi`, and a text says nothing
+    that belies what both hold for likelier.
     `prompt_sha256` is of the question's text in UTF-8.
     """
 

@@ -74,7 +74,13 @@ class LiveClip:
         self._thread.start()
 
     def ask(
-        self, tasks: Sequence[str], *, events: Sequence[Event], deadline_s: float | None, wait_s: float
+        self,
+        tasks: Sequence[str],
+        *,
+        events: Sequence[Event],
+        peak_score: float | None = None,
+        deadline_s: float | None,
+        wait_s: float,
     ) -> Iterator[Piece | Reply | ReasoningReport]:
         """Answers about the frames that have come; their times count from the source's first frame.
 
@@ -86,7 +92,9 @@ class LiveClip:
             ended = self._stop(deadline.left_s())
             request = self._whole(self._history.next, deadline.within_s(wait_s)) if ended else self._as_it_is()
             zero_s = self._first_s - self._begun_s
-            yield from request.ask(tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events)
+            yield from request.ask(
+                tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events, peak_score=peak_score
+            )
             if request.report is not None:
                 yield request.report
         finally:

@@ -39,6 +39,7 @@ class AnswersView:
                 sys.stdout.flush()
         elif isinstance(item, Reply):
             self._answers[item.task] = item.answer
+            self._texts[item.task] = in_words(item.answer.value, item.answer.text)
             if self._running:
                 say(f" {_taken(item.answer)}{remarks(item.answer)}".rstrip())
             elif not self._terminal:

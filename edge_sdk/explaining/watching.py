@@ -16,6 +16,7 @@ from edge_sdk.explaining.live import LiveClip
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
 from edge_sdk.explaining.settings import ReasonerSettings
+from edge_sdk.reasoning.sighting import evidence_of
 from edge_sdk.stream import Feeder, LiveFeeder
 
 # How long a question may wait for one that is being answered.
@@ -102,10 +103,13 @@ class EventExplainer:
         tasks: Sequence[str],
         deadline_s: float | None,
     ) -> Iterator[Piece | Reply | ReasoningReport]:
+        score = evidence_of(event)
         if not isinstance(feeder, LiveFeeder):
-            return explain_file(self.process, feeder.uri, tasks, events=[event], deadline_s=deadline_s, wait_s=QUEUE_S)
+            return explain_file(
+                self.process, feeder.uri, tasks, events=[event], peak_score=score, deadline_s=deadline_s, wait_s=QUEUE_S
+            )
         clip = followed or self._clip(event, feeder)
-        return clip.ask(tasks, events=[event], deadline_s=deadline_s, wait_s=QUEUE_S)
+        return clip.ask(tasks, events=[event], peak_score=score, deadline_s=deadline_s, wait_s=QUEUE_S)
 
     def _clip(self, event: Event, feeder: LiveFeeder) -> LiveClip:
         if feeder.history is None or feeder.first_s is None:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FusedFit
 from edge_sdk.reasoning.sighting import Sighting
 from edge_sdk.tasks import AnswerForm
 from edge_sdk.types import Value
@@ -76,10 +76,10 @@ class Verdict:
     probability: float = 0.0
 
 
-class OfBoth(NamedTuple):
+class Fusion(NamedTuple):
     """The fit of answers with the student, and what that saw of the clip."""
 
-    fit: FitOfBoth
+    fit: FusedFit
     sighting: Sighting
 
 
@@ -104,12 +104,12 @@ class AnswerContext(Value, frozen=True, kw_only=True):
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 128
     width: Annotated[int, msgspec.Meta(ge=1)] = 8
 
-    def of_both(self, task: str) -> OfBoth | None:
+    def fused(self, task: str) -> Fusion | None:
         """What answers to `task` are given by with the student; None where it did not watch, or nothing was fitted."""
         fit = self.calibration.get(task)
         if fit is None or self.sighting is None or isinstance(fit.with_student, msgspec.UnsetType):
             return None
-        return OfBoth(fit.with_student, self.sighting)
+        return Fusion(fit.with_student, self.sighting)
 
 
 class AnswerReader(Protocol):

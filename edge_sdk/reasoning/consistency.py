@@ -80,9 +80,9 @@ def _with(answer: Answer, other: Answer) -> str | None:
     """
     mine, theirs = denies(answer), denies(other)
     if mine is not None and theirs is not None:
-        return f"{other.task} says {other.text!r}" if mine != theirs else ""
+        return f"{other.task} says {in_words(other.value, other.text)!r}" if mine != theirs else ""
     if theirs is not None:
-        return f"{other.task} says {other.text!r}" if theirs else ""
+        return f"{other.task} says {in_words(other.value, other.text)!r}" if theirs else ""
     early, late = _order(answer, other)
     if early is None or late is None:
         return None

@@ -27,54 +27,59 @@ answers are alike."""
 # From the median of a normal distribution to the end of its central 80 %.
 _EIGHTY = 1.2816
 _LEAST_S = 0.05
+# Beyond so many deviations nothing is left of a normal distribution.
+_TAILS = 6
 
 
 class Sighting(Value, frozen=True, kw_only=True):
-    """`score` is the student's probability of a crash; `start` and `end` when it saw one, on the prompt's clock."""
+    """The student's probability of a crash, and when the one that it saw began and ended, on the prompt's clock."""
 
     score: float
     start: Estimate | None = None
     end: Estimate | None = None
 
 
-def sighting_of(
-    events: Sequence[Event] | None, peak_score: float | None = None, *, offset_s: float = 0.0
-) -> Sighting | None:
-    """What `events`, the last revision of each, say of a clip: the one of the highest score that was not rejected.
+def sighting_of(events: Sequence[Event] | None, peak_score: float | None, *, offset_s: float = 0.0) -> Sighting | None:
+    """What `peak_score`, the student's highest of a clip, and `events`, the last revision of each, say of it.
 
-    Without one it is `peak_score`, the student's highest of the whole clip. `offset_s` is the prompt's time of the
-    first decoded frame. None where the student did not watch, has not made up its mind, or was told of the event by
-    hand.
+    The times are those of the closed event of the highest score. `offset_s` is the prompt's time of the first decoded
+    frame. None where the student did not watch, or its score is not to go into answers.
     """
-    if events is None:
+    if events is None or peak_score is None:
         return None
-    kept = [event for event in events if event.state not in ("provisional", "rejected")]
-    undecided = not kept and any(event.state == "provisional" for event in events)
-    if undecided or any(event.trigger != "student" for event in events):
-        return None
-    if not kept:
-        return None if peak_score is None else Sighting(score=peak_score)
-    event = max(kept, key=lambda each: each.score)
-    line = event.timeline
+    closed = [event for event in events if event.state == "closed"]
+    if not closed:
+        return Sighting(score=peak_score)
+    line = max(closed, key=lambda each: each.score).timeline
     start, end = (_moved(each, offset_s) for each in (line.crash_start, line.crash_end))
-    return Sighting(score=event.score, start=start, end=end)
+    return Sighting(score=peak_score, start=start, end=end)
+
+
+def evidence_of(event: Event) -> float | None:
+    """The score of `event` as answers may take it into account: when the student has seen the whole of it.
+
+    None for an event that goes on, whose score may still rise, for one that was rejected or triggered by hand.
+    """
+    return event.score if event.state == "closed" and event.trigger == "student" else None
 
 
 def density(seen: Estimate | None, times: NDArray[np.int64], first: int, last: int) -> Masses:
     """How likely the student holds each of `times`, tenths of a second among `first..last`: float64 as they are.
 
-    Halves of two normal distributions meet at `seen.t`, as wide as its central 80 % on either side, and `EVEN_SHARE` is
-    spread over all tenths. Ones where the student says nothing.
+    Halves of two normal distributions meet at `seen.t`, as wide as its central 80 % on either side. `EVEN_SHARE`, and
+    what lies outside of the clip, is spread over all tenths. Ones where the student says nothing.
     """
     if seen is None:
         return np.ones(len(times))
-    everything = np.arange(first, last + 1) / TENTHS
     below, above = (max(each, _LEAST_S) / _EIGHTY for each in (seen.t - seen.lo, seen.hi - seen.t))
-    width = np.where(everything < seen.t, below, above)
-    peak = np.exp(-0.5 * ((everything - seen.t) / width) ** 2)
-    # A time far outside of the clip leaves nothing but what is even.
-    share = 1 - EVEN_SHARE if peak.sum() > 0 else 0.0
-    masses = share * peak / max(peak.sum(), np.finfo(float).tiny) + (1 - share) / len(everything)
+    start, end = round((seen.t - _TAILS * below) * TENTHS), round((seen.t + _TAILS * above) * TENTHS)
+    own = np.arange(start - 1, end + 2)
+    peak = np.exp(-0.5 * ((own / TENTHS - seen.t) / np.where(own / TENTHS < seen.t, below, above)) ** 2)
+    peak *= (1 - EVEN_SHARE) / peak.sum()
+    inside = (own >= first) & (own <= last)
+    masses = np.zeros(last - first + 1)
+    masses[own[inside] - first] = peak[inside]
+    masses += (1 - peak[inside].sum()) / len(masses)
     found: Masses = masses[times - first]
     return found
 

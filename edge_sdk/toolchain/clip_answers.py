@@ -11,7 +11,7 @@ from types import TracebackType
 
 import msgspec
 
-from edge_sdk.analysis import AnalysedClip, Analysis, analyze
+from edge_sdk.analysis import AnalysedClip, analyze
 from edge_sdk.bundle import Bundle
 from edge_sdk.capture import CaptureSettings, open_source
 from edge_sdk.evaluation.tasks import AnsweredBy, VideoAnswers
@@ -57,7 +57,7 @@ class ClipAnswerer:
         calibrated, else the video LLM's. Raises what `analyze` and `explain_file` raise.
         """
         watched = self._watch(clip) if self.watches else None
-        said = self._ask(clip, tasks, None if watched is None else watched.analysis)
+        said = self._ask(clip, tasks, watched)
         verdict = said.get("recognition")
         probability = crash_probability(verdict)
         # object: texts, times and the answerer, which `convert` tells apart.
@@ -92,12 +92,12 @@ class ClipAnswerer:
         self.warnings += [f"{clip.name}: {each}" for each in watched.warnings]
         return watched
 
-    def _ask(self, clip: Path, tasks: Sequence[str], watched: Analysis | None) -> dict[str, Answer]:
+    def _ask(self, clip: Path, tasks: Sequence[str], watched: AnalysedClip | None) -> dict[str, Answer]:
         if self._process is None or not tasks:
             return {}
         if watched is None:
             return answers_of(list(explain_file(self._process, clip, tasks)))
-        events, score = watched.events, watched.crash.score
+        events, score = watched.analysis.events, watched.evidence
         return answers_of(list(explain_file(self._process, clip, tasks, events=events, peak_score=score)))
 
 

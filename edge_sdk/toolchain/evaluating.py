@@ -120,12 +120,10 @@ def _answered(
 
 def _answer(answerer: ClipAnswerer, path: Path, tasks: Sequence[str]) -> VideoAnswers:
     """What is said of one clip, or why it could not be read: of an archive one broken file is no reason to stop."""
-    sha256 = sha256_of(path)
     try:
-        row = answerer.answer(path, tasks)
-    except SourceError as error:
-        row = VideoAnswers(answered_by=answerer.by, unread=str(error))
-    return msgspec.structs.replace(row, clip_sha256=sha256)
+        return msgspec.structs.replace(answerer.answer(path, tasks), clip_sha256=sha256_of(path))
+    except (SourceError, OSError) as error:
+        return VideoAnswers(answered_by=answerer.by, unread=str(error))
 
 
 def _rehearse(truth: Annotations, answerer: ClipAnswerer, seed: int) -> None:
@@ -162,9 +160,17 @@ def _complete(row: VideoAnswers | None, path: Path, tasks: Iterable[str], answer
     """Whether nothing is to be asked: all is answered about this very file, or nothing can be."""
     if row is None:
         return not answerer.watches and not list(tasks)
-    if row.unread or (row.clip_sha256 is not None and row.clip_sha256 != sha256_of(path)):
+    if row.unread or (row.clip_sha256 is not None and row.clip_sha256 != _sha256_of(path)):
         return False
     return all(row.answer(task) is not None for task in tasks)
+
+
+def _sha256_of(path: Path) -> str | None:
+    """None for a file that cannot be read: whoever asks about it will say why."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return None
 
 
 def _stem(video: str) -> str:

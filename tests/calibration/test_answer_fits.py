@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
-from edge_sdk.bundle.manifest_language import FitOfBoth
+from edge_sdk.bundle.manifest_language import FusedFit
 from edge_sdk.calibration.answer_fits import (
     MIN_ANSWERS,
     Judged,
     Pair,
     conformal_margin,
     fit_and_judge,
-    fit_of_both,
+    fit_fused,
     fit_pairs,
     fit_task,
     judge,
@@ -149,12 +149,12 @@ def seen_by_both(count: int, weight: float, seed: int = 3) -> list[Pair]:
 
 def test_the_fit_of_both_is_logistic_regression_on_both_log_odds() -> None:
     pairs = seen_by_both(3000, 1.5)
-    both = [pair.both for pair in pairs if pair.both]
+    both = [pair.fused for pair in pairs if pair.fused]
     odds = np.array([[np.log(p / (1 - p)) for p in (each.said, each.student or 0.5)] for each in both])
     right = np.array([each.right for each in both])
     oracle = LogisticRegression(C=np.inf).fit(odds, right)
-    fit = fit_of_both(both, 0.6)
-    assert (fit.scale, fit.student) == pytest.approx(tuple(oracle.coef_[0]), rel=0.02)
+    fit = fit_fused(both, 0.6)
+    assert (fit.scale, fit.student_weight) == pytest.approx(tuple(oracle.coef_[0]), rel=0.02)
     assert (fit.offset, fit.abstain_below) == (pytest.approx(oracle.intercept_[0], abs=0.02), 0.6)
     found = fit_pairs("recognition", pairs)
     assert found is not None
@@ -177,6 +177,32 @@ def test_a_student_that_knows_nothing_or_did_not_watch_is_left_out() -> None:
     assert blind.with_student is None
 
 
+def test_a_student_does_not_win_by_what_a_fit_of_the_model_alone_would_mend() -> None:
+    """A model that says no too often is righter by its own fit, which a student of noise would bring along."""
+    rng = np.random.default_rng(6)
+    crash = rng.random(1000) < 0.5
+    odds, noise = rng.normal(np.where(crash, 1.0, -1.0), 1.0) - 3.0, rng.normal(0.0, 1.0, 1000)
+    rows = zip(sigmoid(odds).tolist(), sigmoid(noise).tolist(), crash.tolist(), strict=True)
+    alone = [(Judged(clip=str(n), said=said, right=truth), score) for n, (said, score, truth) in enumerate(rows)]
+    found = fit_pairs("recognition", [Pair(each, msgspec.structs.replace(each, student=s)) for each, s in alone])
+    assert found is not None
+    assert found.right < 0.6
+    assert found.with_student is None
+
+
+@pytest.mark.parametrize("weight", [-1.5, -0.3])
+def test_who_speaks_against_the_truth_is_left_out_of_the_fit(weight: float) -> None:
+    """Whichever of the two it is, the other's fit is as it would be alone."""
+    pairs = [pair.fused for pair in seen_by_both(2000, weight) if pair.fused]
+    fit, alone = fit_fused(pairs), fit_task([pair.alone for pair in seen_by_both(2000, weight)])
+    assert fit.student_weight == 0.0
+    assert (fit.scale, fit.offset) == pytest.approx((alone.scale, alone.offset))
+    turned = [msgspec.structs.replace(each, said=each.student or 0.5, student=each.said) for each in pairs]
+    fit = fit_fused(turned)
+    assert fit.scale < 1e-3
+    assert (fit.student_weight, fit.offset) == pytest.approx((alone.scale, alone.offset), rel=1e-3)
+
+
 def test_intervals_of_both_are_fitted_where_more_of_them_are_right() -> None:
     """The model's own are right four times in ten, those of both seven; of half of the clips there are none of both."""
     rng = np.random.default_rng(4)
@@ -197,12 +223,12 @@ def test_intervals_of_both_are_fitted_where_more_of_them_are_right() -> None:
     assert found.with_student is not None
     assert (found.answers, found.with_student.answers) == (400, 200)
     fit = found.with_student.fit
-    assert isinstance(fit, FitOfBoth)
-    assert fit.student == 0.0
-    seen = [pair.both for pair in pairs if pair.both]
+    assert isinstance(fit, FusedFit)
+    assert fit.student_weight == 0.0
+    seen = [pair.fused for pair in pairs if pair.fused]
     assert fit.margin_s == conformal_margin([each.misses_s[1] for each in seen])
     assert sigmoid(np.array(fit.offset + fit.scale * 0.0)) == pytest.approx(0.7, abs=0.08)
-    worse = fit_pairs("crash_interval", [Pair(p.both, p.alone) if p.both else p for p in pairs])
+    worse = fit_pairs("crash_interval", [Pair(p.fused, p.alone) if p.fused else p for p in pairs])
     assert worse is not None
     assert worse.with_student is None
 
@@ -250,24 +276,24 @@ def test_texts_follow_the_verdict_of_both() -> None:
         clip, crash, denies = str(number), number % 2 == 0, number % 4 in (0, 1)
         alone = Judged(clip=clip, said=0.6 + number / 1000, right=denies != crash)
         denial, claim = Judged(clip=clip, said=1.0, right=not crash), Judged(clip=clip, said=0.5, right=crash)
-        texts.append(Pair(alone, denial=denial, claim=claim if denies else None))
+        texts.append(Pair(alone, denial=denial, claim=claim if denies else alone))
         verdict = Judged(clip=clip, said=0.4 + 0.2 * (number % 3 == 0), right=crash)
         recognition.append(Pair(verdict, msgspec.structs.replace(verdict, student=0.8 if crash else 0.2)))
     found = settled(texts, recognition)
     assert [pair.alone for pair in found] == [pair.alone for pair in texts]
     for number, pair in enumerate(found):
-        assert pair.both is not None
-        assert pair.both.right
-        assert pair.both.verdict is not None
-        assert pair.both.verdict > 0.9
-        assert pair.both.said == (1.0 if number % 2 else 0.5 if number % 4 == 0 else 0.6 + number / 1000)
-        assert pair.both.teaches == (number % 2 == 0)
+        assert pair.fused is not None
+        assert pair.fused.right
+        assert pair.fused.verdict is not None
+        assert pair.fused.verdict > 0.9
+        assert pair.fused.said == (1.0 if number % 2 else 0.5 if number % 4 == 0 else 0.6 + number / 1000)
+        assert pair.fused.teaches == (number % 2 == 0)
     fit = fit_pairs("cause", found)
     assert fit is not None
     assert fit.with_student is not None
     assert (fit.right, fit.with_student.right) == (0.5, 1.0)
     unwatched = settled([pair._replace(denial=None) for pair in texts], recognition)
-    assert not any(pair.both for pair in unwatched)
+    assert not any(pair.fused for pair in unwatched)
 
 
 def test_a_text_is_as_probable_as_its_verdict_and_what_its_words_are_worth_in_a_crash() -> None:
@@ -280,10 +306,10 @@ def test_a_text_is_as_probable_as_its_verdict_and_what_its_words_are_worth_in_a_
         right = bool(crash and rng.random() < 1 / (1 + math.exp(1 - odds)))
         said = 1 / (1 + math.exp(-odds))
         rows.append(Judged(clip=str(number), said=said, right=right, verdict=verdict, teaches=crash))
-    fit = fit_of_both(rows)
+    fit = fit_fused(rows)
     assert (fit.scale, fit.offset) == pytest.approx((1.0, -1.0), abs=0.12)
     denials = [Judged(clip=f"d{n}", said=1.0, right=n % 5 > 0, verdict=0.8, teaches=False) for n in range(3000)]
-    found = fit_and_judge("cause", [*rows, *denials], fitting=fit_of_both)
+    found = fit_and_judge("cause", [*rows, *denials], fitting=fit_fused)
     assert found is not None
     assert found.fit.offset == pytest.approx(fit.offset, abs=1e-9)
     # Denials are right as often as their verdict says.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -16,10 +14,11 @@ from asking_clips import make_clip
 from scene_records import scene_record
 from watched_events import event
 
-from edge_sdk.analysis import Analysis, analyze
-from edge_sdk.bundle import Bundle, open_bundle
-from edge_sdk.bundle.manifest_language import FitOfBoth
+from edge_sdk.analysis import AnalysedClip, analyze
+from edge_sdk.bundle import Bundle, default_bundle, open_bundle
+from edge_sdk.bundle.manifest_language import FusedFit
 from edge_sdk.calibration import answer_fits, answers
+from edge_sdk.calibration.operating_points import mix_weights
 from edge_sdk.cli import main
 from edge_sdk.clips import LabelledClip, SceneRecord, SceneTruth, read_record, read_scenes
 from edge_sdk.errors import BundleError, ConfigError
@@ -120,24 +119,18 @@ def test_where_the_student_knows_more_answers_are_given_with_it(
     """A video LLM that knows nothing beside a student that is told the truth of scenes whose pictures know nothing."""
     from edge_sdk.explaining import ReasonerSettings, ask_file
 
-    def truthful(bundle: Bundle, clip: LabelledClip, *_: object) -> Analysis:
-        found = analyze(clip.path, bundle).analysis
-        assert clip.record is not None
-        crash = msgspec.structs.replace(found.crash, score=0.9 if clip.crash else 0.1)
-        return msgspec.structs.replace(found, crash=crash, events=seen_of(clip.record))
-
     monkeypatch.setattr(answers, "_watch", truthful)
     report = calibrate_answers(asking.folder, scenes, tmp_path / "out", quiet=True)
     both = report.tasks["recognition"].with_student
     assert both.right == 1.0 > report.tasks["recognition"].right
-    assert both.fit.student > 0
+    assert both.fit.student_weight > 0
     # This vocabulary spells "Yes" in bytes: texts have begun before there is a verdict, and stay the model's own.
     assert report.tasks["cause"].with_student is None
     assert report.tasks["pre_crash_time"].with_student is None
     assert "with the student: 8 answers, 100% right" in describe_answers(report)
     made, plain = open_bundle(tmp_path / "out"), ReasonerSettings(priority=0)
     told = json.loads((made.folder / "calibration/answers.json").read_text())
-    assert told["tasks"]["recognition"]["with_student"]["fit"]["student"] == both.fit.student
+    assert told["tasks"]["recognition"]["with_student"]["fit"]["student_weight"] == both.fit.student_weight
     for number in (0, 1):
         path = scenes / f"scene_{number}"
         seen = seen_of(read_record(path.with_suffix(".json")))
@@ -147,15 +140,14 @@ def test_where_the_student_knows_more_answers_are_given_with_it(
         assert said["recognition"].value is (number == 0)
         assert said["recognition"].with_student
         assert not said["cause"].with_student
-        assert said["recognition"].probability == pytest.approx(
-            _of_both(made, path.with_suffix(".mp4"), score), abs=1e-4
-        )
-        assert said["crash_interval"].with_student == (number == 0 and told_with_student(told, "crash_interval"))
+        assert said["recognition"].probability == pytest.approx(_fused(made, path.with_suffix(".mp4"), score), abs=1e-4)
+        fused = number == 0 and told["tasks"]["crash_interval"]["with_student"] is not None
+        assert said["crash_interval"].with_student is fused
         alone = ask_file(made, path.with_suffix(".mp4"), tasks, settings=plain).answers
         assert not any(each.with_student for each in alone.values())
 
 
-def _of_both(made: Bundle, clip: Path, score: float) -> float:
+def _fused(made: Bundle, clip: Path, score: float) -> float:
     """The probability of the likelier word, from the model's own and the student's, by the manifest's numbers."""
     from edge_sdk.explaining import ReasonerSettings, ask_file
 
@@ -164,18 +156,22 @@ def _of_both(made: Bundle, clip: Path, score: float) -> float:
     (calibration,) = [each.calibration for each in language.adapters.values() if "recognition" in each.tasks]
     assert calibration is not None
     both = calibration["recognition"].with_student
-    assert isinstance(both, FitOfBoth)
+    assert isinstance(both, FusedFit)
     bare = calibration["recognition"]
     own = ask_file(made, clip, ["recognition"], settings=ReasonerSettings(priority=0)).answers["recognition"]
     assert own.probability is not None
     yes = own.probability if own.value else 1 - own.probability
     odds = (math.log(yes / (1 - yes)) - bare.offset) / bare.scale
-    joined = both.scale * odds + both.student * math.log(score / (1 - score)) + both.offset
+    joined = both.scale * odds + both.student_weight * math.log(score / (1 - score)) + both.offset
     return 1 / (1 + math.exp(-abs(joined)))
 
 
-def told_with_student(report: dict[str, Any], task: str) -> bool:
-    return report["tasks"][task]["with_student"] is not None
+def truthful(bundle: Bundle, clip: LabelledClip, *_: object) -> AnalysedClip:
+    """What a student that knows the truth would make of a clip."""
+    assert clip.record is not None
+    found = analyze(clip.path, bundle)
+    analysis = msgspec.structs.replace(found.analysis, events=seen_of(clip.record))
+    return found._replace(analysis=analysis, evidence=0.9 if clip.crash else 0.1)
 
 
 def seen_of(record: SceneRecord) -> tuple[Event, ...]:
@@ -187,14 +183,41 @@ def seen_of(record: SceneRecord) -> tuple[Event, ...]:
     return (msgspec.structs.replace(event("seen", "closed"), timeline=line),)
 
 
-def test_a_student_watches_clips_that_have_its_pictures(asking: Bundle, scenes: Path) -> None:
+def test_what_is_judged_is_what_the_device_says(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CrashChat-mini beside a student that knows the truth: texts under its verdict, as they are given afterwards."""
+    from edge_sdk.explaining import ReasonerProcess, ReasonerSettings, answers_of, explain_file
+
+    monkeypatch.setattr(answers, "_watch", truthful)
+    report = calibrate_answers(default_bundle(), scenes, tmp_path / "out", quiet=True)
+    kept = {task for task in ("description", "cause", "prevention") if report.tasks[task].with_student is not None}
+    assert kept
+    right: dict[str, list[tuple[float, bool]]] = {task: [] for task in kept}
+    clips = read_scenes(scenes)
+    with ReasonerProcess(open_bundle(tmp_path / "out"), ReasonerSettings(priority=0)) as process:
+        for clip, weight in zip(clips, mix_weights(clips), strict=True):
+            assert clip.record is not None
+            score = 0.9 if clip.crash else 0.1
+            tasks = ("recognition", "description", "cause", "prevention")
+            spoken = explain_file(process, clip.path, tasks, events=seen_of(clip.record), peak_score=score)
+            said = answers_of(list(spoken))
+            truth = scene_answers(clip.record, CRASH if clip.crash else SceneTruth())
+            for task in kept:
+                assert said[task].with_student
+                same = said[task].text.casefold().rstrip(".") == truth[task].casefold().rstrip(".")
+                right[task].append((float(weight), same))
+    for task, rows in right.items():
+        share = sum(weight for weight, same in rows if same) / sum(weight for weight, _ in rows)
+        assert report.tasks[task].with_student.right == pytest.approx(share)
+
+
+def test_a_student_is_evidence_on_clips_that_have_its_pictures(asking: Bundle, scenes: Path, tmp_path: Path) -> None:
     clip = read_scenes(scenes)[0]
     found = answers._watch(asking, clip, "ort", 1)
     assert found is not None
-    assert found.frames.analysed == 5
-    assert clip.record is not None
-    slow = dataclasses.replace(clip, record=msgspec.structs.replace(clip.record, fps=4.0))
-    assert answers._watch(asking, slow, "ort", 1) is None
+    assert found.analysis.frames.analysed == 5
+    assert found.evidence == found.analysis.crash.score
+    slow = make_clip(tmp_path / "slow.mp4", seconds=1.0, rate="4", size=(96, 64))
+    assert analyze(slow, asking).evidence is None
     alone = msgspec.structs.replace(asking, manifest=msgspec.structs.replace(asking.manifest, student=None))
     assert answers._watch(alone, clip, "ort", 1) is None
 

@@ -9,7 +9,7 @@ from demo_pictures import CLIP
 
 from edge_sdk.analysis import analyze
 from edge_sdk.bundle import open_bundle
-from edge_sdk.bundle.manifest_language import FitOfBoth
+from edge_sdk.bundle.manifest_language import FusedFit
 from edge_sdk.cli.demo import QUIET_DRIVE
 from edge_sdk.events import Answer
 from edge_sdk.explaining import ReasonerSettings, ask_file
@@ -29,7 +29,7 @@ def test_the_verdict_is_of_both_and_no_text_belies_it(crash: bool) -> None:
     assert (verdict.value, verdict.with_student) == (crash, True)
     alone = ask_file(open_bundle(), clip, ["recognition"], settings=PROMPT).answers["recognition"]
     assert not alone.with_student
-    assert verdict.probability == pytest.approx(_of_both(alone, found.crash.score), abs=1e-4)
+    assert verdict.probability == pytest.approx(_fused(alone, found.crash.score), abs=1e-4)
     for task in TEXTS:
         said = found.answers[task]
         assert said.with_student
@@ -40,7 +40,7 @@ def test_the_verdict_is_of_both_and_no_text_belies_it(crash: bool) -> None:
             assert said.probability == pytest.approx(verdict.probability, abs=1e-5)
 
 
-def _of_both(alone: Answer, score: float) -> float:
+def _fused(alone: Answer, score: float) -> float:
     """The probability of the likelier word: the log odds of both, weighed as the manifest has it."""
     language = open_bundle().manifest.language
     assert language is not None
@@ -48,9 +48,9 @@ def _of_both(alone: Answer, score: float) -> float:
     assert calibration is not None
     fit = calibration["recognition"]
     both = fit.with_student
-    assert isinstance(both, FitOfBoth)
+    assert isinstance(both, FusedFit)
     assert alone.probability is not None
     yes = alone.probability if alone.value else 1 - alone.probability
     own = (math.log(yes / (1 - yes)) - fit.offset) / fit.scale
-    odds = both.scale * own + both.student * math.log(score / (1 - score)) + both.offset
+    odds = both.scale * own + both.student_weight * math.log(score / (1 - score)) + both.offset
     return 1 / (1 + math.exp(-abs(odds)))

@@ -11,8 +11,9 @@ from demo_pictures import CLIP
 from watched_events import event
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.events import State
+from edge_sdk.events import CrashTimeline, State
 from edge_sdk.explaining import ReasonerProcess, ReasonerSettings, Reply, child
+from edge_sdk.types import Estimate
 
 PICTURE = np.zeros((56, 84, 3), np.uint8)
 # What the model says, in this order and without a doubt, whatever it is shown.
@@ -67,3 +68,27 @@ def test_the_command_line_says_that_an_answer_speaks_against_the_student() -> No
     assert (answer["value"], answer["abstain"], answer["contradiction"]) == (True, False, True)
     (line,) = [line for line in sdk(*words).stdout.splitlines() if line.startswith("recognition")]
     assert line.endswith("contradicts the student or another answer)")
+
+
+SEES = """
+from edge_sdk.reasoning import answer, clip
+def ask(self, tasks, deadline_s=None, sighting=None):
+    said = "nothing" if sighting is None else f"{sighting.score} {sighting.start.t:.2f}"
+    yield answer.Answer(task="description", form="text", text=said, abstain=False)
+clip.Clip.ask = ask
+"""
+
+
+@pytest.mark.parametrize(("peak_score", "said"), [(0.7, "0.7 3.50"), (None, "nothing")])
+def test_what_the_student_saw_is_told_on_the_clip_s_own_clock(
+    asking: Bundle, monkeypatch: pytest.MonkeyPatch, peak_score: float | None, said: str
+) -> None:
+    """The clip says 1.5 s at the source's first frame, from which the student's 2 s count."""
+    monkeypatch.setattr(child, "_start", started_with(SEES))
+    line = CrashTimeline(crash_start=Estimate(t=2.0, lo=1.8, hi=2.3))
+    seen = msgspec.structs.replace(event("a", "closed"), timeline=line)
+    with ReasonerProcess(asking, ReasonerSettings(priority=0)) as process, process.begin() as shown:
+        shown.push(PICTURE, 1.5)
+        spoken = shown.ask(["description"], zero_s=1.5, events=[seen], peak_score=peak_score)
+        (reply,) = [item for item in spoken if isinstance(item, Reply)]
+    assert reply.answer.text == said

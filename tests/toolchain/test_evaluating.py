@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from edge_sdk.analysis import analyze
 from edge_sdk.bundle import Bundle, rewrite
-from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FusedFit
 from edge_sdk.cli import main  # noqa: F401 - importing it gives the app its verbs
 from edge_sdk.cli.app import app
 from edge_sdk.errors import ConfigError, SourceError
@@ -134,7 +134,8 @@ def test_a_broken_clip_stops_nothing_and_is_tried_again_when_it_is_whole(
     broken.write_bytes(b"no video at all" * 100)
     report = evaluate_clips(annotations, folder, watching().folder, out=kept, bootstrap=0)
     (note,) = [note for note in report.notes if "could not be read" in note]
-    assert note.startswith(f"1 clips could not be read and count as not answered; the first is {CRASH}: ")
+    assert note.startswith("1 clips could not be read: they count as not answered, ")
+    assert f"the first is {CRASH}: " in note
     assert CRASH in capsys.readouterr().err
     cells = report.tasks[0].confusion
     assert cells is not None
@@ -201,7 +202,7 @@ def test_where_a_bundle_answers_with_its_student_the_probability_is_of_both(
 ) -> None:
     language, kept = asking.manifest.language, tmp_path / "kept.json"
     assert language is not None
-    fit = {"recognition": AnswerCalibration(with_student=FitOfBoth(scale=0.5, student=0.7))}
+    fit = {"recognition": AnswerCalibration(with_student=FusedFit(scale=0.5, student_weight=0.7))}
     adapters = {
         name: msgspec.structs.replace(each, calibration=fit if "recognition" in each.tasks else None)
         for name, each in language.adapters.items()

@@ -230,7 +230,10 @@ def _unread_notes(annotations: Annotations, predictions: Mapping[str, VideoAnswe
     unread = [(video, row.unread) for video in annotations.videos if (row := predictions.get(video)) and row.unread]
     if unread:
         video, why = unread[0]
-        yield f"{len(unread)} clips could not be read and count as not answered; the first is {video}: {why}"
+        yield (
+            f"{len(unread)} clips could not be read: they count as not answered, and are left out of alarms and "
+            f"calibration; the first is {video}: {why}"
+        )
 
 
 def _answerer_notes(predictions: Mapping[str, VideoAnswers]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Free text, read greedily: at every step the most likely token of the whole vocabulary, until one that ends.
 
 This is the decoding of the reference's evaluation, and the only one whose tokens can be compared with those of another
-implementation.
+implementation. A text that follows the verdict of video LLM and student has a first token that does not deny it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_sdk.bundle.manifest_language import AnswerFit
 from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth, Verdict
+from edge_sdk.reasoning.forms.denials import Denials
 from edge_sdk.reasoning.forms.scores import MIN_TEXT_PROBABILITY, Scores, calibrated, doubtful
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
@@ -55,7 +56,7 @@ class TextReader:
                 self._text, self._ended = str(self._task.negative), True
                 return ()
             row = row.copy()
-            row[self._denials()] = -np.inf
+            row[Denials.of(self._tokenizer).first(str(self._task.negative))] = -np.inf
         scores = Scores(row, self._task.id)
         token = scores.best
         self._log_sum += float(row[token]) - scores.log_total()
@@ -79,7 +80,7 @@ class TextReader:
         """What was said so far; `abstain` until it has ended."""
         own = math.exp(self._log_sum / self._steps) if self._steps else None
         fit: AnswerFit | None = self._context.calibration.get(self._task.id)
-        both, verdict = self._context.of_both(self._task.id), self._verdict
+        both, verdict = self._context.fused(self._task.id), self._verdict
         if verdict is not None and both is not None:
             fit = both.fit
         probability = None if own is None else calibrated(own, fit)
@@ -101,12 +102,5 @@ class TextReader:
     def _told(self) -> Verdict | None:
         """The verdict that this text follows; None where there is none, or it is to be the model's own."""
         settled = self._context.verdict.crash is not None and self._task.negative is not None
-        mine = self._task.form == "text" and self._context.of_both(self._task.id) is not None
+        mine = self._task.form == "text" and self._context.fused(self._task.id) is not None
         return self._context.verdict if settled and mine else None
-
-    def _denials(self) -> list[int]:
-        """Tokens that begin the sentence for clips without a crash: its first word, or a part of it from the front."""
-        word = str(self._task.negative).split()[0]
-        parts = [space + word[:end] for space in ("", " ") for end in range(1, len(word) + 1)]
-        spelled = [self._tokenizer.encode(case) for part in parts for case in (part, part.lower(), part.title())]
-        return sorted({int(ids[0]) for ids in spelled if len(ids) == 1})

@@ -23,8 +23,8 @@ EVEN = 0.5
 RIGHT_S, RIGHT_IOU = 0.5, 0.5
 """A time this near the truth is right, in seconds, and an interval of this overlap, as CrashChat counts AP@50."""
 
-# Keeps the log odds of a certainty finite.
-_EDGE = 1e-9
+# Keeps the log odds of a certainty finite: as far as fits look.
+_EDGE = 1e-6
 
 
 class Scores:

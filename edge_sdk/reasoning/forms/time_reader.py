@@ -104,7 +104,7 @@ class TimeReader:
         return self._grammar.text(best.state.times) if self._tree.told else self._tokenizer.decode(best.ids)
 
     def _told_answer(self, answer: Answer) -> Answer:
-        chosen = self._of_both() or self._chosen()
+        chosen = self._fused() or self._chosen()
         fit = chosen.fit
         probability = calibrated(min(1.0, chosen.belief), fit)
         lows, highs = zip(*self._intervals(chosen), strict=True)
@@ -127,9 +127,9 @@ class TimeReader:
         near = float(masses[0][max(0, place - reach) : place + reach + 1].sum())
         return _Chosen((self._grammar.first + place,), near, masses, fit)
 
-    def _of_both(self) -> _Chosen | None:
+    def _fused(self) -> _Chosen | None:
         """An interval by what the model believes times what the student says; None where that is not to be given."""
-        both = self._context.of_both(self._task.id) if self._grammar.numbers > 1 else None
+        both = self._context.fused(self._task.id) if self._grammar.numbers > 1 else None
         if both is None or both.sighting.start is None:
             return None
         first, last, belief = self._grammar.first, self._grammar.last, self._tree.joint()

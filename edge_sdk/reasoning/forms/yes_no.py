@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from edge_sdk.bundle.manifest_language import AnswerFit
-from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Growth, OfBoth
+from edge_sdk.reasoning.answer import Answer, AnswerContext, Floats, Fusion, Growth
 from edge_sdk.reasoning.forms.scores import EVEN, MIN_FORM_SHARE, Scores, doubtful, log_odds, sigmoid
 from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.tasks import Task
@@ -100,7 +100,7 @@ class YesNoReader:
         )
         if self._greedy is None or not share:
             return answer
-        both = self._context.of_both(self._task.id)
+        both = self._context.fused(self._task.id)
         odds, fit = self._calibrated(yes - no, both)
         value = self._meanings[self._greedy] if both is None else odds >= 0
         probability = sigmoid(odds if value else -odds)
@@ -115,13 +115,14 @@ class YesNoReader:
             with_student=both is not None,
         )
 
-    def _calibrated(self, odds: float, both: OfBoth | None) -> tuple[float, AnswerFit | None]:
+    def _calibrated(self, odds: float, both: Fusion | None) -> tuple[float, AnswerFit | None]:
         """The log odds of yes by what was fitted, with the student's where `both` answer; and that fit."""
         if both is not None:
             fit, sighting = both
-            return fit.scale * odds + fit.student * log_odds(sighting.score) + fit.offset, fit
-        own = self._context.calibration.get(self._task.id)
-        return (odds if own is None else own.scale * odds + own.offset), own
+            own = log_odds(sigmoid(odds))  # bounded, that no certainty leaves the student without a say
+            return fit.scale * own + fit.student_weight * log_odds(sighting.score) + fit.offset, fit
+        alone = self._context.calibration.get(self._task.id)
+        return (odds if alone is None else alone.scale * odds + alone.offset), alone
 
     def _following(self, prefix: Path) -> set[int]:
         length = len(prefix)

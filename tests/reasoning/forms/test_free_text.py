@@ -9,7 +9,7 @@ import pytest
 from answer_driver import Path, context, drive, random_model, train_bpe
 from numpy.typing import NDArray
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FusedFit
 from edge_sdk.errors import RuntimeFailure
 from edge_sdk.reasoning.answer import AnswerContext, Verdict
 from edge_sdk.reasoning.forms import reader_for
@@ -134,7 +134,7 @@ def test_every_form_has_its_reader_and_any_may_be_read_freely(tokenizer: Tokeniz
 
 
 def with_verdict(tokenizer: Tokenizer, crash: bool | None, fit: AnswerCalibration | None = None) -> AnswerContext:
-    given = fit or AnswerCalibration(scale=3.0, with_student=FitOfBoth(scale=0.5, offset=0.2, abstain_below=0.3))
+    given = fit or AnswerCalibration(scale=3.0, with_student=FusedFit(scale=0.5, offset=0.2, abstain_below=0.3))
     return context(
         end_token=tokenizer.control.im_end,
         calibration={TASK.id: given},
@@ -153,16 +153,18 @@ def test_without_a_crash_by_both_it_is_the_task_s_own_sentence_and_nothing_is_de
 
 
 def test_with_a_crash_by_both_no_text_denies_it(tokenizer: Tokenizer) -> None:
-    """The model would deny it; the next best beginning is taken, and greedy decoding goes on behind it."""
+    """The model would deny it, in any way; the next best beginning is taken, and greedy decoding goes on behind it."""
     end = tokenizer.control.im_end
     said = tuple(tokenizer.encode("car turns.").tolist())
-    no = {int(tokenizer.encode(each)[0]) for each in ("No", "no", " No", " no", "N", "n")}
+    pieces = {token: tokenizer.token_bytes(token).decode("utf-8", "replace") for token in range(tokenizer.size)}
+    no = sorted(token for token, piece in pieces.items() if piece and piece.strip().lower() in ("", "n", "no"))
+    assert {"n", "N", " ", "\n", "No", "no"} <= {pieces[token] for token in no}
 
     def model(path: Path) -> NDArray[np.float32]:
         row = np.full(tokenizer.size, -9.0, np.float32)
         row[(*said, end)[len(path)]] = 2.0
         if not path:
-            row[sorted(no)] = 5.0
+            row[no] = 5.0
         return row
 
     run = drive(TextReader(TASK, tokenizer, with_verdict(tokenizer, True)), model)
@@ -171,7 +173,7 @@ def test_with_a_crash_by_both_no_text_denies_it(tokenizer: Tokenizer) -> None:
     for token in (*said, end):
         logits = model(path).astype(np.float64)
         if not path:
-            logits[sorted(no)] = -inf
+            logits[no] = -inf
         steps.append(logits[token] - np.log(np.exp(logits).sum()))
         path = (*path, token)
     own = exp(np.mean(steps))
@@ -189,7 +191,13 @@ def test_a_text_is_the_model_s_own_without_a_fit_of_both_a_verdict_or_as_free_te
         answer = drive(TextReader(TASK, tokenizer, given), Reciting(tokenizer.size, (*ids, end))).answer
         assert (answer.text, answer.with_student) == ("No accident, no cause.", False)
         assert answer.probability == pytest.approx(1 / (1 + exp(-3.0 * np.log(0.9 / 0.1))), rel=1e-4)
-    verdict = with_verdict(tokenizer, crash)
     word = tuple(tokenizer.encode("No").tolist())
+    both = AnswerCalibration(with_student=FusedFit())
+    verdict = context(
+        end_token=end,
+        calibration={"recognition": both},
+        sighting=Sighting(score=0.4),
+        verdict=Verdict(crash=crash, probability=0.8),
+    )
     free = reader_for(find_task("recognition"), tokenizer, verdict, free=True)
     assert drive(free, Reciting(tokenizer.size, (*word, end))).answer.text == "No"

@@ -11,7 +11,7 @@ from answer_driver import context, drive, random_model, train_bpe
 from answer_oracle import Oracle, Truth, legal_intervals
 from scipy.stats import norm
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FusedFit
 from edge_sdk.evaluation.boundaries import interval_iou
 from edge_sdk.reasoning.forms import joint as module
 from edge_sdk.reasoning.forms.digit_tree import Search
@@ -106,7 +106,7 @@ def test_with_the_student_an_interval_is_the_best_of_what_both_believe(seed: int
         for pair, mass in believed.items()
     }
     joined = {pair: mass / sum(joined.values()) for pair, mass in joined.items()}
-    fit = FitOfBoth(scale=1.0, offset=0.4, margin_s=0.1)
+    fit = FusedFit(scale=1.0, offset=0.4, margin_s=0.1)
     given = context(
         0.5,
         1.0,
@@ -131,7 +131,7 @@ def test_with_the_student_an_interval_is_the_best_of_what_both_believe(seed: int
 
 
 def _student(seen: Estimate | None, time: int) -> float:
-    """A tenth of an even density and nine of two normal halves, over the tenths 4 to 11."""
+    """Nine tenths of two normal halves, of which the part outside of the tenths 4 to 11 is even, like the rest."""
     if seen is None:
         return 1.0
 
@@ -139,7 +139,9 @@ def _student(seen: Estimate | None, time: int) -> float:
         width = (seen.t - seen.lo if at / 10 < seen.t else seen.hi - seen.t) / norm.ppf(0.9)
         return float(np.exp(-(((at / 10 - seen.t) / width) ** 2) / 2))
 
-    return 0.9 * half(time) / sum(half(at) for at in range(4, 12)) + 0.1 / 8
+    whole = sum(half(at) for at in range(-30, 60))
+    inside = 0.9 * sum(half(at) for at in range(4, 12)) / whole
+    return 0.9 * half(time) / whole + (1 - inside) / 8
 
 
 def test_a_joint_belief_has_the_marginals_that_are_told_of_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 from answer_driver import Model, Path, context, drive, random_model, train_bpe
 from numpy.typing import NDArray
 
-from edge_sdk.bundle.manifest_language import AnswerCalibration, FitOfBoth
+from edge_sdk.bundle.manifest_language import AnswerCalibration, FusedFit
 from edge_sdk.errors import RuntimeFailure
 from edge_sdk.reasoning.answer import Verdict
 from edge_sdk.reasoning.forms.yes_no import YesNoReader, spellings
@@ -146,7 +146,7 @@ def test_a_low_threshold_gives_no_word_that_calibration_disagrees_with(whole: To
 def test_with_the_student_the_likelier_word_of_both_is_given(whole: Tokenizer, score: float) -> None:
     row = np.full(whole.size, -30.0, np.float32)
     row[_ids(whole, "Yes")[0]], row[_ids(whole, "No")[0]] = 0.0, 1.0
-    both = FitOfBoth(scale=0.5, student=1.5, offset=0.7, abstain_below=0.8)
+    both = FusedFit(scale=0.5, student_weight=1.5, offset=0.7, abstain_below=0.8)
     given = {TASK.id: AnswerCalibration(scale=2.0, offset=0.3, with_student=both)}
     odds = 0.5 * -1.0 + 1.5 * np.log(score / (1 - score)) + 0.7
     yes = 1 / (1 + np.exp(-odds))
@@ -165,7 +165,10 @@ def test_with_the_student_the_likelier_word_of_both_is_given(whole: Tokenizer, s
 def test_a_student_changes_nothing_where_it_did_not_watch_or_nothing_was_fitted(whole: Tokenizer) -> None:
     row = np.full(whole.size, -30.0, np.float32)
     row[_ids(whole, "Yes")[0]], row[_ids(whole, "No")[0]] = 1.0, 0.0
-    alone, both = AnswerCalibration(offset=0.2), AnswerCalibration(offset=0.2, with_student=FitOfBoth(student=3.0))
+    alone, both = (
+        AnswerCalibration(offset=0.2),
+        AnswerCalibration(offset=0.2, with_student=FusedFit(student_weight=3.0)),
+    )
     for fit, sighting in ((alone, Sighting(score=0.01)), (both, None)):
         reader = YesNoReader(TASK, whole, context(calibration={TASK.id: fit}, sighting=sighting))
         reader.read({0: row})
