@@ -25,24 +25,21 @@ from edge_sdk.export.distil.workers import single_threaded
 
 
 def student_recipe() -> Recipe:
-    """Every stage of the demo student's recipe on a toy: 4 steps, 2 late ones, 2 of the head, 70 onward.
-
-    Dropout is left out: torch draws its masks as threads come to them, so that no two runs have the same.
-    """
+    """Every stage of the demo student's recipe on a toy: 4 steps, 2 late ones, 2 of the head, 70 onward."""
     stages = (Stage(epochs=2, height=32, width=64, windows=4, micro=2),)
     late = Late(
         copies=1, epochs=1, windows=4, micro=2, learning_rate=3e-3, average=0.8, window_weight=1.0, map_weight=0.5
     )
-    head = Head(epochs=1, windows=4, dropout=(0.0, 0.0), learning_rate=5e-3, average=0.8, window_weight=0.5)
+    head = Head(epochs=1, windows=4, dropout=(0.3, 0.2), learning_rate=5e-3, average=0.8, window_weight=0.5)
     focus = Focus(
         frames=24, share=1.0, before=6, after=8, own_car=0.5, normal=0.25, zoom=1.5, zoomed=0.5, splice_share=0.25
     )
     onward = Onward(
         steps=70,
-        windows=1,
+        windows=2,
         micro=1,
         frozen=3,
-        dropout=(0.0, 0.0),
+        dropout=(0.3, 0.2),
         learning_rate=0.003,
         warm_up_steps=5,
         decay_share=0.5,

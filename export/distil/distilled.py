@@ -30,6 +30,7 @@ from edge_sdk.export.distil.run import Run
 from edge_sdk.export.distil.teacher_losses import teacher_loss
 from edge_sdk.export.distil.teacher_targets import Lessons
 from edge_sdk.export.distil.windows import Example, WindowSampler
+from edge_sdk.export.graphs.masks import MASKS, masks_of
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.mini.libraries import library
 from edge_sdk.files import atomic_path
@@ -147,7 +148,7 @@ class Distillation:
         seed, step = self._recipe.seed, self._run.step
         examples = [sampler.draw(np.random.default_rng([seed, step, number]), chosen[number]) for number in group]
         batch = {name: value.to(self._accelerator.device) for name, value in self._batch(examples).items()}
-        with self._accelerator.autocast():
+        with self._accelerator.autocast(), masks_of(self._run.model, [seed, MASKS, step, group[0]]):
             logits, maps, told = self._telling(batch["planes"])
         loss = label_loss(logits.float(), maps.float(), batch, self._recipe)
         if self._lessons is not None:

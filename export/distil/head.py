@@ -20,6 +20,7 @@ from edge_sdk.export.distil.late_features import LateFeatures
 from edge_sdk.export.distil.losses import peak_loss, window_loss
 from edge_sdk.export.distil.recipe import Head, Recipe
 from edge_sdk.export.distil.run import Run, begin
+from edge_sdk.export.graphs.masks import MASKS, masks_of
 from edge_sdk.export.graphs.student import Student
 
 Progress = Callable[[int, int, str], object]
@@ -80,7 +81,8 @@ def _epoch(run: Run, recipe: Recipe, head: Head, features: LateFeatures, pooled:
         places = [features.place(rng, int(clip)) for clip in chosen]
         targets = torch.from_numpy(np.stack([place.targets for place in places]))
         weights = torch.from_numpy(np.stack([place.weights for place in places]))
-        logits = run.model.judge(torch.stack([pooled[place.copy][place.frames] for place in places]))
+        with masks_of(run.model, [recipe.seed, _STREAM, MASKS, run.step]):
+            logits = run.model.judge(torch.stack([pooled[place.copy][place.frames] for place in places]))
         loss = window_loss(logits, targets, weights, recipe) + head.window_weight * peak_loss(logits, targets, weights)
         torch.autograd.backward(loss)
         run.advance(recipe.optimiser.clip_norm)

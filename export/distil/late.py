@@ -23,6 +23,7 @@ from edge_sdk.export.distil.losses import cell_loss, peak_loss, window_loss
 from edge_sdk.export.distil.recipe import Late, Recipe
 from edge_sdk.export.distil.run import Run, begin
 from edge_sdk.export.distil.workers import WORKERS, Workers
+from edge_sdk.export.graphs.masks import MASKS
 from edge_sdk.export.graphs.student import MAPS, Student
 
 Progress = Callable[[int, int, str], object]
@@ -120,6 +121,6 @@ def _step(
         torch.autograd.backward(loss)
         return float(loss.detach())
 
-    loss = workers.step(len(chosen), late.micro, run_pass)
+    loss = workers.step(len(chosen), late.micro, run_pass, [recipe.seed, _STREAM, MASKS, run.step])
     run.advance(recipe.optimiser.clip_norm)
     return loss

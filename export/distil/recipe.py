@@ -1,7 +1,7 @@
 """A recipe: everything that decides what a student becomes, in one TOML file beside this package.
 
-A recipe, a seed and the same clips give the same student, as far as torch's CPU kernels allow; with dropout,
-whose masks are drawn as threads come to them, they give one close to it. Its text goes into the bundle's provenance.
+A recipe, a seed and the same clips give the same student, as far as torch's CPU kernels allow. Its text goes into the
+bundle's provenance.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from edge_sdk.export.distil.recipe import Recipe
 from edge_sdk.export.distil.run import Run
 from edge_sdk.export.distil.windows import WindowSampler
 from edge_sdk.export.distil.workers import Workers
+from edge_sdk.export.graphs.masks import MASKS
 from edge_sdk.export.graphs.student import Student
 
 
@@ -27,7 +28,7 @@ def train_step(
 ) -> float:
     """Learn from one window of each of the clips `chosen`, `micro` at a time in each worker; returns the loss.
 
-    Windows are drawn from the recipe's seed, the step and their number.
+    Windows are drawn from the recipe's seed, the step and their number, and so are masks of dropout.
     """
 
     def run_pass(model: Student, numbers: Sequence[int]) -> float:
@@ -45,6 +46,6 @@ def train_step(
         torch.autograd.backward(loss)
         return float(loss.detach())
 
-    loss = workers.step(len(chosen), micro, run_pass)
+    loss = workers.step(len(chosen), micro, run_pass, [recipe.seed, MASKS, run.step])
     run.advance(recipe.optimiser.clip_norm)
     return loss

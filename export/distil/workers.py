@@ -15,6 +15,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from edge_sdk.export.graphs.masks import masks_of
 from edge_sdk.export.graphs.student import Student
 
 # (replica, which of the step's windows) -> the loss that was given to backward
@@ -52,16 +53,24 @@ class Workers:
         self._pool.shutdown(cancel_futures=True)
         torch.set_num_threads(self._threads)
 
-    def step(self, windows: int, micro: int, run: Pass) -> float:
+    def step(self, windows: int, micro: int, run: Pass, key: Sequence[int]) -> float:
         """Run forward and backward over window numbers `0 .. windows - 1`, `micro` at a time.
 
-        Leaves the summed gradients and the mean batch statistics in the model; returns the summed loss.
+        Masks of dropout are drawn from the seed `key` and the first number of a group. Leaves the summed gradients and
+        the mean batch statistics in the model; returns the summed loss.
         """
+
+        def passes(replica: Student, share: Sequence[Sequence[int]]) -> float:
+            loss = 0.0
+            for group in share:
+                with masks_of(replica, [*key, group[0]]):
+                    loss += run(replica, group)
+            return loss
+
         groups = [list(range(windows))[first : first + micro] for first in range(0, windows, micro)]
         shares = [groups[worker :: len(self._replicas)] for worker in range(len(self._replicas))]
         futures = [
-            self._pool.submit(lambda replica, share: sum(run(replica, group) for group in share), replica, share)
-            for replica, share in zip(self._replicas, shares, strict=True)
+            self._pool.submit(passes, replica, share) for replica, share in zip(self._replicas, shares, strict=True)
         ]
         loss = sum(future.result() for future in futures)
         self._gather()

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from edge_sdk.export.graphs.masks import Dropout
 from edge_sdk.export.graphs.views import View, look
 from edge_sdk.types import Value
 
@@ -139,7 +140,7 @@ class FeatureMemory(nn.Module):
         super().__init__()
         self.width, self.dilation = width, dilation
         self.conv = nn.Conv1d(width, width, TAPS, dilation=dilation)
-        self.dropout = 0.0
+        self.dropout = Dropout()
 
     @property
     def state_frames(self) -> int:
@@ -149,7 +150,8 @@ class FeatureMemory(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """A window `[n, width, time]` whose past is zero."""
         found = functional.relu(self.conv(functional.pad(x, (self.state_frames, 0))))
-        return x + functional.dropout(found, self.dropout, self.training)
+        dropped: Tensor = self.dropout(found)
+        return x + dropped
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One frame `[n, width, 1]` and the state; returns the result and the next state."""
@@ -185,7 +187,7 @@ class Student(nn.Module):
         self.pooled = nn.Linear(pooled, shape.features)
         self.memory = nn.ModuleList(FeatureMemory(shape.features, dilation) for dilation in shape.dilations)
         self.head = nn.Linear(shape.features, len(SCORES))
-        self.dropout = 0.0
+        self.dropout = Dropout()
         self._begin(stem)
 
     def forward(self, planes: Tensor) -> tuple[Tensor, Tensor]:
@@ -273,9 +275,9 @@ class Student(nn.Module):
 
     def drop(self, features: float, memory: float) -> Student:
         """Leave out that share of a frame's features, and of what the memory adds to them, in training."""
-        self.dropout = features
+        self.dropout.share = features
         for layer in self._memories:
-            layer.dropout = memory
+            layer.dropout.share = memory
         return self
 
     def _fuse_level(self) -> None:
@@ -306,5 +308,4 @@ class Student(nn.Module):
         return torch.cat(parts, 1)
 
     def _compress(self, pooled: Tensor) -> Tensor:
-        found = functional.dropout(self.level(pooled), self.dropout, self.training)
-        return functional.relu(self.pooled(found))
+        return functional.relu(self.pooled(self.dropout(self.level(pooled))))

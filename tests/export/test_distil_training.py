@@ -235,9 +235,12 @@ def test_training_needs_clips_on_both_sides(tmp_path: Path) -> None:
         train(recipe, text, [], toy_clips(tmp_path, range(2)), tmp_path / "b", tmp_path / "w")
 
 
-def test_two_workers_give_the_gradient_of_one() -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_two_workers_give_the_gradient_of_one(dropout: float) -> None:
+    """Masks of dropout too are the windows' own, not those of the thread that came first."""
     torch.manual_seed(0)
     model = Student(StudentShape(stages=(8, 8, 8, 8), features=8, grid_dilations=(1,), dilations=(1,)))
+    model.drop(dropout, dropout).train()
     windows = torch.randn(4, 6, 3, 32, 32)
 
     def run(replica: Student, numbers: list[int]) -> float:
@@ -249,7 +252,7 @@ def test_two_workers_give_the_gradient_of_one() -> None:
     alone, shared = copy.deepcopy(model), copy.deepcopy(model)
     for trained, count in ((alone, 1), (shared, 2)):
         with Workers(trained, count) as workers:
-            workers.step(4, 1, run)  # type: ignore[arg-type]
+            workers.step(4, 1, run, [5, 6])  # type: ignore[arg-type]
     for one, two in zip(alone.parameters(), shared.parameters(), strict=True):
         assert one.grad is not None
         torch.testing.assert_close(one.grad, two.grad, atol=1e-6, rtol=1e-4)

@@ -1,7 +1,7 @@
 """Trainings whose process is killed by SIGKILL, twice, end with the weights of one that was not, to the bit.
 
-With one thread an operator and without dropout in the student, whose masks no two runs share, nothing of a training is
-left to chance; so any difference is something that a checkpoint does not hold, or holds wrongly.
+With one thread an operator nothing of a training is left to chance; so any difference is something that a checkpoint
+does not hold, or holds wrongly.
 """
 
 from __future__ import annotations
