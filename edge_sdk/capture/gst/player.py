@@ -50,7 +50,9 @@ class GstPlayer:
         self.info = picture_info(pipeline)
         self.start_s, self.start_clock_s = times_s(first)
         known, duration = pipeline.query_duration(Gst.Format.TIME)
-        self.duration_s = duration / NS if known and duration >= 0 else None
+        # A demuxer that has come to a file's end mends what the container says by parts of a millisecond, in which
+        # Matroska counts; whether it has come there by now is chance.
+        self.duration_s = round(duration / NS, 3) if known and duration >= 0 else None
 
     def pull(self, timeout_s: float) -> Picture | None:
         """The next picture, or None when none came in time. Raises `EOFError` after the last one."""
