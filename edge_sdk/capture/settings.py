@@ -118,7 +118,8 @@ class SourceInfo(Value, frozen=True, kw_only=True):
     `width` and `height` are those of the upright picture before scaling, in pixels; `rotation_deg` is how far the
     coded picture was turned clockwise to stand upright; `rate_hz` is the rate that the container declares (None:
     variable or unknown). `start_time_s` is the container's time of the first decoded frame, which is time 0 of the
-    frames; `duration_s` is what the container says, to the millisecond. `codec` is `raw` and `decoder` empty for test sources.
+    frames; `duration_s` is what the container says, to the millisecond. `codec` is `raw` and `decoder` empty for test
+    sources.
     """
 
     uri: str
