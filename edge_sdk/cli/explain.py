@@ -13,7 +13,6 @@ from edge_sdk.capture.uri import parse_source
 from edge_sdk.errors import ConfigError
 from edge_sdk.events import Answer, Event
 from edge_sdk.explaining import ReasonerSettings, ReasoningReport, Spoken, ask_file, language_of, tasks_of
-from edge_sdk.reasoning.sighting import evidence_of
 from edge_sdk.types import Value
 
 _EVENT_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -68,7 +67,7 @@ def explain(
         asked,
         settings=settings,
         events=None if event is None else [event],
-        peak_score=None if event is None else _evidence(event, opened),
+        peak_score=event.evidence if event is not None and _own(event, opened) else None,
         deadline_s=deadline_s,
         on_spoken=on_spoken,
     )
@@ -83,9 +82,9 @@ def explain(
     )
 
 
-def _evidence(event: Event, bundle: Bundle) -> float | None:
-    """The event's score, where it is one of this very bundle's student."""
-    return evidence_of(event) if event.provenance.bundle_sha256 == bundle.sha256 else None
+def _own(event: Event, bundle: Bundle) -> bool:
+    """Whether the event is one of this very bundle's student."""
+    return event.provenance.bundle_sha256 == bundle.sha256
 
 
 def read_subject(what: str) -> Subject:

@@ -119,6 +119,14 @@ class Event(Value, frozen=True, kw_only=True):
     device: DeviceState | None = None
     provenance: Provenance
 
+    @property
+    def evidence(self) -> float | None:
+        """The score as answers may take it into account: when the student has seen the whole of the event.
+
+        None for one that goes on, whose score may still rise, and for one that was rejected or triggered by hand.
+        """
+        return self.score if self.state == "closed" and self.trigger == "student" else None
+
     def to_json(self) -> str:
         """The event as one line of JSON."""
         return msgspec.json.encode(self).decode()

@@ -16,7 +16,6 @@ from edge_sdk.explaining.live import LiveClip
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
 from edge_sdk.explaining.settings import ReasonerSettings
-from edge_sdk.reasoning.sighting import evidence_of
 from edge_sdk.stream import Feeder, LiveFeeder
 
 # How long a question may wait for one that is being answered.
@@ -103,7 +102,7 @@ class EventExplainer:
         tasks: Sequence[str],
         deadline_s: float | None,
     ) -> Iterator[Piece | Reply | ReasoningReport]:
-        score = evidence_of(event)
+        score = event.evidence
         if not isinstance(feeder, LiveFeeder):
             return explain_file(
                 self.process, feeder.uri, tasks, events=[event], peak_score=score, deadline_s=deadline_s, wait_s=QUEUE_S

@@ -55,14 +55,6 @@ def sighting_of(events: Sequence[Event] | None, peak_score: float | None, *, off
     return Sighting(score=peak_score, start=start, end=end)
 
 
-def evidence_of(event: Event) -> float | None:
-    """The score of `event` as answers may take it into account: when the student has seen the whole of it.
-
-    None for an event that goes on, whose score may still rise, for one that was rejected or triggered by hand.
-    """
-    return event.score if event.state == "closed" and event.trigger == "student" else None
-
-
 def density(seen: Estimate | None, times: NDArray[np.int64], first: int, last: int) -> Masses:
     """How likely the student holds each of `times`, tenths of a second among `first..last`: float64 as they are.
 

@@ -9,7 +9,7 @@ from scipy.stats import norm
 from watched_events import event
 
 from edge_sdk.events import CrashTimeline, State
-from edge_sdk.reasoning.sighting import EVEN_SHARE, Sighting, density, evidence_of, sighting_of
+from edge_sdk.reasoning.sighting import EVEN_SHARE, Sighting, density, sighting_of
 from edge_sdk.types import Estimate
 
 START, END = Estimate(t=3.0, lo=2.9, hi=3.3), Estimate(t=4.0, lo=3.5, hi=4.2)
@@ -39,9 +39,9 @@ def test_who_did_not_watch_says_nothing() -> None:
 @pytest.mark.parametrize("state", ["provisional", "confirmed", "refined", "rejected"])
 def test_an_event_is_evidence_when_the_student_has_seen_the_whole_of_it(state: State) -> None:
     whole = event("a", "closed")
-    assert evidence_of(whole) == whole.score
-    assert evidence_of(event("a", state)) is None
-    assert evidence_of(msgspec.structs.replace(whole, trigger="manual")) is None
+    assert whole.evidence == whole.score
+    assert event("a", state).evidence is None
+    assert msgspec.structs.replace(whole, trigger="manual").evidence is None
 
 
 def test_a_density_has_the_student_s_central_80_percent() -> None:
