@@ -121,8 +121,8 @@ class ClipRequest:
         wait in the process then are left out of the clip, but for its first. `zero_s` is what the clip's times say at
         the source's first decoded frame, from which the times of answers shall count; `events` are what the student
         made of the clip, the last revision of each, None where it did not watch, and `peak_score` is its highest of the
-        whole clip, where that is known. An answer comes again where a later one contradicts it. Raises `ConfigError`
-        while an earlier question is not answered to its end, and what ended the clip.
+        whole clip, None where it is not to go into answers. An answer comes again where a later one contradicts it.
+        Raises `ConfigError` while an earlier question is not answered to its end, and what ended the clip.
         """
         if self._asked:
             raise ConfigError(f"this clip is being asked for {self._asked}; read the answers to their end, or close it")
