@@ -28,7 +28,9 @@ def small_recipe(steps: int = 2) -> Recipe:
     sizes = replace(
         recipe.sizes, hidden=32, heads=2, kv_heads=1, tower_layers=1, tower_intermediate=24, decoder_layers=1
     )
-    phases = tuple(replace(phase, stage=replace(phase.stage, **few)) for phase in recipe.language.phases)
+    assert recipe.tower
+    assert recipe.language
+    phases = tuple(replace(phase, stage=replace(phase.stage, **few)) for phase in recipe.phases)
     language = replace(recipe.language, phases=phases)
     adapters = {
         name: replace(getattr(recipe, name), stage=replace(getattr(recipe, name).stage, **few))

@@ -118,8 +118,7 @@ def _check(plan: Any, student: Path | None, start: Bundle | None) -> None:
     """What would otherwise be refused when hours of training are over."""
     if student:
         open_room("export.student_part").student_part(student)
-    if start:
-        open_room("export.mini.from_bundle").check_start(start, plan.sizes)
+    open_room("export.mini.from_bundle").check_start(start, plan)
 
 
 # Any: what another room returns, and see Manifest.provenance.

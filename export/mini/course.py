@@ -89,7 +89,7 @@ class Course:
 
     @cached_property
     def seeing(self) -> Model:
-        """The model whose tower has been trained, the rest fresh."""
+        """The model whose tower has been trained, the rest fresh or as `start` has it."""
         recipe = self.recipe
         torch.manual_seed(recipe.seed)
         model = make_model(recipe.sizes, self.tokenizer.control)
@@ -97,6 +97,8 @@ class Course:
             fill(model, self._start)
         else:
             self._aim(model)
+        if not recipe.tower:
+            return model
         learner = TowerLearner(model, self.tower, recipe.sizes.hidden)
 
         def draw(step: int, numbers: Sequence[int]) -> Batch:
@@ -115,6 +117,8 @@ class Course:
     def base(self) -> Model:
         """The pre-trained model."""
         language, model = self.recipe.language, self.seeing
+        if not language:
+            return model.eval()
         model.requires_grad_(True)
         image, hidden = self.tokenizer.control.image, self.recipe.sizes.hidden
         learner = SpeakingLearner(model, self.tower, hidden, image, language.auxiliary)
@@ -162,6 +166,8 @@ class Course:
                 if not pairs:
                     shot = whole(clip, self.profile)
                     pairs = draw_pairs(kind, clip, shot, tuning.questions, random)
+                if tuning.driving:
+                    pairs = pairs + draw_questions(clip, shot, tuning.driving, random)
                 examples.append(self.writer.example(clip, shot, pairs))
             return collate(examples)
 
@@ -176,11 +182,11 @@ class Course:
 
         self.records[name] = run_stage(learner, stage, draw, path, recipe.seed, recipe.precision, report)
 
-    def _path(self, name: str, *parts: msgspec.Struct) -> Path:
+    def _path(self, name: str, *parts: msgspec.Struct | None) -> Path:
         """The checkpoint of a stage."""
         return self._work / f"{name}-{self._key(*parts)}.pt"
 
-    def _key(self, *parts: msgspec.Struct) -> str:
+    def _key(self, *parts: msgspec.Struct | None) -> str:
         """Stands for all that stages depend on which these `parts` of the recipe describe."""
         recipe = self.recipe
         same = [recipe.seed, recipe.profile, recipe.precision, recipe.sizes, recipe.windows, recipe.views]

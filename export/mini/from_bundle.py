@@ -20,7 +20,7 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.layouts import EMBEDDING, HEAD, LAYOUTS
-from edge_sdk.export.mini.recipe import Sizes
+from edge_sdk.export.mini.recipe import Recipe
 
 _NATIVE = next(layout for layout in LAYOUTS if layout.name == "transformers")
 
@@ -42,9 +42,18 @@ def language_component(bundle: Bundle) -> Language:
     return language
 
 
-def check_start(bundle: Bundle, sizes: Sizes) -> None:
-    """Raises `ConfigError` where a model of `sizes` cannot go on from that of `bundle`; no weights are read."""
-    language = language_component(bundle)
+def check_start(bundle: Bundle | None, recipe: Recipe) -> None:
+    """Raises `ConfigError` where a model of `recipe` cannot go on from that of `bundle`; no weights are read.
+
+    Without a bundle, where the recipe tunes adapters alone.
+    """
+    if bundle is None:
+        if not recipe.language:
+            raise ConfigError(
+                f"recipe {recipe.name} tunes adapters alone; give the bundle whose model they are tuned on (--from)"
+            )
+        return
+    sizes, language = recipe.sizes, language_component(bundle)
     tower, decoder = language.vision, language.decoder
     known = {
         "hidden": decoder.hidden,

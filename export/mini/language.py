@@ -17,6 +17,7 @@ from edge_sdk.export.mini.answering import Answerer
 from edge_sdk.export.mini.checkpoints import save_adapter, save_base
 from edge_sdk.export.mini.course import Course
 from edge_sdk.export.mini.curves import draw_curves
+from edge_sdk.export.mini.from_bundle import check_start
 from edge_sdk.export.mini.material import Material, digest, load_material
 from edge_sdk.export.mini.model import parameters
 from edge_sdk.export.mini.recipe import Recipe
@@ -61,8 +62,10 @@ def train_language(
     """Train by `recipe` on the scenes in the folder `training`; answer the first `most` of `held_out`, None for all.
 
     `start`: the bundle whose model training goes on from. Raises `ConfigError` for scenes that lack a record, a truth
-    or boxes, for a `start` of other sizes or in few bits, and for more processes than a batch has examples.
+    or boxes, for a `start` of other sizes or in few bits, for none where the recipe needs one, and for more processes
+    than a batch has examples.
     """
+    check_start(start, recipe)
     cache = work / "pictures"
     alone = processes()
     check_processes(recipe.stages, alone.num_processes)

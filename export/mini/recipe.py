@@ -117,7 +117,8 @@ class Language(Value, frozen=True, kw_only=True):
 class Tuning(Value, frozen=True, kw_only=True):
     """One adapter by LoRA in CrashChat's recipe, with a learning rate and a rank of its own; alpha / rank as there.
 
-    `questions`: how many of the adapter's tasks are asked of each clip, its first always among them.
+    `questions`: how many of the adapter's tasks are asked of each clip, its first always among them; `driving`: how
+    many questions of the pre-training are asked beside them, so that what they taught is not unlearnt.
     """
 
     stage: Stage
@@ -125,10 +126,14 @@ class Tuning(Value, frozen=True, kw_only=True):
     rank: int
     alpha: float
     dropout: float
+    driving: int = 0
 
 
 class Recipe(Value, frozen=True, kw_only=True):
-    """The whole of a recipe file. `precision` is accelerate's: "no" for float32, "bf16" where that is fast."""
+    """The whole of a recipe file. `precision` is accelerate's: "no" for float32, "bf16" where that is fast.
+
+    Without `tower` and `language` adapters alone are tuned, over the model that training goes on from.
+    """
 
     name: str
     version: str
@@ -138,17 +143,22 @@ class Recipe(Value, frozen=True, kw_only=True):
     sizes: Sizes
     windows: Windows
     views: Views
-    tower: Stage
-    language: Language
     linguistic: Tuning
     perception: Tuning
+    tower: Stage | None = None
+    language: Language | None = None
     precision: str = "no"
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The parts of pre-training in words."""
+        return self.language.phases if self.language else ()
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """All stages in the order in which they are run."""
-        phases = (phase.stage for phase in self.language.phases)
-        return (self.tower, *phases, self.linguistic.stage, self.perception.stage)
+        towers = (self.tower,) if self.tower else ()
+        return (*towers, *(phase.stage for phase in self.phases), self.linguistic.stage, self.perception.stage)
 
 
 def load_recipe(name: str | Path) -> tuple[Recipe, str]:
@@ -172,11 +182,19 @@ def _check(recipe: Recipe, path: Path) -> None:
         )
     if not 2_000 <= sizes.vocabulary <= 4_096:
         raise ConfigError(f"recipe {path}: sizes.vocabulary must be 2000..4096, found {sizes.vocabulary}")
-    phases = recipe.language.phases
+    _check_stages(recipe, path)
+
+
+def _check_stages(recipe: Recipe, path: Path) -> None:
+    if (recipe.tower is None) != (recipe.language is None):
+        raise ConfigError(f"recipe {path}: expected both of [tower] and [language], or neither to tune adapters alone")
+    for tuning in (recipe.linguistic, recipe.perception):
+        if tuning.driving < 0:
+            raise ConfigError(f"recipe {path}: driving must be at least 0, found {tuning.driving}")
     for stage in recipe.stages:
         if min(stage.steps, stage.batch, stage.save_every) < 1:
             raise ConfigError(f"recipe {path}: steps, batch and save_every must be at least 1, found {stage}")
-    for windows in (recipe.windows, *(phase.windows for phase in phases)):
+    for windows in (recipe.windows, *(phase.windows for phase in recipe.phases)):
         if not 0 <= windows.whole <= 1 or windows.least_s < 0:
             raise ConfigError(f"recipe {path}: windows.whole must be 0..1 and least_s at least 0, found {windows}")
         if windows.frames is not None and (windows.whole or windows.frames < 2):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +22,14 @@ from edge_sdk.export.export_recipe import settle
 from edge_sdk.export.mini.answering import Answerer
 from edge_sdk.export.mini.checkpoints import save_adapter, save_base
 from edge_sdk.export.mini.course import Course
+from edge_sdk.export.mini.examples import Example, Writer
+from edge_sdk.export.mini.material import Material
+from edge_sdk.export.mini.questions import Pair
 from edge_sdk.export.mini.tuning import tasks_of
-from edge_sdk.export.mini.windows import whole
+from edge_sdk.export.mini.windows import Shot, whole
 from edge_sdk.export.pipeline import run_export
 from edge_sdk.reasoning.reasoner import Reasoner
+from edge_sdk.tasks import AdapterKind, find_task
 
 CLIPS = mini_material.clips(2)
 RECIPE = mini_material.small_recipe()
@@ -156,3 +162,28 @@ def test_a_bundle_of_other_sizes_is_refused(bundle: Bundle, tmp_path: Path) -> N
 def test_a_bundle_without_a_video_llm_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no video LLM"):
         _ = Course(RECIPE, CLIPS, tmp_path, lambda *_: None, start=toy_bundle.write(tmp_path / "toy")).seeing
+
+
+@pytest.mark.parametrize(("kind", "driving"), [("linguistic", 3), ("perception", 0)])
+def test_questions_of_the_pre_training_go_with_the_adapters_own(
+    finished: Finished, tmp_path: Path, kind: AdapterKind, driving: int
+) -> None:
+    tuning = msgspec.structs.replace(getattr(RECIPE, kind), driving=driving, dropout=0.1)
+    recipe = msgspec.structs.replace(RECIPE, **{kind: tuning})
+    seen: list[set[str]] = []
+    known = Writer.example
+
+    def spy(self: Writer, clip: Material, shot: Shot, pairs: Sequence[Pair]) -> Example:
+        seen.append({question for question, _ in pairs})
+        return known(self, clip, shot, pairs)
+
+    shutil.copytree(finished.folder / "work", tmp_path / "work")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Writer, "example", spy)
+        Course(recipe, CLIPS, tmp_path / "work", lambda *_: None).adapter(kind)
+    own = {find_task(task).prompt for task in tasks_of(kind)}
+    assert seen
+    for asked in seen:
+        assert len(asked - own) == driving
+        assert ("Does anything touch?" in asked) == (driving > 0)
+        assert 1 <= len(asked & own) <= tuning.questions

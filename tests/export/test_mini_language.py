@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,13 @@ LINEARS = {
     "down": "mlp.down_proj",
 }
 ADAPTERS = ("linguistic", "perception")
+
+
+def adapters_alone(text: str) -> str:
+    """The recipe `text` without what comes before its adapters."""
+    found, count = re.subn(r"^\[tower\].*?(?=^\[linguistic\])", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert count == 1
+    return found
 
 
 class Made(NamedTuple):
@@ -141,6 +149,40 @@ def test_a_bundle_says_how_its_video_llm_was_made(made: Made, tmp_path: Path) ->
     assert (found["recipe"], found["training_clips"]) == (onward.read_text(encoding="utf-8"), 2)
     assert found["clips_sha256"] != known["clips_sha256"]
     assert found["start"] == {"bundle": own.manifest.name, "sha256": calibrated.sha256, "language": known}
+
+
+def test_adapters_alone_are_tuned_over_a_base_that_stays(made: Made, tmp_path: Path) -> None:
+    own, file = Bundle.open(made.report.bundle), tmp_path / "adapters.toml"
+    file.write_text(adapters_alone(made.recipe_file.read_text(encoding="utf-8")), encoding="utf-8")
+    scenes = {"training": made.second, "held_out": made.second}
+    report = make_language(
+        str(file), tmp_path / "work", tmp_path / "out", **scenes, start=own.folder, most=1, quiet=True
+    )
+    assert report
+    assert report.seconds.keys() == set(ADAPTERS)
+    for part in ("vision.weights", "decoder.weights"):
+        [old], [new] = ([*folder.rglob(part)] for folder in (own.folder, tmp_path / "out"))
+        assert old.read_bytes() == new.read_bytes(), part
+    for kind in ADAPTERS:
+        name = f"language/lora.{kind}.safetensors"
+        old, new = (load_file(folder / name) for folder in (own.folder, tmp_path / "out"))
+        assert any(not torch.equal(tensor, new[key]) for key, tensor in old.items()), kind
+
+
+def test_adapters_alone_need_the_model_that_they_are_tuned_on(made: Made, tmp_path: Path) -> None:
+    file, text = tmp_path / "adapters.toml", made.recipe_file.read_text(encoding="utf-8")
+    file.write_text(adapters_alone(text), encoding="utf-8")
+    scenes = {"training": made.second, "held_out": made.second}
+    with pytest.raises(ConfigError, match=r"tunes adapters alone; .*--from"):
+        make_language(str(file), tmp_path / "work", tmp_path / "out", **scenes, quiet=True)
+    with pytest.raises(ConfigError, match=r"tunes adapters alone; .*--from"):
+        train_language(load_recipe(file)[0], made.second, made.second, tmp_path / "work", lambda *_: None)
+    file.write_text(re.sub(r"\[tower\].*?\n\n", "", text, flags=re.DOTALL), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"both of \[tower\] and \[language\], or neither"):
+        load_recipe(file)
+    file.write_text(text.replace("dropout = 0.05", "dropout = 0.05\ndriving = -1"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="driving must be at least 0, found -1"):
+        load_recipe(file)
 
 
 def test_other_clips_in_the_same_work_folder_give_other_weights(made: Made) -> None:

@@ -29,7 +29,7 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(train_vocabulary([text for pair in PAIRS for text in pair] * 3, 2048))
 
 
-@pytest.mark.parametrize("name", ["language-mini", "language-mini-long", "language-onward"])
+@pytest.mark.parametrize("name", ["language-mini", "language-mini-long", "language-onward", "language-adapters"])
 def test_a_committed_recipe_has_three_to_four_million_parameters(tokenizer: Tokenizer, name: str) -> None:
     recipe, _ = load_recipe(name)
     assert 3_000_000 <= parameters(make_model(recipe.sizes, tokenizer.control)) <= 4_000_000
