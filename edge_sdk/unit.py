@@ -114,7 +114,7 @@ class Unit:
         live_rate_hz = rate_hz or student.rate_hz
         self._reasoning = reasoning or ReasonerSettings(runtime=runtime, threads=threads, device=device)
         self._explainer: EventExplainer | None = None
-        self._explaining = threading.Lock()
+        self._explaining, self._closed = threading.Lock(), False
         with ExitStack() as opened:
             if reasoning is not None:
                 live = _keeping(live or LiveSettings(), self._reasoner())
@@ -230,8 +230,10 @@ class Unit:
     def close(self) -> None:
         """Release the sources, the session and the reasoner's process."""
         self._stopped = True
-        if self._explainer is not None:
-            self._explainer.close()
+        with self._explaining:
+            self._closed, explainer = True, self._explainer
+        if explainer is not None:
+            explainer.close()
         self._opened.close()
 
     def __enter__(self) -> Unit:
@@ -331,6 +333,8 @@ class Unit:
 
     def _reasoner(self) -> EventExplainer:
         with self._explaining:
+            if self._closed:
+                raise ConfigError("this unit was closed; ask about its events before, or open another")
             if self._explainer is None:
                 self._explainer = EventExplainer(self.bundle, self._reasoning)
             return self._explainer

@@ -59,7 +59,7 @@ def build_engines(
             cache.choose(key)
             yield BuiltEngine(graph=name, file=str(found), size_mb=_size_mb(found), build_s=0.0, cached=True)
             continue
-        watcher.begin(name, number, len(names), require_memory(path, graph, force=options.force))
+        watcher.begin(name, number, len(names), require_memory(path, force=options.force))
         try:
             engine = _build(_Job(path, graph, key, tensorrt, cache, options), watcher.progress)
         finally:
@@ -148,11 +148,11 @@ def _build(job: _Job, on_progress: OnProgress) -> BuiltEngine:
         engine = network.builder.build_serialized_network(network.native, config)
         if engine is None and not stop.wanted:
             raise EngineError(_refusal(job, network.log))
-    if tensorrt.flavour == "trt":
-        write_bytes(job.timings, bytes(config.get_timing_cache().serialize()))
     build_s = time.monotonic() - began_s
     built_utc = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     file = job.cache.write(job.key, memoryview(engine), built_utc=built_utc, build_s=build_s)
+    if tensorrt.flavour == "trt":
+        keep_timings(config, job.timings)
     return BuiltEngine(graph=job.key.graph, file=str(file), size_mb=_size_mb(file), build_s=build_s, cached=False)
 
 
@@ -184,9 +184,26 @@ def _config(job: _Job, network: Network, progress_monitor: Any) -> Any:
         config.clear_flag(module.BuilderFlag.TF32)
     if job.tensorrt.flavour == "rtx":
         compile_for(module, config, job.key.sm)
-    elif job.timings.is_file():
-        # Timings of another device or version are not taken, and the build is only slower.
-        config.set_timing_cache(config.create_timing_cache(job.timings.read_bytes()), False)
+    else:
+        attach_timings(config, job.timings)
     config.progress_monitor = progress_monitor
     add_profiles(network, config, job.graph, job.key.profiles)
     return config
+
+
+# Any: as above, here and below.
+def attach_timings(config: Any, path: Path) -> None:
+    """Give `config` the timings at `path`, or empty ones: without any, what the builder times cannot be kept.
+
+    Timings of another device or version are not taken, and the build is only slower.
+    """
+    known = path.read_bytes() if path.is_file() else b""
+    if not config.set_timing_cache(config.create_timing_cache(known), False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def keep_timings(config: Any, path: Path) -> None:
+    """Write what the builder has timed to `path`, if it has kept any of it."""
+    found = config.get_timing_cache()
+    if found is not None:
+        write_bytes(path, bytes(found.serialize()))

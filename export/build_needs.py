@@ -8,34 +8,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_sdk.bundle.manifest import Graph
-from edge_sdk.bundle.onnx_file import external_locations
+from edge_sdk.bundle.onnx_file import weights
 from edge_sdk.errors import EngineError
 from edge_sdk.hardware.memory import BUILD_BASE_MB, BUILD_BYTES_PER_WEIGHT
 from edge_sdk.hardware.probes import observe
 
 _MB = 1e6
-_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _WORKSPACE_SHARE = 0.25
 # Where the memory that is free cannot be read.
 _USUAL_WORKSPACE_MB = 1000.0
 
 
-def needed_mb(path: Path, graph: Graph) -> float:
+def needed_mb(path: Path) -> float:
     """Estimated peak of building the graph at `path`, 10^6 bytes: the builder itself, or a multiple of its weights."""
-    files = [path, *(path.parent / location for location in external_locations(path))]
-    size = min((_BYTES[spec.dtype] for spec in graph.inputs if spec.dtype in _BYTES), default=4)
-    values = sum(file.stat().st_size for file in files) / size
-    return max(BUILD_BASE_MB.value, BUILD_BYTES_PER_WEIGHT.value * values / _MB)
+    return max(BUILD_BASE_MB.value, BUILD_BYTES_PER_WEIGHT.value * weights(path) / _MB)
 
 
-def require_memory(path: Path, graph: Graph, *, force: bool = False) -> float:
-    """The estimate for the graph at `path`; raises `EngineError` where less is free, unless `force`."""
-    needed, free = needed_mb(path, graph), observe().memory_available_mb
-    if free is not None and needed > free and not force:
+def require_memory(path: Path, *, force: bool = False) -> float:
+    """The estimate for the graph at `path`; raises `EngineError` where less is free, unless `force`.
+
+    Swap counts as free: a builder's memory is mostly weights that wait for their turn.
+    """
+    needed, now = needed_mb(path), observe()
+    if now.memory_available_mb is None or force:
+        return needed
+    free = now.memory_available_mb + (now.swap_free_mb or 0.0)
+    if needed > free:
         raise EngineError(
-            f"building {path.name} needs about {needed:,.0f} MB of memory, and {free:,.0f} MB are free; close other "
-            f"programs, add {needed - free:,.0f} MB of swap, or try all the same with --force"
+            f"building {path.name} needs about {needed:,.0f} MB of memory, and {free:,.0f} MB are free, swap among "
+            f"them; close other programs, add {needed - free:,.0f} MB of swap, or try all the same with --force"
         )
     return needed
 

@@ -94,9 +94,9 @@ def verify_against(
 ) -> AgainstReport:
     """Compare every stage; `adapters` are written NAME=DIR, `out` is a file for the report as JSON.
 
-    Raises `BundleError` for a bundle without a language model or that does not fit the checkpoint, `ConfigError` for
-    adapters that are not the bundle's, `CheckpointError` for weights, and what a runtime raises. A wrong output is a
-    report.
+    Raises `BundleError` for a bundle without a language model, in few bits, or that does not fit the checkpoint,
+    `ConfigError` for adapters that are not the bundle's, `CheckpointError` for weights, and what a runtime raises. A
+    wrong output is a report.
     """
     weights = Checkpoint.open(checkpoint)
     language = _language(bundle, weights)
@@ -127,6 +127,12 @@ def _language(bundle: Bundle, weights: Weights) -> Language:
     language, config = bundle.manifest.language, weights.config
     if language is None:
         raise BundleError(f"bundle {bundle.manifest.name!r} has no language model to compare with a checkpoint")
+    if language.quantisation is not None:
+        raise BundleError(
+            f"bundle {bundle.manifest.name!r} is in few bits ({language.quantisation.recipe}), which no checkpoint's "
+            "outputs equal; compare the bundle in full weights, and hold this one against its own references: "
+            "edge-sdk verify without --against"
+        )
     for part, sizes, found in (
         ("vision", language.vision, config.vision),
         ("decoder", language.decoder, config.text),

@@ -39,6 +39,23 @@ def test_two_files_of_unequal_length_score_as_each_alone() -> None:
         np.testing.assert_allclose(np.array(together), np.array(alone(source)), atol=1e-5)
 
 
+def test_one_of_several_files_that_fails_says_so_when_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Unit([CLIP, PATTERN]) as unit:
+        source = unit.streams[0].feeder._source  # type: ignore[attr-defined]
+        pull, left = source._player.pull, iter(range(20))
+
+        def fail_later(timeout_s: float) -> object:
+            if next(left, None) is None:
+                raise SourceError("the storage hangs")
+            return pull(timeout_s)
+
+        monkeypatch.setattr(source._player, "pull", fail_later)
+        assert list(unit.events()) == []
+        failed, whole = unit.sources
+    assert failed.stats.warnings == ("stopped after 1.90 s of video: the storage hangs",)
+    assert (whole.state, whole.stats.warnings) == ("ended", ())
+
+
 def test_events_say_whose_they_are() -> None:
     with edge_sdk.open([PATTERN, CLIP]) as unit:
         assert {event.source for event in unit.events()} == {CLIP.absolute().as_uri()}

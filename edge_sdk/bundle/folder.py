@@ -48,6 +48,9 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         `BundleNameError`, `BundlePathError` or `BundleSchemaError`; another fault is a plain `BundleError`.
         """
         root = Path(folder).absolute()
+        if any("\udc80" <= letter <= "\udcff" for letter in str(root)):
+            # Runtimes and the reasoner's process are told the path as text.
+            raise BundleError(f"the bundle's path must be UTF-8, found {os.fsencode(root)!r}; rename the folder")
         try:
             manifest, digest = read_manifest(root)
             _check_presence(root, manifest)

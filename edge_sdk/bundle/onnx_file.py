@@ -1,4 +1,4 @@
-"""Which other files an ONNX graph reads, found without the onnx package.
+"""Which other files an ONNX graph reads, and how many weights it has, found without the onnx package.
 
 An initialiser may name a file beside the graph that holds its bytes, and a runtime opens whatever is named there. A
 bundle must vouch for those files, and the device has no onnx package; so this walks the protobuf wire format, enters
@@ -9,11 +9,13 @@ Field numbers: `onnx.proto3` of the ONNX project. Wire format: protobuf's encodi
 
 from __future__ import annotations
 
+import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from edge_sdk.bundle.onnx_wire import Field, MalformedError, fields
+from edge_sdk.bundle.onnx_wire import Field, MalformedError, fields, integers
 from edge_sdk.errors import BundleError
 
 # message -> {field number: message it holds}; only what leads to TensorProto.external_data
@@ -28,6 +30,7 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "Tensor": {13: "Entry"},
 }
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_GRAPH, _INITIALISER, _DIMS = 7, 5, 1
 _MAX_DEPTH = 64
 
 
@@ -36,13 +39,33 @@ def external_locations(graph: Path) -> set[str]:
 
     Raises `BundleError` when the file is not an ONNX protobuf.
     """
+    return _read(graph, lambda data: set(_locations(data, "Model", 0, len(data), 0)), set())
+
+
+def weights(graph: Path) -> int:
+    """How many values an ONNX file's initialisers have, whatever the bits of each. Raises `BundleError` as above."""
+    return _read(graph, lambda data: sum(_sizes(data)), 0)
+
+
+T = TypeVar("T")
+
+
+def _read(graph: Path, found: Callable[[mmap.mmap], T], nothing: T) -> T:
+    """What is `found` in the file's bytes, `nothing` in an empty one, which cannot be mapped."""
     if graph.stat().st_size == 0:
-        return set()
+        return nothing
     with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            return set(_locations(data, "Model", 0, len(data), 0))
+            return found(data)
         except (MalformedError, UnicodeDecodeError) as error:
             raise BundleError(f"{graph} is not an ONNX file ({error}); export the bundle again") from error
+
+
+def _sizes(data: mmap.mmap) -> Iterator[int]:
+    """Values in each initialiser."""
+    for graph in (each for each in fields(data, 0, len(data)) if each.number == _GRAPH):
+        for tensor in (each for each in fields(data, graph.start, graph.end) if each.number == _INITIALISER):
+            yield math.prod(integers(data, tensor.start, tensor.end, _DIMS))
 
 
 def _locations(data: mmap.mmap, message: str, start: int, end: int, depth: int) -> Iterator[str]:

@@ -22,7 +22,7 @@ class MalformedError(Exception):
 
 
 class Field(NamedTuple):
-    """A length-delimited field: its number, where its tag begins, and `start .. end` of its content."""
+    """A field: its number, where its tag begins, and `start .. end` of its content."""
 
     number: int
     begin: int
@@ -36,6 +36,20 @@ Change = Callable[[Data, Field], bytes | None]
 
 def fields(data: Data, start: int, end: int) -> Iterator[Field]:
     """The length-delimited fields of one message; the others are stepped over. Raises `MalformedError`."""
+    return (field for kind, field in _entries(data, start, end) if kind == _BYTES)
+
+
+def integers(data: Data, start: int, end: int, number: int) -> Iterator[int]:
+    """The values, 0 to 2^64 - 1, of an integer field of one message, packed or one by one. Raises `MalformedError`."""
+    for kind, field in _entries(data, start, end):
+        position = field.start
+        while field.number == number and kind in (_VARINT, _BYTES) and position < field.end:
+            value, position = _varint(data, position, field.end)
+            yield value
+
+
+def _entries(data: Data, start: int, end: int) -> Iterator[tuple[int, Field]]:
+    """Every field with its wire type."""
     position = start
     while position < end:
         begin = position
@@ -44,9 +58,8 @@ def fields(data: Data, start: int, end: int) -> Iterator[Field]:
             raise MalformedError(f"a tag of more than {_TAG_BITS} bits before byte {position}")
         kind = tag & 7
         if kind == _VARINT:
-            _, position = _varint(data, position, end)
-            continue
-        if kind == _BYTES:
+            length = _varint(data, position, end)[1] - position
+        elif kind == _BYTES:
             length, position = _varint(data, position, end)
         elif kind in (_FIXED64, _FIXED32):
             length = 8 if kind == _FIXED64 else 4
@@ -54,8 +67,7 @@ def fields(data: Data, start: int, end: int) -> Iterator[Field]:
             raise MalformedError(f"wire type {kind} at byte {position}")
         if position + length > end:
             raise MalformedError(f"a field of {length} bytes at byte {position} passes the end of its message")
-        if kind == _BYTES:
-            yield Field(tag >> 3, begin, position, position + length)
+        yield kind, Field(tag >> 3, begin, position, position + length)
         position += length
 
 

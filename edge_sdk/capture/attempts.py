@@ -25,8 +25,8 @@ class Attempts:
         """The next player, playing. Raises `EdgeError`."""
         return self._gst.play_live(self._without(self._blind), self.feed)
 
-    def blame(self, codec_name: str, decoder: str) -> str:
-        """Take another decoder from now on: this one was given units and gave no picture.
+    def blame(self, codec_name: str, decoder: str, *, hangs: bool) -> str:
+        """Take another decoder from now on: this one was given units and gave no picture, or `hangs` after some.
 
         Returns one sentence for people, empty where there is no other; then all of them are tried again.
         """
@@ -40,7 +40,8 @@ class Attempts:
             self._blind = frozenset()
             return ""
         self._blind = blind
-        return f"{decoder} shows no picture of this {codec_name} stream: {other} is tried instead"
+        fault = "hangs in" if hangs else "shows no picture of"
+        return f"{decoder} {fault} this {codec_name} stream: {other} is tried instead"
 
     def _without(self, elements: frozenset[str]) -> LivePlan:
         features = self.plan.features

@@ -85,6 +85,8 @@ class Health:
         self._retry_at_s = now_s
         self._attempt = 1
         self.warnings: tuple[str, ...] = ()
+        # How often, since the source was last well, pictures have stopped while encoded units came.
+        self.hangs = 0
         self._enter("connecting")
 
     @property
@@ -107,7 +109,7 @@ class Health:
             self._connect_limit_s = self._settings.connect_timeout_s
             self._enter("live")
         elif self._watched_s - self._live_s >= SETTLED_S:
-            self._attempt = 0
+            self._attempt = self.hangs = 0
             self._backoff.settle()
         if fingerprint is not None:
             self._compare(fingerprint)
@@ -168,6 +170,7 @@ class Health:
 
     def _check_silence(self) -> None:
         if self.state == "live" and self._watched_s - self._picture_s >= self._settings.stall_timeout_s:
+            self.hangs += self._units_come
             self._stall(self._why_silent())
         elif self.state == "connecting" and self._watched_s - self._began_s >= self._connect_limit_s:
             reason = self._why_blind()
@@ -176,9 +179,15 @@ class Health:
                 self._connect_limit_s = min(2 * self._connect_limit_s, longest_s)
             self._fail(reason, refused=False)
 
+    @property
+    def _units_come(self) -> bool:
+        """Whether encoded units went on when pictures had stopped."""
+        silent_s = self._watched_s - self._picture_s
+        return self._units_s is not None and self._watched_s - self._units_s[1] < silent_s / 2
+
     def _why_silent(self) -> str:
         silent_s = self._watched_s - self._picture_s
-        if self._units_s and self._watched_s - self._units_s[1] < silent_s / 2:
+        if self._units_come:
             return f"no picture for {silent_s:.1f} s although encoded units come: the decoder hangs or lost the stream"
         return f"nothing has come for {silent_s:.1f} s: the camera, its server or the network is silent"
 

@@ -10,20 +10,27 @@ _LONGEST_SLEEP_S = 0.05
 
 
 class Pace:
-    """Instants `period_s` apart on a monotonic clock. `missed` counts those that passed unused."""
+    """Instants `period_s` apart on a monotonic clock, from the first round on.
+
+    `missed` counts those that passed unused.
+    """
 
     def __init__(self, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.period_s = period_s
         self.missed = 0
         self._clock = clock
-        self._due_s = clock()
+        self._due_s: float | None = None
 
     def rest_s(self) -> float:
-        """How long until the next round is due, 0 when it is; at most a short while."""
+        """How long until the next round is due, 0 when it is, as the first one is; at most a short while."""
+        if self._due_s is None:
+            return 0.0
         return min(max(self._due_s - self._clock(), 0.0), _LONGEST_SLEEP_S)
 
     def begin(self) -> None:
         """A round begins now: the next one is due at the first instant after now."""
-        passed = int((self._clock() - self._due_s) / self.period_s)
-        self.missed += max(passed, 0)
-        self._due_s += (max(passed, 0) + 1) * self.period_s
+        now_s = self._clock()
+        due_s = now_s if self._due_s is None else self._due_s
+        passed = max(int((now_s - due_s) / self.period_s), 0)
+        self.missed += passed
+        self._due_s = due_s + (passed + 1) * self.period_s

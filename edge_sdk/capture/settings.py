@@ -6,7 +6,8 @@ Plain values: importing them loads no GStreamer, and they print and compare in t
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.types import Value
@@ -16,6 +17,11 @@ Policy = Literal["every", "latest"]
 
 # H.264 level 6.2 ends at 16,384 luma samples a side; a larger frame is a slip of the pen.
 MAX_SIDE = 16384
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 class HistorySettings(Value, frozen=True, kw_only=True):
@@ -75,6 +81,9 @@ class LiveSettings(Value, frozen=True, kw_only=True):
         for name, value in positive.items():
             if not (math.isfinite(value) and value >= 0.1):
                 raise ConfigError(f"{name} must be at least 0.1 s, got {value}")
+        _check_choice("protocol", self.protocol, ("tcp", "udp"))
+        if self.jitter_ms < 0:
+            raise ConfigError(f"jitter_ms must be 0 or more, got {self.jitter_ms}")
         if not (math.isfinite(self.pre_roll_s) and self.pre_roll_s >= 0 and self.ring_limit_mb > 0):
             found = f"{self.pre_roll_s} and {self.ring_limit_mb}"
             raise ConfigError(f"pre_roll_s must be 0 or more and ring_limit_mb above 0, got {found}")
@@ -110,6 +119,8 @@ class CaptureSettings(Value, frozen=True, kw_only=True):
             raise ConfigError(f"frame size must be 1..{MAX_SIDE} a side, got {self.width} x {self.height}")
         if self.rate_hz is not None and not (math.isfinite(self.rate_hz) and 0.001 <= self.rate_hz <= 1000.0):
             raise ConfigError(f"rate_hz must be 0.001..1000 or None, got {self.rate_hz}")
+        _check_choice("pixels", self.pixels, get_args(Pixels))
+        _check_choice("policy", self.policy, get_args(Policy))
 
 
 class SourceInfo(Value, frozen=True, kw_only=True):

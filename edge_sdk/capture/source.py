@@ -18,6 +18,8 @@ from edge_sdk.types import Frame
 
 STALL_TIMEOUT_S = 30.0
 _PULL_S = 0.1
+# Nothing decoded for so long: it is asked whether the pipeline has stopped.
+_STOPPED_S = 1.0
 _MAX_WARNINGS = 20
 # A file whose pictures end this much before its declared end is said to be cut off; audio may end a little later.
 _CUT_OFF_S = 0.5
@@ -66,6 +68,7 @@ class Source:
             self._end()
             raise StopIteration from None
         except SourceError as error:
+            self._warn(f"stopped after {self._last_time_s:.2f} s of video: {error}")
             self.close()
             raise SourceError(f"{self.info.uri}: {error}") from error
         except BaseException:
@@ -101,12 +104,23 @@ class Source:
             counters = self._player.counters()
             if counters != progress:
                 progress, since_s = counters, time.monotonic()
-            if time.monotonic() - since_s > STALL_TIMEOUT_S:
+            still_s = time.monotonic() - since_s
+            if still_s > _STOPPED_S:
+                self._raise_error()
+            if still_s > STALL_TIMEOUT_S:
                 raise SourceError(
                     f"no picture for {STALL_TIMEOUT_S:.0f} s, after {self._last_time_s:.2f} s of video; the storage or "
                     "the decoder hangs"
                 )
         return picture
+
+    def _raise_error(self) -> None:
+        """Raise what stopped the pipeline, if anything has: behind a queue an error is no end of the stream."""
+        warnings, error = self._player.problems()
+        for text in warnings:
+            self._warn(text)
+        if error is not None:
+            raise SourceError(error)
 
     def _end(self) -> None:
         """Note what went wrong before the end, then release the pipeline."""

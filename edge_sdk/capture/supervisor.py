@@ -27,6 +27,8 @@ from edge_sdk.errors import EdgeError
 POLL_S = 0.05
 # A decoder that was given units for this long and has shown nothing is taken for unable to.
 BLIND_S = 2.0
+# A decoder that stops so often before the source is well again is taken for broken.
+HANGS = 2
 # What a broken driver may take to let go of its device, before its thread is left behind.
 JOIN_S = 10.0
 # Of changes that nobody collects the oldest are forgotten.
@@ -191,12 +193,17 @@ class Supervisor:
                 self.ring.mark_gap()
 
     def _blame(self, player: LivePlayer, units: int, decoded: int) -> None:
-        """When the decoder was given units and has shown no picture, have another one the next time."""
+        """When the decoder was given units and has shown no picture, or keeps hanging, have another one the next time.
+
+        One that hangs once may only have lost the stream.
+        """
         decoder = player.decoder()
         failed = self._fault is not None and self._fault.element == decoder
         waited = units > 0 and time.monotonic() - self._first_unit_s >= BLIND_S
-        if decoder and not decoded and (failed or waited):
-            self._warn(self._attempts.blame(player.codec(), decoder))
+        hangs = self._health.state == "stalled" and self._health.hangs >= HANGS
+        if decoder and ((not decoded and (failed or waited)) or hangs):
+            self._health.hangs = 0
+            self._warn(self._attempts.blame(player.codec(), decoder, hangs=hangs))
 
     def _look_after(self) -> None:
         """Collect what has come, and tell the health of it."""

@@ -80,5 +80,7 @@ class Incident:
 def calibrate(raw: float, point: OperatingPoint) -> float:
     """Probability from a raw score by Platt's logistic map, fitted on validation clips (Platt 1999)."""
     clipped = min(max(raw, 1e-6), 1 - 1e-6)
-    logit = math.log(clipped / (1 - clipped))
-    return 1 / (1 + math.exp(-(point.scale * logit + point.offset)))
+    fitted = point.scale * math.log(clipped / (1 - clipped)) + point.offset
+    # Of a steep map the exponential of the other sign would overflow.
+    weight = math.exp(-abs(fitted))
+    return (1 if fitted >= 0 else weight) / (1 + weight)

@@ -136,6 +136,7 @@ class LiveClip:
         if self._request is not None:
             with suppress(EdgeError):
                 self._extend(self._request, end)
+                self._request.check()
                 return self._some(self._request)
             self._forget()
         self._first(1)  # before a turn is waited for and a model opened

@@ -94,8 +94,7 @@ class ClipRequest:
                 "make it smaller, the model sees a fraction of it"
             )
         self._wait(lambda: self._room > 0 or self._child.ended or _passed(until_s))
-        if failure := self._failure or self._child.failure():
-            raise failure
+        self.check()
         with self._child.news:
             if self._room < 1:
                 return False
@@ -105,6 +104,11 @@ class ClipRequest:
         self._child.send(Picture(job=self.number, width=width, height=height, time_s=time_s), data)
         self._pushed += 1
         return True
+
+    def check(self) -> None:
+        """Raises what ended the clip, or the process that works on it."""
+        if failure := self._failure or self._child.failure():
+            raise failure
 
     def ask(
         self,

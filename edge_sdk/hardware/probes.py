@@ -54,6 +54,7 @@ class Conditions(Value, frozen=True, kw_only=True):
     power_mode: str | None
     memory_available_mb: float | None
     temperatures_c: dict[str, float]
+    swap_free_mb: float | None = None
 
 
 def identify(root: Path = ROOT) -> Machine:
@@ -84,6 +85,7 @@ def observe(root: Path = ROOT) -> Conditions:
         gpu_mhz=_gpu_mhz(root),
         power_mode=_power_mode(root),
         memory_available_mb=_memory_mb(root, "MemAvailable"),
+        swap_free_mb=_memory_mb(root, "SwapFree"),
         temperatures_c=dict(_temperatures_c(root)),
     )
 

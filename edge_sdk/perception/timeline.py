@@ -1,18 +1,18 @@
 """Per-frame scores in, a crash timeline out: causal, one incident at a time.
 
 Opening and closing follow the running mean of the crash score with hysteresis; boundaries come from the start and end
-heat, which the student gives `heat_delay_frames` after the instant they speak of. A first estimate therefore leaves at
-once (`provisional`, `confirmed`) and is revised when the heat around it has been seen (`refined`, `closed`).
+heat, which the student gives `heat_delay_frames` frames after the one that they speak of, whatever the rate. A first
+estimate therefore leaves at once (`provisional`, `confirmed`) and is revised when the heat around it has been seen
+(`refined`, `closed`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
 from edge_sdk.errors import BundleError
@@ -63,19 +63,24 @@ class Timeline:
         self._delay_s = student.heat_delay_frames / student.rate_hz
         self._period_s = 1 / student.rate_hz
         self._history: deque[FrameScores] = deque(maxlen=round(HISTORY_S * student.rate_hz))
+        # Of each frame in the history the instant that its heat speaks of.
+        self._heat_s: deque[float] = deque(maxlen=self._history.maxlen)
+        self._last_s: deque[float] = deque(maxlen=student.heat_delay_frames + 1)
         self._recent: deque[float] = deque(maxlen=self._point.confirm_frames)
         self._state: State | None = None
         self._closed_at_s = -REFRACTORY_S
         self._level = 0.0
         self.peak = 0.0
         self._open_peak = 0.0
-        self._coarse_start_s = 0.0
+        self._coarse_start_s = self._latest_start_s = 0.0
         self._quiet_since_s: float | None = None
         self._start_s: float | None = None
+        self._pre_crash_s: float | None = None
 
     def push(self, scores: FrameScores) -> list[TimelineUpdate]:
         """Take the next frame's scores, in order of time; returns the revisions that they cause, oldest first."""
         self._history.append(scores)
+        self._heat_s.append(self._heat_of(scores.time_s))
         self._recent.append(scores.crash)
         self._level = sum(self._recent) / self._point.confirm_frames
         self.peak = max(self.peak, self._level)
@@ -87,8 +92,8 @@ class Timeline:
         self._open_peak = max(self._open_peak, self._level)
         if self._state == "provisional" and self._level >= self._point.confirm:
             updates.append(self._update("confirmed"))
-        if self._state == "confirmed" and scores.time_s >= self._coarse_start_s + START_AFTER_S + self._delay_s:
-            self._start_s = self._fine_start()
+        if self._state == "confirmed" and self._heat_s[-1] >= self._latest_start_s:
+            self._fix_start()
             updates.append(self._update("refined"))
         updates.extend(self._settle(scores.time_s))
         return updates
@@ -99,8 +104,19 @@ class Timeline:
             return []
         return [self._finish(self._history[-1].time_s + self._period_s)]
 
+    def _heat_of(self, time_s: float) -> float:
+        """The instant that the heat of a frame speaks of: when the frame was shown that many frames before it.
+
+        The first frames of a stream have none before them; theirs is counted at the student's own rate.
+        """
+        self._last_s.append(time_s)
+        return self._last_s[0] if len(self._last_s) == self._last_s.maxlen else time_s - self._delay_s
+
     def _open(self) -> TimelineUpdate:
         self._coarse_start_s = self._rising_edge()
+        # Where scores had lingered for long, the crash began when they rose from there: its heat's hill is seen whole.
+        rose_s = self._history[-1].time_s + CENTROID_FRAMES * self._period_s
+        self._latest_start_s = max(self._coarse_start_s + START_AFTER_S, rose_s)
         self._open_peak = 0.0
         self._start_s = None
         self._quiet_since_s = None
@@ -120,7 +136,7 @@ class Timeline:
             update = self._update("rejected")
         else:
             if self._start_s is None:
-                self._start_s = self._fine_start()
+                self._fix_start()
             update = self._update("closed", end_s=self._end(now_s), last_s=now_s)
             self._closed_at_s = now_s
         self._state = None
@@ -128,8 +144,10 @@ class Timeline:
 
     def _update(self, state: State, *, end_s: float | None = None, last_s: float | None = None) -> TimelineUpdate:
         self._state = state
-        start_s = self._coarse_start_s if self._start_s is None else self._start_s
-        pre_s = self._pre_crash_start(start_s)
+        if self._start_s is None:
+            start_s, pre_s = self._coarse_start_s, self._pre_crash_start(self._coarse_start_s)
+        else:
+            start_s, pre_s = self._start_s, self._pre_crash_s
         timeline = CrashTimeline(
             pre_crash_start=None if pre_s is None else estimate(pre_s, self._point.pre_crash_start),
             crash_start=estimate(start_s, self._point.crash_start),
@@ -137,26 +155,33 @@ class Timeline:
         )
         return TimelineUpdate(state, timeline, max(self._open_peak, self._level))
 
+    def _fix_start(self) -> None:
+        """Settle when the crash began and became foreseeable: a long one outlasts the frames that told of it."""
+        self._start_s = self._fine_start()
+        self._pre_crash_s = self._pre_crash_start(self._start_s)
+
     def _rising_edge(self) -> float:
-        """First frame of the run of raised scores that led here."""
+        """First frame of the run of raised scores that led here, after the incident before."""
         edge_s = self._history[-1].time_s
         for frame in reversed(self._history):
-            if frame.crash < self._point.provisional / 2:
+            if frame.crash < self._point.provisional / 2 or frame.time_s <= self._closed_at_s:
                 break
             edge_s = frame.time_s
         return edge_s
 
     def _fine_start(self) -> float:
-        low_s, high_s = self._coarse_start_s - START_BEFORE_S, self._coarse_start_s + START_AFTER_S
-        inside = [f for f in self._history if low_s <= f.time_s - self._delay_s <= high_s]
-        peak_s = heat_peak([f.time_s - self._delay_s for f in inside], [f.start for f in inside])
+        low_s, high_s = self._coarse_start_s - START_BEFORE_S, self._latest_start_s
+        peak_s = heat_peak([(at_s, f.start) for at_s, f in self._heat() if low_s <= at_s <= high_s])
         return self._coarse_start_s if peak_s is None else peak_s
+
+    def _heat(self) -> Iterator[tuple[float, FrameScores]]:
+        """Frames of the history by the instants that their heat speaks of."""
+        return zip(self._heat_s, self._history, strict=True)
 
     def _end(self, now_s: float) -> float:
         """Peak of the end heat since the start; without one, the moment the score fell, or now if it has not."""
         start_s = self._coarse_start_s if self._start_s is None else self._start_s
-        inside = [f for f in self._history if f.time_s - self._delay_s > start_s]
-        peak_s = heat_peak([f.time_s - self._delay_s for f in inside], [f.end for f in inside])
+        peak_s = heat_peak([(at_s, f.end) for at_s, f in self._heat() if at_s > start_s])
         if peak_s is not None:
             return peak_s
         return now_s if self._quiet_since_s is None else self._quiet_since_s
@@ -175,16 +200,19 @@ class Timeline:
         return first_s
 
 
-def heat_peak(times_s: Sequence[float], heat: Sequence[float]) -> float | None:
-    """Time of the highest heat, refined by the centroid of its neighbours; None below `HEAT_FLOOR`."""
+def heat_peak(heat: Sequence[tuple[float, float]]) -> float | None:
+    """Time of the highest heat, refined by the centroid of its neighbours; None below `HEAT_FLOOR`.
+
+    `heat`: pairs of a time, s, and the heat there, in order of time.
+    """
     if not heat:
         return None
-    values: NDArray[np.float64] = np.asarray(heat, np.float64)
+    times_s, values = (np.asarray(column, np.float64) for column in zip(*heat, strict=True))
     top = int(values.argmax())
     if values[top] < HEAT_FLOOR:
         return None
     near = slice(max(0, top - CENTROID_FRAMES), top + CENTROID_FRAMES + 1)
-    return float(np.average(np.asarray(times_s)[near], weights=values[near]))
+    return float(np.average(times_s[near], weights=values[near]))
 
 
 def estimate(t_s: float, residual: Residual, last_s: float | None = None) -> Estimate:

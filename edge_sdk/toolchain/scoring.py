@@ -59,6 +59,7 @@ def add_scores(
     language = bundle.manifest.language
     if language is None or language.quantisation is None:
         raise BundleError(f"{bundle.manifest.name}: expected a bundle in few bits; make one with edge-sdk quantise")
+    _check_tasks(bundle, before)
     scenes = _Scenes.read(clips, count)
     _check_unseen(bundle, scenes.hashes)
     asking = _Asking(runtime, options or AS_ENGINES, max_tokens)
@@ -143,6 +144,20 @@ def _said(bundle: Bundle, scenes: _Scenes, asking: _Asking, on_clip: Callable[[i
             found[scene.path.name] = {each.task: each for each in said}
             on_clip(len(found))
     return found
+
+
+def _check_tasks(bundle: Bundle, before: Bundle) -> None:
+    answered = [
+        {task for adapter in each.manifest.language.adapters.values() for task in adapter.tasks}
+        for each in (bundle, before)
+        if each.manifest.language
+    ]
+    if any(tasks != answered[0] for tasks in answered):
+        here, there = (", ".join(sorted(tasks)) for tasks in answered)
+        raise BundleError(
+            f"{bundle.manifest.name} answers {here}, {before.manifest.name} {there}; expected the same tasks, so give "
+            "the bundle that this one was made from"
+        )
 
 
 def _check_unseen(bundle: Bundle, hashes: Mapping[str, str]) -> None:

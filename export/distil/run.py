@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,14 @@ class Run:
         if not isinstance(model, Student):
             raise TypeError("the averaged module is the student it was made from")
         return model.eval()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the averaged weights and statistics."""
+        found = hashlib.sha256()
+        for name, value in sorted(self.averaged().state_dict().items()):
+            found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     def note(self) -> str:
         """The last epoch in words."""

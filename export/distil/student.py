@@ -44,6 +44,8 @@ from edge_sdk.files import write_text
 Progress = Callable[[int, int, str], object]
 # Validation clips scored after an epoch; all of them after the last one.
 QUICK_VALIDATION = 60
+# Of a digest in a file name.
+_LETTERS = 12
 
 
 def train(
@@ -78,14 +80,14 @@ def train(
         )
         more = load_clips(further, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, further"))
     if start is None:
-        run = _early_stages(recipe, clips, training_clips, held_out, work, report, cache)
-        if run is None:
+        early = _early_stages(recipe, clips, training_clips, held_out, work, report, cache)
+        if early is None:
             return None
+        run, begin_with = early
         student = run.averaged()
     else:
-        run, student = None, begun(recipe, start)
+        run, student, begin_with = None, begun(recipe, start), start.sha256[:_LETTERS]
     if recipe.onward is not None:
-        begin_with = start.sha256[:12] if start else "whole"
         made = f"{digest(recipe, [*clips, *further])}-{begin_with}{taught(cache)}"
         shown, checkpoint = [*training_clips, *more], work / f"onward-{made}.pt"
         run = train_onward(run, student, recipe, recipe.onward, shown, held_out, checkpoint, report)
@@ -149,10 +151,11 @@ def _early_stages(
     work: Path,
     report: Progress,
     cache: TeacherCache | None,
-) -> Run | None:
-    """A run at the end of all stages before [onward]; each goes on from its checkpoint.
+) -> tuple[Run, str] | None:
+    """A run at the end of all stages before [onward], and what stands for the weights that [[stages]] made.
 
-    None for a process that only took part.
+    Each stage goes on from its checkpoint. The files of those after [[stages]] are named by these weights: a GPU and a
+    CPU make different ones of the same recipe and clips. None for a process that only took part.
     """
     recipe = msgspec.structs.replace(recipe, onward=None)
     made_early = digest(msgspec.structs.replace(recipe, late=None, head=None), clips)
@@ -168,20 +171,22 @@ def _early_stages(
     else:
         run.restore(checkpoint)
         train_stages(run, recipe, cached, held_out, checkpoint, report)
+    weights = run.digest[:_LETTERS]
     if recipe.late is not None:
         features = LateFeatures(
             run.averaged(),
             recipe,
             cached,
             held_out[0],
-            work / f"features-{made_early}{taught(cache)}",
+            work / f"features-{made_early}-{weights}{taught(cache)}",
             lambda done, total: report(done, total, "picture features"),
         )
         made_late = digest(msgspec.structs.replace(recipe, head=None), clips)
-        run = train_late(run, recipe, features, held_out, work / f"late-{made_late}{taught(cache)}.pt", report)
+        checkpoint = work / f"late-{made_late}-{weights}{taught(cache)}.pt"
+        run = train_late(run, recipe, features, held_out, checkpoint, report)
         if recipe.head is not None:
             run = train_head(run, recipe, features, held_out, report)
-    return run
+    return run, weights
 
 
 def spread(cache: TeacherCache | None) -> bool:

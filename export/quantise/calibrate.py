@@ -24,7 +24,7 @@ from edge_sdk.export.pipeline import open_plan
 from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
 from edge_sdk.export.quantise.activations.vision_statistics import merge_maxima
 from edge_sdk.export.quantise.answers import Answering
-from edge_sdk.export.quantise.clip_sequences import ClipReader, sequence_file
+from edge_sdk.export.quantise.clip_sequences import ClipReader, seen_through, sequence_file
 from edge_sdk.export.quantise.collect import Collection, Source
 from edge_sdk.export.quantise.plan import part_name
 from edge_sdk.export.quantise.probe_pictures import PICTURES, pictures_file
@@ -73,7 +73,7 @@ class Calibration:
         # Prompts and adapters that are switched on go into what is seen, as weights do; graphs do not.
         parts = {name: each.inputs for name, each in stages.items() if name != "graphs"}
         ways = {"profile": profile, "frames": frames, "device": device_name(device)}
-        self._inputs: Inputs = parts | quantise_code() | ways
+        self._inputs: Inputs = parts | quantise_code() | ways | seen_through(self._plan.component(), profile)
         self._clips, self._profile, self._frames, self._quiet = clips, profile, frames, quiet
         self._device = device
 

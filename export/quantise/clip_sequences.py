@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_sdk.bundle.manifest_language import VisionProfile
+from edge_sdk.bundle.manifest_language import Language, VisionProfile
 from edge_sdk.errors import ConfigError
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.export.adapters import Merged
@@ -43,11 +44,7 @@ class ClipReader:
     ) -> None:
         """Raises `UnknownNameError` for a profile that the plan does not have."""
         self._plan, self._language, self._device = plan, plan.component(), device
-        if profile not in self._language.profiles:
-            raise ConfigError(
-                f"profile {profile!r} is not among {', '.join(self._language.profiles)}; give one of them"
-            )
-        chosen = self._language.profiles[profile]
+        chosen = _profile(self._language, profile)
         self._profile: VisionProfile = msgspec.structs.replace(
             chosen, frames=min(frames or chosen.frames, chosen.frames)
         )
@@ -96,6 +93,28 @@ class ClipReader:
         tasks = self._language.adapters[name].tasks
         questions = [embedding_rows(checkpoint, np.array(asked[task]["ids"], np.int64)) for task in tasks]
         return Sequence.of(embeds, questions)
+
+
+# Any: JSON values, which go into a stage's inputs.
+def seen_through(language: Language, profile: str) -> dict[str, Any]:
+    """All beside weights and text that decides how a clip's pictures are given to the tower. Raises `ConfigError`."""
+    chosen = _profile(language, profile)
+    return {
+        "pictures": {
+            "frames": chosen.frames,
+            "rate_hz": chosen.rate_hz,
+            "size": [chosen.width, chosen.height],
+            "mean": language.pixel_mean,
+            "std": language.pixel_std,
+            "compression": msgspec.to_builtins(language.compression),
+        }
+    }
+
+
+def _profile(language: Language, name: str) -> VisionProfile:
+    if name not in language.profiles:
+        raise ConfigError(f"profile {name!r} is not among {', '.join(language.profiles)}; give one of them")
+    return language.profiles[name]
 
 
 def sequence_file(adapter: str) -> str:

@@ -155,8 +155,8 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
                 yield linear_name(layer, linear), self.linears
         yield HEAD, self.head
         for each in self.exceptions:
-            if max(each.layers, default=0) >= layers:
-                raise ConfigError(f"exceptions: this model has {layers} layers, found layer {max(each.layers)}")
+            if wrong := [layer for layer in each.layers if not 0 <= layer < layers]:
+                raise ConfigError(f"exceptions: expected layers 0 to {layers - 1}, found layer {wrong[0]}")
             for layer in each.layers or range(layers):
                 for linear in each.linears:
                     yield linear_name(layer, linear), each.storage

@@ -41,6 +41,13 @@ def test_what_was_written_is_what_opens(folder: Path) -> None:
     assert bundle.sha256 == hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
 
 
+def test_a_folder_whose_name_is_no_text_is_refused(folder: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"\xff"))
+    folder.rename(odd)
+    with pytest.raises(BundleError, match=r"must be UTF-8, found b'.*\\xff'; rename the folder"):
+        Bundle.open(odd)
+
+
 def test_names_that_the_bundle_does_not_have(folder: Path) -> None:
     bundle = Bundle.open(folder)
     with pytest.raises(UnknownNameError, match="student"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
-from edge_sdk.bundle.onnx_file import external_locations
+from edge_sdk.bundle.onnx_file import external_locations, weights
 from edge_sdk.errors import BundleError
 
 
@@ -53,6 +54,23 @@ def test_a_self_contained_graph_reads_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "toy.onnx"
     path.write_bytes(helper.make_model(graph("g", numpy_helper.from_array(np.arange(999), "w"))).SerializeToString())
     assert external_locations(path) == set()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_weights_are_counted_whatever_their_bits(tmp_path: Path, packed: bool) -> None:
+    shapes = {"w4": (TensorProto.INT4, [64, 300]), "w16": (TensorProto.FLOAT16, [7]), "scale": (TensorProto.FLOAT, [])}
+    tensors = [TensorProto(name=name, data_type=dtype, dims=dims) for name, (dtype, dims) in shapes.items()]
+    data = helper.make_model(graph("g", *tensors)).SerializeToString()
+    if packed:  # as proto3 writes a list of numbers
+        one_by_one, together = b"\x08\x40\x08\xac\x02", b"\x0a\x03\x40\xac\x02"
+        assert data.count(one_by_one) == 1
+        data = data.replace(one_by_one, together)
+    path = tmp_path / "toy.onnx"
+    path.write_bytes(data)
+    expected = sum(math.prod(dims) for _, dims in shapes.values())
+    assert weights(path) == expected
+    path.write_bytes(b"")
+    assert weights(path) == 0
 
 
 def test_every_truncation_is_refused_or_reads_no_unknown_file(tmp_path: Path) -> None:

@@ -110,6 +110,18 @@ def test_units_without_pictures_are_told_from_silence() -> None:
     assert stalled.reason.startswith("no picture for 2.0 s although encoded units come")
 
 
+def test_hangs_are_counted_until_the_source_is_well_again() -> None:
+    owner = Owner()
+    owner.live()
+    owner.run("silent", 4.0)
+    assert owner.health.hangs == 0
+    owner.live()
+    owner.run("units", 4.0)
+    assert owner.health.hangs == 1
+    owner.run("fine", 60.0)
+    assert owner.health.hangs == 0
+
+
 def test_an_attempt_that_saw_units_earns_the_next_one_more_time() -> None:
     """A camera with a keyframe every 12 s, joined just after one."""
     owner = Owner()

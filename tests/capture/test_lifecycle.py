@@ -18,7 +18,10 @@ from memory_use import resident_mb
 from edge_sdk.capture import CaptureSettings, gst, open_source
 from edge_sdk.capture.gst.binding import GLib, Gst
 from edge_sdk.capture.gst.launch import branch, halt, launch
+from edge_sdk.capture.gst.player import play
 from edge_sdk.capture.gst.samples import mapped
+from edge_sdk.capture.settings import SourceInfo
+from edge_sdk.capture.source import STALL_TIMEOUT_S, Source
 from edge_sdk.errors import SourceError
 
 Make = Callable[[str], Path]
@@ -188,6 +191,52 @@ def test_a_source_can_be_read_on_another_thread(counted_clip: Make) -> None:
     thread.start()
     thread.join(20)
     assert counts == [30]
+
+
+def test_closing_while_another_thread_reads_ends_the_reading() -> None:
+    wrong: list[BaseException] = []
+    for _ in range(10):
+        source = open_source("test://ball?duration=3600&width=1280&height=720", CaptureSettings(width=640, height=360))
+        reading = threading.Event()
+
+        def read(source: Source = source, reading: threading.Event = reading) -> None:
+            try:
+                for _ in source:
+                    reading.set()
+            except BaseException as error:
+                wrong.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert reading.wait(20)
+        source.close()
+        thread.join(20)
+        assert not thread.is_alive()
+    assert wrong == []
+
+
+def test_an_error_behind_a_queue_is_told_soon_and_as_it_is() -> None:
+    text = (
+        "videotestsrc num-buffers=100 ! video/x-raw,format=GRAY8,width=32,height=32,framerate=10/1 "
+        "! identity name=decoder ! queue ! identity error-after=5 ! appsink name=frames sync=false"
+    )
+    player, since_s = play(text, None, 20.0), time.monotonic()
+    info = SourceInfo(
+        uri="test://broken",
+        duration_s=None,
+        start_time_s=0.0,
+        width=32,
+        height=32,
+        rotation_deg=0,
+        rate_hz=10.0,
+        codec="raw",
+        decoder="",
+    )
+    with Source(player, info, CaptureSettings(width=32, height=32), ()) as source:
+        with pytest.raises(SourceError, match=r"test://broken: .*error.after|Failed after"):
+            list(source)
+        assert "stopped after" in source.stats.warnings[-1]
+    assert time.monotonic() - since_s < STALL_TIMEOUT_S / 2
 
 
 def test_ctrl_c_ends_a_reader_at_once() -> None:

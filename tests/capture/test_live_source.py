@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,16 @@ import pytest
 from pushing import encode, next_frame, taken, until, wanted
 
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
-from edge_sdk.capture import CaptureSettings, Feed, HistorySettings, is_live, open_live, open_source, platforms
+from edge_sdk.capture import (
+    CaptureSettings,
+    Feed,
+    HistorySettings,
+    LiveSettings,
+    is_live,
+    open_live,
+    open_source,
+    platforms,
+)
 from edge_sdk.errors import ConfigError, MissingDependencyError, UnknownNameError
 
 Studio = Any  # its class is in conftest.py, which pytest loads under a name of its own
@@ -323,3 +333,17 @@ def test_ctrl_c_and_a_forgotten_close_end_the_process_at_once(server: RtspServer
     assert time.monotonic() - begun_s < 3.0
     assert said.endswith(b"KeyboardInterrupt\n")
     assert b"CRITICAL" not in said
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (partial(CaptureSettings, width=32, height=32, pixels="gray"), "pixels must be one of luma, rgb, got 'gray'"),
+        (partial(CaptureSettings, width=32, height=32, policy="new"), "policy must be one of every, latest, got 'new'"),
+        (partial(LiveSettings, protocol="quic"), "protocol must be one of tcp, udp, got 'quic'"),
+        (partial(LiveSettings, jitter_ms=-5), "jitter_ms must be 0 or more, got -5"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(make: Callable[[], object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        make()

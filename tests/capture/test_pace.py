@@ -50,3 +50,14 @@ def test_a_wait_is_cut_short_so_that_a_request_to_stop_is_heard() -> None:
     pace = Pace(10.0, Clock())
     pace.begin()
     assert 0 < pace.rest_s() <= 0.1
+
+
+def test_what_passes_before_the_first_round_was_not_missed() -> None:
+    clock = Clock()
+    pace = Pace(0.125, clock)
+    clock.now_s += 60.0
+    assert pace.rest_s() == 0
+    pace.begin()
+    assert pace.missed == 0
+    wait(pace, clock)
+    assert clock.now_s == pytest.approx(160.125)

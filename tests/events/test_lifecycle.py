@@ -56,3 +56,6 @@ def test_calibration_is_the_logistic_map() -> None:
     # sigmoid(2 * logit(0.8) - 1): logit(0.8) = ln 4
     assert calibrate(0.8, POINT) == pytest.approx(1 / (1 + 2.718281828459045 / 16))
     assert 0 < calibrate(0.0, POINT) < calibrate(1.0, POINT) < 1
+    steep = OperatingPoint(scale=100.0, offset=0.0, calibrated=True)
+    assert 0 <= calibrate(0.0, steep) < 1e-300
+    assert calibrate(1.0, steep) == 1

@@ -21,6 +21,7 @@ from changed_worker import started_with
 from numpy.typing import NDArray
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.capture import FrameHistory, HistorySettings
 from edge_sdk.errors import (
     BundleError,
     Cancelled,
@@ -30,9 +31,10 @@ from edge_sdk.errors import (
     RuntimeFailure,
     UnknownNameError,
 )
-from edge_sdk.events import Answer
+from edge_sdk.events import Answer, CrashTimeline
 from edge_sdk.explaining import (
     ClipRequest,
+    LiveClip,
     Piece,
     ReasonerProcess,
     ReasonerSettings,
@@ -46,6 +48,7 @@ from edge_sdk.explaining.sampling import Shown, read_clip
 from edge_sdk.reasoning.answer import Answer as Spoken
 from edge_sdk.reasoning.reasoner import Reasoner
 from edge_sdk.tasks import TASK_IDS
+from edge_sdk.types import Estimate
 
 # Tests run beside others: the process shall not be more patient than they are.
 PLAIN = ReasonerSettings(priority=0)
@@ -141,6 +144,27 @@ def test_killed_in_mid_answer_it_fails_that_request_and_answers_the_next(process
             request.push(PICTURES[0], 1.0)
     with begin(process) as request:
         assert answers(request, "recognition")
+
+
+def test_frames_that_are_kept_are_begun_with_anew_where_the_process_has_died(process: ReasonerProcess) -> None:
+    """All that will come has been taken in, so that nothing is left to push by which its death would be noticed."""
+    kept = FrameHistory(HistorySettings(width=90, height=60, rate_hz=10.0, keep_s=3.0))
+    for number in range(6):
+        kept.push(PICTURES[number % len(PICTURES)], 100.0 + number / 10)
+    clip = LiveClip(process, kept, 100.0, CrashTimeline(crash_start=Estimate(t=0.3, lo=0.2, hi=0.4)))
+    clip.follow()
+    deadline_s = time.monotonic() + 60
+    while clip._pushed < 6 and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    assert clip._request is not None
+    while not clip._request._child.ended and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    *_, reply, report = clip.ask(["recognition"], events=[], deadline_s=None, wait_s=60.0)
+    assert isinstance(reply, Reply)
+    assert isinstance(report, ReasoningReport)
+    assert report.frames == 6
 
 
 def test_a_bad_request_ends_itself_alone(process: ReasonerProcess) -> None:

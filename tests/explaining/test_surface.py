@@ -208,12 +208,22 @@ def test_an_event_of_a_camera_is_not_a_clip(analysed: dict[str, Any]) -> None:
         read_subject(json.dumps(event))
 
 
+def test_a_unit_that_was_closed_starts_no_process_for_a_late_question(asking: Bundle) -> None:
+    with Unit(CLIP, asking) as unit:
+        event = next(iter(unit.events({"closed"})))
+    with pytest.raises(ConfigError, match="this unit was closed"):
+        unit.explain(event, ["recognition"])
+    assert unit._explainer is None
+
+
 def test_a_unit_explains_its_file_s_event(asking: Bundle) -> None:
     with Unit(CLIP, asking) as unit:
         event = next(iter(unit.events({"closed"})))
         said = list(unit.explain(event, ["recognition", "crash_interval"]))
         with pytest.raises(ConfigError, match="no source of this unit"):
             unit.explain(msgspec.structs.replace(event, source="file:///elsewhere.mp4"))
+    with pytest.raises(ConfigError, match="this unit was closed"):
+        list(unit.explain(event, ["recognition"]))
     *_, report, whole = said
     assert isinstance(report, ReasoningReport)
     # The clip's at 10 a second.

@@ -20,11 +20,13 @@ from edge_sdk.bundle.manifest import Graph
 from edge_sdk.engine import EngineCache, graph_hashes
 from edge_sdk.engine.tensorrt_library import TensorRT, open_tensorrt
 from edge_sdk.errors import ConfigError, EngineError, UnknownNameError
-from edge_sdk.export.build import build_engines, engine_key
+from edge_sdk.export import build_needs
+from edge_sdk.export.build import attach_timings, build_engines, engine_key, keep_timings
 from edge_sdk.export.build_monitor import Phases
 from edge_sdk.export.build_needs import require_memory
 from edge_sdk.export.trt_network import parse
 from edge_sdk.hardware.cuda import CudaDevice
+from edge_sdk.hardware.probes import observe
 from edge_sdk.registry import RUNTIMES
 from edge_sdk.toolchain.building import BuildOptions, Place, build
 from edge_sdk.types import TensorSpec
@@ -194,15 +196,75 @@ def test_memory_that_runs_out_while_an_engine_is_built(rtx: TensorRT, bundle: Bu
     assert list(cache.records()) == []
 
 
-def test_too_little_memory_is_refused_with_numbers(bundle: Bundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.INT4])
+def test_too_little_memory_is_refused_with_numbers(tmp_path: Path, dtype: int) -> None:
+    weights = TensorProto(name="w", data_type=dtype, dims=[1 << 20, 1 << 18], data_location=TensorProto.EXTERNAL)
+    weights.external_data.add(key="location", value="student.weights")
     path = tmp_path / "student.onnx"
-    path.write_bytes(onnx_bytes())
-    with (tmp_path / "student.weights").open("wb") as file:
-        file.truncate(1 << 40)
-    graph = bundle.manifest.graphs["student"]
-    with pytest.raises(EngineError, match=r"needs about 962,\d+ MB of memory, and [\d,]+ MB are free.*swap.*--force"):
-        require_memory(path, graph)
-    assert require_memory(path, graph, force=True) == pytest.approx(3.5 * 2**40 / 4 / 1e6)
+    path.write_bytes(helper.make_model(helper.make_graph([], "large", [], [], [weights])).SerializeToString())
+    with pytest.raises(
+        EngineError, match=r"needs about 962,\d+ MB of memory, and [\d,]+ MB are free, swap among.*--force"
+    ):
+        require_memory(path)
+    assert require_memory(path, force=True) == pytest.approx(3.5 * 2**38 / 1e6)
+
+
+def test_swap_that_is_free_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "student.onnx"
+    path.write_bytes(onnx_bytes())  # the builder's own 2,200 MB
+    (tmp_path / "proc").mkdir()
+
+    def have(memory_mb: float, swap_mb: float) -> None:
+        kib = {"MemAvailable": memory_mb * 1e6 / 1024, "SwapFree": swap_mb * 1e6 / 1024}
+        (tmp_path / "proc/meminfo").write_text("".join(f"{name}: {int(size)} kB\n" for name, size in kib.items()))
+
+    monkeypatch.setattr(build_needs, "observe", lambda: observe(tmp_path))
+    have(1000, 0)
+    with pytest.raises(
+        EngineError, match=r"needs about 2,200 MB of memory, and 1,000 MB are free.* add 1,200 MB of swap"
+    ):
+        require_memory(path)
+    have(1000, 1201)
+    assert require_memory(path) == 2200
+
+
+@pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")  # where they have no effect
+def test_timings_are_kept_from_the_first_build_on(rtx: TensorRT, tmp_path: Path) -> None:
+    """By the real binding, whose configuration has no timings until some are given."""
+    builder, path = rtx.module.Builder(rtx.module.Logger()), tmp_path / "timings"
+    bare = builder.create_builder_config()
+    keep_timings(bare, path)
+    assert not path.exists()
+    attach_timings(bare, path)
+    keep_timings(bare, path)
+    kept = path.read_bytes()
+    assert kept
+    again = builder.create_builder_config()
+    attach_timings(again, path)
+    keep_timings(again, path)
+    assert path.read_bytes() == kept
+
+
+def test_timings_that_are_refused_are_begun_anew(tmp_path: Path) -> None:
+    class Config:
+        """Refuses what was timed elsewhere, as TensorRT does."""
+
+        known: bytes | None = None
+
+        def create_timing_cache(self, data: bytes) -> bytes:
+            return data
+
+        def set_timing_cache(self, data: bytes, ignore_mismatch: bool) -> bool:
+            assert not ignore_mismatch
+            if data == b"another GPU's":
+                return False
+            self.known = data
+            return True
+
+    path, config = tmp_path / "timings", Config()
+    path.write_bytes(b"another GPU's")
+    attach_timings(config, path)
+    assert config.known == b""
 
 
 @pytest.mark.parametrize(("dtype", "head"), [(TensorProto.FLOAT, 64), (TensorProto.FLOAT16, 8)])

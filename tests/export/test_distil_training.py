@@ -175,6 +175,20 @@ def test_later_stages_leave_pictures_alone_and_end_as_they_would_uninterrupted(t
     assert verify(bundle, "ort").ok
 
 
+@pytest.mark.usefixtures("toy_reader")
+def test_later_stages_of_other_weights_are_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By way of accelerate, as on a GPU, the same recipe and clips make other weights."""
+    clips, held_out = toy_clips(tmp_path, range(8)), toy_clips(tmp_path, range(100, 104))
+    whole, text = longer_recipe()
+    recipe = msgspec.structs.replace(whole, stages=tuple(msgspec.structs.replace(s, epochs=1) for s in whole.stages))
+    train(recipe, text, clips, held_out, tmp_path / "cpu", tmp_path / "work")
+    monkeypatch.setattr(student, "spread", lambda cache: True)
+    for out, work in (("again", "work"), ("fresh", "other")):
+        train(recipe, text, clips, held_out, tmp_path / out, tmp_path / work)
+    cpu, again, fresh = ((tmp_path / name / "student.onnx").read_bytes() for name in ("cpu", "again", "fresh"))
+    assert again == fresh != cpu
+
+
 def test_kept_features_are_what_the_pictures_give(tmp_path: Path) -> None:
     clips = toy_cached(tmp_path, range(3))
     recipe, _ = longer_recipe()

@@ -110,6 +110,16 @@ def test_scenes_that_were_calibrated_on_are_refused(few: Bundle, folder: Path, t
         add_scores(Bundle.open(folder / "plain"), few, folder / "scenes")
 
 
+def test_bundles_that_answer_other_tasks_are_refused(few: Bundle, folder: Path, tmp_path: Path) -> None:
+    plain = Bundle.open(folder / "plain")
+    assert plain.manifest.language is not None
+    adapters = plain.manifest.language.adapters
+    less = {name: msgspec.structs.replace(each, tasks=each.tasks[:1]) for name, each in adapters.items()}
+    language = msgspec.structs.replace(plain.manifest.language, adapters=less)
+    with pytest.raises(BundleError, match="expected the same tasks"):
+        add_scores(few, rewrite(plain, tmp_path / "less", language=language), folder / "scenes")
+
+
 def test_predictions_are_those_of_plans(few: Bundle, folder: Path) -> None:
     (found,) = (each for each in predict(few) if each.target == "agx-orin-64gb")
     plain = Bundle.open(folder / "plain")

@@ -25,7 +25,7 @@ def jetson(tmp_path: Path) -> Path:
         "proc/cpuinfo": "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd42\n",
         "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",
         "proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release",
-        "proc/meminfo": "MemTotal:        7802672 kB\nMemFree:  100 kB\nMemAvailable:    5000000 kB\n",
+        "proc/meminfo": "MemTotal: 7802672 kB\nMemFree:  100 kB\nMemAvailable:    5000000 kB\nSwapFree: 4000000 kB\n",
         "sys/class/devfreq/17000000.gpu/cur_freq": "306000000\n",
         "sys/class/devfreq/154c0000.nvenc/cur_freq": "1000000\n",
         "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
@@ -63,6 +63,7 @@ def test_the_conditions_of_a_jetson(jetson: Path) -> None:
         gpu_mhz=306.0,
         power_mode="MAXN_SUPER",
         memory_available_mb=5120.0,
+        swap_free_mb=4096.0,
         temperatures_c={"cpu-thermal": 48.218, "gpu-thermal": -0.25},
     )
 

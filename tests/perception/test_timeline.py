@@ -40,15 +40,17 @@ def bump(times: NDArray[np.float64], centre_s: float) -> NDArray[np.float64]:
     return 0.9 * np.exp(-((times - centre_s) ** 2) / (2 * 0.2**2))
 
 
-def trace(length_s: float, crashes: list[tuple[float, float, float]], level: float = 0.95) -> list[FrameScores]:
-    """Scores a perfect student would give for crashes (pre, start, end)."""
-    times = np.arange(round(length_s * RATE_HZ)) / RATE_HZ
+def trace(
+    length_s: float, crashes: list[tuple[float, float, float]], level: float = 0.95, rate_hz: float = RATE_HZ
+) -> list[FrameScores]:
+    """Scores a perfect student would give for crashes (pre, start, end); its heat comes some frames late."""
+    times = np.arange(round(length_s * rate_hz)) / rate_hz
     crash, pre, start, end = (np.full_like(times, 0.02) for _ in range(4))
     for pre_s, start_s, end_s in crashes:
         crash[(times >= start_s) & (times <= end_s)] = level
         pre[(times >= pre_s) & (times < start_s)] = 0.8
-        start = np.maximum(start, bump(times, start_s + DELAY / RATE_HZ))
-        end = np.maximum(end, bump(times, end_s + DELAY / RATE_HZ))
+        start = np.maximum(start, bump(times, start_s + DELAY / rate_hz))
+        end = np.maximum(end, bump(times, end_s + DELAY / rate_hz))
     return [FrameScores(*(float(v) for v in row)) for row in zip(times, crash, pre, start, end, strict=True)]
 
 
@@ -80,6 +82,55 @@ def test_the_first_revision_leaves_before_the_heat_is_seen() -> None:
             assert row.time_s - 4.3 < DELAY / RATE_HZ
             return
     pytest.fail("no event")
+
+
+@pytest.mark.parametrize("rate_hz", [5.0, 20.0])
+def test_boundaries_are_right_at_another_rate_than_the_students(rate_hz: float) -> None:
+    last = run(trace(12, [(3.0, 4.4, 6.2)], rate_hz=rate_hz))[-1].timeline
+    assert last.crash_start is not None
+    assert last.crash_end is not None
+    assert last.crash_start.t == pytest.approx(4.4, abs=0.06)
+    assert last.crash_end.t == pytest.approx(6.2, abs=0.06)
+
+
+def test_frames_that_were_missed_move_no_boundary() -> None:
+    """Every round from 4.0 to 5.0 s is missed but one; the student's heat still comes five of its frames late."""
+    whole = trace(12, [(2.0, 3.5, 7.0)])
+    kept = [row for row in whole if not 4.0 <= row.time_s < 5.0]
+    seen = [row.time_s for row in kept]
+    late = [(time_s, seen[max(0, index - DELAY)]) for index, time_s in enumerate(seen)]
+    start, end = (bump(np.array([about for _, about in late]), at_s) for at_s in (3.5, 7.0))
+    last = run([r._replace(start=float(a), end=float(b)) for r, a, b in zip(kept, start, end, strict=True)])[
+        -1
+    ].timeline
+    assert last.crash_start is not None
+    assert last.crash_end is not None
+    assert last.crash_start.t == pytest.approx(3.5, abs=0.06)
+    assert last.crash_end.t == pytest.approx(7.0, abs=0.06)
+
+
+@pytest.mark.parametrize("lasts_s", [2.0, 14.0, 18.0, 60.0])
+def test_a_long_crash_keeps_its_first_sign(lasts_s: float) -> None:
+    updates = run(trace(lasts_s + 14, [(2.0, 7.0, 7.0 + lasts_s)]))
+    assert [u.state for u in updates] == ["provisional", "confirmed", "refined", "closed"]
+    for update in updates:
+        assert update.timeline.pre_crash_start is not None
+        assert update.timeline.pre_crash_start.t == pytest.approx(2.0, abs=0.06)
+
+
+def test_scores_that_linger_do_not_join_a_crash_to_the_one_before() -> None:
+    """Between closing (0.2) and half of opening (0.175) nothing is a crash, and nothing is quiet either."""
+    scores = trace(25, [(3.0, 4.0, 6.0), (13.0, 14.0, 16.0)])
+    lingering = [row._replace(crash=max(row.crash, 0.19)) if 6.0 < row.time_s < 14.0 else row for row in scores]
+    starts = [u.timeline.crash_start.t for u in run(lingering) if u.state == "closed" and u.timeline.crash_start]
+    assert starts == pytest.approx([4.0, 14.0], abs=0.06)
+
+
+def test_a_crash_after_raised_scores_begins_where_it_does() -> None:
+    scores = trace(25, [(13.0, 14.0, 16.0)])
+    raised = [row._replace(crash=max(row.crash, 0.3)) if 4.0 < row.time_s < 14.0 else row for row in scores]
+    starts = [u.timeline.crash_start.t for u in run(raised) if u.state == "closed" and u.timeline.crash_start]
+    assert starts == pytest.approx([14.0], abs=0.06)
 
 
 def test_two_crashes_are_two_events() -> None:
@@ -145,9 +196,10 @@ def test_the_student_must_have_the_columns_the_timeline_reads() -> None:
 
 def test_heat_peak_is_the_centroid_of_the_hill() -> None:
     times = [0.1 * k for k in range(10)]
-    assert heat_peak(times, [0, 0, 0, 0.5, 0.5, 0, 0, 0, 0, 0]) == pytest.approx(0.35)
-    assert heat_peak(times, [0.01] * 10) is None
-    assert heat_peak([], []) is None
+    hill = list(zip(times, [0, 0, 0, 0.5, 0.5, 0, 0, 0, 0, 0], strict=True))
+    assert heat_peak(hill) == pytest.approx(0.35)
+    assert heat_peak([(time_s, 0.01) for time_s in times]) is None
+    assert heat_peak([]) is None
 
 
 def test_an_interval_never_leaves_the_clip() -> None:

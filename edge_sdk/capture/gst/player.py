@@ -21,26 +21,27 @@ class GstPlayer:
 
     def __init__(self, text: str, uri: str | None, timeout_s: float) -> None:
         self._pipeline: Gst.Pipeline | None = launch(text, uri)
-        self._sink = cast(Gst.Element, self._pipeline.get_by_name("frames"))
+        sink = cast(Gst.Element, self._pipeline.get_by_name("frames"))
+        self._sink: Gst.Element | None = sink
         self._rate = self._pipeline.get_by_name("rate")
         self._first: Gst.Sample | None = None
         self._counters: Counters | None = None
         self._warnings: list[str] = []
         try:
-            self._start(self._pipeline, timeout_s)
+            self._start(self._pipeline, sink, timeout_s)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, pipeline: Gst.Pipeline, timeout_s: float) -> None:
+    def _start(self, pipeline: Gst.Pipeline, sink: Gst.Element, timeout_s: float) -> None:
         """Play until the first picture, and keep it. A gap before it prerolls the sink, so that is no sign of one."""
         pipeline.set_state(Gst.State.PLAYING)
         progress, deadline_s = self.counters(), time.monotonic() + timeout_s
-        while (first := pull(self._sink, POLL_S)) is None:
+        while (first := pull(sink, POLL_S)) is None:
             error = self._read_bus()
             if error is not None:
                 raise SourceError(error)
-            if self._sink.get_property("eos"):
+            if sink.get_property("eos"):
                 raise SourceError("it holds no picture that can be decoded")
             if self.counters() != progress:  # at a low rate many pictures are decoded for the first that comes out
                 progress, deadline_s = self.counters(), time.monotonic() + timeout_s
@@ -56,12 +57,15 @@ class GstPlayer:
 
     def pull(self, timeout_s: float) -> Picture | None:
         """The next picture, or None when none came in time. Raises `EOFError` after the last one."""
-        if self._pipeline is None:
+        sink = self._sink
+        if sink is None:
             raise EOFError
-        sample, self._first = self._first or pull(self._sink, timeout_s), None
+        sample, self._first = self._first or pull(sink, timeout_s), None
+        if self._sink is None:  # closed by another thread meanwhile
+            raise EOFError
         if sample is not None:
             return Picture(pixels(sample), times_s(sample)[0])
-        if self._sink.get_property("eos"):
+        if sink.get_property("eos"):
             raise EOFError
         return None
 
@@ -99,8 +103,7 @@ class GstPlayer:
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
             halt(pipeline)
-            self._rate = self._first = None
-            del self._sink
+            self._rate = self._first = self._sink = None
 
 
 def play(text: str, uri: str | None, timeout_s: float) -> GstPlayer:

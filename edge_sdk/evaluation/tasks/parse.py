@@ -12,7 +12,7 @@ import re
 
 _REFERENCE_RANGE = re.compile(r"([\d\.]+)\s*-\s*([\d\.]+)")
 _REFERENCE_NUMBER = re.compile(r"[\d\.]+")
-_NUMBER = r"\d+(?:\.\d+)?"
+_NUMBER = r"(?:\d+(?:\.\d+)?|(?<![\d.])\.\d+)"
 # Every dash from figure dash to horizontal bar, and the minus sign.
 _DASH = r"(?:[-\u2012-\u2015\u2212]|to)"
 _RANGE = re.compile(rf"({_NUMBER})\s*(?:s|sec|seconds?)?\s*{_DASH}\s*({_NUMBER})")

@@ -27,7 +27,7 @@ from edge_sdk.export.graphs.loading import source_name
 from edge_sdk.export.language_stages import TEXT_STAGE, Inputs
 from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.quantise.choosing import stored_decoders
-from edge_sdk.export.quantise.clip_sequences import ClipReader, sequence_file
+from edge_sdk.export.quantise.clip_sequences import ClipReader, seen_through, sequence_file
 from edge_sdk.export.quantise.plan import QuantisedPlan
 from edge_sdk.export.quantise.recipe import Recover
 from edge_sdk.export.quantise.recovery.lesson import Teacher
@@ -125,6 +125,7 @@ class _Run:
         # What the exact model is asked and says: its weights, adapters and questions, in no way what was rounded.
         parts = {each.name: each.inputs for each in self._stages if each.name in self._exact_parts()}
         ways = {"clip": clip.sha256, "answer_tokens": self._recover.answer_tokens, "device": self._device_name}
+        ways |= self._seen
         size = _ROWS_A_CLIP * self._plan.checkpoint.config.text.hidden * 4 * len(self._plan.adapters)
         return Stage(f"recover.clip.{clip.sha256[:16]}", parts | quantise_code() | ways, size, make)
 
@@ -135,7 +136,7 @@ class _Run:
     def _adapter_stage(self, name: str, weights: Weights, folders: Sequence[Path]) -> Stage:
         parts: Inputs = {each.name: each.inputs for each in decoder_stages(self._stages, self._plan)}
         parts |= {each.name: each.inputs for each in self._stages if each.name in self._exact_parts()}
-        ways = {"recover": msgspec.to_builtins(self._recover), "device": self._device_name}
+        ways = {"recover": msgspec.to_builtins(self._recover), "device": self._device_name} | self._seen
         inputs = parts | quantise_code() | ways | {"clips": [clip.sha256 for _, clip in self._clips]}
         identity = hashlib.sha256(msgspec.json.encode(inputs, order="deterministic")).hexdigest()
 
@@ -178,6 +179,10 @@ class _Run:
         )
         return (found if better else begun), told
 
+    @property
+    def _seen(self) -> Inputs:
+        return seen_through(self._plan.component(), lessons_profile(self._plan))
+
     def _begun(self, name: str) -> list[dict[str, tuple[Tensor, Tensor]]]:
         adapter = self._plan.adapters[name]
         return [lora_pairs(adapter, layer) for layer in range(self._plan.checkpoint.config.text.layers)]
@@ -191,12 +196,17 @@ class _Run:
         return device_name(self._plan.device)
 
 
+def lessons_profile(plan: QuantisedPlan) -> str:
+    """In which profile a lesson shows its clip."""
+    return plan.recipe.profiles[0]
+
+
 class _Answering:
     """Makes a clip's lessons; the exact decoder is loaded for the first that is not there."""
 
     def __init__(self, plan: QuantisedPlan, text: Path, recover: Recover) -> None:
         self._plan, self._recover = plan, recover
-        self._reader = ClipReader(plan, text, plan.recipe.profiles[0], None, plan.device)
+        self._reader = ClipReader(plan, text, lessons_profile(plan), None, plan.device)
 
     def write(self, clip: Path, folder: Path) -> None:
         """A lesson for each adapter of the plan in `folder`."""
