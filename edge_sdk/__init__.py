@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from edge_sdk.bundle import Bundle
     from edge_sdk.capture import LiveSettings
     from edge_sdk.explaining import ReasonerSettings
-    from edge_sdk.unit import AnySource, Unit
+    from edge_sdk.stream import AnySource
+    from edge_sdk.unit import Unit
 
 __all__ = ["__version__", "open"]
 

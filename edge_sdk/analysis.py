@@ -39,7 +39,11 @@ class SourceReport(Value, frozen=True, kw_only=True):
 
 
 class CrashReport(Value, frozen=True, kw_only=True):
-    """Whether a crash was confirmed at the student's operating point, and the highest score of the clip."""
+    """Whether a crash was confirmed at the student's operating point, and the highest score of the clip.
+
+    `calibrated`: the score is the probability of a crash; not for a file of fewer pictures a second than the student is
+    made for.
+    """
 
     detected: bool
     score: float
@@ -48,11 +52,12 @@ class CrashReport(Value, frozen=True, kw_only=True):
 
 
 class FrameCounts(Value, frozen=True, kw_only=True):
-    """Frames decoded, given to the student, and left out on the way to reach the student's rate."""
+    """Frames decoded, given to the student, and left out or `repeated` on the way to reach the student's rate."""
 
     decoded: int
     analysed: int
     dropped: int
+    repeated: int = 0
 
 
 class Quantiles(Value, frozen=True, kw_only=True):
@@ -81,7 +86,8 @@ class Analysis(Value, frozen=True, kw_only=True):
 
     `answers` are the video LLM's about the whole clip, by task, `reasoning_ms` what they took (vision, prefill,
     after_last_frame and decode), and `reasoning` that beside the frames, the tokens that were kept and the memory; null
-    where nothing was asked. A single event that was not rejected carries the answers too.
+    where nothing was asked. A single event that was not rejected carries the answers too. `warnings` say what was
+    wrong with the file.
     """
 
     schema: int = 1
@@ -94,6 +100,7 @@ class Analysis(Value, frozen=True, kw_only=True):
     reasoning_ms: dict[str, float] | None = None
     reasoning: ReasoningReport | None = None
     bundle: BundleReport
+    warnings: tuple[str, ...] = ()
 
 
 # How far a declared rate may lie below the student's, as 29.97 does below 30.
@@ -101,7 +108,7 @@ _RATE_SLACK = 0.02
 
 
 class AnalysedClip(NamedTuple):
-    """An analysis, the scores behind it, the times of the frames that confirmed an event, and faults of the file.
+    """An analysis, the scores behind it, and the times of the frames that confirmed an event.
 
     `evidence` is the probability of a crash that may go into answers of the video LLM: None for a file of fewer
     pictures a second than the student is made for.
@@ -110,7 +117,6 @@ class AnalysedClip(NamedTuple):
     analysis: Analysis
     scores: list[FrameScores]
     alarms_s: tuple[float, ...]
-    warnings: tuple[str, ...]
     evidence: float | None
 
 
@@ -185,8 +191,8 @@ def _watch(opened: Unit, on_step: Callable[[Step], None] | None) -> AnalysedClip
             if on_step is not None:
                 on_step(step)
         last.update((event.id, event) for event in unit.finish())
-        point = unit.student.operating_point
-        events, warnings = tuple(last.values()), unit.stats.warnings
+        point, stats, slow = unit.student.operating_point, unit.stats, _slow(unit)
+        events = tuple(last.values())
         report = Analysis(
             source=SourceReport(
                 uri=unit.info.uri, duration_s=unit.info.duration_s, start_time_s=unit.info.start_time_s
@@ -194,21 +200,30 @@ def _watch(opened: Unit, on_step: Callable[[Step], None] | None) -> AnalysedClip
             crash=CrashReport(
                 detected=any(event.state != "rejected" for event in events),
                 score=calibrate(unit.peak_score, point),
-                calibrated=point.calibrated,
+                calibrated=point.calibrated and slow is None,
                 operating_point=point.name,
             ),
             events=events,
-            frames=FrameCounts(decoded=unit.stats.decoded, analysed=len(steps), dropped=unit.stats.dropped),
+            frames=FrameCounts(
+                decoded=stats.decoded, analysed=len(steps), dropped=stats.dropped, repeated=stats.repeated
+            ),
             latency_ms=Latency(
                 decode=quantiles([decode for _, decode, _ in steps]),
                 student=quantiles([student for _, _, student in steps]),
             ),
             bundle=BundleReport(name=unit.bundle.manifest.name, sha256=unit.bundle.sha256),
+            warnings=stats.warnings if slow is None else (*stats.warnings, slow),
         )
-        rate_hz = unit.info.rate_hz
-        slow = rate_hz is not None and rate_hz < unit.student.rate_hz * (1 - _RATE_SLACK)
     scores = [scores for scores, _, _ in steps]
-    return AnalysedClip(report, scores, tuple(alarms_s), warnings, None if slow else report.crash.score)
+    return AnalysedClip(report, scores, tuple(alarms_s), None if slow else report.crash.score)
+
+
+def _slow(unit: Unit) -> str | None:
+    """What to say of a file of fewer pictures a second than the student is made for."""
+    rate_hz, wanted_hz = unit.info.rate_hz, unit.student.rate_hz
+    if rate_hz is None or rate_hz >= wanted_hz * (1 - _RATE_SLACK):
+        return None
+    return f"it has {rate_hz:g} pictures a second and the student needs {wanted_hz:g}: its score is no probability"
 
 
 def _answered(analysis: Analysis, explained: Explanation) -> Analysis:
@@ -229,15 +244,16 @@ def _answered(analysis: Analysis, explained: Explanation) -> Analysis:
 def describe(report: Analysis) -> str:
     """The analysis in a few lines for people."""
     verdict = "crash" if report.crash.detected else "no crash"
-    kind = "probability" if report.crash.calibrated else "score, not calibrated"
+    kind = "probability of a crash" if report.crash.calibrated else "score of a crash, not calibrated:"
     lines = [f"{report.source.uri}: {verdict} ({kind} {report.crash.score:.3f})"]
     for event in report.events:
         spans = [(name.replace("_", "-"), getattr(event.timeline, name)) for name in BOUNDARIES]
         found = "; ".join(f"{name} {e.t:.2f} s ({e.lo:.2f}-{e.hi:.2f})" for name, e in spans if e is not None)
         lines.append(f"  {event.state} event, score {event.score:.3f}: {found}")
     frames, latency = report.frames, report.latency_ms
+    repeated = f", {frames.repeated} of them repeats" if frames.repeated else ""
     lines.append(
-        f"  {frames.analysed} of {frames.decoded} decoded frames analysed; per frame p50/p95: "
+        f"  {frames.decoded} frames decoded, {frames.analysed} frames analysed{repeated}; per frame p50/p95: "
         f"decode {latency.decode.p50}/{latency.decode.p95} ms, student {latency.student.p50}/{latency.student.p95} ms"
     )
     return "\n".join(lines)

@@ -47,6 +47,7 @@ Effect = Literal["hard_braking", "pothole", "wipers", "cut", "glare", "freeze", 
 SCHEMA = 1
 TRUTHS_NAME = "truths.jsonl"
 LABELS_NAME = "labels.csv"
+COLUMNS = ("clip", "view", "crash", "crash_start_s", "crash_end_s", "group")
 T = TypeVar("T")
 
 
@@ -171,12 +172,26 @@ def read_scenes(folder: Path) -> list[LabelledClip]:
 def read_folder(folder: Path) -> list[LabelledClip]:
     """The labelled clips of a folder: those of its `labels.csv` where there is one, else its rendered scenes."""
     table = folder / LABELS_NAME
-    return read_labels(table) if table.is_file() else read_scenes(folder)
+    if table.is_file():
+        return read_labels(table)
+    if folder.is_dir() and not any(folder.glob("*.json")):
+        raise ConfigError(
+            f"folder {folder} holds no labelled clips: expected {LABELS_NAME} with the columns {', '.join(COLUMNS)}; "
+            "or scenes of edge-sdk scenes render, NAME.mp4 beside NAME.json"
+        )
+    return read_scenes(folder)
 
 
 def read_labels(csv_path: Path) -> list[LabelledClip]:
-    """Read a label table (columns clip, view, crash, crash_start_s, crash_end_s, group); clips lie beside the table."""
-    return [_table_clip(csv_path, line, row) for line, row in read_table(csv_path)]
+    """Read a label table with the `COLUMNS`; clips lie beside the table. Raises `ConfigError` for one without rows."""
+    rows = read_table(csv_path)
+    found = [name for name in rows[0][1] if name] if rows else []
+    if missing := [name for name in COLUMNS if name not in found]:
+        raise ConfigError(
+            f"label table {csv_path}: expected rows with the columns {', '.join(COLUMNS)}, separated by commas, found "
+            f"{', '.join(found) or 'no row'}; {missing[0]} is missing"
+        )
+    return [_table_clip(csv_path, line, row) for line, row in rows]
 
 
 def read_table(path: Path) -> list[tuple[int, dict[str, str | None]]]:

@@ -7,18 +7,34 @@ again, as the rate grid of a file does, so that the student's memory keeps its c
 
 from __future__ import annotations
 
+import math
 import time
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
 
 import msgspec
 
 from edge_sdk.bundle.manifest import Student
-from edge_sdk.capture import FrameHistory, GopRing, LiveSource, Source, SourceChange, SourceInfo, SourceStats
+from edge_sdk.capture import (
+    Feed,
+    FrameHistory,
+    GopRing,
+    LiveSource,
+    Source,
+    SourceChange,
+    SourceInfo,
+    SourceStats,
+    live_uri,
+)
 from edge_sdk.capture.ages import AgeReport, FrameAges
+from edge_sdk.errors import ConfigError
 from edge_sdk.events import Event, EventTime, Incident, Provenance
 from edge_sdk.hardware import utc_of
 from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate
 from edge_sdk.types import Frame
+
+AnySource = str | Path | Feed
 
 
 class SourceView(NamedTuple):
@@ -209,3 +225,35 @@ class Stream:
         if update.state in ("closed", "rejected"):
             self._incident = None
         return event
+
+
+def sources_of(source: AnySource | Sequence[AnySource]) -> list[AnySource]:
+    """One source or several, as a list. Raises `ConfigError` for none, and for live ones of one name."""
+    several = isinstance(source, Iterable) and not isinstance(source, str | bytes | Path | Feed)
+    found = cast(list[AnySource], list(cast(Iterable[AnySource], source)) if several else [source])
+    for each in found:
+        if not isinstance(each, str | Path | Feed):
+            raise ConfigError(f"expected a path, a URI or a Feed as source, found {each!r}")
+    if not found:
+        raise ConfigError("expected at least one source, found none; name a file or a camera")
+    names = [name for each in found if (name := live_uri(each)) is not None]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"expected live sources of different names, found {name} twice; give each feed a name, as in "
+                "Feed(..., name='rear'), and cameras whose addresses differ in their secrets alone a unit each"
+            )
+    return found
+
+
+def check_rate(rate_hz: float | None, sources: Sequence[AnySource]) -> None:
+    """Raises `ConfigError` for a rate of rounds that is none, or that no source keeps to."""
+    if rate_hz is None:
+        return
+    if not 0 < rate_hz < math.inf:
+        raise ConfigError(f"rate_hz must be above 0, found {rate_hz:g}; leave it out for the student's own rate")
+    if all(live_uri(each) is None for each in sources):
+        raise ConfigError(
+            f"rate_hz is the rate of live sources, found {rate_hz:g} with files alone, which are read at the student's "
+            "own; leave it out"
+        )

@@ -8,7 +8,6 @@ alone, rounds follow each other as fast as they can; with a live source they kee
 from __future__ import annotations
 
 import hashlib
-import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -29,14 +28,13 @@ from edge_sdk.capture import (
     SourceInfo,
     SourceStats,
     is_live,
-    live_uri,
     open_live,
     open_source,
 )
 from edge_sdk.capture.ages import FrameAges
 from edge_sdk.capture.pace import Pace
 from edge_sdk.errors import ConfigError, EdgeError, SourceError
-from edge_sdk.events import Event, Provenance, State
+from edge_sdk.events import Event, Provenance, State, check_states
 from edge_sdk.explaining import (
     EventExplainer,
     Piece,
@@ -49,10 +47,17 @@ from edge_sdk.perception.recogniser import Recogniser, student_of
 from edge_sdk.perception.timeline import FrameScores
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
-from edge_sdk.stream import Feeder, FileFeeder, LiveFeeder, SourceView, Stream
+from edge_sdk.stream import (
+    AnySource,
+    Feeder,
+    FileFeeder,
+    LiveFeeder,
+    SourceView,
+    Stream,
+    check_rate,
+    sources_of,
+)
 from edge_sdk.types import Frame
-
-AnySource = str | Path | Feed
 
 # How soon `stop` is noticed between rounds.
 _NAP_S = 0.05
@@ -82,8 +87,9 @@ class Unit:
     "ort" computes, `operating_point` the name of one that the bundle was fitted for (`quiet`, `balanced`, `sensitive`;
     the bundle's default for None). With `reasoning`, live sources keep frames for `explain`, and the reasoner begins
     with those of an event as soon as it is provisional; files can be asked about without it. Raises `ConfigError` for
-    no source at all, for two live ones of one name, by which events say whose they are, and for a rate that is not
-    above 0, `UnknownNameError` for an operating point that the bundle does not have.
+    no source at all, for what is none, for two live ones of one name, by which events say whose they are, and for a
+    rate that is not above 0 or without a live source, `UnknownNameError` for an operating point that the bundle does
+    not have.
     """
 
     def __init__(
@@ -99,12 +105,8 @@ class Unit:
         reasoning: ReasonerSettings | None = None,
         operating_point: str | None = None,
     ) -> None:
-        sources = [source] if isinstance(source, str | Path | Feed) else list(source)
-        if not sources:
-            raise ConfigError("expected at least one source, found none; name a file or a camera")
-        _refuse_namesakes(sources)
-        if rate_hz is not None and not 0 < rate_hz < math.inf:
-            raise ConfigError(f"rate_hz must be above 0, found {rate_hz:g}; leave it out for the student's own rate")
+        sources = sources_of(source)
+        check_rate(rate_hz, sources)
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.student = student = student_of(self.bundle, operating_point)
         # Not an Event, whose lock a signal handler may find held by the thread that it interrupts.
@@ -184,10 +186,10 @@ class Unit:
         return (step.scores for step in self.steps())
 
     def events(self, states: Collection[State] | None = None) -> Iterator[Event]:
-        """Event revisions as they happen; only those of `states`, where given."""
-        for item in self.watch():
-            if isinstance(item, Event) and (states is None or item.state in states):
-                yield item
+        """Event revisions as they happen; only those of `states`, where given. Raises `UnknownNameError` for others."""
+        wanted = None if states is None else check_states(states)
+        found = (item for item in self.watch() if isinstance(item, Event))
+        return (event for event in found if wanted is None or event.state in wanted)
 
     def watch(self, on_round: Callable[[], object] | None = None) -> Iterator[Event | SourceChange]:
         """Event revisions and changes of the sources' states, as they happen.
@@ -348,16 +350,6 @@ class Unit:
                 yield change
                 if change.state in ("stalled", "backoff"):
                     yield from self._noticed(stream.restart(), stream)
-
-
-def _refuse_namesakes(sources: Sequence[AnySource]) -> None:
-    names = [name for source in sources if (name := live_uri(source)) is not None]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(
-                f"expected live sources of different names, found {name} twice; give each feed a name, as in "
-                "Feed(..., name='rear'), and cameras whose addresses differ in their secrets alone a unit each"
-            )
 
 
 def _provenance(bundle: Bundle, runtime: str, student: Student) -> Provenance:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from scene_records import scene_record
 
-from edge_sdk.clips import SceneRecord, read_labels, read_record, read_scenes
+from edge_sdk.clips import SceneRecord, read_folder, read_labels, read_record, read_scenes
 from edge_sdk.errors import ConfigError
 
 RECORD = scene_record()
@@ -82,6 +82,27 @@ def test_a_broken_row_names_line_and_field(row: str, field: str, tmp_path: Path)
     (tmp_path / "a.mp4").touch()
     with pytest.raises(ConfigError, match=rf"line 2.*{field}"):
         read_labels(table)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "no row"),
+        ("clip,view,crash,crash_start_s,crash_end_s,group\n", "no row"),
+        ("clip;view;crash;crash_start_s;crash_end_s;group\na.mp4;cctv;no;;;g\n", "clip;view;crash"),
+        ("clip,view,crash,crash_start_s,group\na.mp4,cctv,no,,g\n", "crash_end_s is missing"),
+    ],
+)
+def test_a_table_without_rows_or_columns_says_what_it_needs(text: str, found: str, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(text)
+    with pytest.raises(ConfigError, match=rf"columns clip, view, .*, group, separated by commas, found .*{found}"):
+        read_labels(table)
+
+
+def test_a_folder_without_labels_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds no labelled clips: expected labels\.csv with the columns clip, view"):
+        read_folder(tmp_path)
 
 
 def test_a_table_that_a_spreadsheet_wrote_is_read_or_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -139,6 +139,21 @@ def test_the_operating_point_decides_what_is_an_event(tmp_path: Path) -> None:
         Unit(CLIP, tmp_path / "two", operating_point="loud")
 
 
+def test_a_file_of_few_pictures_a_second_says_that_its_score_is_no_probability() -> None:
+    slow = analyze("test://ball?duration=4&width=320&height=192&rate=2")
+    (warning,) = slow.analysis.warnings
+    assert warning.startswith("it has 2 pictures a second and the student needs 10")
+    assert not slow.analysis.crash.calibrated
+    assert slow.evidence is None
+    frames = slow.analysis.frames
+    assert frames.analysed == frames.decoded - frames.dropped + frames.repeated
+    assert frames.repeated > frames.decoded
+    assert "not calibrated" in describe(slow.analysis)
+    whole = analyze(CLIP).analysis
+    assert whole.crash.calibrated
+    assert whole.warnings == ()
+
+
 def test_the_report_for_people_names_the_verdict_and_the_times() -> None:
     text = describe(analyze(CLIP).analysis)
     assert "crash (probability" in text

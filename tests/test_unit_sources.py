@@ -16,7 +16,7 @@ from demo_pictures import AMID_S, CLIP, broken_off, decoded, playing
 
 import edge_sdk
 from edge_sdk.capture import Feed, LiveSettings, SourceChange
-from edge_sdk.errors import ConfigError, SourceError
+from edge_sdk.errors import ConfigError, SourceError, UnknownNameError
 from edge_sdk.events import Event
 from edge_sdk.perception.timeline import FrameScores
 from edge_sdk.types import Frame
@@ -93,6 +93,25 @@ def test_what_a_gap_has_closed_comes_with_the_next_step(monkeypatch: pytest.Monk
 
 def states_of(step: Step) -> list[str]:
     return [event.state for event in step.events]
+
+
+@pytest.mark.parametrize("wrong", [None, b"clip.mp4", 7, [CLIP, None]])
+def test_what_is_no_source_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="expected a path, a URI or a Feed as source, found "):
+        Unit(wrong)
+
+
+def test_states_that_no_event_has_are_refused() -> None:
+    with Unit(PATTERN) as unit:
+        with pytest.raises(UnknownNameError, match=r"unknown event state 'Closed'; known: closed, confirmed"):
+            unit.events({"Closed"})  # type: ignore[arg-type]
+        assert list(unit.events({"closed"})) == []
+
+
+def test_a_rate_of_rounds_is_for_live_sources() -> None:
+    with pytest.raises(ConfigError, match="rate_hz is the rate of live sources, found 5 with files alone"):
+        Unit([CLIP, PATTERN], rate_hz=5)
+    Unit([Feed("h264"), CLIP], rate_hz=5).close()
 
 
 def test_no_source_and_a_bad_one_are_refused_at_once() -> None:

@@ -125,7 +125,11 @@ def _check_references(source: Path, manifest: Manifest) -> None:
 
 def _read_bounded(source: Path) -> bytes:
     if not source.is_file() or source.is_symlink():
-        raise BundleMissingFileError(f"{source.parent} is not a bundle: it holds no regular file {MANIFEST_NAME}")
+        folder = source.parent
+        why = "there is no such folder" if not folder.exists() else "it is a file, and a bundle is a folder"
+        if folder.is_dir():
+            why = f"it holds no regular file {MANIFEST_NAME}"
+        raise BundleMissingFileError(f"{folder} is not a bundle: {why}; give the folder of one")
     with source.open("rb") as file:
         raw = file.read(MAX_MANIFEST_BYTES + 1)
     if len(raw) > MAX_MANIFEST_BYTES:

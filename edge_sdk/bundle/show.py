@@ -9,6 +9,7 @@ from edge_sdk.bundle.manifest import FalseAlarms, Manifest, Student
 from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.bundle.proof import describe as describe_proof
 from edge_sdk.bundle.proof import read_proof
+from edge_sdk.events import calibrate
 from edge_sdk.hardware.predicted import describe as describe_predicted
 from edge_sdk.hardware.predicted import describe_student, predict, predict_student
 from edge_sdk.perception.operating import points_of
@@ -49,7 +50,9 @@ def _lines(bundle: Bundle) -> Iterator[str]:
 def _points(student: Student) -> Iterator[str]:
     for name, point in points_of(student).items():
         default = ", the default" if point is student.operating_point else ""
-        line = f"operating point {name}{default}: confirmed at {point.confirm:.3f} over {point.confirm_frames} frames"
+        level = f"a raw score of {point.confirm:.3f} over {point.confirm_frames} frames"
+        level += f", a probability of {calibrate(point.confirm, point):.2f}" if point.calibrated else ""
+        line = f"operating point {name}{default}: confirmed at {level}"
         found = point.false_alarms
         if isinstance(found, FalseAlarms):
             budget = "" if found.budget_per_hour is None else f" for a budget of {found.budget_per_hour:g} per hour"

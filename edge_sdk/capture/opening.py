@@ -162,7 +162,8 @@ def _codec(media: Media) -> Codec:
             return codec
     video = [track for track in media.tracks if track.startswith(("video/", "image/"))]
     if not video:
-        raise SourceError(f"it has no video track (found: {', '.join(media.tracks) or 'no track at all'})")
+        found = ", ".join(media.tracks) or "no track at all"
+        raise SourceError(f"it has no video track (found: {found}); give the file that holds the pictures")
     names = ", ".join(known.name for known in CODECS)
     raise SourceError(f"its video is {video[0]}, which is not among {names}: convert it to one of them")
 

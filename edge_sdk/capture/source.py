@@ -23,6 +23,8 @@ _STOPPED_S = 1.0
 _MAX_WARNINGS = 20
 # A file whose pictures end this much before its declared end is said to be cut off; audio may end a little later.
 _CUT_OFF_S = 0.5
+# Declared rates are rounded, and a picture or two may be lost with their keyframe.
+_FEW_MISSING, _FEW_MISSING_SHARE = 3, 0.05
 
 
 class Source:
@@ -132,8 +134,18 @@ class Source:
         declared_s, until_s = self.info.duration_s, self._pictures_until_s()
         if declared_s is not None and until_s < declared_s - _CUT_OFF_S:
             self._warn(f"the pictures end at {until_s:.2f} s but the file declares {declared_s:.2f} s: it is cut off")
+        elif (missing := self._missing(until_s)) > 0:
+            decoded = self.stats.decoded
+            self._warn(f"about {missing} of {decoded + missing} pictures could not be decoded: the file is damaged")
         self._ended = True
         self.close()
+
+    def _missing(self, until_s: float) -> int:
+        """Pictures up to `until_s` that the decoder has not shown; 0 where they are few, or the rate is not known."""
+        if self.info.rate_hz is None:
+            return 0
+        missing = round((until_s - self._player.start_s) * self.info.rate_hz) - self.stats.decoded
+        return missing if missing > max(_FEW_MISSING, _FEW_MISSING_SHARE * self.stats.decoded) else 0
 
     def _pictures_until_s(self) -> float:
         """Stream time at which the last picture leaves the screen, at least; a decoder may not know where it stands."""

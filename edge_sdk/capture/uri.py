@@ -166,7 +166,7 @@ def parse_source(text: str) -> SourceUri:
         "csi": _csi,
     }
     if scheme not in readers:
-        raise UnknownNameError("source scheme", scheme, list(SCHEMES))
+        raise UnknownNameError("source scheme", scheme, [name for name in SCHEMES if name != "push"])
     return readers[scheme](text)
 
 

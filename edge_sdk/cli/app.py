@@ -1,7 +1,8 @@
-"""`edge-sdk VERB`: the API spoken aloud, one function a verb with the same argument names.
+"""Recognise traffic crashes in video, localise them in time and explain them, on the device.
 
 Every verb takes `--json`; then the last line of stdout is one JSON document. Exit codes: 0 ok, 1 our bug, 2 usage or
-config, 3 hardware or runtime missing, 4 model or bundle, 5 degraded, 130 interrupted.
+config, 3 hardware or runtime missing, or a source that cannot be read, 4 model or bundle, 5 degraded, 130 interrupted;
+an error is one line on stderr, and then there is no JSON.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 scenes_app = typer.Typer(no_args_is_help=True, help="Rendered traffic scenes with labels from physics.")
 distil_app = typer.Typer(no_args_is_help=True, help="Train the models that run on the device.")
 bundle_app = typer.Typer(no_args_is_help=True, help="Look into a bundle.")
-bench_app = typer.Typer(help="Measure, compare.")
+bench_app = typer.Typer()
 app.add_typer(scenes_app, name="scenes")
 app.add_typer(distil_app, name="distil")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
 
 BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle folder; the demo bundle by default.")]
-RuntimeOption = Annotated[str, typer.Option(help="Inference runtime: ort, trt, rtx, null.")]
+RuntimeOption = Annotated[
+    str, typer.Option(help="Inference runtime: ort, trt, rtx; null gives zeros, to measure what is around it.")
+]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 leaves it to the runtime.")]
 DeviceOption = Annotated[str, typer.Option(help="Where the runtime ort computes: cpu, cuda. Engines are on the GPU.")]
 PointOption = Annotated[
@@ -38,7 +41,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    """CrashChat Edge SDK: recognise and localise traffic crashes in video, on the device."""
+    """CrashChat Edge SDK."""
     if version:
         typer.echo(__version__)
         raise typer.Exit

@@ -45,7 +45,7 @@ def demo(
     bundle: BundleOption = None,
     device: DeviceOption = "cpu",
     operating_point: PointOption = None,
-    out: Path = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the picture and the report.")] = Path("demo"),
     json: JsonOption = False,
 ) -> None:
     """Run the bundle's own clip through everything: scores, event, answers, a picture; then a normal drive."""
@@ -98,7 +98,7 @@ def run(
 
 @app.command()
 def analyze(
-    clip: str,
+    clip: Annotated[str, typer.Argument(help="A video file, or file:// URI.")],
     bundle: BundleOption = None,
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
@@ -154,7 +154,7 @@ def analyze(
             )
     finally:
         if found is not None:
-            warn(found.warnings)
+            warn(found.analysis.warnings)
             if json:
                 say(msgspec.json.encode(found.analysis).decode())
 
@@ -292,7 +292,11 @@ def bench(
         device=device,
         out=out,
     )
-    say(path.read_text().replace("\n", "") if json else open_room("benchmarks.report").table([path]))
+    say(
+        path.read_text().replace("\n", "")
+        if json
+        else f"{open_room('benchmarks.report').table([path])}\nreport: {path}"
+    )
 
 
 @bench_app.command("compare")
@@ -300,7 +304,8 @@ def bench_compare(
     old: Annotated[Path, typer.Argument(help="JSON of an earlier bench.")],
     new: Annotated[Path, typer.Argument(help="JSON of a later one.")],
     fail: Annotated[
-        list[str] | None, typer.Option(help="How much slower is too much, such as p50:3%; may be repeated.")
+        list[str] | None,
+        typer.Option(help="How much slower is too much; may be repeated; p50:3% and p95:5% if not given."),
     ] = None,
     json: JsonOption = False,
 ) -> None:

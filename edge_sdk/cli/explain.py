@@ -105,7 +105,9 @@ def read_subject(what: str) -> Subject:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a file with an event as JSON: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: expected a file with an event as JSON, found {error}") from error
 
 
@@ -122,7 +124,10 @@ def _last_event(text: str, source: str) -> Event:
                 raise ConfigError(
                     f"{source}: expected an event as `edge-sdk run` prints one, found something else ({error})"
                 ) from error
-    raise ConfigError(f"{source}: expected an event as `edge-sdk run` or `analyze --json` prints one, found none")
+    raise ConfigError(
+        f"{source}: expected an event as `edge-sdk run` or `analyze --json` prints one, found none; where nothing was "
+        "found in a clip, ask about the clip itself: edge-sdk explain PATH"
+    )
 
 
 # Any: JSON before its shape is known.

@@ -12,6 +12,7 @@ from edge_sdk.events.record import (
     EventTime,
     Provenance,
     State,
+    check_states,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "Provenance",
     "State",
     "calibrate",
+    "check_states",
 ]

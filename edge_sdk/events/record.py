@@ -5,10 +5,12 @@ An unknown part is null, never absent. Times of the timeline are seconds since t
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Literal, get_args
 
 import msgspec
 
+from edge_sdk.errors import UnknownNameError
 from edge_sdk.tasks import AnswerForm
 from edge_sdk.types import CaptureTime, Estimate, Value
 
@@ -130,3 +132,12 @@ class Event(Value, frozen=True, kw_only=True):
     def to_json(self) -> str:
         """The event as one line of JSON."""
         return msgspec.json.encode(self).decode()
+
+
+def check_states(states: Collection[State]) -> frozenset[State]:
+    """The `states` as a set. Raises `UnknownNameError` for one that no event is ever in."""
+    known: tuple[State, ...] = get_args(State)
+    for each in states:
+        if each not in known:
+            raise UnknownNameError("event state", str(each), list(known))
+    return frozenset(states)

@@ -89,7 +89,7 @@ class ClipAnswerer:
     def _watch(self, clip: Path) -> AnalysedClip:
         own = self._settings
         watched = analyze(clip, self._bundle, runtime=own.runtime, threads=own.threads, device=own.device)
-        self.warnings += [f"{clip.name}: {each}" for each in watched.warnings]
+        self.warnings += [f"{clip.name}: {each}" for each in watched.analysis.warnings]
         return watched
 
     def _ask(self, clip: Path, tasks: Sequence[str], watched: AnalysedClip | None) -> dict[str, Answer]:

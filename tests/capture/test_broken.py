@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,26 @@ def test_broken_bytes_in_the_middle_do_not_end_a_file(
     assert len(frames) >= 20
     assert studio.read(frames[0].pixels) == 0
     assert studio.read(frames[-1].pixels) == 29
+
+
+def test_a_file_of_which_many_pictures_cannot_be_decoded_says_how_many(studio: Studio, tmp_path: Path) -> None:
+    """Every picture is a keyframe; those in the middle are no pictures any more."""
+    chain = "x264enc tune=zerolatency key-int-max=1 threads=1 ! h264parse ! video/x-h264,stream-format=avc ! mp4mux"
+    path = studio.encode("keyed.mp4", [studio.counted(n) for n in range(60)], [n / 30 for n in range(60)], chain)
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"mdat") + 4
+    size = int.from_bytes(data[begin - 8 : begin - 4], "big") - 8
+    for place in range(begin + size // 3, begin + 2 * size // 3):
+        data[place] ^= 0x5A
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(data)
+    with open_source(str(damaged), SIZE) as source:
+        decoded = sum(1 for _ in source)
+        (warning,) = source.stats.warnings
+    assert decoded <= 45
+    told = re.fullmatch(r"about (\d+) of (\d+) pictures could not be decoded: the file is damaged", warning)
+    assert told, warning
+    assert int(told[1]) + decoded == int(told[2]) == pytest.approx(60, abs=1)
 
 
 def test_any_single_cut_or_error_ends_in_frames_or_in_one_error(counted_clip: Make, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_test_pattern_has_defaults_and_options() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("http://host/x.mp4", "unknown source scheme 'http'; known: csi, file, push, rtsp, rtsps, test, v4l2"),
+        ("http://host/x.mp4", "unknown source scheme 'http'; known: csi, file, rtsp, rtsps, test, v4l2"),
         ("test://boll", "unknown test pattern 'boll'; known: .*ball"),
         ("test://ball?speed=2", "unknown option of test:// 'speed'; known: duration, height, rate, width"),
     ],

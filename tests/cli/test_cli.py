@@ -26,11 +26,11 @@ def demo_clip() -> Path:
 
 def test_analyze_prints_the_documented_object(demo_clip: Path) -> None:
     found = last_json(sdk("analyze", str(demo_clip), "--json"))
-    watched = {"schema", "source", "crash", "events", "frames", "latency_ms", "bundle"}
+    watched = {"schema", "source", "crash", "events", "frames", "latency_ms", "bundle", "warnings"}
     assert set(found) == watched | {"answers", "reasoning_ms", "reasoning"}
     assert set(found["source"]) == {"uri", "duration_s", "start_time_s"}
     assert set(found["crash"]) == {"detected", "score", "calibrated", "operating_point"}
-    assert set(found["frames"]) == {"decoded", "analysed", "dropped"}
+    assert set(found["frames"]) == {"decoded", "analysed", "dropped", "repeated"}
     assert set(found["latency_ms"]) == {"decode", "student"}
     assert set(found["latency_ms"]["student"]) == {"p50", "p95"}
     assert set(found["bundle"]) == {"name", "sha256"}

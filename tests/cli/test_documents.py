@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import pytest
 import typer
 
+from edge_sdk.bundle import default_bundle
 from edge_sdk.cli import main  # noqa: F401 - importing it gives the app its verbs
 from edge_sdk.cli.app import app
 from edge_sdk.clips import read_labels
+from edge_sdk.evaluation.tasks import read_annotations
+from edge_sdk.unit import Unit
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -90,3 +94,40 @@ def test_the_label_table_of_the_page_is_one(tmp_path: Path) -> None:
         (False, None, None),
     ]
     assert clips[0].group == clips[1].group
+
+
+def code_of(page: str, language: str, containing: str) -> str:
+    """The one block of code of a page that has `containing` in it."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+    (found,) = (block for block in blocks if containing in block)
+    return str(found)
+
+
+def test_the_event_of_the_page_is_what_the_demos_clip_gives() -> None:
+    told = json.loads(code_of("live.md", "json", '"revision"'))
+    with Unit(default_bundle() / "demo" / "clip.mp4") as unit:
+        (event,) = unit.events({"closed"})
+    found = json.loads(event.to_json())
+    for each in (told, found):
+        each["id"] = each["source"] = each["time"]["monotonic_s"] = each["provenance"]["bundle_sha256"] = ""
+        each["score"] = round(each["score"], 3)
+    assert told == found
+
+
+def test_annotations_are_written_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code_of("evaluation.md", "python", "json.dump"), "evaluation.md", "exec"), {})
+    read = read_annotations(tmp_path / "annotations.json").truths
+    assert {task: sorted(rows) for task, rows in read.items() if rows} == {
+        "recognition": ["van7-0412.mp4"],
+        "crash_interval": ["van7-0412.mp4"],
+    }
+
+
+@pytest.mark.native
+def test_pictures_are_pushed_as_the_page_says(capfd: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, Any] = {}
+    exec(compile(code_of("live.md", "python", "feed.push"), "live.md", "exec"), scope)
+    assert scope["feed"].pushed > 10
+    assert scope["unit"].sources[0].state == "ended"
+    assert capfd.readouterr().out == ""  # a grey picture that brightens is no crash

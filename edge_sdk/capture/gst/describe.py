@@ -26,7 +26,9 @@ def describe(path: str, timeout_s: float) -> Media:
     kind = caps.get_structure(0).get_name() if caps is not None else ""
     container = container_of(kind)
     if container is None:
-        raise SourceError(f"it is {kind or 'of a kind that GStreamer does not recognise'}")
+        raise SourceError(
+            f"it is {kind or 'of a kind that GStreamer does not recognise'}; give one such as H.264 in MP4"
+        )
     if not container.demuxer:
         return Media(container=kind, tracks=(kind,))
     if Gst.ElementFactory.find(container.demuxer) is None:
