@@ -7,12 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import typer
 
+from edge_sdk.analysis import Analysis
 from edge_sdk.bundle import default_bundle
 from edge_sdk.cli import main  # noqa: F401 - importing it gives the app its verbs
 from edge_sdk.cli.app import app
+from edge_sdk.cli.explain import Explained
 from edge_sdk.clips import read_labels
 from edge_sdk.evaluation.tasks import read_annotations
 from edge_sdk.unit import Unit
@@ -131,3 +134,12 @@ def test_pictures_are_pushed_as_the_page_says(capfd: pytest.CaptureFixture[str])
     assert scope["feed"].pushed > 10
     assert scope["unit"].sources[0].state == "ended"
     assert capfd.readouterr().out == ""  # a grey picture that brightens is no crash
+
+
+@pytest.mark.parametrize(("verb", "document"), [("analyze", Analysis), ("explain", Explained)])
+def test_the_page_names_every_key_of_a_document(verb: str, document: type[msgspec.Struct]) -> None:
+    text = (ROOT / "docs" / "live.md").read_text(encoding="utf-8")
+    _, _, table = text.partition(f"| key of `{verb}` |")
+    rows = [line.split("|")[1] for line in table.split("\n\n")[0].splitlines()[2:]]
+    told = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert told | {"schema"} == set(document.__struct_fields__)
