@@ -103,15 +103,11 @@ class Analysis(Value, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-# How far a declared rate may lie below the student's, as 29.97 does below 30.
-_RATE_SLACK = 0.02
-
-
 class AnalysedClip(NamedTuple):
     """An analysis, the scores behind it, and the times of the frames that confirmed an event.
 
-    `evidence` is the probability of a crash that may go into answers of the video LLM: None for a file of fewer
-    pictures a second than the student is made for.
+    `evidence` is the probability of a crash that may go into answers of the video LLM: None where the score is none, as
+    of a file of fewer pictures a second than the student is made for.
     """
 
     analysis: Analysis
@@ -191,7 +187,7 @@ def _watch(opened: Unit, on_step: Callable[[Step], None] | None) -> AnalysedClip
             if on_step is not None:
                 on_step(step)
         last.update((event.id, event) for event in unit.finish())
-        point, stats, slow = unit.student.operating_point, unit.stats, _slow(unit)
+        point, stats, slow = unit.student.operating_point, unit.stats, unit.streams[0].feeder.slow
         events = tuple(last.values())
         report = Analysis(
             source=SourceReport(
@@ -212,18 +208,10 @@ def _watch(opened: Unit, on_step: Callable[[Step], None] | None) -> AnalysedClip
                 student=quantiles([student for _, _, student in steps]),
             ),
             bundle=BundleReport(name=unit.bundle.manifest.name, sha256=unit.bundle.sha256),
-            warnings=stats.warnings if slow is None else (*stats.warnings, slow),
+            warnings=stats.warnings,
         )
     scores = [scores for scores, _, _ in steps]
-    return AnalysedClip(report, scores, tuple(alarms_s), None if slow else report.crash.score)
-
-
-def _slow(unit: Unit) -> str | None:
-    """What to say of a file of fewer pictures a second than the student is made for."""
-    rate_hz, wanted_hz = unit.info.rate_hz, unit.student.rate_hz
-    if rate_hz is None or rate_hz >= wanted_hz * (1 - _RATE_SLACK):
-        return None
-    return f"it has {rate_hz:g} pictures a second and the student needs {wanted_hz:g}: its score is no probability"
+    return AnalysedClip(report, scores, tuple(alarms_s), report.crash.score if report.crash.calibrated else None)
 
 
 def _answered(analysis: Analysis, explained: Explanation) -> Analysis:

@@ -36,6 +36,9 @@ from edge_sdk.types import Frame
 
 AnySource = str | Path | Feed
 
+# How far a declared rate may lie below the student's, as 29.97 does below 30.
+_RATE_SLACK = 0.02
+
 
 class SourceView(NamedTuple):
     """A source as it is now. `info` is None before its first picture; `age` is of frames when their scores were there,
@@ -50,9 +53,13 @@ class SourceView(NamedTuple):
 
 
 class Feeder(Protocol):
-    """Where a stream's frames come from."""
+    """Where a stream's frames come from.
+
+    `slow` says so where they are fewer a second than the student is made for, so that its scores are no probabilities.
+    """
 
     uri: str
+    slow: str | None
 
     def take(self) -> Frame | None:
         """The frame of this round, or None. Raises `SourceError` for a file that fails."""
@@ -77,8 +84,10 @@ class Feeder(Protocol):
 class FileFeeder:
     """A file or test pattern: every frame, in order."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, rate_hz: float) -> None:
+        """`rate_hz` is the student's."""
         self.uri = source.info.uri
+        self.slow = _slow(source.info.rate_hz, rate_hz)
         self._source = source
         self._ended = False
 
@@ -99,8 +108,10 @@ class FileFeeder:
 
     def view(self) -> SourceView:
         """The file as it is now."""
-        state = "ended" if self._ended else "live"
-        return SourceView(self.uri, state, self._source.info, self._source.stats, None)
+        state, stats = "ended" if self._ended else "live", self._source.stats
+        if self.slow is not None:
+            stats = msgspec.structs.replace(stats, warnings=(self.slow, *stats.warnings))
+        return SourceView(self.uri, state, self._source.info, stats, None)
 
     def time_of(self, frame: Frame | None) -> EventTime:
         """Now; no clock speaks for what a file shows."""
@@ -121,6 +132,8 @@ class LiveFeeder:
     def __init__(self, source: LiveSource, ages: FrameAges, period_s: float) -> None:
         self.uri = source.uri
         self.ages = ages
+        # A camera may give fewer pictures than the student is made for; how many is not known before they come.
+        self.slow: str | None = None
         self.first_s: float | None = None
         self._source = source
         self._period_s = period_s
@@ -214,7 +227,9 @@ class Stream:
 
     def _revise(self, update: TimelineUpdate, frame: Frame | None, latency_ms: dict[str, float] | None) -> Event:
         if self._incident is None:
-            self._incident = Incident(self.feeder.uri, self._provenance, self._student.operating_point)
+            point = self._student.operating_point
+            point = msgspec.structs.replace(point, calibrated=point.calibrated and self.feeder.slow is None)
+            self._incident = Incident(self.feeder.uri, self._provenance, point)
         event = self._incident.revise(
             update.state,
             update.timeline,
@@ -225,6 +240,12 @@ class Stream:
         if update.state in ("closed", "rejected"):
             self._incident = None
         return event
+
+
+def _slow(rate_hz: float | None, wanted_hz: float) -> str | None:
+    if rate_hz is None or rate_hz >= wanted_hz * (1 - _RATE_SLACK):
+        return None
+    return f"it has {rate_hz:g} pictures a second and the student needs {wanted_hz:g}: its scores are no probabilities"
 
 
 def sources_of(source: AnySource | Sequence[AnySource]) -> list[AnySource]:

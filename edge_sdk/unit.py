@@ -147,7 +147,7 @@ class Unit:
 
     @property
     def stats(self) -> SourceStats:
-        """Frames decoded, delivered and dropped so far by the first source."""
+        """Frames decoded, delivered and dropped so far by the first source, and what is wrong with it."""
         return self.streams[0].feeder.view().stats
 
     @property
@@ -377,7 +377,7 @@ def _feeder(
         latest = msgspec.structs.replace(settings, rate_hz=None, policy="latest", live=live or LiveSettings())
         camera = open_live(source if isinstance(source, Feed) else str(source), latest)
         return LiveFeeder(opened.enter_context(camera), FrameAges(), 1 / rate_hz)
-    return FileFeeder(opened.enter_context(open_source(str(source), settings)))
+    return FileFeeder(opened.enter_context(open_source(str(source), settings)), student.rate_hz)
 
 
 def _age_ms(stream: Stream, frame: Frame, now_s: float) -> float | None:

@@ -52,7 +52,7 @@ def test_one_of_several_files_that_fails_says_so_when_all_have_ended(monkeypatch
         monkeypatch.setattr(source._player, "pull", fail_later)
         assert list(unit.events()) == []
         failed, whole = unit.sources
-    assert failed.stats.warnings == ("stopped after 1.90 s of video: the storage hangs",)
+    assert failed.stats.warnings == ("it was given up: the storage hangs",)
     assert (whole.state, whole.stats.warnings) == ("ended", ())
 
 

@@ -67,10 +67,11 @@ class Source:
         try:
             picture = self._pull()
         except EOFError:
-            self._end()
+            if self._finish.alive:  # else another thread has closed it, and it has not ended
+                self._end()
             raise StopIteration from None
         except SourceError as error:
-            self._warn(f"stopped after {self._last_time_s:.2f} s of video: {error}")
+            self._warn(f"it was given up: {error}")
             self.close()
             raise SourceError(f"{self.info.uri}: {error}") from error
         except BaseException:
@@ -134,17 +135,20 @@ class Source:
         declared_s, until_s = self.info.duration_s, self._pictures_until_s()
         if declared_s is not None and until_s < declared_s - _CUT_OFF_S:
             self._warn(f"the pictures end at {until_s:.2f} s but the file declares {declared_s:.2f} s: it is cut off")
-        elif (missing := self._missing(until_s)) > 0:
-            decoded = self.stats.decoded
-            self._warn(f"about {missing} of {decoded + missing} pictures could not be decoded: the file is damaged")
+        elif (missing := self._missing()) > 0:
+            self._warn(
+                f"about {missing} of the {self.stats.decoded + missing} pictures of its declared rate are missing: the "
+                "rate varies, or the file is damaged"
+            )
         self._ended = True
         self.close()
 
-    def _missing(self, until_s: float) -> int:
-        """Pictures up to `until_s` that the decoder has not shown; 0 where they are few, or the rate is not known."""
+    def _missing(self) -> int:
+        """Pictures that the declared rate would have brought, at least; 0 where they are few or it is not known."""
         if self.info.rate_hz is None:
             return 0
-        missing = round((until_s - self._player.start_s) * self.info.rate_hz) - self.stats.decoded
+        # The grid's last instant may lie a step behind the last picture.
+        missing = round((self._last_time_s - self._grid_s) * self.info.rate_hz) + 1 - self.stats.decoded
         return missing if missing > max(_FEW_MISSING, _FEW_MISSING_SHARE * self.stats.decoded) else 0
 
     def _pictures_until_s(self) -> float:

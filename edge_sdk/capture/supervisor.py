@@ -28,7 +28,7 @@ POLL_S = 0.05
 # A decoder that was given units for this long and has shown nothing is taken for unable to.
 BLIND_S = 2.0
 # A decoder that stops so often before the source is well again is taken for broken.
-HANGS = 2
+HANGS = 3
 # What a broken driver may take to let go of its device, before its thread is left behind.
 JOIN_S = 10.0
 # Of changes that nobody collects the oldest are forgotten.

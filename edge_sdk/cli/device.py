@@ -108,7 +108,8 @@ def analyze(
     profile: ProfileOption = None,
     memory_mb: MemoryOption = None,
     deadline_s: Annotated[
-        float | None, typer.Option(help="Answers are given as far as they went by then, counted from the last score.")
+        float | None,
+        typer.Option(min=0, help="Answers are given as far as they went by then, counted from the last score."),
     ] = None,
     no_reasoning: Annotated[bool, typer.Option("--no-reasoning", help="Ask the video LLM nothing.")] = False,
     json: JsonOption = False,
@@ -173,7 +174,7 @@ def explain(
     profile: ProfileOption = None,
     memory_mb: MemoryOption = None,
     deadline_s: Annotated[
-        float | None, typer.Option(help="Answers are given as far as they went by then, counted from the start.")
+        float | None, typer.Option(min=0, help="Answers are given as far as they went by then, counted from the start.")
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Show text as it comes.")] = False,
     json: JsonOption = False,

@@ -125,9 +125,11 @@ class Event(Value, frozen=True, kw_only=True):
     def evidence(self) -> float | None:
         """The score as answers may take it into account: when the student has seen the whole of the event.
 
-        None for one that goes on, whose score may still rise, and for one that was rejected or triggered by hand.
+        None for one that goes on, whose score may still rise, for one that was rejected or triggered by hand, and where
+        the score is no probability.
         """
-        return self.score if self.state == "closed" and self.trigger == "student" else None
+        seen = self.state == "closed" and self.trigger == "student" and self.calibrated
+        return self.score if seen else None
 
     def to_json(self) -> str:
         """The event as one line of JSON."""

@@ -39,8 +39,8 @@ class Deadline:
     """So many seconds from now; None is never."""
 
     def __init__(self, seconds: float | None) -> None:
-        if seconds is not None and not seconds >= 0:
-            raise ConfigError(f"expected a deadline of 0 or more seconds, found {seconds:g}")
+        if seconds is not None and math.isnan(seconds):
+            raise ConfigError("expected a deadline in seconds, found nan")
         self._until_s = math.inf if seconds is None else time.monotonic() + seconds
 
     @property

@@ -20,6 +20,8 @@ from edge_sdk.types import Value
 ROOT = Path("/")
 
 _GPU_CLOCK = re.compile(r"gpu|\.g[av]\d+b")
+# Name, size and use of a line of /proc/swaps, KiB.
+_SWAP = re.compile(r"(\S+)\s+\S+\s+(\d+)\s+(\d+)")
 _DRIVER = re.compile(r"Kernel Module\D*?(?:x86_64|aarch64)?\s+(\d+\.[\d.]+)")
 _L4T = re.compile(r"# R(\d+) \(release\), REVISION: ([\d.]+)")
 _POWER_MODE = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)")
@@ -85,7 +87,7 @@ def observe(root: Path = ROOT) -> Conditions:
         gpu_mhz=_gpu_mhz(root),
         power_mode=_power_mode(root),
         memory_available_mb=_memory_mb(root, "MemAvailable"),
-        swap_free_mb=_memory_mb(root, "SwapFree"),
+        swap_free_mb=_swap_free_mb(root),
         temperatures_c=dict(_temperatures_c(root)),
     )
 
@@ -145,6 +147,15 @@ def _memory_mb(root: Path, name: str) -> float | None:
     text = _field(root / "proc/meminfo", name, ":")
     kib = _match(re.compile(r"^(\d+) kB$"), text)
     return float(kib) * 1024 / 1e6 if kib else None
+
+
+def _swap_free_mb(root: Path) -> float | None:
+    """Free swap on disks. That of zram is this memory once more."""
+    heading, *lines = (_read(root / "proc/swaps") or "").splitlines() or [""]
+    if not heading.startswith("Filename"):
+        return None
+    disks = [found for line in lines if (found := _SWAP.match(line)) and not found[1].startswith("/dev/zram")]
+    return sum(int(size) - int(used) for _, size, used in (found.groups() for found in disks)) * 1024 / 1e6
 
 
 def _board(root: Path) -> str | None:

@@ -60,7 +60,7 @@ class Timeline:
         if student.scores != COLUMNS:
             raise BundleError(f"student scores must be {COLUMNS}, found {student.scores}")
         self._point: OperatingPoint = student.operating_point
-        self._delay_s = student.heat_delay_frames / student.rate_hz
+        self._delay_frames = student.heat_delay_frames
         self._period_s = 1 / student.rate_hz
         self._history: deque[FrameScores] = deque(maxlen=round(HISTORY_S * student.rate_hz))
         # Of each frame in the history the instant that its heat speaks of.
@@ -107,10 +107,10 @@ class Timeline:
     def _heat_of(self, time_s: float) -> float:
         """The instant that the heat of a frame speaks of: when the frame was shown that many frames before it.
 
-        The first frames of a stream have none before them; theirs is counted at the student's own rate.
+        That of the first ones, with too few before them, lies before the stream's first frame.
         """
         self._last_s.append(time_s)
-        return self._last_s[0] if len(self._last_s) == self._last_s.maxlen else time_s - self._delay_s
+        return self._last_s[0] - self._period_s * (self._delay_frames - len(self._last_s) + 1)
 
     def _open(self) -> TimelineUpdate:
         self._coarse_start_s = self._rising_edge()
@@ -170,7 +170,7 @@ class Timeline:
         return edge_s
 
     def _fine_start(self) -> float:
-        low_s, high_s = self._coarse_start_s - START_BEFORE_S, self._latest_start_s
+        low_s, high_s = max(self._coarse_start_s - START_BEFORE_S, self._closed_at_s), self._latest_start_s
         peak_s = heat_peak([(at_s, f.start) for at_s, f in self._heat() if low_s <= at_s <= high_s])
         return self._coarse_start_s if peak_s is None else peak_s
 
@@ -193,7 +193,8 @@ class Timeline:
         for frame in reversed(self._history):
             if frame.time_s > start_s:
                 continue
-            if frame.time_s < max(expected_s - PRE_CRASH_GAP_S, start_s - PRE_CRASH_LIMIT_S):
+            earliest_s = max(expected_s - PRE_CRASH_GAP_S, start_s - PRE_CRASH_LIMIT_S)
+            if frame.time_s < earliest_s or frame.time_s <= self._closed_at_s:
                 break
             if frame.pre_crash >= self._point.pre_crash:
                 first_s = expected_s = frame.time_s

@@ -42,7 +42,7 @@ class ClipReader:
     def __init__(
         self, plan: LanguagePlan, folder: Path, profile: str, frames: int | None, device: torch.device = CPU
     ) -> None:
-        """Raises `UnknownNameError` for a profile that the plan does not have."""
+        """Raises `ConfigError` for a profile that the plan does not have."""
         self._plan, self._language, self._device = plan, plan.component(), device
         chosen = _profile(self._language, profile)
         self._profile: VisionProfile = msgspec.structs.replace(

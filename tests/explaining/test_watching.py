@@ -68,7 +68,7 @@ def test_a_question_goes_before_another_camera_s_event(explainer: EventExplainer
 def test_a_file_s_question_does_too(explainer: EventExplainer, feeder: LiveFeeder, clip: Path) -> None:
     follow(explainer, feeder, "b")
     with open_source(str(clip), CaptureSettings(width=32, height=32)) as source:
-        assert answered(explainer, FileFeeder(source), "a")
+        assert answered(explainer, FileFeeder(source, 10.0), "a")
 
 
 def test_nothing_is_followed_while_somebody_asks(explainer: EventExplainer, feeder: LiveFeeder) -> None:

@@ -215,8 +215,9 @@ def test_swap_that_is_free_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "proc").mkdir()
 
     def have(memory_mb: float, swap_mb: float) -> None:
-        kib = {"MemAvailable": memory_mb * 1e6 / 1024, "SwapFree": swap_mb * 1e6 / 1024}
-        (tmp_path / "proc/meminfo").write_text("".join(f"{name}: {int(size)} kB\n" for name, size in kib.items()))
+        kib, swap_kib = (round(size * 1e6 / 1024) for size in (memory_mb, swap_mb))
+        (tmp_path / "proc/meminfo").write_text(f"MemAvailable: {kib} kB\n")
+        (tmp_path / "proc/swaps").write_text(f"Filename Type Size Used Priority\n/swap file {swap_kib} 0 -2\n")
 
     monkeypatch.setattr(build_needs, "observe", lambda: observe(tmp_path))
     have(1000, 0)

@@ -25,7 +25,10 @@ def jetson(tmp_path: Path) -> Path:
         "proc/cpuinfo": "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd42\n",
         "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",
         "proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release",
-        "proc/meminfo": "MemTotal: 7802672 kB\nMemFree:  100 kB\nMemAvailable:    5000000 kB\nSwapFree: 4000000 kB\n",
+        "proc/meminfo": "MemTotal: 7802672 kB\nMemFree:  100 kB\nMemAvailable:    5000000 kB\nSwapFree: 7000000 kB\n",
+        # As on a board: zram, which is memory too, and a file on the disk.
+        "proc/swaps": "Filename Type Size Used Priority\n"
+        "/dev/zram0 partition 3000000 0 5\n/swap file 4200000 200000 -2\n",
         "sys/class/devfreq/17000000.gpu/cur_freq": "306000000\n",
         "sys/class/devfreq/154c0000.nvenc/cur_freq": "1000000\n",
         "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",

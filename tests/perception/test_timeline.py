@@ -118,6 +118,20 @@ def test_a_long_crash_keeps_its_first_sign(lasts_s: float) -> None:
         assert update.timeline.pre_crash_start.t == pytest.approx(2.0, abs=0.06)
 
 
+def test_the_second_of_two_crashes_takes_nothing_of_the_first() -> None:
+    """The first is short and its heat the stronger, and scores linger in between."""
+    scores = trace(25, [(3.0, 4.0, 4.3), (11.0, 12.0, 14.0)])
+    weak = [r._replace(start=0.6 * r.start, end=0.6 * r.end) if r.time_s > 8.0 else r for r in scores]
+    lingering = [r._replace(crash=max(r.crash, 0.19)) if 4.3 < r.time_s < 12.0 else r for r in weak]
+    first, second = (u.timeline for u in run(lingering) if u.state == "closed")
+    assert first.crash_start is not None
+    assert second.crash_start is not None
+    assert second.pre_crash_start is not None
+    assert first.crash_start.t == pytest.approx(4.0, abs=0.06)
+    assert second.crash_start.t == pytest.approx(12.0, abs=0.12)
+    assert second.pre_crash_start.t == pytest.approx(11.0, abs=0.06)
+
+
 def test_scores_that_linger_do_not_join_a_crash_to_the_one_before() -> None:
     """Between closing (0.2) and half of opening (0.175) nothing is a crash, and nothing is quiet either."""
     scores = trace(25, [(3.0, 4.0, 6.0), (13.0, 14.0, 16.0)])

@@ -71,9 +71,11 @@ class GstPlayer:
 
     def counters(self) -> Counters | None:
         """Counts of the rate grid, None without one; they stay readable after `close`."""
-        if self._rate is not None:
-            decoded, dropped, repeated = (int(self._rate.get_property(name)) for name in ("in", "drop", "duplicate"))
-            self._counters = Counters(decoded, dropped, repeated)
+        rate = self._rate
+        if rate is not None:
+            decoded, dropped, repeated = (int(rate.get_property(name)) for name in ("in", "drop", "duplicate"))
+            if self._rate is not None:  # else they may be those of a pipeline that is being closed
+                self._counters = Counters(decoded, dropped, repeated)
         return self._counters
 
     def decoded_until_s(self) -> float | None:
@@ -101,9 +103,10 @@ class GstPlayer:
         """Take the pipeline down and let go of it."""
         self.counters()
         pipeline, self._pipeline = self._pipeline, None
+        # The rate grid forgets its counts with the pipeline.
+        self._rate = self._first = self._sink = None
         if pipeline is not None:
             halt(pipeline)
-            self._rate = self._first = self._sink = None
 
 
 def play(text: str, uri: str | None, timeout_s: float) -> GstPlayer:
