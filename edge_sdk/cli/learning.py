@@ -31,7 +31,7 @@ def scenes_render(
     out: Path,
     first_seed: Annotated[int | None, typer.Option(help="0 by default.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="10 by default.")] = None,
-    suite: bool = False,
+    suite: Annotated[bool, typer.Option("--suite", help="The family's test suite, never trained on.")] = False,
     calibration_set: Annotated[
         bool, typer.Option("--calibration-set", help="The committed scenes to calibrate on.")
     ] = False,
@@ -44,7 +44,7 @@ def scenes_render(
     ] = None,
     fps: Annotated[float | None, typer.Option(help="10 by default.")] = None,
     size: Annotated[str | None, typer.Option(help="320x192 by default.")] = None,
-    jobs: Annotated[int, typer.Option(min=1)] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Scenes rendered at once.")] = 2,
     json: JsonOption = False,
 ) -> None:
     """Render labelled scenes into OUT: COUNT seeds, the family's test suite (`--suite`), or the calibration set."""
@@ -180,6 +180,9 @@ def distil_student(
             teacher=teacher,
             quiet=json,
         )
+    elif (training is None) != (validation is None):
+        given, missing = ("--validation", "--training") if training is None else ("--training", "--validation")
+        raise ConfigError(f"{given} needs {missing} beside it: clips to learn from, and others to be calibrated on")
     elif not labels or training or validation or rehearse:
         raise ConfigError(
             "expected --labels, to train on rendered scenes, or --training DIR --validation DIR, to go on learning "
