@@ -15,7 +15,7 @@ def event(name: str, state: State = "provisional") -> Event:
         source="push://push",
         timeline=CrashTimeline(crash_start=Estimate(t=0.0, lo=0.0, hi=60.0)),
         score=0.9,
-        calibrated=False,
+        calibrated=True,
         trigger="student",
         time=EventTime(monotonic_s=0.0),
         provenance=Provenance(bundle="b", bundle_sha256="0" * 64, runtime="ort", config_sha256="0" * 64),

@@ -42,6 +42,7 @@ def test_an_event_is_evidence_when_the_student_has_seen_the_whole_of_it(state: S
     assert whole.evidence == whole.score
     assert event("a", state).evidence is None
     assert msgspec.structs.replace(whole, trigger="manual").evidence is None
+    assert msgspec.structs.replace(whole, calibrated=False).evidence is None
 
 
 def test_a_density_has_the_student_s_central_80_percent() -> None:
