@@ -17,7 +17,7 @@ import numpy as np
 
 import edge_sdk
 from edge_sdk.benchmarks.report import MachineState, MemoryMb, Span, Spread
-from edge_sdk.hardware import Conditions, Machine, identify, observe, target_of
+from edge_sdk.hardware import Conditions, Machine, identify, jetpack_of, observe, target_of
 
 INTERVAL_S = 1.0
 # More than this much of one core used by others while we measured is worth saying.
@@ -50,6 +50,7 @@ class Watch:
         """What was seen from the beginning until now."""
         self.seen.append(observe())
         first, last = self.seen[0], self.seen[-1]
+        jetpack = jetpack_of(self.machine.l4t) if self.machine.l4t else None
         return MachineState(
             target=target_of(self.machine).name,
             os=self.machine.os,
@@ -60,7 +61,8 @@ class Watch:
             power_mode=first.power_mode,
             governor=first.governor,
             clocks_locked=first.clocks_locked,
-            jetpack=self.machine.l4t,
+            jetpack=jetpack.name if jetpack else None,
+            l4t=self.machine.l4t,
             tensorrt=versions.get("tensorrt"),
             versions={"edge-sdk": edge_sdk.__version__, "python": sys.version.split()[0]} | dict(versions),
             cpu_mhz=_spread([each.cpu_mhz for each in self.seen]),
@@ -127,13 +129,15 @@ def _hottest(seen: Conditions) -> float | None:
 
 def _throttled(seen: Sequence[Conditions]) -> tuple[str, ...] | None:
     """Falls of the clock, as sentences; None where the clock cannot be read."""
-    known = [each.cpu_mhz for each in seen if each.cpu_mhz is not None]
-    if not known:
-        return None
-    lowest = min(known)
-    if lowest < CLOCK_SHARE * known[0]:
-        return (f"CPU clock fell from {known[0]:.0f} to {lowest:.0f} MHz",)
-    return ()
+    clocks = {"CPU": [each.cpu_mhz for each in seen], "GPU": [each.gpu_mhz for each in seen]}
+    found: list[str] = []
+    for name, values in clocks.items():
+        known = [value for value in values if value is not None]
+        if known and min(known) < CLOCK_SHARE * known[0]:
+            found.append(f"{name} clock fell from {known[0]:.0f} to {min(known):.0f} MHz")
+    if all(value is None for value in clocks["CPU"]):
+        return tuple(found) or None
+    return tuple(found)
 
 
 def _usage() -> tuple[float, float, float] | None:

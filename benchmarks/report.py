@@ -61,6 +61,7 @@ class MachineState(Value, frozen=True, kw_only=True):
     governor: str | None
     clocks_locked: bool | None
     jetpack: str | None
+    l4t: str | None = None
     tensorrt: str | None
     versions: dict[str, str]
     cpu_mhz: Spread

@@ -67,10 +67,7 @@ def _labelled(folder: Path) -> list[tuple[Path, _Cell]]:
     table = folder / LABELS_NAME
     if not table.is_file() and not any(folder.glob("*.json")):
         return []
-    clips = read_folder(folder)
-    if not clips:
-        raise ConfigError(f"label table {table}: expected a row for each clip, found none; add rows or take it away")
-    return [(clip.path, _cell(clip)) for clip in clips]
+    return [(clip.path, _cell(clip)) for clip in read_folder(folder)]
 
 
 def _balanced(folder: Path, clips: list[tuple[Path, _Cell]]) -> Iterator[ChosenClip]:

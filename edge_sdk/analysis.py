@@ -131,7 +131,7 @@ def analyze(
     on_watched: Callable[[AnalysedClip], object] | None = None,
     on_spoken: Callable[[Spoken], object] | None = None,
 ) -> AnalysedClip:
-    """Run the student over the whole of `clip`, ask the video LLM `tasks`, and report.
+    """Run the student over the whole of `clip`, ask the video LLM `tasks`, by default none, and report.
 
     None asks all that the bundle answers, which may be nothing. `operating_point` as for `Unit`. `reasoning` says how
     the video LLM may use the machine, by default as the student does, and `deadline_s` counts from when the student is
@@ -158,7 +158,7 @@ def analyze(
         asked,
         settings=settings,
         events=found.analysis.events,
-        peak_score=found.evidence,
+        evidence=found.evidence,
         deadline_s=deadline_s,
         on_spoken=on_spoken,
     )

@@ -6,6 +6,7 @@ Times are seconds since the clip's first decoded frame.
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -270,6 +271,9 @@ def _seconds(row: dict[str, str | None], name: str, where: str) -> float | None:
     if not text:
         return None
     try:
-        return float(text)
-    except ValueError as error:
-        raise ConfigError(f"{where}: field {name} is {text!r}, expected seconds") from error
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise ConfigError(f"{where}: field {name} is {text!r}, expected seconds")
+    return found

@@ -6,6 +6,7 @@ the packages. The table repeats `pyproject.toml`, and a test compares the two.
 
 from __future__ import annotations
 
+import re
 import sys
 
 _BINDINGS = "cuda-bindings>=12.8,<13"
@@ -38,6 +39,14 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 def packages_of(extra: str, platform: str = sys.platform) -> tuple[str, ...]:
     """The packages of an extra as pip takes them, none of a name that is no extra."""
     return _GSTREAMER.get(platform, ()) if extra == "gst" else EXTRAS.get(extra, ())
+
+
+def extra_of(module: str) -> str | None:
+    """The extra that installs a top-level `module` under its own name; None where none does."""
+    for extra, packages in EXTRAS.items():
+        if module in (re.split("[<>=]", package)[0].replace("-", "_") for package in packages):
+            return extra
+    return None
 
 
 def pip_install(extra: str, *, again: bool = False) -> str:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from edge_sdk.errors import MissingDependencyError, UnknownNameError
-from edge_sdk.packages import pip_install
+from edge_sdk.packages import extra_of, pip_install
 from edge_sdk.runtime import Runtime
 
 # runtime name -> (module, extra that installs what it needs)
@@ -53,5 +53,16 @@ def why_missing(name: str) -> str | None:
 
 # Any: the ground depends on no room; a room's functions are typed where they stand.
 def open_room(module: str) -> Any:
-    """The module `edge_sdk.MODULE` of one of the rooms, such as `export.pipeline`."""
-    return import_module(f"edge_sdk.{module}")
+    """The module `edge_sdk.MODULE` of one of the rooms, such as `export.pipeline`.
+
+    Raises `MissingDependencyError` where a package is not installed that one of this project's extras brings.
+    """
+    try:
+        return import_module(f"edge_sdk.{module}")
+    except ModuleNotFoundError as error:
+        extra = extra_of((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise MissingDependencyError(
+            f"this needs the package {error.name!r}, which is not installed; run: {pip_install(extra)}"
+        ) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from numpy.typing import NDArray
 
+from edge_sdk.errors import ConfigError
 from edge_sdk.types import Dialect, StateSpec, TensorSpec
 
 if TYPE_CHECKING:  # a bundle checks its graphs' tensors by the rules of runtimes
@@ -28,7 +29,8 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
     `device` is "cpu" or "cuda", for the runtime `ort`; engines run on the GPU in any case. `engines` is the folder of
     built engines for the runtimes that need one, by default the user's cache; `engine` is the digest of the one to
     open, by default the one for the graph that was chosen last. `float_products` multiplies few-bit weights in floats,
-    as an engine does, where `ort` on a CPU would round each row of their inputs to 8 bits for speed.
+    as an engine does, where `ort` on a CPU would round each row of their inputs to 8 bits for speed. Raises
+    `ConfigError` for a number of threads below 0.
     """
 
     threads: int = 0
@@ -36,6 +38,10 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
     engines: Path | None = None
     engine: str | None = None
     float_products: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ConfigError(f"expected 0 or more threads, found {self.threads}; 0 leaves them to the runtime")
 
 
 class BoundState(Protocol):

@@ -17,6 +17,7 @@ import msgspec
 
 from edge_sdk.bundle.manifest import Student
 from edge_sdk.capture import (
+    Clip,
     Feed,
     FrameHistory,
     GopRing,
@@ -77,6 +78,9 @@ class Feeder(Protocol):
     def time_of(self, frame: Frame | None) -> EventTime:
         """The time of a revision that is made now, because of `frame` where there is one."""
 
+    def clip(self, at_s: float, pre_roll_s: float) -> Clip:
+        """The encoded units that are kept around `at_s`, seconds since the first frame. Raises `ConfigError`."""
+
     def close(self) -> None:
         """Release the source."""
 
@@ -116,6 +120,10 @@ class FileFeeder:
     def time_of(self, frame: Frame | None) -> EventTime:
         """Now; no clock speaks for what a file shows."""
         return EventTime(monotonic_s=time.monotonic())
+
+    def clip(self, at_s: float, pre_roll_s: float) -> Clip:
+        """Of a file nothing is kept. Raises `ConfigError`."""
+        raise ConfigError(f"{self.uri} is a file, of which no units are kept; cut the file itself")
 
     def close(self) -> None:
         """Close the file."""
@@ -167,6 +175,15 @@ class LiveFeeder:
     def ring(self) -> GopRing | None:
         """The encoded units that are kept, None without `pre_roll_s`; safe for several threads."""
         return self._source.ring
+
+    def clip(self, at_s: float, pre_roll_s: float) -> Clip:
+        """The encoded units from `pre_roll_s` before `at_s`, seconds since the first frame, to the newest.
+
+        Raises `ConfigError` where none are kept.
+        """
+        if self.ring is None or self.first_s is None:
+            raise ConfigError(f"{self.uri}: no units are kept; open it with LiveSettings(pre_roll_s=...)")
+        return self.ring.clip(self.first_s + at_s, pre_roll_s)
 
     @property
     def ended(self) -> bool:

@@ -22,6 +22,7 @@ from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.bundle.manifest import Student
 from edge_sdk.capture import (
     CaptureSettings,
+    Clip,
     Feed,
     LiveSettings,
     SourceChange,
@@ -58,9 +59,6 @@ from edge_sdk.stream import (
     sources_of,
 )
 from edge_sdk.types import Frame
-
-# How soon `stop` is noticed between rounds.
-_NAP_S = 0.05
 
 
 class Step(NamedTuple):
@@ -220,10 +218,16 @@ class Unit:
         Any thread may ask. Whoever iterates drives the rounds: while the one that iterates reads answers, no source is
         watched, so ask from another thread, and let it end before the unit is closed.
         """
-        feeder = next((stream.feeder for stream in self.streams if stream.feeder.uri == event.source), None)
-        if feeder is None:
-            raise ConfigError(f"event {event.id} is of {event.source}, which is no source of this unit")
-        return self._reasoner().explain(event, feeder, tasks, deadline_s)
+        return self._reasoner().explain(event, self._feeder_of(event), tasks, deadline_s)
+
+    def clip(self, event: Event, pre_roll_s: float) -> Clip:
+        """The encoded units around an event of a live source: from `pre_roll_s` before its crash to the newest.
+
+        They are kept with `LiveSettings(pre_roll_s=...)`. Any thread may ask. Raises `ConfigError` for an event of
+        another source, of a file, and where no units are kept.
+        """
+        feeder, begin = self._feeder_of(event), event.timeline.crash_start or event.timeline.pre_crash_start
+        return feeder.clip(0.0 if begin is None else begin.t, pre_roll_s)
 
     def stop(self) -> None:
         """End the iteration after the present round; may be called from another thread or a signal handler."""
@@ -270,7 +274,7 @@ class Unit:
             return True
         rest_s = self._pace.rest_s()
         if rest_s > 0:
-            time.sleep(min(rest_s, _NAP_S))
+            time.sleep(rest_s)
             return False
         self._pace.begin()
         return True
@@ -326,6 +330,12 @@ class Unit:
             for event in events:
                 self._explainer.notice(event, stream.feeder)
         return events
+
+    def _feeder_of(self, event: Event) -> Feeder:
+        feeder = next((stream.feeder for stream in self.streams if stream.feeder.uri == event.source), None)
+        if feeder is None:
+            raise ConfigError(f"event {event.id} is of {event.source}, which is no source of this unit")
+        return feeder
 
     def _held_of(self, stream: int) -> tuple[Event, ...]:
         uri = self.streams[stream].feeder.uri

@@ -71,6 +71,8 @@ def test_label_tables_map_cctv_to_roadside(tmp_path: Path) -> None:
         ("a.mp4,cctv,maybe,1.5,2.5,s,high,g,o,none", "crash"),
         ("a.mp4,cctv,yes,soon,2.5,s,high,g,o,none", "crash_start_s"),
         ("a.mp4,cctv,yes,,2.5,s,high,g,o,none", "crash_start_s"),
+        ("a.mp4,cctv,yes,nan,2.5,s,high,g,o,none", "crash_start_s"),
+        ("a.mp4,cctv,yes,-1.0,2.5,s,high,g,o,none", "crash_start_s"),
         ("a.mp4,cctv,yes,3.5,2.5,s,high,g,o,none", "crash_end_s"),
         ("b.mp4,cctv,yes,1.5,2.5,s,high,g,o,none", "clip"),
         ("a.mp4,cctv,yes,1.5,2.5,s,high,,o,none", "group"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from edge_sdk.cli.entry import _EXTRAS as BY_PACKAGE
-from edge_sdk.packages import EXTRAS, packages_of, pip_install
+from edge_sdk.packages import EXTRAS, extra_of, packages_of, pip_install
 from edge_sdk.registry import RUNTIMES
 
 ROOT = Path(__file__).parents[1]
@@ -42,15 +43,39 @@ def test_a_command_quotes_what_a_shell_would_take_for_its_own() -> None:
 
 
 def test_whoever_names_an_extra_names_one_that_is_there() -> None:
-    asked = {*BY_PACKAGE.values(), *(extra for name, (_, extra) in RUNTIMES.items() if name != "null")}
-    assert asked <= EXTRAS.keys()
+    assert {extra for name, (_, extra) in RUNTIMES.items() if name != "null"} <= EXTRAS.keys()
 
 
 @pytest.mark.parametrize("extra", ["cpu", "export", "plot", "scenes"])
 def test_a_package_that_is_not_there_is_told_with_its_extra(extra: str) -> None:
     """These are imported where they are used, and the command line says how to install them."""
     for requirement in declared()[extra]:
-        assert BY_PACKAGE[re.split("[<>=]", requirement)[0]] == extra
+        assert extra_of(re.split("[<>=]", requirement)[0]) == extra
+    assert extra_of("a_package_of_nobody") is None
+
+
+def test_a_room_whose_package_is_not_installed_says_what_to_install() -> None:
+    code = (
+        "import sys\nsys.modules['torch'] = None\n"
+        "from edge_sdk.errors import MissingDependencyError\nfrom edge_sdk.registry import open_room\n"
+        "try:\n    open_room('export.pipeline')\nexcept MissingDependencyError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert re.match(r"this needs the package 'torch', which is not installed; run: pip install 'torch>=", done.stdout)
+
+
+def test_the_package_tells_type_checkers_that_it_is_typed() -> None:
+    assert (ROOT / "edge_sdk" / "py.typed").is_file()
+
+
+def test_every_module_of_the_ground_is_held_to_import_no_room() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    contracts = text.split("[[tool.importlinter.contracts]]")
+    (ground,) = (each for each in contracts if '"edge_sdk.analysis"' in each)
+    listed = set(re.findall(r'"edge_sdk\.(\w+)"', ground.partition("forbidden_modules")[0]))
+    found = (path for path in (ROOT / "edge_sdk").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file())
+    there = {path.stem for path in found if not path.stem.startswith("_")}
+    assert listed == there - {"runtimes", "export", "calibration", "benchmarks"}
 
 
 @pytest.mark.parametrize("folder", [*OURS, "README.md"])

@@ -57,7 +57,10 @@ def test_the_same_file_gives_the_same_scores() -> None:
 
 def test_a_unit_left_early_closes() -> None:
     with Unit(CLIP) as unit:
-        next(unit.scores())
+        scores = unit.scores()
+        next(scores)
+    assert next(scores, None) is None
+    assert unit.stats.delivered == 1
 
 
 def test_a_test_pattern_is_not_a_crash() -> None:

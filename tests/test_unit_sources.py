@@ -56,6 +56,15 @@ def test_one_of_several_files_that_fails_says_so_when_all_have_ended(monkeypatch
     assert (whole.state, whole.stats.warnings) == ("ended", ())
 
 
+def test_a_file_has_no_units_to_cut_an_event_from() -> None:
+    with Unit([PATTERN, CLIP]) as unit:
+        event = next(iter(unit.events({"closed"})))
+        with pytest.raises(ConfigError, match=r"clip\.mp4 is a file, of which no units are kept"):
+            unit.clip(event, 5.0)
+        with pytest.raises(ConfigError, match="no source of this unit"):
+            unit.clip(msgspec.structs.replace(event, source="rtsp://elsewhere"), 5.0)
+
+
 def test_events_say_whose_they_are() -> None:
     with edge_sdk.open([PATTERN, CLIP]) as unit:
         assert {event.source for event in unit.events()} == {CLIP.absolute().as_uri()}

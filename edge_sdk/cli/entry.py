@@ -11,7 +11,7 @@ import typer
 from edge_sdk.cli import device, evaluating, learning, models  # noqa: F401 - importing them gives the app its verbs
 from edge_sdk.cli.app import app
 from edge_sdk.errors import ConfigError, EdgeError
-from edge_sdk.packages import pip_install
+from edge_sdk.packages import extra_of, pip_install
 
 
 def main() -> None:
@@ -31,25 +31,12 @@ def main() -> None:
         sys.exit(130)
 
 
-# package -> extra that installs it
-_EXTRAS = {
-    "accelerate": "export",
-    "matplotlib": "plot",
-    "mujoco": "scenes",
-    "onnx": "export",
-    "onnxruntime": "cpu",
-    "onnxscript": "export",
-    "peft": "export",
-    "torch": "export",
-    "transformers": "export",
-}
-
-
 def _missing(error: ModuleNotFoundError) -> str:
     package = (error.name or "").split(".")[0]
-    if package not in _EXTRAS:
+    extra = extra_of(package)
+    if extra is None:
         raise error
-    return f"this needs the package {package!r}, which is not installed; run: {pip_install(_EXTRAS[package])}"
+    return f"this needs the package {package!r}, which is not installed; run: {pip_install(extra)}"
 
 
 def _of_path(error: OSError) -> str:

@@ -67,7 +67,7 @@ def explain(
         asked,
         settings=settings,
         events=None if event is None else [event],
-        peak_score=event.evidence if event is not None and _own(event, opened) else None,
+        evidence=event.evidence if event is not None and _own(event, opened) else None,
         deadline_s=deadline_s,
         on_spoken=on_spoken,
     )

@@ -21,10 +21,9 @@ from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.engine.shapes import ShapeProfile
 from edge_sdk.engine.tensorrt_library import Flavour
 from edge_sdk.errors import BundleError, EngineError
-from edge_sdk.files import atomic_path, half_written_files, is_plain_name, write_bytes
+from edge_sdk.files import atomic_path, half_written_files, is_plain_name, sha256_of, write_bytes
 from edge_sdk.types import Value
 
-_CHUNK_BYTES = 1 << 20
 _DIGEST_LETTERS = 16
 # A writer that has not written for so long is not at it any more, should it be one of another container, whose process
 # number says nothing here.
@@ -132,7 +131,7 @@ class EngineCache:
         if record is None or record.key != key or not path.is_file():
             return None
         found = path.stat().st_size
-        if found != record.size_bytes or file_sha256(path) != record.sha256:
+        if found != record.size_bytes or sha256_of(path) != record.sha256:
             raise EngineError(
                 f"{path}: expected {record.size_bytes} bytes with SHA-256 {record.sha256[:12]}…, found {found} bytes "
                 f"that differ; delete it and build again: edge-sdk build"
@@ -146,7 +145,7 @@ class EngineCache:
         self._sweep()
         with atomic_path(path) as stage:
             stage.write_bytes(engine)
-            digest, size = file_sha256(stage), stage.stat().st_size
+            digest, size = sha256_of(stage), stage.stat().st_size
         record = EngineRecord(
             key=key,
             sha256=digest,
@@ -277,17 +276,8 @@ def graph_hashes(path: Path) -> tuple[str, str]:
     combined = hashlib.sha256()
     for name in names:
         place = (path.parent / name).resolve()
-        combined.update(f"{name}\0{known.get(place) or file_sha256(place)}\n".encode())
-    return file_sha256(path), combined.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        combined.update(f"{name}\0{known.get(place) or sha256_of(place)}\n".encode())
+    return sha256_of(path), combined.hexdigest()
 
 
 def graph_name(path: Path) -> str:

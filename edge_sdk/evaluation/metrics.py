@@ -89,14 +89,6 @@ def best_f1(truth: ArrayLike, score: ArrayLike) -> Threshold:
     return Ranking(truth, score).best_f1()
 
 
-def f1_score(truth: ArrayLike, score: ArrayLike, threshold: float) -> float:
-    """F1 of `score >= threshold`: 2 TP / (2 TP + FP + FN); NaN where nothing is true and nothing is claimed."""
-    truths, scores = _checked(truth, score)
-    claimed = scores >= threshold
-    denominator = int(claimed.sum()) + int(truths.sum())
-    return 2 * int((claimed & truths).sum()) / denominator if denominator else float("nan")
-
-
 def _checked(truth: ArrayLike, score: ArrayLike) -> tuple[Bools, Floats]:
     truths, scores = np.asarray(truth, np.bool_), np.asarray(score, np.float64)
     if truths.ndim != 1 or truths.shape != scores.shape:

@@ -75,7 +75,7 @@ class Answering:
     def ask(self, message: Ask) -> Iterator[Piece | Reply]:
         """The answers to `message.tasks`, their times on the source's clock; one again when a later one belies it."""
         answers: dict[str, spoken.Answer] = {}
-        sighting = sighting_of(message.events, message.peak_score, offset_s=message.zero_s)
+        sighting = sighting_of(message.events, message.evidence, offset_s=message.zero_s)
         for said in self._present().ask(message.tasks, deadline_s=message.deadline_s, sighting=sighting):
             if not isinstance(said, spoken.Answer):
                 yield Piece(task=said.task, text=said.text)

@@ -36,7 +36,7 @@ class _Watched(NamedTuple):
     """What the student made of a file; see `ClipRequest.ask`."""
 
     events: Sequence[Event] | None
-    peak_score: float | None
+    evidence: float | None
 
 
 class _View(NamedTuple):
@@ -53,7 +53,7 @@ def ask_file(
     *,
     settings: ReasonerSettings | None = None,
     events: Sequence[Event] | None = None,
-    peak_score: float | None = None,
+    evidence: float | None = None,
     deadline_s: float | None = None,
     on_spoken: Callable[[Spoken], object] | None = None,
 ) -> Explanation:
@@ -64,7 +64,7 @@ def ask_file(
     comes. Raises what `ReasonerProcess` and `explain_file` raise.
     """
     spoken: list[Spoken] = []
-    watched = _Watched(events, peak_score)
+    watched = _Watched(events, evidence)
     with closing(_asked(bundle, clip, tasks, settings or ReasonerSettings(), watched, deadline_s)) as asked:
         for item in asked:
             spoken.append(item)
@@ -98,14 +98,14 @@ def explain_file(
     tasks: Sequence[str],
     *,
     events: Sequence[Event] | None = None,
-    peak_score: float | None = None,
+    evidence: float | None = None,
     deadline_s: float | None = None,
     wait_s: float = 0.0,
 ) -> Iterator[Spoken]:
     """Answers to `tasks` about the whole of `clip`, text as it comes, and at the end what it took.
 
     Times of answers count from the first decoded frame, like the student's. A clip of fewer frames than the reasoner's
-    profile has is shown in the profile of that rate that fits it best, unless one was chosen. `events`, `peak_score`
+    profile has is shown in the profile of that rate that fits it best, unless one was chosen. `events`, `evidence`
     and `wait_s` as in `ClipRequest.ask` and `ReasonerProcess.begin`, which raise, as does opening the file. After
     `deadline_s`, in which waiting, opening the model and looking at the clip count, no further frame is shown, and
     answers are given as far as they went; a turn that does not come and a model that is not open by then are errors.
@@ -115,7 +115,7 @@ def explain_file(
     deadline = Deadline(deadline_s)
     process.start()
     view = _view(process.language, process.settings, clip)
-    yield from _explain(process, clip, view, tasks, _Watched(events, peak_score), deadline, wait_s)
+    yield from _explain(process, clip, view, tasks, _Watched(events, evidence), deadline, wait_s)
 
 
 def _view(language: Language, settings: ReasonerSettings, clip: str | Path) -> _View:

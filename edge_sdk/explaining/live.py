@@ -78,7 +78,7 @@ class LiveClip:
         tasks: Sequence[str],
         *,
         events: Sequence[Event],
-        peak_score: float | None = None,
+        evidence: float | None = None,
         deadline_s: float | None,
         wait_s: float,
     ) -> Iterator[Piece | Reply | ReasoningReport]:
@@ -92,9 +92,7 @@ class LiveClip:
             ended = self._stop(deadline.left_s())
             request = self._whole(self._history.next, deadline.within_s(wait_s)) if ended else self._as_it_is()
             zero_s = self._first_s - self._begun_s
-            yield from request.ask(
-                tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events, peak_score=peak_score
-            )
+            yield from request.ask(tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events, evidence=evidence)
             if request.report is not None:
                 yield request.report
         finally:

@@ -89,7 +89,7 @@ class Ask(Value, frozen=True, kw_only=True, tag=True):
 
     `deadline_s` counts from when this arrives: pictures that still wait then are left out, but for a clip's first.
     Answers count their times from `zero_s` of the clip's. `events` are what the student made of it, the last revision
-    of each; None where no student watched. `peak_score` is its highest of the whole clip, None
+    of each; None where no student watched. `evidence` is its highest of the whole clip, None
     where it is not to go into answers.
     """
 
@@ -98,7 +98,7 @@ class Ask(Value, frozen=True, kw_only=True, tag=True):
     deadline_s: float | None = None
     zero_s: float = 0.0
     events: tuple[Event, ...] | None = None
-    peak_score: float | None = None
+    evidence: float | None = None
 
 
 class Drop(Value, frozen=True, kw_only=True, tag=True):

@@ -117,14 +117,14 @@ class ClipRequest:
         deadline_s: float | None = None,
         zero_s: float = 0.0,
         events: Sequence[Event] | None = None,
-        peak_score: float | None = None,
+        evidence: float | None = None,
     ) -> Iterator[Piece | Reply]:
         """Ask `tasks`; text as it comes, and each answer when it is whole. `report` is there at the end.
 
         Answers that are not whole after `deadline_s` are given as far as they went, with `abstain`; pictures that still
         wait in the process then are left out of the clip, but for its first. `zero_s` is what the clip's times say at
         the source's first decoded frame, from which the times of answers shall count; `events` are what the student
-        made of the clip, the last revision of each, None where it did not watch, and `peak_score` is its highest of the
+        made of the clip, the last revision of each, None where it did not watch, and `evidence` is its highest of the
         whole clip, None where it is not to go into answers. An answer comes again where a later one contradicts it.
         Raises `ConfigError` while an earlier question is not answered to its end, and what ended the clip.
         """
@@ -140,7 +140,7 @@ class ClipRequest:
                 deadline_s=deadline_s,
                 zero_s=zero_s,
                 events=seen,
-                peak_score=peak_score,
+                evidence=evidence,
             )
         )
         while True:

@@ -105,10 +105,10 @@ class EventExplainer:
         score = event.evidence
         if not isinstance(feeder, LiveFeeder):
             return explain_file(
-                self.process, feeder.uri, tasks, events=[event], peak_score=score, deadline_s=deadline_s, wait_s=QUEUE_S
+                self.process, feeder.uri, tasks, events=[event], evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S
             )
         clip = followed or self._clip(event, feeder)
-        return clip.ask(tasks, events=[event], peak_score=score, deadline_s=deadline_s, wait_s=QUEUE_S)
+        return clip.ask(tasks, events=[event], evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S)
 
     def _clip(self, event: Event, feeder: LiveFeeder) -> LiveClip:
         if feeder.history is None or feeder.first_s is None:

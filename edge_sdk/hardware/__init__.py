@@ -2,7 +2,7 @@
 
 from edge_sdk.hardware.clock import Discipline, UtcTime, discipline, utc_of
 from edge_sdk.hardware.figures import Figure, Target
-from edge_sdk.hardware.jetpack import JETPACKS, JetPack, dialect_of, newest_jetpack
+from edge_sdk.hardware.jetpack import JETPACKS, JetPack, dialect_of, jetpack_of, newest_jetpack
 from edge_sdk.hardware.probes import Conditions, Machine, identify, observe
 from edge_sdk.hardware.targets import CPU, TARGETS, find_target, target_of
 
@@ -21,6 +21,7 @@ __all__ = [
     "discipline",
     "find_target",
     "identify",
+    "jetpack_of",
     "newest_jetpack",
     "observe",
     "target_of",

@@ -67,6 +67,17 @@ def newest_jetpack(sm: int) -> JetPack | None:
     return next((jetpack for jetpack in reversed(JETPACKS) if sm in jetpack.sm), None)
 
 
+def jetpack_of(l4t: str) -> JetPack | None:
+    """The release with Jetson Linux `l4t`, such as "36.4.3", or the newest before it of the same branch."""
+    found = _numbers(l4t)
+    known = [each for each in JETPACKS if _numbers(each.l4t)[:2] == found[:2] and _numbers(each.l4t) <= found]
+    return max(known, key=lambda each: _numbers(each.l4t), default=None)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
 def dialect_of(tensorrt: str) -> Dialect:
     """The dialect for a version of TensorRT, such as "10.3.0.30".
 

@@ -39,20 +39,20 @@ class Sighting(Value, frozen=True, kw_only=True):
     end: Estimate | None = None
 
 
-def sighting_of(events: Sequence[Event] | None, peak_score: float | None, *, offset_s: float = 0.0) -> Sighting | None:
-    """What `peak_score`, the student's highest of a clip, and `events`, the last revision of each, say of it.
+def sighting_of(events: Sequence[Event] | None, evidence: float | None, *, offset_s: float = 0.0) -> Sighting | None:
+    """What `evidence`, the student's highest of a clip, and `events`, the last revision of each, say of it.
 
     The times are those of the closed event of the highest score. `offset_s` is the prompt's time of the first decoded
     frame. None where the student did not watch, or its score is not to go into answers.
     """
-    if events is None or peak_score is None:
+    if events is None or evidence is None:
         return None
     closed = [event for event in events if event.state == "closed"]
     if not closed:
-        return Sighting(score=peak_score)
+        return Sighting(score=evidence)
     line = max(closed, key=lambda each: each.score).timeline
     start, end = (_moved(each, offset_s) for each in (line.crash_start, line.crash_end))
-    return Sighting(score=peak_score, start=start, end=end)
+    return Sighting(score=evidence, start=start, end=end)
 
 
 def density(seen: Estimate | None, times: NDArray[np.int64], first: int, last: int) -> Masses:

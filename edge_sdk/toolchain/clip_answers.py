@@ -98,7 +98,7 @@ class ClipAnswerer:
         if watched is None:
             return answers_of(list(explain_file(self._process, clip, tasks)))
         events, score = watched.analysis.events, watched.evidence
-        return answers_of(list(explain_file(self._process, clip, tasks, events=events, peak_score=score)))
+        return answers_of(list(explain_file(self._process, clip, tasks, events=events, evidence=score)))
 
 
 def student_answers(events: Sequence[Event]) -> dict[str, str]:

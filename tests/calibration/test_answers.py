@@ -136,7 +136,7 @@ def test_where_the_student_knows_more_answers_are_given_with_it(
         seen = seen_of(read_record(path.with_suffix(".json")))
         score = 0.1 if number else 0.9
         tasks = ("cause", "recognition", "crash_interval")
-        said = ask_file(made, path.with_suffix(".mp4"), tasks, settings=plain, events=seen, peak_score=score).answers
+        said = ask_file(made, path.with_suffix(".mp4"), tasks, settings=plain, events=seen, evidence=score).answers
         assert said["recognition"].value is (number == 0)
         assert said["recognition"].with_student
         assert not said["cause"].with_student
@@ -197,7 +197,7 @@ def test_what_is_judged_is_what_the_device_says(scenes: Path, tmp_path: Path, mo
             assert clip.record is not None
             score = 0.9 if clip.crash else 0.1
             tasks = ("recognition", "description", "cause", "prevention")
-            spoken = explain_file(process, clip.path, tasks, events=seen_of(clip.record), peak_score=score)
+            spoken = explain_file(process, clip.path, tasks, events=seen_of(clip.record), evidence=score)
             said = answers_of(list(spoken))
             truth = scene_answers(clip.record, CRASH if clip.crash else SceneTruth())
             for task in kept:

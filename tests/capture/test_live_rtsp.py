@@ -8,16 +8,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from memory_use import resident_mb
 from numpy.typing import NDArray
+from watched_events import event
 
 from edge_sdk.benchmarks.live import stamp
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.benchmarks.live.watched import Sight, Watched, watch
 from edge_sdk.capture import HistorySettings, LiveSettings
-from edge_sdk.stream import LiveFeeder
+from edge_sdk.errors import ConfigError
+from edge_sdk.events import CrashTimeline
+from edge_sdk.types import Estimate
 from edge_sdk.unit import Unit
 
 GOP_S = 1.0
@@ -124,23 +128,24 @@ def test_the_ring_holds_the_pre_roll_and_decodes_from_its_first_unit(
 def test_a_unit_gives_its_ring_out(tmp_path: Path) -> None:
     """By the stamps that the camera draws, the first unit is as old as was asked, a GOP more at most."""
     with RtspServer(stream("h264")) as server, Unit(server.uri, live=LiveSettings(pre_roll_s=PRE_ROLL_S)) as unit:
-        feeder = unit.streams[0].feeder
-        assert isinstance(feeder, LiveFeeder)
         late = threading.Timer(30.0, unit.stop)
         late.start()
         step = next(step for step in unit.steps() if step.frame.time_s > PRE_ROLL_S + GOP_S + 0.5)
         late.cancel()
-        assert feeder.ring is not None
-        clip = feeder.ring.clip(step.frame.captured_s, PRE_ROLL_S)
+        at = Estimate(t=step.frame.time_s, lo=step.frame.time_s, hi=step.frame.time_s)
+        seen = msgspec.structs.replace(
+            event("a", "closed"), source=unit.sources[0].uri, timeline=CrashTimeline(crash_start=at)
+        )
+        clip = unit.clip(seen, PRE_ROLL_S)
     pictures = pictures_of([each.data for each in clip.units], tmp_path)
     ticks = stamp.read(pictures[0])
     assert ticks is not None
     age_s = stamp.age_ms(ticks, round(step.frame.captured_s * 1e9)) / 1e3
     assert PRE_ROLL_S <= age_s <= PRE_ROLL_S + GOP_S + 0.5
     with Unit("rtsp://127.0.0.1:1/nothing") as bare:
-        feeder = bare.streams[0].feeder
-        assert isinstance(feeder, LiveFeeder)
-        assert feeder.ring is None
+        unseen = msgspec.structs.replace(seen, source=bare.sources[0].uri)
+        with pytest.raises(ConfigError, match=r"no units are kept; open it with LiveSettings\(pre_roll_s="):
+            bare.clip(unseen, PRE_ROLL_S)
 
 
 @pytest.mark.native

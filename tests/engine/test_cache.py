@@ -51,7 +51,7 @@ import os, signal, sys
 from pathlib import Path
 import msgspec
 from edge_sdk.engine import cache
-cache.file_sha256 = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+cache.sha256_of = lambda path: os.kill(os.getpid(), signal.SIGKILL)
 key = msgspec.json.decode(sys.argv[2], type=cache.EngineKey)
 cache.EngineCache(Path(sys.argv[1])).write(key, bytes(1000), built_utc="2026-01-01T00:00:00Z", build_s=1.0)
 """

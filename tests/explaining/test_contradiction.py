@@ -79,9 +79,9 @@ clip.Clip.ask = ask
 """
 
 
-@pytest.mark.parametrize(("peak_score", "said"), [(0.7, "0.7 3.50"), (None, "nothing")])
+@pytest.mark.parametrize(("evidence", "said"), [(0.7, "0.7 3.50"), (None, "nothing")])
 def test_what_the_student_saw_is_told_on_the_clip_s_own_clock(
-    asking: Bundle, monkeypatch: pytest.MonkeyPatch, peak_score: float | None, said: str
+    asking: Bundle, monkeypatch: pytest.MonkeyPatch, evidence: float | None, said: str
 ) -> None:
     """The clip says 1.5 s at the source's first frame, from which the student's 2 s count."""
     monkeypatch.setattr(child, "_start", started_with(SEES))
@@ -89,6 +89,6 @@ def test_what_the_student_saw_is_told_on_the_clip_s_own_clock(
     seen = msgspec.structs.replace(event("a", "closed"), timeline=line)
     with ReasonerProcess(asking, ReasonerSettings(priority=0)) as process, process.begin() as shown:
         shown.push(PICTURE, 1.5)
-        spoken = shown.ask(["description"], zero_s=1.5, events=[seen], peak_score=peak_score)
+        spoken = shown.ask(["description"], zero_s=1.5, events=[seen], evidence=evidence)
         (reply,) = [item for item in spoken if isinstance(item, Reply)]
     assert reply.answer.text == said
