@@ -108,6 +108,20 @@ class MemoryMb(Value, frozen=True, kw_only=True):
     engine_on_disk: float | None
 
 
+class Energy(Value, frozen=True, kw_only=True):
+    """What `rail` gave, read about once a second while frames were scored.
+
+    `idle_w` was read for two seconds before, with the student open. Joules are of everything that the rail feeds.
+    """
+
+    mean_w: float
+    idle_w: float
+    joule_per_frame: float
+    joule_per_frame_above_idle: float
+    rail: str
+    readings: int
+
+
 class Report(Value, frozen=True, kw_only=True):
     """One run. `raw` names the .npz beside it; the parts that this version does not measure are null."""
 
@@ -119,7 +133,7 @@ class Report(Value, frozen=True, kw_only=True):
     cold_start_ms: dict[str, list[float]] | None = None
     generation: dict[str, float] | None = None
     memory_mb: MemoryMb
-    energy: dict[str, float] | None = None
+    energy: Energy | None = None
     accuracy: dict[str, float] | None = None
     validity: tuple[str, ...]
     raw: str
@@ -165,8 +179,18 @@ def read_samples(path: Path, report: Report) -> Samples:
 def table(paths: Sequence[Path]) -> str:
     """Markdown: one row a run, the conditions of each beneath."""
     reports = [read_report(path) for path in paths]
-    head = "| target, power mode | runtime, precision | scenario | p50 ms | p95 ms | p99 ms | late | peak MB |"
-    lines = [head, "|---|---|---|--:|--:|--:|--:|--:|", *map(_row, reports), ""]
+    names = (
+        "target, power mode",
+        "runtime, precision",
+        "scenario",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "late",
+        "peak MB",
+        "J/frame",
+    )
+    lines = [_line(names), "|---|---|---|--:|--:|--:|--:|--:|--:|", *map(_row, reports), ""]
     return "\n".join([*lines, *map(conditions, reports)])
 
 
@@ -175,11 +199,13 @@ def conditions(report: Report) -> str:
     machine, method, subject = report.machine, report.method, report.subject
     paced = "" if method.fps is None else f" at {method.fps:g} fps"
     threads = f"{method.threads} thread{'s' * (method.threads != 1)}" if method.threads else "the runtime's own threads"
+    energy = report.energy
+    drawn = f"{energy.mean_w:.2f} W at {energy.rail}, idle {energy.idle_w:.2f} W; " if energy else ""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
         f"{method.scenario}{paced}, {method.duration_s:.0f} s after {method.warmup_s:g} s warm-up, "
         f"n = {method.samples}, {threads}; {machine.cpu_model or 'unknown CPU'}, {machine.cores} cores, {machine.os}; "
-        f"{versions}; commit {subject.commit or 'unknown'}, bundle {subject.bundle_sha256[:12]}. "
+        f"{drawn}{versions}; commit {subject.commit or 'unknown'}, bundle {subject.bundle_sha256[:12]}. "
         f"Inside the time: {', '.join(method.inside)}; outside: capture, decoding. "
         f"Validity: {'; '.join(report.validity) or 'nothing to note'}."
     )
@@ -192,7 +218,12 @@ def _row(report: Report) -> str:
     late = "" if latency.late_share is None else f"{latency.late_share:.1%}"
     cells = [where, f"{subject.runtime}, {precision}", report.method.scenario]
     cells += [_number(latency.p50), _number(latency.p95), _number(latency.p99), late]
-    return "| " + " | ".join([*cells, _number(report.memory_mb.peak_process, 0)]) + " |"
+    joule = f"{report.energy.joule_per_frame:.3f}" if report.energy else ""
+    return _line([*cells, _number(report.memory_mb.peak_process, 0), joule])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -22,7 +22,7 @@ from edge_sdk.capture.codecs import CODECS
 from edge_sdk.capture.platforms import LIVE_CODECS, choose, choose_encoder
 from edge_sdk.engine.tensorrt_library import Flavour, open_tensorrt
 from edge_sdk.errors import EdgeError
-from edge_sdk.hardware import CPU, identify, observe, target_of
+from edge_sdk.hardware import CPU, identify, observe, target_of, whole_draw
 from edge_sdk.hardware.cuda import cuda_device
 from edge_sdk.packages import pip_install
 from edge_sdk.registry import DEFAULT_RUNTIME, RUNTIMES, open_runtime
@@ -227,7 +227,7 @@ def _machine() -> _Finding:
 
 def _conditions() -> _Finding:
     now = observe()
-    hottest = max(now.temperatures_c.values(), default=None)
+    hottest, drawn = max(now.temperatures_c.values(), default=None), whole_draw(now.power_w)
     parts = [
         now.cpu_mhz and f"CPU {now.cpu_mhz:.0f} MHz",
         now.governor and f"governor {now.governor}",
@@ -236,6 +236,7 @@ def _conditions() -> _Finding:
         now.power_mode and f"power mode {now.power_mode}",
         now.memory_available_mb and f"{now.memory_available_mb / 1e3:.1f} GB free",
         hottest and f"hottest zone {hottest:.0f} °C",
+        drawn and f"{drawn.power_w:.1f} W at {drawn.rail}",
     ]
     return _Finding("note", _joined(part for part in parts if part) or "no sensor answers")
 

@@ -15,6 +15,10 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
+from edge_sdk.hardware.power import rails_w
+from edge_sdk.hardware.sysfs import read_number, read_text
 from edge_sdk.types import Value
 
 ROOT = Path("/")
@@ -45,7 +49,8 @@ class Conditions(Value, frozen=True, kw_only=True):
     """What does change, at one instant.
 
     `cpu_mhz` is the clock of the slowest core now, `cpu_limit_mhz` the highest clock any core may reach;
-    `clocks_locked` says that no core may leave its clock; `temperatures_c` has the thermal zones that answer, by type.
+    `clocks_locked` says that no core may leave its clock; `temperatures_c` has the thermal zones that answer, by type;
+    `power_w` the rails that a power monitor reads, by name.
     """
 
     cpu_mhz: float | None
@@ -57,6 +62,7 @@ class Conditions(Value, frozen=True, kw_only=True):
     memory_available_mb: float | None
     temperatures_c: dict[str, float]
     swap_free_mb: float | None = None
+    power_w: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 def identify(root: Path = ROOT) -> Machine:
@@ -70,40 +76,27 @@ def identify(root: Path = ROOT) -> Machine:
         memory_total_mb=_memory_mb(root, "MemTotal"),
         board=_board(root),
         l4t=_l4t(root),
-        nvidia_driver=_match(_DRIVER, _read(root / "proc/driver/nvidia/version")),
+        nvidia_driver=_match(_DRIVER, read_text(root / "proc/driver/nvidia/version")),
     )
 
 
 def observe(root: Path = ROOT) -> Conditions:
-    """Read clocks, temperatures, power mode and free memory once."""
+    """Read clocks, temperatures, power and its mode, and free memory once."""
     clocks = root / "sys/devices/system/cpu"
-    lowest = [_number(path) for path in sorted(clocks.glob("cpu[0-9]*/cpufreq/scaling_min_freq"))]
-    highest = [_number(path) for path in sorted(clocks.glob("cpu[0-9]*/cpufreq/scaling_max_freq"))]
+    lowest = [read_number(path) for path in sorted(clocks.glob("cpu[0-9]*/cpufreq/scaling_min_freq"))]
+    highest = [read_number(path) for path in sorted(clocks.glob("cpu[0-9]*/cpufreq/scaling_max_freq"))]
     return Conditions(
         cpu_mhz=_cpu_mhz(root),
         cpu_limit_mhz=_scaled(max(_known(highest), default=None), 1e-3),
         clocks_locked=lowest == highest if lowest and None not in lowest else None,
-        governor=_read(clocks / "cpu0/cpufreq/scaling_governor"),
+        governor=read_text(clocks / "cpu0/cpufreq/scaling_governor"),
         gpu_mhz=_gpu_mhz(root),
         power_mode=_power_mode(root),
         memory_available_mb=_memory_mb(root, "MemAvailable"),
         swap_free_mb=_swap_free_mb(root),
         temperatures_c=dict(_temperatures_c(root)),
+        power_w=rails_w(root),
     )
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n") or None
-    except OSError:
-        return None
-
-
-def _number(path: Path) -> float | None:
-    try:
-        return float(_read(path) or "")
-    except ValueError:
-        return None
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
@@ -121,7 +114,7 @@ def _match(pattern: re.Pattern[str], text: str | None) -> str | None:
 
 def _field(path: Path, name: str, separator: str) -> str | None:
     """The value of the first line `name<separator>value`, without quotes."""
-    for line in (_read(path) or "").splitlines():
+    for line in (read_text(path) or "").splitlines():
         key, found, value = line.partition(separator)
         if found and key.strip() == name:
             return value.strip().strip('"') or None
@@ -151,7 +144,7 @@ def _memory_mb(root: Path, name: str) -> float | None:
 
 def _swap_free_mb(root: Path) -> float | None:
     """Free swap on disks. That of zram is this memory once more."""
-    heading, *lines = (_read(root / "proc/swaps") or "").splitlines() or [""]
+    heading, *lines = (read_text(root / "proc/swaps") or "").splitlines() or [""]
     if not heading.startswith("Filename"):
         return None
     disks = [found for line in lines if (found := _SWAP.match(line)) and not found[1].startswith("/dev/zram")]
@@ -159,39 +152,39 @@ def _swap_free_mb(root: Path) -> float | None:
 
 
 def _board(root: Path) -> str | None:
-    model = _read(root / "proc/device-tree/model")
+    model = read_text(root / "proc/device-tree/model")
     if model:
         return model
-    names = [_read(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name")]
+    names = [read_text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name")]
     return " ".join(name for name in names if name) or None
 
 
 def _l4t(root: Path) -> str | None:
-    found = _L4T.search(_read(root / "etc/nv_tegra_release") or "")
+    found = _L4T.search(read_text(root / "etc/nv_tegra_release") or "")
     return f"{found.group(1)}.{found.group(2)}" if found else None
 
 
 def _cpu_mhz(root: Path) -> float | None:
     current = root / "sys/devices/system/cpu"
-    khz = _known(_number(path) for path in current.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
+    khz = _known(read_number(path) for path in current.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
     if khz:
         return min(khz) / 1e3
-    text = _read(root / "proc/cpuinfo") or ""
+    text = read_text(root / "proc/cpuinfo") or ""
     return min((float(mhz) for mhz in re.findall(r"^cpu MHz\s*:\s*(\d+\.?\d*)", text, re.MULTILINE)), default=None)
 
 
 def _gpu_mhz(root: Path) -> float | None:
     clocks = sorted((root / "sys/class/devfreq").glob("*/cur_freq"))
-    hz = _known(_number(path) for path in clocks if _GPU_CLOCK.search(path.parent.name))
+    hz = _known(read_number(path) for path in clocks if _GPU_CLOCK.search(path.parent.name))
     return _scaled(min(hz, default=None), 1e-6)
 
 
 def _power_mode(root: Path) -> str | None:
     """The name of the board's nvpmodel mode, or the firmware's platform profile."""
-    mode = _match(re.compile(r"pmode:(\d+)"), _read(root / "var/lib/nvpmodel/status"))
+    mode = _match(re.compile(r"pmode:(\d+)"), read_text(root / "var/lib/nvpmodel/status"))
     if mode is None:
-        return _read(root / "sys/firmware/acpi/platform_profile")
-    for number, name in _POWER_MODE.findall(_read(root / "etc/nvpmodel.conf") or ""):
+        return read_text(root / "sys/firmware/acpi/platform_profile")
+    for number, name in _POWER_MODE.findall(read_text(root / "etc/nvpmodel.conf") or ""):
         if int(number) == int(mode):
             return str(name)
     return f"mode {int(mode)}"
@@ -199,6 +192,6 @@ def _power_mode(root: Path) -> str | None:
 
 def _temperatures_c(root: Path) -> Iterator[tuple[str, float]]:
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        millidegrees = _number(zone / "temp")
+        millidegrees = read_number(zone / "temp")
         if millidegrees is not None:
-            yield _read(zone / "type") or zone.name, millidegrees / 1e3
+            yield read_text(zone / "type") or zone.name, millidegrees / 1e3
