@@ -7,6 +7,7 @@ PYTHON ?= python3
 TORCH  ?= torch==2.13.0
 TORCHVISION ?= torchvision==0.28.0
 VENV   ?= .venv
+TOKENIZER ?= ../shared/data/qwen2.5-tokenizer
 BIN    := $(VENV)/bin
 EXTRAS := cpu,gst,plot
 comma  := ,
@@ -62,6 +63,8 @@ soak-live: setup
 # Hours, 12 GB of memory, 36 GB of disk: slow tests, and parity, gate, plan, export and few bits at the models' true
 # sizes, with tables.
 soak-export: setup
+	$(if $(EXPORT),,$(error make soak-export needs torch: give EXPORT=1))
+	$(if $(wildcard $(TOKENIZER)),,$(error make soak-export: give TOKENIZER=FOLDER, the public files of Qwen2.5's tokenizer))
 	$(BIN)/python -m pytest -q -m slow tests/export $(GATES:%=--ignore %)
 	$(BIN)/python tests/parity_cases.py out/export tiny tied 2b 7b
 	$(BIN)/python tests/gate_cases.py out/export
@@ -73,7 +76,7 @@ soak-export: setup
 	$(BIN)/python tests/quantised_size.py out/export layers gptq awq
 	$(BIN)/python tests/quantise_kl.py out/export 2b 2B:2 96f out/export/clips 16 8 out/export/kl w4 w4-awq w4-gptq
 	$(BIN)/python tests/decode_speed.py out/export out/export/decode 6 1 2
-	$(BIN)/python tests/equivalence_cases.py out/export ../shared/data/qwen2.5-tokenizer
+	$(BIN)/python tests/equivalence_cases.py out/export $(TOKENIZER)
 
 # On a machine with a GPU: parity, speed against the limits, and transformers beside; CAMPAIGN holds further options.
 campaign: setup
@@ -91,9 +94,11 @@ $(VENV)/.system:
 	$(BIN)/python -m pip install -q --upgrade pip
 	touch $@
 
+# What the wheel is made of: after a `git pull` the demo is to be of the new sources.
+PACKAGED := $(shell find -L edge_sdk -type f ! -name '*.pyc')
 # The demo uses a real wheel; developers get an editable install over it.
-$(VENV)/.demo: $(VENV)/.system pyproject.toml
-	$(BIN)/python -m pip install -q ".[$(EXTRAS)]"
+$(VENV)/.demo: $(VENV)/.system pyproject.toml CMakeLists.txt $(PACKAGED)
+	$(if $(wildcard $(VENV)/.dev*),,$(BIN)/python -m pip install -q ".[$(EXTRAS)]")
 	touch $@
 
 $(VENV)/.dev$(EXPORT): $(VENV)/.system pyproject.toml CMakeLists.txt $(wildcard edge_sdk/csrc/*)

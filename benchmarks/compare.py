@@ -129,6 +129,6 @@ def _resampled(values: NDArray[np.float64], level: float, seed: int) -> NDArray[
     length = max(1, math.isqrt(values.size))
     count = math.ceil(values.size / length)
     begins = np.random.default_rng(seed).integers(0, values.size, (ROUNDS, count, 1))
-    drawn = values[(begins + np.arange(length)) % values.size].reshape(ROUNDS, -1)[:, : values.size]
-    resampled: NDArray[np.float64] = np.percentile(drawn, level, axis=1)
-    return resampled
+    # One round at a time: together they would be a thousand times the samples, on a board with little memory.
+    drawn = (values[(row + np.arange(length)) % values.size].ravel()[: values.size] for row in begins)
+    return np.array([np.percentile(each, level) for each in drawn])

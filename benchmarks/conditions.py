@@ -31,7 +31,7 @@ WORK_FIELDS = (1, 2, 3, 6, 7, 8)
 
 
 class Watch:
-    """Reads the machine's state at most once a second; call `look` between samples, outside their time."""
+    """Reads the machine's state at most once a second; call `look` between samples or beside them."""
 
     def __init__(self) -> None:
         self.machine: Machine = identify()
@@ -101,9 +101,12 @@ def validity(state: MachineState) -> list[str]:
 
 
 def commit(folder: Path) -> str | None:
-    """The checkout's commit, `+dirty` where files differ from it; None outside a checkout or without git."""
+    """The commit of the checkout that `folder` is part of, `+dirty` where files differ from it; None without git.
+
+    None, too, where git does not know the folder's files: a package that is installed somewhere below another project.
+    """
     head = _git(folder, "rev-parse", "--short=12", "HEAD")
-    if not head:
+    if not head or not _git(folder, "ls-files", "."):
         return None
     return head + ("+dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
 

@@ -2,43 +2,78 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
 from statistics import fmean
+from types import TracebackType
+from typing import NamedTuple
 
+from edge_sdk.benchmarks.conditions import Watch
+from edge_sdk.benchmarks.measure import Samples
 from edge_sdk.benchmarks.report import Energy
-from edge_sdk.hardware import Conditions, Draw, observe, whole_draw
+from edge_sdk.hardware import Draw, read_draw
 
-IDLE_READINGS = 10
-IDLE_INTERVAL_S = 0.2
+IDLE_S = 2.0
+INTERVAL_S = 0.1
 
 
-def idle_draw() -> Draw | None:
-    """What the board draws while this process sleeps for two seconds; None, at once, where no rail tells."""
-    first = whole_draw(observe().power_w)
+class _Reading(NamedTuple):
+    at_ns: int
+    draw: Draw
+
+
+class Meter:
+    """Reads the board's power ten times a second, and the machine's state once, in a thread beside what is measured.
+
+    Beside, because a reading between two frames finds the GPU idle, and one that takes long delays the next frame.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch, self._readings = watch, list[_Reading]()
+        self._ended, self._thread = threading.Event(), threading.Thread(target=self._read, name="meter", daemon=True)
+        self.idle = _idle()
+
+    def __enter__(self) -> Meter:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        while not self._ended.wait(INTERVAL_S):
+            self._watch.look()
+            if self.idle and (draw := read_draw()) and draw.rail == self.idle.rail:
+                self._readings.append(_Reading(time.perf_counter_ns(), draw))
+
+    def energy(self, samples: Samples) -> Energy | None:
+        """The energy of the run whose times these are; None where no reading fell into it."""
+        begin_ns, end_ns = int(samples.begin[0]), int(samples.begin[-1] + samples.latency[-1])
+        found = [reading.draw.power_w for reading in self._readings if begin_ns <= reading.at_ns <= end_ns]
+        if self.idle is None or not found:
+            return None
+        mean_w, frame_s = fmean(found), (end_ns - begin_ns) / 1e9 / samples.latency.size
+        return Energy(
+            mean_w=mean_w,
+            idle_w=self.idle.power_w,
+            joule_per_frame=mean_w * frame_s,
+            joule_per_frame_above_idle=(mean_w - self.idle.power_w) * frame_s,
+            rail=self.idle.rail,
+            readings=len(found),
+        )
+
+
+def _idle() -> Draw | None:
+    """What the board draws while this process sleeps; None, at once, where no rail tells."""
+    first, readings = read_draw(), list[float]()
     if first is None:
         return None
-    readings = [first.power_w]
-    for _ in range(IDLE_READINGS - 1):
-        time.sleep(IDLE_INTERVAL_S)
-        again = whole_draw(observe().power_w)
+    until_s = time.perf_counter() + IDLE_S
+    while time.perf_counter() < until_s:
+        time.sleep(INTERVAL_S)
+        again = read_draw()
         readings += [again.power_w] if again and again.rail == first.rail else []
-    return Draw(first.rail, fmean(readings))
-
-
-def energy_of(idle: Draw | None, during: Sequence[Conditions], frames: int, duration_s: float) -> Energy | None:
-    """The energy of a run of `duration_s` in which `frames` were scored; None where `during` has no readings of it."""
-    if idle is None:
-        return None
-    draws = [draw for each in during if (draw := whole_draw(each.power_w)) and draw.rail == idle.rail]
-    if not draws or not frames:
-        return None
-    mean_w, frame_s = fmean(draw.power_w for draw in draws), duration_s / frames
-    return Energy(
-        mean_w=mean_w,
-        idle_w=idle.power_w,
-        joule_per_frame=mean_w * frame_s,
-        joule_per_frame_above_idle=(mean_w - idle.power_w) * frame_s,
-        rail=idle.rail,
-        readings=len(draws),
-    )
+    return Draw(first.rail, fmean(readings)) if readings else None

@@ -48,11 +48,10 @@ class Limits(NamedTuple):
 Step = Callable[[int], tuple[int, ...]]
 
 
-def measure(step: Step, stages: tuple[str, ...], limits: Limits, between: Callable[[], None] | None = None) -> Samples:
+def measure(step: Step, stages: tuple[str, ...], limits: Limits) -> Samples:
     """Call `step(0), step(1), …` back to back; samples of the warm-up are thrown away.
 
-    `step` returns 1 + len(`stages`) instants: begin, end of the first stage, …, end of the last. `between` runs
-    after each sample, outside the time.
+    `step` returns 1 + len(`stages`) instants: begin, end of the first stage, …, end of the last.
     """
     limits.check()
     number = 0
@@ -65,8 +64,6 @@ def measure(step: Step, stages: tuple[str, ...], limits: Limits, between: Callab
     while time.perf_counter() < until_s or len(rows) < limits.min_samples:
         rows.append(step(number))
         number += 1
-        if between is not None:
-            between()
     return _samples(rows, stages)
 
 

@@ -6,6 +6,7 @@ later.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,7 +110,7 @@ class MemoryMb(Value, frozen=True, kw_only=True):
 
 
 class Energy(Value, frozen=True, kw_only=True):
-    """What `rail` gave, read about once a second while frames were scored.
+    """What `rail` gave, the mean of `readings` in the time of the run, some ten a second.
 
     `idle_w` was read for two seconds before, with the student open. Joules are of everything that the rail feeds.
     """
@@ -166,10 +167,10 @@ def read_samples(path: Path, report: Report) -> Samples:
     """The raw values of the report at `path`. Raises `ConfigError` when they are gone or not those of the report."""
     raw = path.parent / report.raw
     try:
-        with np.load(raw, allow_pickle=False) as arrays:
+        with raw.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             stages = {name: arrays[f"stage_{name}_ns"] for name in report.latency_ms.by_stage_p50}
             samples = Samples(arrays["begin_ns"], arrays["latency_ns"], stages)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ConfigError(f"raw values {raw} of {path.name} cannot be read: {error}") from error
     if samples.latency.size != report.method.samples:
         raise ConfigError(f"{raw} holds {samples.latency.size} samples, {path.name} says {report.method.samples}")

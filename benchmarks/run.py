@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.benchmarks.conditions import Watch, commit, validity
-from edge_sdk.benchmarks.energy import energy_of, idle_draw
+from edge_sdk.benchmarks.energy import Meter
 from edge_sdk.benchmarks.measure import TIMER, Limits, Samples, median_ms, percentiles, withheld
 from edge_sdk.benchmarks.report import LatencyMs, Method, Report, Subject, write_report
 from edge_sdk.benchmarks.scenarios import STAGES, Scenario, late_share, moving_pictures, run_scenario
@@ -47,25 +47,23 @@ def run_bench(
     student = student_of(opened)
     recogniser = Recogniser(opened, runtime, options=SessionOptions(threads=threads, device=device))
     try:
-        idle = idle_draw()
-        watch, started = Watch(), datetime.now(timezone.utc)
         pictures = moving_pictures(student.height, student.width)
-        samples = run_scenario(known, recogniser, pictures, limits, fps=fps, between=watch.look)
+        watch, started = Watch(), datetime.now(timezone.utc)
+        with Meter(watch) as meter:
+            samples = run_scenario(known, recogniser, pictures, limits, fps=fps)
     finally:
         recogniser.close()
     ran_on = runtime if device == "cpu" else f"{runtime}-{device}"
     stem = f"{started:%Y-%m-%dT%H%M%S}-{opened.manifest.name}-{ran_on}-{known}"
-    during = tuple(watch.seen[1:])
     state = watch.state(open_runtime(runtime).describe())
     notes = [*validity(state), *filter(None, [withheld(samples.latency.size)])]
-    method = _method(known, samples, limits, threads, fps, started)
     report = Report(
         subject=_subject(opened, ran_on),
         machine=state,
-        method=method,
+        method=_method(known, samples, limits, threads, fps, started),
         latency_ms=latency_ms(samples, fps if known == "paced" else None),
         memory_mb=watch.memory(opened.graph(student.graph_on(runtime, device))[1]),
-        energy=energy_of(idle, during, method.samples, method.duration_s),
+        energy=meter.energy(samples),
         validity=tuple(notes),
         raw=f"{stem}.samples.npz",
     )

@@ -44,17 +44,14 @@ def run_scenario(
     limits: Limits,
     *,
     fps: float,
-    between: Callable[[], None] | None = None,
 ) -> Samples:
     """Time `scenario` on `pictures`, uint8 `[n, height, width]`. Raises `UnknownNameError` or `ConfigError`."""
     if scenario == "single":
-        return measure(
-            lambda number: _frame(student, pictures[number % len(pictures)]), STAGES["single"], limits, between
-        )
+        return measure(lambda number: _frame(student, pictures[number % len(pictures)]), STAGES["single"], limits)
     if scenario == "paced":
         if not fps > 0:
             raise ConfigError(f"a paced scenario needs frames per second above 0, found {fps}")
-        return measure(_paced(student, pictures, fps), STAGES["paced"], limits, between)
+        return measure(_paced(student, pictures, fps), STAGES["paced"], limits)
     raise UnknownNameError("scenario", scenario, list(SCENARIOS))
 
 

@@ -65,7 +65,7 @@ def choose_clips(folder: Path, count: int) -> tuple[ChosenClip, ...]:
 def _labelled(folder: Path) -> list[tuple[Path, _Cell]]:
     """The clips of a folder with labels, none for one without."""
     table = folder / LABELS_NAME
-    if not table.is_file() and not any(folder.glob("*.json")):
+    if not table.is_file() and not any(folder.glob("[!.]*.json")):
         return []
     return [(clip.path, _cell(clip)) for clip in read_folder(folder)]
 

@@ -107,13 +107,14 @@ class AnalysedClip(NamedTuple):
     """An analysis, the scores behind it, and the times of the frames that confirmed an event.
 
     `evidence` is the probability of a crash that may go into answers of the video LLM: None where the score is none, as
-    of a file of fewer pictures a second than the student is made for.
+    of a file of fewer pictures a second than the student is made for, which `slow` tells apart.
     """
 
     analysis: Analysis
     scores: list[FrameScores]
     alarms_s: tuple[float, ...]
     evidence: float | None
+    slow: bool
 
 
 def analyze(
@@ -211,7 +212,8 @@ def _watch(opened: Unit, on_step: Callable[[Step], None] | None) -> AnalysedClip
             warnings=stats.warnings,
         )
     scores = [scores for scores, _, _ in steps]
-    return AnalysedClip(report, scores, tuple(alarms_s), report.crash.score if report.crash.calibrated else None)
+    evidence = report.crash.score if report.crash.calibrated else None
+    return AnalysedClip(report, scores, tuple(alarms_s), evidence, slow is not None)
 
 
 def _answered(analysis: Analysis, explained: Explanation) -> Analysis:

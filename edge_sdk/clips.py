@@ -154,7 +154,7 @@ def read_truths(folder: Path) -> dict[str, SceneTruth]:
             f"scene truths {path} cannot be read: {error}; write them with: edge-sdk scenes truth"
         ) from error
     found = {line.name: line.truth for line in lines}
-    for record in map(read_record, sorted(folder.glob("*.json"))):
+    for record in map(read_record, sorted(folder.glob("[!.]*.json"))):
         if isinstance(record.truth, SceneTruth):
             found[record.name] = record.truth
     return found
@@ -164,7 +164,7 @@ def read_scenes(folder: Path) -> list[LabelledClip]:
     """Read a folder of rendered scenes (`NAME.mp4` with `NAME.json`), sorted by name."""
     if not folder.is_dir():
         raise ConfigError(f"scene folder {folder} does not exist")
-    clips = [_scene_clip(path) for path in sorted(folder.glob("*.json"))]
+    clips = [_scene_clip(path) for path in sorted(folder.glob("[!.]*.json"))]
     if not clips:
         raise ConfigError(f"scene folder {folder} holds no scene record (*.json)")
     return clips
@@ -175,7 +175,7 @@ def read_folder(folder: Path) -> list[LabelledClip]:
     table = folder / LABELS_NAME
     if table.is_file():
         return read_labels(table)
-    if folder.is_dir() and not any(folder.glob("*.json")):
+    if folder.is_dir() and not any(folder.glob("[!.]*.json")):
         raise ConfigError(
             f"folder {folder} holds no labelled clips: expected {LABELS_NAME} with the columns {', '.join(COLUMNS)}; "
             "or scenes of edge-sdk scenes render, NAME.mp4 beside NAME.json"

@@ -166,7 +166,7 @@ def run_ages(
         missed_rounds=missed,
         target_p95_ms=QUESTIONS_P95_MS if questions else TARGET_P95_MS.get(spin),
         reasoner=reasoner,
-        setting=observer.setting(server.stream, opened.sha256, server_cores, reasoner.cores if reasoner else 0.0),
+        setting=observer.setting(server.stream, opened.sha256, server_cores),
     )
     return run, tally.ages_ms
 

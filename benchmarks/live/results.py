@@ -77,16 +77,10 @@ class Observer:
         """Read the machine's state, when a second has passed."""
         self._watch.look()
 
-    def setting(
-        self, stream: Stream, bundle_sha256: str | None, server_cores: float | None, beside_cores: float = 0.0
-    ) -> Setting:
-        """What was seen. The server's own load, and `beside_cores` of others that belong here, are no other work."""
+    def setting(self, stream: Stream, bundle_sha256: str | None, server_cores: float | None) -> Setting:
+        """What was seen. Ask when server and reasoner have ended: then the kernel counts them as this process."""
         wall_s = (datetime.now(timezone.utc) - self._started).total_seconds()
         state = self._watch.state(open_runtime(DEFAULT_RUNTIME).describe())
-        if state.other_cores is not None and server_cores is not None:
-            state = msgspec.structs.replace(
-                state, other_cores=max(0.0, state.other_cores - server_cores - beside_cores)
-            )
         return Setting(
             started_utc=f"{self._started:%Y-%m-%dT%H:%M:%SZ}",
             commit=commit(Path(__file__).resolve().parent),

@@ -1,7 +1,7 @@
 """Things done to a camera and its file that look like events and are none: jolts, wipers, glare, freezes, cuts.
 
 They are drawn the same way whatever comes of the scene, so that none of them tells a crash from a normal drive. Freezes
-and cuts keep away from the incident: what is labelled can be seen.
+and cuts keep away from the incident as it is planned: the contact can be seen, but not always when all is at rest.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.calibration.scenes.encode import Encoder
+from edge_sdk.calibration.scenes.encode import encoder
 from edge_sdk.calibration.scenes.families import DEFAULT_FAMILY, Family, find_family
 from edge_sdk.calibration.scenes.film import frame_count, shoot
 from edge_sdk.calibration.scenes.plan import ScenePlan
@@ -25,6 +25,7 @@ from edge_sdk.calibration.scenes.streams import Rng, stream, uniform
 from edge_sdk.calibration.scenes.truth import scene_truth
 from edge_sdk.clips import SceneRecord, read_record
 from edge_sdk.errors import ConfigError
+from edge_sdk.files import half_written_files, write_bytes
 
 DEFAULT_SIZE = (320, 192)
 DEFAULT_FPS = 10.0
@@ -76,6 +77,8 @@ def render(
     _check(seeds, fps, size, jobs)
     find_family(family)
     out.mkdir(parents=True, exist_ok=True)
+    for path in half_written_files(out):
+        path.unlink(missing_ok=True)
     started, records = time.monotonic(), dict[int, SceneRecord]()
     todo = []
     for seed in seeds:
@@ -135,13 +138,20 @@ def _end_with_parent() -> None:
 
 
 def _finished(job: Job) -> SceneRecord | None:
-    """The record of a clip that needs no rendering."""
+    """The record of a clip that needs no rendering; None, too, where a file is empty or no record."""
     path = job.path.with_suffix(".json")
-    if not all(path.with_suffix(suffix).is_file() for suffix in (".json", ".mp4", ".boxes.npy")):
+    if not all(_filled(path.with_suffix(suffix)) for suffix in (".json", ".mp4", ".boxes.npy")):
         return None
-    record = read_record(path)
+    try:
+        record = read_record(path)
+    except ConfigError:
+        return None
     asked = (find_family(job.family).generator, job.fps, *job.size)
     return record if (record.generator, record.fps, record.width, record.height) == asked else None
+
+
+def _filled(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def render_scene(job: Job) -> SceneRecord:
@@ -152,16 +162,17 @@ def render_scene(job: Job) -> SceneRecord:
     bitrate = _bitrate_kbps(plan, job.size, rng)
     path = job.path
     boxes: list[NDArray[np.float32]] = []
-    with Encoder(path, job.size, job.fps, bitrate, int(rng.integers(10, 100))) as encoder:
+    # The record goes first and comes last: where it lies, the scene is complete.
+    path.with_suffix(".json").unlink(missing_ok=True)
+    with encoder(path, job.size, job.fps, bitrate, int(rng.integers(10, 100))) as film:
         for shot in shoot(plan, job.fps, job.size):
-            encoder.write(shot.image)
+            film.write(shot.image)
             boxes.append(shot.boxes)
     record = describe(plan, family, job, len(boxes), bitrate)
     table = io.BytesIO()
     np.save(table, np.array(boxes), allow_pickle=False)
-    _write(path.with_suffix(".boxes.npy"), table.getvalue())
-    # The record goes last: where it lies, the scene is complete.
-    _write(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    write_bytes(path.with_suffix(".boxes.npy"), table.getvalue())
+    write_bytes(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return record
 
 
@@ -176,12 +187,6 @@ def expected_record(job: Job) -> SceneRecord:
 def _bitrate_kbps(plan: ScenePlan, size: tuple[int, int], rng: Rng) -> int:
     bitrate = int(np.exp(uniform(rng, np.log(120), np.log(900))) * size[0] * size[1] / (320 * 192))
     return bitrate if plan.tricks is None else max(int(bitrate * plan.tricks.bitrate), _LEAST_KBPS)
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.rename(path)
 
 
 def describe(plan: ScenePlan, family: Family, job: Job, count: int, bitrate_kbps: int) -> SceneRecord:

@@ -38,6 +38,11 @@ def rails_w(root: Path) -> dict[str, float]:
     return found
 
 
+def read_draw(root: Path = Path("/")) -> Draw | None:
+    """What the whole board below `root` draws now, see `whole_draw`."""
+    return whole_draw(rails_w(root))
+
+
 def whole_draw(rails: Mapping[str, float]) -> Draw | None:
     """What the whole board draws, or its module where no rail feeds more; None where the rails do not tell."""
     for names in _WHOLE:

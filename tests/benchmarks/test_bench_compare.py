@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,3 +154,24 @@ def test_unreadable_measurements_name_the_file(write: Write, tmp_path: Path) -> 
         read_report(tmp_path / "other.json")
     with pytest.raises(ConfigError, match="cannot read"):
         read_report(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("kept", [0, 200])
+def test_raw_values_that_were_cut_short_are_named(write: Write, kept: int) -> None:
+    """As a copy from a board that was interrupted."""
+    whole, cut = write("old", 8.0), write("new", 8.0)
+    raw = cut.with_name("new.samples.npz")
+    raw.write_bytes(raw.read_bytes()[:kept])
+    with pytest.raises(ConfigError, match=r"raw values .*new\.samples\.npz of new\.json cannot be read"):
+        compare(whole, cut)
+
+
+def test_long_runs_are_compared_in_little_memory(write: Write) -> None:
+    """A thousand resamples of 20,000 samples at once would be 160 MB, and several times over."""
+    reports = write("old", 8.0, n=20_000), write("new", 8.0, n=20_000)
+    tracemalloc.start()
+    try:
+        compare(*reports)
+        assert tracemalloc.get_traced_memory()[1] < 60e6
+    finally:
+        tracemalloc.stop()

@@ -76,6 +76,10 @@ def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
     assert head.startswith(found)
     (tmp_path / "file").write_text("two")
     assert commit(tmp_path) == f"{found}+dirty"
+    installed = tmp_path / ".venv" / "site-packages"
+    installed.mkdir(parents=True)
+    (installed / "conditions.py").write_text("")
+    assert commit(installed) is None
 
 
 def test_the_median_round_is_held_against_the_margin() -> None:

@@ -15,7 +15,7 @@ from scene_needs import need_drawing, need_encoding
 
 from edge_sdk.calibration.scenes import GENERATOR_VERSION
 from edge_sdk.calibration.scenes.boxes import CRASHED
-from edge_sdk.calibration.scenes.encode import Encoder
+from edge_sdk.calibration.scenes.encode import encoder
 from edge_sdk.calibration.scenes.film import shoot
 from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
 from edge_sdk.calibration.scenes.render import Job, Progress, expected_record, render
@@ -134,12 +134,33 @@ def test_bad_requests_name_the_argument(seeds: list[int], options: dict, field: 
 
 def test_a_failing_encoder_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     need_encoding()
-    encoder = Encoder(tmp_path / "absent" / "clip.mp4", SIZE, 10.0, 200, 30)
-    with pytest.raises(EdgeError, match="encoder failed"):
-        feed(encoder, 50)
+    with pytest.raises(EdgeError, match=r"encoder failed on .*clip\.mp4: .*ERROR"):
+        feed(tmp_path / "clip.mp4", 0, 50)
+    assert not any(tmp_path.iterdir())
 
 
-def feed(encoder: Encoder, count: int) -> None:
-    with encoder:
+def test_an_encoder_that_complains_at_length_does_not_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than the 64 KiB that a pipe holds."""
+    need_encoding()
+    monkeypatch.setenv("GST_DEBUG", "6")
+    feed(tmp_path / "clip.mp4", SIZE[0], 20)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def feed(path: Path, width: int, count: int) -> None:
+    with encoder(path, (width, SIZE[1]), 10.0, 200, 30) as film:
         for _ in range(count):
-            encoder.write(np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+            film.write(np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["mp4", "json"])
+def test_a_clip_that_a_power_cut_emptied_is_rendered_again(name: str, tmp_path: Path) -> None:
+    need_encoding()
+    (record,) = render([DAY_DASHCAM], tmp_path, size=SIZE)
+    lost = tmp_path / f"{record.name}.{name}"
+    whole = lost.read_bytes()
+    lost.write_bytes(b"")
+    (tmp_path / ".half.tmp-999999999-0123abcd.json").write_text("{")
+    render([DAY_DASHCAM], tmp_path, size=SIZE)
+    assert lost.stat().st_size == len(whole)
+    assert len(list(tmp_path.iterdir())) == 3
