@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation import ClipScores
 from edge_sdk.evaluation.folds import FILE_NAME, fold_bundle, read_folds
@@ -20,6 +22,20 @@ class FoldScorer:
         folds = read_folds(folder)
         self._folder, self._folds, self._count = folder, folds.clips, folds.count
         self._scorers: dict[int, StudentScorer] = {}
+
+    def check(self, clips: Sequence[LabelledClip], folds: Mapping[str, int]) -> None:
+        """Raises `ConfigError` unless every clip's group has the fold here that it has in `folds`.
+
+        Else a sample's surroundings, which are taken from its own fold, might be what its student was trained on.
+        """
+        for clip in clips:
+            here = self._folds.get(clip.path.stem)
+            if here != folds[clip.group]:
+                raise ConfigError(
+                    f"{self._folder} was made of other folds: {clip.path.stem} is in {here} there and in "
+                    f"{folds[clip.group]} of --count {max(folds.values()) + 1} here; give the --count and the labels "
+                    "that the folds were made of"
+                )
 
     def identity(self) -> str:
         """A digest of which clip is whose and of every fold's bundle. Raises `BundleError` where one is missing."""

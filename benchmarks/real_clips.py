@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+import edge_sdk
 from edge_sdk.benchmarks.conditions import commit
 from edge_sdk.benchmarks.fold_scorers import FoldScorer
 from edge_sdk.benchmarks.reliability import cross_fitted, draw_reliability, reliability
@@ -178,12 +179,21 @@ def scorers_of(bundles: Sequence[str], folds: Sequence[str], work: Path) -> tupl
         of_folds = FoldScorer(path)
         identity = of_folds.identity()
         students[name] = f"folds of {path.name} {identity[:12]}"
-        scores.append(_stored(work, name, of_folds, f"folds {identity}"))
+        scores.append(_stored(work, name, of_folds, f"folds {identity} {_code()}"))
     for name, path in map(named, bundles):
         bundle = Bundle.open(path)
         students[name] = f"{bundle.manifest.name} {bundle.sha256[:12]}"
-        scores.append(_stored(work, name, StudentScorer(bundle), f"bundle {bundle.sha256}"))
+        scores.append(_stored(work, name, StudentScorer(bundle), f"bundle {bundle.sha256} {_code()}"))
     return scores, students
+
+
+def _code() -> str:
+    """What stands for the code between a clip and its scores: stored ones are not those of another version."""
+    package = Path(edge_sdk.__file__).parent
+    files = [package / f"{name}.py" for name in ("analysis", "unit", "stream", "tensors")]
+    for folder in ("capture", "perception", "events", "evaluation"):
+        files += sorted((package / folder).rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def _stored(work: Path, name: str, ask: Callable[[Path], ClipScores], identity: str) -> Scorer:
@@ -202,6 +212,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args(arguments)
+    labelled = read_labels(chosen.clips / "labels.csv")
+    folds = assign_folds(labelled, chosen.count)
+    for _, path in map(named, chosen.folds):
+        FoldScorer(path).check(labelled, folds)
     scorers, students = scorers_of(chosen.bundle, chosen.folds, chosen.work)
     if not students:
         parser.error("there is no student to judge: give --folds or --bundle")
@@ -209,7 +223,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepared = prepared_samples(chosen.clips, chosen.work, chosen.count, chosen.seed, progress)
         samples = [sample for sample in prepared.samples if sample.track in TRACKS]
         found = evaluate(samples, scorers, seed=chosen.seed, progress=lambda stage, done, of: progress(done, of, stage))
-    folds = assign_folds(read_labels(chosen.clips / "labels.csv"), chosen.count)
     subject = next(scorer for scorer in scorers if scorer.name in students)
     others = [scorer for scorer in scorers if scorer is not subject]
     report = RealReport(

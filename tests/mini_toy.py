@@ -19,6 +19,8 @@ from edge_sdk.export.mini.recipe import Stage
 from edge_sdk.export.mini.training import Batch, processes, run_stage
 
 STAGE = Stage(steps=6, batch=4, learning_rate=0.05)
+# Of two processes one has two examples of it, the other one.
+UNEVEN = Stage(steps=6, batch=3, learning_rate=0.05)
 
 
 class Line(nn.Module):
@@ -34,15 +36,15 @@ class Line(nn.Module):
         return found
 
 
-def line(folder: Path) -> tuple[Tensor, list[float]]:
+def line(folder: Path, stage: Stage = STAGE) -> tuple[Tensor, list[float]]:
     """The weight of a line after a stage, and the loss of every step."""
 
     def draw(step: int, numbers: Sequence[int]) -> Batch:
-        x = torch.randn(STAGE.batch, 3, generator=torch.Generator().manual_seed(step))[list(numbers)]
+        x = torch.randn(stage.batch, 3, generator=torch.Generator().manual_seed(step))[list(numbers)]
         return {"x": x, "y": x[:, :2] * 2}
 
     learner = Line()
-    record = run_stage(learner, STAGE, draw, folder / "line.pt", 3, "no", lambda *_: None)
+    record = run_stage(learner, stage, draw, folder / f"line-{stage.batch}.pt", 3, "no", lambda *_: None)
     return learner.weight.detach(), record.losses
 
 
@@ -58,4 +60,6 @@ def mini(folder: Path) -> dict[str, Tensor]:
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     weight, losses = line(place)
-    torch.save({"line": weight, "losses": losses, "mini": mini(place)}, place / f"end-{os.environ['RANK']}.pt")
+    uneven, _ = line(place, UNEVEN)
+    end = {"line": weight, "losses": losses, "uneven": uneven, "mini": mini(place)}
+    torch.save(end, place / f"end-{os.environ['RANK']}.pt")

@@ -16,12 +16,15 @@ from typing import Any
 from edge_sdk.bundle import Bundle, open_bundle, rewrite
 from edge_sdk.bundle.demo_clip import DEMO
 from edge_sdk.bundle.manifest import OperatingPoint
-from edge_sdk.clips import LabelledClip, read_folder, read_labels, read_scenes
-from edge_sdk.console import Progress
+from edge_sdk.clips import LABELS_NAME, LabelledClip, read_folder, read_labels, read_scenes
+from edge_sdk.console import Progress, warn
 from edge_sdk.errors import ConfigError
+from edge_sdk.files import sha256_of
 from edge_sdk.perception.operating import points_of
 from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
+from edge_sdk.toolchain.evaluating import VIDEO_SUFFIXES
+from edge_sdk.toolchain.seen_scenes import trained_on
 from edge_sdk.types import Value
 
 DEMO_SIZE = (400, 240)
@@ -65,9 +68,7 @@ def teach(
     A run that was stopped goes on. Raises `ConfigError` for a folder without clips or of another teacher, `BundleError`
     for a bundle that cannot speak, and what the runtime raises.
     """
-    paths = sorted(path for path in clips.glob("*.mp4") if not path.name.startswith("."))
-    if not paths:
-        raise ConfigError(f"{clips} holds no clip (*.mp4) to teach on")
+    paths = clips_of(clips)
     room, options = open_room("export.distil.teaching"), SessionOptions(threads=threads, device=device)
     asking = room.Asking(window_s=window_s, stride_s=stride_s)
     with Progress("teach", quiet=quiet) as progress:
@@ -84,6 +85,17 @@ def teach(
     return TeachingReport(
         cache=str(out), clips=len(paths), teacher=cache.info.bundle, teacher_sha256=cache.info.bundle_sha256
     )
+
+
+def clips_of(folder: Path) -> list[Path]:
+    """The clips of a folder's label table, else every video in it. Raises `ConfigError` where there is none."""
+    if (folder / LABELS_NAME).is_file():
+        return sorted({clip.path for clip in read_folder(folder)})
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    paths = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")]
+    if not paths:
+        raise ConfigError(f"{folder} holds no clip to teach on; expected videos such as *.mp4, or {LABELS_NAME}")
+    return paths
 
 
 class RefitReport(Value, frozen=True, kw_only=True):
@@ -133,6 +145,8 @@ def make_student(
             )
             if made is None:
                 return None
+    elif not _is_main():
+        return None
     clip = _demo_clip(plan.scenes.demo_seed, work / "demo", quiet)
     return _calibrated(
         draft,
@@ -174,10 +188,12 @@ def tune_student(
         raise ConfigError("--level makes other clips, which the teacher has not seen; leave --level or --teacher out")
     _check_processes("on labelled clips", alone=True)
     clips, held_out = read_folder(training), read_folder(validation)
-    shared = {clip.group for clip in clips} & {clip.group for clip in held_out}
+    scenes = read_scenes(rehearsal) if rehearsal else []
+    shared = {clip.group for clip in [*clips, *scenes]} & {clip.group for clip in held_out}
     if shared:
         raise ConfigError(
-            f"{len(shared)} groups are on both sides, {min(shared)!r} first; clips of one recording go to one side only"
+            f"{len(shared)} groups are on both sides, {min(shared)!r} first; clips of one recording, and scenes of one "
+            "seed, go to one side only"
         )
     open_room("calibration.operating_points").check_clips(held_out)
     begun = open_bundle(start)
@@ -191,7 +207,6 @@ def tune_student(
                 open_room("export.distil.levelled").level_clips(some, work / "levelled", on_progress=progress)
                 for some in (clips, held_out)
             )
-    scenes = read_scenes(rehearsal) if rehearsal else []
     draft = work / f"draft-{_digest([text, *learnt, begun.sha256, *map(_line, [*clips, *held_out, *scenes])])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
@@ -221,6 +236,9 @@ def refit(
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     opened, labelled = open_bundle(bundle), read_labels(clips) if clips.is_file() else read_folder(clips)
     asked = open_room("calibration.alarm_budgets").Budgets(**(budgets or {}))
+    if seen := trained_on(opened, labelled):
+        some = f"{len(seen)} of {len(labelled)} clips, {seen[0].path.name} first"
+        warn([f"the student was trained on {some}: what is fitted there promises too much; render other seeds"])
     with Progress("score", quiet=quiet) as progress:
         student, fit, held_out = open_room("calibration.refit").calibrate_bundle(opened, labelled, progress, asked)
     made = rewrite(opened, out, student=student, provenance={"operating_point": fit, "held_out": held_out})
@@ -264,7 +282,7 @@ def _calibrated(
 
 
 def _line(clip: LabelledClip) -> str:
-    return f"{clip.path.name} {clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}"
+    return f"{sha256_of(clip.path)} {clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}"
 
 
 def _digest(lines: Sequence[str]) -> str:
@@ -284,6 +302,13 @@ def _main_first() -> Any:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return nullcontext()
     return open_room("export.mini.training").processes().main_process_first()
+
+
+def _is_main() -> bool:
+    """Whether this process does what one of several has to do."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return True
+    return bool(open_room("export.mini.training").processes().is_main_process)
 
 
 # Any: the seeds are a recipe's, whose type belongs to the room that reads it.

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
-from edge_sdk.console import Progress
+from edge_sdk.console import Progress, warn
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import write_bytes, write_text
 from edge_sdk.registry import open_room
@@ -66,6 +66,8 @@ def make_language(
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (training and held_out):
         raise ConfigError("several processes need scenes that are there; render them first and give their folders")
+    if training and held_out and training.resolve() == held_out.resolve():
+        warn([f"{training} is trained on and judged on: the scores will say nothing of other scenes"])
     plan, text = open_room("export.mini.recipe").load_recipe(recipe)
     begun = None if start is None else open_bundle(start)
     _check(plan, student, begun)

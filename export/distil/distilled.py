@@ -33,6 +33,7 @@ from edge_sdk.export.distil.windows import Example, WindowSampler
 from edge_sdk.export.graphs.masks import MASKS, masks_of
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.mini.libraries import library
+from edge_sdk.export.mini.training import check_together
 from edge_sdk.files import atomic_path
 
 Progress = Callable[[int, int, str], object]
@@ -205,6 +206,7 @@ class Distillation:
             self._telling.tell.load_state_dict(state["tell"])
             self._teller.load_state_dict(state["teller"])
             self.losses = state["losses"]
+        check_together(self._accelerator, self._run.step)
 
 
 class _Statistics:

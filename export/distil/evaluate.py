@@ -21,6 +21,8 @@ from edge_sdk.perception.planes import window_planes
 from edge_sdk.types import Value
 
 SMOOTHING_FRAMES = 3
+# Longer than any rendered scene, so that one of those is surveyed whole.
+PIECE_FRAMES = 300
 
 
 class Metrics(Value, frozen=True, kw_only=True):
@@ -39,10 +41,16 @@ class Metrics(Value, frozen=True, kw_only=True):
 
 def score_clip(model: Student, clip: CachedClip, recipe: Recipe, height: int, width: int) -> Floats:
     """Scores float32 `[frames, 4]` in 0..1 of a whole clip from its first frame, at `height` x `width`."""
-    planes = torch.from_numpy(window_planes(resize(np.array(clip.luma), height, width), recipe.pictures.lags))
-    with torch.inference_mode():
-        scores: Floats = torch.sigmoid(model.survey(planes[None])[0]).numpy()
-    return scores
+    count, parts = len(clip.luma), list[Floats]()
+    # A piece begins with all that its first frame remembers; planes and features of an hour would be a hundred GB.
+    before = model.shape.memory_frames + max(recipe.pictures.lags)
+    for first in range(0, count, PIECE_FRAMES):
+        begin = max(0, first - before)
+        luma = np.array(clip.luma[begin : first + PIECE_FRAMES])
+        planes = torch.from_numpy(window_planes(resize(luma, height, width), recipe.pictures.lags))
+        with torch.inference_mode():
+            parts.append(torch.sigmoid(model.survey(planes[None])[0, first - begin :]).numpy())
+    return np.concatenate(parts)
 
 
 def measure(scores: Sequence[Floats], clips: Sequence[CachedClip], recipe: Recipe) -> Metrics:

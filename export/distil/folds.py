@@ -3,9 +3,9 @@
     python -m edge_sdk.export.distil.folds --clips DIR [--from BUNDLE] --work DIR --out DIR
 
 `DIR` of `--clips` holds the clips and their `labels.csv`. Every clip is first brought to one detail and codec. `OUT`
-gets `folds.json`, a bundle a fold, and checkpoints in `OUT/work`; a run that was stopped goes on where it was. `--work`
-keeps decoded clips, for several runs. What the students are worth is measured by `python -m
-edge_sdk.benchmarks.real_clips`.
+gets `folds.json`, a bundle a fold, and checkpoints in `OUT/work`; a run that was stopped goes on where it was, and one
+of other clips, labels or recipe is refused. `--work` keeps decoded clips, for several runs. What the students are worth
+is measured by `python -m edge_sdk.benchmarks.real_clips`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.clips import LabelledClip, read_labels, read_scenes
 from edge_sdk.console import Progress, run_script
+from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.folds import assign_folds, fold_bundle, write_folds
 from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.from_bundle import load_student
@@ -28,6 +29,8 @@ from edge_sdk.export.distil.student import Progress as Report
 from edge_sdk.export.distil.tune import blended, run_tuning, tuning_checkpoint, write_tuned
 from edge_sdk.export.distil.tuning import Tuning, balanced, load_tuning, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
+
+_MADE_OF = "made_of"
 
 
 def train_folds(
@@ -45,13 +48,14 @@ def train_folds(
 ) -> None:
     """Write `out` as `edge_sdk.evaluation.folds.Folds` describes it; folds that are there are kept.
 
+    Raises `ConfigError` before anything is trained for a fold that was made of other clips or in another way.
+
     With `scratch` students begin with random weights instead of those of `start`, and none of `start` are blended in.
     Raises as `tune` does.
     """
     model, base = load_student(start)
     recipe = tuned_recipe(base, plan)
     assigned = assign_folds(clips, folds)
-    write_folds(out, clips, assigned)
 
     def load(some: Sequence[LabelledClip], what: str) -> list[CachedClip]:
         return load_clips(some, work, recipe.pictures, lambda done, total: report(done, total, f"decode, {what}"))
@@ -60,12 +64,18 @@ def train_folds(
     cached = load(levelled, "own")
     most = rehearsed(plan.rehearsal_share, 2 * len(clips), len(rehearsal))
     rendered = load([rehearsal[i] for i in most], "rehearsal")
+    from_what = "scratch" if scratch else start.sha256
+    shown_by_fold, checkpoints = [], []
     for fold in range(folds):
+        own = balanced([clip for clip in cached if assigned[clip.label.group] != fold])
+        shown_by_fold.append(own + [rendered[i] for i in rehearsed(plan.rehearsal_share, len(own), len(rendered))])
+        checkpoints.append(tuning_checkpoint(out / "work", from_what, recipe, plan, shown_by_fold[fold]))
+        _check_made_of(fold_bundle(out, fold), _made_of(checkpoints[fold], plan))
+    write_folds(out, clips, assigned)
+    for fold, (shown, checkpoint) in enumerate(zip(shown_by_fold, checkpoints, strict=True)):
         if fold_bundle(out, fold).exists():
             continue
-        own = balanced([clip for clip in cached if assigned[clip.label.group] != fold])
         held_out = [clip for clip in cached if assigned[clip.label.group] == fold]
-        shown = own + [rendered[i] for i in rehearsed(plan.rehearsal_share, len(own), len(rendered))]
         torch.manual_seed(plan.seed)
         # Training changes a student in place: each fold begins with one of its own.
         begun = Student(recipe.shape) if scratch else copy.deepcopy(model)
@@ -73,11 +83,23 @@ def train_folds(
         def tell(done: int, total: int, note: str, fold: int = fold) -> None:
             report(done, total, f"fold {fold + 1}/{folds} {note}")
 
-        from_what = "scratch" if scratch else start.sha256
-        checkpoint = tuning_checkpoint(out / "work", from_what, recipe, plan, shown)
         run = run_tuning(begun, recipe, plan, shown, held_out, checkpoint, tell)
         tuned = run.averaged() if scratch else blended(run.averaged(), model, plan.blend)
-        write_tuned(fold_bundle(out, fold), start, recipe, plan_text, tuned, run.losses, held_out)
+        further = {_MADE_OF: _made_of(checkpoint, plan)}
+        write_tuned(fold_bundle(out, fold), start, recipe, plan_text, tuned, run.losses, held_out, further=further)
+
+
+def _made_of(checkpoint: Path, plan: Tuning) -> str:
+    """What tells a fold's student from all that would be another one: its checkpoint's name, and how it is blended."""
+    return f"{checkpoint.stem} {plan.blend:g}"
+
+
+def _check_made_of(bundle: Path, wanted: str) -> None:
+    """Raises `ConfigError` for a fold that is there and was made of something else: it may have seen its own clips."""
+    if bundle.exists() and Bundle.open(bundle).manifest.provenance.get(_MADE_OF) != wanted:
+        raise ConfigError(
+            f"{bundle} was made of other clips or labels, or in another way; give another --out, or remove the folder"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

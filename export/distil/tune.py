@@ -139,10 +139,11 @@ def write_tuned(
     losses: Sequence[float],
     held_out: Sequence[CachedClip],
     cache: TeacherCache | None = None,
+    further: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a tuned student as the bundle `out`, with the operating point of `start`. Returns `out`.
 
-    Provenance says who taught, where a teacher's `cache` had a part.
+    Provenance says who taught, where a teacher's `cache` had a part, and what `further` says.
     """
     size = recipe.pictures.height, recipe.pictures.width
     metrics = measure([score_clip(model, clip, recipe, *size) for clip in held_out], held_out, recipe)
@@ -153,6 +154,7 @@ def write_tuned(
         "tuned_from": {"bundle": start.manifest.name, "sha256": start.sha256},
         "losses": [round(loss, 5) for loss in losses],
         "validation": msgspec.to_builtins(metrics),
+        **(further or {}),
     }
     if cache is not None:
         provenance = {**provenance, "teacher": msgspec.to_builtins(cache.info)}

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.tasks import VideoAnswers
 from edge_sdk.export.mini.answering import Answerer
 from edge_sdk.export.mini.checkpoints import save_adapter, save_base
@@ -24,6 +25,8 @@ from edge_sdk.export.mini.recipe import Recipe
 from edge_sdk.export.mini.scoring import as_row, write_annotations, write_predictions
 from edge_sdk.export.mini.training import Report, check_processes, processes
 from edge_sdk.export.mini.tuning import tasks_of
+from edge_sdk.export.mini.windows import whole
+from edge_sdk.reasoning.grid import find_profile
 from edge_sdk.tasks import TASK_IDS, AdapterKind
 from edge_sdk.types import Value
 
@@ -76,6 +79,7 @@ def train_language(
     with alone.main_process_first():
         clips = load_material(training, cache / training.name, decoded)
         asked = load_material(held_out, cache / held_out.name, decoded)[:most]
+        _check_long_enough(clips, recipe)
         course = Course(recipe, clips, work, report if alone.is_main_process else _silent, start)
         course.tokenizer.size  # noqa: B018  # trained by the first process, found by the others
     place, said = course.checkpoints, course.checkpoints / f"answers-{digest(asked)[:12]}"
@@ -95,6 +99,18 @@ def train_language(
         parameters=parameters(base),
         seconds={name: record.seconds for name, record in course.records.items()},
     )
+
+
+def _check_long_enough(clips: Sequence[Material], recipe: Recipe) -> None:
+    """Raises `ConfigError` where some clips show fewer frames than others: a batch needs as many of each."""
+    profile = find_profile(recipe.profile)
+    shown = {clip.path.name: len(whole(clip, profile).pictures) for clip in clips}
+    short = [name for name, frames in shown.items() if frames < profile.frames]
+    if len(set(shown.values())) > 1:
+        raise ConfigError(
+            f"profile {recipe.profile} shows {profile.frames} frames at {profile.rate_hz:g} a second, and {len(short)} "
+            f"of {len(clips)} clips have fewer, {short[0]} first; take longer clips or another profile"
+        )
 
 
 # Any: transformers' models in peft's wrapper.

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from edge_sdk.files import atomic_path
 Batch = Mapping[str, Tensor]
 # (step, numbers of the step's examples that are this process's own) -> what the learner takes
 Draw = Callable[[int, Sequence[int]], Batch]
+_PATIENCE = timedelta(days=1)
 # (done, total, note)
 Report = Callable[[int, int, str], object]
 
@@ -47,7 +49,8 @@ class Record:
 # Any: accelerate's state of this process among others.
 def processes() -> Any:
     """This process among those of the run: `is_main_process`, `num_processes`, `main_process_first()` and the like."""
-    return library("accelerate").PartialState(cpu=not torch.cuda.is_available())
+    # The others wait while the first one renders and decodes: longer than torch's own patience.
+    return library("accelerate").PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
 
 
 def check_processes(stages: Iterable[Stage], count: int) -> None:
@@ -78,12 +81,15 @@ def run_stage(
         begin = _restore(checkpoint, learner, optimisers, record)
     trained, *optimisers = accelerator.prepare(learner, *optimisers)
     share = range(accelerator.process_index, stage.batch, accelerator.num_processes)
+    # Gradients are averaged over processes, whose shares may differ by one example.
+    weight = len(share) * accelerator.num_processes / stage.batch
+    check_together(accelerator, begin)
     trained.train()
     since = time.monotonic()
     for step in range(begin, stage.steps):
         torch.manual_seed(hash((seed, step, accelerator.process_index)) % 2**63)
         batch = {name: value.to(accelerator.device) for name, value in draw(step, list(share)).items()}
-        loss = trained(batch)
+        loss = trained(batch) * weight
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained.parameters(), stage.clip_norm)
         for optimiser in optimisers:
@@ -101,6 +107,17 @@ def run_stage(
             accelerator.wait_for_everyone()
     learner.eval().to("cpu")
     return record
+
+
+# Any: accelerate has no types.
+def check_together(accelerator: Any, begin: int) -> None:
+    """Raises `ConfigError` where processes would go on from different steps: on machines that share no folder."""
+    begins = accelerator.gather(torch.tensor([begin], device=accelerator.device)).tolist()
+    if len(set(begins)) > 1:
+        raise ConfigError(
+            f"expected processes that go on from the same step, found {sorted(set(begins))}; all machines of a run "
+            "need one work folder that they share"
+        )
 
 
 def _share_of_rate(stage: Stage, step: int) -> float:

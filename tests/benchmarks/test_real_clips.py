@@ -114,6 +114,16 @@ def test_other_folds_or_bundles_are_another_scorer(tmp_path: Path) -> None:
     assert len(found) == 3
 
 
+def test_folds_of_other_clips_are_refused(tmp_path: Path) -> None:
+    write_folds(tmp_path, [labelled("a"), labelled("b")], {"a": 1, "b": 0})
+    scorer = FoldScorer(tmp_path)
+    scorer.check([labelled("a"), labelled("b")], {"a": 1, "b": 0})
+    with pytest.raises(ConfigError, match=r"other folds: b is in 0 there and in 2 of --count 3 here"):
+        scorer.check([labelled("a"), labelled("b")], {"a": 1, "b": 2})
+    with pytest.raises(ConfigError, match=r"other folds: c is in None there"):
+        scorer.check([labelled("a"), labelled("c")], {"a": 1, "c": 0})
+
+
 def test_a_scale_is_fitted_without_the_fold_it_is_used_on() -> None:
     rng = np.random.default_rng(0)
     logit = rng.normal(0, 2, 3000)

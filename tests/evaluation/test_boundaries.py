@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -51,6 +52,25 @@ def test_best_constant_interval_beats_a_random_search() -> None:
     for _ in range(2000):
         lo, hi = np.sort(rng.uniform(0, 10, 2))
         assert boundaries.interval_iou(np.tile((lo, hi), (40, 1)), truth).mean() <= reached + 0.01
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_best_constant_interval_is_the_best_of_all_pairs_of_tenths(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    begin = np.round(rng.uniform(0, 20, 15), int(rng.integers(1, 4)))
+    truth = np.stack([begin, begin + np.round(rng.uniform(0.1, 8, 15), 2)], axis=1)
+    found = boundaries.best_constant_interval(truth)
+    ticks = np.arange(0, truth.max() + 0.1, 0.1)
+    pairs = [(lo, hi) for place, lo in enumerate(ticks) for hi in ticks[place + 1 :]]
+    reached = [float(boundaries.interval_iou(np.tile(pair, (15, 1)), truth).mean()) for pair in [*pairs, found]]
+    assert reached[-1] == pytest.approx(max(reached), abs=1e-12)
+
+
+def test_an_hour_of_recording_is_searched_at_once() -> None:
+    begin = np.linspace(10, 3500, 50)
+    started_s = time.monotonic()
+    boundaries.best_constant_interval(np.stack([begin, begin + 4], axis=1))
+    assert time.monotonic() - started_s < 10
 
 
 def test_the_search_needs_little_memory_however_long_the_clip() -> None:

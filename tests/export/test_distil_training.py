@@ -15,7 +15,7 @@ import torch
 from edge_sdk.bundle import Bundle
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
-from edge_sdk.export.distil import Recipe, load_recipe, student, train
+from edge_sdk.export.distil import Recipe, evaluate, load_recipe, student, train
 from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.late_features import LateFeatures
 from edge_sdk.export.distil.recipe import Head, Late, Pictures, Stage
@@ -289,3 +289,23 @@ def test_windows_begin_anywhere_and_some_are_joined(tmp_path: Path) -> None:
     assert len(onsets) > 8
     warm = recipe.windows.warm_up_weight
     assert all((example.weights[:10] == warm).all() and (example.weights[10:] == 1).all() for example in examples)
+
+
+def test_a_long_clip_is_scored_in_pieces_as_it_would_be_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, _ = toy_recipe(1)
+    torch.manual_seed(3)
+    model = Student(recipe.shape).eval()
+    luma = np.random.default_rng(0).integers(0, 256, (97, HEIGHT, WIDTH), np.uint8)
+    clip = CachedClip(luma, np.arange(97) / 10, toy_label())
+    whole = evaluate.score_clip(model, clip, recipe, HEIGHT, WIDTH)
+    monkeypatch.setattr(evaluate, "PIECE_FRAMES", 20)
+    pieces = evaluate.score_clip(model, clip, recipe, HEIGHT, WIDTH)
+    assert whole.shape == pieces.shape == (97, 4)
+    assert np.ptp(whole[:, 0]) > 1e-4
+    np.testing.assert_allclose(pieces, whole, atol=1e-5)
+
+
+def toy_label() -> LabelledClip:
+    return LabelledClip(
+        path=Path("long.mp4"), view="roadside", crash=False, start_s=None, end_s=None, pre_crash_s=None, group="long"
+    )

@@ -136,7 +136,9 @@ def test_two_processes_end_with_the_same_weights_and_do_what_one_does(tmp_path: 
     assert result.returncode == 0, result.stderr
     first, second = (torch.load(tmp_path / f"end-{rank}.pt", weights_only=True) for rank in (0, 1))
     weight, losses = mini_toy.line(tmp_path / "alone")
+    uneven, _ = mini_toy.line(tmp_path / "alone", mini_toy.UNEVEN)
     for found in (first, second):
+        torch.testing.assert_close(found["uneven"], uneven, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(found["line"], weight, rtol=1e-5, atol=1e-6)
         assert found["losses"] == pytest.approx(losses, rel=1e-5)
     assert first["mini"].keys() == second["mini"].keys()

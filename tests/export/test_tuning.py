@@ -21,6 +21,7 @@ from edge_sdk.export.distil import load_recipe
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.folds import train_folds
 from edge_sdk.export.distil.from_bundle import TRAINING_ONLY, load_student
+from edge_sdk.export.distil.student import digest
 from edge_sdk.export.distil.tune import tune, tuning_checkpoint
 from edge_sdk.export.distil.tuning import balanced, before_crash, load_tuning, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
@@ -158,6 +159,10 @@ def test_a_slip_in_a_tuning_recipe_is_named(tmp_path: Path, old: str, new: str, 
 
 def test_a_checkpoint_is_of_one_start_and_one_plan(tmp_path: Path) -> None:
     base, shown = load_recipe("student-demo")[0], [cached(1), cached(2)]
+    for number, clip in enumerate(shown):
+        path = tmp_path / f"{number}.mp4"
+        path.write_text(str(number))
+        shown[number] = replace(clip, label=replace(clip.label, path=path))
     plans = [PLAN, msgspec.structs.replace(PLAN, dropout=(0.0, 0.1)), msgspec.structs.replace(PLAN, epochs=7)]
     starts = ["a" * 64, "b" * 64, "scratch"]
     names = {tuning_checkpoint(tmp_path, s, tuned_recipe(base, p), p, shown) for s in starts for p in plans}
@@ -269,3 +274,22 @@ def test_every_fold_has_a_student_that_has_not_seen_it(
     )
     assert right_0 != wrong_0
     assert right_1 == wrong_1
+    with pytest.raises(ConfigError, match=r"fold-0 was made of other clips or labels, or in another way"):
+        train_folds(start[0], plan, "toy", wrong, [], 2, work, tmp_path / "right", quiet)
+    other = msgspec.structs.replace(plan, blend=0.25)
+    with pytest.raises(ConfigError, match=r"fold-0 was made of other"):
+        train_folds(start[0], other, "toy", some, [], 2, work, tmp_path / "right", quiet)
+    assert read_folds(tmp_path / "right").clips == {clip.path.stem: assigned[clip.group] for clip in some}
+    train_folds(start[0], plan, "toy", some, [], 2, work, tmp_path / "right", quiet)
+    assert (fold_bundle(tmp_path / "right", 0) / "student.onnx").read_bytes() == right_0
+
+
+def test_clips_of_other_bytes_are_not_what_a_checkpoint_was_made_of(clips: list[LabelledClip], tmp_path: Path) -> None:
+    copied = []
+    for number, clip in enumerate(clips[:2]):
+        path = tmp_path / clip.path.name
+        path.write_bytes(clip.path.read_bytes() + b"\0" * number)
+        copied.append(replace(clip, path=path))
+    recipe, _ = load_recipe("student-demo")
+    assert digest(recipe, clips[:1]) == digest(recipe, copied[:1])
+    assert digest(recipe, clips[:2]) != digest(recipe, copied)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -10,8 +11,12 @@ from pathlib import Path
 import pytest
 from asking_bundles import watching
 
+from edge_sdk.bundle import open_bundle
+from edge_sdk.calibration.scenes.families import find_family
+from edge_sdk.clips import LabelledClip, SceneRecord
 from edge_sdk.errors import BundleError, ConfigError
-from edge_sdk.toolchain.distillation import make_student, refit, tune_student
+from edge_sdk.toolchain.distillation import clips_of, make_student, refit, tune_student
+from edge_sdk.toolchain.seen_scenes import trained_on
 
 SDK = Path(__file__).parents[2] / "edge_sdk"
 
@@ -85,3 +90,41 @@ def test_a_script_says_in_one_line_what_is_not_there(module: str, tmp_path: Path
     assert done.returncode in (ConfigError.exit_code, BundleError.exit_code), done.stderr
     assert done.stderr.count("\n") == 1
     assert "missing" in done.stderr
+
+
+def test_what_is_taught_on_is_what_is_tuned_on(tmp_path: Path) -> None:
+    """The label table's clips where there is one, whatever they are called."""
+    with pytest.raises(
+        ConfigError, match=r"holds no clip to teach on; expected videos such as \*\.mp4, or labels\.csv"
+    ):
+        clips_of(tmp_path)
+    for name in ("b.MP4", "a.mov", ".half.mp4", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in clips_of(tmp_path)] == ["a.mov", "b.MP4"]
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "c.avi").touch()
+    table = "clip,view,crash,crash_start_s,crash_end_s,group\ndeep/c.avi,dashcam,no,,,c\na.mov,dashcam,no,,,a\n"
+    (tmp_path / "labels.csv").write_text(table)
+    assert [path.name for path in clips_of(tmp_path)] == ["a.mov", "c.avi"]
+
+
+def test_scenes_that_the_student_was_trained_on_are_known() -> None:
+    """By the demo's recipe: seeds 0 to 1899 of the first family."""
+    bundle = open_bundle(None)
+    family, other = find_family("first"), find_family("broad")
+    seen = [labelled(family.generator, seed) for seed in (0, 1399, 1400, 1899)]
+    unseen = [labelled(family.generator, 1900), labelled(family.generator, 400_000), labelled(other.generator, 3)]
+    assert trained_on(bundle, [*unseen, *seen]) == seen
+    assert trained_on(bundle, [dataclasses.replace(clip, record=None) for clip in seen]) == []
+
+
+def labelled(generator: str, seed: int) -> LabelledClip:
+    record = SceneRecord(
+        name=f"{seed}", seed=seed, generator=generator, view="dashcam", kind="normal", scenario="cruise", crash=False,
+        ego_involved=False, light="day", weather="clear", fps=10.0, width=320, height=192, frames=80, duration_s=8.0,
+        pre_crash_start_s=None, crash_start_s=None, crash_end_s=None, min_gap_m=None, bitrate_kbps=300,
+    )  # fmt: skip
+    return LabelledClip(
+        path=Path(f"{seed}.mp4"), view="dashcam", crash=False, start_s=None, end_s=None, pre_crash_s=None,
+        group=f"{seed}", record=record,
+    )  # fmt: skip
