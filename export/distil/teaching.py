@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.errors import ConfigError
-from edge_sdk.explaining.sampling import Shown, plan_clip, read_clip, spread
+from edge_sdk.explaining.sampling import ClipPlan, Shown, plan_clip, read_clip, spread
 from edge_sdk.export.distil.teacher_cache import Lesson, TeacherCache, TeacherInfo
 from edge_sdk.reasoning import Answer
 from edge_sdk.reasoning.clip import Clip
@@ -32,6 +32,8 @@ GRID_MOST = (3, 5)
 # More than any clip has: every slot of the rate is seen.
 _EVERY = 1_000_000
 _TENTH_S = 0.1
+# Stamps that differ by less are one.
+_SAME_S = 1e-6
 
 
 class Asking(Value, frozen=True, kw_only=True):
@@ -101,7 +103,6 @@ class _Teacher:
     def lesson(self, path: Path) -> Lesson:
         """What the teacher makes of one clip."""
         plan = plan_clip(path, msgspec.structs.replace(self._profile, frames=_EVERY))
-        frames, zero_s = list(read_clip(path, plan)), plan.info.start_time_s
         # A slot of the rate shows a picture that began later than its stamp, or long before it.
         seen_s = dict(zip(plan.times_s, plan.seen_s, strict=True))
         pooled: dict[float, NDArray[np.float16]] = {}
@@ -111,8 +112,8 @@ class _Teacher:
                 pooled[time_s] = pool(np.asarray(tokens, np.float32), self._cells, self.info.grid)
 
         with self._reasoner.begin(source=(plan.info.width, plan.info.height), on_tokens=keep) as clip:
-            scores = [(seen_s[shown[-1].time_s], self._yes(clip, shown)) for shown in self._windows(frames)]
-            times_s, densities = self._boundaries(clip, frames, zero_s)
+            scores = [(seen_s[shown[-1].time_s], self._yes(clip, shown)) for shown in self._windows(path, plan)]
+            times_s, densities = self._boundaries(clip, path, plan)
         stamps = sorted(pooled)
         return Lesson(
             feature_times_s=np.array([seen_s[stamp] for stamp in stamps], np.float32),
@@ -123,16 +124,33 @@ class _Teacher:
             densities=densities,
         )
 
-    def _windows(self, frames: Sequence[Shown]) -> list[list[Shown]]:
-        """Windows by the stamp of their last frame: the first after half a window, the last at the clip's end."""
-        first_s, last_s = frames[0].time_s, frames[-1].time_s
-        ends_s = np.arange(last_s, first_s + self._asking.window_s / 2 - 1e-6, -self._asking.stride_s)[::-1]
-        if "recognition" not in self._reasoner.tasks or not len(ends_s):
-            return [list(frames)]
-        return [
-            [frame for frame in frames if end - self._asking.window_s < frame.time_s <= end + 1e-6]
-            for end in map(float, ends_s)
-        ]
+    def _windows(self, path: Path, plan: ClipPlan) -> Iterator[list[Shown]]:
+        """Windows by the stamp of their last frame: the first after half a window, the last at the clip's end.
+
+        No more frames than those of a window are held: a clip of minutes would be gigabytes.
+        """
+        first_s, last_s = plan.times_s[0], plan.times_s[-1]
+        ends_s = np.arange(last_s, first_s + self._asking.window_s / 2 - _SAME_S, -self._asking.stride_s)[::-1].tolist()
+        if "recognition" not in self._reasoner.tasks or not ends_s:
+            yield self._spread(path, plan)
+            return
+        held: list[Shown] = []
+        for frame in read_clip(path, plan):
+            while ends_s and frame.time_s > ends_s[0] + _SAME_S:
+                yield self._until(ends_s.pop(0), held)
+            held = [each for each in held if not ends_s or each.time_s > ends_s[0] - self._asking.window_s]
+            held.append(frame)
+        for end_s in ends_s:
+            yield self._until(end_s, held)
+
+    def _until(self, end_s: float, held: Sequence[Shown]) -> list[Shown]:
+        return [each for each in held if end_s - self._asking.window_s < each.time_s <= end_s + _SAME_S]
+
+    def _spread(self, path: Path, plan: ClipPlan) -> list[Shown]:
+        """As many frames of the whole clip as the profile takes."""
+        chosen = spread(len(plan.times_s), self._profile.frames)
+        pictures, times_s = tuple(plan.pictures[n] for n in chosen), tuple(plan.times_s[n] for n in chosen)
+        return list(read_clip(path, plan._replace(pictures=pictures, times_s=times_s)))
 
     def _yes(self, clip: Clip, shown: Sequence[Shown]) -> float | None:
         """The probability of a crash in the frames `shown`; None for a teacher that is not asked for it."""
@@ -143,15 +161,13 @@ class _Teacher:
         sure = said.probability
         return None if sure is None else sure if said.value else 1 - sure
 
-    def _boundaries(
-        self, clip: Clip, frames: Sequence[Shown], zero_s: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _boundaries(self, clip: Clip, path: Path, plan: ClipPlan) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if "crash_interval" not in self._reasoner.tasks:
             return np.zeros(0, np.float32), np.zeros((2, 0), np.float32)
-        self._show(clip, frames)
+        self._show(clip, self._spread(path, plan))
         for _ in clip.ask(["crash_interval"]):
             pass
-        return smoothed(clip.belief("crash_interval"), zero_s, self._asking.smoothing_s)
+        return smoothed(clip.belief("crash_interval"), plan.info.start_time_s, self._asking.smoothing_s)
 
     def _show(self, clip: Clip, frames: Sequence[Shown]) -> None:
         """A new clip of as many of `frames` as the profile takes, spread over them as the reference does."""
