@@ -11,11 +11,11 @@ TOKENIZER ?= ../shared/data/qwen2.5-tokenizer
 BIN    := $(VENV)/bin
 EXTRAS := cpu,gst,plot
 comma  := ,
-DEV    := $(EXTRAS),scenes,dev$(if $(EXPORT),$(comma)export$(comma)rtx)
+DEV    := $(EXTRAS),scenes,dev
 
 .PHONY: demo test setup check cpp bench-gate gate soak soak-live soak-export campaign wheel clean
 
-demo: $(VENV)/.demo
+demo: $(firstword $(wildcard $(VENV)/.dev1 $(VENV)/.dev) $(VENV)/.demo)
 	$(BIN)/edge-sdk demo
 
 # What asserts times runs last and alone; the rest shares the cores, a process each. transformers' own video processor
@@ -28,7 +28,7 @@ test: setup check cpp $(if $(EXPORT),$(SEES))
 	$(if $(EXPORT),PYTHONPATH=$(VENV)/processor $(BIN)/python -m pytest -q $(PROCESSOR:%=tests/export/%))
 	$(BIN)/python -m pytest -q -m "alone and not slow"
 
-setup: $(VENV)/.dev$(EXPORT)
+setup: $(VENV)/.dev$(if $(EXPORT),1)
 
 check:
 	$(BIN)/ruff check .
@@ -95,16 +95,16 @@ $(VENV)/.system:
 	touch $@
 
 # What the wheel is made of: after a `git pull` the demo is to be of the new sources.
-PACKAGED := $(shell find -L edge_sdk -type f ! -name '*.pyc')
-# The demo uses a real wheel; developers get an editable install over it.
+PACKAGED := $(shell find -L edge_sdk -name results -prune -o -type f ! -name '*.pyc' -print)
+# The demo uses a real wheel; developers, and their demo, an editable install over it.
 $(VENV)/.demo: $(VENV)/.system pyproject.toml CMakeLists.txt $(PACKAGED)
-	$(if $(wildcard $(VENV)/.dev*),,$(BIN)/python -m pip install -q ".[$(EXTRAS)]")
+	$(BIN)/python -m pip install -q ".[$(EXTRAS)]"
 	touch $@
 
-$(VENV)/.dev$(EXPORT): $(VENV)/.system pyproject.toml CMakeLists.txt $(wildcard edge_sdk/csrc/*)
-	$(if $(EXPORT),$(BIN)/python -m pip install -q $(TORCH))
-	$(BIN)/python -m pip install -q -e ".[$(DEV)]"
-	touch $@ $(VENV)/.demo
+$(VENV)/.dev $(VENV)/.dev1: $(VENV)/.system pyproject.toml CMakeLists.txt $(wildcard edge_sdk/csrc/*)
+	$(if $(filter %1,$@),$(BIN)/python -m pip install -q $(TORCH))
+	$(BIN)/python -m pip install -q -e ".[$(DEV)$(if $(filter %1,$@),$(comma)export$(comma)rtx)]"
+	touch $@
 
 $(SEES): $(VENV)/.system
 	rm -rf $(VENV)/processor

@@ -51,7 +51,7 @@ class Meter:
 
     def energy(self, samples: Samples) -> Energy | None:
         """The energy of the run whose times these are; None where no reading fell into it."""
-        begin_ns, end_ns = int(samples.begin[0]), int(samples.begin[-1] + samples.latency[-1])
+        begin_ns, end_ns = samples.span_ns
         found = [reading.draw.power_w for reading in self._readings if begin_ns <= reading.at_ns <= end_ns]
         if self.idle is None or not found:
             return None

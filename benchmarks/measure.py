@@ -30,6 +30,12 @@ class Samples(NamedTuple):
     latency: Nanoseconds
     stages: dict[str, Nanoseconds]
 
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """When work on the first sample began and on the last one ended; what waited for its turn began no earlier."""
+        waited = self.stages["wait"][0] if "wait" in self.stages else 0
+        return int(self.begin[0] + waited), int(self.begin[-1] + self.latency[-1])
+
 
 class Limits(NamedTuple):
     """How long to measure: after `warmup_s`, until `duration_s` have passed and `min_samples` are there."""

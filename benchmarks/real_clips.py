@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 
 import edge_sdk
+from edge_sdk import _native
 from edge_sdk.benchmarks.conditions import commit
 from edge_sdk.benchmarks.fold_scorers import FoldScorer
 from edge_sdk.benchmarks.reliability import cross_fitted, draw_reliability, reliability
@@ -41,6 +42,7 @@ from edge_sdk.evaluation.student import StudentScorer
 from edge_sdk.evaluation.tasks.calibration import Calibration
 from edge_sdk.evaluation.trivial import VERSION, trivial_scorers
 from edge_sdk.files import write_bytes, write_text
+from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
 from edge_sdk.types import Value
 
 TRACKS: tuple[Track, ...] = ("windows", "streams")
@@ -189,11 +191,12 @@ def scorers_of(bundles: Sequence[str], folds: Sequence[str], work: Path) -> tupl
 
 def _code() -> str:
     """What stands for the code between a clip and its scores: stored ones are not those of another version."""
-    package = Path(edge_sdk.__file__).parent
+    package, runtime = Path(edge_sdk.__file__).parent, open_runtime(DEFAULT_RUNTIME).describe()
     files = [package / f"{name}.py" for name in ("analysis", "unit", "stream", "tensors")]
-    for folder in ("capture", "perception", "events", "evaluation"):
+    for folder in ("capture", "perception", "events", "evaluation", "runtimes"):
         files += sorted((package / folder).rglob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    code = [file.read_bytes() for file in [*files, Path(_native.__file__)]]
+    return hashlib.sha256(b"".join([*code, msgspec.json.encode(runtime)])).hexdigest()[:12]
 
 
 def _stored(work: Path, name: str, ask: Callable[[Path], ClipScores], identity: str) -> Scorer:

@@ -107,7 +107,7 @@ def _method(
         scenario=scenario,
         fps=fps if scenario == "paced" else None,
         warmup_s=limits.warmup_s,
-        duration_s=float(samples.begin[-1] - samples.begin[0] + samples.latency[-1]) / 1e9,
+        duration_s=float(np.ptp(samples.span_ns)) / 1e9,
         samples=samples.latency.size,
         threads=threads,
         timer=TIMER,

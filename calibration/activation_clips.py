@@ -105,7 +105,8 @@ def _check_copy(path: Path, cell: _Cell, other: Path, other_cell: _Cell) -> None
 
 
 def _videos(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
+    found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    return [path for path in found if not path.name.startswith(".")]
 
 
 def _rank(folder: Path, path: Path) -> tuple[str, str]:

@@ -20,7 +20,6 @@ from edge_sdk.analysis import analyze
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
 from edge_sdk.clips import LabelledClip
-from edge_sdk.console import warn
 from edge_sdk.errors import ConfigError
 from edge_sdk.events import CrashTimeline
 from edge_sdk.perception.timeline import FrameScores, Timeline
@@ -71,11 +70,11 @@ class FitReport(Value, frozen=True, kw_only=True):
 
 def score_clips(
     bundle: Bundle, clips: Sequence[LabelledClip], on_progress: Callable[[int, int], None] | None = None
-) -> list[ScoredClip]:
+) -> tuple[list[ScoredClip], tuple[str, ...]]:
     """Run the bundle's student over every clip, through the same capture as on the device.
 
-    Clips of fewer pictures a second than the student is made for are left out, with a warning: what is fitted on their
-    scores would not hold for others. Raises `ConfigError` where too few are left (`check_clips`).
+    Clips of fewer pictures a second than the student is made for are left out, their names told beside: what is fitted
+    on their scores would not hold for others. Raises `ConfigError` where too few are left (`check_clips`).
     """
     scored, slow = [], list[str]()
     for done, clip in enumerate(clips, start=1):
@@ -87,10 +86,8 @@ def score_clips(
         if on_progress is not None:
             on_progress(done, len(clips))
     if slow:
-        some = f"{len(slow)} of {len(clips)} clips, {slow[0]} first"
-        warn([f"left out {some}: they have fewer pictures a second than the student is made for"])
         check_clips([item.clip for item in scored])
-    return scored
+    return scored, tuple(slow)
 
 
 def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple[OperatingPoint, FitReport]:

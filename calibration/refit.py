@@ -19,12 +19,13 @@ from edge_sdk.errors import ConfigError
 class Refitted(NamedTuple):
     """The student with its operating points, how good they look where they were fitted, and on clips held out.
 
-    `held_out` is None where there were too few clips to hold any out.
+    `held_out` is None where there were too few clips to hold any out; `slow` are the names of clips that were left out.
     """
 
     student: Student
     report: FitReport
     held_out: HeldOut | None
+    slow: tuple[str, ...] = ()
 
 
 def calibrate_bundle(
@@ -42,10 +43,10 @@ def calibrate_bundle(
     if student is None:
         raise ConfigError(f"bundle {bundle.manifest.name!r} has no student to calibrate")
     check_clips(clips)
-    scored = score_clips(bundle, clips, on_progress)
+    scored, slow = score_clips(bundle, clips, on_progress)
     fitted, report = fit_student(student, scored, budgets)
     judged = judge_fit(student, scored, budgets)
-    return Refitted(fitted if judged is None else with_held_out(fitted, judged), report, judged)
+    return Refitted(fitted if judged is None else with_held_out(fitted, judged), report, judged, slow)
 
 
 def with_held_out(student: Student, judged: HeldOut) -> Student:

@@ -6,6 +6,7 @@ Times are seconds since the clip's first decoded frame.
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from edge_sdk.errors import ConfigError
+from edge_sdk.files import sha256_of
 
 View = Literal["dashcam", "roadside"]
 SceneKind = Literal[
@@ -107,7 +109,10 @@ class SceneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledClip:
-    """One clip with its label. `group` names the recording: clips of one group never go to both sides of a split."""
+    """One clip with its label. `group` names the recording: clips of one group never go to both sides of a split.
+
+    `made_of` is the SHA-256 of the file that this one was made from again, where it was.
+    """
 
     path: Path
     view: View
@@ -117,6 +122,17 @@ class LabelledClip:
     pre_crash_s: float | None
     group: str
     record: SceneRecord | None = None
+    made_of: str | None = None
+
+
+def content_of(clip: LabelledClip) -> str:
+    """What stands for the pictures and boxes of a clip, also when it is made again: a container holds the time of day.
+
+    Of a rendered scene its record, of a clip that was made from another the latter's bytes, else its own.
+    """
+    if clip.record is not None:
+        return hashlib.sha256(msgspec.json.encode(clip.record)).hexdigest()
+    return clip.made_of or sha256_of(clip.path)
 
 
 def read_record(path: Path) -> SceneRecord:

@@ -120,6 +120,17 @@ def half_written_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def remove_half_written_files(folder: Path) -> None:
+    """Remove what killed writers of `atomic_path` left in `folder` and nobody has written to for five minutes.
+
+    A writer in another container or on another machine has a process number that says nothing here.
+    """
+    for path in half_written_files(folder):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _QUIET_S:
+                path.unlink()
+
+
 def remove_half_written(folder: Path, target: str | None = None) -> None:
     """Remove what killed writers of `atomic_folder(folder / target)` left in `folder`; of any target if it is None.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib.util import find_spec
 
 _BINDINGS = "cuda-bindings>=12.8,<13"
 _GSTREAMER = {
@@ -47,6 +48,13 @@ def extra_of(module: str) -> str | None:
         if module in (re.split("[<>=]", package)[0].replace("-", "_") for package in packages):
             return extra
     return None
+
+
+def missing(package: str, extra: str) -> str:
+    """What to say of a top-level `package` of an extra that could not be imported, or not all of it."""
+    if find_spec(package) is not None:
+        return f"the installed package {package!r} lacks a part; take a newer one: {pip_install(extra)} --upgrade"
+    return f"this needs the package {package!r}, which is not installed; run: {pip_install(extra)}"
 
 
 def pip_install(extra: str, *, again: bool = False) -> str:

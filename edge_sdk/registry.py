@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from edge_sdk.errors import MissingDependencyError, UnknownNameError
-from edge_sdk.packages import extra_of, pip_install
+from edge_sdk.packages import extra_of, missing, pip_install
 from edge_sdk.runtime import Runtime
 
 # runtime name -> (module, extra that installs what it needs)
@@ -60,9 +60,8 @@ def open_room(module: str) -> Any:
     try:
         return import_module(f"edge_sdk.{module}")
     except ModuleNotFoundError as error:
-        extra = extra_of((error.name or "").partition(".")[0])
+        package = (error.name or "").partition(".")[0]
+        extra = extra_of(package)
         if extra is None:
             raise
-        raise MissingDependencyError(
-            f"this needs the package {error.name!r}, which is not installed; run: {pip_install(extra)}"
-        ) from error
+        raise MissingDependencyError(missing(package, extra)) from error

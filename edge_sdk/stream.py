@@ -179,10 +179,14 @@ class LiveFeeder:
     def clip(self, at_s: float, pre_roll_s: float) -> Clip:
         """The encoded units from `pre_roll_s` before `at_s`, seconds since the first frame, to the newest.
 
-        Raises `ConfigError` where none are kept.
+        Raises `ConfigError` where none are kept, before the first frame, and for a pre-roll below 0 or no number.
         """
-        if self.ring is None or self.first_s is None:
+        if not 0 <= pre_roll_s < math.inf:
+            raise ConfigError(f"expected 0 s or more before the crash, found {pre_roll_s}")
+        if self.ring is None:
             raise ConfigError(f"{self.uri}: no units are kept; open it with LiveSettings(pre_roll_s=...)")
+        if self.first_s is None:
+            raise ConfigError(f"{self.uri}: no frame has come yet, so this source has made no event")
         return self.ring.clip(self.first_s + at_s, pre_roll_s)
 
     @property

@@ -223,8 +223,10 @@ class Unit:
     def clip(self, event: Event, pre_roll_s: float) -> Clip:
         """The encoded units around an event of a live source: from `pre_roll_s` before its crash to the newest.
 
-        They are kept with `LiveSettings(pre_roll_s=...)`. Any thread may ask. Raises `ConfigError` for an event of
-        another source, of a file, and where no units are kept.
+        They are kept with `LiveSettings(pre_roll_s=...)`, so many seconds before the newest: that must hold the time
+        since the crash too, which is some seconds for a closed event. `Clip.delivered_s` says how many there were. Any
+        thread may ask. Raises `ConfigError` for an event of another source, of a file, and where no units are kept, and
+        for a pre-roll that is negative or no number.
         """
         feeder, begin = self._feeder_of(event), event.timeline.crash_start or event.timeline.pre_crash_start
         return feeder.clip(0.0 if begin is None else begin.t, pre_roll_s)

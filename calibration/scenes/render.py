@@ -25,7 +25,7 @@ from edge_sdk.calibration.scenes.streams import Rng, stream, uniform
 from edge_sdk.calibration.scenes.truth import scene_truth
 from edge_sdk.clips import SceneRecord, read_record
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import half_written_files, write_bytes
+from edge_sdk.files import remove_half_written_files, write_bytes
 
 DEFAULT_SIZE = (320, 192)
 DEFAULT_FPS = 10.0
@@ -77,8 +77,7 @@ def render(
     _check(seeds, fps, size, jobs)
     find_family(family)
     out.mkdir(parents=True, exist_ok=True)
-    for path in half_written_files(out):
-        path.unlink(missing_ok=True)
+    remove_half_written_files(out)
     started, records = time.monotonic(), dict[int, SceneRecord]()
     todo = []
     for seed in seeds:

@@ -142,7 +142,7 @@ def write_truths(
     A crash costs a few tenths of a second; truths already there are kept, so that an interrupted run goes on.
     """
     found = read_truths(folder)
-    paths = sorted(folder.glob("*.json"))
+    paths = sorted(folder.glob("[!.]*.json"))
     if not paths:
         raise ConfigError(f"scene folder {folder} holds no scene record (*.json)")
     for done, record in enumerate(map(read_record, paths), start=1):

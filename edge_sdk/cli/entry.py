@@ -11,7 +11,7 @@ import typer
 from edge_sdk.cli import device, evaluating, learning, models  # noqa: F401 - importing them gives the app its verbs
 from edge_sdk.cli.app import app
 from edge_sdk.errors import ConfigError, EdgeError
-from edge_sdk.packages import extra_of, pip_install
+from edge_sdk.packages import extra_of, missing
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def _missing(error: ModuleNotFoundError) -> str:
     extra = extra_of(package)
     if extra is None:
         raise error
-    return f"this needs the package {package!r}, which is not installed; run: {pip_install(extra)}"
+    return missing(package, extra)
 
 
 def _of_path(error: OSError) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,13 +20,10 @@ from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.engine.shapes import ShapeProfile
 from edge_sdk.engine.tensorrt_library import Flavour
 from edge_sdk.errors import BundleError, EngineError
-from edge_sdk.files import atomic_path, half_written_files, is_plain_name, sha256_of, write_bytes
+from edge_sdk.files import atomic_path, is_plain_name, remove_half_written_files, sha256_of, write_bytes
 from edge_sdk.types import Value
 
 _DIGEST_LETTERS = 16
-# A writer that has not written for so long is not at it any more, should it be one of another container, whose process
-# number says nothing here.
-_QUIET_S = 300
 SUFFIX, RECORD_SUFFIX = ".engine", ".json"
 # What TensorRT-RTX compiled on the device when the engine was first used.
 KERNELS_SUFFIX = ".kernels"
@@ -241,9 +237,7 @@ class EngineCache:
     def _sweep(self) -> None:
         """Remove what killed builds left half-written, which may be gigabytes."""
         if self.folder.is_dir():
-            for path in half_written_files(self.folder):
-                if time.time() - path.stat().st_mtime > _QUIET_S:
-                    path.unlink(missing_ok=True)
+            remove_half_written_files(self.folder)
 
     def _record(self, path: Path) -> EngineRecord | None:
         try:

@@ -16,10 +16,9 @@ from typing import Any
 from edge_sdk.bundle import Bundle, open_bundle, rewrite
 from edge_sdk.bundle.demo_clip import DEMO
 from edge_sdk.bundle.manifest import OperatingPoint
-from edge_sdk.clips import LABELS_NAME, LabelledClip, read_folder, read_labels, read_scenes
+from edge_sdk.clips import LABELS_NAME, LabelledClip, content_of, read_folder, read_labels, read_scenes
 from edge_sdk.console import Progress, warn
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import sha256_of
 from edge_sdk.perception.operating import points_of
 from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
@@ -240,7 +239,9 @@ def refit(
         some = f"{len(seen)} of {len(labelled)} clips, {seen[0].path.name} first"
         warn([f"the student was trained on {some}: what is fitted there promises too much; render other seeds"])
     with Progress("score", quiet=quiet) as progress:
-        student, fit, held_out = open_room("calibration.refit").calibrate_bundle(opened, labelled, progress, asked)
+        fitted = open_room("calibration.refit").calibrate_bundle(opened, labelled, progress, asked)
+    student, fit, held_out, slow = fitted
+    _warn_of_slow(slow)
     made = rewrite(opened, out, student=student, provenance={"operating_point": fit, "held_out": held_out})
     if picture is not None and held_out is not None:
         from edge_sdk.picture import draw_reliability
@@ -249,7 +250,7 @@ def refit(
     return RefitReport(
         bundle=str(out),
         sha256=made.sha256,
-        clips=len(labelled),
+        clips=fit.clips,
         operating_points=tuple(points_of(student).values()),
         held_out=held_out,
     )
@@ -270,7 +271,8 @@ def _calibrated(
     """Write the bundle `draft` to `out` with operating points fitted on `clips`, and with `parts`."""
     bundle = Bundle.open(draft)
     with Progress("calibrate", quiet=quiet) as progress:
-        student, fit, judged = open_room("calibration.refit").calibrate_bundle(bundle, clips, progress)
+        student, fit, judged, slow = open_room("calibration.refit").calibrate_bundle(bundle, clips, progress)
+    _warn_of_slow(slow)
     made = rewrite(bundle, out, student=student, provenance={"operating_point": fit, "held_out": judged}, **parts)
     return StudentReport(
         bundle=str(out),
@@ -281,8 +283,14 @@ def _calibrated(
     )
 
 
+def _warn_of_slow(names: Sequence[str]) -> None:
+    if names:
+        some = f"{len(names)} clip{'s' * (len(names) > 1)}, {names[0]} first"
+        warn([f"left out of the calibration {some}: fewer pictures a second than the student is made for"])
+
+
 def _line(clip: LabelledClip) -> str:
-    return f"{sha256_of(clip.path)} {clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}"
+    return f"{content_of(clip)} {clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}"
 
 
 def _digest(lines: Sequence[str]) -> str:

@@ -13,20 +13,17 @@ from edge_sdk.registry import open_room
 
 
 def trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledClip]:
-    """Those of `clips` whose seed and family lie in the ranges of the recipe's scenes for training.
-
-    A recipe that takes scenes of one kind alone may have skipped some of its range; these are among the found ones.
-    """
-    ranges = list(_ranges(bundle))
+    """Those of `clips` whose seed and family are among the recipe's scenes for training."""
+    chosen = list(_chosen(bundle))
     return [
         clip
         for clip in clips
         if clip.record is not None
-        and any(clip.record.generator == generator and clip.record.seed in seeds for generator, seeds in ranges)
+        and any(clip.record.generator == generator and clip.record.seed in seeds for generator, seeds in chosen)
     ]
 
 
-def _ranges(bundle: Bundle) -> Iterator[tuple[str, range]]:
+def _chosen(bundle: Bundle) -> Iterator[tuple[str, frozenset[int]]]:
     # Any: see Manifest.provenance; a bundle that took over a student keeps what was known of it one level deeper.
     known: Mapping[str, Any] = bundle.manifest.provenance
     while "provenance" in known.get("student", {}):
@@ -38,9 +35,9 @@ def _ranges(bundle: Bundle) -> Iterator[tuple[str, range]]:
         scenes = msgspec.toml.decode(recipe).get("scenes", {})
     except msgspec.DecodeError:
         return
-    families = open_room("calibration.scenes.families")
+    families, choice = open_room("calibration.scenes.families"), open_room("calibration.scenes.choice")
     for name in ("training", "further"):
         match scenes.get(name):
             case {"first": int(first), "count": int(count), **rest}:
                 family = families.find_family(rest.get("family", families.DEFAULT_FAMILY))
-                yield family.generator, range(first, first + count)
+                yield family.generator, frozenset(choice.choose_seeds(first, count, rest.get("of", "any")))

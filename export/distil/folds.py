@@ -96,10 +96,13 @@ def _made_of(checkpoint: Path, plan: Tuning) -> str:
 
 def _check_made_of(bundle: Path, wanted: str) -> None:
     """Raises `ConfigError` for a fold that is there and was made of something else: it may have seen its own clips."""
-    if bundle.exists() and Bundle.open(bundle).manifest.provenance.get(_MADE_OF) != wanted:
-        raise ConfigError(
-            f"{bundle} was made of other clips or labels, or in another way; give another --out, or remove the folder"
-        )
+    if not bundle.exists():
+        return
+    found = Bundle.open(bundle).manifest.provenance.get(_MADE_OF)
+    if found != wanted:
+        other = "was made of other clips or labels, or in another way"
+        what = "does not say of what it was made" if found is None else other
+        raise ConfigError(f"{bundle} {what}; give another --out, or remove the folder")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

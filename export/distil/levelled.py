@@ -6,7 +6,6 @@ happens. See `edge_sdk.evaluation.detail` for the form.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.detail import Detail, content_frames, decode_footage, encode_footage
+from edge_sdk.files import sha256_of
 
 
 def level_clips(
@@ -30,10 +30,11 @@ def level_clips(
     form = detail or Detail()
     levelled = []
     for done, clip in enumerate(clips, start=1):
-        path = folder / f"{clip.path.stem}-{hashlib.sha256(clip.path.read_bytes()).hexdigest()[:12]}.mp4"
+        digest = sha256_of(clip.path)
+        path = folder / f"{clip.path.stem}-{digest[:12]}.mp4"
         if not path.is_file():
             _level(clip.path, path, form)
-        levelled.append(replace(clip, path=path))
+        levelled.append(replace(clip, path=path, made_of=digest))
         if on_progress is not None:
             on_progress(done, len(clips))
     return levelled

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.clips import LabelledClip
+from edge_sdk.clips import LabelledClip, content_of
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.curves import draw_curves
 from edge_sdk.export.distil.data import CachedClip, load_clips
@@ -39,7 +39,7 @@ from edge_sdk.export.distil.workers import WORKERS, Workers
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.mini.training import processes
 from edge_sdk.export.student_bundle import write_student_bundle
-from edge_sdk.files import sha256_of, write_text
+from edge_sdk.files import write_text
 
 # (done, total, note)
 Progress = Callable[[int, int, str], object]
@@ -263,15 +263,14 @@ def _epoch(
 
 def digest(recipe: Recipe, clips: Sequence[LabelledClip]) -> str:
     """Of the recipe, the clips and their labels: what a checkpoint may be resumed for."""
-    rows = [f"{_sha256(clip.path)} {clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}" for clip in clips]
+    rows = [f"{_content(clip)} {clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}" for clip in clips]
     return hashlib.sha256("\n".join([msgspec.json.encode(recipe).decode(), *rows]).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=100_000)
-def _sha256(clip: Path) -> str:
-    """Of a clip, and of its boxes where it has some; a run asks several times, and its clips stay as they are."""
-    boxes = clip.with_suffix(".boxes.npy")
-    return sha256_of(clip) + (sha256_of(boxes) if boxes.is_file() else "")
+def _content(clip: LabelledClip) -> str:
+    """A run asks several times, and its clips stay as they are."""
+    return content_of(clip)
 
 
 def silent(done: int, total: int, note: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from edge_sdk.calibration.scenes.encode import encoder
 from edge_sdk.calibration.scenes.film import shoot
 from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
 from edge_sdk.calibration.scenes.render import Job, Progress, expected_record, render
+from edge_sdk.calibration.scenes.truth import write_truths
 from edge_sdk.clips import read_scenes
 from edge_sdk.errors import ConfigError, EdgeError
 
@@ -160,7 +162,13 @@ def test_a_clip_that_a_power_cut_emptied_is_rendered_again(name: str, tmp_path: 
     lost = tmp_path / f"{record.name}.{name}"
     whole = lost.read_bytes()
     lost.write_bytes(b"")
-    (tmp_path / ".half.tmp-999999999-0123abcd.json").write_text("{")
+    for name, age_s in (("left", 400), ("elsewhere", 0)):
+        half = tmp_path / f".{name}.tmp-999999999-0123abcd.json"
+        half.write_text("{")
+        os.utime(half, (time.time() - age_s,) * 2)
     render([DAY_DASHCAM], tmp_path, size=SIZE)
     assert lost.stat().st_size == len(whole)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
+    assert [path.name for path in tmp_path.glob(".*")] == [".elsewhere.tmp-999999999-0123abcd.json"]
+    assert [clip.path.stem for clip in read_scenes(tmp_path)] == [record.name]
+    assert list(write_truths(tmp_path)) == [record.name]
