@@ -58,9 +58,12 @@ class MissingDependencyError(EdgeError):
 
 
 class RuntimeFailure(EdgeError):
-    """An inference runtime refused a graph or a feed."""
+    """An inference runtime refused a graph or a feed, or failed at it: memory is full, a kernel or a process died.
 
-    exit_code = 4
+    What starts programs again may do so: the bundle is good.
+    """
+
+    exit_code = 3
 
 
 class BundleError(EdgeError):

@@ -6,7 +6,6 @@ round, a thread listens until the connection ends, and then asks how the process
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -32,6 +31,10 @@ _SETTLED_S = 1.0
 _WORDS_KEPT = 8
 _AGAIN = "; ask again: it is started anew"
 _CLOSED = "this program closed it"
+
+# Modules are not looked for in the working folder, which may be a checkout without the compiled part. Python 3.10 has
+# no option for that.
+_WORKER = "import sys; sys.path[:] = filter(None, sys.path); from edge_sdk.explaining.worker import main; main()"
 
 
 class Child:
@@ -217,14 +220,12 @@ def error_of(failed: Failed) -> EdgeError:
 def _start(end: socket.socket) -> subprocess.Popen[bytes]:
     """A fresh interpreter with `end`; in a session of its own, so that Ctrl-C is its parent's to handle."""
     return subprocess.Popen(
-        [sys.executable, "-m", "edge_sdk.explaining.worker", str(end.fileno())],
+        [sys.executable, "-c", _WORKER, str(end.fileno())],
         pass_fds=(end.fileno(),),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        # Modules are not looked for in the working folder (Python 3.11 and later).
-        env={**os.environ, "PYTHONSAFEPATH": "1"},
     )
 
 

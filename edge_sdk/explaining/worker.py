@@ -1,4 +1,4 @@
-"""The process that holds the sessions and answers: `python -m edge_sdk.explaining.worker DESCRIPTOR`.
+"""The process that holds the sessions and answers: `main`, whose only argument is the number of its end of the channel.
 
 One thread works; one only listens, so that a clip that is dropped is noticed while work goes on, and so that the end of
 the connection, which is the end of the parent, ends this process wherever it is; one says that it is alive, and how far
