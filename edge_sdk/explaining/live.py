@@ -2,37 +2,31 @@
 
 Work begins when the event is provisional, so that little is left to do when it is asked about. It may all be in vain:
 the event may be rejected, another one may have the reasoner, its process may die. None of that is an error until
-somebody asks; then the frames that are still kept are begun with anew.
+somebody asks; then work is begun anew. The frames are copied out of the history from the start, by a thread of their
+own: a bundle that opens for a minute, or a reasoner that is slower than the camera, finds them all.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from edge_sdk.bundle.manifest_language import VisionProfile
-from edge_sdk.capture import FrameHistory, FrameWindow, HistorySettings
-from edge_sdk.errors import EdgeError, RuntimeFailure, SourceError
+from edge_sdk.capture import FrameHistory, HistorySettings
+from edge_sdk.errors import EdgeError, RuntimeFailure
 from edge_sdk.events import CrashTimeline, Event
+from edge_sdk.explaining.kept import KeptFrames
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
 from edge_sdk.explaining.request import ClipRequest, Deadline
 
-# How long before the earliest time at which a crash can have become foreseeable the frames begin (design 3.4).
-BEFORE_S = 4.0
 KEEP_S = 15.0
 _POLL_S = 0.05
 # What a thread that waits for frames takes to notice that it was told to end, with some to spare.
 _LEAVE_S = 4 * _POLL_S
-# Frames that are copied out of the history at once.
-_BATCH = 8
 # Frames are kept in the shape of most cameras; the model's own is a little wider.
 _WIDE = 16 / 9
-# The crash is seen by frames of which the first comes at most so many intervals after its latest beginning.
-_LATE_FRAMES = 2
-_GONE = "the frames of this event are no longer kept; ask sooner, or keep more seconds of frames"
 
 
 def history_settings(profile: VisionProfile) -> HistorySettings:
@@ -41,37 +35,30 @@ def history_settings(profile: VisionProfile) -> HistorySettings:
     return HistorySettings(width=2 * round(height * _WIDE / 2), height=height, rate_hz=profile.rate_hz, keep_s=KEEP_S)
 
 
-def begins_s(timeline: CrashTimeline) -> float:
-    """Where the frames of an event begin, in seconds since the source's first frame."""
-    first = timeline.pre_crash_start or timeline.crash_start
-    return max(0.0, first.lo - BEFORE_S) if first is not None else 0.0
-
-
 class LiveClip:
-    """One event's frames: up to a profile's number of them, in order, as `history` has them.
-
-    They are consecutive while the reasoner keeps up; what is no longer kept when its turn comes is left out.
-    """
+    """One event's frames, up to a profile's number of them, before the reasoner."""
 
     def __init__(
         self, process: ReasonerProcess, history: FrameHistory, first_s: float, timeline: CrashTimeline
     ) -> None:
         """`first_s` is when the source's first frame was captured, on the monotonic clock."""
         self._process, self._history, self._first_s = process, history, first_s
-        self._from_s = first_s + begins_s(timeline)
-        crash = timeline.crash_start or timeline.pre_crash_start
-        self._latest_s = math.inf if crash is None else first_s + crash.hi + _LATE_FRAMES / history.settings.rate_hz
-        self._most = process.language.profiles[process.profile].frames
+        self._kept = KeptFrames(history, first_s, timeline, process.language.profiles[process.profile].frames)
         self._stopped, self._dropped = threading.Event(), False
         self._deadline = Deadline(None)
         self._request: ClipRequest | None = None
         self._thread: threading.Thread | None = None
-        self._begun_s, self._next, self._pushed = 0.0, 0, 0
+        self._pushed = 0
 
     def follow(self) -> None:
-        """Take frames in as they come, on a thread of its own, until `ask` or `drop`."""
+        """Keep frames and show them as they come, on threads of its own, until `ask` or `drop`."""
+        threading.Thread(target=self._keep, name="edge-sdk frames of an event", daemon=True).start()
         self._thread = threading.Thread(target=self._follow, name="edge-sdk reasoning", daemon=True)
         self._thread.start()
+
+    def shows(self, timeline: CrashTimeline) -> bool:
+        """Whether the frames go on until a crash of that time can be seen; see `KeptFrames.shows`."""
+        return self._kept.shows(timeline)
 
     def ask(
         self,
@@ -91,7 +78,7 @@ class LiveClip:
         try:
             ended = self._stop(deadline.left_s())
             request = self._whole(self._history.next, deadline.within_s(wait_s)) if ended else self._as_it_is()
-            zero_s = self._first_s - self._begun_s
+            zero_s = self._first_s - self._kept.frames[0].captured_s
             yield from request.ask(tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events, evidence=evidence)
             if request.report is not None:
                 yield request.report
@@ -119,10 +106,16 @@ class LiveClip:
         self._dropped = True
         raise RuntimeFailure("the reasoner was not ready before the deadline; ask again later, or give it more time")
 
+    def _keep(self) -> None:
+        with suppress(EdgeError):  # whoever asks is told
+            self._kept.take()
+            while not self._kept.full and not self._stopped.wait(_POLL_S):
+                self._kept.take()
+
     def _follow(self) -> None:
         try:
             request = self._begin(0.0, Deadline(None))
-            while not self._stopped.wait(_POLL_S) and self._pushed < self._most:
+            while not self._stopped.wait(_POLL_S) and not (self._kept.full and self._pushed == len(self._kept.frames)):
                 self._extend(request, self._history.next)
         except EdgeError:
             self._dropped = True
@@ -131,20 +124,16 @@ class LiveClip:
 
     def _whole(self, end: int, wait_s: float) -> ClipRequest:
         """The request with all frames before the number `end`: the one that follows, else a new one."""
+        self._kept.take()
+        self._kept.check()  # before a turn is waited for and a model opened
         if self._request is not None:
             with suppress(EdgeError):
                 self._extend(self._request, end)
                 self._request.check()
-                return self._some(self._request)
+                return self._request
             self._forget()
-        self._first(1)  # before a turn is waited for and a model opened
         request = self._begin(wait_s, self._deadline)
         self._extend(request, end)
-        return self._some(request)
-
-    def _some(self, request: ClipRequest) -> ClipRequest:
-        if not self._pushed:
-            raise SourceError(_GONE)
         return request
 
     def _begin(self, wait_s: float, deadline: Deadline) -> ClipRequest:
@@ -154,28 +143,16 @@ class LiveClip:
         return request
 
     def _extend(self, request: ClipRequest, end: int) -> None:
-        """Push the frames before the number `end` that were not pushed yet; fewer when told to stop."""
-        while self._pushed < self._most and (not self._pushed or self._next < end):
-            count = min(_BATCH, self._most - self._pushed)
-            window = self._history.since(self._next, count) if self._pushed else self._first(count)
-            if not len(window.pixels):
+        """Push the frames before the number `end` that were not pushed yet, one at least; fewer when told to stop."""
+        frames = self._kept.frames
+        while self._pushed < len(frames) and (not self._pushed or frames[self._pushed].number < end):
+            frame = frames[self._pushed]
+            time_s = frame.captured_s - frames[0].captured_s
+            if not request.push(frame.pixels, time_s, until_s=self._deadline.until_s):
                 return
-            for number, (pixels, captured_s) in enumerate(zip(window.pixels, window.captured_s, strict=True)):
-                if not self._pushed:
-                    self._begun_s = float(captured_s)
-                if not request.push(pixels, float(captured_s) - self._begun_s, until_s=self._deadline.until_s):
-                    return
-                self._pushed += 1
-                self._next = window.first + number + 1
-                if self._leaving() or self._deadline.over:
-                    return
-
-    def _first(self, count: int) -> FrameWindow:
-        """The first `count` frames. Raises `SourceError` where those that are kept begin after the crash."""
-        window = self._history.window(self._from_s, count)
-        if len(window.captured_s) and window.captured_s[0] > self._latest_s:
-            raise SourceError(_GONE)
-        return window
+            self._pushed += 1
+            if self._leaving() or self._deadline.over:
+                return
 
     def _leaving(self) -> bool:
         """Whether this is the thread that follows, and it was told to end."""

@@ -107,6 +107,10 @@ class EventExplainer:
             return explain_file(
                 self.process, feeder.uri, tasks, events=[event], evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S
             )
+        if followed is not None and not followed.shows(event.timeline):
+            # What was begun with at the first sign ends before the crash that came of it.
+            followed.drop()
+            followed = None
         clip = followed or self._clip(event, feeder)
         return clip.ask(tasks, events=[event], evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -220,3 +221,59 @@ def test_an_event_of_which_the_beginning_is_gone_is_answered_from_the_rest() -> 
     listener = Listener()
     ask(LiveClip(listener, history(85), FIRST_S, TIMELINE))  # type: ignore[arg-type]
     assert listener.begun[0].shown == list(range(55, 67))
+
+
+def test_frames_are_kept_while_the_reasoner_opens_and_while_it_is_slow() -> None:
+    """Of three seconds one is kept by the source: what came in time is shown all the same."""
+    slow, kept = Slow(), history(10, keep_s=1.0)
+    clip = LiveClip(slow, kept, FIRST_S, TIMELINE)  # type: ignore[arg-type]
+    clip.follow()
+    for number in range(10, 30):
+        until(partial(came, clip, number - 1))
+        show(kept, number)
+    slow.opened.set()
+    slow.room.set()
+    ask(clip)
+    assert slow.begun[0].shown == list(range(5, 17))
+
+
+def test_frames_that_are_asked_about_are_there_when_the_turn_comes() -> None:
+    kept = history(30)
+
+    class Late(Listener):
+        def begin(self, *, source: tuple[int, int], wait_s: float, until_s: float | None) -> Taken:
+            for number in range(30, 90):
+                show(kept, number)
+            return super().begin(source=source, wait_s=wait_s, until_s=until_s)
+
+    late = Late()
+    ask(LiveClip(late, kept, FIRST_S, TIMELINE))  # type: ignore[arg-type]
+    assert late.begun[0].shown == list(range(5, 17))
+
+
+@pytest.mark.parametrize(("crash_s", "first"), [(5.6, 48), (7.0, 62)])
+def test_the_crash_is_among_the_frames_however_long_after_its_first_sign(crash_s: float, first: int) -> None:
+    """Twelve frames last 1.1 s, of which a quarter shows what comes of it."""
+    crash = Estimate(t=crash_s, lo=crash_s - 0.1, hi=crash_s)
+    seen = CrashTimeline(pre_crash_start=TIMELINE.pre_crash_start, crash_start=crash)
+    listener, kept = Listener(), history(100, keep_s=10.0)
+    begun = LiveClip(listener, kept, FIRST_S, TIMELINE)  # type: ignore[arg-type]
+    assert begun.shows(TIMELINE)
+    assert not begun.shows(seen)
+    whole = LiveClip(listener, kept, FIRST_S, seen)  # type: ignore[arg-type]
+    assert whole.shows(seen)
+    ask(whole)
+    assert listener.begun[0].shown == list(range(first, first + 12))
+    assert listener.begun[0].shown[-1] / 10 >= crash_s + 0.2
+
+
+def came(clip: LiveClip, number: int) -> bool:
+    frames = clip._kept.frames
+    return clip._kept.full or bool(frames and frames[-1].number == number)
+
+
+def until(ready: Callable[[], object]) -> None:
+    end_s = time.monotonic() + 60
+    while not ready():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)

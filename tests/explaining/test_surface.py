@@ -36,7 +36,8 @@ from edge_sdk.explaining import (
     explain_file,
     tasks_of,
 )
-from edge_sdk.explaining.live import begins_s, history_settings
+from edge_sdk.explaining.kept import begins_s
+from edge_sdk.explaining.live import history_settings
 from edge_sdk.tasks import TASK_IDS
 from edge_sdk.types import Estimate
 from edge_sdk.unit import Unit
