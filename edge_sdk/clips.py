@@ -212,13 +212,14 @@ def read_labels(csv_path: Path) -> list[LabelledClip]:
 
 
 def read_table(path: Path) -> list[tuple[int, dict[str, str | None]]]:
-    """The rows of a label table, each with its line; a cell that a short row lacks is None.
+    """The rows of a label table, each with the line on which it ends; a cell that a short row lacks is None.
 
     UTF-8, with or without the mark that spreadsheets put before it. Raises `ConfigError` for anything else.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
-            return list(enumerate(csv.DictReader(handle), start=2))
+            reader = csv.DictReader(handle)
+            return [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise ConfigError(f"cannot read label table {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

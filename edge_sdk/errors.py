@@ -5,9 +5,10 @@
     │   └── UnknownNameError       a name that is not in a closed list
     ├── SourceError                a source that cannot be opened or decoded (3)
     ├── MissingDependencyError     a package or plugin that is not installed (3)
-    ├── RuntimeFailure             an inference runtime refused a graph or feed (4)
+    ├── RuntimeFailure             an inference runtime refused a graph or feed, or failed (3)
     ├── BundleError                a bundle that must not be used (4)
     │   ├── BundleMissingFileError     a file in the manifest is not in the folder
+    │   │   └── BundleUnreadableError      the folder is not there, or cannot be read now (3)
     │   ├── BundleChangedFileError     a file's bytes are not those of the manifest
     │   ├── BundleUnlistedFileError    a file is there, or is read by a graph, that the manifest does not vouch for
     │   ├── BundleKeyError             the manifest is not JSON, or has an unknown, missing or ill-typed key
@@ -74,6 +75,12 @@ class BundleError(EdgeError):
 
 class BundleMissingFileError(BundleError):
     """A file named in the manifest is not in the folder."""
+
+
+class BundleUnreadableError(BundleMissingFileError):
+    """The folder is not there, or cannot be read now: a disk may be mounted late, or fail for a moment."""
+
+    exit_code = 3
 
 
 class BundleChangedFileError(BundleError):

@@ -81,8 +81,11 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Begins with `recover`. Raises `ConfigError` when `target` exists and `overwrite` is false: at once, and again at the
     end should it have appeared meanwhile. Once the new folder has the name, nothing but a disk that cannot keep it is
-    an error: what could not be removed of the old one, or was not for Ctrl-C, is left for the next `recover`.
+    an error: what could not be removed of the old one, or was not for Ctrl-C, is left for the next `recover`. Where
+    `target` is a link, the folder that it leads to is replaced, and the link stays.
     """
+    if target.is_symlink():
+        target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
     _refuse_existing(target, overwrite)

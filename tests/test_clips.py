@@ -86,6 +86,15 @@ def test_a_broken_row_names_line_and_field(row: str, field: str, tmp_path: Path)
         read_labels(table)
 
 
+def test_the_line_of_a_broken_row_is_the_file_s_own(tmp_path: Path) -> None:
+    """Behind lines that are empty."""
+    table = tmp_path / "labels.csv"
+    table.write_text(HEADER + "\n\na.mp4,drone,yes,1.5,2.5,s,high,g,o,none\n")
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(ConfigError, match=r"line 4.*view"):
+        read_labels(table)
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -294,3 +294,15 @@ def test_only_the_folders_of_one_target_are_removed_where_it_is_named(tmp_path: 
         (tmp_path / name).mkdir()
     remove_half_written(tmp_path, target)
     assert names(tmp_path) == sorted(["out", "out.tmp-x", *([other] if target else [])])
+
+
+def test_a_link_to_a_folder_stays_one_when_the_folder_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2" / "old").touch()
+    link = tmp_path / "current"
+    link.symlink_to("v2")
+    with atomic_folder(link, overwrite=True) as stage:
+        (stage / "new").touch()
+    assert link.is_symlink()
+    assert [path.name for path in (tmp_path / "v2").iterdir()] == ["new"]
+    assert {path.name for path in tmp_path.iterdir()} == {"v2", "current"}

@@ -28,6 +28,7 @@ from edge_sdk.errors import (
     BundleMissingFileError,
     BundlePathError,
     BundleUnlistedFileError,
+    BundleUnreadableError,
     UnknownNameError,
 )
 from edge_sdk.files import atomic_folder, recover, sha256_of
@@ -58,7 +59,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
                 _check_bytes(root, path, entry)
             _check_external_data(root, manifest)
         except OSError as error:
-            raise BundleError(f"the bundle {root} cannot be read: {error}") from error
+            raise BundleUnreadableError(f"the bundle {root} cannot be read: {error}") from error
         return cls(folder=root, manifest=manifest, sha256=digest)
 
     def path(self, relative: str) -> Path:

@@ -25,6 +25,7 @@ from edge_sdk.errors import (
     BundleNameError,
     BundlePathError,
     BundleSchemaError,
+    BundleUnreadableError,
 )
 from edge_sdk.files import is_plain_name
 from edge_sdk.tensors import state_problem
@@ -126,7 +127,9 @@ def _check_references(source: Path, manifest: Manifest) -> None:
 def _read_bounded(source: Path) -> bytes:
     if not source.is_file() or source.is_symlink():
         folder = source.parent
-        why = "there is no such folder" if not folder.exists() else "it is a file, and a bundle is a folder"
+        if not folder.exists():
+            raise BundleUnreadableError(f"{folder} is not a bundle: there is no such folder; give the folder of one")
+        why = "it is a file, and a bundle is a folder"
         if folder.is_dir():
             why = f"it holds no regular file {MANIFEST_NAME}"
         raise BundleMissingFileError(f"{folder} is not a bundle: {why}; give the folder of one")

@@ -1,7 +1,7 @@
 """Keeps one live source alive on a thread of its own: looks after the player, and builds it anew when it fails.
 
-Taking a pipeline down can block, so each source has its own thread, and no lock is held meanwhile. The thread holds
-this object and not the `LiveSource`: one that is dropped ends it.
+Building a pipeline or taking it down can block, so each source has its own thread, and no lock is held meanwhile; what
+never returns is left behind. The thread holds this object and not the `LiveSource`: one that is dropped ends it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 from edge_sdk.capture.attempts import Attempts
 from edge_sdk.capture.health import Health
 from edge_sdk.capture.history import FrameHistory
+from edge_sdk.capture.patience import Patience
 from edge_sdk.capture.player import Fault, LivePicture, LivePlayer, PictureInfo
 from edge_sdk.capture.ring import GopRing
 from edge_sdk.capture.sameness import Sameness
@@ -29,8 +30,9 @@ POLL_S = 0.05
 BLIND_S = 2.0
 # A decoder that stops so often before the source is well again is taken for broken.
 HANGS = 3
-# What a broken driver may take to let go of its device, before its thread is left behind.
-JOIN_S = 10.0
+# What a broken driver may take to give or let go of its device, before its thread is left behind; whoever closes the
+# source waits a little longer.
+HANG_S, JOIN_S = 8.0, 10.0
 # Of changes that nobody collects the oldest are forgotten.
 _CHANGES_KEPT = 1000
 _WARNINGS_KEPT = 20
@@ -64,7 +66,7 @@ class Supervisor:
         self._attempts = attempts
         self._changes: deque[SourceChange] = deque(maxlen=_CHANGES_KEPT)
         self._health = Health(self.uri, live, time.monotonic(), self._changes.append)
-        self._sameness = Sameness()
+        self._sameness, self._patience = Sameness(), Patience(HANG_S)
         self._lock = threading.Lock()
         self._player: LivePlayer | None = None
         self._attempt = -1
@@ -167,7 +169,7 @@ class Supervisor:
         self._attempt += 1
         self._arrived, self._fault, self._broken = (0, 0), None, None
         try:
-            player = self._attempts.start()
+            player = self._patience.do("starting the pipeline", self._attempts.start, lambda late: late.close())
         except EdgeError as error:
             self._health.fault(time.monotonic(), Fault(redact(str(error)), refused=True))
             return
@@ -188,9 +190,9 @@ class Supervisor:
         finally:
             with self._lock:
                 self._player = None
-            player.close()
             if self.ring is not None:
                 self.ring.mark_gap()
+            self._patience.do("taking the pipeline down", player.close)
 
     def _blame(self, player: LivePlayer, units: int, decoded: int) -> None:
         """When the decoder was given units and has shown no picture, or keeps hanging, have another one the next time.
@@ -216,9 +218,10 @@ class Supervisor:
         if arrived[0] > before[0]:
             self._first_unit_s = self._first_unit_s if before[0] else now_s
             self._health.unit(now_s)
-        if arrived[1] > before[1]:
-            self._health.picture(now_s, self._fingerprint)
-            self._fingerprint = None
+        # Pictures that were decoded and never came out of the pipeline are none.
+        fingerprint = self._taken_fingerprint()
+        if fingerprint is not None:
+            self._health.picture(now_s, fingerprint)
         self._fault = player.fault() or self._broken
         if player.ended():
             self._health.end(now_s, "the host program ended it")
@@ -258,6 +261,12 @@ class Supervisor:
                 self._shown, self._shown_s = Shown(picture, self._attempt), picture.captured_s
                 self._fingerprint = self._sameness.look(picture.pixels)
                 self._note(player)
+
+    def _taken_fingerprint(self) -> int | None:
+        """That of the picture that was shown since the last call, None where none was."""
+        with self._lock:
+            found, self._fingerprint = self._fingerprint, None
+        return found
 
     def _note(self, player: LivePlayer) -> None:
         """Say what is known of the source, at its first picture and when its pictures change."""

@@ -45,7 +45,7 @@ def demo(
     bundle: BundleOption = None,
     device: DeviceOption = "cpu",
     operating_point: PointOption = None,
-    out: Annotated[Path, typer.Option(help="Folder for the picture and the report.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo"),
     json: JsonOption = False,
 ) -> None:
     """Run the bundle's own clip through everything: scores, event, answers, a picture; then a normal drive."""

@@ -89,8 +89,7 @@ def run_sources(
             missed_rounds=unit.missed_rounds,
             signal=heard[0] if heard else None,
         )
-    for source in summary.sources:
-        warn(source.stats.warnings)
+    status.warn()
     return summary
 
 
@@ -103,6 +102,15 @@ class Status:
         self._quiet = quiet
         self._every_s = STATUS_EVERY_S if self._terminal else LOG_EVERY_S
         self._next_s = time.monotonic() + self._every_s
+        self._told: set[str] = set()
+
+    def warn(self) -> None:
+        """Print what is odd and was not said yet."""
+        new = [text for view in self._unit.sources for text in view.stats.warnings if text not in self._told]
+        if new:
+            self.clear()
+            self._told.update(new)
+            warn(new)
 
     def show(self) -> None:
         """Draw it when it is due."""
@@ -110,6 +118,7 @@ class Status:
         if self._quiet or now_s < self._next_s:
             return
         self._next_s = now_s + self._every_s
+        self.warn()
         line = describe_sources(self._unit.sources)
         sys.stderr.write(f"\r\x1b[K{line}" if self._terminal else f"edge-sdk: {line}\n")
         sys.stderr.flush()

@@ -8,6 +8,7 @@ ahead and no more, so that what waits is bounded and a request that is dropped e
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from types import TracebackType
 
@@ -65,6 +66,8 @@ class ReasonerProcess:
         """
         # Before its turn: who gives up while the bundle opens holds up nobody.
         self._living().wait_open(until_s)
+        if until_s is not None:
+            wait_s = max(0.0, min(wait_s, until_s - time.monotonic()))
         if not self._turn.acquire(timeout=wait_s):
             busy = self._request
             raise RuntimeFailure(

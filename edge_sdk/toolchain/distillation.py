@@ -19,6 +19,7 @@ from edge_sdk.bundle.manifest import OperatingPoint
 from edge_sdk.clips import LABELS_NAME, LabelledClip, content_of, read_folder, read_labels, read_scenes
 from edge_sdk.console import Progress, warn
 from edge_sdk.errors import ConfigError
+from edge_sdk.files import check_folder
 from edge_sdk.perception.operating import points_of
 from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
@@ -233,6 +234,11 @@ def refit(
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    if picture is not None:
+        # Here and not above: it needs a package that not everybody has, and should be missed before clips are scored.
+        from edge_sdk.picture import draw_reliability
+
+        check_folder(picture.parent)
     opened, labelled = open_bundle(bundle), read_labels(clips) if clips.is_file() else read_folder(clips)
     asked = open_room("calibration.alarm_budgets").Budgets(**(budgets or {}))
     if seen := trained_on(opened, labelled):
@@ -244,8 +250,6 @@ def refit(
     _warn_of_slow(slow)
     made = rewrite(opened, out, student=student, provenance={"operating_point": fit, "held_out": held_out})
     if picture is not None and held_out is not None:
-        from edge_sdk.picture import draw_reliability
-
         draw_reliability({"as scored": held_out.raw, "calibrated": held_out.calibrated}, picture)
     return RefitReport(
         bundle=str(out),

@@ -25,6 +25,7 @@ from edge_sdk.errors import (
     BundlePathError,
     BundleSchemaError,
     BundleUnlistedFileError,
+    BundleUnreadableError,
     UnknownNameError,
 )
 
@@ -359,7 +360,7 @@ def test_a_lone_surrogate_is_refused(folder: Path) -> None:
 def test_no_manifest_no_folder(folder: Path, tmp_path: Path) -> None:
     (folder / "manifest.json").rename(tmp_path / "manifest.json")
     refused(folder, BundleMissingFileError, "manifest.json")
-    refused(tmp_path / "nowhere", BundleMissingFileError, "nowhere")
+    refused(tmp_path / "nowhere", BundleUnreadableError, "nowhere")
     refused(folder / "notes.txt", BundleMissingFileError, "notes.txt")
     (folder / "manifest.json").symlink_to(tmp_path / "manifest.json")
     refused(folder, BundleMissingFileError, "manifest.json")

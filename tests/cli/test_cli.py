@@ -93,7 +93,7 @@ def test_doctor_leaves_with_0_and_lists_the_runtimes() -> None:
         (("analyze", "missing.mp4"), 3, "missing.mp4"),
         (("analyze", "gopher://x"), 2, "gopher"),
         (("analyze", "x.mp4", "--runtime", "abacus"), 2, "abacus"),
-        (("analyze", "x.mp4", "--bundle", "nowhere"), 4, "nowhere"),
+        (("analyze", "x.mp4", "--bundle", "nowhere"), 3, "nowhere"),
         (("analyze", str(DEMO_CLIP), "--operating-point", "deaf"), 2, "known: balanced"),
         (("distil", "refit", "out", "--clips", "nowhere"), 2, "nowhere"),
         (("scenes", "render", "out", "--size", "big"), 2, "320x192"),

@@ -205,6 +205,10 @@ def check_live(plan: LivePlan) -> None:
 
     Raises `MissingDependencyError` for a missing element, `ConfigError` for a decoder that cannot be had.
     """
+    if isinstance(plan.source, V4l2Source) and plan.source.format is None:
+        # Whether units need an encoder is known when the camera has told its format.
+        live = msgspec.structs.replace(plan.settings.live, pre_roll_s=0.0)
+        plan = msgspec.structs.replace(plan, settings=msgspec.structs.replace(plan.settings, live=live))
     launch(_text(plan), None)
 
 
