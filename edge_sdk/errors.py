@@ -6,6 +6,7 @@
     ├── SourceError                a source that cannot be opened or decoded (3)
     ├── MissingDependencyError     a package or plugin that is not installed (3)
     ├── RuntimeFailure             an inference runtime refused a graph or feed, or failed (3)
+    │   └── DeviceLostError        a fault of the GPU after which nothing more runs in this process
     ├── BundleError                a bundle that must not be used (4)
     │   ├── BundleMissingFileError     a file in the manifest is not in the folder
     │   │   └── BundleUnreadableError      the folder is not there, or cannot be read now (3)
@@ -65,6 +66,10 @@ class RuntimeFailure(EdgeError):
     """
 
     exit_code = 3
+
+
+class DeviceLostError(RuntimeFailure):
+    """A fault of the GPU after which nothing more runs in this process."""
 
 
 class BundleError(EdgeError):

@@ -5,7 +5,7 @@ Codes: `cudaError_t` of the CUDA Runtime API.
 
 from __future__ import annotations
 
-from edge_sdk.errors import EdgeError, MissingDependencyError, RuntimeFailure
+from edge_sdk.errors import DeviceLostError, EdgeError, MissingDependencyError, RuntimeFailure
 
 MORE_MEMORY = "close other programs on the GPU, bind a state with fewer slots or streams, or build with smaller limits"
 NO_DRIVER = "install NVIDIA's driver, on a Jetson flash JetPack"
@@ -29,6 +29,8 @@ _FAILED = {
     900: "the engine could not be captured as a CUDA graph",
     901: "the engine could not be captured as a CUDA graph",
 }
+# Errors that stay: the context is of no use any more.
+_LOST = frozenset({700, 719})
 _DEFAULT = "restart the program; if it comes again, look the code up as cudaError_t"
 
 
@@ -39,4 +41,5 @@ def cuda_error(function: str, code: int, name: str, asked: int = 0) -> EdgeError
         return MissingDependencyError(f"{told}; {_MISSING[code]}")
     if code == _OUT_OF_MEMORY:
         return RuntimeFailure(f"{told}: {asked / 1e6:.1f} MB more were asked for; {MORE_MEMORY}")
-    return RuntimeFailure(f"{told}; {_FAILED.get(code, _DEFAULT)}")
+    kind = DeviceLostError if code in _LOST else RuntimeFailure
+    return kind(f"{told}; {_FAILED.get(code, _DEFAULT)}")

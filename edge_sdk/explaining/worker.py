@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 import numpy as np
 
-from edge_sdk.errors import Cancelled, EdgeError, RuntimeFailure
+from edge_sdk.errors import Cancelled, DeviceLostError, EdgeError, RuntimeFailure
 from edge_sdk.explaining.channel import Channel
 from edge_sdk.explaining.limits import be_patient, resident_mb
 from edge_sdk.explaining.messages import (
@@ -92,6 +92,8 @@ class Worker:
         except MemoryError:
             self._fail(self._job, RuntimeFailure(self._no_memory()))
             raise
+        except DeviceLostError as error:
+            self._leave(error, error)
         except EdgeError as error:
             job, self._job = self._job, 0
             answers.end()
