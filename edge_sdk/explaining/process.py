@@ -32,7 +32,9 @@ class ReasonerProcess:
         """
         self.settings = settings or ReasonerSettings()
         self.bundle, self.language = bundle, language_of(bundle)
-        self.profile, self._max_frames = profile_of(self.language, self.settings), max_frames
+        self.profile = profile_of(self.language, self.settings)
+        # Always a number: a cache that would not hold the clip is refused at once, and not when most of it was shown.
+        self._max_frames = self.language.profiles[self.profile].frames if max_frames is None else max_frames
         self._children: list[Child] = []
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._request: ClipRequest | None = None

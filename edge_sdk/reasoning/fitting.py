@@ -1,8 +1,8 @@
 """Which graphs of a bundle a reasoner opens: the dialect that the runtime reads, and caches that are large enough.
 
 An engine computes over all slots of its cache, used or not, so the smallest that holds a whole clip with its questions
-and answers is the fastest. Where memory is short a smaller one is taken: clips are then shorter, or their questions are
-asked one after the other.
+and answers is the fastest. Where memory is short a smaller one is taken: the questions are then asked one after the
+other, and where not even one would find room the bundle is refused, unless the caller can do with shorter clips.
 """
 
 from __future__ import annotations
