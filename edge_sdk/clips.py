@@ -111,7 +111,7 @@ class SceneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class LabelledClip:
     """One clip with its label. `group` names the recording: clips of one group never go to both sides of a split.
 
-    `made_of` is the SHA-256 of the file that this one was made from again, where it was.
+    `made_of` stands for what this file was made from, and how, where it is a copy in another form.
     """
 
     path: Path
@@ -128,11 +128,13 @@ class LabelledClip:
 def content_of(clip: LabelledClip) -> str:
     """What stands for the pictures and boxes of a clip, also when it is made again: a container holds the time of day.
 
-    Of a rendered scene its record, of a clip that was made from another the latter's bytes, else its own.
+    Of a copy in another form what that was made from, of a rendered scene its record, else the clip's bytes.
     """
+    if clip.made_of is not None:
+        return clip.made_of
     if clip.record is not None:
         return hashlib.sha256(msgspec.json.encode(clip.record)).hexdigest()
-    return clip.made_of or sha256_of(clip.path)
+    return sha256_of(clip.path)
 
 
 def read_record(path: Path) -> SceneRecord:

@@ -30,7 +30,7 @@ _FAILED = {
     901: "the engine could not be captured as a CUDA graph",
 }
 # Errors that stay: the context is of no use any more.
-_LOST = frozenset({700, 719})
+_LOST = frozenset({214, 700, 702, 710, 714, 715, 716, 717, 718, 719})
 _DEFAULT = "restart the program; if it comes again, look the code up as cudaError_t"
 
 

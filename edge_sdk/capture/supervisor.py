@@ -185,11 +185,11 @@ class Supervisor:
             with self._lock:
                 units, decoded = player.arrived()
                 self._before = (self._before[0] + units, self._before[1] + decoded)
-                self._player = None
+                self._player, self._fingerprint = None, None
             self._blame(player, units, decoded)
         finally:
             with self._lock:
-                self._player = None
+                self._player, self._fingerprint = None, None
             if self.ring is not None:
                 self.ring.mark_gap()
             self._patience.do("taking the pipeline down", player.close)

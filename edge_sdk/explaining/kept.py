@@ -76,7 +76,11 @@ class KeptFrames:
     def shows(self, timeline: CrashTimeline) -> bool:
         """Whether the frames, those to come among them, go on until a crash of that time can be seen."""
         crash = timeline.crash_start
-        return crash is None or self._from_s >= self._first_s + _least_s(crash, self._lasts_s) - 1e-6
+        if crash is None:
+            return True
+        # A start that is told more exactly afterwards may be a little later, and still be among them.
+        slack_s = min(AFTER_S, _AFTER_SHARE * self._lasts_s) / 2
+        return self._from_s >= self._first_s + _least_s(crash, self._lasts_s) - slack_s
 
     def take(self) -> None:
         """Copy what has come. Raises `SourceError` where what is still there begins after the crash."""

@@ -56,6 +56,11 @@ class LiveClip:
         self._thread = threading.Thread(target=self._follow, name="edge-sdk reasoning", daemon=True)
         self._thread.start()
 
+    def keep(self) -> None:
+        """Copy what is there of the event's frames. Raises `SourceError` where those of the crash are gone."""
+        self._kept.take()
+        self._kept.check()
+
     def shows(self, timeline: CrashTimeline) -> bool:
         """Whether the frames go on until a crash of that time can be seen; see `KeptFrames.shows`."""
         return self._kept.shows(timeline)
@@ -124,8 +129,7 @@ class LiveClip:
 
     def _whole(self, end: int, wait_s: float) -> ClipRequest:
         """The request with all frames before the number `end`: the one that follows, else a new one."""
-        self._kept.take()
-        self._kept.check()  # before a turn is waited for and a model opened
+        self.keep()  # before a turn is waited for and a model opened
         if self._request is not None:
             with suppress(EdgeError):
                 self._extend(self._request, end)

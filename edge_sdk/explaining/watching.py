@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import msgspec
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.errors import ConfigError
+from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.events import Event
 from edge_sdk.explaining.clips import answers_of, explain_file, tasks_of
 from edge_sdk.explaining.live import LiveClip
@@ -107,12 +107,21 @@ class EventExplainer:
             return explain_file(
                 self.process, feeder.uri, tasks, events=[event], evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S
             )
-        if followed is not None and not followed.shows(event.timeline):
-            # What was begun with at the first sign ends before the crash that came of it.
-            followed.drop()
-            followed = None
-        clip = followed or self._clip(event, feeder)
+        clip = self._best(event, feeder, followed)
         return clip.ask(tasks, events=[event], evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S)
+
+    def _best(self, event: Event, feeder: LiveFeeder, followed: LiveClip | None) -> LiveClip:
+        """What was begun with at the first sign, unless it ends before the crash and later frames are there still."""
+        if followed is not None and followed.shows(event.timeline):
+            return followed
+        clip = self._clip(event, feeder)
+        if followed is not None:
+            try:
+                clip.keep()
+            except SourceError:
+                return followed
+            followed.drop()
+        return clip
 
     def _clip(self, event: Event, feeder: LiveFeeder) -> LiveClip:
         if feeder.history is None or feeder.first_s is None:

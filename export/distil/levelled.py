@@ -6,6 +6,7 @@ happens. See `edge_sdk.evaluation.detail` for the form.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,10 +35,15 @@ def level_clips(
         path = folder / f"{clip.path.stem}-{digest[:12]}.mp4"
         if not path.is_file():
             _level(clip.path, path, form)
-        levelled.append(replace(clip, path=path, made_of=digest))
+        levelled.append(replace(clip, path=path, made_of=_made_of(digest, form)))
         if on_progress is not None:
             on_progress(done, len(clips))
     return levelled
+
+
+def _made_of(digest: str, form: Detail) -> str:
+    """What stands for a levelled clip: the SHA-256 of its source and the form."""
+    return hashlib.sha256(f"{digest} {form}".encode()).hexdigest()
 
 
 def _level(source: Path, target: Path, detail: Detail) -> None:

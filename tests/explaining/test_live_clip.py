@@ -267,6 +267,15 @@ def test_the_crash_is_among_the_frames_however_long_after_its_first_sign(crash_s
     assert listener.begun[0].shown[-1] / 10 >= crash_s + 0.2
 
 
+@pytest.mark.parametrize(("later_s", "kept"), [(0.1, True), (0.5, False)])
+def test_a_start_that_is_told_more_exactly_costs_no_new_beginning(later_s: float, kept: bool) -> None:
+    """Of frames that last 1.1 s a crash that is a tenth later than was thought still shows."""
+    crash = Estimate(t=6.0, lo=5.9, hi=6.0)
+    clip = LiveClip(Listener(), history(100, keep_s=10.0), FIRST_S, CrashTimeline(crash_start=crash))  # type: ignore[arg-type]
+    refined = Estimate(t=crash.t + later_s, lo=crash.lo + later_s, hi=crash.hi + later_s)
+    assert clip.shows(CrashTimeline(crash_start=refined)) is kept
+
+
 def came(clip: LiveClip, number: int) -> bool:
     frames = clip._kept.frames
     return clip._kept.full or bool(frames and frames[-1].number == number)
