@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from edge_sdk.errors import (
     BundleError,
     Cancelled,
     ConfigError,
-    DeviceLostError,
     EdgeError,
     MissingDependencyError,
     RuntimeFailure,
@@ -237,14 +235,6 @@ def test_a_file_s_deadline_counts_from_the_question(
     assert 1 <= report.frames < 5
 
 
-LOST = """
-import os
-from edge_sdk.errors import DeviceLostError
-from edge_sdk.explaining import answering
-def lost(*given):
-    raise DeviceLostError('CUDA: cudaStreamSynchronize gave cudaErrorLaunchFailure (719)')
-answering.Answering.push = lost
-"""
 SLOWLY = """
 import time
 from edge_sdk.explaining import answering
@@ -254,25 +244,6 @@ def slowly(*given):
     push(*given)
 answering.Answering.push = slowly
 """
-
-
-def test_a_process_whose_gpu_is_lost_ends_and_the_next_question_has_a_new_one(
-    asking: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All that is asked of it after such a fault would fail."""
-    with ReasonerProcess(asking, PLAIN) as process:
-        with monkeypatch.context() as changed:
-            changed.setattr(child, "_start", started_with(LOST))
-            with process.begin(wait_s=60) as request:
-                first = process.pid
-                with suppress(DeviceLostError):  # the fault may be told before the question is asked
-                    request.push(PICTURES[0], 0.0)
-                with pytest.raises(DeviceLostError, match="cudaErrorLaunchFailure"):
-                    list(request.ask(["recognition"]))
-        with process.begin(wait_s=60) as request:
-            request.push(PICTURES[0], 0.0)
-            assert [item.task for item in request.ask(["recognition"]) if isinstance(item, Reply)] == ["recognition"]
-            assert process.pid != first
 
 
 def test_pictures_that_wait_when_the_time_is_over_are_left_out(asking: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
