@@ -108,7 +108,9 @@ def one_torch_thread() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not find_spec("transformers") or not find_spec("torchvision"), reason="transformers or torchvision is not here")
+@pytest.mark.skipif(
+    not find_spec("transformers") or not find_spec("torchvision"), reason="transformers or torchvision is not here"
+)
 @pytest.mark.usefixtures("one_torch_thread")
 def test_core_against_transformers() -> None:
     """A whole clip, as it is given to transformers, kept tokens and all.
