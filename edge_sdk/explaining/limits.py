@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 from contextlib import suppress
+from math import ceil
 from pathlib import Path
 
 from edge_sdk.errors import ConfigError
@@ -55,8 +56,8 @@ def limit_memory(budget_mb: float | None) -> float | None:
         most_mb = min(most_mb, hard / _MB)
     if most_mb <= used_mb:
         raise ConfigError(
-            f"expected a memory budget above the {used_mb:.0f} MB that the reasoner's libraries take, "
-            f"found {most_mb:.0f} MB; raise it"
+            f"expected a memory budget above the {ceil(used_mb)} MB that the reasoner's libraries take, "
+            f"found {most_mb:.1f} MB; raise it"
         )
     resource.setrlimit(resource.RLIMIT_DATA, (int(most_mb * _MB), hard))
     return most_mb - used_mb

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
+from math import ceil
 from typing import NamedTuple
 
 from edge_sdk.bundle import Bundle
@@ -77,8 +78,8 @@ def fit(
             buckets = {name: tuple(graph.slots for graph in graphs) for name, graphs in known.items()}
             return Fit(dialect=dialect, decoders=chosen, buckets=buckets, memory_mb=smallest)
     raise ConfigError(
-        f"expected a memory budget of at least {smallest:.0f} MB, for weights and caches of {last} slots, found "
-        f"{max_memory_mb:.0f} MB; raise it, or export the bundle with smaller weights or fewer slots"
+        f"expected a memory budget of at least {ceil(smallest)} MB, for weights and caches of {last} slots, found "
+        f"{max_memory_mb:.1f} MB; raise it, or export the bundle with smaller weights or fewer slots"
     )
 
 

@@ -105,7 +105,7 @@ def test_a_bound_of_the_system_s_own_that_is_spent_is_refused(monkeypatch: pytes
     bounds: list[object] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (10**6, 10**6))
     monkeypatch.setattr(resource, "setrlimit", lambda *given: bounds.append(given))
-    with pytest.raises(ConfigError, match=r"memory budget above the \d+ MB that .* take, found 1 MB"):
+    with pytest.raises(ConfigError, match=r"memory budget above the \d+ MB that .* take, found 1\.0 MB"):
         limit_memory(20_000)
     assert bounds == []
 

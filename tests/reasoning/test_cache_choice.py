@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_budget_for_which_no_cache_holds_the_clip_is_refused_before_anything_i
     speaker = make_toy_speaker(tmp_path, "base", slots=(640, 2048))
     with Reasoner(speaker.bundle, max_tokens=TOKENS) as reasoner:
         whole_mb = reasoner.memory_mb
-    message = f"expected a memory budget of at least {whole_mb:.0f} MB, for weights and caches of 2048 slots"
+    message = f"expected a memory budget of at least {ceil(whole_mb)} MB, for weights and caches of 2048 slots"
     with pytest.raises(ConfigError, match=message):
         Reasoner(speaker.bundle, max_frames=96, max_tokens=TOKENS, max_memory_mb=whole_mb - 0.01)
     with Reasoner(speaker.bundle, max_frames=10, max_tokens=TOKENS, max_memory_mb=whole_mb - 0.01) as reasoner:

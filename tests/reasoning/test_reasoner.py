@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import count
+from math import ceil
 from pathlib import Path
 
 import msgspec
@@ -147,7 +148,9 @@ def test_questions_that_do_not_fit_together_are_asked_one_after_the_other(speake
 
 def test_a_budget_that_is_too_small_is_refused_before_anything_is_opened(speaker: ToySpeaker) -> None:
     smallest = budget_of(speaker, 160)
-    message = f"expected a memory budget of at least {smallest:.0f} MB, for weights and caches of 160 slots, found 1 MB"
+    message = (
+        f"expected a memory budget of at least {ceil(smallest)} MB, for weights and caches of 160 slots, found 1.0 MB"
+    )
     with pytest.raises(ConfigError, match=message):
         opened(speaker, max_memory_mb=1.0)
     with opened(speaker, max_memory_mb=smallest) as reasoner:
