@@ -111,7 +111,8 @@ class SceneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class LabelledClip:
     """One clip with its label. `group` names the recording: clips of one group never go to both sides of a split.
 
-    `made_of` stands for what this file was made from, and how, where it is a copy in another form.
+    `made_of` stands for what this file was made from, and how, where it is a copy in another form. Of one that is not
+    `labelled` nobody has said what it shows: only a teacher can, and `view`, `crash` and times mean nothing.
     """
 
     path: Path
@@ -123,6 +124,7 @@ class LabelledClip:
     group: str
     record: SceneRecord | None = None
     made_of: str | None = None
+    labelled: bool = True
 
 
 def content_of(clip: LabelledClip) -> str:
@@ -135,6 +137,13 @@ def content_of(clip: LabelledClip) -> str:
     if clip.record is not None:
         return hashlib.sha256(msgspec.json.encode(clip.record)).hexdigest()
     return sha256_of(clip.path)
+
+
+def label_line(clip: LabelledClip) -> str:
+    """What training is told of a clip beside its pictures, in a line."""
+    if not clip.labelled:
+        return "not labelled"
+    return f"{clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}"
 
 
 def read_record(path: Path) -> SceneRecord:

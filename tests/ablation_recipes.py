@@ -13,7 +13,15 @@ from edge_sdk.files import write_text
 
 BASE, LABELS, ENDS = "student-demo", "labels", "boundaries"
 TERMS = {"features": "feature_weight", "scores": "score_weight", ENDS: "boundary_weight"}
-VARIANTS: dict[str, tuple[str, ...]] = {LABELS: (), **{term: (term,) for term in TERMS}, "all": tuple(TERMS)}
+# Those that see further clips: one is told by a teacher alone what they show, the other by their labels.
+TAUGHT, TOLD = "taught", "told"
+VARIANTS: dict[str, tuple[str, ...]] = {
+    LABELS: (),
+    **{term: (term,) for term in TERMS},
+    "all": tuple(TERMS),
+    TAUGHT: tuple(TERMS),
+    TOLD: (),
+}
 
 
 def write_recipe(folder: Path, variant: str, seed: int, epochs: Sequence[int], clips: int) -> Path:

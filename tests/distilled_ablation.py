@@ -1,11 +1,15 @@
 """What each of a teacher's terms buys at equal size and data: students that differ in the weights of its losses alone.
 
 As a script: `python tests/distilled_ablation.py OUT NAME TEACHER TRAINING VALIDATION HELD_OUT WORK [--seeds 3]
-[--epochs 6] [--variants labels,features,scores,boundaries,all] [--hide-ends]` writes `distilled-ablation-NAME.json` and
-`.md` to OUT. TEACHER is a bundle with a video LLM; the rest are folders of rendered scenes at the student's own rate.
-Operating points are fitted on VALIDATION, students judged on HELD_OUT. `--epochs` are those of student-demo's stages in
-order, `6,3` being its own; pictures have the size of the last stage that has any. The stages that follow, in which no
-teacher takes part, are left out.
+[--epochs 6] [--variants labels,features,scores,boundaries,all] [--hide-ends] [--unlabelled DIR]` writes
+`distilled-ablation-NAME.json` and `.md` to OUT. TEACHER is a bundle with a video LLM; the rest are folders of rendered
+scenes at the student's own rate. Operating points are fitted on VALIDATION, students judged on HELD_OUT. `--epochs` are
+those of student-demo's stages in order, `6,3` being its own; pictures have the size of the last stage that has any. The
+stages that follow, in which no teacher takes part, are left out.
+
+With scenes in `--unlabelled` there are two variants more. To `taught` a teacher alone says what they show; `told` knows
+their labels, and stands for the most that there is to gain. Those that do not see them see the others oftener, so that
+all take as many steps.
 
 For one seed every variant begins with the same weights and sees the same windows in the same order. A process trains a
 student on one thread. What is in WORK already is used again, so that other scenes or another TEACHER need another WORK.
@@ -25,7 +29,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from ablation_recipes import BASE, ENDS, LABELS, TERMS, VARIANTS, write_recipe
+from ablation_recipes import BASE, ENDS, LABELS, TAUGHT, TERMS, TOLD, VARIANTS, write_recipe
 from measured import write_measured
 from seed_gains import Metric, Row, lines, summarise
 
@@ -77,11 +81,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Clips(NamedTuple):
-    """The three sides; no scene is on two."""
+    """The sides; no scene is on two."""
 
     training: list[LabelledClip]
     validation: list[LabelledClip]
     held_out: list[LabelledClip]
+    unlabelled: list[LabelledClip]
+
+    def shown(self, variant: str) -> list[LabelledClip]:
+        """What a student of `variant` sees in training, with the labels that it is given."""
+        if variant == TAUGHT:
+            return [*self.training, *(replace(clip, labelled=False) for clip in self.unlabelled)]
+        return [*self.training, *self.unlabelled] if variant == TOLD else self.training
+
+
+# Of training, validation, what is held out, and what has no labels, where there is some.
+Folders = tuple[Path, Path, Path, Path | None]
 
 
 class Plan(NamedTuple):
@@ -106,16 +121,17 @@ def read(folder: Path, rate_hz: float) -> list[LabelledClip]:
     return clips
 
 
-def read_all(folders: Sequence[Path], hide_ends: bool) -> Clips:
-    """The clips of the three folders. Raises `ConfigError` for a scene that is in two of them."""
+def read_all(folders: Folders, hide_ends: bool) -> Clips:
+    """The clips of the folders, the last of which may be missing. Raises `ConfigError` for a scene that is in two."""
     rate_hz = load_recipe(BASE)[0].pictures.rate_hz
-    training, validation, held_out = (read(folder, rate_hz) for folder in folders)
-    names = [clip.group for side in (training, validation, held_out) for clip in side]
+    training, validation, held_out, unlabelled = (read(folder, rate_hz) if folder else [] for folder in folders)
+    names = [clip.group for side in (training, validation, held_out, unlabelled) for clip in side]
     twice = sorted(name for name in set(names) if names.count(name) > 1)
     if twice:
         raise ConfigError(f"{len(twice)} scenes are in two folders, {twice[0]} first; render one with other seeds")
-    shown = [replace(clip, end_s=None) for clip in training] if hide_ends else training
-    return Clips(shown, validation, held_out)
+    if hide_ends:
+        training, unlabelled = ([replace(clip, end_s=None) for clip in side] for side in (training, unlabelled))
+    return Clips(training, validation, held_out, unlabelled)
 
 
 def look(teacher: Path, cache: Path, clips: Sequence[Path]) -> None:
@@ -123,10 +139,11 @@ def look(teacher: Path, cache: Path, clips: Sequence[Path]) -> None:
     teach(open_bundle(teacher), clips, cache)
 
 
-def make(work: Path, folders: Sequence[Path], hide_ends: bool, plan: Plan) -> Trained:
+def make(work: Path, folders: Folders, hide_ends: bool, plan: Plan) -> Trained:
     """Train, calibrate and judge one student."""
     (recipe, text), cache = load_recipe(plan.recipe), TeacherCache.open(work / "teacher")
-    training, validation, held_out = read_all(folders, hide_ends)
+    clips = read_all(folders, hide_ends)
+    training, validation, held_out = clips.shown(plan.variant), clips.validation, clips.held_out
     name = f"{plan.variant}-{plan.seed}-{digest(recipe, [*training, *validation, *held_out])}-{cache.digest}"
     draft, made, found = work / "drafts" / name, work / "students" / name, work / "found" / f"{name}.json"
     with single_threaded():
@@ -166,11 +183,12 @@ def compare(
     teacher: Path, clips: Clips, work: Path, plans: Sequence[Plan], making: Callable[[Plan], Trained], jobs: int
 ) -> Result:
     """Teach, then make all students, `jobs` at a time."""
-    paths, pictures = [clip.path for clip in clips.training], load_recipe(plans[0].recipe)[0].pictures
+    shown, pictures = [*clips.training, *clips.unlabelled], load_recipe(plans[0].recipe)[0].pictures
+    paths = [clip.path for clip in shown]
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         list(pool.map(partial(look, teacher, work / "teacher"), [paths[first::jobs] for first in range(jobs)]))
         # Read here, so that no two processes write the pictures.
-        load_clips([*clips.training, *clips.validation[:ON_THE_WAY]], work / "training", pictures)
+        load_clips([*shown, *clips.validation[:ON_THE_WAY]], work / "training", pictures)
         students = list(pool.map(making, plans))
     found = {(each.variant, each.seed): each.found for each in students}
     info = TeacherCache.open(work / "teacher").info
@@ -180,14 +198,16 @@ def compare(
 def conditions(clips: Clips, plan: Plan, result: Result) -> list[str]:
     """What the tables are made of."""
     sizes = ", ".join(
-        f"{len(side)} {name} ({sum(clip.crash for clip in side)})" for name, side in clips._asdict().items()
+        f"{len(side)} {name} ({sum(clip.crash for clip in side)})" for name, side in clips._asdict().items() if side
     )
     stages = load_recipe(plan.recipe)[0].stages
     shown = ", ".join(f"{each.epochs} epochs at {each.height} x {each.width}" for each in stages)
+    shown += f" for {LABELS}, as many steps for all" if clips.unlabelled else ""
     weights = ", ".join(f"{term} {getattr(Teacher(), field):g}" for term, field in TERMS.items())
     ends = "Training is not told when crashes end."
     if not any(map(endless, clips.training)):
-        ends = f"All labels say when crashes end, and {ENDS} teaches only where one does not: see --hide-ends."
+        where = "there are none" if clips.unlabelled else "one does not: see --hide-ends"
+        ends = f"All labels say when crashes end, and {ENDS} teaches only where {where}."
     return [
         f"Teacher {result.teacher.bundle} {result.teacher.bundle_sha256[:12]}. Scenes (crashes): {sizes}. {BASE}'s "
         f"early stages: {shown}, {stages[0].windows} windows a step. Weights of terms that are on: {weights}. {ends}",
@@ -205,17 +225,19 @@ def endless(clip: LabelledClip) -> bool:
 
 def measure(given: argparse.Namespace) -> None:
     """The whole of the module, for arguments that make sense."""
-    watch, folders = Watch(), (given.training, given.validation, given.held_out)
+    watch, folders = Watch(), (given.training, given.validation, given.held_out, given.unlabelled)
     clips = read_all(folders, given.hide_ends)
     chosen = dict.fromkeys([LABELS, *given.variants.split(",")])
     if not any(map(endless, clips.training)):
         chosen.pop(ENDS, None)
-    first, epochs = load_recipe(BASE)[0].seed, [int(count) for count in given.epochs.split(",")]
-    plans = [
-        Plan(name, seed, write_recipe(given.work / "recipes", name, seed, epochs, len(clips.training)))
-        for seed in range(first, first + given.seeds)
-        for name in chosen
-    ]
+    first, most = load_recipe(BASE)[0].seed, len(clips.training) + len(clips.unlabelled)
+
+    def planned(name: str, seed: int) -> Plan:
+        count = len(clips.shown(name))
+        epochs = [round(int(each) * most / count) for each in given.epochs.split(",")]
+        return Plan(name, seed, write_recipe(given.work / "recipes", name, seed, epochs, count))
+
+    plans = [planned(name, seed) for seed in range(first, first + given.seeds) for name in chosen]
     making = partial(make, given.work, folders, given.hide_ends)
     result = compare(given.teacher, clips, given.work, plans, making, given.jobs)
     told = [*conditions(clips, plans[0], result), *lines(result.variants, METRICS)]
@@ -230,11 +252,17 @@ def main() -> None:
         parser.add_argument(name, type=str if name == "name" else Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", default="6")
-    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--variants", help="all that there is to compare, where not given")
+    parser.add_argument("--unlabelled", type=Path, help="further scenes, of which a teacher says what they show")
     parser.add_argument("--hide-ends", action="store_true", help="training is not told when crashes end")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
+    further = (TAUGHT, TOLD)
+    usual = [LABELS, *further] if given.unlabelled else [name for name in VARIANTS if name not in further]
+    given.variants = given.variants or ",".join(usual)
     unknown = set(given.variants.split(",")) - VARIANTS.keys()
+    if not given.unlabelled and set(given.variants.split(",")) & set(further):
+        parser.error(f"{' and '.join(further)} need further scenes: --unlabelled DIR")
     if unknown or given.seeds < 2:
         parser.error(
             f"expected variants of {', '.join(VARIANTS)} and 2 seeds or more, found {given.variants} and {given.seeds}"

@@ -158,6 +158,9 @@ def distil_student(
     teacher: Annotated[
         Path | None, typer.Option(help="Cache of `distil teach`, for a recipe that has a teacher.")
     ] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="With --teacher: videos of which the teacher alone says what they show.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Train the student and write the bundle OUT: on a recipe's rendered scenes, or from a bundle on clips of yours.
@@ -178,12 +181,13 @@ def distil_student(
             recipe=recipe,
             level=level,
             teacher=teacher,
+            unlabelled=unlabelled,
             quiet=json,
         )
     elif (training is None) != (validation is None):
         given, missing = ("--validation", "--training") if training is None else ("--training", "--validation")
         raise ConfigError(f"{given} needs {missing} beside it: clips to learn from, and others to be calibrated on")
-    elif not labels or training or validation or rehearse:
+    elif not labels or training or validation or rehearse or unlabelled:
         raise ConfigError(
             "expected --labels, to train on rendered scenes, or --training DIR --validation DIR, to go on learning "
             "from labelled clips"

@@ -16,7 +16,7 @@ from typing import Any
 from edge_sdk.bundle import Bundle, open_bundle, rewrite
 from edge_sdk.bundle.demo_clip import DEMO
 from edge_sdk.bundle.manifest import OperatingPoint
-from edge_sdk.clips import LABELS_NAME, LabelledClip, content_of, read_folder, read_labels, read_scenes
+from edge_sdk.clips import LABELS_NAME, LabelledClip, content_of, label_line, read_folder, read_labels, read_scenes
 from edge_sdk.console import Progress, warn
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import check_folder
@@ -98,6 +98,24 @@ def clips_of(folder: Path) -> list[Path]:
     return paths
 
 
+def _without_labels(folder: Path) -> list[LabelledClip]:
+    """The clips of a folder as ones that nobody has labelled; of a label table only their recordings are read."""
+    groups = {clip.path: clip.group for clip in read_folder(folder)} if (folder / LABELS_NAME).is_file() else {}
+    return [
+        LabelledClip(
+            path=path,
+            view="dashcam",
+            crash=False,
+            start_s=None,
+            end_s=None,
+            pre_crash_s=None,
+            group=groups.get(path, path.stem),
+            labelled=False,
+        )
+        for path in clips_of(folder)
+    ]
+
+
 class RefitReport(Value, frozen=True, kw_only=True):
     """What became of a bundle's operating points; `held_out` is how they do on clips that their fits had not seen."""
 
@@ -170,6 +188,7 @@ def tune_student(
     recipe: str | None = None,
     level: bool = False,
     teacher: Path | None = None,
+    unlabelled: Path | None = None,
     quiet: bool = False,
 ) -> StudentReport:
     """Fine-tune the student of the bundle `start` (the demo bundle if None) on the clips of a folder.
@@ -177,10 +196,11 @@ def tune_student(
     `training` and `validation` are folders with a `labels.csv`, or of rendered scenes; the operating point is fitted
     on the latter, which takes 20 clips, crashes and others. `rehearsal` is a folder of rendered scenes to mix in, from
     which boxes are learnt. With `level` clips are first brought to one detail and codec. `teacher` is a cache made by
-    `teach` of the clips of `training` and `rehearsal`, for a recipe with a table [teacher]; `recipe` is "tune-student"
-    where None, "tune-student-taught" with a teacher. Raises `ConfigError` for folders without clips, too few to fit an
-    operating point on, clips of one recording on both sides, clips that the teacher has not seen, those of `level`
-    among them, or when `out` exists.
+    `teach` of the clips of `training`, `rehearsal` and `unlabelled`, for a recipe with a table [teacher]; `recipe` is
+    "tune-student" where None, "tune-student-taught" with a teacher. Of videos in the folder `unlabelled` the teacher
+    alone says what they show; labels that lie there are not read. Raises `ConfigError` for folders without clips, too
+    few to fit an operating point on, clips of one recording on both sides, clips that the teacher has not seen, those
+    of `level` among them, `unlabelled` without a teacher, or when `out` exists.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
@@ -189,7 +209,8 @@ def tune_student(
     _check_processes("on labelled clips", alone=True)
     clips, held_out = read_folder(training), read_folder(validation)
     scenes = read_scenes(rehearsal) if rehearsal else []
-    shared = {clip.group for clip in [*clips, *scenes]} & {clip.group for clip in held_out}
+    more = [] if unlabelled is None else _without_labels(unlabelled)
+    shared = {clip.group for clip in [*clips, *scenes, *more]} & {clip.group for clip in held_out}
     if shared:
         raise ConfigError(
             f"{len(shared)} groups are on both sides, {min(shared)!r} first; clips of one recording, and scenes of one "
@@ -199,7 +220,7 @@ def tune_student(
     begun = open_bundle(start)
     usual = "tune-student" if teacher is None else "tune-student-taught"
     plan, text = open_room("export.distil.tuning").load_tuning(recipe or usual)
-    cache = open_room("export.distil.tune").open_lessons(plan, teacher)
+    cache = open_room("export.distil.tune").open_lessons(plan, teacher, alone=bool(more))
     learnt = [] if cache is None else [cache.digest]
     if level:
         with Progress("level", quiet=quiet) as progress:
@@ -207,13 +228,13 @@ def tune_student(
                 open_room("export.distil.levelled").level_clips(some, work / "levelled", on_progress=progress)
                 for some in (clips, held_out)
             )
-    draft = work / f"draft-{_digest([text, *learnt, begun.sha256, *map(_line, [*clips, *held_out, *scenes])])}"
+    draft = work / f"draft-{_digest([text, *learnt, begun.sha256, *map(_line, [*clips, *held_out, *scenes, *more])])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
             open_room("export.distil.tune").tune(
-                begun, plan, text, clips, held_out, scenes, draft, work, progress, teacher
+                begun, plan, text, clips, held_out, scenes, draft, work, progress, teacher, more
             )
-    return _calibrated(draft, out, held_out, len(clips), quiet)
+    return _calibrated(draft, out, held_out, len(clips) + len(more), quiet)
 
 
 def refit(
@@ -294,7 +315,7 @@ def _warn_of_slow(names: Sequence[str]) -> None:
 
 
 def _line(clip: LabelledClip) -> str:
-    return f"{content_of(clip)} {clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}"
+    return f"{content_of(clip)} {label_line(clip)}"
 
 
 def _digest(lines: Sequence[str]) -> str:

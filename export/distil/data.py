@@ -81,7 +81,7 @@ def load_clips(
             frames[entry.first : entry.first + len(entry.times_s)],
             np.array(entry.times_s),
             clip,
-            read_boxes(clip.path, len(entry.times_s)),
+            read_boxes(clip.path, len(entry.times_s)) if clip.labelled else None,
         )
         for entry, clip in zip(entries, clips, strict=True)
     ]

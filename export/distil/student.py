@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.clips import LabelledClip, content_of
+from edge_sdk.clips import LabelledClip, content_of, label_line
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.curves import draw_curves
 from edge_sdk.export.distil.data import CachedClip, load_clips
@@ -263,7 +263,7 @@ def _epoch(
 
 def digest(recipe: Recipe, clips: Sequence[LabelledClip]) -> str:
     """Of the recipe, the clips and their labels: what a checkpoint may be resumed for."""
-    rows = [f"{_content(clip)} {clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}" for clip in clips]
+    rows = [f"{_content(clip)} {label_line(clip)}" for clip in clips]
     return hashlib.sha256("\n".join([msgspec.json.encode(recipe).decode(), *rows]).encode()).hexdigest()[:16]
 
 

@@ -34,7 +34,7 @@ def frame_targets(
 
     `times_s` are the frames' presentation times since the clip's first decoded frame.
     """
-    truth, weights = np.zeros((len(times_s), 4), np.float32), np.ones((len(times_s), 4), np.float32)
+    truth, weights = np.zeros((len(times_s), 4), np.float32), np.full((len(times_s), 4), clip.labelled, np.float32)
     if not clip.crash or clip.start_s is None:
         return truth, weights
     delay_s = targets.heat_delay_frames / pictures.rate_hz

@@ -32,7 +32,7 @@ class Laid:
     `features` float32 `[n, width]` are those of whole pictures; `seen` int64 `[frames]` says which of them each frame
     is to tell, -1 for none. `spans` are the teacher's windows as (first frame, frame behind the last, probability of a
     crash). `heat` and `heat_weights` float32 `[frames, 2]` are the soft start and end heat, weight 0 where a label
-    gives the boundary.
+    gives the boundary, or says that there is no crash.
     """
 
     features: Floats
@@ -167,18 +167,20 @@ def _spans(
 def _heat(lesson: Lesson, info: TeacherInfo, clip: CachedClip, recipe: Recipe) -> tuple[Floats, Floats]:
     """Soft heat float32 `[frames, 2]`, 1 where the teacher is sure of an instant, and what it counts there."""
     heat, weights = np.zeros((2, len(clip.times_s), 2), np.float32)
-    unknown = (clip.label.crash and clip.label.start_s is None, clip.label.crash and clip.label.end_s is None)
-    delay_s = recipe.targets.heat_delay_frames / recipe.pictures.rate_hz
-    if not len(lesson.boundary_times_s):
+    label, delay_s = clip.label, recipe.targets.heat_delay_frames / recipe.pictures.rate_hz
+    unknown = [not label.labelled or (label.crash and time_s is None) for time_s in (label.start_s, label.end_s)]
+    if not len(lesson.boundary_times_s) or not (label.labelled or len(lesson.yes)):
         return heat, weights
+    # A teacher tells when a crash would be. Where no label says that there is one, it is as likely as it finds.
+    crash = 1.0 if label.labelled else float(lesson.yes.max())
     step_s = float(np.diff(lesson.boundary_times_s).mean()) if len(lesson.boundary_times_s) > 1 else 0.1
     # The highest density of an instant that was smoothed: what the teacher says at its surest.
     peak = step_s / (info.smoothing_s * np.sqrt(2 * np.pi))
     for column, density in enumerate(lesson.densities):
         if unknown[column]:
             said = np.interp(clip.times_s - delay_s, lesson.boundary_times_s, density, left=0.0, right=0.0)
-            heat[:, column] = np.minimum(said / peak, 1.0)
-            weights[:, column] = sharpness(density, step_s, info.smoothing_s)
+            heat[:, column] = crash * np.minimum(said / peak, 1.0)
+            weights[:, column] = crash * sharpness(density, step_s, info.smoothing_s) + (1 - crash)
     return heat, weights
 
 

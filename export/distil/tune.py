@@ -39,15 +39,17 @@ def tune(
     work: Path,
     on_progress: Progress | None = None,
     teacher: Path | None = None,
+    unlabelled: Sequence[LabelledClip] = (),
 ) -> Path:
     """Train the student of `start` on `clips` by `plan` and write the bundle `out`; the operating point stays.
 
     `rehearsal` are rendered scenes, of which as many are taken as the plan says. Caches and checkpoints go to `work`.
-    `teacher` is a teacher's cache of all clips that are trained on, for a plan with a table [teacher]. Returns `out`.
-    Raises `ConfigError` when there are no clips on a side, no crash among those to train on, when `out` exists, for a
-    plan and a cache that do not belong together, and for a clip that the teacher has not seen.
+    `teacher` is a teacher's cache of all clips that are trained on, for a plan with a table [teacher]; of those that
+    are `unlabelled` it alone says what they show. Returns `out`. Raises `ConfigError` when there are no clips on a
+    side, no crash among those to train on, when `out` exists, for a plan and a cache that do not belong together, for
+    clips without labels and without a teacher, and for a clip that the teacher has not seen.
     """
-    cache = open_lessons(plan, teacher)
+    cache = open_lessons(plan, teacher, alone=bool(unlabelled))
     if not validation or not any(clip.crash for clip in clips):
         raise ConfigError(
             f"expected clips on both sides and a crash to train on, found {len(clips)} and {len(validation)} clips, "
@@ -57,7 +59,7 @@ def tune(
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     report = on_progress or silent
     if cache is not None:
-        require_lessons(cache, [clip.path for clip in [*clips, *rehearsal]])
+        require_lessons(cache, [clip.path for clip in [*clips, *rehearsal, *unlabelled]])
     model, base = load_student(start)
     recipe = tuned_recipe(base, plan)
 
@@ -66,15 +68,24 @@ def tune(
 
     own, held_out = balanced(load(clips, "training")), load(validation, "held out")
     chosen = rehearsed(plan.rehearsal_share, len(own), len(rehearsal))
-    shown = [*own, *load([rehearsal[i] for i in chosen], "rehearsal")]
+    shown = [*own, *load([rehearsal[i] for i in chosen], "rehearsal"), *load(unlabelled, "without labels")]
     checkpoint = tuning_checkpoint(work, start.sha256, recipe, plan, shown, cache)
     run = run_tuning(model, recipe, plan, shown, held_out, checkpoint, report, cache)
     tuned = blended(run.averaged(), load_student(start)[0], plan.blend)
-    return write_tuned(out, start, recipe, plan_text, tuned, run.losses, held_out, cache)
+    counts = {"labelled_clips": len(clips), "unlabelled_clips": len(unlabelled)}
+    return write_tuned(out, start, recipe, plan_text, tuned, run.losses, held_out, cache, counts)
 
 
-def open_lessons(plan: Tuning, teacher: Path | None) -> TeacherCache | None:
-    """The cache that `plan` is to be tuned with. Raises `ConfigError` where the two do not belong together."""
+def open_lessons(plan: Tuning, teacher: Path | None, *, alone: bool = False) -> TeacherCache | None:
+    """The cache that `plan` is to be tuned with, which of some clips `alone` says what they show.
+
+    Raises `ConfigError` where the two do not belong together, and where there is none but is to teach alone.
+    """
+    if alone and teacher is None:
+        raise ConfigError(
+            "expected a teacher, which alone can say what clips without labels show, found none; teach them with: "
+            "edge-sdk distil teach BUNDLE --clips DIR --out CACHE, and give --teacher CACHE"
+        )
     return cache_for("of this tuning", plan.teacher is not msgspec.UNSET, teacher)
 
 
@@ -139,7 +150,7 @@ def write_tuned(
     losses: Sequence[float],
     held_out: Sequence[CachedClip],
     cache: TeacherCache | None = None,
-    further: Mapping[str, str] | None = None,
+    further: Mapping[str, str | int] | None = None,
 ) -> Path:
     """Write a tuned student as the bundle `out`, with the operating point of `start`. Returns `out`.
 

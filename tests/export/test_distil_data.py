@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,8 @@ def test_boxes_beside_a_clip_come_with_it(tmp_path: Path) -> None:
     loaded = load_clips(listed, tmp_path / "cache", PICTURES, read=CountingReader())
     np.testing.assert_array_equal(loaded[0].boxes, boxes)
     assert loaded[1].boxes is None
+    [nameless] = load_clips([replace(listed[0], labelled=False)], tmp_path / "cache", PICTURES, read=CountingReader())
+    assert nameless.boxes is None, "boxes tell who crashes"
 
 
 def test_boxes_of_another_length_are_named(tmp_path: Path) -> None:

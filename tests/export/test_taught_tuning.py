@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -109,11 +110,44 @@ def test_a_student_follows_its_teacher_and_a_stopped_run_ends_as_a_whole_one(
     assert any(not torch.equal(value, before[name]) for name, value in held.items())
 
 
+def test_of_clips_without_labels_a_student_learns_what_its_teacher_says(
+    start: tuple[Bundle, Student], clips: list[LabelledClip], tmp_path: Path
+) -> None:
+    """Two clips have labels, six have none; what stands in those that nobody gave decides nothing."""
+    labelled, nameless, held_out = clips[:2], [replace(clip, labelled=False) for clip in clips[2:8]], clips[8:]
+
+    def make(out: str, more: list[LabelledClip], *, sees: bool) -> Path:
+        cache = taught(tmp_path / f"cache {sees}", clips[:8], sees=sees)
+        folders = tmp_path / out, tmp_path / f"work of {out}"
+        return tune(
+            start[0], TAUGHT_PLAN, "toy", labelled, held_out, [], *folders, teacher=cache.folder, unlabelled=more
+        )
+
+    seeing = make("seeing", nameless, sees=True)
+    wrong = [replace(clip, crash=not clip.crash, start_s=None, end_s=None) for clip in nameless]
+    again = make("again", wrong, sees=True)
+    assert (seeing / "student.onnx").read_bytes() == (again / "student.onnx").read_bytes()
+    blind = make("blind", nameless, sees=False)
+    crashes = [clip for clip in held_out if clip.crash]
+    assert (peaks(seeing, crashes, tmp_path / "seen") > peaks(blind, crashes, tmp_path / "seen") + 0.1).all()
+    provenance = Bundle.open(seeing).manifest.provenance
+    assert (provenance["labelled_clips"], provenance["unlabelled_clips"]) == (2, 6)
+
+
+def test_clips_without_labels_and_without_a_teacher_are_refused(
+    start: tuple[Bundle, Student], clips: list[LabelledClip], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"clips without labels show.*edge-sdk distil teach"):
+        tune(
+            start[0], PLAN, "toy", clips[:2], clips[2:4], [], tmp_path / "out", tmp_path / "work", unlabelled=clips[4:]
+        )
+
+
 def test_a_clip_that_the_teacher_has_not_seen_is_named_before_anything_is_decoded(
     start: tuple[Bundle, Student], clips: list[LabelledClip], tmp_path: Path
 ) -> None:
     cache = taught(tmp_path / "cache", clips[:7], sees=True)
-    for own, rehearsed in ((clips[:8], []), (clips[:6], clips[6:8])):
+    for own, rehearsed, more in ((clips[:8], [], []), (clips[:6], clips[6:8], []), (clips[:6], [], clips[6:8])):
         with pytest.raises(ConfigError, match=r"7\.mp4.*edge-sdk distil teach"):
             tune(
                 start[0],
@@ -125,6 +159,7 @@ def test_a_clip_that_the_teacher_has_not_seen_is_named_before_anything_is_decode
                 tmp_path / "out",
                 tmp_path / "work",
                 teacher=cache.folder,
+                unlabelled=more,
             )
     assert not (tmp_path / "work").exists()
 

@@ -99,6 +99,26 @@ def test_teacher_times_speak_only_where_no_label_does(tmp_path: Path) -> None:
     assert not harmless.heat_weights.any(), "without a crash there is no boundary to learn"
 
 
+@pytest.mark.parametrize("crash", [0.0, 0.25, 1.0])
+def test_of_a_clip_without_labels_a_teacher_s_times_count_as_it_believes_in_a_crash(
+    tmp_path: Path, crash: float
+) -> None:
+    recipe, whole = toy_recipe(), toy_clip(tmp_path, 1, labelled_end=False)
+    said = lesson(yes=np.array([0.0, crash, 0.0, 0.0, 0.0], np.float32))
+    sure = lay(said, INFO, whole, recipe, TEACHER)
+    nameless = replace(whole, label=replace(whole.label, crash=False, start_s=None, labelled=False))
+    laid = lay(said, INFO, nameless, recipe, TEACHER)
+    assert laid.heat[:, 1] == pytest.approx(crash * sure.heat[:, 1], abs=1e-6)
+    assert laid.heat_weights[:, 1] == pytest.approx(crash * sure.heat_weights[:, 1] + 1 - crash, abs=1e-6)
+    assert (laid.heat[:, 0].max() > 0) == (crash > 0)
+    assert laid.spans == sure.spans
+    assert len(laid.spans) == 5
+    silent = lay(
+        lesson(yes=np.zeros(0, np.float32), score_times_s=np.zeros(0, np.float32)), INFO, nameless, recipe, TEACHER
+    )
+    assert not silent.heat_weights.any(), "a teacher that was not asked for a crash cannot say that there is none"
+
+
 def test_sharpness_is_the_width_of_an_instant_by_the_density_s_own() -> None:
     grid_s = np.arange(200) / 10
 

@@ -50,6 +50,30 @@ def test_clips_that_no_operating_point_can_be_fitted_on_are_refused_before_train
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.parametrize("table", [True, False])
+def test_a_recording_that_is_calibrated_on_is_not_learnt_from_without_its_labels_either(
+    tmp_path: Path, table: bool
+) -> None:
+    """By the groups of a label table where there is one, else by the names of the files."""
+    head, shared = "clip,view,crash,crash_start_s,crash_end_s,group", {"held": "b", "more": "b"}
+    for folder, group in {"own": "a", **shared}.items():
+        (tmp_path / folder).mkdir()
+        name = f"{folder}.mp4" if table else f"{group}.mp4"
+        (tmp_path / folder / name).touch()
+        if table or folder != "more":
+            (tmp_path / folder / "labels.csv").write_text(f"{head}\n{name},dashcam,no,,,{group}\n")
+    with pytest.raises(ConfigError, match="1 groups are on both sides, 'b' first"):
+        tune_student(
+            None,
+            tmp_path / "own",
+            tmp_path / "held",
+            tmp_path / "out",
+            tmp_path / "work",
+            unlabelled=tmp_path / "more",
+            teacher=tmp_path,
+        )
+
+
 def test_several_processes_are_refused_where_all_would_do_the_work_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
