@@ -10,6 +10,7 @@ from math import ceil
 from pathlib import Path
 
 from edge_sdk.errors import ConfigError
+from edge_sdk.hardware.cgroup import least_mb, memory_room_mb
 
 _MB = 1e6
 # Of the memory that is free, what the reasoner may plan with: some of it is needed by what else runs.
@@ -40,14 +41,16 @@ def _threads() -> list[int]:
 
 
 def limit_memory(budget_mb: float | None) -> float | None:
-    """Bound the process's own memory by `budget_mb`, or by what is free; what is left of it now, 10^6 bytes.
+    """Bound the process's own memory by `budget_mb`, or by what is free here; what is left of it now, 10^6 bytes.
+
+    Free is what the machine has, or less where a container or a service manager allows less.
 
     What is bounded is the data that Linux counts as the process's own (`RLIMIT_DATA`): not files that are only read,
     which the system may drop, and not a GPU's memory. Beyond it an allocation fails. None where nothing is bounded.
     A hard limit of the system's own is kept. Raises `ConfigError` for a budget, or a limit, that is spent already.
     """
     used_mb = _status_mb("/proc/self/status", "VmData")
-    free_mb = _status_mb("/proc/meminfo", "MemAvailable")
+    free_mb = least_mb(_status_mb("/proc/meminfo", "MemAvailable"), memory_room_mb())
     if used_mb is None or free_mb is None or not sys.platform.startswith("linux"):
         return budget_mb
     most_mb = budget_mb if budget_mb is not None else used_mb + _FREE_SHARE * free_mb

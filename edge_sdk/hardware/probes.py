@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_sdk.hardware.cgroup import least_mb, memory_room_mb
 from edge_sdk.hardware.power import rails_w
 from edge_sdk.hardware.sysfs import read_number, read_text
 from edge_sdk.types import Value
@@ -92,7 +93,7 @@ def observe(root: Path = ROOT) -> Conditions:
         governor=read_text(clocks / "cpu0/cpufreq/scaling_governor"),
         gpu_mhz=_gpu_mhz(root),
         power_mode=_power_mode(root),
-        memory_available_mb=_memory_mb(root, "MemAvailable"),
+        memory_available_mb=least_mb(_memory_mb(root, "MemAvailable"), memory_room_mb(root)),
         swap_free_mb=_swap_free_mb(root),
         temperatures_c=dict(_temperatures_c(root)),
         power_w=rails_w(root),
