@@ -9,6 +9,7 @@ tells the process, so that others can remove it; the next writer of a folder doe
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 import re
@@ -22,6 +23,8 @@ from pathlib import Path
 
 from edge_sdk.errors import ConfigError
 
+# Errors of a disk, a quota or a limit that is full: they come without a name.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _CHUNK_BYTES = 1 << 20
 _POSIX = os.name == "posix"
 # Without POSIX, asking whether a process runs would end it: there, a writer that has not written for so long is gone.
@@ -47,8 +50,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
             yield stage
             sync(stage)
             stage.replace(target)
-        except BaseException:
+        except BaseException as error:
             stage.unlink(missing_ok=True)
+            _name_full(error, target)
             raise
     sync(target.parent)
 
@@ -98,15 +102,22 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _sync_tree(stage)
             _refuse_existing(target, overwrite)
             _swap_in(stage, target, old)
-        except BaseException:
+        except BaseException as error:
             if not _stands(target, made):
                 shutil.rmtree(stage, ignore_errors=True)
+                _name_full(error, target)
                 raise
         with suppress(KeyboardInterrupt):
             sync(target.parent)
             with suppress(OSError):
                 _remove(stage)
                 _remove(old)
+
+
+def _name_full(error: BaseException, target: Path) -> None:
+    """Tell the reader of `error` what could not be written, where there is no room for it."""
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+        error.filename = str(target)
 
 
 def recover(target: Path) -> None:

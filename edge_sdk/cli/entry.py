@@ -10,7 +10,8 @@ import typer
 
 from edge_sdk.cli import device, evaluating, learning, models  # noqa: F401 - importing them gives the app its verbs
 from edge_sdk.cli.app import app
-from edge_sdk.errors import ConfigError, EdgeError
+from edge_sdk.errors import ConfigError, EdgeError, RuntimeFailure
+from edge_sdk.files import FULL
 from edge_sdk.packages import extra_of, missing
 
 
@@ -26,7 +27,8 @@ def main() -> None:
         sys.exit(3)
     except OSError as error:  # a closed pipe has ended in `app` already
         typer.echo(f"edge-sdk: {_of_path(error)}", err=True)
-        sys.exit(ConfigError.exit_code)
+        # A disk that is full may have room again: as with what is missing, a service is to be started anew.
+        sys.exit(RuntimeFailure.exit_code if error.errno in FULL else ConfigError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -41,6 +43,9 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 def _of_path(error: OSError) -> str:
     """What is wrong with a path that the caller gave. One of our own, or none at all, is our bug: raised again."""
+    if error.errno in FULL:
+        place = f"{os.fsdecode(error.filename)} is not written" if error.filename else "the output is not written"
+        return f"{place}: {error.strerror}; make room, or write elsewhere"
     if not isinstance(error.filename, (str, bytes)):
         raise error
     path = Path(os.fsdecode(error.filename))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import onnxruntime
@@ -41,6 +42,32 @@ def test_analyze_prints_the_documented_object(demo_clip: Path) -> None:
     assert found["crash"]["detected"] is truth["crash"] is True
     start = found["events"][0]["timeline"]["crash_start"]
     assert abs(start["t"] - truth["crash_start_s"]) < 0.7
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, as Linux has it")
+def test_an_output_that_is_full_is_one_line_and_may_have_room_again() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", "from edge_sdk.cli.entry import main; main()", "bundle", "show"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert done.stderr == (
+        "edge-sdk: the output is not written: No space left on device; make room, or write elsewhere\n"
+    )
+
+
+def test_a_file_for_which_there_is_no_room_is_named_and_nothing_of_it_stays(tmp_path: Path) -> None:
+    """By a limit on files' size, which the kernel tells as it does a full disk."""
+    folder, out = default_bundle() / "demo", tmp_path / "sheet.png"
+    for each in folder.iterdir():
+        shutil.copy(each, tmp_path)
+    code = (
+        "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (4096, 4096)); from edge_sdk.cli.entry import main; main()"
+    )
+    command = [sys.executable, "-c", code, "scenes", "sheet", str(tmp_path), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert done.stderr.endswith(f"edge-sdk: {out} is not written: File too large; make room, or write elsewhere\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in folder.iterdir())
 
 
 def test_run_prints_one_event_revision_a_line(demo_clip: Path) -> None:
