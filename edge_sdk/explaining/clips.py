@@ -114,13 +114,13 @@ def explain_file(
     refuse_live(clip)
     deadline = Deadline(deadline_s)
     process.start()
-    view = _view(process.language, process.settings, clip)
+    view = _view(process.language, process.settings, clip, deadline.until_s)
     yield from _explain(process, clip, view, tasks, _Watched(events, evidence), deadline, wait_s)
 
 
-def _view(language: Language, settings: ReasonerSettings, clip: str | Path) -> _View:
+def _view(language: Language, settings: ReasonerSettings, clip: str | Path, until_s: float | None = None) -> _View:
     own = profile_of(language, settings)
-    plan = plan_clip(clip, language.profiles[own])
+    plan = plan_clip(clip, language.profiles[own], until_s=until_s)
     return _View(own if settings.profile else nearest_profile(language, own, len(plan.pictures)), plan)
 
 

@@ -11,6 +11,7 @@ square, and a rotated picture is turned. The offset of an MPEG-TS file is what G
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -52,13 +53,18 @@ class ClipPlan(NamedTuple):
     seen_s: tuple[float, ...]
 
 
-def plan_clip(clip: str | Path, profile: VisionProfile) -> ClipPlan:
+def plan_clip(clip: str | Path, profile: VisionProfile, *, until_s: float | None = None) -> ClipPlan:
     """Read the times of a file's pictures and choose `profile.frames` of them at `profile.rate_hz`, or fewer.
 
-    Raises what `open_source` raises.
+    At `until_s` on the monotonic clock no further picture is looked at, and the plan is of those before: there is no
+    time to show any then. Raises what `open_source` raises.
     """
+    times_s: list[float] = []
     with open_source(str(clip), CaptureSettings(width=_SMALL, height=_SMALL)) as source:
-        times_s = [frame.time_s for frame in source]
+        for frame in source:
+            times_s.append(frame.time_s)
+            if until_s is not None and time.monotonic() >= until_s:
+                break
         info = source.info
     lost_s = info.start_time_s if _is_mp4(info.uri) else 0.0
     slots = slots_of(times_s, end_of(times_s, info, lost_s), profile.rate_hz)

@@ -229,6 +229,12 @@ def test_a_file_s_deadline_counts_from_the_question(
             time.sleep(0.3)
             yield frame
 
+    with begin(process):
+        pass
+    *replies, report = explain_file(process, clip, TASK_IDS, deadline_s=0.0, wait_s=20.0)
+    assert all(isinstance(item, Reply) and item.answer.abstain for item in replies)
+    assert isinstance(report, ReasoningReport)
+    assert report.frames <= 1
     monkeypatch.setattr(clips, "read_clip", slowly)
     *_, report = explain_file(process, clip, ["recognition"], deadline_s=0.5, wait_s=20.0)
     assert isinstance(report, ReasoningReport)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,6 +153,14 @@ def test_a_file_of_ten_minutes_gives_the_reference_s_96(tmp_path: Path) -> None:
     found = ours(path)
     assert len(found.times_s) == 96
     assert_same(found, reference(path, (32, 32)))
+
+
+def test_a_file_is_not_looked_through_when_there_is_no_time(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "half a minute.mp4", seconds=30.0, rate="10", size=(32, 32))
+    plan = plan_clip(path, PROFILE, until_s=time.monotonic())
+    assert plan.pictures == (0,)
+    assert plan.info.duration_s == pytest.approx(30.0, abs=0.1)
+    assert plan_clip(path, PROFILE, until_s=time.monotonic() + 600) == plan_clip(path, PROFILE)
 
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
