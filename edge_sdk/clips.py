@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -137,6 +137,13 @@ def content_of(clip: LabelledClip) -> str:
     if clip.record is not None:
         return hashlib.sha256(msgspec.json.encode(clip.record)).hexdigest()
     return sha256_of(clip.path)
+
+
+def without_label(clip: LabelledClip) -> LabelledClip:
+    """The clip as one that nobody has labelled; nothing that was known of it is left in it."""
+    return replace(
+        clip, crash=False, start_s=None, end_s=None, pre_crash_s=None, record=None, made_of=None, labelled=False
+    )
 
 
 def label_line(clip: LabelledClip) -> str:

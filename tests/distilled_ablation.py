@@ -9,7 +9,7 @@ stages that follow, in which no teacher takes part, are left out.
 
 With scenes in `--unlabelled` there are two variants more. To `taught` a teacher alone says what they show; `told` knows
 their labels, and stands for the most that there is to gain. Those that do not see them see the others oftener, so that
-all take as many steps.
+all take about as many steps.
 
 For one seed every variant begins with the same weights and sees the same windows in the same order. A process trains a
 student on one thread. What is in WORK already is used again, so that other scenes or another TEACHER need another WORK.
@@ -35,7 +35,7 @@ from seed_gains import Metric, Row, lines, summarise
 
 from edge_sdk.benchmarks.conditions import Watch
 from edge_sdk.bundle import open_bundle
-from edge_sdk.clips import LabelledClip, read_scenes
+from edge_sdk.clips import LabelledClip, read_scenes, without_label
 from edge_sdk.errors import ConfigError, EdgeError
 from edge_sdk.evaluation.metrics import average_precision
 from edge_sdk.evaluation.protocol import scene_samples
@@ -91,7 +91,7 @@ class Clips(NamedTuple):
     def shown(self, variant: str) -> list[LabelledClip]:
         """What a student of `variant` sees in training, with the labels that it is given."""
         if variant == TAUGHT:
-            return [*self.training, *(replace(clip, labelled=False) for clip in self.unlabelled)]
+            return [*self.training, *map(without_label, self.unlabelled)]
         return [*self.training, *self.unlabelled] if variant == TOLD else self.training
 
 

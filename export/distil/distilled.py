@@ -151,12 +151,18 @@ class Distillation:
         batch = {name: value.to(self._accelerator.device) for name, value in self._batch(examples).items()}
         with self._accelerator.autocast(), masks_of(self._run.model, [seed, MASKS, step, group[0]]):
             logits, maps, told = self._telling(batch["planes"])
-        loss = label_loss(logits.float(), maps.float(), batch, self._recipe)
+        loss = label_loss(logits.float(), maps.float(), batch, self._recipe, self._least(examples))
         if self._lessons is not None:
             told_of = told.float() if self._teacher.feature_weight else None
             loss = loss + teacher_loss(logits.float(), told_of, batch, self._teacher)
         self._accelerator.backward(loss * len(group) / len(chosen))
         return loss.detach()
+
+    def _least(self, examples: Sequence[Example]) -> float:
+        """Over how many frames labels are averaged at least: a window's, where some have none."""
+        shown = np.unique(np.concatenate([each.origins[:, 0] for each in examples]))
+        whole = all(self._clips[number].label.labelled for number in shown)
+        return 1.0 if whole else float(len(examples[0].origins))
 
     def _batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         labels = {name: torch.from_numpy(np.stack([getattr(each, name) for each in examples])) for name in _BATCH}

@@ -17,18 +17,22 @@ PEAK_FRAMES = 5
 FLOW_SCALE = 4.0
 
 
-def label_loss(logits: Tensor, maps: Tensor, batch: Mapping[str, Tensor], recipe: Recipe) -> Tensor:
-    """All that labels say of a batch of windows: its scores, the maps of the grid, and the peak of each window."""
-    loss = window_loss(logits, batch["targets"], batch["weights"], recipe)
-    loss = loss + map_loss(maps, batch["maps"], batch["map_weights"], recipe)
+def label_loss(logits: Tensor, maps: Tensor, batch: Mapping[str, Tensor], recipe: Recipe, least: float = 1.0) -> Tensor:
+    """All that labels say of a batch of windows: its scores, the maps of the grid, and the peak of each window.
+
+    Means are over the frames that count, and those of scores and maps over `least` frames at least: a few that have
+    labels beside many that have none are not to weigh as much as whole windows.
+    """
+    loss = window_loss(logits, batch["targets"], batch["weights"], recipe, least)
+    loss = loss + map_loss(maps, batch["maps"], batch["map_weights"], recipe, least)
     return loss + recipe.loss.window_weight * peak_loss(logits, batch["targets"], batch["weights"])
 
 
-def window_loss(logits: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
+def window_loss(logits: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe, least: float = 1.0) -> Tensor:
     """Binary cross-entropy of logits `[n, time, 4]`, averaged over the frames that count, weighted over scores."""
     positive = logits.new_tensor(recipe.loss.positive)
     each = functional.binary_cross_entropy_with_logits(logits, targets, weights, pos_weight=positive, reduction="none")
-    mean = each.sum((0, 1)) / weights.sum((0, 1)).clamp(min=1.0)
+    mean = each.sum((0, 1)) / weights.sum((0, 1)).clamp(min=least)
     return (mean * logits.new_tensor(recipe.loss.weights)).sum()
 
 
@@ -40,14 +44,14 @@ def peak_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """
     known = torch.where(weights[..., CRASH] > 0, logits[..., CRASH], -torch.inf)
     peak = known.topk(PEAK_FRAMES, dim=1).values.mean(1)
-    crashing = (targets[..., CRASH] > 0.5).sum(1)
+    crashing = ((targets[..., CRASH] > 0.5) & (weights[..., CRASH] > 0)).sum(1)
     clear = ((crashing == 0) | (crashing >= PEAK_FRAMES)) & peak.isfinite()
     if not clear.any():
         return logits.new_zeros(())
     return functional.binary_cross_entropy_with_logits(peak[clear], (crashing[clear] > 0).float())
 
 
-def map_loss(found: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
+def map_loss(found: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe, least: float = 1.0) -> Tensor:
     """The loss of maps and motion `[n, time, 5, rows, cols]`, averaged over cells and frames.
 
     `targets` `[n, time, 6, rows, cols]` are those of `frame_maps`; `weights` are `[n, time]`. Maps are judged as in
@@ -56,18 +60,18 @@ def map_loss(found: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) ->
     vehicles = (targets[:, :, :1] > 0.5) * _shares(targets, recipe)
     distance = functional.smooth_l1_loss(found[:, :, ACTORS:], targets[:, :, FLOW] / FLOW_SCALE, reduction="none")
     moved = (distance * vehicles).sum((2, 3, 4)) / vehicles.sum((2, 3, 4)).clamp(min=1.0)
-    flow = (moved * weights).sum() / weights.sum().clamp(min=1.0)
-    return cell_loss(found[:, :, :ACTORS], targets, weights, recipe) + recipe.loss.flow_weight * flow
+    flow = (moved * weights).sum() / weights.sum().clamp(min=least)
+    return cell_loss(found[:, :, :ACTORS], targets, weights, recipe, least) + recipe.loss.flow_weight * flow
 
 
-def cell_loss(maps: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
+def cell_loss(maps: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe, least: float = 1.0) -> Tensor:
     """The part of `map_loss` that judges the maps `[n, time, 3, rows, cols]`; of the targets the first four count."""
     positive = maps.new_tensor(recipe.loss.map_positive)[:, None, None]
     each = functional.binary_cross_entropy_with_logits(
         maps, targets[:, :, :ACTORS], pos_weight=positive, reduction="none"
     )
     shares = _shares(targets, recipe)
-    mean = _frame_mean((each * shares).mean((3, 4)) / shares.mean((3, 4)), weights)
+    mean = _frame_mean((each * shares).mean((3, 4)) / shares.mean((3, 4)), weights, least)
     return (mean * maps.new_tensor(recipe.loss.map_weights)).sum()
 
 
@@ -76,6 +80,6 @@ def _shares(targets: Tensor, recipe: Recipe) -> Tensor:
     return 1 + (recipe.loss.actor_cells - 1) * targets[:, :, ACTORS : ACTORS + 1]
 
 
-def _frame_mean(each: Tensor, weights: Tensor) -> Tensor:
+def _frame_mean(each: Tensor, weights: Tensor, least: float) -> Tensor:
     """Mean of `[n, time, k]` over frames with weights `[n, time]`: `[k]`."""
-    return (each * weights[..., None]).sum((0, 1)) / weights.sum().clamp(min=1.0)
+    return (each * weights[..., None]).sum((0, 1)) / weights.sum().clamp(min=least)

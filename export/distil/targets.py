@@ -35,7 +35,7 @@ def frame_targets(
     `times_s` are the frames' presentation times since the clip's first decoded frame.
     """
     truth, weights = np.zeros((len(times_s), 4), np.float32), np.full((len(times_s), 4), clip.labelled, np.float32)
-    if not clip.crash or clip.start_s is None:
+    if not clip.labelled or not clip.crash or clip.start_s is None:
         return truth, weights
     delay_s = targets.heat_delay_frames / pictures.rate_hz
     truth[:, START] = _bump(times_s, clip.start_s + delay_s, targets.heat_sigma_s)

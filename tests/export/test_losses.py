@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edge_sdk.export.distil.augment import warp
-from edge_sdk.export.distil.losses import FLOW_SCALE, map_loss, peak_loss
+from edge_sdk.export.distil.losses import FLOW_SCALE, label_loss, map_loss, peak_loss
 from edge_sdk.export.distil.recipe import load_recipe
 from edge_sdk.export.distil.windows import grid_maps
 
@@ -26,6 +26,34 @@ def test_the_peak_loss_pushes_only_the_highest_frames_of_windows_it_can_judge() 
     assert pushed[0, :5].abs().sum() == pushed[0, 10:].abs().sum() == 0
     assert (pushed[1, 5:10, 0] < 0).all()
     assert pushed[2:].abs().sum() == 0
+
+
+def test_of_a_window_half_of_which_nobody_has_labelled_the_other_half_says_what_its_peak_should_be() -> None:
+    logits = torch.zeros(1, 20, 4, requires_grad=True)
+    targets, weights = torch.zeros(1, 20, 4), torch.ones(1, 20, 4)
+    targets[0, 10:, 0], weights[0, 10:] = 1, 0
+    peak_loss(logits, targets, weights).backward()  # type: ignore[no-untyped-call]  # torch's stub
+    assert logits.grad is not None
+    assert logits.grad[0, :10, 0].sum() > 0
+    assert not logits.grad[0, 10:].any()
+
+
+def test_few_frames_with_labels_do_not_count_as_a_whole_window() -> None:
+    recipe, _ = load_recipe("student-demo")
+    logits, maps = torch.zeros(2, 20, 4), torch.zeros(2, 20, 5, 3, 4)
+    batch = {
+        "targets": torch.zeros(2, 20, 4),
+        "weights": torch.zeros(2, 20, 4),
+        "maps": torch.zeros(2, 20, 6, 3, 4),
+        "map_weights": torch.zeros(2, 20),
+    }
+    batch["weights"][0, :4], batch["map_weights"][0, :4] = 1, 1
+    few = label_loss(logits, maps, batch, recipe, least=20.0)
+    assert few == pytest.approx(float(label_loss(logits, maps, batch, recipe)) * 4 / 20)
+    batch["weights"][:], batch["map_weights"][:] = 1, 1
+    peak = recipe.loss.window_weight * peak_loss(logits, batch["targets"], batch["weights"])
+    whole = label_loss(logits, maps, batch, recipe, least=20.0) - peak
+    assert few == pytest.approx(float(whole) * 4 / 20)
 
 
 @pytest.mark.parametrize("zoom", [0.8, 1.0, 1.25])

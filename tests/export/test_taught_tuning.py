@@ -14,7 +14,7 @@ from distilled_toy import INFO, TAUGHT
 from tuning_toy import PLAN, toy_clip, toy_start
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.clips import LabelledClip
+from edge_sdk.clips import LabelledClip, without_label
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.data import load_clips
 from edge_sdk.export.distil.evaluate import clip_score, score_clip
@@ -115,16 +115,15 @@ def test_of_clips_without_labels_a_student_learns_what_its_teacher_says(
 ) -> None:
     """Two clips have labels, six have none; what stands in those that nobody gave decides nothing."""
     labelled, nameless, held_out = clips[:2], [replace(clip, labelled=False) for clip in clips[2:8]], clips[8:]
+    plan = msgspec.structs.replace(TAUGHT_PLAN, splice_share=0.5)
 
     def make(out: str, more: list[LabelledClip], *, sees: bool) -> Path:
         cache = taught(tmp_path / f"cache {sees}", clips[:8], sees=sees)
         folders = tmp_path / out, tmp_path / f"work of {out}"
-        return tune(
-            start[0], TAUGHT_PLAN, "toy", labelled, held_out, [], *folders, teacher=cache.folder, unlabelled=more
-        )
+        return tune(start[0], plan, "toy", labelled, held_out, [], *folders, teacher=cache.folder, unlabelled=more)
 
     seeing = make("seeing", nameless, sees=True)
-    wrong = [replace(clip, crash=not clip.crash, start_s=None, end_s=None) for clip in nameless]
+    wrong = [without_label(clip) for clip in nameless]
     again = make("again", wrong, sees=True)
     assert (seeing / "student.onnx").read_bytes() == (again / "student.onnx").read_bytes()
     blind = make("blind", nameless, sees=False)
