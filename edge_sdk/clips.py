@@ -229,6 +229,17 @@ def read_labels(csv_path: Path) -> list[LabelledClip]:
     return [_table_clip(csv_path, line, row) for line, row in rows]
 
 
+def read_groups(csv_path: Path) -> dict[Path, str]:
+    """The clips of a label table and the recording of each, whatever labels it has; raises as `read_labels` does."""
+    found: dict[Path, str] = {}
+    for line, row in read_table(csv_path):
+        where = f"label table {csv_path}, line {line}"
+        found[_file_beside(csv_path, row, where)] = _field(row, "group", where)
+    if not found:
+        raise ConfigError(f"label table {csv_path}: expected rows with the columns clip and group, found none")
+    return found
+
+
 def read_table(path: Path) -> list[tuple[int, dict[str, str | None]]]:
     """The rows of a label table, each with the line on which it ends; a cell that a short row lacks is None.
 
@@ -265,9 +276,7 @@ def _scene_clip(json_path: Path) -> LabelledClip:
 
 def _table_clip(table: Path, line: int, row: dict[str, str | None]) -> LabelledClip:
     where = f"label table {table}, line {line}"
-    path = table.parent / _field(row, "clip", where)
-    if not path.is_file():
-        raise ConfigError(f"{where}: field clip names {path.name}, which is not beside the table")
+    path = _file_beside(table, row, where)
     crash = _choice(row, "crash", _YES_NO, where)
     start_s, end_s = _seconds(row, "crash_start_s", where), _seconds(row, "crash_end_s", where)
     if crash and start_s is None:
@@ -283,6 +292,14 @@ def _table_clip(table: Path, line: int, row: dict[str, str | None]) -> LabelledC
         pre_crash_s=None,
         group=_field(row, "group", where),
     )
+
+
+def _file_beside(table: Path, row: dict[str, str | None], where: str) -> Path:
+    name = Path(_field(row, "clip", where))
+    # A table of others is not to reach beyond its folder.
+    if name.is_absolute() or ".." in name.parts or not (table.parent / name).is_file():
+        raise ConfigError(f"{where}: field clip names {name}, which is not beside the table or in a folder there")
+    return table.parent / name
 
 
 def _field(row: dict[str, str | None], name: str, where: str) -> str:

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from edge_sdk.errors import ConfigError
 
-# Errors of a disk, a quota or a limit that is full: they come without a name.
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# Errors of a disk, or of a share of it, that is full: they name no file, or one that the caller did not.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CHUNK_BYTES = 1 << 20
 _POSIX = os.name == "posix"
 # Without POSIX, asking whether a process runs would end it: there, a writer that has not written for so long is gone.
@@ -115,9 +115,12 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _name_full(error: BaseException, target: Path) -> None:
-    """Tell the reader of `error` what could not be written, where there is no room for it."""
-    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+    """Tell the reader of `error` what could not be written, where there is no room for it or it grew too large."""
+    if isinstance(error, OSError) and error.errno in (*FULL, errno.EFBIG):
         error.filename = str(target)
+        if error.filename2 is not None:
+            # Not set to None, which would be printed.
+            del error.filename2
 
 
 def recover(target: Path) -> None:

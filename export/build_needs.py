@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_sdk.bundle.onnx_file import weights
 from edge_sdk.errors import EngineError
+from edge_sdk.hardware.cgroup import least_mb, memory_room_mb
 from edge_sdk.hardware.memory import BUILD_BASE_MB, BUILD_BYTES_PER_WEIGHT
 from edge_sdk.hardware.probes import observe
 
@@ -27,12 +28,18 @@ def needed_mb(path: Path) -> float:
 def require_memory(path: Path, *, force: bool = False) -> float:
     """The estimate for the graph at `path`; raises `EngineError` where less is free, unless `force`.
 
-    Swap counts as free: a builder's memory is mostly weights that wait for their turn.
+    Swap counts as free: a builder's memory is mostly weights that wait for their turn. It is not counted on where a
+    container or a service has a limit of its own.
     """
-    needed, now = needed_mb(path), observe()
+    needed, now, room = needed_mb(path), observe(), memory_room_mb()
     if now.memory_available_mb is None or force:
         return needed
     free = now.memory_available_mb + (now.swap_free_mb or 0.0)
+    if room is not None and needed > room:
+        raise EngineError(
+            f"building {path.name} needs about {needed:,.0f} MB of memory, and the limit of this container or service "
+            f"leaves {room:,.0f} MB; raise it by {needed - room:,.0f} MB, or try all the same with --force"
+        )
     if needed > free:
         raise EngineError(
             f"building {path.name} needs about {needed:,.0f} MB of memory, and {free:,.0f} MB are free, swap among "
@@ -45,5 +52,5 @@ def workspace_mb(asked_mb: float | None) -> float:
     """What one kernel may use beside its tensors, 10^6 bytes: what is asked for, or a quarter of what is free."""
     if asked_mb is not None:
         return asked_mb
-    free = observe().memory_available_mb
+    free = least_mb(observe().memory_available_mb, memory_room_mb())
     return _USUAL_WORKSPACE_MB if free is None else free * _WORKSPACE_SHARE

@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     further = (TAUGHT, TOLD)
-    usual = [LABELS, *further] if given.unlabelled else [name for name in VARIANTS if name not in further]
+    usual = [LABELS, "all", *further] if given.unlabelled else [name for name in VARIANTS if name not in further]
     given.variants = given.variants or ",".join(usual)
     unknown = set(given.variants.split(",")) - VARIANTS.keys()
     if not given.unlabelled and set(given.variants.split(",")) & set(further):

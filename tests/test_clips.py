@@ -75,13 +75,17 @@ def test_label_tables_map_cctv_to_roadside(tmp_path: Path) -> None:
         ("a.mp4,cctv,yes,-1.0,2.5,s,high,g,o,none", "crash_start_s"),
         ("a.mp4,cctv,yes,3.5,2.5,s,high,g,o,none", "crash_end_s"),
         ("b.mp4,cctv,yes,1.5,2.5,s,high,g,o,none", "clip"),
+        ("../a.mp4,cctv,yes,1.5,2.5,s,high,g,o,none", "clip"),
+        ("/dev/null,cctv,yes,1.5,2.5,s,high,g,o,none", "clip"),
         ("a.mp4,cctv,yes,1.5,2.5,s,high,,o,none", "group"),
     ],
 )
 def test_a_broken_row_names_line_and_field(row: str, field: str, tmp_path: Path) -> None:
-    table = tmp_path / "labels.csv"
+    table = tmp_path / "deep" / "labels.csv"
+    table.parent.mkdir()
     table.write_text(HEADER + row + "\n")
-    (tmp_path / "a.mp4").touch()
+    for folder in (tmp_path, table.parent):
+        (folder / "a.mp4").touch()
     with pytest.raises(ConfigError, match=rf"line 2.*{field}"):
         read_labels(table)
 

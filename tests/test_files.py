@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from itertools import count
@@ -106,6 +107,25 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, error: type[BaseExcep
         fail()
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "öld"
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, as Linux has it")
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_full_disk_names_what_was_to_be_written(tmp_path: Path, copied: bool) -> None:
+    """The outermost of what is written; a copy names the file that it reads by itself, a write none."""
+    (tmp_path / "read.bin").write_bytes(b"read")
+
+    def fill() -> None:
+        with atomic_folder(tmp_path / "bundle") as folder, atomic_path(folder / "part.bin") as stage:
+            stage.write_bytes(b"half")
+            if copied:
+                shutil.copyfile(tmp_path / "read.bin", "/dev/full")
+            Path("/dev/full").write_bytes(b"more")
+
+    with pytest.raises(OSError, match="No space left") as full:
+        fill()
+    assert str(full.value) == f"[Errno 28] No space left on device: {str(tmp_path / 'bundle')!r}"
+    assert names(tmp_path) == ["read.bin"]
 
 
 def test_a_body_that_writes_nothing_is_an_error(tmp_path: Path) -> None:

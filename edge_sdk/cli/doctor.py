@@ -23,6 +23,7 @@ from edge_sdk.capture.platforms import LIVE_CODECS, choose, choose_encoder
 from edge_sdk.engine.tensorrt_library import Flavour, open_tensorrt
 from edge_sdk.errors import EdgeError
 from edge_sdk.hardware import CPU, identify, observe, target_of, whole_draw
+from edge_sdk.hardware.cgroup import memory_room_mb
 from edge_sdk.hardware.cuda import cuda_device
 from edge_sdk.packages import pip_install
 from edge_sdk.registry import DEFAULT_RUNTIME, RUNTIMES, open_runtime
@@ -226,7 +227,7 @@ def _machine() -> _Finding:
 
 
 def _conditions() -> _Finding:
-    now = observe()
+    now, room_mb = observe(), memory_room_mb()
     hottest, drawn = max(now.temperatures_c.values(), default=None), whole_draw(now.power_w)
     parts = [
         now.cpu_mhz and f"CPU {now.cpu_mhz:.0f} MHz",
@@ -235,6 +236,7 @@ def _conditions() -> _Finding:
         now.gpu_mhz and f"GPU {now.gpu_mhz:.0f} MHz",
         now.power_mode and f"power mode {now.power_mode}",
         now.memory_available_mb and f"{now.memory_available_mb / 1e3:.1f} GB free",
+        None if room_mb is None else f"{room_mb / 1e3:.1f} GB left by the limit of this container or service",
         hottest and f"hottest zone {hottest:.0f} °C",
         drawn and f"{drawn.power_w:.1f} W at {drawn.rail}",
     ]

@@ -42,10 +42,13 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 
 def _of_path(error: OSError) -> str:
-    """What is wrong with a path that the caller gave. One of our own, or none at all, is our bug: raised again."""
+    """What is wrong with a path that the caller gave, or that there is no room.
+
+    A path of our own, or an error of none at all, is our bug: raised again.
+    """
     if error.errno in FULL:
-        place = f"{os.fsdecode(error.filename)} is not written" if error.filename else "the output is not written"
-        return f"{place}: {error.strerror}; make room, or write elsewhere"
+        place = f"{os.fsdecode(error.filename)} is not written: " if error.filename else ""
+        return f"{place}{error.strerror}; make room, or write elsewhere"
     if not isinstance(error.filename, (str, bytes)):
         raise error
     path = Path(os.fsdecode(error.filename))

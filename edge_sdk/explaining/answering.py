@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,9 @@ class Answering:
             if opening.budget_mb is None or left_mb is None:
                 raise
             taken_mb = opening.budget_mb - left_mb
-            raise ConfigError(f"libraries take {taken_mb:.1f} of {opening.budget_mb:.1f} MB; then: {error}") from error
+            raise ConfigError(
+                f"libraries take {ceil(taken_mb)} of {opening.budget_mb:.1f} MB; then: {error}"
+            ) from error
         self._model = f"{bundle.manifest.name} {bundle.manifest.version}"
         self._on_chunk = on_chunk
         self._clip: Clip | None = None

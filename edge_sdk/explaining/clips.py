@@ -136,7 +136,7 @@ def _explain(
     plan, until_s = view.plan, deadline.until_s
     size = (plan.info.width, plan.info.height)
     with process.begin(profile=view.profile, source=size, wait_s=deadline.within_s(wait_s), until_s=until_s) as request:
-        for frame in read_clip(clip, plan):
+        for frame in read_clip(clip, plan, until_s=until_s):
             if not request.push(frame.pixels, frame.time_s, until_s=until_s) or deadline.over:
                 break
         zero_s = round(plan.info.start_time_s, 6)

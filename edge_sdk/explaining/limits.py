@@ -58,9 +58,9 @@ def limit_memory(budget_mb: float | None) -> float | None:
     if hard != resource.RLIM_INFINITY:
         most_mb = min(most_mb, hard / _MB)
     if most_mb <= used_mb:
+        found = f"{most_mb:.1f} MB; raise it" if budget_mb is not None else f"{most_mb:.1f} MB free; make room"
         raise ConfigError(
-            f"expected a memory budget above the {ceil(used_mb)} MB that the reasoner's libraries take, "
-            f"found {most_mb:.1f} MB; raise it"
+            f"expected a memory budget above the {ceil(used_mb)} MB that the reasoner's libraries take, found {found}"
         )
     resource.setrlimit(resource.RLIMIT_DATA, (int(most_mb * _MB), hard))
     return most_mb - used_mb

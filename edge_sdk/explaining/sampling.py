@@ -60,14 +60,16 @@ def plan_clip(clip: str | Path, profile: VisionProfile, *, until_s: float | None
     time to show any then. Raises what `open_source` raises.
     """
     times_s: list[float] = []
+    whole = True
     with open_source(str(clip), CaptureSettings(width=_SMALL, height=_SMALL)) as source:
         for frame in source:
             times_s.append(frame.time_s)
-            if until_s is not None and time.monotonic() >= until_s:
+            if _over(until_s):
+                whole = False
                 break
         info = source.info
     lost_s = info.start_time_s if _is_mp4(info.uri) else 0.0
-    slots = slots_of(times_s, end_of(times_s, info, lost_s), profile.rate_hz)
+    slots = slots_of(times_s, end_of(times_s, info, lost_s) if whole else times_s[-1], profile.rate_hz)
     chosen = spread(len(slots), profile.frames)
     stamps = stamps_s(info.start_time_s, len(slots), profile.rate_hz)
     pictures = tuple(slots[n] for n in chosen)
@@ -75,16 +77,23 @@ def plan_clip(clip: str | Path, profile: VisionProfile, *, until_s: float | None
     return ClipPlan(info, pictures, tuple(float(stamps[n]) for n in chosen), seen_s)
 
 
-def read_clip(clip: str | Path, plan: ClipPlan) -> Iterator[Shown]:
-    """The frames of `plan` at the file's own size, as they are decoded; the rest of the file is left unread."""
+def read_clip(clip: str | Path, plan: ClipPlan, *, until_s: float | None = None) -> Iterator[Shown]:
+    """The frames of `plan` at the file's own size, as they are decoded; the rest of the file is left unread.
+
+    At `until_s` on the monotonic clock no further one is given, but for the first.
+    """
     settings = CaptureSettings(width=plan.info.width, height=plan.info.height, pixels="rgb")
     left = list(zip(plan.pictures, plan.times_s, strict=True))[::-1]
     with open_source(str(clip), settings) as source:
         for number, frame in enumerate(source):
             while left and left[-1][0] == number:
                 yield Shown(frame.pixels, left.pop()[1])
-            if not left:
+            if not left or (number >= plan.pictures[0] and _over(until_s)):
                 return
+
+
+def _over(until_s: float | None) -> bool:
+    return until_s is not None and time.monotonic() >= until_s
 
 
 def slots_of(times_s: Sequence[float], end_s: float, rate_hz: float) -> list[int]:

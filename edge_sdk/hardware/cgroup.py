@@ -17,23 +17,33 @@ _MB = 1e6
 
 
 class _Layout(NamedTuple):
-    """Where a hierarchy lies, which files hold its limits and what is used, and which line the idle pages of files."""
+    """Where a hierarchy lies, which files hold its limits and what is used, and which lines the pages of files."""
 
     folder: str
     limits: tuple[str, ...]
     used: str
-    idle: str
+    pages: frozenset[str]
 
 
-_V2 = _Layout("sys/fs/cgroup", ("memory.max", "memory.high"), "memory.current", "inactive_file")
-_V1 = _Layout("sys/fs/cgroup/memory", ("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file")
+_V2 = _Layout(
+    "sys/fs/cgroup",
+    ("memory.max", "memory.high"),
+    "memory.current",
+    frozenset({"inactive_file", "active_file"}),
+)
+_V1 = _Layout(
+    "sys/fs/cgroup/memory",
+    ("memory.limit_in_bytes",),
+    "memory.usage_in_bytes",
+    frozenset({"total_inactive_file", "total_active_file"}),
+)
 
 
 def memory_room_mb(root: Path = ROOT) -> float | None:
     """What the control groups of this process leave it, 10^6 bytes, below `root`; None where none of them has a limit.
 
-    The least over its own group and those above. Pages of files that nobody uses do not count as used: the kernel drops
-    them before it refuses memory.
+    The least over its own group and those above. Pages of files do not count as used, as in MemAvailable: the kernel
+    drops them before it refuses memory.
     """
     rooms = [room for layout, name in _groups(root) for room in _rooms(root, layout, name)]
     return max(0.0, min(rooms)) / _MB if rooms else None
@@ -64,12 +74,9 @@ def _rooms(root: Path, layout: _Layout, name: str) -> Iterator[float]:
         limits = [found for each in layout.limits if (found := read_number(group / each)) is not None and found < 2**60]
         used = read_number(group / layout.used)
         if limits and used is not None:
-            yield min(limits) - used + _idle(group, layout)
+            yield min(limits) - used + _pages(group, layout)
 
 
-def _idle(group: Path, layout: _Layout) -> float:
-    for line in (read_text(group / "memory.stat") or "").splitlines():
-        name, _, value = line.partition(" ")
-        if name == layout.idle and value.isdigit():
-            return float(value)
-    return 0.0
+def _pages(group: Path, layout: _Layout) -> float:
+    lines = (line.partition(" ") for line in (read_text(group / "memory.stat") or "").splitlines())
+    return sum(float(value) for name, _, value in lines if name in layout.pages and value.isdigit())

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import msgspec
 
-from edge_sdk.hardware.cgroup import least_mb, memory_room_mb
 from edge_sdk.hardware.power import rails_w
 from edge_sdk.hardware.sysfs import read_number, read_text
 from edge_sdk.types import Value
@@ -93,7 +92,7 @@ def observe(root: Path = ROOT) -> Conditions:
         governor=read_text(clocks / "cpu0/cpufreq/scaling_governor"),
         gpu_mhz=_gpu_mhz(root),
         power_mode=_power_mode(root),
-        memory_available_mb=least_mb(_memory_mb(root, "MemAvailable"), memory_room_mb(root)),
+        memory_available_mb=_memory_mb(root, "MemAvailable"),
         swap_free_mb=_swap_free_mb(root),
         temperatures_c=dict(_temperatures_c(root)),
         power_w=rails_w(root),

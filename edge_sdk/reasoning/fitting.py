@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
-from math import ceil
+from math import ceil, floor
 from typing import NamedTuple
 
 from edge_sdk.bundle import Bundle
@@ -77,9 +77,11 @@ def fit(
         if max_memory_mb is None or smallest <= max_memory_mb:
             buckets = {name: tuple(graph.slots for graph in graphs) for name, graphs in known.items()}
             return Fit(dialect=dialect, decoders=chosen, buckets=buckets, memory_mb=smallest)
+    # Rounded apart, so that the numbers never say what is not so.
+    found = floor((max_memory_mb or 0.0) * 10) / 10
     raise ConfigError(
         f"expected a memory budget of at least {ceil(smallest)} MB, for weights and caches of {last} slots, found "
-        f"{max_memory_mb:.1f} MB; raise it, or export the bundle with smaller weights or fewer slots"
+        f"{found:.1f} MB; raise it, or export the bundle with smaller weights or fewer slots"
     )
 
 

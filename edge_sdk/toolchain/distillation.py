@@ -16,10 +16,19 @@ from typing import Any
 from edge_sdk.bundle import Bundle, open_bundle, rewrite
 from edge_sdk.bundle.demo_clip import DEMO
 from edge_sdk.bundle.manifest import OperatingPoint
-from edge_sdk.clips import LABELS_NAME, LabelledClip, content_of, label_line, read_folder, read_labels, read_scenes
+from edge_sdk.clips import (
+    LABELS_NAME,
+    LabelledClip,
+    content_of,
+    label_line,
+    read_folder,
+    read_groups,
+    read_labels,
+    read_scenes,
+)
 from edge_sdk.console import Progress, warn
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import check_folder
+from edge_sdk.files import check_folder, sha256_of
 from edge_sdk.perception.operating import points_of
 from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
@@ -90,7 +99,7 @@ def teach(
 def clips_of(folder: Path) -> list[Path]:
     """The clips of a folder's label table, else every video in it. Raises `ConfigError` where there is none."""
     if (folder / LABELS_NAME).is_file():
-        return sorted({clip.path for clip in read_folder(folder)})
+        return sorted(read_groups(folder / LABELS_NAME))
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     paths = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")]
     if not paths:
@@ -100,7 +109,8 @@ def clips_of(folder: Path) -> list[Path]:
 
 def _without_labels(folder: Path) -> list[LabelledClip]:
     """The clips of a folder as ones that nobody has labelled; of a label table only their recordings are read."""
-    groups = {clip.path: clip.group for clip in read_folder(folder)} if (folder / LABELS_NAME).is_file() else {}
+    table = folder / LABELS_NAME
+    groups = read_groups(table) if table.is_file() else {}
     return [
         LabelledClip(
             path=path,
@@ -216,11 +226,19 @@ def tune_student(
             f"{len(shared)} groups are on both sides, {min(shared)!r} first; clips of one recording, and scenes of one "
             "seed, go to one side only"
         )
+    # Where nobody has named its recording, a file may lie on the other side under another name.
+    same = {sha256_of(clip.path): clip.path.name for clip in more}
+    known = {sha256_of(clip.path): clip.path.name for clip in ([*clips, *held_out] if more else ())}
+    if both := sorted(same.keys() & known.keys()):
+        raise ConfigError(
+            f"{len(both)} clips without labels are among those that have some, {same[both[0]]} is "
+            f"{known[both[0]]}; leave them out of {unlabelled}"
+        )
     open_room("calibration.operating_points").check_clips(held_out)
     begun = open_bundle(start)
     usual = "tune-student" if teacher is None else "tune-student-taught"
     plan, text = open_room("export.distil.tuning").load_tuning(recipe or usual)
-    cache = open_room("export.distil.tune").open_lessons(plan, teacher, alone=bool(more))
+    cache = open_room("export.distil.tune").open_lessons(plan, teacher, for_unlabelled=bool(more))
     learnt = [] if cache is None else [cache.digest]
     if level:
         with Progress("level", quiet=quiet) as progress:
@@ -228,7 +246,9 @@ def tune_student(
                 open_room("export.distil.levelled").level_clips(some, work / "levelled", on_progress=progress)
                 for some in (clips, held_out)
             )
-    draft = work / f"draft-{_digest([text, *learnt, begun.sha256, *map(_line, [*clips, *held_out, *scenes, *more])])}"
+    sides = {"training": clips, "held out": held_out, "rehearsal": scenes, "without labels": more}
+    lines = [line for name, side in sides.items() for line in (name, *map(_line, side))]
+    draft = work / f"draft-{_digest([text, *learnt, begun.sha256, *lines])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
             open_room("export.distil.tune").tune(

@@ -34,7 +34,7 @@ from edge_sdk.export.graphs.masks import MASKS, masks_of
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.mini.libraries import library
 from edge_sdk.export.mini.training import check_together
-from edge_sdk.files import atomic_path
+from edge_sdk.export.state_file import save_state
 
 Progress = Callable[[int, int, str], object]
 # Validation clips scored after an epoch; all of them after a stage's last.
@@ -200,8 +200,7 @@ class Distillation:
                 "teller": self._teller.state_dict(),
                 "losses": self.losses,
             }
-            with atomic_path(self._path) as stage:
-                torch.save(state, stage)
+            save_state(self._path, state)
         self._accelerator.wait_for_everyone()
 
     def _restore(self) -> None:

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from edge_sdk.export.distil.evaluate import Metrics
 from edge_sdk.export.distil.recipe import Recipe
 from edge_sdk.export.graphs.student import Student
-from edge_sdk.files import atomic_path
+from edge_sdk.export.state_file import save_state
 
 
 @dataclass
@@ -86,8 +86,7 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
-        with atomic_path(path) as stage:
-            torch.save(self.state(), stage)
+        save_state(path, self.state())
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint, where there is one."""

@@ -69,6 +69,8 @@ def train(
     and a cache that do not belong together, and for a `start` of another recipe.
     """
     cache = open_cache(recipe, teacher)
+    if cache is None and not all(clip.labelled for clip in clips):
+        raise ConfigError("expected a teacher, which alone can say what clips without labels show, found none")
     if not clips or not validation:
         raise ConfigError(f"expected clips on both sides, found {len(clips)} to train on and {len(validation)} to test")
     report = on_progress or silent

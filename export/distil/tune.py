@@ -49,7 +49,7 @@ def tune(
     side, no crash among those to train on, when `out` exists, for a plan and a cache that do not belong together, for
     clips without labels and without a teacher, and for a clip that the teacher has not seen.
     """
-    cache = open_lessons(plan, teacher, alone=bool(unlabelled))
+    cache = open_lessons(plan, teacher, for_unlabelled=bool(unlabelled))
     if not validation or not any(clip.crash for clip in clips):
         raise ConfigError(
             f"expected clips on both sides and a crash to train on, found {len(clips)} and {len(validation)} clips, "
@@ -67,7 +67,7 @@ def tune(
         return load_clips(some, work, recipe.pictures, lambda done, total: report(done, total, f"decode, {what}"))
 
     own, held_out = balanced(load(clips, "training")), load(validation, "held out")
-    chosen = rehearsed(plan.rehearsal_share, len(own), len(rehearsal))
+    chosen = rehearsed(plan.rehearsal_share, len(own) + len(unlabelled), len(rehearsal))
     shown = [*own, *load([rehearsal[i] for i in chosen], "rehearsal"), *load(unlabelled, "without labels")]
     checkpoint = tuning_checkpoint(work, start.sha256, recipe, plan, shown, cache)
     run = run_tuning(model, recipe, plan, shown, held_out, checkpoint, report, cache)
@@ -76,12 +76,12 @@ def tune(
     return write_tuned(out, start, recipe, plan_text, tuned, run.losses, held_out, cache, counts)
 
 
-def open_lessons(plan: Tuning, teacher: Path | None, *, alone: bool = False) -> TeacherCache | None:
-    """The cache that `plan` is to be tuned with, which of some clips `alone` says what they show.
+def open_lessons(plan: Tuning, teacher: Path | None, *, for_unlabelled: bool = False) -> TeacherCache | None:
+    """The cache that `plan` is to be tuned with, also `for_unlabelled` clips where there are some.
 
-    Raises `ConfigError` where the two do not belong together, and where there is none but is to teach alone.
+    Raises `ConfigError` where the two do not belong together, and where there is none for clips without labels.
     """
-    if alone and teacher is None:
+    if for_unlabelled and teacher is None:
         raise ConfigError(
             "expected a teacher, which alone can say what clips without labels show, found none; teach them with: "
             "edge-sdk distil teach BUNDLE --clips DIR --out CACHE, and give --teacher CACHE"

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.mini.libraries import library
 from edge_sdk.export.mini.recipe import Stage
-from edge_sdk.files import atomic_path
+from edge_sdk.export.state_file import save_state
 
 Batch = Mapping[str, Tensor]
 # (step, numbers of the step's examples that are this process's own) -> what the learner takes
@@ -159,9 +159,7 @@ def _save(path: Path, learner: nn.Module, optimisers: Sequence[Any], record: Rec
         "losses": record.losses,
         "seconds": record.seconds,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as stage:
-        torch.save(state, stage)
+    save_state(path, state)
 
 
 def _restore(path: Path, learner: nn.Module, optimisers: Sequence[torch.optim.Optimizer], record: Record) -> int:

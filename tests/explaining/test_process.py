@@ -224,8 +224,8 @@ def test_a_file_s_deadline_counts_from_the_question(
         next(explain_file(process, clip, ["recognition"], deadline_s=0.1, wait_s=20.0))
     assert time.monotonic() - begun_s < 15
 
-    def slowly(*asked: Any) -> Iterator[Shown]:
-        for frame in read_clip(*asked):
+    def slowly(*asked: Any, until_s: float | None) -> Iterator[Shown]:
+        for frame in read_clip(*asked, until_s=until_s):
             time.sleep(0.3)
             yield frame
 

@@ -160,7 +160,10 @@ def test_a_file_is_not_looked_through_when_there_is_no_time(tmp_path: Path) -> N
     plan = plan_clip(path, PROFILE, until_s=time.monotonic())
     assert plan.pictures == (0,)
     assert plan.info.duration_s == pytest.approx(30.0, abs=0.1)
-    assert plan_clip(path, PROFILE, until_s=time.monotonic() + 600) == plan_clip(path, PROFILE)
+    whole = plan_clip(path, PROFILE)
+    assert plan_clip(path, PROFILE, until_s=time.monotonic() + 600) == whole
+    assert [shown.time_s for shown in read_clip(path, whole, until_s=time.monotonic())] == [0.0]
+    assert len(list(read_clip(path, whole, until_s=time.monotonic() + 600))) == 96
 
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:

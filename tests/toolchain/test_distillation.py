@@ -74,6 +74,26 @@ def test_a_recording_that_is_calibrated_on_is_not_learnt_from_without_its_labels
         )
 
 
+def test_a_file_that_has_labels_elsewhere_is_not_learnt_from_without_them(tmp_path: Path) -> None:
+    head = "clip,view,crash,crash_start_s,crash_end_s,group"
+    for folder, name in (("own", "a"), ("held", "b"), ("more", "c")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.mp4").write_bytes(b"other" if folder == "own" else b"the same")
+        (tmp_path / folder / "labels.csv").write_text(
+            f"{head}\n{name}.mp4,,,,,{name}\n" if folder == "more" else f"{head}\n{name}.mp4,dashcam,no,,,{name}\n"
+        )
+    with pytest.raises(ConfigError, match=r"1 clips without labels are among those that have some, c\.mp4 is b\.mp4"):
+        tune_student(
+            None,
+            tmp_path / "own",
+            tmp_path / "held",
+            tmp_path / "out",
+            tmp_path / "work",
+            unlabelled=tmp_path / "more",
+            teacher=tmp_path,
+        )
+
+
 def test_several_processes_are_refused_where_all_would_do_the_work_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

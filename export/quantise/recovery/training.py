@@ -22,7 +22,7 @@ from edge_sdk.export.quantise.evidence import answer_change, joined
 from edge_sdk.export.quantise.recipe import Recover
 from edge_sdk.export.quantise.recovery.lesson import Lesson
 from edge_sdk.export.quantise.recovery.whole_decoder import LayerPairs, WholeDecoder
-from edge_sdk.files import atomic_path
+from edge_sdk.export.state_file import save_state
 
 _BETAS, _CLIP_NORM, _WARM_UP = (0.9, 0.98), 1.0, 0.05
 _SAVE_EVERY = 25
@@ -111,8 +111,7 @@ def _copy(matrix: Tensor, device: torch.device) -> Tensor:
 
 def _save(path: Path, identity: str, trained: Sequence[Tensor], optimiser: torch.optim.Optimizer, step: int) -> None:
     state = {"identity": identity, "step": step, "trained": list(trained), "optimiser": optimiser.state_dict()}
-    with atomic_path(path) as draft:
-        torch.save(state, draft)
+    save_state(path, state)
 
 
 def _restored(path: Path, identity: str, trained: Sequence[Tensor], optimiser: torch.optim.Optimizer) -> int:
