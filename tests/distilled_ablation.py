@@ -1,4 +1,4 @@
-"""What each of a teacher's terms buys at equal size and data: students that differ in the weights of its losses alone.
+"""What a teacher buys: students that differ in the weights of its losses alone, or in clips that it alone speaks of.
 
 As a script: `python tests/distilled_ablation.py OUT NAME TEACHER TRAINING VALIDATION HELD_OUT WORK [--seeds 3]
 [--epochs 6] [--variants labels,features,scores,boundaries,all] [--hide-ends] [--unlabelled DIR]` writes
@@ -7,12 +7,13 @@ scenes at the student's own rate. Operating points are fitted on VALIDATION, stu
 those of student-demo's stages in order, `6,3` being its own; pictures have the size of the last stage that has any. The
 stages that follow, in which no teacher takes part, are left out.
 
-With scenes in `--unlabelled` there are two variants more. To `taught` a teacher alone says what they show; `told` knows
-their labels, and stands for the most that there is to gain. Those that do not see them see the others oftener, so that
-all take about as many steps.
+With scenes in `--unlabelled` there are two variants more. To `taught` a teacher alone says what they show, beside all
+of its terms on the others, which is what `all` has; `told` has their labels, and no teacher. Those that do not see them
+see the others oftener, so that all take about as many steps.
 
-For one seed every variant begins with the same weights and sees the same windows in the same order. A process trains a
-student on one thread. What is in WORK already is used again, so that other scenes or another TEACHER need another WORK.
+For one seed every variant begins with the same weights, and those of the same clips see the same windows in the same
+order. A process trains a student on one thread. What is in WORK already is used again, so that other scenes or another
+TEACHER need another WORK.
 """
 
 from __future__ import annotations
@@ -202,7 +203,8 @@ def conditions(clips: Clips, plan: Plan, result: Result) -> list[str]:
     )
     stages = load_recipe(plan.recipe)[0].stages
     shown = ", ".join(f"{each.epochs} epochs at {each.height} x {each.width}" for each in stages)
-    shown += f" for {LABELS}, as many steps for all" if clips.unlabelled else ""
+    if clips.unlabelled:
+        shown += f" for {LABELS}, and about as many steps for those that see {len(clips.unlabelled)} clips more"
     weights = ", ".join(f"{term} {getattr(Teacher(), field):g}" for term, field in TERMS.items())
     ends = "Training is not told when crashes end."
     if not any(map(endless, clips.training)):
@@ -242,6 +244,8 @@ def measure(given: argparse.Namespace) -> None:
     result = compare(given.teacher, clips, given.work, plans, making, given.jobs)
     told = [*conditions(clips, plans[0], result), *lines(result.variants, METRICS)]
     title = "Students with and without a teacher, at equal size and data"
+    if given.unlabelled:
+        title = "Students with and without a teacher of clips that have no labels, at equal size and as many steps"
     write_measured(given.out, f"distilled-ablation-{given.name}", title, watch, result, told)
 
 
