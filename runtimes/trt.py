@@ -106,9 +106,10 @@ class TrtSession:
             if lane.serves(dims):
                 return lane
         known = " or ".join(lane.words for lane in self._lanes)
+        more = f" --streams {dims['streams']}" if "streams" in dims else ""
         raise RuntimeFailure(
             f"{self._label}: no profile of the engine takes {dict(dims)}; it was built for {known}; "
-            "feed it less at a time, or build it with larger limits: edge-sdk build"
+            f"feed it less at a time, or build it with larger limits: edge-sdk build{more}"
         )
 
     def marked(self, call: Call, feeds: Feeds) -> dict[str, Array]:

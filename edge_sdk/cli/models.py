@@ -34,6 +34,9 @@ def build(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of engines. Other verbs look into the user's only: XDG_CACHE_HOME.")
     ] = None,
+    streams: Annotated[
+        int, typer.Option(min=1, max=64, help="Most sources that one `run` watches; the student takes them together.")
+    ] = 4,
     level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT's optimisation level.")] = 3,
     workspace_mb: Annotated[float | None, typer.Option(help="Most that one kernel may use; a quarter of free.")] = None,
     tf32: Annotated[bool, typer.Option("--tf32", help="Let float32 products round their factors.")] = False,
@@ -41,6 +44,7 @@ def build(
     json: JsonOption = False,
 ) -> None:
     """Build TensorRT engines from the bundle, and compare them with its reference outputs on this device."""
+    from edge_sdk.engine.shapes import Limits
     from edge_sdk.toolchain.building import BuildOptions
     from edge_sdk.toolchain.building import build as build_engines
     from edge_sdk.toolchain.building import describe as describe_build
@@ -53,6 +57,7 @@ def build(
         tf32=tf32,
         slots=tuple(slots or ()),
         graphs=tuple(graph or ()),
+        limits=Limits(streams=streams),
         force=force,
     )
     flavour: Literal["trt", "rtx"] = "trt" if runtime == "trt" else "rtx"

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from asking_bundles import watching
 from host_board import AGX_ORIN, ORIN_NX, Board
+from typer.testing import CliRunner
 
+from edge_sdk.cli.entry import app
 from edge_sdk.engine import EngineCache
 from edge_sdk.engine.shapes import Limits
 from edge_sdk.errors import EngineError, RuntimeFailure
@@ -74,7 +76,17 @@ def test_limits_that_are_asked_for_again_are_had(tmp_path: Path, monkeypatch: py
     many = Limits(streams=8)
     assert not built(tmp_path, limits=many).cached
     assert not built(tmp_path).cached
-    with pytest.raises(RuntimeFailure, match=r"'streams': 8.*build it with larger limits"):
+    with pytest.raises(RuntimeFailure, match=r"'streams': 8.*edge-sdk build --streams 8"):
         open_student(tmp_path, streams=8)
     assert built(tmp_path, limits=many).cached
     open_student(tmp_path, streams=8)
+
+
+def test_the_command_builds_for_as_many_cameras_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Board(monkeypatch)
+    words = ["build", "--bundle", str(watching().folder), "--cache", str(tmp_path), "--streams", "6", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    open_student(tmp_path, streams=6)
+    with pytest.raises(RuntimeFailure, match="edge-sdk build --streams 7"):
+        open_student(tmp_path, streams=7)
