@@ -256,6 +256,8 @@ def _native_options(options: SessionOptions) -> Any:
     native.intra_op_num_threads = options.threads
     native.inter_op_num_threads = 1
     native.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A bundle was checked as ONNX; left to itself onnxruntime goes by the file's name, or by its bytes.
+    native.add_session_config_entry("session.load_model_format", "ONNX")
     if options.float_products:
         # Without this rewriting a DequantizeLinear stays what it says, and its product one of floats.
         native.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -1,7 +1,8 @@
 """A bundle: one folder with a manifest that vouches for every byte in it.
 
 Opening checks everything and executes nothing: paths stay inside, no file is missing, changed or unlisted, and no
-graph reads weights the manifest does not vouch for. Symbolic links are refused, for what they point to can move.
+graph reads weights the manifest does not vouch for or need never end. Symbolic links inside are refused, for what they
+point to can move. One that leads to the folder is followed once: whoever moves it meanwhile changes nothing here.
 Writing stages a whole folder, opens it as a user would, and renames it into place.
 """
 
@@ -21,7 +22,7 @@ import msgspec
 from edge_sdk.bundle.manifest import SCHEMA, DemoClip, FileEntry, Graph, Manifest, Student
 from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.bundle.manifest_text import MANIFEST_NAME, check_file_path, check_path, manifest_text, read_manifest
-from edge_sdk.bundle.onnx_file import external_locations
+from edge_sdk.bundle.onnx_file import endless, external_locations
 from edge_sdk.errors import (
     BundleChangedFileError,
     BundleError,
@@ -35,7 +36,7 @@ from edge_sdk.files import atomic_folder, recover, sha256_of
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
-    """A bundle that has been checked: its folder (absolute), manifest, and the SHA-256 of the manifest."""
+    """A bundle that has been checked: its folder behind all links, manifest, and the SHA-256 of the manifest."""
 
     folder: Path
     manifest: Manifest
@@ -48,7 +49,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         Raises `BundleMissingFileError`, `BundleChangedFileError`, `BundleUnlistedFileError`, `BundleKeyError`,
         `BundleNameError`, `BundlePathError` or `BundleSchemaError`; another fault is a plain `BundleError`.
         """
-        root = Path(folder).absolute()
+        root = _resolved(folder)
         if any("\udc80" <= letter <= "\udcff" for letter in str(root)):
             # Runtimes and the reasoner's process are told the path as text.
             raise BundleError(f"the bundle's path must be UTF-8, found {os.fsencode(root)!r}; rename the folder")
@@ -57,7 +58,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
             _check_presence(root, manifest)
             for path, entry in sorted(manifest.files.items()):
                 _check_bytes(root, path, entry)
-            _check_external_data(root, manifest)
+            _check_graphs(root, manifest)
         except OSError as error:
             raise BundleUnreadableError(f"the bundle {root} cannot be read: {error}") from error
         return cls(folder=root, manifest=manifest, sha256=digest)
@@ -111,7 +112,7 @@ def write_bundle(
     Raises `ConfigError` when `folder` exists and `overwrite` is false, `BundleChangedFileError` for a file that is not
     as `expected`, and what `Bundle.open` raises for a bundle that would not open; nothing is left behind then.
     """
-    target = Path(folder).absolute()
+    target = _resolved(folder)
     with atomic_folder(target, overwrite=overwrite) as stage:
         entries = {path: _place(target, stage, path, source, link) for path, source in files.items()}
         for path in sorted(entries.keys() & (expected or {}).keys()):
@@ -169,6 +170,14 @@ def rewrite(
         expected={path: entry for path, entry in old.files.items() if path not in (extra_files or {})},
         overwrite=overwrite,
     )
+
+
+def _resolved(folder: str | Path) -> Path:
+    """Where `folder` lies behind all links. Raises `BundleUnreadableError` for what can be no path."""
+    try:
+        return Path(os.path.realpath(folder))
+    except ValueError as error:
+        raise BundleUnreadableError(f"{str(folder)!r} is not a bundle: {error}; give the folder of one") from error
 
 
 def _place(target: Path, stage: Path, path: str, source: Path | bytes, link: bool) -> FileEntry:
@@ -238,8 +247,14 @@ def _check_entry(root: Path, path: str, found: FileEntry, expected: FileEntry) -
         )
 
 
-def _check_external_data(root: Path, manifest: Manifest) -> None:
+def _check_graphs(root: Path, manifest: Manifest) -> None:
     for graph in manifest.graphs.values():
+        found = endless(root / graph.file)
+        if found:
+            raise BundleError(
+                f"{root}: expected a graph of plain operators, found {found} in {graph.file!r}, which need never end; "
+                "export the graph without it"
+            )
         for location in sorted(external_locations(root / graph.file)):
             check_path(root / graph.file, "external data", location)
             path = posixpath.join(posixpath.dirname(graph.file), location)

@@ -18,6 +18,9 @@ SCHEMA = 1
 Side = Annotated[int, msgspec.Meta(ge=1, le=16_384)]
 Frames = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
 Delay = Annotated[int, msgspec.Meta(ge=0, le=1_000)]
+MAX_STREAM_BYTES = 1_000_000_000
+"""Of pictures and state together: an eighth of a board of 8 GB. 90 luma pictures of 3840 x 2160, three seconds at
+30 Hz, are three quarters of it; the demo's student takes a thousandth."""
 
 
 class FileEntry(Value, frozen=True, kw_only=True):
@@ -41,7 +44,7 @@ class ReferenceCase(Value, frozen=True, kw_only=True):
 
 
 class Graph(Value, frozen=True, kw_only=True):
-    """One ONNX graph: its file, tensors and state.
+    """One ONNX graph: its file, whose name ends in `.onnx`, tensors and state.
 
     `dialects` are the dialects whose operators it keeps to; a graph of plain operators keeps to both. One that keeps to
     none is for ONNX Runtime alone.
@@ -132,6 +135,12 @@ class Student(Value, frozen=True, kw_only=True):
         names = [point.name for point in (self.operating_point, *others)]
         if len(set(names)) != len(names):
             raise ValueError(f"an operating point's name stands twice: {', '.join(names)}")
+
+    @property
+    def picture_bytes(self) -> int:
+        """What the pictures of one stream take: a uint8 one for each frame of the longest lag, and float32 planes."""
+        kept, planes = max(self.lags) + 1, 1 + len(self.lags)
+        return self.height * self.width * (kept + 4 * planes)
 
     @property
     def graphs(self) -> tuple[str, ...]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
+import math
 from collections.abc import Collection, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
+import numpy as np
 
-from edge_sdk.bundle.manifest import SCHEMA, Graph, Manifest
+from edge_sdk.bundle.manifest import MAX_STREAM_BYTES, SCHEMA, Graph, Manifest
 from edge_sdk.bundle.manifest_language import files_of, named_in
 from edge_sdk.errors import (
     BundleKeyError,
@@ -29,9 +30,16 @@ from edge_sdk.errors import (
 )
 from edge_sdk.files import is_plain_name
 from edge_sdk.tensors import state_problem
+from edge_sdk.types import TensorSpec
 
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+GRAPH_SUFFIX = ".onnx"
+# As a location of weights it is no file to ONNX Runtime: offset and length are an address in its own memory.
+_MEMORY_TAG = "_ORT_MEM_ADDR_"
+_BFLOAT16_BYTES = 2
+# Beyond it a size is not told: a shape may have numbers that Python refuses to print.
+_MOST_TOLD_BYTES = 10**18
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
@@ -84,7 +92,7 @@ def _check_schema(source: Path, document: Any) -> None:
 
 
 def check_path(source: Path, where: str, path: str) -> None:
-    """Raise `BundlePathError` unless `path` is a plain relative POSIX path below the bundle's folder."""
+    """Raise `BundlePathError` unless `path` is relative and of plain names alone, so that it stays in its folder."""
     reason = _path_problem(path)
     if reason:
         raise BundlePathError(
@@ -117,11 +125,17 @@ def _check_references(source: Path, manifest: Manifest) -> None:
         if path not in manifest.files:
             raise BundleKeyError(f"{source}: {where}: {path!r} is not among $.files")
     for name, graph in manifest.graphs.items():
+        if not graph.file.endswith(GRAPH_SUFFIX):
+            raise BundlePathError(
+                f"{source}: $.graphs.{name}.file: expected a file that ends in {GRAPH_SUFFIX}, found {graph.file!r}; "
+                "a runtime may tell the format by the name, so export the graph as ONNX under such a name"
+            )
         _check_tensors(f"{source}: $.graphs.{name}", graph)
     for where, name, known in _named(manifest):
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
             raise BundleKeyError(f"{source}: {where}: nothing is called {name!r} there; known: {listed}")
+    _check_memory(source, manifest)
 
 
 def _read_bounded(source: Path) -> bytes:
@@ -161,17 +175,18 @@ def _refuse_constant(text: str) -> NoReturn:
 
 
 def _path_problem(path: str) -> str | None:
+    parts = path.split("/")
+    if _MEMORY_TAG in path:
+        return f"has {_MEMORY_TAG!r}, which stands for an address in memory"
     if not path:
         return "is empty"
-    if any(character in path for character in "\\:\0"):
-        return "has a backslash, a colon or a zero byte"
-    if any(unicodedata.category(character) == "Cc" for character in path):
-        return "has a control character"
     if path.startswith("/"):
         return "is absolute"
-    if ".." in path.split("/"):
+    if ".." in parts:
         return "leaves the folder"
-    return None if str(PurePosixPath(path)) == path and path != "." else "is not in its shortest form"
+    if not all(is_plain_name(part) for part in parts):
+        return "has a part that is not of letters, digits, '.', '_' and '-' behind a first letter or digit"
+    return None
 
 
 def _mentioned(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -206,3 +221,27 @@ def _check_tensors(where: str, graph: Graph) -> None:
     problem = state_problem(graph.inputs, graph.outputs, graph.state)
     if problem:
         raise BundleKeyError(f"{where}.state: {problem}")
+
+
+def _check_memory(source: Path, manifest: Manifest) -> None:
+    """Refuse a student whose pictures and state would take more memory than any stream needs."""
+    student = manifest.student
+    if student is None:
+        return
+    for name in student.graphs:
+        graph = manifest.graphs[name]
+        carried = {entry.input for entry in graph.state}
+        held = student.picture_bytes + sum(_size_bytes(spec) for spec in graph.inputs if spec.name in carried)
+        if held > MAX_STREAM_BYTES:
+            raise BundleKeyError(
+                f"{source}: $.student: expected at most {MAX_STREAM_BYTES / 1e9:g} GB of pictures and state for a "
+                f"stream, found {min(held, _MOST_TOLD_BYTES) / 1e9:.6g} GB with the graph {name!r}; lower `height`, "
+                "`width`, `lags` or the shapes of the state"
+            )
+
+
+def _size_bytes(spec: TensorSpec) -> int:
+    """Of one stream: free dimensions count once."""
+    # numpy has no bfloat16
+    each = _BFLOAT16_BYTES if spec.dtype == "bfloat16" else np.dtype(spec.dtype).itemsize
+    return each * math.prod(length for length in spec.shape if isinstance(length, int))

@@ -1,4 +1,4 @@
-"""Which other files an ONNX graph reads, and how many weights it has, found without the onnx package.
+"""What an ONNX graph reads, how many weights it has and whether it must end, found without the onnx package.
 
 An initialiser may name a file beside the graph that holds its bytes, and a runtime opens whatever is named there. A
 bundle must vouch for those files, and the device has no onnx package; so this walks the protobuf wire format, enters
@@ -31,7 +31,11 @@ _CHILDREN: dict[str, dict[int, str]] = {
 }
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _GRAPH, _INITIALISER, _DIMS = 7, 5, 1
+_FUNCTION, _FUNCTION_NAME = 25, 1
+_NODE, _OPERATOR, _ATTRIBUTE, _INNER_GRAPHS = 1, 4, 5, (6, 11)
 _MAX_DEPTH = 64
+# What ONNX Runtime tells its own format by, FlatBuffers, which this cannot read.
+_ORT_MARK, _ORT_MARK_AT = b"ORTM", 4
 
 
 def external_locations(graph: Path) -> set[str]:
@@ -40,6 +44,15 @@ def external_locations(graph: Path) -> set[str]:
     Raises `BundleError` when the file is not an ONNX protobuf.
     """
     return _read(graph, lambda data: set(_locations(data, "Model", 0, len(data), 0)), set())
+
+
+def endless(graph: Path) -> str | None:
+    """What of an ONNX file a runtime may never come to an end of, in words; None: nothing.
+
+    An operator that holds a graph, such as Loop, Scan or If, may repeat it for ever, and functions that call one
+    another twice are put into one graph as two to the power of their number. Raises `BundleError` as above.
+    """
+    return _read(graph, lambda data: next(_endless(data), None), None)
 
 
 def weights(graph: Path) -> int:
@@ -56,6 +69,8 @@ def _read(graph: Path, found: Callable[[mmap.mmap], T], nothing: T) -> T:
         return nothing
     with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
+            if data[_ORT_MARK_AT : _ORT_MARK_AT + len(_ORT_MARK)] == _ORT_MARK:
+                raise MalformedError("it is of ONNX Runtime's own format")
             return found(data)
         except (MalformedError, UnicodeDecodeError) as error:
             raise BundleError(f"{graph} is not an ONNX file ({error}); export the bundle again") from error
@@ -66,6 +81,23 @@ def _sizes(data: mmap.mmap) -> Iterator[int]:
     for graph in (each for each in fields(data, 0, len(data)) if each.number == _GRAPH):
         for tensor in (each for each in fields(data, graph.start, graph.end) if each.number == _INITIALISER):
             yield math.prod(integers(data, tensor.start, tensor.end, _DIMS))
+
+
+def _endless(data: mmap.mmap) -> Iterator[str]:
+    for part in fields(data, 0, len(data)):
+        if part.number == _FUNCTION:
+            yield f"the function {_text(data, part, _FUNCTION_NAME)!r}"
+        nodes = fields(data, part.start, part.end) if part.number == _GRAPH else ()
+        for node in (each for each in nodes if each.number == _NODE):
+            attributes = (each for each in fields(data, node.start, node.end) if each.number == _ATTRIBUTE)
+            inner = (each for attribute in attributes for each in fields(data, attribute.start, attribute.end))
+            if any(each.number in _INNER_GRAPHS for each in inner):
+                yield f"the operator {_text(data, node, _OPERATOR)!r} with a graph inside"
+
+
+def _text(data: mmap.mmap, message: Field, number: int) -> str:
+    found = [each for each in fields(data, message.start, message.end) if each.number == number]
+    return data[found[-1].start : found[-1].end].decode() if found else ""
 
 
 def _locations(data: mmap.mmap, message: str, start: int, end: int, depth: int) -> Iterator[str]:

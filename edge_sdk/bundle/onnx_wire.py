@@ -56,6 +56,8 @@ def _entries(data: Data, start: int, end: int) -> Iterator[tuple[int, Field]]:
         tag, position = _varint(data, position, end)
         if tag >> _TAG_BITS:  # some readers drop the bits above and see another field
             raise MalformedError(f"a tag of more than {_TAG_BITS} bits before byte {position}")
+        if not tag >> 3:  # no field has it; readers differ in whether they end there
+            raise MalformedError(f"a field of number 0 before byte {position}")
         kind = tag & 7
         if kind == _VARINT:
             length = _varint(data, position, end)[1] - position

@@ -254,9 +254,12 @@ def _file_name(key: EngineKey) -> str:
 
 
 def default_cache() -> EngineCache:
-    """The user's cache: `$XDG_CACHE_HOME/edge-sdk/engines`, by default below `~/.cache`."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return EngineCache(Path(home) / "edge-sdk" / "engines")
+    """The user's cache: `$XDG_CACHE_HOME/edge-sdk/engines`, by default below `~/.cache`.
+
+    A relative `XDG_CACHE_HOME` is passed over, as the XDG base directory specification says.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return EngineCache((home if home.is_absolute() else Path.home() / ".cache") / "edge-sdk" / "engines")
 
 
 def graph_hashes(path: Path) -> tuple[str, str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
-from edge_sdk.bundle.onnx_file import external_locations, weights
+from edge_sdk.bundle.onnx_file import endless, external_locations, weights
 from edge_sdk.errors import BundleError
 
 
@@ -150,3 +152,28 @@ def test_endless_nesting_is_refused(tmp_path: Path) -> None:
     path.write_bytes(bytes([0x3A, size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14]) + data)
     with pytest.raises(BundleError, match="nested"):
         external_locations(path)
+
+
+@pytest.mark.parametrize("read", [external_locations, weights, endless])
+@pytest.mark.parametrize("field", [b"\x00\x07", b"\x02\x00"], ids=["number", "bytes"])
+def test_a_field_of_number_0_is_refused_as_protobuf_refuses_it(
+    tmp_path: Path, field: bytes, read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "toy.onnx"
+    path.write_bytes(field + helper.make_model(graph("g", external("w"))).SerializeToString())
+    with pytest.raises(DecodeError):
+        onnx.load_from_string(path.read_bytes())
+    with pytest.raises(BundleError, match="field of number 0"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [external_locations, weights, endless])
+def test_onnx_runtimes_own_format_is_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    """Also where the bytes can be read as protobuf: a fixed number of 4 bytes and one of 8, here."""
+    path = tmp_path / "toy.onnx"
+    plain = b"\x1d\x00\x00\x00\x00" + b"\x19" + b"X" * 8
+    path.write_bytes(plain)
+    assert not read(path)
+    path.write_bytes(b"\x19\x00\x00\x00ORTM\x00")
+    with pytest.raises(BundleError, match=r"toy\.onnx is not an ONNX file \(it is of ONNX Runtime's own format\)"):
+        read(path)

@@ -15,7 +15,7 @@ import pytest
 from toy_bundle import GRAPH, write
 
 from edge_sdk.bundle import default_bundle, open_bundle
-from edge_sdk.engine import EngineCache, EngineKey, EngineRecord, Wanted, graph_hashes, graph_name
+from edge_sdk.engine import EngineCache, EngineKey, EngineRecord, Wanted, default_cache, graph_hashes, graph_name
 from edge_sdk.engine.shapes import Lengths, ShapeProfile
 from edge_sdk.errors import EngineError
 
@@ -62,6 +62,19 @@ def cache(tmp_path: Path) -> EngineCache:
     found = EngineCache(tmp_path / "engines")
     found.write(KEY, ENGINE, built_utc="2026-01-01T00:00:00Z", build_s=1.0)
     return found
+
+
+@pytest.mark.parametrize("given", ["cache", "./cache", "../cache", "~/cache", "", None])
+def test_only_an_absolute_path_moves_the_users_cache(
+    given: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if given is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+    assert default_cache().folder == tmp_path / "home/.cache/edge-sdk/engines"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "moved"))
+    assert default_cache().folder == tmp_path / "moved/edge-sdk/engines"
 
 
 def test_an_engine_is_found_by_its_key_alone(cache: EngineCache) -> None:

@@ -333,6 +333,21 @@ def test_weights_beside_the_graph_are_read(build: Any) -> None:
     np.testing.assert_array_equal(open_toy(toy).run({"a": a})["b"], a + weight)
 
 
+def test_a_file_is_read_as_onnx_whatever_it_is_called_and_begins_with(running_sum: Any) -> None:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(running_sum.path.with_name("own.ort"))
+    onnxruntime.InferenceSession(running_sum.path, options, providers=["CPUExecutionProvider"])
+    own = running_sum.path.with_name("own.ort")
+    assert own.read_bytes()[4:8] == b"ORTM"
+    onnxruntime.InferenceSession(own, providers=["CPUExecutionProvider"])
+    with pytest.raises(RuntimeFailure, match=r"refused own\.ort"):
+        open_toy(running_sum._replace(path=own))
+    own.write_bytes(running_sum.path.read_bytes())
+    with closing(open_toy(running_sum._replace(path=own))) as session:
+        np.testing.assert_array_equal(session.run({"x": ZEROS + 1, "total": ZEROS})["new"], ZEROS + 1)
+
+
 def test_an_unknown_device(running_sum: Any) -> None:
     with pytest.raises(UnknownNameError, match=r"'tpu'.*cpu"):
         open_toy(running_sum, device="tpu")
