@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from edge_sdk import analysis as analysis
+    from edge_sdk import errors as errors
+    from edge_sdk import events as events
     from edge_sdk.bundle import Bundle
     from edge_sdk.capture import LiveSettings
     from edge_sdk.explaining import ReasonerSettings
@@ -24,6 +27,16 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "open"]
 
 __version__ = "0.1.0"
+
+if not TYPE_CHECKING:  # to whom every name would be one of ours
+
+    def __getattr__(name: str) -> object:
+        """The modules that callers of `open` need, imported when they are first named."""
+        from importlib import import_module
+
+        if name in ("analysis", "errors", "events"):
+            return import_module(f"edge_sdk.{name}")
+        raise AttributeError(f"module 'edge_sdk' has no attribute {name!r}")
 
 
 def open(  # noqa: A001 - reads as edge_sdk.open; the builtin is not used here
@@ -43,7 +56,7 @@ def open(  # noqa: A001 - reads as edge_sdk.open; the builtin is not used here
     `operating_point` chooses how much false alarms weigh: `quiet`, `balanced` or `sensitive`, where the bundle was
     fitted for them. Returns a context manager with `.events()`, `.scores()`, `.frames()`, `.watch()`, which gives the
     states of live sources too, and `.explain(event)`, which asks the bundle's video LLM. Raises `ConfigError`,
-    `SourceError`, `BundleError` or `MissingDependencyError`, each saying what to do.
+    `SourceError`, `BundleError`, `EngineError`, `MissingDependencyError` or `RuntimeFailure`, each saying what to do.
     """
     from edge_sdk.unit import Unit
 

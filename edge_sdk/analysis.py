@@ -30,7 +30,7 @@ from edge_sdk.unit import Step, Unit
 BOUNDARIES = ("pre_crash_start", "crash_start", "crash_end")
 
 
-class SourceReport(Value, frozen=True, kw_only=True):
+class SourceReport(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """The analysed file. `start_time_s` is the container's offset of the first decoded frame."""
 
     uri: str
@@ -38,7 +38,7 @@ class SourceReport(Value, frozen=True, kw_only=True):
     start_time_s: float
 
 
-class CrashReport(Value, frozen=True, kw_only=True):
+class CrashReport(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """Whether a crash was confirmed at the student's operating point, and the highest score of the clip.
 
     `calibrated`: the score is the probability of a crash; not for a file of fewer pictures a second than the student is
@@ -51,7 +51,7 @@ class CrashReport(Value, frozen=True, kw_only=True):
     operating_point: str
 
 
-class FrameCounts(Value, frozen=True, kw_only=True):
+class FrameCounts(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """Frames decoded, given to the student, and left out or `repeated` on the way to reach the student's rate."""
 
     decoded: int
@@ -60,28 +60,28 @@ class FrameCounts(Value, frozen=True, kw_only=True):
     repeated: int = 0
 
 
-class Quantiles(Value, frozen=True, kw_only=True):
+class Quantiles(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """Median and 95th percentile in ms; null where nothing was measured."""
 
     p50: float | None
     p95: float | None
 
 
-class Latency(Value, frozen=True, kw_only=True):
+class Latency(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """Per frame: waiting for the decoded frame, and planes plus student."""
 
     decode: Quantiles
     student: Quantiles
 
 
-class BundleReport(Value, frozen=True, kw_only=True):
+class BundleReport(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """The bundle that answered."""
 
     name: str
     sha256: str
 
 
-class Analysis(Value, frozen=True, kw_only=True):
+class Analysis(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """What `edge-sdk analyze --json` prints. `events` holds every revision's last state, one an incident.
 
     `answers` are the video LLM's about the whole clip, by task, `reasoning_ms` what they took (vision, prefill,

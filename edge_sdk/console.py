@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
 import typer
 
-from edge_sdk.errors import ConfigError, EdgeError
+from edge_sdk.errors import ConfigError, EdgeError, MissingDependencyError, RuntimeFailure
+from edge_sdk.files import FULL
+from edge_sdk.packages import extra_of, missing
 
 REFRESH_S = 0.2
 
@@ -90,9 +94,57 @@ def duration(seconds: float) -> str:
 
 
 def run_script(main: Callable[[], int]) -> NoReturn:
-    """Leave with the exit code of `main`; an error of ours is one line on stderr, and its code."""
+    """Leave with the exit code that `main` returns, or with that of what it raises, as `edge-sdk` does."""
+    with exit_codes(Path(sys.argv[0]).stem):
+        code = main()
+    sys.exit(code)
+
+
+@contextmanager
+def exit_codes(program: str) -> Iterator[None]:
+    """Inside, an error that is no bug of ours ends the process: one line on stderr, after `program`, and its code.
+
+    That of an `EdgeError` is its own; a package of an extra that is missing is 3, a path that cannot be used 2, a full
+    disk 3, Ctrl-C 130.
+    """
     try:
-        sys.exit(main())
+        yield
     except EdgeError as error:
-        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _leave(program, str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        _leave(program, _missing(error), MissingDependencyError.exit_code)
+    except OSError as error:
+        # A disk that is full may have room again: as with what is missing, a service is to be started anew.
+        code = RuntimeFailure.exit_code if error.errno in FULL else ConfigError.exit_code
+        _leave(program, _of_path(error), code)
+    except KeyboardInterrupt:
+        sys.exit(130)  # 128 and the number of SIGINT, as shells have it
+
+
+def _leave(program: str, text: str, code: int) -> NoReturn:
+    typer.echo(f"{program}: {text}", err=True)
+    sys.exit(code)
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    package = (error.name or "").split(".")[0]
+    extra = extra_of(package)
+    if extra is None:
+        raise error
+    return missing(package, extra)
+
+
+def _of_path(error: OSError) -> str:
+    """What is wrong with a path that the caller gave, or that there is no room.
+
+    A path of our own, or an error of none at all, is our bug: raised again.
+    """
+    if error.errno in FULL:
+        place = f"{os.fsdecode(error.filename)} is not written: " if error.filename else ""
+        return f"{place}{error.strerror}; make room, or write elsewhere"
+    if not isinstance(error.filename, (str, bytes)):
+        raise error
+    path = Path(os.fsdecode(error.filename))
+    if Path(__file__).parent in path.absolute().parents:
+        raise error
+    return f"{path}: {error.strerror}; give a path that can be used"

@@ -7,38 +7,48 @@ again, as the rate grid of a file does, so that the student's memory keeps its c
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 import msgspec
 
+from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Student
 from edge_sdk.capture import (
+    CaptureSettings,
     Clip,
     Feed,
     FrameHistory,
     GopRing,
+    LiveSettings,
     LiveSource,
     Source,
     SourceChange,
     SourceInfo,
     SourceStats,
+    is_live,
     live_uri,
+    open_live,
+    open_source,
 )
 from edge_sdk.capture.ages import AgeReport, FrameAges
 from edge_sdk.errors import ConfigError
-from edge_sdk.events import Event, EventTime, Incident, Provenance
+from edge_sdk.events import Event, EventTime, Incident, Provenance, shifted
 from edge_sdk.hardware import utc_of
 from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate
-from edge_sdk.types import Frame
+from edge_sdk.types import CaptureTime, Frame
 
 AnySource = str | Path | Feed
 
 # How far a declared rate may lie below the student's, as 29.97 does below 30.
 _RATE_SLACK = 0.02
+# What raw pictures are encoded as.
+_ENCODED = "h264"
 
 
 class SourceView(NamedTuple):
@@ -51,6 +61,16 @@ class SourceView(NamedTuple):
     info: SourceInfo | None
     stats: SourceStats
     age: AgeReport | None
+
+
+class CodedClip(Clip, frozen=True, kw_only=True):
+    """Units of a live source around an event. `codec` is what they are: `h264`, `h265` or `mjpeg`.
+
+    H.264 and H.265 come as byte streams. It is the codec of the source's newest picture, and `h264` for one of raw
+    pictures, which are encoded for the ring.
+    """
+
+    codec: str
 
 
 class Feeder(Protocol):
@@ -78,7 +98,7 @@ class Feeder(Protocol):
     def time_of(self, frame: Frame | None) -> EventTime:
         """The time of a revision that is made now, because of `frame` where there is one."""
 
-    def clip(self, at_s: float, pre_roll_s: float) -> Clip:
+    def clip(self, at_s: float, pre_roll_s: float) -> CodedClip:
         """The encoded units that are kept around `at_s`, seconds since the first frame. Raises `ConfigError`."""
 
     def close(self) -> None:
@@ -121,7 +141,7 @@ class FileFeeder:
         """Now; no clock speaks for what a file shows."""
         return EventTime(monotonic_s=time.monotonic())
 
-    def clip(self, at_s: float, pre_roll_s: float) -> Clip:
+    def clip(self, at_s: float, pre_roll_s: float) -> CodedClip:
         """Of a file nothing is kept. Raises `ConfigError`."""
         raise ConfigError(f"{self.uri} is a file, of which no units are kept; cut the file itself")
 
@@ -176,7 +196,7 @@ class LiveFeeder:
         """The encoded units that are kept, None without `pre_roll_s`; safe for several threads."""
         return self._source.ring
 
-    def clip(self, at_s: float, pre_roll_s: float) -> Clip:
+    def clip(self, at_s: float, pre_roll_s: float) -> CodedClip:
         """The encoded units from `pre_roll_s` before `at_s`, seconds since the first frame, to the newest.
 
         Raises `ConfigError` where none are kept, before the first frame, and for a pre-roll below 0 or no number.
@@ -185,9 +205,11 @@ class LiveFeeder:
             raise ConfigError(f"expected 0 s or more before the crash, found {pre_roll_s}")
         if self.ring is None:
             raise ConfigError(f"{self.uri}: no units are kept; open it with LiveSettings(pre_roll_s=...)")
-        if self.first_s is None:
+        info = self._source.info
+        if self.first_s is None or info is None:
             raise ConfigError(f"{self.uri}: no frame has come yet, so this source has made no event")
-        return self.ring.clip(self.first_s + at_s, pre_roll_s)
+        clip = self.ring.clip(self.first_s + at_s, pre_roll_s)
+        return CodedClip(**msgspec.structs.asdict(clip), codec=_ENCODED if info.codec == "raw" else info.codec)
 
     @property
     def ended(self) -> bool:
@@ -212,7 +234,14 @@ class LiveFeeder:
             uncertainty_s=now.uncertainty_s,
             source=now.source,
             capture=frame.capture if frame is not None else None,
+            zero=self._zero(),
         )
+
+    def _zero(self) -> CaptureTime | None:
+        """When the first frame was taken, as the newest one tells: clocks may be set after a source was opened."""
+        if self._last is None or self._last.capture is None or self.first_s is None:
+            return None
+        return shifted(self._last.capture, self.first_s - self._last.captured_s)
 
     def close(self) -> None:
         """Close the source."""
@@ -245,6 +274,14 @@ class Stream:
         self.timeline = Timeline(self._student)
         self.timeline.peak = peak
         return events
+
+    def age_ms(self, frame: Frame, now_s: float) -> float | None:
+        """How long ago `frame` was captured, noted among its source's ages; None for files and frames taken again."""
+        if frame.repeated or not isinstance(self.feeder, LiveFeeder):
+            return None
+        age_ms = (now_s - frame.captured_s) * 1e3
+        self.feeder.ages.add(age_ms)
+        return age_ms
 
     def _revise(self, update: TimelineUpdate, frame: Frame | None, latency_ms: dict[str, float] | None) -> Event:
         if self._incident is None:
@@ -288,14 +325,42 @@ def sources_of(source: AnySource | Sequence[AnySource]) -> list[AnySource]:
     return found
 
 
-def check_rate(rate_hz: float | None, sources: Sequence[AnySource]) -> None:
-    """Raises `ConfigError` for a rate of rounds that is none, or that no source keeps to."""
-    if rate_hz is None:
-        return
-    if not 0 < rate_hz < math.inf:
+def check_live(sources: Sequence[AnySource], rate_hz: float | None, live: LiveSettings | None) -> None:
+    """Raises `ConfigError` for a rate of rounds that is none, and for what only live sources keep to without any."""
+    if rate_hz is not None and not 0 < rate_hz < math.inf:
         raise ConfigError(f"rate_hz must be above 0, found {rate_hz:g}; leave it out for the student's own rate")
-    if all(live_uri(each) is None for each in sources):
+    if any(live_uri(each) is not None for each in sources):
+        return
+    if rate_hz is not None:
         raise ConfigError(
             f"rate_hz is the rate of live sources, found {rate_hz:g} with files alone, which are read at the student's "
             "own; leave it out"
         )
+    if live is not None:
+        raise ConfigError("live settings are for live sources, found some with files alone; leave them out")
+
+
+def feeder_of(
+    source: AnySource, student: Student, rate_hz: float, live: LiveSettings | None, opened: ExitStack
+) -> Feeder:
+    """`source` opened for `student`, and closed with `opened`; a live one is asked for `rate_hz` frames a second.
+
+    Raises what `open_source` and `open_live` raise.
+    """
+    settings = CaptureSettings(width=student.width, height=student.height, rate_hz=student.rate_hz)
+    if is_live(source):
+        latest = msgspec.structs.replace(settings, rate_hz=None, policy="latest", live=live or LiveSettings())
+        camera = open_live(source if isinstance(source, Feed) else str(source), latest)
+        return LiveFeeder(opened.enter_context(camera), FrameAges(), 1 / rate_hz)
+    return FileFeeder(opened.enter_context(open_source(str(source), settings)), student.rate_hz)
+
+
+def provenance_of(bundle: Bundle, runtime: str, student: Student) -> Provenance:
+    """What events say of who made them."""
+    return Provenance(
+        bundle=bundle.manifest.name,
+        bundle_sha256=bundle.sha256,
+        runtime=runtime,
+        config_sha256=hashlib.sha256(msgspec.json.encode(student)).hexdigest(),
+        operating_point=student.operating_point.name,
+    )

@@ -16,7 +16,8 @@ Dialect = Literal["native", "decomposed"]
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the values that are read from and written to JSON: immutable, unknown keys refused.
 
-    Every value repeats `frozen=True, kw_only=True`: type checkers and msgspec do not hand them down.
+    Those that one release may read of another, as events, pass over keys that they do not know, and say so. Every value
+    repeats `frozen=True, kw_only=True`: type checkers and msgspec do not hand them down.
     """
 
 
@@ -50,7 +51,7 @@ class StateSpec(Value, frozen=True, kw_only=True):
             raise ValueError(f"state {self.input!r} of kind 'append' needs `axis` and `index`")
 
 
-class Estimate(Value, frozen=True, kw_only=True):
+class Estimate(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """A time with its central 80 % interval, in seconds since the source's first decoded frame."""
 
     t: float
@@ -58,7 +59,7 @@ class Estimate(Value, frozen=True, kw_only=True):
     hi: float
 
 
-class CaptureTime(Value, frozen=True, kw_only=True):
+class CaptureTime(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """When a picture was taken, as well as this device can know it.
 
     `monotonic_s` is on the clock of `time.monotonic()`. `utc_s` is seconds since 1970-01-01 UTC: by the sender's clock

@@ -1,15 +1,16 @@
 """Sources, one student, a timeline each: what `edge_sdk.open` gives.
 
 A unit is read once, by whichever of `steps`, `frames`, `scores`, `events` and `watch` the caller likes; each drives the
-same loop of rounds. In a round every source gives at most one frame, and all of them are scored in one run. With files
-alone, rounds follow each other as fast as they can; with a live source they keep the student's rate.
+same loop of rounds. In a round every source gives at most one frame, and all of them are scored in one run. What a
+round brings is queued here before any of it is given, so that a reader may be left anywhere and another goes on there.
+With files alone, rounds follow each other as fast as they can; with a live source they keep the student's rate.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,23 +20,10 @@ from typing import NamedTuple
 import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
-from edge_sdk.bundle.manifest import Student
-from edge_sdk.capture import (
-    CaptureSettings,
-    Clip,
-    Feed,
-    LiveSettings,
-    SourceChange,
-    SourceInfo,
-    SourceStats,
-    is_live,
-    open_live,
-    open_source,
-)
-from edge_sdk.capture.ages import FrameAges
+from edge_sdk.capture import LiveSettings, SourceChange, SourceInfo, SourceStats
 from edge_sdk.capture.pace import Pace
 from edge_sdk.errors import ConfigError, EdgeError, SourceError
-from edge_sdk.events import Event, Provenance, State, check_states
+from edge_sdk.events import Event, State, check_states
 from edge_sdk.explaining import (
     EventExplainer,
     Piece,
@@ -50,12 +38,14 @@ from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.stream import (
     AnySource,
+    CodedClip,
     Feeder,
-    FileFeeder,
     LiveFeeder,
     SourceView,
     Stream,
-    check_rate,
+    check_live,
+    feeder_of,
+    provenance_of,
     sources_of,
 )
 from edge_sdk.types import Frame
@@ -85,9 +75,9 @@ class Unit:
     "ort" computes, `operating_point` the name of one that the bundle was fitted for (`quiet`, `balanced`, `sensitive`;
     the bundle's default for None). With `reasoning`, live sources keep frames for `explain`, and the reasoner begins
     with those of an event as soon as it is provisional; files can be asked about without it. Raises `ConfigError` for
-    no source at all, for what is none, for two live ones of one name, by which events say whose they are, and for a
-    rate that is not above 0 or without a live source, `UnknownNameError` for an operating point that the bundle does
-    not have.
+    no source at all, for what is none, for two live ones of one name, by which events say whose they are, for a rate
+    that is not above 0, and for `rate_hz` or `live` without a live source, and `UnknownNameError` for an operating
+    point that the bundle does not have.
     """
 
     def __init__(
@@ -104,13 +94,15 @@ class Unit:
         operating_point: str | None = None,
     ) -> None:
         sources = sources_of(source)
-        check_rate(rate_hz, sources)
+        check_live(sources, rate_hz, live)
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.student = student = student_of(self.bundle, operating_point)
         # Not an Event, whose lock a signal handler may find held by the thread that it interrupts.
         self._stopped = False
-        self._lost: list[SourceChange] = []
+        self._results: deque[Step | Event | SourceChange] = deque()
         self._held: list[Event] = []
+        self._failure: EdgeError | None = None
+        self._reading = threading.Lock()
         live_rate_hz = rate_hz or student.rate_hz
         self._reasoning = reasoning or ReasonerSettings(runtime=runtime, threads=threads, device=device)
         self._explainer: EventExplainer | None = None
@@ -121,9 +113,9 @@ class Unit:
             options = SessionOptions(threads=threads, device=device)
             self._recogniser = Recogniser(self.bundle, runtime, streams=len(sources), options=options)
             opened.callback(self._recogniser.close)
-            provenance = _provenance(self.bundle, runtime, student)
+            provenance = provenance_of(self.bundle, runtime, student)
             self.streams: tuple[Stream, ...] = tuple(
-                Stream(number, _feeder(one, student, live_rate_hz, live, opened), student, provenance)
+                Stream(number, feeder_of(one, student, live_rate_hz, live, opened), student, provenance)
                 for number, one in enumerate(sources)
             )
             self._opened = opened.pop_all()
@@ -164,16 +156,22 @@ class Unit:
         Revisions that no frame caused, as where a source falls silent or ends before the others, come with the next
         step of that source, or from `finish`.
         """
-        for item in self._walk():
+        while (item := self._next()) is not None:
             if isinstance(item, Event):
                 self._held.append(item)
             elif isinstance(item, Step):
                 yield item._replace(events=self._held_of(item.stream) + item.events)
 
     def finish(self) -> tuple[Event, ...]:
-        """The sources have ended: the last revisions of what is still open."""
-        held, self._held = tuple(self._held), []
-        return held + tuple(event for stream in self.streams for event in stream.finish())
+        """The sources have ended: revisions that were not read yet, and the last ones of what is still open."""
+        unread, left, self._held = self._held, tuple(self._results), []
+        self._results.clear()
+        for item in left:
+            if isinstance(item, SourceChange):
+                self._results.append(item)
+            else:
+                unread.extend(item.events if isinstance(item, Step) else (item,))
+        return (*unread, *self._closing())
 
     def frames(self) -> Iterator[Frame]:
         """The student's frames, in order."""
@@ -195,44 +193,49 @@ class Unit:
         `on_round` is called before every round, and many times a second while nothing comes. An error is raised when
         what was open is closed.
         """
-        for item in self._walk(on_round):
+        self._results.extendleft(self._held[::-1])
+        self._held.clear()
+        while (item := self._next(on_round) or self._last()) is not None:
             if isinstance(item, Step):
-                yield from item.events
+                self._results.extendleft(reversed(item.events))
             else:
                 yield item
-        yield from self.finish()
-        yield from self._changes()
 
     def explain(
         self, event: Event, tasks: Sequence[str] | None = None, *, deadline_s: float | None = None
     ) -> Iterator[Piece | Reply | ReasoningReport | Event]:
         """Ask the video LLM `tasks`, by default all, about an event of this unit; text as it comes.
 
-        A file is sampled whole. Of a live source the frames from `explaining.live.BEFORE_S` before the event on are
-        taken, as far as they have come: ask about an event that is closed. The last item is the event with its
-        answers. After `deadline_s`, counted from the first `next`, answers are given as far as they went. Raises
-        `BundleError` for a bundle without a language part, `UnknownNameError` for a task, `ConfigError` for an event of
-        another source, `SourceError` where its frames are no longer kept, and `RuntimeFailure` when the reasoner's
-        process dies, or has no turn in time; it can be asked again.
+        A file is sampled whole. Of a live source the frames from `explaining.kept.BEFORE_S` before the event on are
+        taken at the first `next`, as far as they have come: ask about an event that is closed. A `Reply` to a task may
+        come twice, and the later one counts: it tells that another answer contradicts it. The last item is the event
+        with its answers. After `deadline_s`, counted from the first `next`, answers are given as far as they went.
+        Raises `BundleError` for a bundle without a language part, `UnknownNameError` for a task, `ConfigError` for an
+        event of another source, `SourceError` where its frames are no longer kept, `RuntimeFailure` when the reasoner's
+        process dies, or has no turn in time, after which it can be asked again, and `Cancelled` when the unit is closed
+        meanwhile.
 
         Any thread may ask. Whoever iterates drives the rounds: while the one that iterates reads answers, no source is
         watched, so ask from another thread, and let it end before the unit is closed.
         """
         return self._reasoner().explain(event, self._feeder_of(event), tasks, deadline_s)
 
-    def clip(self, event: Event, pre_roll_s: float) -> Clip:
+    def clip(self, event: Event, pre_roll_s: float) -> CodedClip:
         """The encoded units around an event of a live source: from `pre_roll_s` before its crash to the newest.
 
         They are kept with `LiveSettings(pre_roll_s=...)`, so many seconds before the newest: that must hold the time
-        since the crash too, which is some seconds for a closed event. `Clip.delivered_s` says how many there were. Any
-        thread may ask. Raises `ConfigError` for an event of another source, of a file, and where no units are kept, and
-        for a pre-roll that is negative or no number.
+        since the crash too, which is some seconds for a closed event. `delivered_s` of the clip says how many there
+        were, `codec` what its units are. Any thread may ask. Raises `ConfigError` for an event of another source, of a
+        file, and where no units are kept, and for a pre-roll that is negative or no number.
         """
         feeder, begin = self._feeder_of(event), event.timeline.crash_start or event.timeline.pre_crash_start
         return feeder.clip(0.0 if begin is None else begin.t, pre_roll_s)
 
     def stop(self) -> None:
-        """End the iteration after the present round; may be called from another thread or a signal handler."""
+        """End the iteration after the present round, for good; any thread and a signal handler may call it.
+
+        What that brings is still given, and `watch` and `events` close what is open; `steps` leaves it to `finish`.
+        """
         self._stopped = True
 
     def close(self) -> None:
@@ -252,23 +255,49 @@ class Unit:
     ) -> None:
         self.close()
 
-    def _walk(self, on_round: Callable[[], object] | None = None) -> Iterator[Step | Event | SourceChange]:
-        before_s = time.perf_counter()
-        while not self._stopped:
-            if on_round is not None:
-                on_round()
-            yield from self._changes()
-            streams = [stream for stream in self.streams if stream.open]
-            if not streams:
-                return
-            if self._due():
-                try:
-                    yield from self._round(streams, before_s)
-                except EdgeError:
-                    yield from self.finish()
-                    yield from self._changes()
-                    raise
-                before_s = time.perf_counter()
+    def _next(self, on_round: Callable[[], object] | None = None) -> Step | Event | SourceChange | None:
+        """What was brought and not given yet, for which rounds are made as needed; None at the end.
+
+        Raises what ended a round when all that it left is given, and `ConfigError` while another thread is in here.
+        """
+        if not self._reading.acquire(blocking=False):
+            raise ConfigError(
+                "expected one reader of a unit at a time, found another thread that reads it; read it in one, and hand "
+                "on from there what others need"
+            )
+        try:
+            before_s = time.perf_counter()
+            while not self._results and self._turn(before_s, on_round):
+                pass
+            return self._results.popleft() if self._results else None
+        finally:
+            self._reading.release()
+
+    def _last(self) -> Step | Event | SourceChange | None:
+        """What ends the reading, behind all rounds, one after the other; None when there is no more."""
+        self._results.extend(self.finish())
+        self._note_changes()
+        return self._results.popleft() if self._results else None
+
+    def _turn(self, before_s: float, on_round: Callable[[], object] | None) -> bool:
+        """Queue what sources tell of their states, or else what a round brings where one is due; False at the end."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        if self._stopped:
+            return False
+        if on_round is not None:
+            on_round()
+        self._note_changes()
+        streams = [stream for stream in self.streams if stream.open]
+        if not self._results and streams and self._due():
+            try:
+                self._round(streams, before_s)
+            except EdgeError as error:
+                self._failure = error
+                self._results.extend(self._closing())
+                self._note_changes()
+        return bool(streams)
 
     def _due(self) -> bool:
         """Whether a round may begin now; where it may not, a short while is waited."""
@@ -281,19 +310,19 @@ class Unit:
         self._pace.begin()
         return True
 
-    def _round(self, streams: list[Stream], before_s: float) -> Iterator[Step | Event]:
+    def _round(self, streams: list[Stream], before_s: float) -> None:
         """One frame of each stream that has one, scored together; a stream that ends while others go on is closed."""
         taken = [(stream, frame) for stream in streams if (frame := self._take(stream)) is not None]
         for stream, frame in taken:
             if frame.restarted:
                 self._recogniser.reset(stream.number)
-                yield from self._noticed(stream.restart(), stream)
+                self._results.extend(self._noticed(stream.restart(), stream))
         if taken:
-            yield from self._score(taken, before_s)
+            self._score(taken, before_s)
         ended = [stream for stream in streams if not stream.open]
         if len(ended) < len(streams):
             for stream in ended:
-                yield from self._noticed(stream.finish(), stream)
+                self._results.extend(self._noticed(stream.finish(), stream))
 
     def _take(self, stream: Stream) -> Frame | None:
         """The stream's frame of this round. One of several sources that fails ends alone; a single one raises."""
@@ -303,14 +332,14 @@ class Unit:
             if len(self.streams) == 1:
                 raise
             stream.feeder.close()
-            self._lost.append(
+            self._results.append(
                 SourceChange(source=stream.feeder.uri, state="ended", at_s=time.monotonic(), reason=str(error))
             )
             frame = None
         stream.open = not stream.feeder.ended
         return frame
 
-    def _score(self, taken: list[tuple[Stream, Frame]], before_s: float) -> Iterator[Step]:
+    def _score(self, taken: list[tuple[Stream, Frame]], before_s: float) -> None:
         pulled_s = time.perf_counter()
         for stream, frame in taken:
             self._recogniser.push(stream.number, frame.pixels)
@@ -319,12 +348,11 @@ class Unit:
         decode_ms, student_ms = (pulled_s - before_s) * 1e3, (scored_s - pulled_s) * 1e3
         for stream, frame in taken:
             scores = FrameScores(frame.time_s, *(float(value) for value in rows[stream.number]))
-            age_ms = _age_ms(stream, frame, now_s)
-            latency_ms = None
+            age_ms, latency_ms = stream.age_ms(frame, now_s), None
             if age_ms is not None:
                 latency_ms = {"capture_to_scores": round(age_ms, 3), "student": round(student_ms, 3)}
             events = self._noticed(stream.push(frame, scores, latency_ms), stream)
-            yield Step(frame, scores, events, decode_ms, student_ms, age_ms, stream.number)
+            self._results.append(Step(frame, scores, events, decode_ms, student_ms, age_ms, stream.number))
 
     def _noticed(self, events: tuple[Event, ...], stream: Stream) -> tuple[Event, ...]:
         """`events`, of which the reasoner knows if it is to follow them."""
@@ -353,25 +381,16 @@ class Unit:
                 self._explainer = EventExplainer(self.bundle, self._reasoning)
             return self._explainer
 
-    def _changes(self) -> Iterator[Event | SourceChange]:
-        """What sources say of their states; one that shows nothing any more has its open event closed."""
-        lost, self._lost = self._lost, []
-        yield from lost
+    def _note_changes(self) -> None:
+        """Queue what sources say of their states; one that shows nothing any more has its open event closed."""
         for stream in self.streams:
             for change in stream.feeder.changes():
-                yield change
+                self._results.append(change)
                 if change.state in ("stalled", "backoff"):
-                    yield from self._noticed(stream.restart(), stream)
+                    self._results.extend(self._noticed(stream.restart(), stream))
 
-
-def _provenance(bundle: Bundle, runtime: str, student: Student) -> Provenance:
-    return Provenance(
-        bundle=bundle.manifest.name,
-        bundle_sha256=bundle.sha256,
-        runtime=runtime,
-        config_sha256=hashlib.sha256(msgspec.json.encode(student)).hexdigest(),
-        operating_point=student.operating_point.name,
-    )
+    def _closing(self) -> tuple[Event, ...]:
+        return tuple(event for stream in self.streams for event in stream.finish())
 
 
 def _keeping(live: LiveSettings, explainer: EventExplainer) -> LiveSettings:
@@ -379,22 +398,3 @@ def _keeping(live: LiveSettings, explainer: EventExplainer) -> LiveSettings:
     process = explainer.process
     history = live.history or history_settings(process.language.profiles[process.profile])
     return msgspec.structs.replace(live, history=history)
-
-
-def _feeder(
-    source: AnySource, student: Student, rate_hz: float, live: LiveSettings | None, opened: ExitStack
-) -> Feeder:
-    settings = CaptureSettings(width=student.width, height=student.height, rate_hz=student.rate_hz)
-    if is_live(source):
-        latest = msgspec.structs.replace(settings, rate_hz=None, policy="latest", live=live or LiveSettings())
-        camera = open_live(source if isinstance(source, Feed) else str(source), latest)
-        return LiveFeeder(opened.enter_context(camera), FrameAges(), 1 / rate_hz)
-    return FileFeeder(opened.enter_context(open_source(str(source), settings)), student.rate_hz)
-
-
-def _age_ms(stream: Stream, frame: Frame, now_s: float) -> float | None:
-    if frame.repeated or not isinstance(stream.feeder, LiveFeeder):
-        return None
-    age_ms = (now_s - frame.captured_s) * 1e3
-    stream.feeder.ages.add(age_ms)
-    return age_ms

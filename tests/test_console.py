@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
+
 import pytest
 
 from edge_sdk.console import Progress, bar, duration, parse_size
@@ -42,3 +47,47 @@ def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None
     with Progress("render", quiet=True) as progress:
         progress(1, 1)
     assert capsys.readouterr().err == ""
+
+
+def script(body: str) -> subprocess.CompletedProcess[str]:
+    """A program that leaves through `run_script`."""
+    code = f"from edge_sdk.console import run_script\ndef main():\n    {body}\nrun_script(main)\n"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "told"),
+    [
+        ("return 5", 5, ""),
+        ("from edge_sdk.errors import BundleError; raise BundleError('spoilt')", 4, "-c: spoilt\n"),
+        (
+            "open('/nowhere/cameras')",
+            2,
+            f"-c: /nowhere/cameras: {os.strerror(errno.ENOENT)}; give a path that can be used\n",
+        ),
+        (
+            f"raise OSError({errno.ENOSPC}, 'No space left', 'out.json')",
+            3,
+            "-c: out.json is not written: No space left; make room, or write elsewhere\n",
+        ),
+        ("raise KeyboardInterrupt", 130, ""),
+    ],
+)
+def test_a_program_leaves_as_the_command_does(body: str, code: int, told: str) -> None:
+    done = script(body)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", told)
+
+
+def test_a_package_of_an_extra_that_is_missing_is_named_with_what_to_run() -> None:
+    done = script("import sys; sys.modules['mujoco'] = None; import mujoco")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("-c: this needs the package 'mujoco', which is not installed; run: pip install ")
+
+
+@pytest.mark.parametrize(
+    "body", ["import no_such_module", "import edge_sdk; open(edge_sdk.__file__ + '.gone')", "raise OSError('odd')"]
+)
+def test_a_mistake_of_the_program_shows_where_it_is(body: str) -> None:
+    done = script(body)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import edge_sdk
+
 ROOT = Path(__file__).parents[1]
 HEAVY = {"PIL", "cv2", "gi", "matplotlib", "mujoco", "nltk", "onnx", "onnxruntime", "onnxscript"}
 HEAVY |= {
@@ -54,6 +56,14 @@ def test_the_ground_loads_nothing_heavy(statement: str) -> None:
 
 def test_what_is_heavy_would_be_seen() -> None:
     assert "onnxruntime" in loaded_by("from edge_sdk.registry import open_runtime\nopen_runtime('ort')")
+
+
+def test_the_modules_of_the_readme_are_there_when_they_are_named() -> None:
+    named = "import edge_sdk\nedge_sdk.analysis.analyze, edge_sdk.errors.EdgeError, edge_sdk.events.Event"
+    assert {"edge_sdk.analysis", "edge_sdk.errors", "edge_sdk.events"} <= loaded_by(named)
+    assert "edge_sdk.analysis" not in loaded_by("import edge_sdk")
+    with pytest.raises(AttributeError, match="module 'edge_sdk' has no attribute 'nothing'"):
+        _ = edge_sdk.nothing  # type: ignore[attr-defined]
 
 
 def faces() -> dict[str, ast.Module]:

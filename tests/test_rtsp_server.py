@@ -12,7 +12,7 @@ import pytest
 
 from edge_sdk.benchmarks.live import stamp
 from edge_sdk.benchmarks.live.camera import Camera
-from edge_sdk.benchmarks.live.server import RtspServer, Stream
+from edge_sdk.benchmarks.live.server import PORTS, RtspServer, Stream
 from edge_sdk.capture.gst.binding import Gst
 from edge_sdk.errors import ConfigError
 
@@ -115,5 +115,7 @@ def test_a_port_that_is_taken_is_one_error_and_leaves_no_process() -> None:
 
 def test_a_camera_comes_up_where_no_connection_is_given_a_port_by_chance() -> None:
     first, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
+    if first <= PORTS.start:
+        pytest.skip("this machine gives connections ports from all of the range")
     with RtspServer(small()) as server:
         assert server.stream.port < first

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import sys
 
-import pytest
 from terminal_recording import record
 
 # asciicast version 2: a header of one line, then [seconds, "o", text] a line (asciinema's documentation).
@@ -18,7 +17,7 @@ def test_a_recording_is_an_asciicast_of_a_real_terminal() -> None:
     assert {kind for _, kind, _ in events} == {"o"}
     times = [at for at, _, _ in events]
     assert times == sorted(times)
-    assert times[-1] - times[0] == pytest.approx(0.3, abs=0.25)
+    assert 0.2 < times[-1] - times[0] < 5
 
 
 def test_a_failure_of_the_command_is_told() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from demo_pictures import AMID_S, CLIP, broken_off, decoded, playing
+from demo_pictures import AMID_S, CLIP, CRASH_S, broken_off, decoded, playing
 
 import edge_sdk
 from edge_sdk.capture import Feed, LiveSettings, SourceChange
@@ -123,6 +123,12 @@ def test_a_rate_of_rounds_is_for_live_sources() -> None:
     Unit([Feed("h264"), CLIP], rate_hz=5).close()
 
 
+def test_live_settings_are_for_live_sources() -> None:
+    with pytest.raises(ConfigError, match="live settings are for live sources, found some with files alone"):
+        edge_sdk.open([CLIP, PATTERN], live=LiveSettings(pre_roll_s=5.0))
+    edge_sdk.open([Feed("h264"), CLIP], live=LiveSettings(pre_roll_s=5.0)).close()
+
+
 def test_no_source_and_a_bad_one_are_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="at least one source"):
         Unit([])
@@ -154,6 +160,7 @@ def test_a_crash_that_is_pushed_live_is_the_crash_of_the_file_and_a_dead_camera_
     feed = Feed("rgb", width=400, height=240, rate_hz=30)
     dead = "rtsp://user:secret@127.0.0.1:1/nothing"
     with Unit([dead, feed], live=LiveSettings(connect_timeout_s=1.0)) as unit, playing(feed, decoded(30), 30):
+        began_s, began_utc_s = time.monotonic(), time.time()
         seen: list[Event | SourceChange] = []
         for item in unit.watch():
             seen.append(item)
@@ -169,6 +176,11 @@ def test_a_crash_that_is_pushed_live_is_the_crash_of_the_file_and_a_dead_camera_
     assert start is not None
     assert start.t == pytest.approx(expected.t, abs=0.5)
     assert closed[0].time.utc is not None
+    happened = closed[0].when(start.t)
+    assert happened is not None
+    assert happened.monotonic_s - began_s == pytest.approx(CRASH_S, abs=0.5)
+    assert happened.utc_s is None or happened.utc_s - began_utc_s == pytest.approx(CRASH_S, abs=0.5)
+    assert happened.source == "host"
     assert ages is not None
     assert ages.count > 40
     assert missed < 20

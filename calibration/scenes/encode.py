@@ -58,15 +58,25 @@ def encoder(path: Path, size: tuple[int, int], fps: float, bitrate_kbps: int, ke
         )
     rate = Fraction(fps).limit_denominator(1001)
     # Complaints go to a file: a pipe that nobody reads while frames are written stops the encoder when it is full.
-    with atomic_path(path) as part, tempfile.TemporaryFile() as complaints:
+    with (
+        atomic_path(path) as part,
+        tempfile.TemporaryFile() as complaints,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        # The words are parsed again as one text, in which a quotation mark of a name would begin elements of its own.
+        (Path(folder) / "clip").symlink_to(part.absolute())
         pipeline = [
             "fdsrc", "fd=0", "!", "rawvideoparse", "format=rgb", f"width={size[0]}", f"height={size[1]}",
             f"framerate={rate.numerator}/{rate.denominator}", "!", "videoconvert", "!", "video/x-raw,format=I420", "!",
             "x264enc", f"bitrate={bitrate_kbps}", f"key-int-max={key_interval}", "bframes=0", "threads=1",
-            "speed-preset=veryfast", "!", "h264parse", "!", "mp4mux", "!", "filesink", f"location={part}",
+            "speed-preset=veryfast", "!", "h264parse", "!", "mp4mux", "!", "filesink", "location=clip",
         ]  # fmt: skip
         process = subprocess.Popen(
-            [launcher, "-q", *pipeline], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints
+            [launcher, "-q", *pipeline],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
         )
         try:
             made = Encoder(path, process, complaints)

@@ -18,8 +18,9 @@ from edge_sdk.types import Value
 
 _NEWEST = "queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0"
 # Room for what comes at once after a hiccup of the network. A decoder that is slower than the stream for good fills it
-# and holds the stream back, so that pictures grow no older than this.
-_BURST = "queue max-size-buffers=0 max-size-bytes=0 max-size-time=1000000000"
+# and holds the stream back, so that pictures grow no older than this. Bytes are for a camera whose time stamps stand
+# still, or go back: by time the queue would never be full. No camera sends as many in a second.
+_BURST = "queue max-size-buffers=0 max-size-bytes=32000000 max-size-time=1000000000"
 # Units are collected many times a second. When nobody has done so for 600 of them, the stream is held back.
 _UNITS = "queue max-size-buffers=8 max-size-bytes=0 max-size-time=0 ! appsink name=units sync=false max-buffers=600"
 # Raw pictures may be dropped before an encoder that is too slow for them.

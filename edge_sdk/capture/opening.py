@@ -26,10 +26,10 @@ from edge_sdk.capture.pipelines import (
     pattern_text,
     untagged_colorimetry,
 )
-from edge_sdk.capture.player import Media, Player, PlayerModule
+from edge_sdk.capture.player import Media, Player, PlayerModule, TooLargeError
 from edge_sdk.capture.settings import CaptureSettings, SourceInfo
 from edge_sdk.capture.source import Source
-from edge_sdk.capture.uri import FileSource, LiveUri, PatternSource, parse_source
+from edge_sdk.capture.uri import FileSource, LiveUri, PatternSource, parse_source, shown
 from edge_sdk.errors import ConfigError, MissingDependencyError, SourceError
 
 OPEN_TIMEOUT_S = 10.0
@@ -125,6 +125,8 @@ def _play_file(gst: PlayerModule, source: FileSource, settings: CaptureSettings)
         plan = FilePlan(container=container, codec=codec, decoder=decoder, settings=settings, scaler=gst.scaler())
         try:
             player, played = _play_rightly(gst, source.uri, plan, deadline_s)
+        except TooLargeError:
+            raise
         except SourceError as error:
             refused.append(f"{decoder.element}: {error}")
         else:
@@ -204,12 +206,14 @@ def _check_file(path: str) -> None:
     file = Path(path)
     try:
         if not file.exists():
-            raise SourceError(f"{path}: no such file; check the path")
+            raise SourceError(f"{shown(path)}: no such file; check the path")
         if not file.is_file():
             raise SourceError(f"{path}: expected a video file, found a folder or device; name one file in it")
         with file.open("rb") as stream:
             empty = not stream.read(1)
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}); check its name and permissions") from error
+        raise SourceError(
+            f"{shown(path)}: cannot be read ({error.strerror}); check its name and permissions"
+        ) from error
     if empty:
         raise SourceError(f"{path}: the file is empty (0 bytes); the recording or copy did not finish")

@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Literal
 
 from edge_sdk.capture.codecs import Codec, Container, Decoder
-from edge_sdk.capture.settings import CaptureSettings
+from edge_sdk.capture.settings import MAX_REPEATED_S, CaptureSettings
 from edge_sdk.capture.uri import PatternSource
 from edge_sdk.types import Value
 
@@ -38,7 +38,10 @@ TUNING: dict[str, dict[str, str]] = {
     "decoder": {"max-errors": "-1", "output-corrupt": "true"},
     "luma": {"matrix-mode": "none", "dither": "none"},
     "scale": {"matrix-mode": "none", "dither": "none"},
-    "rate": {"max-closing-segment-duplication-duration": "1000000"},
+    "rate": {
+        "max-closing-segment-duplication-duration": "1000000",
+        "max-duplication-time": f"{round(MAX_REPEATED_S * 1e9)}",
+    },
 }
 
 

@@ -13,7 +13,12 @@ from edge_sdk.capture.live_pipelines import LivePlan
 from edge_sdk.capture.pipelines import Scaler
 from edge_sdk.capture.platforms import Features
 from edge_sdk.capture.settings import DecoderStatus
+from edge_sdk.errors import SourceError
 from edge_sdk.types import Value
+
+
+class TooLargeError(SourceError):
+    """The coded pictures of a source are larger than any decoder is given; another one would not help."""
 
 
 class Media(Value, frozen=True, kw_only=True):
@@ -157,7 +162,10 @@ class PlayerModule(Protocol):
         """Look into a file without decoding. Raises `SourceError` when it is no container of a known kind."""
 
     def play(self, text: str, uri: str | None, timeout_s: float) -> Player:
-        """Start the pipeline `text` and wait for its first picture. Raises `SourceError` when none comes."""
+        """Start the pipeline `text` and wait for its first picture.
+
+        Raises `SourceError` when none comes, `TooLargeError` when it would be too large.
+        """
 
     def play_live(self, plan: LivePlan, feed: Feed | None) -> LivePlayer:
         """Start the pipeline of `plan`, which plays what `feed` is pushed where there is one; waits for nothing.

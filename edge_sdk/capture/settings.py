@@ -17,6 +17,12 @@ Policy = Literal["every", "latest"]
 
 # H.264 level 6.2 ends at 16,384 luma samples a side; a larger frame is a slip of the pen.
 MAX_SIDE = 16384
+# A side of a coded picture, in pixels. A decoder takes its memory by what a file or camera claims of its pictures,
+# several at once and before anything else is known: of 8192 x 8192 one takes 100 MB, and cameras give far less.
+MAX_CODED_SIDE = 8192
+# A picture of a file that would be repeated on the rate grid for longer than this: nobody films that, but a time stamp
+# of a few bytes can ask for it.
+MAX_REPEATED_S = 600.0
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -97,8 +103,9 @@ class CaptureSettings(Value, frozen=True, kw_only=True):
 
     `rate_hz` puts the frames on a regular grid that begins at the first decoded frame: each instant k / `rate_hz`
     gets the decoded frame nearest in time, so frames of a faster source are dropped (before scaling) and those of a
-    slower one are repeated. It ends at the last frame, or one instant later where the container does not say how long
-    that one is shown. None gives every decoded frame at its own presentation time.
+    slower one are repeated, for at most 10 minutes: a longer gap is left out, the grid begins anew at the picture after
+    it, which is marked `restarted`, and a warning says so. It ends at the last frame, or one instant later where the
+    container does not say how long that one is shown. None gives every decoded frame at its own presentation time.
 
     `policy` "every" loses no frame to a slow consumer; it is for files. "latest" gives the newest frame and drops the
     others, after decoding and never before; it is for live sources, whose other settings are `live`. `decoder` names

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from edge_sdk.capture.luma import widened
 from edge_sdk.capture.player import Counters, Picture, Player
-from edge_sdk.capture.settings import CaptureSettings, SourceInfo, SourceStats
+from edge_sdk.capture.settings import MAX_REPEATED_S, CaptureSettings, SourceInfo, SourceStats
 from edge_sdk.errors import SourceError
 from edge_sdk.types import Frame
 
@@ -77,12 +77,14 @@ class Source:
         except BaseException:
             self.close()
             raise
+        time_s = picture.stream_time_s - self._player.start_s
         frame = Frame(
             pixels=widened(picture.pixels) if self._expand else picture.pixels,
-            time_s=picture.stream_time_s - self._player.start_s,
+            time_s=time_s,
             sequence=self._delivered,
             captured_s=time.monotonic(),
             source=self.info.uri,
+            restarted=self._after_gap(time_s),
         )
         self._delivered += 1
         self._last_time_s = frame.time_s
@@ -116,6 +118,17 @@ class Source:
                     "the decoder hangs"
                 )
         return picture
+
+    def _after_gap(self, time_s: float) -> bool:
+        """Whether the grid has left out a gap before the picture of `time_s`; the warnings say so."""
+        # A step of a grid that was filled is as long as all are, one over a gap about as long as the gap.
+        if not self._grid_s or time_s - self._last_time_s <= max(MAX_REPEATED_S / 2, 1.5 * self._grid_s):
+            return False
+        self._warn(
+            f"it has no picture between {self._last_time_s:.2f} s and {time_s:.2f} s: its time stamps are wrong, or it "
+            "was paused; that time was left out"
+        )
+        return True
 
     def _raise_error(self) -> None:
         """Raise what stopped the pipeline, if anything has: behind a queue an error is no end of the stream."""

@@ -7,11 +7,15 @@
     csi://0?width=1920&height=1080&rate=30                       cameras on a Jetson's CSI port
 
 A bare path is taken as it stands: a `%` in it is a percent sign, and only what has a scheme and `://` is a URI.
-Credentials are split off where a name is read. No message of this module shows them; `redact` hides them elsewhere.
+Spaces, quotation marks and the like around a name came with it when it was copied, and are no part of it, unless a file
+is called so. What is no file and was probably meant as an address is refused: as a file's name it would be printed.
+Credentials are split off where a name is read. No message of this module shows them; `redact` hides them in other
+text, and `shown` those of a name.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +37,11 @@ CAMERA_FORMATS = ("mjpeg", "h264", "h265", "raw")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PUSH = re.compile(r"push\Z|push:")
 _SLIP = re.compile(r"(rtsps?):(?!//)", re.IGNORECASE)
+# Around a name that was copied: blanks, quotation marks, and characters that nobody sees, such as a byte order mark.
+_AROUND = "\t\n\v\f\r \u00a0\u200b\u200e\u200f\u2060\ufeff\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
+_ADDRESS = re.compile(
+    r".*(?:@|://)|(?:file|test|csi|push|rtsps?|https?|v4l2)\s*(?:[:;\\]|//)", re.IGNORECASE | re.DOTALL
+)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[^\]]+)?\]|[^:\[\]@/?]+)(:(?P<port>[0-9]{1,5}))?")
 _LIMITS = {"width": (16, 16384), "height": (16, 16384), "rate": (0.1, 1000.0)}
 
@@ -82,6 +91,10 @@ class RtspSource(Value, frozen=True, kw_only=True):
     def uri(self) -> str:
         """The source without user and password, and with the values of secret-looking query keys hidden."""
         return redact(self.location)
+
+    def __repr__(self) -> str:
+        """As the others, but without what is secret: it goes into logs with all that holds a source."""
+        return f"RtspSource({self.uri!r})"
 
 
 class V4l2Source(Value, frozen=True, kw_only=True):
@@ -147,13 +160,14 @@ def parse_source(text: str) -> SourceUri:
     Raises `ConfigError` for text that names none; `UnknownNameError` for a scheme, pattern or option that does not
     exist, with those that do.
     """
+    given, text = text, _bare(text)
     if not text or "\0" in text:
-        raise ConfigError(f"expected a path or URI of a video, found {redact(text)!r}; name a file, e.g. clip.mp4")
+        raise ConfigError(f"expected a path or URI of a video, found {shown(given)!r}; name a file, e.g. clip.mp4")
     if slip := _SLIP.match(text):
         raise ConfigError(f"{slip[1]}: must be followed by //, as in rtsp://camera/stream")
     found = _SCHEME.match(text)
     if found is None and not _PUSH.match(text):
-        return FileSource(path=text)
+        return FileSource(path=_path(text))
     scheme = found.group(1).lower() if found else "push"
     if scheme == "push":
         raise ConfigError("push has no name: make a feed object in your program and hand it to edge_sdk.open")
@@ -170,13 +184,36 @@ def parse_source(text: str) -> SourceUri:
     return readers[scheme](text)
 
 
+def _bare(text: str) -> str:
+    """`text` without what was copied with it; as it stands where that is the name of a file."""
+    bare = text.strip(_AROUND)
+    return text if bare != text and _exists(text) else bare
+
+
+def _path(text: str) -> str:
+    """`text`, the path of a file. Raises `ConfigError` where it is none and was probably meant as an address."""
+    if _ADDRESS.match(text) and not _exists(text):
+        raise ConfigError(
+            f"{shown(text)!r}: expected a file, found none, and an address begins with its scheme and //, as in "
+            "rtsp://user:password@camera/stream; check the name"
+        )
+    return text
+
+
+def _exists(path: str) -> bool:
+    """Whether there is a file of that name. Only names that look odd are looked up: a share may take its time."""
+    return "\0" not in path and os.path.lexists(path)
+
+
 def _file(text: str) -> FileSource:
     host, slash, path = text.split("://", 1)[1].partition("/")
     if host not in ("", "localhost") or not (slash and path):
-        raise ConfigError(f"{text}: expected file:///absolute/path, found host {host!r}; give the path alone instead")
+        raise ConfigError(
+            f"{shown(text)}: expected file:///absolute/path, found host {shown(host)!r}; give the path alone instead"
+        )
     decoded = unquote("/" + path, errors="surrogateescape")
     if "\0" in decoded:
-        raise ConfigError(f"{text}: a path cannot hold a NUL byte")
+        raise ConfigError(f"{shown(text)}: a path cannot hold a NUL byte")
     return FileSource(path=decoded)
 
 
@@ -184,7 +221,7 @@ def _test(text: str) -> PatternSource:
     parts = urlsplit(text)
     pattern = parts.netloc or "ball"
     if pattern not in PATTERNS:
-        raise UnknownNameError("test pattern", pattern, list(PATTERNS))
+        raise UnknownNameError("test pattern", shown(pattern), list(PATTERNS))
     limits = {"duration": (0.001, 86400.0), "width": (16, 7680), "height": (16, 4320), "rate": (0.1, 1000.0)}
     values = {"duration": 10.0, "width": 640.0, "height": 360.0, "rate": 30.0}
     for key, value in _options(text, parts.query, list(limits)).items():
@@ -200,17 +237,17 @@ def _test(text: str) -> PatternSource:
 
 def _rtsp(text: str) -> RtspSource:
     """What stands before the last `@` of the authority is user and password; all else goes to the server unchanged."""
-    shown = redact(text)
+    told = redact(text)
     scheme, rest = text.split("://", 1)
     if re.search(r"[\x00-\x20\x7f]", rest):
-        raise ConfigError(f"{shown!r}: a URL holds no spaces or control characters; write a space as %20")
+        raise ConfigError(f"{told!r}: a URL holds no spaces or control characters; write a space as %20")
     userinfo, at, host = _authority(rest).rpartition("@")
     if not host:
-        raise ConfigError(f"{shown}: the host is missing; write e.g. rtsp://user:password@camera/stream")
+        raise ConfigError(f"{told}: the host is missing; write e.g. rtsp://user:password@camera/stream")
     known = _HOST.fullmatch(host)
     if known is None or int(known["port"] or 1) not in range(1, 65536):
         raise ConfigError(
-            f"{shown}: expected HOST or HOST:PORT (IPv6 as [::1]:554) after the credentials; in a password, "
+            f"{told}: expected HOST or HOST:PORT (IPv6 as [::1]:554) after the credentials; in a password, "
             "write / as %2F, ? as %3F, % as %25"
         )
     user, _, password = userinfo.partition(":")
@@ -222,11 +259,13 @@ def _v4l2(text: str) -> V4l2Source:
     name, _, query = text.split("://", 1)[1].partition("?")
     device = f"/dev/video{int(name)}" if name.isascii() and name.isdigit() else unquote(name)
     if not device.startswith("/") or "\0" in device:
-        raise ConfigError(f"{text}: expected v4l2:///dev/video0 or v4l2://0; `v4l2-ctl --list-devices` names cameras")
+        raise ConfigError(
+            f"{shown(text)}: expected v4l2:///dev/video0 or v4l2://0; `v4l2-ctl --list-devices` names cameras"
+        )
     values = _options(text, query, ["width", "height", "rate", "format"])
     form = values.pop("format", None)
     if form is not None and form not in CAMERA_FORMATS:
-        raise UnknownNameError("format of v4l2://", form, list(CAMERA_FORMATS))
+        raise UnknownNameError("format of v4l2://", shown(form), list(CAMERA_FORMATS))
     width, height, rate_hz = _geometry(text, values)
     return V4l2Source(device=device, width=width, height=height, rate_hz=rate_hz, format=form)
 
@@ -234,7 +273,7 @@ def _v4l2(text: str) -> V4l2Source:
 def _csi(text: str) -> CsiSource:
     name, _, query = text.split("://", 1)[1].partition("?")
     if not re.fullmatch(r"[0-9]{1,2}", name or "0"):
-        raise ConfigError(f"{text}: expected the number of a sensor, as in csi://0")
+        raise ConfigError(f"{shown(text)}: expected the number of a sensor, as in csi://0")
     width, height, rate_hz = _geometry(text, _options(text, query, ["width", "height", "rate"]))
     return CsiSource(sensor=int(name or "0"), width=width or 1920, height=height or 1080, rate_hz=rate_hz or 30.0)
 
@@ -244,7 +283,7 @@ def _options(text: str, query: str, known: list[str]) -> dict[str, str]:
     values = dict(parse_qsl(query, keep_blank_values=True))
     for key in values:
         if key not in known:
-            raise UnknownNameError(f"option of {text.split('://')[0].lower()}://", key, known)
+            raise UnknownNameError(f"option of {text.split('://')[0].lower()}://", shown(key), known)
     return values
 
 
@@ -253,7 +292,7 @@ def _geometry(text: str, values: Mapping[str, str]) -> tuple[int | None, int | N
     found = {key: _number(text, key, value, *_LIMITS[key]) for key, value in values.items()}
     for key in ("width", "height"):
         if key in found and found[key] != int(found[key]):
-            raise ConfigError(f"{text}: {key} must be a whole number, found {values[key]}")
+            raise ConfigError(f"{shown(text)}: {key} must be a whole number, found {shown(values[key])}")
     width, height = (int(found[key]) if key in found else None for key in ("width", "height"))
     return width, height, found.get("rate")
 
@@ -262,9 +301,9 @@ def _number(text: str, key: str, value: str, low: float, high: float) -> float:
     try:
         number = float(value)
     except ValueError:
-        raise ConfigError(f"{text}: {key} must be a number, found {value!r}") from None
+        raise ConfigError(f"{shown(text)}: {key} must be a number, found {shown(value)!r}") from None
     if not low <= number <= high:
-        raise ConfigError(f"{text}: {key} must be {low:g}..{high:g}, found {value}")
+        raise ConfigError(f"{shown(text)}: {key} must be {low:g}..{high:g}, found {value}")
     return number
 
 
@@ -296,6 +335,16 @@ def redact(text: str) -> str:
             parts.append(_redacted(url))
             done += len(url)
     return "".join([*parts, text[done:]])
+
+
+def shown(name: str) -> str:
+    """A source's name as it may be printed although it could not be read: nothing before its last `@` is left of it,
+    but for the scheme, nor the values of keys that look secret.
+    """
+    scheme = _SCHEME.match(name)
+    kept = scheme[0] if scheme else ""
+    _, at, tail = name[len(kept) :].rpartition("@")
+    return f"{kept}{_HIDDEN}@{_PAIR.sub(_hidden, tail)}" if at else kept + _PAIR.sub(_hidden, tail)
 
 
 def _url(after: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
-from edge_sdk.capture.uri import parse_source
+from edge_sdk.capture.uri import parse_source, redact, shown
 from edge_sdk.errors import ConfigError
 from edge_sdk.events import Answer, Event
 from edge_sdk.explaining import ReasonerSettings, ReasoningReport, Spoken, ask_file, language_of, tasks_of
@@ -106,7 +106,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path}: expected a file with an event as JSON: {error.strerror}") from error
+        raise ConfigError(f"{shown(str(path))}: expected a file with an event as JSON: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: expected a file with an event as JSON, found {error}") from error
 
@@ -152,7 +152,7 @@ def _clip_of(event: Event) -> str:
     uri = event.clip.uri if event.clip is not None else event.source
     if not uri.startswith("file://"):
         raise ConfigError(
-            f"event {event.id} is of {uri}, whose pictures are gone; name a recorded clip of it, or ask while the "
-            "source is watched, with Unit.explain"
+            f"event {event.id} is of {redact(uri)}, whose pictures are gone; name a recorded clip of it, or ask while "
+            "the source is watched, with Unit.explain"
         )
     return uri

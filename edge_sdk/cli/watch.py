@@ -62,7 +62,10 @@ def run_sources(
     operating_point: str | None = None,
     quiet: bool = False,
 ) -> RunSummary:
-    """Watch `sources` until they end or a signal comes; print as the module says. Raises what `Unit` raises."""
+    """Watch `sources` until they end or a signal comes; print as the module says. Raises what `Unit` raises.
+
+    The default `live` may be given with files alone too, as options that nobody has chosen are.
+    """
     limit_arenas()
     with (
         Unit(
@@ -71,7 +74,7 @@ def run_sources(
             runtime=runtime,
             threads=threads,
             device=device,
-            live=live,
+            live=live if live != LiveSettings() else None,
             rate_hz=rate_hz,
             operating_point=operating_point,
         ) as unit,

@@ -8,6 +8,7 @@ frames, and encoded again at one constant bit rate; what is left to tell classes
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from edge_sdk.types import Value
 
 LAUNCH = "gst-launch-1.0"
 TIMEOUT_S = 300.0
+# `decodebin` plays playlists too, whatever their file is called, by fetching what they name from the network.
+FETCHING = ("hlsdemux", "hlsdemux2", "dashdemux", "dashdemux2", "mssdemux", "mssdemux2", "sdpdemux")
 # A frame whose luma varies less than this (standard deviation of 0..255) shows nothing: padding, not footage.
 BLANK_DEVIATION = 4.0
 
@@ -98,10 +101,11 @@ def content_frames(frames: Bytes, detail: Detail) -> int:
 
 def _decode(path: Path, shape: Shape, detail: Detail) -> Bytes:
     with TemporaryDirectory() as folder:
-        raw = Path(folder) / "footage.i420"
+        (Path(folder) / "clip").symlink_to(path.absolute())
         _launch(
             path,
-            ("filesrc", f"location={path}"),
+            folder,
+            ("filesrc", "location=clip"),
             ("decodebin",),
             ("videorate", "skip-to-first=true"),
             ("videoconvert",),
@@ -111,24 +115,25 @@ def _decode(path: Path, shape: Shape, detail: Detail) -> Bytes:
                     ["video/x-raw,format=I420,pixel-aspect-ratio=1/1", *_sides(shape), f"framerate={detail.rate_hz}/1"]
                 ),
             ),
-            ("filesink", f"location={raw}"),
+            ("filesink", "location=footage.i420"),
         )
-        return np.fromfile(raw, np.uint8).reshape(-1, picture_bytes(*shape))
+        return np.fromfile(Path(folder) / "footage.i420", np.uint8).reshape(-1, picture_bytes(*shape))
 
 
 def _encode(frames: Bytes, path: Path, shape: Shape, stored: Shape, detail: Detail) -> None:
     with TemporaryDirectory() as folder, atomic_path(path) as partial:
-        raw = Path(folder) / "footage.i420"
-        frames.tofile(raw)
+        frames.tofile(Path(folder) / "footage.i420")
+        (Path(folder) / "clip").symlink_to(partial.absolute())
         _launch(
             path,
-            ("filesrc", f"location={raw}"),
+            folder,
+            ("filesrc", "location=footage.i420"),
             ("rawvideoparse", "format=i420", *_sides(shape), f"framerate={detail.rate_hz}/1"),
             ("videoscale", "add-borders=false"),
             (",".join(["video/x-raw", *_sides(stored), "pixel-aspect-ratio=1/1"]),),
             ("x264enc", *_codec_settings(detail)),
             ("mp4mux",),
-            ("filesink", f"location={partial}"),
+            ("filesink", "location=clip"),
         )
 
 
@@ -144,10 +149,22 @@ def _codec_settings(detail: Detail) -> list[str]:
     ).split()
 
 
-def _launch(about: Path, *elements: Sequence[str]) -> None:
+def _launch(about: Path, folder: str, *elements: Sequence[str]) -> None:
+    """Run the pipeline in `folder`. The words are parsed again as one text, so no name of the caller's may be in them:
+    files are given plain names by links.
+    """
     words = [word for element in elements for word in ("!", *element)][1:]
     try:
-        done = subprocess.run([LAUNCH, "-q", *words], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(
+            [LAUNCH, "-q", *words],
+            cwd=folder,
+            env=_offline(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+        )
     except FileNotFoundError as error:
         raise MissingDependencyError(f"{LAUNCH} is not installed; install GStreamer's command line tools") from error
     except subprocess.TimeoutExpired as error:
@@ -155,3 +172,9 @@ def _launch(about: Path, *elements: Sequence[str]) -> None:
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "ERROR" in line), done.stderr.strip()[-200:])
         raise SourceError(f"{about} cannot be brought to the common form: {reason}")
+
+
+def _offline() -> dict[str, str]:
+    """This process's environment, in which `decodebin` takes none of what fetches."""
+    ranks = [os.environ.get("GST_PLUGIN_FEATURE_RANK", ""), *(f"{name}:NONE" for name in FETCHING)]
+    return {**os.environ, "GST_PLUGIN_FEATURE_RANK": ",".join(filter(None, ranks))}

@@ -13,6 +13,7 @@ from edge_sdk.events.record import (
     Provenance,
     State,
     check_states,
+    shifted,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "State",
     "calibrate",
     "check_states",
+    "shifted",
 ]

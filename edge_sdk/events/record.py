@@ -1,6 +1,7 @@
 """The event record: one JSON object, the same on the command line, in the store and in the sinks.
 
-An unknown part is null, never absent. Times of the timeline are seconds since the source's first decoded frame.
+An unknown part is null, never absent. Times of the timeline are seconds since the source's first decoded frame. Later
+releases add keys without another `schema`, so that a reader passes over those that it does not know.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from edge_sdk.errors import UnknownNameError
+from edge_sdk.errors import ConfigError, UnknownNameError
 from edge_sdk.tasks import AnswerForm
 from edge_sdk.types import CaptureTime, Estimate, Value
 
@@ -18,7 +19,7 @@ Span = tuple[float, float]
 State = Literal["provisional", "confirmed", "refined", "closed", "rejected"]
 
 
-class CrashTimeline(Value, frozen=True, kw_only=True):
+class CrashTimeline(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """When it became foreseeable, when it began and when it was over; each with its central 80 % interval."""
 
     pre_crash_start: Estimate | None = None
@@ -26,13 +27,14 @@ class CrashTimeline(Value, frozen=True, kw_only=True):
     crash_end: Estimate | None = None
 
 
-class EventTime(Value, frozen=True, kw_only=True):
+class EventTime(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """When this revision was made: `monotonic_s` on this device's monotonic clock, `utc` in ISO 8601.
 
     `utc` is null where no clock speaks for the source, as for a file. `uncertainty_s` is half the width of the interval
     that holds the true time, null when nothing bounds it; `source` is what disciplines the clock. `capture` is when the
     picture was taken whose scores made the revision, null for the last revisions of a source that has ended or shows
-    nothing any more.
+    nothing any more. `zero` is when the source's first picture was taken, from which the timeline counts, by what is
+    known of its clock at this revision; null for a file.
     """
 
     monotonic_s: float
@@ -40,9 +42,10 @@ class EventTime(Value, frozen=True, kw_only=True):
     uncertainty_s: float | None = None
     source: Literal["none", "system", "ntp", "ptp", "gnss"] = "none"
     capture: CaptureTime | None = None
+    zero: CaptureTime | None = None
 
 
-class EventClip(Value, frozen=True, kw_only=True):
+class EventClip(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """The recording around the event: what was asked and what was delivered."""
 
     uri: str
@@ -52,7 +55,7 @@ class EventClip(Value, frozen=True, kw_only=True):
     sha256: str
 
 
-class Answer(Value, frozen=True, kw_only=True):
+class Answer(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """One answer of the video language model.
 
     `value` is a bool for the form `yes_no`, seconds for `time`, (start, end) for `interval`, null for `text` and for an
@@ -84,7 +87,7 @@ class Answer(Value, frozen=True, kw_only=True):
     prompt_sha256: str
 
 
-class DeviceState(Value, frozen=True, kw_only=True):
+class DeviceState(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """State of the device when the revision was made; null where a sensor is silent."""
 
     power_mode: str | None = None
@@ -92,7 +95,7 @@ class DeviceState(Value, frozen=True, kw_only=True):
     temperature_c: float | None = None
 
 
-class Provenance(Value, frozen=True, kw_only=True):
+class Provenance(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """What produced the event. `operating_point` is the name of the student's, null where nobody recorded it."""
 
     bundle: str
@@ -102,10 +105,10 @@ class Provenance(Value, frozen=True, kw_only=True):
     operating_point: str | None = None
 
 
-class Event(Value, frozen=True, kw_only=True):
+class Event(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """One revision of one crash event."""
 
-    schema: int = 1
+    schema: Literal[1] = 1
     id: str
     revision: int
     state: State
@@ -131,9 +134,36 @@ class Event(Value, frozen=True, kw_only=True):
         seen = self.state == "closed" and self.trigger == "student" and self.calibrated
         return self.score if seen else None
 
+    def when(self, t: float) -> CaptureTime | None:
+        """When the picture at `t` of the timeline was taken, as `crash_start.t`; None for a file, which does not know.
+
+        `utc_s` is None where no clock vouches for it; `monotonic_s` is known always, until the device is started anew.
+        """
+        return None if self.time.zero is None else shifted(self.time.zero, t)
+
     def to_json(self) -> str:
         """The event as one line of JSON."""
         return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Event:
+        """The event that `to_json` of this or a later release wrote; keys that are not known here are passed over.
+
+        Raises `ConfigError` for anything else, and for an event of another `schema`.
+        """
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise ConfigError(
+                f"expected an event of schema 1 as JSON, found something else ({error}); give it as `to_json` or "
+                "`edge-sdk run` wrote it"
+            ) from error
+
+
+def shifted(time: CaptureTime, by_s: float) -> CaptureTime:
+    """The instant `by_s` seconds after `time`, by the same clocks."""
+    utc_s = None if time.utc_s is None else time.utc_s + by_s
+    return msgspec.structs.replace(time, monotonic_s=time.monotonic_s + by_s, utc_s=utc_s)
 
 
 def check_states(states: Collection[State]) -> frozenset[State]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import cast
 
 from edge_sdk import errors
-from edge_sdk.errors import EdgeError, RuntimeFailure
+from edge_sdk.errors import Cancelled, EdgeError, RuntimeFailure
 from edge_sdk.explaining.channel import Channel
 from edge_sdk.explaining.messages import Beat, Failed, Message, Open, Opened
 from edge_sdk.explaining.outbox import Outbox
@@ -197,8 +197,9 @@ class Child:
         # What a library says before it aborts is often followed by a trace.
         telling = [line for line in self._words if "rror" in line or "bad_alloc" in line] or list(self._words)[-1:]
         last = f"; it said: {telling[0]}" if telling and not self._reason else ""
-        again = "" if how == _CLOSED else _AGAIN
-        return RuntimeFailure(f"the reasoner's process ended before it had answered: {how}{last}{again}")
+        what = f"the reasoner's process ended before it had answered: {how}{last}"
+        # A failure may be tried again; what the program itself has ended shall not be.
+        return Cancelled(what) if how == _CLOSED else RuntimeFailure(what + _AGAIN)
 
     def _read_words(self) -> None:
         """Keep the last lines of stderr, where libraries write before they fail."""

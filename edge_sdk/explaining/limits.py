@@ -30,8 +30,10 @@ def be_patient(niceness: int) -> None:
             os.setpriority(os.PRIO_PROCESS, thread, wanted)
             if hasattr(os, "SCHED_BATCH"):
                 os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+    score = Path("/proc/self/oom_score_adj")
+    with suppress(OSError, ValueError):
+        # Containers may give all their processes a higher one.
+        score.write_text(str(max(_OOM_SCORE, int(score.read_text()))))
 
 
 def _threads() -> list[int]:
@@ -59,9 +61,8 @@ def limit_memory(budget_mb: float | None) -> float | None:
         most_mb = min(most_mb, hard / _MB)
     if most_mb <= used_mb:
         found = f"{most_mb:.1f} MB; raise it" if budget_mb is not None else f"{most_mb:.1f} MB free; make room"
-        raise ConfigError(
-            f"expected a memory budget above the {ceil(used_mb)} MB that the reasoner's libraries take, found {found}"
-        )
+        taken = f"{ceil(used_mb * 10) / 10:.1f} MB that the reasoner's libraries take"
+        raise ConfigError(f"expected a memory budget above the {taken}, found {found}")
     resource.setrlimit(resource.RLIMIT_DATA, (int(most_mb * _MB), hard))
     return most_mb - used_mb
 

@@ -27,7 +27,7 @@ class Reply(Value, frozen=True, kw_only=True, tag=True):
     answer: Answer
 
 
-class ReasoningReport(Value, frozen=True, kw_only=True):
+class ReasoningReport(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """What answering took. `ms`: vision, prefill, after_last_frame and decode, as the reasoner measured them.
 
     `frames` of `grid` pixels went in, of whose tokens `kept_ratio` stayed; `steps` calls of the decoders advanced the

@@ -13,7 +13,7 @@ import weakref
 from types import TracebackType
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.errors import ConfigError, RuntimeFailure
+from edge_sdk.errors import Cancelled, ConfigError, RuntimeFailure
 from edge_sdk.explaining.child import Child
 from edge_sdk.explaining.messages import Begin, Message, Open
 from edge_sdk.explaining.request import ClipRequest
@@ -64,7 +64,7 @@ class ReasonerProcess:
         `profile` is the reasoner's own unless given. Raises `RuntimeFailure` when another clip is worked on for longer
         than `wait_s`, or the bundle is not open at `until_s` on the monotonic clock, which goes on all the same; and
         what opening the bundle raises: `ConfigError` for a budget that is too small,
-        `MissingDependencyError`, `BundleError`, ...
+        `MissingDependencyError`, `BundleError`, ..., and `Cancelled` when it is closed meanwhile.
         """
         # Before its turn: who gives up while the bundle opens holds up nobody.
         self._living().wait_open(until_s)
@@ -76,6 +76,8 @@ class ReasonerProcess:
                 f"the reasoner is busy{busy.describe() if busy else ''}; wait for it, or close that request first"
             )
         try:
+            if not self._finish.alive:
+                raise Cancelled("this reasoner was closed while a question waited for its turn")
             child = self._living()
             child.wait_open(until_s)
             self._count += 1

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.capture import CaptureSettings, SourceInfo, open_source
+from edge_sdk.errors import SourceError
 
 # Two presentation times, each cut to a nanosecond, may say 1 ns less than their difference. Clocks of containers are
 # coarser than a microsecond, so that no true time lies this close below a slot.
@@ -30,6 +31,8 @@ _CLOCK_S = 1e-6
 _DURATION_S = 1e-3
 # As small as a picture gets: the first reading is for times.
 _SMALL = 16
+# Slots fill all the time between the first picture and the last, and a time stamp of a few bytes may lie years ahead.
+MAX_CLIP_S = 86_400.0
 
 
 class Shown(NamedTuple):
@@ -57,19 +60,22 @@ def plan_clip(clip: str | Path, profile: VisionProfile, *, until_s: float | None
     """Read the times of a file's pictures and choose `profile.frames` of them at `profile.rate_hz`, or fewer.
 
     At `until_s` on the monotonic clock no further picture is looked at, and the plan is of those before: there is no
-    time to show any then. Raises what `open_source` raises.
+    time to show any then. Raises `SourceError` for a clip of more than 24 hours, and what `open_source` raises.
     """
     times_s: list[float] = []
     whole = True
     with open_source(str(clip), CaptureSettings(width=_SMALL, height=_SMALL)) as source:
         for frame in source:
             times_s.append(frame.time_s)
+            _check_length(source.info.uri, frame.time_s)
             if _over(until_s):
                 whole = False
                 break
         info = source.info
     lost_s = info.start_time_s if _is_mp4(info.uri) else 0.0
-    slots = slots_of(times_s, end_of(times_s, info, lost_s) if whole else times_s[-1], profile.rate_hz)
+    end_s = end_of(times_s, info, lost_s) if whole else times_s[-1]
+    _check_length(info.uri, end_s)
+    slots = slots_of(times_s, end_s, profile.rate_hz)
     chosen = spread(len(slots), profile.frames)
     stamps = stamps_s(info.start_time_s, len(slots), profile.rate_hz)
     pictures = tuple(slots[n] for n in chosen)
@@ -90,6 +96,14 @@ def read_clip(clip: str | Path, plan: ClipPlan, *, until_s: float | None = None)
                 yield Shown(frame.pixels, left.pop()[1])
             if not left or (number >= plan.pictures[0] and _over(until_s)):
                 return
+
+
+def _check_length(uri: str, end_s: float) -> None:
+    if end_s > MAX_CLIP_S:
+        raise SourceError(
+            f"{uri}: expected a clip of at most {MAX_CLIP_S / 3600:g} hours, found time stamps that make it "
+            f"{end_s / 3600:.1f} hours long; cut out what is asked about, or mend its time stamps"
+        )
 
 
 def _over(until_s: float | None) -> bool:

@@ -15,7 +15,8 @@ class ReasonerSettings(Value, frozen=True, kw_only=True):
     """How the reasoner's process may use the machine.
 
     `budget_mb` is the most memory of its own that the process may have, 10^6 bytes, libraries included: a bundle that
-    needs more is refused, and what would exceed it at work fails. None: the free memory of the moment it is opened.
+    needs more is refused, and what would exceed it at work fails. None: 90 % of what is free when it is opened, of a
+    container's limit too.
     `priority` is added to the process's niceness. It is ended when it says nothing for `silence_s`, when its bundle is
     not open after `open_s`, or when a single run of a graph takes longer than `stall_s`. `profile` names the bundle's
     vision profile; None is the one of the most frames.

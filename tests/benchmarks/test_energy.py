@@ -56,7 +56,7 @@ def test_joules_are_the_mean_power_of_the_run_for_the_time_of_a_frame(board: Pat
     found = meter.energy(Samples(begins, np.array([last_ns, last_ns], np.int64), {}))
     assert found is not None
     assert (found.mean_w, found.idle_w, found.rail) == (pytest.approx(6.0), pytest.approx(4.0), "VDD_IN")
-    assert 10 <= found.readings <= 35
+    assert 10 <= found.readings <= (end_ns - begin_ns) / 1e7 + 2
     # 6 W for as long as two frames took, 4 W of which would have been drawn for nothing.
     run_s = (end_ns - begin_ns) / 1e9
     assert found.joule_per_frame * 2 == pytest.approx(6.0 * run_s)

@@ -27,7 +27,8 @@ def test_work_is_counted_from_where_it_is_asked_for(tmp_path: Path) -> None:
             time.sleep(0.01)
         found = busy.told()
         assert (found.profile, found.priority) == ("96f", 0)
-        assert 0 <= found.cores < 1.5
+        # One process at work, in ticks of 10 ms over a window that may be as short.
+        assert 0 <= found.cores < 3
         busy.frames = 0
         with pytest.raises(RuntimeFailure, match="no frame in all that time"):
             busy.told()

@@ -7,13 +7,18 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from demo_pictures import CLIP, CRASH_S, decoded, playing, units
 from numpy.typing import NDArray
+from pushing import encode, until
+from watched_events import event
 
 import edge_sdk
-from edge_sdk.capture import Feed
+from edge_sdk.capture import Feed, LiveSettings
+from edge_sdk.events import CrashTimeline
+from edge_sdk.types import Estimate
 from edge_sdk.unit import Unit
 
 RATE_HZ, GOP_S, STILL_S, PRE_ROLL_S = 30, 1.0, 4.0, 2.0
@@ -72,3 +77,32 @@ def test_the_example_writes_what_led_to_the_crash(
     # None is missing; what may come before is the picture that was held.
     moving = sum(shown_s > first_s + 2 / RATE_HZ for shown_s in times_s)
     assert moving == pytest.approx((last_s - first_s) * RATE_HZ - 2, abs=3)
+
+
+def codec_by_ffprobe(path: Path) -> str:
+    """What FFmpeg takes the content of a file for, whatever its name is."""
+    words = f"-v error -select_streams v:0 -show_entries stream=codec_name -of csv=p=0 {path}"
+    return subprocess.run(["ffprobe", *words.split()], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize(("kind", "codec", "known"), [("rgb", "h264", "h264"), ("h265", "h265", "hevc"),
+                                                      ("mjpeg", "mjpeg", "mjpeg")])  # fmt: skip
+def test_a_clip_says_what_its_units_are(kind: Any, codec: str, known: str, tmp_path: Path) -> None:
+    luma = [np.full((96, 128), 40 + 2 * number, np.uint8) for number in range(40)]
+    pictures = (
+        [np.repeat(each[..., None], 3, 2) for each in luma] if kind == "rgb" else [u for u, _ in encode(luma, kind)]
+    )
+    size = {"width": 128, "height": 96} if kind == "rgb" else {}
+    feed = Feed(kind, rate_hz=10, **size)
+    with Unit(feed, live=LiveSettings(pre_roll_s=5.0)) as unit, playing(feed, pictures, 10):  # type: ignore[arg-type]
+        next(unit.frames())
+        start = Estimate(t=0.0, lo=0.0, hi=0.0)
+        about = msgspec.structs.replace(
+            event("a", "closed"), source=unit.sources[0].uri, timeline=CrashTimeline(crash_start=start)
+        )
+        until(lambda: len(unit.clip(about, 1.0).units) > 5, 10.0)
+        clip = unit.clip(about, 1.0)
+    assert clip.codec == codec
+    path = tmp_path / "clip"
+    path.write_bytes(b"".join(each.data for each in clip.units))
+    assert codec_by_ffprobe(path) == known

@@ -245,6 +245,34 @@ def test_a_slow_consumer_finds_the_newest_picture() -> None:
     assert [pts_s(each) for each in found] == [pts_s(units[-1])]
 
 
+@pytest.mark.parametrize(("step_ms", "most_mb"), [(0, 33.0), (33, 33.0), (200, 6.0)])
+def test_what_waits_for_a_decoder_is_bounded_by_time_and_by_bytes(step_ms: int, most_mb: float) -> None:
+    """Units of 1 MB while nothing is decoded. By time alone a camera whose stamps stand still would fill the memory."""
+    unit = made("jpegenc", units=1)[0]
+    jpeg, caps = unit.get_buffer(), unit.get_caps()
+    assert jpeg is not None
+    data = jpeg.extract_dup(0, jpeg.get_size()).replace(b"\xff\xd9", b"").ljust(1_000_000, b"\x2a") + b"\xff\xd9"
+    with playing(CODEC["mjpeg"], LiveSettings(), source=PushSource(name="host", format="mjpeg")) as branch:
+        decoder = branch.pipeline.get_by_name("decoder")
+        pad = decoder.get_static_pad("sink") if decoder is not None else None
+        queue = pad.get_peer().get_parent_element() if pad is not None else None
+        assert pad is not None
+        assert queue is not None
+        pad.add_probe(Gst.PadProbeType.BLOCK | Gst.PadProbeType.BUFFER, lambda *_: Gst.PadProbeReturn.OK)
+        branch.source.set_property("caps", caps)
+        for number in range(60):
+            buffer = Gst.Buffer.new_wrapped(data)
+            buffer.pts = number * step_ms * 1_000_000
+            branch.source.emit("push-buffer", buffer)
+        found: list[int] = []
+        deadline_s = time.monotonic() + WAIT_S
+        while len(found) < 3 or found[-1] > found[-3]:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.2)
+            found.append(int(queue.get_property("current-level-bytes")))
+    assert most_mb - 3 <= found[-1] / 1e6 <= most_mb + 0.1
+
+
 def test_what_is_found_here_is_what_gstreamer_has() -> None:
     found = gst.features()
     registry = Gst.Registry.get()

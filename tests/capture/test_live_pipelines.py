@@ -50,7 +50,7 @@ VA = features({"vah264dec", "vah265dec", "vapostproc", "vah264enc"} | FFMPEG, FF
 SOFTWARE = features(FFMPEG, FFMPEG_KNOBS | KEYFRAMES | STAMPS)
 
 NEWEST = "queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0"
-BURST = "queue max-size-buffers=0 max-size-bytes=0 max-size-time=1000000000"
+BURST = "queue max-size-buffers=0 max-size-bytes=32000000 max-size-time=1000000000"
 SINK = "async=false wait-on-eos=false enable-last-sample=false"
 UNITS = (
     f"queue max-size-buffers=8 max-size-bytes=0 max-size-time=0 ! appsink name=units sync=false max-buffers=600 {SINK}"

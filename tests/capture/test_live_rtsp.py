@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from memory_use import resident_mb
 from numpy.typing import NDArray
 from watched_events import event
 
 from edge_sdk.benchmarks.live import stamp
+from edge_sdk.benchmarks.live.results import resident_kb
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.benchmarks.live.watched import Sight, Watched, watch
 from edge_sdk.capture import HistorySettings, LiveSettings
@@ -160,11 +160,13 @@ def test_the_history_keeps_the_last_frames_in_fixed_memory(kept: tuple[RtspServe
         ticks = stamp.read(picture.mean(axis=2).astype(np.uint8))
         assert ticks is not None
         assert stamp.age_ms(ticks, round(captured_s * 1e9)) < 500
-    before_mb = resident_mb()
+    source.sights.clear()
+    before_kb = resident_kb()
     source.wait(2.0)
     assert history.next >= window.next + 15
     assert history.memory_mb == pytest.approx(30 * 196 * 364 * 3 / 1e6, rel=0.01)
-    assert resident_mb() - before_mb < 4
+    source.sights.clear()
+    assert resident_kb() - before_kb < 4 * 1024
 
 
 def test_the_senders_clock_is_told_with_its_uncertainty(kept: tuple[RtspServer, Watched]) -> None:

@@ -6,7 +6,6 @@ What it makes of cameras that fail is in `test_live_faults.py`, what it shows in
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 import pytest
 from pushing import encode, next_frame, taken, until, wanted
 
+from edge_sdk.benchmarks.live.results import resident_kb
 from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.capture import (
     CaptureSettings,
@@ -56,10 +56,6 @@ def held() -> tuple[int, int]:
 
 def supervisors() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("edge-sdk rtsp")]
-
-
-def resident_kb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
 def test_a_camera_that_is_off_is_waited_for() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,16 @@ import msgspec
 import pytest
 import typer
 
+import edge_sdk
 from edge_sdk.analysis import Analysis
 from edge_sdk.bundle import default_bundle
+from edge_sdk.capture import SourceChange
 from edge_sdk.cli import main  # noqa: F401 - importing it gives the app its verbs
 from edge_sdk.cli.app import app
 from edge_sdk.cli.explain import Explained
 from edge_sdk.clips import read_labels
 from edge_sdk.evaluation.tasks import read_annotations
+from edge_sdk.events import Event
 from edge_sdk.unit import Unit
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +143,38 @@ def test_pictures_are_pushed_as_the_page_says(capfd: pytest.CaptureFixture[str])
     assert scope["feed"].pushed > 10
     assert scope["unit"].sources[0].state == "ended"
     assert capfd.readouterr().out == ""  # a grey picture that brightens is no crash
+
+
+def test_a_unit_is_stopped_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes while an event is open, seconds before the clip's end: the event is closed all the same."""
+    seen: list[Event | SourceChange] = []
+
+    def heard(item: Event | SourceChange, *, flush: bool) -> None:
+        assert flush
+        seen.append(item)
+        if item.state == "confirmed":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def whole() -> float:
+        with Unit(default_bundle() / "demo" / "clip.mp4") as unit:
+            return [frame.time_s for frame in unit.frames()][-1]
+
+    monkeypatch.setattr(edge_sdk, "open", lambda _: Unit(default_bundle() / "demo" / "clip.mp4"))
+    scope: dict[str, Any] = {"print": heard}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        exec(compile(code_of("live.md", "python", "signal.SIGTERM"), "live.md", "exec"), scope)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [item.state for item in seen] == ["provisional", "confirmed", "closed"]
+    assert scope["unit"].stats.delivered < whole() * 10 - 10
+    assert list(scope["unit"].frames()) == []
+
+
+def test_the_readme_s_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    assert re.fullmatch(r"confirmed \d\.\d\d crash at \d\.\d\d s \(.*\)", capsys.readouterr().out.splitlines()[-1])
 
 
 @pytest.mark.parametrize(("verb", "document"), [("analyze", Analysis), ("explain", Explained)])

@@ -93,9 +93,19 @@ def test_a_run_without_an_event_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_an_event_of_another_make_says_what_is_wrong(watched: str, tmp_path: Path) -> None:
-    event = json.loads(watched.splitlines()[0]) | {"weather": "rain"}
-    with pytest.raises(ConfigError, match=r"found something else .*`weather`"):
+    event = json.loads(watched.splitlines()[0]) | {"schema": 2}
+    with pytest.raises(ConfigError, match=r"found something else .*2 - at `\$\.schema`"):
         read_subject(saved(tmp_path, json.dumps(event)))
+
+
+def test_an_event_of_a_later_release_is_asked_about_as_one_of_this(watched: str, analysed: str, tmp_path: Path) -> None:
+    event, document = json.loads(watched.splitlines()[0]), json.loads(analysed)
+    document["events"] = [event | {"weather": "rain", "time": event["time"] | {"leap": 1}}]
+    document["weather"] = "rain"
+    for text in (json.dumps(document["events"][0]), json.dumps(document)):
+        found = read_subject(saved(tmp_path, text)).event
+        assert found is not None
+        assert json.loads(found.to_json()) == event
 
 
 def test_an_event_s_recording_is_not_held_against_its_times(watched: str) -> None:

@@ -85,19 +85,50 @@ def test_two_files_end_by_themselves() -> None:
     assert summary["signal"] is None
 
 
-def test_a_program_may_read_the_addresses_from_a_file(tmp_path: Path) -> None:
-    """As docs/jetson.md shows it, with the demo's bundle on ONNX Runtime."""
-    (tmp_path / "cameras").write_text(f"{CLIP}\n")
+def program_of_the_page(cameras: Path) -> list[str]:
+    """What docs/jetson.md shows, with the demo's bundle on ONNX Runtime and the addresses in `cameras`."""
     (program,) = shown("python", "jetson.md")
     for there, here in (
-        ("/etc/edge/cameras", str(tmp_path / "cameras")),
+        ("/etc/edge/cameras", str(cameras)),
         ("/opt/bundles/current", str(default_bundle())),
         ('"trt"', '"ort"'),
     ):
         assert there in program
         program = program.replace(there, here)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    return [sys.executable, "-c", program]
+
+
+def test_a_program_may_read_the_addresses_from_a_file(tmp_path: Path) -> None:
+    cameras = tmp_path / "cameras"
+    cameras.write_text(f"{CLIP}\n")
+    done = subprocess.run(program_of_the_page(cameras), capture_output=True, text=True, timeout=60, check=True)
     assert lines(done.stdout)[-1]["state"] == "closed"
+
+
+def test_that_program_leaves_with_the_codes_of_run(tmp_path: Path) -> None:
+    cameras = tmp_path / "cameras"
+    missing = subprocess.run(program_of_the_page(cameras), capture_output=True, text=True, timeout=60, check=False)
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert missing.stderr == f"-c: {cameras}: No such file or directory; give a path that can be used\n"
+    cameras.write_text(f"{NOWHERE}\n")
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
+        process = subprocess.Popen(
+            program_of_the_page(cameras), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+        _, complaints = process.communicate(timeout=15)
+        assert process.returncode == code
+        assert "Traceback" not in complaints
+
+
+def test_options_of_live_sources_are_refused_with_files_alone() -> None:
+    for option, told in (("--rate-hz", "rate_hz is the rate of live sources"), ("--stall-timeout-s", "live settings")):
+        process = start(CLIP, option, "5")
+        said, complaints = process.communicate(timeout=60)
+        assert (process.returncode, said) == (2, "")
+        assert told in complaints
 
 
 def test_an_unknown_transport_is_refused() -> None:

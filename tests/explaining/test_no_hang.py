@@ -18,7 +18,7 @@ from asking_clips import make_clip
 from changed_worker import started_with
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.errors import ConfigError, RuntimeFailure
+from edge_sdk.errors import Cancelled, ConfigError, RuntimeFailure
 from edge_sdk.explaining import ReasonerProcess, ReasonerSettings, Reply, ask_file, child, clips
 from edge_sdk.explaining.limits import limit_memory
 from edge_sdk.explaining.request import Deadline
@@ -51,8 +51,28 @@ def test_a_signal_without_a_name_is_told_by_its_number(asking: Bundle) -> None:
 def test_after_this_program_closed_it_nobody_is_told_to_ask_again(asking: Bundle) -> None:
     with ReasonerProcess(asking, PLAIN) as process:
         clip = process.begin()
-    with pytest.raises(RuntimeFailure, match=r"this program closed it$"):
+    with pytest.raises(Cancelled, match=r"this program closed it$"):
         clip.push(PICTURE, 0.0)
+
+
+def test_who_waits_for_a_turn_that_a_closed_process_will_not_give_is_told(asking: Bundle) -> None:
+    told: list[BaseException] = []
+    with ReasonerProcess(asking, PLAIN) as process:
+        first = process.begin()
+
+        def wait() -> None:
+            try:
+                process.begin(wait_s=60.0)
+            except (Cancelled, ConfigError, RuntimeFailure) as error:
+                told.append(error)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        time.sleep(0.5)
+    first.close()
+    waiting.join(20.0)
+    assert [str(error) for error in told] == ["this reasoner was closed while a question waited for its turn"]
+    assert isinstance(told[0], Cancelled)
 
 
 def test_who_gives_up_while_the_bundle_opens_holds_up_nobody(asking: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,9 +91,9 @@ def test_a_file_that_is_long_to_look_at_is_answered_in_spite_of_its_deadline(
 ) -> None:
     """The bundle opens meanwhile."""
 
-    def slowly(*given: object) -> ClipPlan:
+    def slowly(*given: object, until_s: float | None) -> ClipPlan:
         time.sleep(6.0)
-        return plan_clip(*given)  # type: ignore[arg-type]
+        return plan_clip(*given, until_s=until_s)  # type: ignore[arg-type]
 
     monkeypatch.setattr(clips, "plan_clip", slowly)
     clip = make_clip(tmp_path / "clip.mp4", seconds=1)
@@ -105,7 +125,7 @@ def test_a_bound_of_the_system_s_own_that_is_spent_is_refused(monkeypatch: pytes
     bounds: list[object] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (10**6, 10**6))
     monkeypatch.setattr(resource, "setrlimit", lambda *given: bounds.append(given))
-    with pytest.raises(ConfigError, match=r"memory budget above the \d+ MB that .* take, found 1\.0 MB"):
+    with pytest.raises(ConfigError, match=r"memory budget above the [\d.]+ MB that .* take, found 1\.0 MB"):
         limit_memory(20_000)
     assert bounds == []
 

@@ -331,9 +331,9 @@ def test_a_budget_that_work_exceeds_fails_the_request_and_says_why(asking: Bundl
     tiny = ReasonerSettings(priority=0, budget_mb=1)
     with ReasonerProcess(asking, tiny) as process, pytest.raises(ConfigError) as refused:
         process.begin()
-    libraries_mb = re.findall(r"above the (\d+) MB that the reasoner's libraries take", str(refused.value))
+    libraries_mb = re.findall(r"above the ([\d.]+) MB that the reasoner's libraries take", str(refused.value))
     # They are told rounded up, and differ by little from one process to the next.
-    tight_mb = int(libraries_mb[0]) + 0.5 + stated_mb
+    tight_mb = float(libraries_mb[0]) + 0.5 + stated_mb
     tight = ReasonerSettings(priority=0, budget_mb=tight_mb)
     with ReasonerProcess(asking, tight) as process:
         with pytest.raises(RuntimeFailure, match=f"its budget of {tight_mb:.0f} MB"):

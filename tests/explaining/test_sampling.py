@@ -171,3 +171,35 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     path.write_text("not a video")
     with pytest.raises(SourceError, match="expected a video file"):
         plan_clip(path, PROFILE)
+
+
+def far_apart(path: Path, last_s: float) -> Path:
+    """A file of three pictures, the last of them at `last_s`."""
+    late = ("-vf", f"setpts='if(lt(N,2),N/10,{last_s})/TB'", "-fps_mode", "vfr")
+    return make_clip(path, seconds=0.3, rate="10", size=(32, 32), after=late)
+
+
+def test_a_time_stamp_that_lies_years_ahead_is_refused_at_once(tmp_path: Path) -> None:
+    """Ten years: a slot for each tenth of a second of them would take 100 GB."""
+    path = far_apart(tmp_path / "years.mkv", 10 * 365 * 86400)
+    assert path.stat().st_size < 4096
+    begun_s = time.monotonic()
+    with pytest.raises(SourceError, match=r"years\.mkv: expected .* at most 24 hours, found .* 87600\.0 hours long"):
+        plan_clip(path, PROFILE)
+    assert time.monotonic() - begun_s < 5.0
+
+
+def test_a_last_picture_that_is_shown_for_too_long_is_refused_too(tmp_path: Path) -> None:
+    """Five pictures of 20,000 s each, by the declared rate: the last one begins within the 24 hours."""
+    slow = ("-vf", "setpts=N*20000/TB", "-r", "1/20000", "-c:v", "mjpeg", "-pix_fmt", "yuvj420p")
+    path = make_clip(tmp_path / "slow.mkv", seconds=0.5, rate="10", size=(32, 32), after=slow)
+    with pytest.raises(SourceError, match=r"found .* 27\.8 hours long"):
+        plan_clip(path, PROFILE)
+
+
+def test_a_clip_of_most_of_a_day_is_spread_over_the_limit(tmp_path: Path) -> None:
+    plan = plan_clip(far_apart(tmp_path / "day.mkv", 80_000), PROFILE)
+    assert plan.pictures == (0, *[1] * 94, 2)
+    assert plan.times_s[-1] >= 80_000
+    ticks = np.arange(0.0, 170_000, 0.1)
+    assert set(plan.times_s) <= set(ticks)

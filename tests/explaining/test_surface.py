@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.capture import Feed
 from edge_sdk.cli import main
 from edge_sdk.cli.explain import read_subject
-from edge_sdk.errors import BundleError, ConfigError, RuntimeFailure
+from edge_sdk.errors import BundleError, Cancelled, ConfigError, RuntimeFailure
 from edge_sdk.events import CrashTimeline, Event
 from edge_sdk.explaining import (
     Piece,
@@ -215,6 +216,20 @@ def test_a_unit_that_was_closed_starts_no_process_for_a_late_question(asking: Bu
     with pytest.raises(ConfigError, match="this unit was closed"):
         unit.explain(event, ["recognition"])
     assert unit._explainer is None
+
+
+def test_a_question_that_runs_when_its_unit_is_closed_is_cancelled(asking: Bundle) -> None:
+    """No failure: what fails may be asked again."""
+    with Unit(CLIP, asking) as unit:
+        event = next(iter(unit.events({"closed"})))
+        said = unit.explain(event)
+        assert isinstance(next(said), Piece)
+        assert unit._explainer is not None
+        pid = unit._explainer.process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)  # small as the model is, it would be done before
+    with pytest.raises(Cancelled, match="this program closed it"):
+        list(said)
 
 
 def test_a_unit_explains_its_file_s_event(asking: Bundle) -> None:

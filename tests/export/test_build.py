@@ -197,13 +197,19 @@ def test_memory_that_runs_out_while_an_engine_is_built(rtx: TensorRT, bundle: Bu
 
 
 @pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.INT4])
-def test_too_little_memory_is_refused_with_numbers(tmp_path: Path, dtype: int) -> None:
+def test_too_little_memory_is_refused_with_numbers(tmp_path: Path, dtype: int, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = TensorProto(name="w", data_type=dtype, dims=[1 << 20, 1 << 18], data_location=TensorProto.EXTERNAL)
     weights.external_data.add(key="location", value="student.weights")
     path = tmp_path / "student.onnx"
     path.write_bytes(helper.make_model(helper.make_graph([], "large", [], [], [weights])).SerializeToString())
+    monkeypatch.setattr(build_needs, "memory_room_mb", lambda: None)
     with pytest.raises(
         EngineError, match=r"needs about 962,\d+ MB of memory, and [\d,]+ MB are free, swap among.*--force"
+    ):
+        require_memory(path)
+    monkeypatch.setattr(build_needs, "memory_room_mb", lambda: 1000.0)
+    with pytest.raises(
+        EngineError, match=r"limit of this container or service leaves 1,000 MB; raise it by 961,\d+ MB.*--force"
     ):
         require_memory(path)
     assert require_memory(path, force=True) == pytest.approx(3.5 * 2**38 / 1e6)
@@ -220,6 +226,7 @@ def test_swap_that_is_free_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (tmp_path / "proc/swaps").write_text(f"Filename Type Size Used Priority\n/swap file {swap_kib} 0 -2\n")
 
     monkeypatch.setattr(build_needs, "observe", lambda: observe(tmp_path))
+    monkeypatch.setattr(build_needs, "memory_room_mb", lambda: None)
     have(1000, 0)
     with pytest.raises(
         EngineError, match=r"needs about 2,200 MB of memory, and 1,000 MB are free.* add 1,200 MB of swap"

@@ -69,6 +69,8 @@ def test_two_processes_go_on_where_one_was_killed_and_do_what_it_would_have_done
     saved = torch.load(tmp_path / "work" / "checkpoint.pt", weights_only=True)["losses"]
     assert saved == whole.losses[:2], "the checkpoint is of the last epoch's end"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    # A machine's own name need not lead anywhere.
+    command += ["--local-addr", "127.0.0.1"]
     command += ["--rdzv-endpoint", "localhost:0", str(SCRIPT), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=SCRIPT.parent)
     assert result.returncode == 0, result.stderr
@@ -178,6 +180,8 @@ def test_labels_alone_teach_what_a_teacher_without_weight_does(tmp_path: Path) -
 def test_two_processes_share_a_recipe_without_a_teacher_and_one_writes_the_student(tmp_path: Path) -> None:
     script = Path(killed_training.__file__)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    # A machine's own name need not lead anywhere.
+    command += ["--local-addr", "127.0.0.1"]
     command += ["--rdzv-endpoint", "localhost:0", str(script), "student", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=script.parent)
     assert result.returncode == 0, result.stderr

@@ -129,6 +129,8 @@ def test_a_stage_on_a_gpu_leaves_a_learner_that_the_cpu_can_run(tmp_path: Path) 
 
 def test_two_processes_end_with_the_same_weights_and_do_what_one_does(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    # A machine's own name need not lead anywhere.
+    command += ["--local-addr", "127.0.0.1"]
     command += ["--rdzv-endpoint", "localhost:0", mini_toy.__file__, str(tmp_path)]
     result = subprocess.run(
         command, capture_output=True, text=True, timeout=300, check=False, cwd=Path(mini_toy.__file__).parent

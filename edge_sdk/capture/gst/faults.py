@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from edge_sdk.capture.gst.binding import Gst
 from edge_sdk.capture.gst.launch import reason
+from edge_sdk.capture.gst.sizes import too_large
 from edge_sdk.capture.player import Fault
 from edge_sdk.capture.uri import CsiSource, LiveUri, PushSource, RtspSource, V4l2Source, redact
 
@@ -22,6 +23,8 @@ def fault_of(message: Gst.Message, source: LiveUri, decoder: str) -> Fault:
     """The fault behind an error or an end of stream that `source` has brought; `decoder` is the element, if known."""
     if message.type == Gst.MessageType.EOS:
         return Fault(_ended(source))
+    if too_large(message.parse_error()[0]):
+        return Fault(reason(message), refused=True)
     details = message.parse_error_details() or Gst.Structure.new_empty("details")
     answered, status = details.get_uint("rtsp-status-code")
     stopped, flow = details.get_int("flow-return")

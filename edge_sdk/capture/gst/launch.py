@@ -9,6 +9,7 @@ from typing import cast
 
 from edge_sdk.capture.codecs import PACKAGES, install_command
 from edge_sdk.capture.gst.binding import NS, POLL_S, GLib, Gst
+from edge_sdk.capture.gst.sizes import limit_size
 from edge_sdk.capture.pipelines import TUNING
 from edge_sdk.errors import MissingDependencyError
 
@@ -67,6 +68,9 @@ def _tune(elements: Gst.Bin) -> None:
         for key, value in values.items():
             if element is not None and element.find_property(key) is not None:
                 Gst.util_set_object_arg(element, key, value)
+    decoder = elements.get_by_name("decoder")
+    if decoder is not None:
+        limit_size(decoder)
 
 
 def _parse_error(error: GLib.Error) -> MissingDependencyError:

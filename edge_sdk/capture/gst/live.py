@@ -1,7 +1,8 @@
 """A live source that plays: the newest picture is there to be taken, and nothing is ever waited for.
 
 The pipeline runs on the monotonic system clock, so base time plus running time is `time.monotonic()`. Its sinks do not
-wait for that clock: a picture is there as soon as it is scaled. While it plays, no Python runs on GStreamer's threads.
+wait for that clock: a picture is there as soon as it is scaled. While it plays, no Python runs on GStreamer's threads,
+but for a look at the size of its coded pictures (`sizes`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A file or test pattern that plays: its pictures are pulled with time-outs, so that Ctrl-C is never waited for.
 
-While it plays, no Python runs on GStreamer's threads. A pipeline is always taken to the NULL state, on errors too,
-which ends its threads and closes its files.
+While it plays, no Python runs on GStreamer's threads, but for a look at the size of its coded pictures (`sizes`). A
+pipeline is always taken to the NULL state, on errors too, which ends its threads and closes its files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import cast
 from edge_sdk.capture.gst.binding import NS, POLL_S, Gst
 from edge_sdk.capture.gst.launch import halt, launch, reason
 from edge_sdk.capture.gst.samples import picture_info, pixels, pull, times_s
-from edge_sdk.capture.player import Counters, Picture
+from edge_sdk.capture.gst.sizes import too_large
+from edge_sdk.capture.player import Counters, Picture, TooLargeError
 from edge_sdk.errors import SourceError
 
 
@@ -27,6 +28,7 @@ class GstPlayer:
         self._first: Gst.Sample | None = None
         self._counters: Counters | None = None
         self._warnings: list[str] = []
+        self._too_large = False
         try:
             self._start(self._pipeline, sink, timeout_s)
         except BaseException:
@@ -40,7 +42,7 @@ class GstPlayer:
         while (first := pull(sink, POLL_S)) is None:
             error = self._read_bus()
             if error is not None:
-                raise SourceError(error)
+                raise TooLargeError(error) if self._too_large else SourceError(error)
             if sink.get_property("eos"):
                 raise SourceError("it holds no picture that can be decoded")
             if self.counters() != progress:  # at a low rate many pictures are decoded for the first that comes out
@@ -95,6 +97,7 @@ class GstPlayer:
         bus = self._pipeline.get_bus() if self._pipeline is not None else None
         while bus is not None and (message := bus.pop_filtered(Gst.MessageType.ERROR | Gst.MessageType.WARNING)):
             if message.type == Gst.MessageType.ERROR:
+                self._too_large = too_large(message.parse_error()[0])
                 return reason(message)
             self._warnings.append(reason(message))
         return None
@@ -112,6 +115,7 @@ class GstPlayer:
 def play(text: str, uri: str | None, timeout_s: float) -> GstPlayer:
     """Start the pipeline `text` on the file at `uri` (None: it needs none) and wait for its first picture.
 
-    Raises `SourceError` when none comes within `timeout_s`, `MissingDependencyError` for a missing element.
+    Raises `SourceError` when none comes within `timeout_s`, `TooLargeError` for one above `MAX_CODED_SIDE`,
+    `MissingDependencyError` for a missing element.
     """
     return GstPlayer(text, uri, timeout_s)

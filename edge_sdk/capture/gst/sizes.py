@@ -1,0 +1,49 @@
+"""Pictures that are too large to be decoded are refused before a decoder has seen them.
+
+Parsers say how large the coded pictures are, of a stream's first ones and where that changes. So the decoder's input is
+looked at where its caps come: Python runs on GStreamer's threads then, once a stream, and never for a picture.
+"""
+
+from __future__ import annotations
+
+from edge_sdk.capture.gst.binding import GLib, Gst
+from edge_sdk.capture.settings import MAX_CODED_SIDE
+
+_DOMAIN = "edge-sdk-coded-size"
+
+
+def limit_size(decoder: Gst.Element) -> None:
+    """Have `decoder` given no coded pictures above `MAX_CODED_SIDE`: an error on the bus instead (`too_large`)."""
+    pad = decoder.get_static_pad("sink")
+    if pad is not None:
+        pad.add_probe(Gst.PadProbeType.EVENT_DOWNSTREAM, _look)
+
+
+def too_large(error: GLib.Error) -> bool:
+    """Whether this is the error of `limit_size`; its message is one sentence for people."""
+    return error.matches(GLib.quark_from_string(_DOMAIN), 0)
+
+
+def _look(pad: Gst.Pad, probe: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
+    event = probe.get_event()
+    if event is None or event.type != Gst.EventType.CAPS:
+        return Gst.PadProbeReturn.OK
+    said = event.parse_caps().get_structure(0)
+    (_, width), (_, height) = said.get_int("width"), said.get_int("height")
+    element = pad.get_parent_element()
+    # Raw pictures are there already: whoever made them has the memory.
+    if element is None or max(width, height) <= MAX_CODED_SIDE or said.get_name() == "video/x-raw":
+        return Gst.PadProbeReturn.OK
+    told = (
+        f"its pictures are {width} x {height}, above {MAX_CODED_SIDE} x {MAX_CODED_SIDE}; scale them down, or mend the "
+        "file or camera that says so"
+    )
+    error = GLib.Error.new_literal(GLib.quark_from_string(_DOMAIN), told, 0)
+    element.post_message(Gst.Message.new_error(element, error, ""))
+    # Some decoders would go by what the pictures themselves say.
+    pad.add_probe(Gst.PadProbeType.BUFFER, _drop)
+    return Gst.PadProbeReturn.DROP
+
+
+def _drop(_pad: Gst.Pad, _probe: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
+    return Gst.PadProbeReturn.DROP
