@@ -14,7 +14,7 @@ from edge_sdk.files import write_text
 BASE, LABELS, ENDS = "student-demo", "labels", "boundaries"
 TERMS = {"features": "feature_weight", "scores": "score_weight", ENDS: "boundary_weight"}
 # Those that see further clips: one is told by a teacher alone what they show, the other by their labels.
-TAUGHT, TOLD = "taught", "told"
+FURTHER = TAUGHT, TOLD = "taught", "told"
 VARIANTS: dict[str, tuple[str, ...]] = {
     LABELS: (),
     **{term: (term,) for term in TERMS},

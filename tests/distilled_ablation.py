@@ -7,9 +7,9 @@ scenes at the student's own rate. Operating points are fitted on VALIDATION, stu
 those of student-demo's stages in order, `6,3` being its own; pictures have the size of the last stage that has any. The
 stages that follow, in which no teacher takes part, are left out.
 
-With scenes in `--unlabelled` there are two variants more. To `taught` a teacher alone says what they show, beside all
-of its terms on the others, which is what `all` has; `told` has their labels, and no teacher. Those that do not see them
-see the others oftener, so that all take about as many steps.
+With scenes in `--unlabelled` there are two variants more, which see them once an epoch beside what the others see. To
+`taught` a teacher alone says what they show, and all of its terms go on the others too, as in `all`; `told` has their
+labels, and no teacher. Every variant sees the clips of TRAINING as often, so that these two take more steps.
 
 For one seed every variant begins with the same weights, and those of the same clips see the same windows in the same
 order. A process trains a student on one thread. What is in WORK already is used again, so that other scenes or another
@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from ablation_recipes import BASE, ENDS, LABELS, TAUGHT, TERMS, TOLD, VARIANTS, write_recipe
+from ablation_recipes import BASE, ENDS, FURTHER, LABELS, TAUGHT, TERMS, VARIANTS, write_recipe
 from measured import write_measured
 from seed_gains import Metric, Row, lines, summarise
 
@@ -89,11 +89,17 @@ class Clips(NamedTuple):
     held_out: list[LabelledClip]
     unlabelled: list[LabelledClip]
 
+    @property
+    def repeats(self) -> int:
+        """How often the clips of training are in an epoch that holds further ones once."""
+        return 1 + round(len(self.unlabelled) / len(self.training))
+
     def shown(self, variant: str) -> list[LabelledClip]:
-        """What a student of `variant` sees in training, with the labels that it is given."""
-        if variant == TAUGHT:
-            return [*self.training, *map(without_label, self.unlabelled)]
-        return [*self.training, *self.unlabelled] if variant == TOLD else self.training
+        """What a student of `variant` sees in an epoch, with the labels that it is given."""
+        if variant not in FURTHER:
+            return self.training
+        more = map(without_label, self.unlabelled) if variant == TAUGHT else self.unlabelled
+        return [*self.training * self.repeats, *more]
 
 
 # Of training, validation, what is held out, and what has no labels, where there is some.
@@ -204,7 +210,7 @@ def conditions(clips: Clips, plan: Plan, result: Result) -> list[str]:
     stages = load_recipe(plan.recipe)[0].stages
     shown = ", ".join(f"{each.epochs} epochs at {each.height} x {each.width}" for each in stages)
     if clips.unlabelled:
-        shown += f" for {LABELS}, and about as many steps for those that see {len(clips.unlabelled)} clips more"
+        shown += f", for {' and '.join(FURTHER)} {len(clips.unlabelled)} clips more every {clips.repeats} of these"
     weights = ", ".join(f"{term} {getattr(Teacher(), field):g}" for term, field in TERMS.items())
     ends = "Training is not told when crashes end."
     if not any(map(endless, clips.training)):
@@ -232,12 +238,12 @@ def measure(given: argparse.Namespace) -> None:
     chosen = dict.fromkeys([LABELS, *given.variants.split(",")])
     if not any(map(endless, clips.training)):
         chosen.pop(ENDS, None)
-    first, most = load_recipe(BASE)[0].seed, len(clips.training) + len(clips.unlabelled)
+    first = load_recipe(BASE)[0].seed
 
     def planned(name: str, seed: int) -> Plan:
-        count = len(clips.shown(name))
-        epochs = [round(int(each) * most / count) for each in given.epochs.split(",")]
-        return Plan(name, seed, write_recipe(given.work / "recipes", name, seed, epochs, count))
+        often = 1 if name in FURTHER else clips.repeats
+        epochs = [int(each) * often for each in given.epochs.split(",")]
+        return Plan(name, seed, write_recipe(given.work / "recipes", name, seed, epochs, len(clips.shown(name))))
 
     plans = [planned(name, seed) for seed in range(first, first + given.seeds) for name in chosen]
     making = partial(make, given.work, folders, given.hide_ends)
@@ -245,7 +251,7 @@ def measure(given: argparse.Namespace) -> None:
     told = [*conditions(clips, plans[0], result), *lines(result.variants, METRICS)]
     title = "Students with and without a teacher, at equal size and data"
     if given.unlabelled:
-        title = "Students with and without a teacher of clips that have no labels, at equal size and as many steps"
+        title = "Students with and without further clips, of which a teacher or labels say what they show"
     write_measured(given.out, f"distilled-ablation-{given.name}", title, watch, result, told)
 
 
@@ -261,12 +267,11 @@ def main() -> None:
     parser.add_argument("--hide-ends", action="store_true", help="training is not told when crashes end")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
-    further = (TAUGHT, TOLD)
-    usual = [LABELS, "all", *further] if given.unlabelled else [name for name in VARIANTS if name not in further]
+    usual = [LABELS, "all", *FURTHER] if given.unlabelled else [name for name in VARIANTS if name not in FURTHER]
     given.variants = given.variants or ",".join(usual)
     unknown = set(given.variants.split(",")) - VARIANTS.keys()
-    if not given.unlabelled and set(given.variants.split(",")) & set(further):
-        parser.error(f"{' and '.join(further)} need further scenes: --unlabelled DIR")
+    if not given.unlabelled and set(given.variants.split(",")) & set(FURTHER):
+        parser.error(f"{' and '.join(FURTHER)} need further scenes: --unlabelled DIR")
     if unknown or given.seeds < 2:
         parser.error(
             f"expected variants of {', '.join(VARIANTS)} and 2 seeds or more, found {given.variants} and {given.seeds}"
