@@ -82,8 +82,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     `pixels` is uint8, `[height, width]` for luma and `[height, width, 3]` for RGB; it belongs to the receiver.
     `time_s` is the presentation time in seconds since the source's first decoded frame; `sequence` counts the frames
     delivered by this source from 0; `captured_s` is `capture.monotonic_s`. `restarted`: a live source was built anew
-    before this frame, so that what it shows need not follow from the frame before. `repeated`: a live source had no new
-    frame when one was due, and this is its last one again, a period later.
+    before this frame, or a long gap of a file left out, so that it need not follow from the frame before. `repeated`: a
+    live source had no new frame when one was due, and this is its last one again, a period later.
     """
 
     pixels: NDArray[np.uint8]
