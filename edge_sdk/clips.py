@@ -297,8 +297,12 @@ def _table_clip(table: Path, line: int, row: dict[str, str | None]) -> LabelledC
 def _file_beside(table: Path, row: dict[str, str | None], where: str) -> Path:
     name = Path(_field(row, "clip", where))
     # A table of others is not to reach beyond its folder.
-    if name.is_absolute() or ".." in name.parts or not (table.parent / name).is_file():
-        raise ConfigError(f"{where}: field clip names {name}, which is not beside the table or in a folder there")
+    if name.is_absolute() or ".." in name.parts:
+        raise ConfigError(
+            f"{where}: field clip is {name}, expected a path below the table's folder; move the clip there, or link it"
+        )
+    if not (table.parent / name).is_file():
+        raise ConfigError(f"{where}: field clip names {name}, which is not beside the table")
     return table.parent / name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -18,6 +19,17 @@ from edge_sdk.files import FULL
 from edge_sdk.packages import extra_of, missing
 
 REFRESH_S = 0.2
+# Errors of the system that are not the caller's, and end by themselves or with another process.
+_PASSING = FULL | {
+    errno.EAGAIN,
+    errno.EINTR,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
 
 
 def say(line: str) -> None:
@@ -104,8 +116,8 @@ def run_script(main: Callable[[], int]) -> NoReturn:
 def exit_codes(program: str) -> Iterator[None]:
     """Inside, an error that is no bug of ours ends the process: one line on stderr, after `program`, and its code.
 
-    That of an `EdgeError` is its own; a package of an extra that is missing is 3, a path that cannot be used 2, a full
-    disk 3, Ctrl-C 130.
+    That of an `EdgeError` is its own; a package of an extra that is missing is 3, a path that cannot be used 2, one
+    that may be used again, as on a full disk or a share that does not answer, 3, Ctrl-C 130.
     """
     try:
         yield
@@ -114,8 +126,8 @@ def exit_codes(program: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         _leave(program, _missing(error), MissingDependencyError.exit_code)
     except OSError as error:
-        # A disk that is full may have room again: as with what is missing, a service is to be started anew.
-        code = RuntimeFailure.exit_code if error.errno in FULL else ConfigError.exit_code
+        # What may pass: as with what is missing, a service is to be started anew.
+        code = RuntimeFailure.exit_code if error.errno in _PASSING else ConfigError.exit_code
         _leave(program, _of_path(error), code)
     except KeyboardInterrupt:
         sys.exit(130)  # 128 and the number of SIGINT, as shells have it
@@ -147,4 +159,5 @@ def _of_path(error: OSError) -> str:
     path = Path(os.fsdecode(error.filename))
     if Path(__file__).parent in path.absolute().parents:
         raise error
-    return f"{path}: {error.strerror}; give a path that can be used"
+    mend = "try again" if error.errno in _PASSING else "give a path that can be used"
+    return f"{path}: {error.strerror}; {mend}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -49,6 +50,23 @@ AnySource = str | Path | Feed
 _RATE_SLACK = 0.02
 # What raw pictures are encoded as.
 _ENCODED = "h264"
+
+
+class OneReader:
+    """Held by whoever reads a unit, as a context manager; another reader that comes meanwhile gets a `ConfigError`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise ConfigError(
+                "expected one reader of a unit at a time, found another at work; read it in one thread, not from "
+                "`on_round`, and hand on from there what others need"
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class SourceView(NamedTuple):

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import msgspec
@@ -41,6 +40,7 @@ from edge_sdk.stream import (
     CodedClip,
     Feeder,
     LiveFeeder,
+    OneReader,
     SourceView,
     Stream,
     check_live,
@@ -102,7 +102,7 @@ class Unit:
         self._results: deque[Step | Event | SourceChange] = deque()
         self._held: list[Event] = []
         self._failure: EdgeError | None = None
-        self._reading = threading.Lock()
+        self._reading = OneReader()
         live_rate_hz = rate_hz or student.rate_hz
         self._reasoning = reasoning or ReasonerSettings(runtime=runtime, threads=threads, device=device)
         self._explainer: EventExplainer | None = None
@@ -163,15 +163,12 @@ class Unit:
                 yield item._replace(events=self._held_of(item.stream) + item.events)
 
     def finish(self) -> tuple[Event, ...]:
-        """The sources have ended: revisions that were not read yet, and the last ones of what is still open."""
-        unread, left, self._held = self._held, tuple(self._results), []
-        self._results.clear()
-        for item in left:
-            if isinstance(item, SourceChange):
-                self._results.append(item)
-            else:
-                unread.extend(item.events if isinstance(item, Step) else (item,))
-        return (*unread, *self._closing())
+        """The sources have ended: revisions that were not read yet, and the last ones of what is still open.
+
+        Raises `ConfigError` while a reader is in a round.
+        """
+        with self._reading:
+            return self._finish()
 
     def frames(self) -> Iterator[Frame]:
         """The student's frames, in order."""
@@ -190,12 +187,9 @@ class Unit:
     def watch(self, on_round: Callable[[], object] | None = None) -> Iterator[Event | SourceChange]:
         """Event revisions and changes of the sources' states, as they happen.
 
-        `on_round` is called before every round, and many times a second while nothing comes. An error is raised when
-        what was open is closed.
+        `on_round` is called before every round, and often while nothing comes. An error is raised when all is closed.
         """
-        self._results.extendleft(self._held[::-1])
-        self._held.clear()
-        while (item := self._next(on_round) or self._last()) is not None:
+        while (item := self._held_first() or self._next(on_round) or self._last()) is not None:
             if isinstance(item, Step):
                 self._results.extendleft(reversed(item.events))
             else:
@@ -250,34 +244,36 @@ class Unit:
     def __enter__(self) -> Unit:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _next(self, on_round: Callable[[], object] | None = None) -> Step | Event | SourceChange | None:
         """What was brought and not given yet, for which rounds are made as needed; None at the end.
 
-        Raises what ended a round when all that it left is given, and `ConfigError` while another thread is in here.
+        Raises what ended a round when all that it left is given, and `ConfigError` while another reader is in here.
         """
-        if not self._reading.acquire(blocking=False):
-            raise ConfigError(
-                "expected one reader of a unit at a time, found another thread that reads it; read it in one, and hand "
-                "on from there what others need"
-            )
-        try:
+        with self._reading:
             before_s = time.perf_counter()
             while not self._results and self._turn(before_s, on_round):
                 pass
             return self._results.popleft() if self._results else None
-        finally:
-            self._reading.release()
 
     def _last(self) -> Step | Event | SourceChange | None:
         """What ends the reading, behind all rounds, one after the other; None when there is no more."""
-        self._results.extend(self.finish())
-        self._note_changes()
-        return self._results.popleft() if self._results else None
+        with self._reading:
+            self._results.extend(self._finish())
+            self._note_changes()
+            return self._results.popleft() if self._results else None
+
+    def _finish(self) -> tuple[Event, ...]:
+        unread, left, self._held = self._held, tuple(self._results), []
+        self._results.clear()
+        for item in left:
+            if isinstance(item, SourceChange):
+                self._results.append(item)
+            else:
+                unread.extend(item.events if isinstance(item, Step) else (item,))
+        return (*unread, *self._closing())
 
     def _turn(self, before_s: float, on_round: Callable[[], object] | None) -> bool:
         """Queue what sources tell of their states, or else what a round brings where one is due; False at the end."""
@@ -303,8 +299,7 @@ class Unit:
         """Whether a round may begin now; where it may not, a short while is waited."""
         if self._pace is None:
             return True
-        rest_s = self._pace.rest_s()
-        if rest_s > 0:
+        if (rest_s := self._pace.rest_s()) > 0:
             time.sleep(rest_s)
             return False
         self._pace.begin()
@@ -366,6 +361,11 @@ class Unit:
         if feeder is None:
             raise ConfigError(f"event {event.id} is of {event.source}, which is no source of this unit")
         return feeder
+
+    def _held_first(self) -> Event | None:
+        """What `steps` has kept for a step that it was left before."""
+        with self._reading:
+            return self._held.pop(0) if self._held else None
 
     def _held_of(self, stream: int) -> tuple[Event, ...]:
         uri = self.streams[stream].feeder.uri

@@ -70,6 +70,11 @@ def script(body: str) -> subprocess.CompletedProcess[str]:
             3,
             "-c: out.json is not written: No space left; make room, or write elsewhere\n",
         ),
+        (
+            f"raise OSError({errno.ESTALE}, 'Stale file handle', '/share/clip.mp4')",
+            3,
+            "-c: /share/clip.mp4: Stale file handle; try again\n",
+        ),
         ("raise KeyboardInterrupt", 130, ""),
     ],
 )

@@ -94,6 +94,19 @@ def test_what_steps_have_held_is_read_as_an_event(tmp_path: Path) -> None:
         assert [event.state for event in unit.events()] == ["closed"]
 
 
+def test_a_reader_that_goes_on_has_at_once_what_another_has_held(tmp_path: Path) -> None:
+    """A camera never ends: what `steps` kept for a step that did not come would not be told before `stop`."""
+    with Unit([broken_off(tmp_path), CALM]) as unit:
+        first = unit.watch()
+        for _ in range(2):
+            next(first)
+        next(step for step in unit.steps() if step.stream == 1 and step.frame.time_s > 6.5)
+        told = next(first)
+        assert isinstance(told, Event)
+        assert told.state == "closed"
+        assert any(stream.open for stream in unit.streams), "the calm source goes on"
+
+
 def test_an_error_waits_for_the_reader_who_has_read_what_it_left(monkeypatch: pytest.MonkeyPatch) -> None:
     at = confirmed_at()
     with Unit(CLIP) as unit:
@@ -116,8 +129,8 @@ def test_a_second_reader_at_the_same_time_is_refused_and_the_first_goes_on() -> 
     with Unit(Feed("rgb", width=64, height=48), rate_hz=0.1) as unit:
         reader = threading.Thread(target=lambda: frames.extend(unit.frames()))
         reader.start()
-        until(unit._reading.locked)
-        with pytest.raises(ConfigError, match="one reader of a unit at a time, found another thread"):
+        until(unit._reading._lock.locked)
+        with pytest.raises(ConfigError, match="one reader of a unit at a time, found another at work"):
             next(unit.steps())
         assert reader.is_alive()
         unit.stop()

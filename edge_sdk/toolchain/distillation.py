@@ -228,7 +228,7 @@ def tune_student(
         )
     # Where nobody has named its recording, a file may lie on the other side under another name.
     same = {sha256_of(clip.path): clip.path.name for clip in more}
-    known = {sha256_of(clip.path): clip.path.name for clip in ([*clips, *held_out] if more else ())}
+    known = {sha256_of(clip.path): clip.path.name for clip in ([*clips, *scenes, *held_out] if more else ())}
     if both := sorted(same.keys() & known.keys()):
         raise ConfigError(
             f"{len(both)} clips without labels are among those that have some, {same[both[0]]} is "

@@ -85,6 +85,26 @@ def test_the_limit_is_for_either_side_and_every_codec(studio: Studio, kind: str,
     assert "dec" not in str(caught.value)  # no other decoder was tried
 
 
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_a_container_that_names_a_smaller_size_is_not_believed(studio: Studio, tmp_path: Path, codec: str) -> None:
+    """ISO/IEC 14496-12, 12.1.3: a visual sample entry has its width and height 24 bytes behind its type."""
+    entry = {"h264": b"avc1", "h265": b"hvc1"}[codec]
+    encoder = f"{codec.replace('h', 'x')}enc speed-preset=ultrafast ! {codec}parse ! mp4mux"
+    for width, refused in ((640, False), (MAX_CODED_SIDE + 16, True)):
+        text = f"videotestsrc num-buffers=2 ! video/x-raw,format=I420,width={width},height=64 ! {encoder}"
+        data = studio.launch(f"{codec}-{width}.mp4", text).read_bytes()
+        place = data.index(entry, data.index(b"stsd")) + 28
+        assert data[place : place + 4] == width.to_bytes(2, "big") + (64).to_bytes(2, "big")
+        path = tmp_path / f"{width}.mp4"
+        path.write_bytes(data[:place] + (160).to_bytes(2, "big") + (96).to_bytes(2, "big") + data[place + 4 :])
+        if refused:
+            with pytest.raises(SourceError, match=rf"its pictures are {width} x 64, above 8192 x 8192"):
+                open_source(str(path), SIZE)
+        else:
+            with open_source(str(path), SIZE) as source:
+                assert (source.info.width, source.info.height, len(list(source))) == (width, 64, 2)
+
+
 def test_a_file_that_becomes_too_large_gives_the_pictures_before(studio: Studio, tmp_path: Path) -> None:
     whole = studio.encode("growing.mkv", [studio.counted(n) for n in range(11)], [n / 10 for n in range(11)],
                           studio.chains["mjpeg.mkv"])  # fmt: skip

@@ -9,7 +9,7 @@ from typing import cast
 
 from edge_sdk.capture.codecs import PACKAGES, install_command
 from edge_sdk.capture.gst.binding import NS, POLL_S, GLib, Gst
-from edge_sdk.capture.gst.sizes import limit_size
+from edge_sdk.capture.gst.sizes import believe_stream, limit_size
 from edge_sdk.capture.pipelines import TUNING
 from edge_sdk.errors import MissingDependencyError
 
@@ -71,6 +71,7 @@ def _tune(elements: Gst.Bin) -> None:
     decoder = elements.get_by_name("decoder")
     if decoder is not None:
         limit_size(decoder)
+        believe_stream(elements)
 
 
 def _parse_error(error: GLib.Error) -> MissingDependencyError:

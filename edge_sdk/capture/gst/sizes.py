@@ -2,6 +2,9 @@
 
 Parsers say how large the coded pictures are, of a stream's first ones and where that changes. So the decoder's input is
 looked at where its caps come: Python runs on GStreamer's threads then, once a stream, and never for a picture.
+
+Those of H.264 and H.265 believe a container that names a size, and read it from the stream only where none is named. A
+decoder goes by the stream. So what the container says is taken away before them.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from edge_sdk.capture.gst.binding import GLib, Gst
 from edge_sdk.capture.settings import MAX_CODED_SIDE
 
 _DOMAIN = "edge-sdk-coded-size"
+_BELIEVING = ("h264parse", "h265parse")
 
 
 def limit_size(decoder: Gst.Element) -> None:
@@ -19,9 +23,33 @@ def limit_size(decoder: Gst.Element) -> None:
         pad.add_probe(Gst.PadProbeType.EVENT_DOWNSTREAM, _look)
 
 
+def believe_stream(elements: Gst.Bin) -> None:
+    """Have the parsers among `elements` tell the size that the stream itself says."""
+    for element in elements.children:
+        factory, pad = element.get_factory(), element.get_static_pad("sink")
+        if factory is not None and factory.get_name() in _BELIEVING and pad is not None:
+            pad.add_probe(Gst.PadProbeType.EVENT_DOWNSTREAM, _forget)
+
+
 def too_large(error: GLib.Error) -> bool:
     """Whether this is the error of `limit_size`; its message is one sentence for people."""
     return error.matches(GLib.quark_from_string(_DOMAIN), 0)
+
+
+def _forget(pad: Gst.Pad, probe: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
+    event = probe.get_event()
+    if event is None or event.type != Gst.EventType.CAPS:
+        return Gst.PadProbeReturn.OK
+    said = event.parse_caps().get_structure(0)
+    if not (said.has_field("width") or said.has_field("height")):
+        return Gst.PadProbeReturn.OK
+    rest = said.copy()
+    for name in ("width", "height"):
+        rest.remove_field(name)
+    caps = Gst.Caps.new_empty()
+    caps.append_structure(rest)
+    pad.send_event(Gst.Event.new_caps(caps))
+    return Gst.PadProbeReturn.DROP
 
 
 def _look(pad: Gst.Pad, probe: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
