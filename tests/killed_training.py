@@ -13,15 +13,16 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
 from distilled_toy import toy_clip, toy_recipe
 
+from edge_sdk.export import state_file
 from edge_sdk.export.distil import student
 from edge_sdk.export.distil.recipe import Focus, Head, Late, Onward, Recipe, Stage
 from edge_sdk.export.distil.workers import single_threaded
+from edge_sdk.files import atomic_path
 
 
 def student_recipe() -> Recipe:
@@ -87,7 +88,7 @@ class Death:
         kind, _, number = (words or "never:0").partition(":")
         self._kind, self._left = kind, int(number)
         if kind == "save":
-            self._write, vars(torch)["save"] = torch.save, self._save
+            vars(state_file)["write_bytes"] = self._save
 
     def report(self, done: int, total: int, note: str) -> None:
         """As trainings tell of what they do; one that names a loss is a step."""
@@ -96,13 +97,13 @@ class Death:
             if self._left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    # Any: what torch saves.
-    def _save(self, state: Any, path: Path) -> None:
-        self._write(state, path)
+    def _save(self, path: Path, data: bytes) -> None:
+        """In the place of `write_bytes`, as which it takes a checkpoint to its path, but for the last."""
         self._left -= 1
-        if self._left == 0:
-            os.truncate(path, path.stat().st_size // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
+        with atomic_path(path) as stage:
+            stage.write_bytes(data if self._left else data[: len(data) // 2])
+            if not self._left:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
