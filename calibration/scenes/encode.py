@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import IO
@@ -14,6 +16,11 @@ from typing import IO
 from edge_sdk.calibration.scenes.textures import Image
 from edge_sdk.errors import EdgeError, MissingDependencyError
 from edge_sdk.files import atomic_path
+
+# gst-launch does not always end where its pipeline fails. So long it may take nothing of a frame, or need for the end.
+PATIENCE_S = 60.0
+# What it is given to end by itself, so that it can say why.
+_LEAVE_S = 5.0
 
 
 class Encoder:
@@ -23,20 +30,32 @@ class Encoder:
         self._path, self._process, self._complaints = path, process, complaints
 
     def write(self, frame: Image) -> None:
-        """Encode one RGB frame. Raises `EdgeError` where the encoder has ended."""
+        """Encode one RGB frame. Raises `EdgeError` where the encoder has ended, or takes nothing any more."""
         assert self._process.stdin is not None
+        pipe, left = self._process.stdin.fileno(), frame.tobytes()
         try:
-            self._process.stdin.write(frame.tobytes())
+            while left:
+                if not select.select([], [pipe], [], PATIENCE_S)[1]:
+                    raise self._failure()
+                with suppress(BlockingIOError):
+                    left = left[os.write(pipe, left) :]
         except BrokenPipeError as error:
             raise self._failure() from error
 
     def finish(self, part: Path) -> None:
         """Let the encoder write what it has. Raises `EdgeError` where `part` is not whole then."""
-        self._process.communicate()
+        try:
+            self._process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired as error:
+            raise self._failure() from error
         if self._process.returncode != 0 or not part.is_file() or part.stat().st_size == 0:
             raise self._failure()
 
     def _failure(self) -> EdgeError:
+        try:
+            self._process.wait(_LEAVE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
         self._process.communicate()
         self._complaints.seek(0)
         text = self._complaints.read().decode(errors="replace")
@@ -79,6 +98,8 @@ def encoder(path: Path, size: tuple[int, int], fps: float, bitrate_kbps: int, ke
             stderr=complaints,
         )
         try:
+            if process.stdin is not None:
+                os.set_blocking(process.stdin.fileno(), False)
             made = Encoder(path, process, complaints)
             yield made
             made.finish(part)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scene_needs import need_drawing, need_encoding
 
-from edge_sdk.calibration.scenes import GENERATOR_VERSION
+from edge_sdk.calibration.scenes import GENERATOR_VERSION, encode
 from edge_sdk.calibration.scenes.boxes import CRASHED
 from edge_sdk.calibration.scenes.encode import encoder
 from edge_sdk.calibration.scenes.film import shoot
@@ -143,6 +145,27 @@ def test_a_failing_encoder_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     need_encoding()
     with pytest.raises(EdgeError, match=r"encoder failed on .*clip\.mp4: .*ERROR"):
         feed(tmp_path / "clip.mp4", 0, 50)
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_encoder_that_takes_nothing_any_more_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_encoding()
+    monkeypatch.setattr(encode, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(encode, "_LEAVE_S", 0.5)
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Stopped(subprocess.Popen[bytes]):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            self.send_signal(signal.SIGSTOP)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Stopped)
+    begun_s = time.monotonic()
+    with pytest.raises(EdgeError, match=r"encoder failed on .*clip\.mp4"):
+        feed(tmp_path / "clip.mp4", SIZE[0], 50)
+    assert time.monotonic() - begun_s < 30
+    assert started[0].returncode is not None
     assert not any(tmp_path.iterdir())
 
 
