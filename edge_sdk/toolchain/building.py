@@ -78,7 +78,7 @@ class BuildReport(Value, frozen=True, kw_only=True):
 
 
 def build(
-    bundle: Path | None,
+    bundle: Bundle | Path | None,
     flavour: Flavour,
     *,
     target: str | None = None,
@@ -92,7 +92,8 @@ def build(
     that cannot be built, and for engines whose outputs are not the bundle's, which are then removed; `ConfigError` for
     a target that does not compute the bundle's numbers.
     """
-    opened, tensorrt = open_bundle(bundle), open_tensorrt(flavour)
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    tensorrt = open_tensorrt(flavour)
     store, chosen = EngineCache(cache) if cache else default_cache(), options or BuildOptions()
     device = find_cuda_device() if flavour == "rtx" else cuda_device()
     place = _place(flavour, target, device)

@@ -150,8 +150,9 @@ def make_student(
 
     `teacher` is a cache made by `teach` of the training clips, for a recipe with a table [teacher]. Several processes
     share the stages before [late]; one of them does the rest and returns the report. `start` is a bundle that holds
-    what the recipe's stages before [onward] made; they are not run then. Raises `ConfigError` for an unknown recipe,
-    for a `start` that another one made, or when `out` exists, `MissingDependencyError` for what is not installed.
+    what the recipe's stages before [onward] made, on these or other scenes; they are not run then. Raises `ConfigError`
+    for an unknown recipe, for a `start` that another one made, or when `out` exists, `MissingDependencyError` for what
+    is not installed.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
@@ -163,6 +164,8 @@ def make_student(
         training = _render(plan.scenes.training, work, quiet)
         validation = _render(plan.scenes.validation, work, quiet)
         further = [] if plan.scenes.further is None else _render(plan.scenes.further, work, quiet)
+    if begun is not None:
+        _warn_of_seen(begun, validation)
     # Named by the recipe: what another recipe left in `work` must not pass for finished.
     taught = [] if teacher is None else [open_room("export.distil.teacher_cache").TeacherCache.open(teacher).digest]
     draft = work / f"draft-{_digest([text, *taught, *([begun.sha256] if begun else [])])}"
@@ -238,6 +241,7 @@ def tune_student(
     begun = open_bundle(start)
     usual = "tune-student" if teacher is None else "tune-student-taught"
     plan, text = open_room("export.distil.tuning").load_tuning(recipe or usual)
+    _warn_of_seen(begun, held_out)
     cache = open_room("export.distil.tune").open_lessons(plan, teacher, for_unlabelled=bool(more))
     learnt = [] if cache is None else [cache.digest]
     if level:
@@ -282,9 +286,7 @@ def refit(
         check_folder(picture.parent)
     opened, labelled = open_bundle(bundle), read_labels(clips) if clips.is_file() else read_folder(clips)
     asked = open_room("calibration.alarm_budgets").Budgets(**(budgets or {}))
-    if seen := trained_on(opened, labelled):
-        some = f"{len(seen)} of {len(labelled)} clips, {seen[0].path.name} first"
-        warn([f"the student was trained on {some}: what is fitted there promises too much; render other seeds"])
+    _warn_of_seen(opened, labelled)
     with Progress("score", quiet=quiet) as progress:
         fitted = open_room("calibration.refit").calibrate_bundle(opened, labelled, progress, asked)
     student, fit, held_out, slow = fitted
@@ -326,6 +328,12 @@ def _calibrated(
         validation_f1=fit.f1,
         validation_start_mae_s=fit.start_mae_s,
     )
+
+
+def _warn_of_seen(bundle: Bundle, clips: Sequence[LabelledClip]) -> None:
+    if seen := trained_on(bundle, clips):
+        some = f"{len(seen)} of {len(clips)} clips, {seen[0].path.name} first"
+        warn([f"the student was trained on {some}: what is fitted there promises too much; render other seeds"])
 
 
 def _warn_of_slow(names: Sequence[str]) -> None:

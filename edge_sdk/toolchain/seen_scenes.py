@@ -1,4 +1,4 @@
-"""Whether clips are scenes that a bundle's student was trained on, by the recipe that the bundle keeps."""
+"""Whether clips are scenes that a bundle's student was trained on, by the recipes that the bundle keeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_sdk.registry import open_room
 
 
 def trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledClip]:
-    """Those of `clips` whose seed and family are among the recipe's scenes for training."""
+    """Those of `clips` whose seed and family are among the scenes for training of the recipes that made it."""
     chosen = list(_chosen(bundle))
     return [
         clip
@@ -24,20 +24,26 @@ def trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledCl
 
 
 def _chosen(bundle: Bundle) -> Iterator[tuple[str, frozenset[int]]]:
+    families, choice = open_room("calibration.scenes.families"), open_room("calibration.scenes.choice")
+    for recipe in _recipes(bundle):
+        try:
+            scenes = msgspec.toml.decode(recipe).get("scenes", {})
+        except msgspec.DecodeError:
+            continue
+        for name in ("training", "further"):
+            match scenes.get(name):
+                case {"first": int(first), "count": int(count), **rest}:
+                    family = families.find_family(rest.get("family", families.DEFAULT_FAMILY))
+                    yield family.generator, frozenset(choice.choose_seeds(first, count, rest.get("of", "any")))
+
+
+def _recipes(bundle: Bundle) -> Iterator[str]:
+    """That of the student, and those of the students that it went on from."""
     # Any: see Manifest.provenance; a bundle that took over a student keeps what was known of it one level deeper.
     known: Mapping[str, Any] = bundle.manifest.provenance
     while "provenance" in known.get("student", {}):
         known = known["student"]["provenance"]
-    recipe = known.get("recipe")
-    if not isinstance(recipe, str):
-        return
-    try:
-        scenes = msgspec.toml.decode(recipe).get("scenes", {})
-    except msgspec.DecodeError:
-        return
-    families, choice = open_room("calibration.scenes.families"), open_room("calibration.scenes.choice")
-    for name in ("training", "further"):
-        match scenes.get(name):
-            case {"first": int(first), "count": int(count), **rest}:
-                family = families.find_family(rest.get("family", families.DEFAULT_FAMILY))
-                yield family.generator, frozenset(choice.choose_seeds(first, count, rest.get("of", "any")))
+    while known:
+        if isinstance(recipe := known.get("recipe"), str):
+            yield recipe
+        known = known.get("start", {})

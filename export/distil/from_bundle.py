@@ -48,17 +48,35 @@ def load_student(bundle: Bundle) -> tuple[Student, Recipe]:
 
 def recipe_text(bundle: Bundle) -> str:
     """The text of the recipe that made the student of `bundle`. Raises `ConfigError` where provenance has none."""
-    # Any: see Manifest.provenance. A bundle that took over a student keeps what was known of it one level deeper.
-    known: Mapping[str, Any] = bundle.manifest.provenance
-    while "provenance" in known.get("student", {}):
-        known = known["student"]["provenance"]
-    text = known.get("recipe")
+    text = _known(bundle).get("recipe")
     if not isinstance(text, str):
         raise ConfigError(
             f"bundle {bundle.manifest.name!r} does not say by which recipe its student was made (provenance.recipe); "
             "expected one that `edge-sdk distil student` wrote"
         )
     return text
+
+
+# Any: see Manifest.provenance.
+def origin(bundle: Bundle) -> dict[str, Any]:
+    """Of a student that went on from another, which one that was and by what recipes that was made; else nothing."""
+    known = _known(bundle)
+    return {"start": known["start"]} if "start" in known else {}
+
+
+# Any: see Manifest.provenance.
+def as_start(bundle: Bundle) -> dict[str, Any]:
+    """What a student that goes on from that of `bundle` keeps of it: its digest, its recipe, and its own start."""
+    made = {"bundle": bundle.manifest.name, "sha256": bundle.sha256, "recipe": recipe_text(bundle)}
+    return made | origin(bundle)
+
+
+# Any: see Manifest.provenance. A bundle that took over a student keeps what was known of it one level deeper.
+def _known(bundle: Bundle) -> Mapping[str, Any]:
+    known: Mapping[str, Any] = bundle.manifest.provenance
+    while "provenance" in known.get("student", {}):
+        known = known["student"]["provenance"]
+    return known
 
 
 def _recipe_of(bundle: Bundle) -> Recipe:

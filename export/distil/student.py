@@ -24,7 +24,7 @@ from edge_sdk.export.distil.curves import draw_curves
 from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.distilled import Distillation
 from edge_sdk.export.distil.evaluate import measure, score_clip
-from edge_sdk.export.distil.from_bundle import load_student
+from edge_sdk.export.distil.from_bundle import as_start, load_student
 from edge_sdk.export.distil.head import train_head
 from edge_sdk.export.distil.late import train_late
 from edge_sdk.export.distil.late_features import LateFeatures
@@ -112,7 +112,7 @@ def train(
     if cache is not None:
         provenance["teacher"] = msgspec.to_builtins(cache.info)
     if start is not None:
-        provenance["start"] = {"bundle": start.manifest.name, "sha256": start.sha256}
+        provenance["start"] = as_start(start)
     write_student_bundle(out, model, recipe, provenance)
     return out
 
@@ -125,14 +125,15 @@ def check(recipe: Recipe, teacher: Path | None, start: Bundle | None) -> None:
 
 
 def begun(recipe: Recipe, start: Bundle) -> Student:
-    """The student of `start`, which the stages of `recipe` before [onward] must have made. Raises `ConfigError`."""
+    """The student of `start`, which the stages of `recipe` before [onward] must have made, on whatever scenes.
+
+    Raises `ConfigError`.
+    """
     student, made_by = load_student(start)
 
     def early(some: Recipe) -> Recipe:
         change = msgspec.structs.replace
-        shown = recipe.scenes
-        scenes = change(some.scenes, further=None, validation=shown.validation, demo_seed=shown.demo_seed)
-        return change(some, name="", version="", onward=None, shape=recipe.shape, scenes=scenes)
+        return change(some, name="", version="", onward=None, shape=recipe.shape, scenes=recipe.scenes)
 
     known = early(made_by)
     wanted = early(recipe)

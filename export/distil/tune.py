@@ -17,7 +17,7 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.distilled import Distillation
 from edge_sdk.export.distil.evaluate import measure, score_clip
-from edge_sdk.export.distil.from_bundle import load_student, recipe_text
+from edge_sdk.export.distil.from_bundle import load_student, origin, recipe_text
 from edge_sdk.export.distil.recipe import Recipe
 from edge_sdk.export.distil.run import Run, begin
 from edge_sdk.export.distil.student import Progress, digest, silent, taught, train_stages
@@ -163,6 +163,7 @@ def write_tuned(
         "recipe": recipe_text(start),
         "tuning": plan_text,
         "tuned_from": {"bundle": start.manifest.name, "sha256": start.sha256},
+        **origin(start),
         "losses": [round(loss, 5) for loss in losses],
         "validation": msgspec.to_builtins(metrics),
         **(further or {}),

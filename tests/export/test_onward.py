@@ -18,7 +18,7 @@ from edge_sdk.export.distil.augment import augment
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.focus import FocusSampler, drawn, incident_frame, shares
 from edge_sdk.export.distil.onward import onward_student, train_onward
-from edge_sdk.export.distil.recipe import Focus, Onward
+from edge_sdk.export.distil.recipe import Focus, Onward, Seeds
 from edge_sdk.export.distil.run import Run
 from edge_sdk.export.distil.student import begun
 from edge_sdk.export.graphs.student import Student
@@ -215,7 +215,8 @@ def test_a_start_must_come_from_the_same_early_stages(tmp_path: Path) -> None:
             student(torch.randn(2, 6, 3, HEIGHT, WIDTH))
     student.eval()
     bundle = write_student_bundle(tmp_path / "b", student, base, {"recipe": text})
-    onward = msgspec.structs.replace(base, onward=ONWARD, version="2")
+    others = msgspec.structs.replace(base.scenes, training=Seeds(first=5000, count=3))
+    onward = msgspec.structs.replace(base, onward=ONWARD, version="2", scenes=others)
     planes = torch.randn(1, 9, 3, HEIGHT, WIDTH)
     with torch.inference_mode():
         torch.testing.assert_close(begun(onward, bundle)(planes)[0], student(planes)[0], atol=1e-4, rtol=1e-4)

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from asking_bundles import watching
+from scene_records import scene_record
 
 from edge_sdk.bundle import open_bundle
 from edge_sdk.calibration.scenes.families import find_family
-from edge_sdk.clips import LabelledClip, SceneRecord
+from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.toolchain.distillation import clips_of, make_student, refit, tune_student
 from edge_sdk.toolchain.seen_scenes import trained_on
@@ -153,12 +155,26 @@ def test_scenes_that_the_student_was_trained_on_are_known() -> None:
     assert trained_on(bundle, [dataclasses.replace(clip, record=None) for clip in seen]) == []
 
 
+def test_tuning_warns_where_it_is_to_be_calibrated_on_what_the_student_has_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two of 20 scenes; the run ends at a teacher that is none."""
+    for folder, seeds in {"own": [500_000], "held": [7, 8, *range(600_000, 600_018)]}.items():
+        (tmp_path / folder).mkdir()
+        for seed in seeds:
+            times_s = (2.0, 3.0, 4.0) if seed % 2 else None
+            record = scene_record(times_s, seed=seed, generator=find_family("first").generator, name=f"{seed}")
+            (tmp_path / folder / f"{seed}.json").write_bytes(msgspec.json.encode(record))
+            (tmp_path / folder / f"{seed}.mp4").touch()
+    with pytest.raises(ConfigError, match="teacher"):
+        tune_student(
+            None, tmp_path / "own", tmp_path / "held", tmp_path / "out", tmp_path / "work", teacher=tmp_path / "own"
+        )
+    assert "the student was trained on 2 of 20 clips, 7.mp4 first" in capsys.readouterr().err
+
+
 def labelled(generator: str, seed: int) -> LabelledClip:
-    record = SceneRecord(
-        name=f"{seed}", seed=seed, generator=generator, view="dashcam", kind="normal", scenario="cruise", crash=False,
-        ego_involved=False, light="day", weather="clear", fps=10.0, width=320, height=192, frames=80, duration_s=8.0,
-        pre_crash_start_s=None, crash_start_s=None, crash_end_s=None, min_gap_m=None, bitrate_kbps=300,
-    )  # fmt: skip
+    record = scene_record(None, name=f"{seed}", seed=seed, generator=generator)
     return LabelledClip(
         path=Path(f"{seed}.mp4"), view="dashcam", crash=False, start_s=None, end_s=None, pre_crash_s=None,
         group=f"{seed}", record=record,
