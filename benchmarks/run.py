@@ -21,7 +21,7 @@ from edge_sdk.runtime import SessionOptions
 
 
 def run_bench(
-    bundle: Path,
+    bundle: Bundle | Path,
     *,
     runtime: str = DEFAULT_RUNTIME,
     scenario: str = "single",
@@ -33,7 +33,7 @@ def run_bench(
     device: str = "cpu",
     out: Path = Path("out/bench"),
 ) -> Path:
-    """Measure the student of the bundle in folder `bundle` and write JSON and raw values into `out`.
+    """Measure the student of `bundle`, opened or a folder, and write JSON and raw values into `out`.
 
     Returns the path of the JSON. `fps` counts in the scenario `paced` only; `threads` 0 leaves them to the runtime,
     `device` is one of `SessionOptions`.
@@ -42,8 +42,9 @@ def run_bench(
     known = next((name for name in STAGES if name == scenario), None)
     if known is None:
         raise UnknownNameError("scenario", scenario, list(STAGES))
-    opened, limits = open_bundle(bundle), Limits(warmup_s, duration_s, min_samples)
+    limits = Limits(warmup_s, duration_s, min_samples)
     limits.check()
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     student = student_of(opened)
     recogniser = Recogniser(opened, runtime, options=SessionOptions(threads=threads, device=device))
     try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge_sdk import errors as errors
     from edge_sdk import events as events
     from edge_sdk.bundle import Bundle
+    from edge_sdk.bundle.pins import KeyFiles
     from edge_sdk.capture import LiveSettings
     from edge_sdk.explaining import ReasonerSettings
     from edge_sdk.stream import AnySource
@@ -50,16 +51,31 @@ def open(  # noqa: A001 - reads as edge_sdk.open; the builtin is not used here
     rate_hz: float | None = None,
     reasoning: ReasonerSettings | None = None,
     operating_point: str | None = None,
+    expect: str | None = None,
+    trust: KeyFiles | None = None,
 ) -> Unit:
     """Watch `source` (a path, a URI, a `Feed`, or several of them) with a bundle's student; the demo bundle by default.
 
     `operating_point` chooses how much false alarms weigh: `quiet`, `balanced` or `sensitive`, where the bundle was
-    fitted for them. Returns a context manager with `.events()`, `.scores()`, `.frames()`, `.watch()`, which gives the
-    states of live sources too, and `.explain(event)`, which asks the bundle's video LLM. Raises `ConfigError`,
-    `SourceError`, `BundleError`, `EngineError`, `MissingDependencyError` or `RuntimeFailure`, each saying what to do.
+    fitted for them. With `expect`, the SHA-256 of a bundle, or `trust`, PEM files of public keys, no other bundle is
+    opened, as by `edge_sdk.bundle.open_bundle`. Returns a context manager with `.events()`, `.scores()`, `.frames()`,
+    `.watch()`, which gives the states of live sources too, `.trigger()`, which makes an event by hand, and
+    `.explain(event)`, which asks the bundle's video LLM.
+    Raises `ConfigError`, `SourceError`, `BundleError`, `EngineError`, `MissingDependencyError` or `RuntimeFailure`,
+    each saying what to do.
     """
     from edge_sdk.unit import Unit
 
+    if expect is not None or trust is not None:
+        from edge_sdk.bundle import Bundle, open_bundle
+        from edge_sdk.errors import ConfigError
+
+        if isinstance(bundle, Bundle):
+            raise ConfigError(
+                "`expect` and `trust` choose what is opened, and this bundle is open already; give its folder, or open "
+                "it with them: edge_sdk.bundle.open_bundle(FOLDER, expect=...)"
+            )
+        bundle = open_bundle(bundle, expect=expect, trust=trust)
     return Unit(
         source,
         bundle,

@@ -34,6 +34,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     "evaluate": ("nltk>=3.9", "rouge-score>=0.1.2"),
     "scenes": ("mujoco>=3.3",),
+    "sign": ("cryptography>=3.4",),
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 import edge_sdk
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"PIL", "cv2", "gi", "matplotlib", "mujoco", "nltk", "onnx", "onnxruntime", "onnxscript"}
+HEAVY = {"PIL", "cryptography", "cv2", "gi", "matplotlib", "mujoco", "nltk", "onnx", "onnxruntime", "onnxscript"}
 HEAVY |= {
     "rouge_score",
     "safetensors",

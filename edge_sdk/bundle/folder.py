@@ -1,4 +1,4 @@
-"""A bundle: one folder with a manifest that vouches for every byte in it.
+"""A bundle: one folder with a manifest that vouches for every byte in it, but for a signature of the manifest itself.
 
 Opening checks everything and executes nothing: paths stay inside, no file is missing, changed or unlisted, and no
 graph reads weights the manifest does not vouch for or need never end. Symbolic links inside are refused, for what they
@@ -13,7 +13,9 @@ import posixpath
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,16 @@ import msgspec
 
 from edge_sdk.bundle.manifest import SCHEMA, DemoClip, FileEntry, Graph, Manifest, Student
 from edge_sdk.bundle.manifest_language import Language
-from edge_sdk.bundle.manifest_text import MANIFEST_NAME, check_file_path, check_path, manifest_text, read_manifest
+from edge_sdk.bundle.manifest_text import (
+    MANIFEST_NAME,
+    SIGNATURE_NAME,
+    check_file_path,
+    check_path,
+    manifest_text,
+    read_manifest,
+)
 from edge_sdk.bundle.onnx_file import endless, external_locations
+from edge_sdk.bundle.pins import KeyFiles, Pins
 from edge_sdk.errors import (
     BundleChangedFileError,
     BundleError,
@@ -36,32 +46,46 @@ from edge_sdk.files import atomic_folder, recover, sha256_of
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
-    """A bundle that has been checked: its folder behind all links, manifest, and the SHA-256 of the manifest."""
+    """A bundle that has been checked: its folder behind all links, manifest, and the SHA-256 of the manifest.
+
+    `pinned`: it was told by its digest or by who signed it, so that another process that opens it hashes it again.
+    """
 
     folder: Path
     manifest: Manifest
     sha256: str
+    pinned: bool = False
 
     @classmethod
-    def open(cls, folder: str | Path) -> Bundle:
+    def open(cls, folder: str | Path, *, expect: str | None = None, trust: KeyFiles | None = None) -> Bundle:
         """Open and check the bundle in `folder`, hashing every file.
 
-        Raises `BundleMissingFileError`, `BundleChangedFileError`, `BundleUnlistedFileError`, `BundleKeyError`,
-        `BundleNameError`, `BundlePathError` or `BundleSchemaError`; another fault is a plain `BundleError`.
+        With `expect`, the SHA-256 of a bundle in hexadecimal, no other bundle is opened. With `trust`, PEM files of
+        Ed25519 public keys, none that is not signed by one of them. What is refused is so before anything but its
+        manifest and signature is read. Raises `BundleMissingFileError`, `BundleChangedFileError`,
+        `BundleUnlistedFileError`, `BundleKeyError`, `BundleNameError`, `BundlePathError` or `BundleSchemaError`;
+        another fault, or another bundle, is a plain `BundleError`. `ConfigError` for what is no digest or no such key,
+        and `MissingDependencyError` for keys without `cryptography`.
         """
+        pins = Pins.of(expect, trust)
         root = _resolved(folder)
         if any("\udc80" <= letter <= "\udcff" for letter in str(root)):
             # Runtimes and the reasoner's process are told the path as text.
             raise BundleError(f"the bundle's path must be UTF-8, found {os.fsencode(root)!r}; rename the folder")
-        try:
-            manifest, digest = read_manifest(root)
-            _check_presence(root, manifest)
-            for path, entry in sorted(manifest.files.items()):
-                _check_bytes(root, path, entry)
+        with _readable(root):
+            manifest, digest = read_manifest(root, partial(pins.check, root))
+        bundle = cls(folder=root, manifest=manifest, sha256=digest, pinned=pins.given)
+        bundle.check_files()
+        with _readable(root):
             _check_graphs(root, manifest)
-        except OSError as error:
-            raise BundleUnreadableError(f"the bundle {root} cannot be read: {error}") from error
-        return cls(folder=root, manifest=manifest, sha256=digest)
+        return bundle
+
+    def check_files(self) -> None:
+        """Hash every file again. Raises as `open` does where one is not what the manifest says."""
+        with _readable(self.folder):
+            _check_presence(self.folder, self.manifest)
+            for path, entry in sorted(self.manifest.files.items()):
+                _check_bytes(self.folder, path, entry)
 
     def path(self, relative: str) -> Path:
         """Where the listed file `relative` lies. Raises `BundleMissingFileError` when the manifest does not list it."""
@@ -82,9 +106,11 @@ def default_bundle() -> Path:
     return Path(__file__).parents[1] / "bundles" / "demo"
 
 
-def open_bundle(folder: str | Path | None = None) -> Bundle:
-    """Open the bundle in `folder`, or the demo bundle. Raises as `Bundle.open`."""
-    return Bundle.open(default_bundle() if folder is None else folder)
+def open_bundle(
+    folder: str | Path | None = None, *, expect: str | None = None, trust: KeyFiles | None = None
+) -> Bundle:
+    """Open the bundle in `folder`, or the demo bundle; no other than `expect` and `trust` say. As `Bundle.open`."""
+    return Bundle.open(default_bundle() if folder is None else folder, expect=expect, trust=trust)
 
 
 def write_bundle(
@@ -172,6 +198,15 @@ def rewrite(
     )
 
 
+@contextmanager
+def _readable(root: Path) -> Iterator[None]:
+    """Inside, a disk that fails is `BundleUnreadableError`."""
+    try:
+        yield
+    except OSError as error:
+        raise BundleUnreadableError(f"the bundle {root} cannot be read: {error}") from error
+
+
 def _resolved(folder: str | Path) -> Path:
     """Where `folder` lies behind all links. Raises `BundleUnreadableError` for what can be no path."""
     try:
@@ -222,7 +257,7 @@ def _check_presence(root: Path, manifest: Manifest) -> None:
     for path in sorted(manifest.files):
         if path not in found or not stat.S_ISREG(found[path].st_mode):
             raise BundleMissingFileError(f"{root}: {path!r} is in the manifest, but no such file is in the folder")
-    for path in sorted(found.keys() - manifest.files.keys()):
+    for path in sorted(found.keys() - manifest.files.keys() - {SIGNATURE_NAME}):
         raise BundleUnlistedFileError(
             f"{root}: {path!r} is not in the manifest; remove it, or write the bundle with it"
         )

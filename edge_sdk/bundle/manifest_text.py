@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +33,8 @@ from edge_sdk.tensors import state_problem
 from edge_sdk.types import TensorSpec
 
 MANIFEST_NAME = "manifest.json"
+# Of the manifest, beside it and not in it: it would have to sign itself.
+SIGNATURE_NAME = "manifest.sig"
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 GRAPH_SUFFIX = ".onnx"
 # As a location of weights it is no file to ONNX Runtime: offset and length are an address in its own memory.
@@ -42,17 +44,24 @@ _BFLOAT16_BYTES = 2
 _MOST_TOLD_BYTES = 10**18
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, str]:
+def read_manifest(folder: Path, admit: Callable[[bytes, str], object] | None = None) -> tuple[Manifest, str]:
     """The manifest in `folder` and the SHA-256 of its canonical text, after every check that needs no other file.
 
-    Raises `BundleMissingFileError`, `BundleKeyError`, `BundleSchemaError`, `BundleNameError` or `BundlePathError`.
+    `admit` is given the manifest's bytes and that digest before what it says is looked at, and may raise. Raises
+    `BundleMissingFileError`, `BundleKeyError`, `BundleSchemaError`, `BundleNameError` or `BundlePathError`.
     """
     source = folder / MANIFEST_NAME
-    document = _parse(source, _read_bounded(source))
+    raw = _read_bounded(source)
+    document = _parse(source, raw)
+    try:
+        digest = hashlib.sha256(_canonical_text(document).encode()).hexdigest()
+    except (ValueError, RecursionError) as error:
+        raise BundleKeyError(f"{source}: {error}") from error
+    if admit is not None:
+        admit(raw, digest)
     _check_schema(source, document)
     try:
         manifest = msgspec.convert(document, Manifest)
-        digest = hashlib.sha256(_canonical_text(document).encode()).hexdigest()
     except (msgspec.ValidationError, ValueError, RecursionError) as error:
         raise BundleKeyError(f"{source}: {error}") from error
     _check_references(source, manifest)
@@ -103,8 +112,11 @@ def check_path(source: Path, where: str, path: str) -> None:
 def check_file_path(source: Path, path: str) -> None:
     """Raise `BundlePathError` unless `path` may be one of `$.files`."""
     check_path(source, "$.files", path)
-    if path == MANIFEST_NAME:
-        raise BundlePathError(f"{source}: $.files: {MANIFEST_NAME} cannot vouch for itself; remove that entry")
+    if path in (MANIFEST_NAME, SIGNATURE_NAME):
+        raise BundlePathError(
+            f"{source}: $.files: {MANIFEST_NAME} cannot vouch for itself or its signature, found {path!r}; remove that "
+            "entry"
+        )
 
 
 def _check_references(source: Path, manifest: Manifest) -> None:

@@ -25,6 +25,14 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
 
 BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle folder; the demo bundle by default.")]
+ExpectOption = Annotated[
+    str | None,
+    typer.Option("--expect", metavar="SHA256", help="Open no bundle but this one, by the digest of `bundle show`."),
+]
+TrustOption = Annotated[
+    list[Path] | None,
+    typer.Option("--trust", metavar="PEM", help="Open only what this public key has signed; may be repeated."),
+]
 RuntimeOption = Annotated[
     str, typer.Option(help="Inference runtime: ort, trt, rtx; null gives zeros, to measure what is around it.")
 ]

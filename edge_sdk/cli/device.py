@@ -11,6 +11,7 @@ import typer
 from edge_sdk.cli.app import (
     BundleOption,
     DeviceOption,
+    ExpectOption,
     JsonOption,
     MemoryOption,
     PointOption,
@@ -18,6 +19,7 @@ from edge_sdk.cli.app import (
     RuntimeOption,
     TaskOption,
     ThreadsOption,
+    TrustOption,
     app,
     bench_app,
 )
@@ -43,15 +45,19 @@ def doctor(bundle: BundleOption = None, json: JsonOption = False) -> None:
 @app.command()
 def demo(
     bundle: BundleOption = None,
+    expect: ExpectOption = None,
+    trust: TrustOption = None,
     device: DeviceOption = "cpu",
     operating_point: PointOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo"),
     json: JsonOption = False,
 ) -> None:
     """Run the bundle's own clip through everything: scores, event, answers, a picture; then a normal drive."""
+    from edge_sdk.bundle import open_bundle
     from edge_sdk.cli.demo import run_demo
 
-    report = run_demo(bundle, out, device=device, operating_point=operating_point, quiet=json)
+    opened = open_bundle(bundle, expect=expect, trust=trust)
+    report = run_demo(opened, out, device=device, operating_point=operating_point, quiet=json)
     if json:
         say(msgspec.json.encode(report).decode())
 
@@ -60,6 +66,8 @@ def demo(
 def run(
     source: Annotated[list[str], typer.Argument(help="Files, rtsp://, v4l2://, csi://, test://; several at once.")],
     bundle: BundleOption = None,
+    expect: ExpectOption = None,
+    trust: TrustOption = None,
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
@@ -71,8 +79,9 @@ def run(
 ) -> None:
     """Watch every SOURCE; print event revisions and source states as JSON lines.
 
-    Ctrl-C and SIGTERM close what is open and print it before they end the run.
+    Ctrl-C and SIGTERM close what is open and print it before they end the run. SIGUSR1 triggers an event by hand.
     """
+    from edge_sdk.bundle import open_bundle
     from edge_sdk.capture import LiveSettings
     from edge_sdk.cli.watch import run_sources
 
@@ -81,7 +90,7 @@ def run(
     settings = LiveSettings(stall_timeout_s=stall_timeout_s, protocol="udp" if protocol == "udp" else "tcp")
     summary = run_sources(
         source,
-        bundle,
+        open_bundle(bundle, expect=expect, trust=trust),
         runtime=runtime,
         threads=threads,
         device=device,
@@ -100,6 +109,8 @@ def run(
 def analyze(
     clip: Annotated[str, typer.Argument(help="A video file, or file:// URI.")],
     bundle: BundleOption = None,
+    expect: ExpectOption = None,
+    trust: TrustOption = None,
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
@@ -126,7 +137,8 @@ def analyze(
     asking = {"--task": task, "--profile": profile, "--memory-mb": memory_mb, "--deadline-s": deadline_s}
     if no_reasoning:
         refuse_stray("--no-reasoning asks nothing", asking)
-    opened, tasks = open_bundle(bundle), () if no_reasoning else tuple(task) if task else None
+    tasks = () if no_reasoning else tuple(task) if task else None
+    opened = open_bundle(bundle, expect=expect, trust=trust)
     if any(given is not None for given in asking.values()):
         language_of(opened)
     settings = ReasonerSettings(runtime=runtime, threads=threads, device=device, profile=profile, budget_mb=memory_mb)
@@ -167,6 +179,8 @@ def explain(
         typer.Argument(help="A clip, or what `run` or `analyze --json` printed, as text or as a file: its last event."),
     ],
     bundle: BundleOption = None,
+    expect: ExpectOption = None,
+    trust: TrustOption = None,
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
@@ -184,7 +198,7 @@ def explain(
     from edge_sdk.cli.explain import explain as explain_clip
     from edge_sdk.explaining import AnswersView, ReasonerSettings, language_of, tasks_of
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, expect=expect, trust=trust)
     asked = tasks_of(language_of(opened), task)
     settings = ReasonerSettings(runtime=runtime, threads=threads, device=device, profile=profile, budget_mb=memory_mb)
     with AnswersView(asked, stream=stream) as view:
@@ -198,6 +212,8 @@ def explain(
 @app.command()
 def verify(
     bundle: BundleOption = None,
+    expect: ExpectOption = None,
+    trust: TrustOption = None,
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
@@ -213,14 +229,15 @@ def verify(
     from edge_sdk.verify import verify as verify_bundle
 
     options = SessionOptions(threads=threads, device=device)
+    if against is None and (adapter or out or base_projector):
+        raise ConfigError("--adapter, --base-projector and --out belong to a comparison with --against CHECKPOINT")
+    opened = open_bundle(bundle, expect=expect, trust=trust)
     if against is None:
-        if adapter or out or base_projector:
-            raise ConfigError("--adapter, --base-projector and --out belong to a comparison with --against CHECKPOINT")
-        report = verify_bundle(open_bundle(bundle), runtime, options)
+        report = verify_bundle(opened, runtime, options)
     else:
         with Progress("verify", quiet=json) as progress:
             report = open_room("export.verify").verify_against(
-                open_bundle(bundle),
+                opened,
                 against,
                 adapters=tuple(adapter or ()),
                 base_projector=base_projector,
@@ -258,6 +275,8 @@ def plan(
 def bench(
     context: typer.Context,
     bundle: BundleOption = None,
+    expect: ExpectOption = None,
+    trust: TrustOption = None,
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
     scenario: Annotated[
@@ -277,12 +296,12 @@ def bench(
     """
     if context.invoked_subcommand is not None:
         return
-    from edge_sdk.bundle import default_bundle
+    from edge_sdk.bundle import open_bundle
     from edge_sdk.files import check_folder
 
     check_folder(out)
     path = open_room("benchmarks.run").run_bench(
-        bundle or default_bundle(),
+        open_bundle(bundle, expect=expect, trust=trust),
         runtime=runtime,
         scenario=scenario,
         fps=fps,

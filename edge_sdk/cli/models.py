@@ -10,8 +10,10 @@ import typer
 
 from edge_sdk.cli.app import (
     BundleOption,
+    ExpectOption,
     JsonOption,
     RuntimeOption,
+    TrustOption,
     app,
     bundle_app,
 )
@@ -27,6 +29,8 @@ DeviceOption = Annotated[
 @app.command()
 def build(
     bundle: BundleOption = None,
+    expect: ExpectOption = None,
+    trust: TrustOption = None,
     runtime: Annotated[str, typer.Option(help="trt, the TensorRT of this device, or rtx, TensorRT-RTX.")] = "trt",
     target: Annotated[str | None, typer.Option(help="With rtx: a known target; this device by default.")] = None,
     graph: Annotated[list[str] | None, typer.Option(help="Only this graph; may be repeated.")] = None,
@@ -44,6 +48,7 @@ def build(
     json: JsonOption = False,
 ) -> None:
     """Build TensorRT engines from the bundle, and compare them with its reference outputs on this device."""
+    from edge_sdk.bundle import open_bundle
     from edge_sdk.engine.shapes import Limits
     from edge_sdk.toolchain.building import BuildOptions
     from edge_sdk.toolchain.building import build as build_engines
@@ -61,7 +66,8 @@ def build(
         force=force,
     )
     flavour: Literal["trt", "rtx"] = "trt" if runtime == "trt" else "rtx"
-    report = build_engines(bundle, flavour, target=target, cache=cache, options=options, quiet=json)
+    opened = open_bundle(bundle, expect=expect, trust=trust)
+    report = build_engines(opened, flavour, target=target, cache=cache, options=options, quiet=json)
     say(msgspec.json.encode(report).decode() if json else describe_build(report))
 
 
@@ -333,13 +339,30 @@ def bundle_score(
 
 
 @bundle_app.command("check")
-def bundle_check(bundle: BundleOption = None, json: JsonOption = False) -> None:
+def bundle_check(
+    bundle: BundleOption = None, expect: ExpectOption = None, trust: TrustOption = None, json: JsonOption = False
+) -> None:
     """Check every file of the bundle against its manifest."""
     from edge_sdk.bundle import open_bundle
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, expect=expect, trust=trust)
     found = {"ok": True, "name": opened.manifest.name, "sha256": opened.sha256, "files": len(opened.manifest.files)}
     say(msgspec.json.encode(found).decode() if json else f"ok: {opened.manifest.name}, {found['files']} files")
+
+
+@bundle_app.command("sign")
+def bundle_sign(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    key: Annotated[Path, typer.Option(help="PEM file with an Ed25519 private key, without a password.")],
+    json: JsonOption = False,
+) -> None:
+    """Check the bundle, and put the signature of its manifest into it, which `--trust` asks for on a device."""
+    from edge_sdk.bundle.manifest_text import SIGNATURE_NAME
+    from edge_sdk.bundle.signing import sign_bundle
+
+    signed = sign_bundle(bundle, key)
+    found = {"bundle": str(bundle), "sha256": signed.sha256, "signature": SIGNATURE_NAME}
+    say(msgspec.json.encode(found).decode() if json else f"bundle {bundle}: {SIGNATURE_NAME} signs {signed.sha256}")
 
 
 @bundle_app.command("demo")

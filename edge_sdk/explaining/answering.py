@@ -155,12 +155,19 @@ def _moved(seconds: Seconds, zero_s: float) -> Seconds:
 
 
 def _opened(opening: Open) -> Bundle:
-    """The bundle whose files the parent has checked; here only the manifest is, for hashing gigabytes takes seconds."""
+    """The bundle whose files the parent has checked.
+
+    Here only the manifest is, for hashing gigabytes takes seconds; but all of a pinned one: this process may start long
+    after its parent, when a file has been put in another's place.
+    """
     folder = Path(opening.bundle)
     manifest, sha256 = read_manifest(folder)
     if sha256 != opening.sha256:
         raise BundleError(f"{folder}: the bundle is not what was opened, its manifest has changed; open it again")
-    return Bundle(folder=folder, manifest=manifest, sha256=sha256)
+    bundle = Bundle(folder=folder, manifest=manifest, sha256=sha256, pinned=opening.pinned)
+    if bundle.pinned:
+        bundle.check_files()
+    return bundle
 
 
 def _hashes(bundle: Bundle) -> dict[str, str]:

@@ -52,11 +52,12 @@ class Open(Value, frozen=True, kw_only=True, tag=True):
     """Open the bundle in the folder `bundle`, whose manifest has `sha256`, for clips of `profile` of at most
     `max_frames`. First message of all.
 
-    `Opened` or `Failed` answers it.
+    Where it is `pinned`, all its files are hashed again. `Opened` or `Failed` answers it.
     """
 
     bundle: str
     sha256: str
+    pinned: bool
     runtime: str
     threads: int
     device: str

@@ -119,6 +119,7 @@ class ReasonerProcess:
         return Open(
             bundle=str(self.bundle.folder),
             sha256=self.bundle.sha256,
+            pinned=self.bundle.pinned,
             runtime=settings.runtime,
             threads=settings.threads,
             device=settings.device,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_bundle import files, write
@@ -53,8 +54,8 @@ def test_a_link_above_the_folder_that_is_moved(current: Path, tmp_path: Path) ->
 def test_a_link_that_is_moved_while_the_bundle_is_opened(current: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = module.read_manifest
 
-    def read_and_move(root: Path) -> object:
-        found = read(root)
+    def read_and_move(root: Path, *admit: Any) -> object:
+        found = read(root, *admit)
         move(current)
         return found
 
