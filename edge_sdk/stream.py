@@ -1,20 +1,14 @@
-"""One source of a unit: where its frames come from, its timeline, and the event that is open on it.
-
-Files and live sources differ here and nowhere else. A file gives its next frame and is waited for. A live source gives
-its newest frame or none, and is never waited for; while it is live, a round without a new frame takes the last one
-again, as the rate grid of a file does, so that the student's memory keeps its clock.
-"""
+"""One source of a unit: where its frames come from, its timeline, and the events that are open on it."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 
@@ -22,34 +16,37 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Student
 from edge_sdk.capture import (
     CaptureSettings,
-    Clip,
     Feed,
-    FrameHistory,
-    GopRing,
     LiveSettings,
-    LiveSource,
-    Source,
-    SourceChange,
-    SourceInfo,
-    SourceStats,
     is_live,
     live_uri,
     open_live,
     open_source,
 )
-from edge_sdk.capture.ages import AgeReport, FrameAges
-from edge_sdk.errors import ConfigError
-from edge_sdk.events import Event, EventTime, Incident, Provenance, shifted
-from edge_sdk.hardware import utc_of
+from edge_sdk.capture.ages import FrameAges
+from edge_sdk.capture.uri import parse_source, shown
+from edge_sdk.errors import ConfigError, SourceError, UnknownNameError
+from edge_sdk.events import LOOK_BACK_S, ByHand, CrashTimeline, Event, Incident, Provenance
+from edge_sdk.feeders import Feeder, FileFeeder, LiveFeeder
 from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate
-from edge_sdk.types import CaptureTime, Frame
+from edge_sdk.types import Frame
 
 AnySource = str | Path | Feed
 
-# How far a declared rate may lie below the student's, as 29.97 does below 30.
-_RATE_SLACK = 0.02
-# What raw pictures are encoded as.
-_ENCODED = "h264"
+
+class Step(NamedTuple):
+    """What one frame brought. Durations in ms: `decode_ms` waiting for frames, `student_ms` planes and run; both are
+    those of the whole round, which the frames of several sources share. `age_ms`: from capture to scores, None for
+    files and for frames that were taken again.
+    """
+
+    frame: Frame
+    scores: FrameScores
+    events: tuple[Event, ...]
+    decode_ms: float
+    student_ms: float
+    age_ms: float | None = None
+    stream: int = 0
 
 
 class OneReader:
@@ -69,203 +66,6 @@ class OneReader:
         self._lock.release()
 
 
-class SourceView(NamedTuple):
-    """A source as it is now. `info` is None before its first picture; `age` is of frames when their scores were there,
-    from the best known capture time; files have none.
-    """
-
-    uri: str
-    state: str
-    info: SourceInfo | None
-    stats: SourceStats
-    age: AgeReport | None
-
-
-class CodedClip(Clip, frozen=True, kw_only=True):
-    """Units of a live source around an event. `codec` is what they are: `h264`, `h265` or `mjpeg`.
-
-    H.264 and H.265 come as byte streams. It is the codec of the source's newest picture, and `h264` for one of raw
-    pictures, which are encoded for the ring.
-    """
-
-    codec: str
-
-
-class Feeder(Protocol):
-    """Where a stream's frames come from.
-
-    `slow` says so where they are fewer a second than the student is made for, so that its scores are no probabilities.
-    """
-
-    uri: str
-    slow: str | None
-
-    def take(self) -> Frame | None:
-        """The frame of this round, or None. Raises `SourceError` for a file that fails."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether no frame will come any more."""
-
-    def changes(self) -> list[SourceChange]:
-        """State changes since the last call."""
-
-    def view(self) -> SourceView:
-        """The source as it is now."""
-
-    def time_of(self, frame: Frame | None) -> EventTime:
-        """The time of a revision that is made now, because of `frame` where there is one."""
-
-    def clip(self, at_s: float, pre_roll_s: float) -> CodedClip:
-        """The encoded units that are kept around `at_s`, seconds since the first frame. Raises `ConfigError`."""
-
-    def close(self) -> None:
-        """Release the source."""
-
-
-class FileFeeder:
-    """A file or test pattern: every frame, in order."""
-
-    def __init__(self, source: Source, rate_hz: float) -> None:
-        """`rate_hz` is the student's."""
-        self.uri = source.info.uri
-        self.slow = _slow(source.info.rate_hz, rate_hz)
-        self._source = source
-        self._ended = False
-
-    def take(self) -> Frame | None:
-        """The next frame; None at the end."""
-        frame = next(self._source, None)
-        self._ended = frame is None
-        return frame
-
-    @property
-    def ended(self) -> bool:
-        """Whether the file has ended."""
-        return self._ended
-
-    def changes(self) -> list[SourceChange]:
-        """A file has no states worth telling."""
-        return []
-
-    def view(self) -> SourceView:
-        """The file as it is now."""
-        state, stats = "ended" if self._ended else "live", self._source.stats
-        if self.slow is not None:
-            stats = msgspec.structs.replace(stats, warnings=(self.slow, *stats.warnings))
-        return SourceView(self.uri, state, self._source.info, stats, None)
-
-    def time_of(self, frame: Frame | None) -> EventTime:
-        """Now; no clock speaks for what a file shows."""
-        return EventTime(monotonic_s=time.monotonic())
-
-    def clip(self, at_s: float, pre_roll_s: float) -> CodedClip:
-        """Of a file nothing is kept. Raises `ConfigError`."""
-        raise ConfigError(f"{self.uri} is a file, of which no units are kept; cut the file itself")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._ended = True
-        self._source.close()
-
-
-class LiveFeeder:
-    """A live source: the newest frame of each round.
-
-    `first_s` is when its first frame was captured, on the clock of `time.monotonic()`; None before it.
-    """
-
-    def __init__(self, source: LiveSource, ages: FrameAges, period_s: float) -> None:
-        self.uri = source.uri
-        self.ages = ages
-        # A camera may give fewer pictures than the student is made for; how many is not known before they come.
-        self.slow: str | None = None
-        self.first_s: float | None = None
-        self._source = source
-        self._period_s = period_s
-        self._last: Frame | None = None
-        self._sequence = 0
-
-    def take(self) -> Frame | None:
-        """The newest frame, the last one again while the source is live, or None."""
-        frame = self._source.latest()
-        if frame is None:
-            if self._last is None or self._source.state != "live":
-                return None
-            frame = msgspec.structs.replace(
-                self._last, time_s=self._last.time_s + self._period_s, restarted=False, repeated=True
-            )
-        elif self._last is not None and not frame.restarted and frame.time_s <= self._last.time_s:
-            # Repeats ran ahead of a source that came back within the stall time-out.
-            return None
-        if self.first_s is None:
-            self.first_s = frame.captured_s - frame.time_s
-        self._last = msgspec.structs.replace(frame, sequence=self._sequence)
-        self._sequence += 1
-        return self._last
-
-    @property
-    def history(self) -> FrameHistory | None:
-        """The RGB frames that are kept for reasoning, if any are."""
-        return self._source.history
-
-    @property
-    def ring(self) -> GopRing | None:
-        """The encoded units that are kept, None without `pre_roll_s`; safe for several threads."""
-        return self._source.ring
-
-    def clip(self, at_s: float, pre_roll_s: float) -> CodedClip:
-        """The encoded units from `pre_roll_s` before `at_s`, seconds since the first frame, to the newest.
-
-        Raises `ConfigError` where none are kept, before the first frame, and for a pre-roll below 0 or no number.
-        """
-        if not 0 <= pre_roll_s < math.inf:
-            raise ConfigError(f"expected 0 s or more before the crash, found {pre_roll_s}")
-        if self.ring is None:
-            raise ConfigError(f"{self.uri}: no units are kept; open it with LiveSettings(pre_roll_s=...)")
-        info = self._source.info
-        if self.first_s is None or info is None:
-            raise ConfigError(f"{self.uri}: no frame has come yet, so this source has made no event")
-        clip = self.ring.clip(self.first_s + at_s, pre_roll_s)
-        return CodedClip(**msgspec.structs.asdict(clip), codec=_ENCODED if info.codec == "raw" else info.codec)
-
-    @property
-    def ended(self) -> bool:
-        """Whether the source was closed, or its end pushed."""
-        return self._source.state == "ended"
-
-    def changes(self) -> list[SourceChange]:
-        """State changes since the last call."""
-        return self._source.changes()
-
-    def view(self) -> SourceView:
-        """The source as it is now."""
-        source = self._source
-        return SourceView(self.uri, source.state, source.info, source.stats, self.ages.report())
-
-    def time_of(self, frame: Frame | None) -> EventTime:
-        """Now by this device's clocks, and when the frame was taken."""
-        now = utc_of(time.monotonic())
-        return EventTime(
-            monotonic_s=now.monotonic_s,
-            utc=now.iso,
-            uncertainty_s=now.uncertainty_s,
-            source=now.source,
-            capture=frame.capture if frame is not None else None,
-            zero=self._zero(),
-        )
-
-    def _zero(self) -> CaptureTime | None:
-        """When the first frame was taken, as the newest one tells: clocks may be set after a source was opened."""
-        if self._last is None or self._last.capture is None or self.first_s is None:
-            return None
-        return shifted(self._last.capture, self.first_s - self._last.captured_s)
-
-    def close(self) -> None:
-        """Close the source."""
-        self._source.close()
-
-
 class Stream:
     """A source's place in a unit."""
 
@@ -277,14 +77,17 @@ class Stream:
         self._student = student
         self._provenance = provenance
         self._incident: Incident | None = None
+        self.by_hand = ByHand()
 
     def push(self, frame: Frame, scores: FrameScores, latency_ms: dict[str, float] | None) -> tuple[Event, ...]:
         """The event revisions that one frame's scores cause."""
-        return tuple(self._revise(update, frame, latency_ms) for update in self.timeline.push(scores))
+        found = tuple(self._revise(update, frame, latency_ms) for update in self.timeline.push(scores))
+        return found + self._revise_by_hand(frame, latency_ms)
 
     def finish(self) -> tuple[Event, ...]:
         """The last revisions of what is still open: the source has ended, or its memory is lost."""
-        return tuple(self._revise(update, None, None) for update in self.timeline.flush())
+        found = tuple(self._revise(update, None, None) for update in self.timeline.flush())
+        return found + self._revise_by_hand(None, None)
 
     def restart(self) -> tuple[Event, ...]:
         """The stream goes on after a gap: close what is open, and begin anew."""
@@ -292,6 +95,25 @@ class Stream:
         self.timeline = Timeline(self._student)
         self.timeline.peak = peak
         return events
+
+    def trigger(self, at_s: float | None) -> str:
+        """Begin an event by hand, or prolong the one that is open, as `Unit.trigger` says; returns its id.
+
+        Call it with `by_hand.lock` held: what ends the source is then told behind the event.
+        """
+        state, last_s = self.feeder.state, self.timeline.last_s
+        if state != "live":
+            raise SourceError(
+                f"{self.feeder.uri}: expected a source that is live, found it {state}; `sources` says when it shows "
+                "pictures again"
+            )
+        if last_s is None:
+            raise SourceError(
+                f"{self.feeder.uri}: no frame has been scored since it went live; read the unit, and trigger "
+                "when one has"
+            )
+        at = round(self.feeder.instant(at_s, last_s), 3)
+        return self.by_hand.trigger(at, lambda: self._begun("manual"))
 
     def age_ms(self, frame: Frame, now_s: float) -> float | None:
         """How long ago `frame` was captured, noted among its source's ages; None for files and frames taken again."""
@@ -303,9 +125,7 @@ class Stream:
 
     def _revise(self, update: TimelineUpdate, frame: Frame | None, latency_ms: dict[str, float] | None) -> Event:
         if self._incident is None:
-            point = self._student.operating_point
-            point = msgspec.structs.replace(point, calibrated=point.calibrated and self.feeder.slow is None)
-            self._incident = Incident(self.feeder.uri, self._provenance, point)
+            self._incident = self._begun("student")
         event = self._incident.revise(
             update.state,
             update.timeline,
@@ -317,11 +137,29 @@ class Stream:
             self._incident = None
         return event
 
+    def _revise_by_hand(self, frame: Frame | None, latency_ms: dict[str, float] | None) -> tuple[Event, ...]:
+        """The revisions of the event by hand that are due with `frame`, or at the end of all."""
+        found = self.by_hand.due(math.inf if frame is None else frame.time_s)
+        if found is None:
+            return ()
+        press, states = found
+        press.peak = max(press.peak, self.timeline.level_since(press.triggered_s - LOOK_BACK_S))
+        return tuple(
+            press.incident.revise(
+                state,
+                CrashTimeline(),
+                press.peak,
+                time=self.feeder.time_of(frame),
+                latency_ms=latency_ms,
+                triggered_s=press.triggered_s,
+            )
+            for state in states
+        )
 
-def _slow(rate_hz: float | None, wanted_hz: float) -> str | None:
-    if rate_hz is None or rate_hz >= wanted_hz * (1 - _RATE_SLACK):
-        return None
-    return f"it has {rate_hz:g} pictures a second and the student needs {wanted_hz:g}: its scores are no probabilities"
+    def _begun(self, trigger: Literal["student", "manual"]) -> Incident:
+        point = self._student.operating_point
+        point = msgspec.structs.replace(point, calibrated=point.calibrated and self.feeder.slow is None)
+        return Incident(self.feeder.uri, self._provenance, point, trigger)
 
 
 def sources_of(source: AnySource | Sequence[AnySource]) -> list[AnySource]:
@@ -341,6 +179,35 @@ def sources_of(source: AnySource | Sequence[AnySource]) -> list[AnySource]:
                 "Feed(..., name='rear'), and cameras whose addresses differ in their secrets alone a unit each"
             )
     return found
+
+
+def named_stream(streams: Sequence[Stream], source: AnySource | None) -> Stream:
+    """The stream of `source`, by what it was opened with or the name that events give it; the only one for None.
+
+    Raises `ConfigError` where that may be several, `UnknownNameError` where it is none.
+    """
+    known = [stream.feeder.uri for stream in streams]
+    uri = _uri_of(source, known)
+    found = [stream for stream in streams if uri in (None, stream.feeder.uri)]
+    if not found:
+        raise UnknownNameError("source", shown(str(uri)), known)
+    if len(found) > 1:
+        raise ConfigError(
+            f"expected a source that only one of {len(streams)} is, found {uri or 'none named'}; name one of "
+            f"{', '.join(sorted(known))}"
+        )
+    return found[0]
+
+
+def _uri_of(source: AnySource | None, known: Sequence[str]) -> str | None:
+    if source is None or source in known:
+        return None if source is None else str(source)
+    if isinstance(source, Feed):
+        return source.source.uri
+    try:
+        return parse_source(str(source)).uri
+    except ConfigError:  # no name of any source, so none of these
+        return str(source)
 
 
 def check_live(sources: Sequence[AnySource], rate_hz: float | None, live: LiveSettings | None) -> None:

@@ -14,9 +14,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
-
-import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.capture import LiveSettings, SourceChange, SourceInfo, SourceStats
@@ -29,41 +26,27 @@ from edge_sdk.explaining import (
     ReasonerSettings,
     ReasoningReport,
     Reply,
-    history_settings,
+    keeping,
 )
+from edge_sdk.feeders import CodedClip, Feeder, LiveFeeder, SourceView
 from edge_sdk.perception.recogniser import Recogniser, student_of
 from edge_sdk.perception.timeline import FrameScores
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.stream import (
     AnySource,
-    CodedClip,
-    Feeder,
-    LiveFeeder,
     OneReader,
-    SourceView,
+    Step,
     Stream,
     check_live,
     feeder_of,
+    named_stream,
     provenance_of,
     sources_of,
 )
 from edge_sdk.types import Frame
 
-
-class Step(NamedTuple):
-    """What one frame brought. Durations in ms: `decode_ms` waiting for frames, `student_ms` planes and run; both are
-    those of the whole round, which the frames of several sources share. `age_ms`: from capture to scores, None for
-    files and for frames that were taken again.
-    """
-
-    frame: Frame
-    scores: FrameScores
-    events: tuple[Event, ...]
-    decode_ms: float
-    student_ms: float
-    age_ms: float | None = None
-    stream: int = 0
+__all__ = ["Step", "Unit"]
 
 
 class Unit:
@@ -109,7 +92,7 @@ class Unit:
         self._explaining, self._closed = threading.Lock(), False
         with ExitStack() as opened:
             if reasoning is not None:
-                live = _keeping(live or LiveSettings(), self._reasoner())
+                live = keeping(live or LiveSettings(), self._reasoner())
             options = SessionOptions(threads=threads, device=device)
             self._recogniser = Recogniser(self.bundle, runtime, streams=len(sources), options=options)
             opened.callback(self._recogniser.close)
@@ -215,15 +198,33 @@ class Unit:
         return self._reasoner().explain(event, self._feeder_of(event), tasks, deadline_s)
 
     def clip(self, event: Event, pre_roll_s: float) -> CodedClip:
-        """The encoded units around an event of a live source: from `pre_roll_s` before its crash to the newest.
+        """The encoded units around an event of a live source: from `pre_roll_s` before its crash, or the trigger
+        of one by hand, to the newest.
 
         They are kept with `LiveSettings(pre_roll_s=...)`, so many seconds before the newest: that must hold the time
         since the crash too, which is some seconds for a closed event. `delivered_s` of the clip says how many there
         were, `codec` what its units are. Any thread may ask. Raises `ConfigError` for an event of another source, of a
         file, and where no units are kept, and for a pre-roll that is negative or no number.
         """
-        feeder, begin = self._feeder_of(event), event.timeline.crash_start or event.timeline.pre_crash_start
+        feeder, begin = self._feeder_of(event), event.happened.crash_start or event.timeline.pre_crash_start
         return feeder.clip(0.0 if begin is None else begin.t, pre_roll_s)
+
+    def trigger(self, source: AnySource | None = None, *, at_s: float | None = None) -> str:
+        """Begin an event by hand, as at a button or a G-sensor, on `source`; returns its id at once.
+
+        `source` is what the unit was opened with or the name that events give it, and may be left out where there is
+        one. `at_s` is when it happened, on the clock of `time.monotonic()`, up to 20 s ago; by default now, for a file
+        the frame that was read last. The reader of the unit is given the event with the source's next frame,
+        `provisional` and `confirmed`, and `closed` 10 s after the last trigger: one that comes while it is open
+        prolongs it, to 60 s at most, and returns its id. Any thread may call it, but no signal handler. Raises
+        `ConfigError` for a source or an instant that is none of these, and for a unit that was stopped or closed,
+        `SourceError` while the source is not live and before its first frame was scored.
+        """
+        stream = named_stream(self.streams, source)
+        with stream.by_hand.lock:
+            if self._stopped:
+                raise ConfigError("this unit was stopped or closed, and watches nothing any more; open another")
+            return stream.trigger(at_s)
 
     def stop(self) -> None:
         """End the iteration after the present round, for good; any thread and a signal handler may call it.
@@ -391,10 +392,3 @@ class Unit:
 
     def _closing(self) -> tuple[Event, ...]:
         return tuple(event for stream in self.streams for event in stream.finish())
-
-
-def _keeping(live: LiveSettings, explainer: EventExplainer) -> LiveSettings:
-    """`live` with frames kept for the reasoner's profile, unless it says which."""
-    process = explainer.process
-    history = live.history or history_settings(process.language.profiles[process.profile])
-    return msgspec.structs.replace(live, history=history)

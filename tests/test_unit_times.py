@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from edge_sdk.capture.ages import FrameAges
+from edge_sdk.feeders import LiveFeeder
 from edge_sdk.hardware import clock
 from edge_sdk.hardware.clock import Discipline
-from edge_sdk.stream import LiveFeeder
 from edge_sdk.types import CaptureTime, Frame
 
 BLACK = np.zeros((2, 2), np.uint8)

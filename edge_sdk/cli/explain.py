@@ -66,7 +66,7 @@ def explain(
         subject.clip,
         asked,
         settings=settings,
-        events=None if event is None else [event],
+        events=[event] if event is not None and event.trigger == "student" else None,
         evidence=event.evidence if event is not None and _own(event, opened) else None,
         deadline_s=deadline_s,
         on_spoken=on_spoken,

@@ -1,7 +1,7 @@
 """`edge-sdk run`: events and source states as JSON lines on stdout, a status line on stderr, a clean end on signals.
 
 The first SIGINT or SIGTERM ends the loop after the present round; what is still open is then closed and printed, and
-the sources are released. A second one interrupts at once.
+the sources are released. A second one interrupts at once. SIGUSR1 triggers an event by hand on every source.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from edge_sdk.capture import LiveSettings, SourceChange, limit_arenas
 from edge_sdk.capture.ages import AgeReport
 from edge_sdk.capture.settings import SourceStats
 from edge_sdk.console import say, warn
+from edge_sdk.errors import EdgeError
 from edge_sdk.events import Event
-from edge_sdk.stream import SourceView
+from edge_sdk.feeders import SourceView
 from edge_sdk.types import Value
 from edge_sdk.unit import Unit
 
@@ -68,6 +69,7 @@ def run_sources(
     """
     limit_arenas()
     with (
+        _button() as button,
         Unit(
             sources,
             bundle,
@@ -82,7 +84,13 @@ def run_sources(
     ):
         status = Status(unit, quiet=quiet)
         events = 0
-        for item in unit.watch(on_round=status.show):
+
+        def on_round() -> None:
+            if button.pressed():
+                status.complain(trigger_all(unit))
+            status.show()
+
+        for item in unit.watch(on_round=on_round):
             say(item.to_json() if isinstance(item, Event) else _line(item))
             events += isinstance(item, Event)
         status.clear()
@@ -110,10 +118,14 @@ class Status:
     def warn(self) -> None:
         """Print what is odd and was not said yet."""
         new = [text for view in self._unit.sources for text in view.stats.warnings if text not in self._told]
-        if new:
+        self._told.update(new)
+        self.complain(new)
+
+    def complain(self, texts: Sequence[str]) -> None:
+        """Print what is wrong, beside the line."""
+        if texts:
             self.clear()
-            self._told.update(new)
-            warn(new)
+            warn(texts)
 
     def show(self) -> None:
         """Draw it when it is due."""
@@ -130,6 +142,37 @@ class Status:
         """Take it off the terminal."""
         if self._terminal and not self._quiet:
             sys.stderr.write("\r\x1b[K")
+
+
+class Button:
+    """A signal as a button. Its handler only notes it: the lock of a trigger may be held by whom it interrupts."""
+
+    def __init__(self) -> None:
+        self._pressed = False
+
+    def press(self, _number: int, _frame: FrameType | None) -> None:
+        """The handler."""
+        self._pressed = True
+
+    def pressed(self) -> bool:
+        """Whether it was pressed since this was asked last."""
+        if not self._pressed:
+            return False
+        self._pressed = False
+        return True
+
+
+def trigger_all(unit: Unit) -> list[str]:
+    """Trigger an event by hand on every source of `unit`; why it could not be, of those where it could not."""
+    return [why for stream in unit.streams if (why := _failing(unit, stream.feeder.uri)) is not None]
+
+
+def _failing(unit: Unit, source: str) -> str | None:
+    try:
+        unit.trigger(source)
+    except EdgeError as error:
+        return f"no event was triggered: {error}"
+    return None
 
 
 def describe_sources(views: Sequence[SourceView]) -> str:
@@ -149,6 +192,17 @@ def _line(change: SourceChange) -> str:
 
 def _summary(view: SourceView) -> SourceSummary:
     return SourceSummary(uri=view.uri, state=view.state, stats=view.stats, age_ms=view.age)
+
+
+@contextmanager
+def _button() -> Iterator[Button]:
+    """Inside, SIGUSR1 presses it; the handler that was there comes back at the end."""
+    button = Button()
+    before = signal.signal(signal.SIGUSR1, button.press)
+    try:
+        yield button
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 @contextmanager

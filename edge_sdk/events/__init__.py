@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_sdk.events.by_hand import LOOK_BACK_S, ByHand
 from edge_sdk.events.lifecycle import FOLLOWS, Incident, calibrate
 from edge_sdk.events.record import (
     Answer,
@@ -18,6 +19,7 @@ from edge_sdk.events.record import (
 
 __all__ = [
     "Answer",
+    "ByHand",
     "CrashTimeline",
     "DeviceState",
     "Event",
@@ -25,6 +27,7 @@ __all__ = [
     "EventTime",
     "FOLLOWS",
     "Incident",
+    "LOOK_BACK_S",
     "Provenance",
     "State",
     "calibrate",

@@ -55,6 +55,7 @@ class Incident:
         time: EventTime,
         latency_ms: dict[str, float] | None = None,
         device: DeviceState | None = None,
+        triggered_s: float | None = None,
     ) -> Event:
         """The next revision. Raises `ValueError` for a state that may not follow the present one: a bug, not input."""
         if state not in FOLLOWS[self._state]:
@@ -70,6 +71,7 @@ class Incident:
             score=calibrate(raw_score, self._point),
             calibrated=self._point.calibrated,
             trigger=self._trigger,
+            triggered_s=triggered_s,
             time=time,
             latency_ms=latency_ms,
             device=device,

@@ -106,7 +106,11 @@ class Provenance(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Event(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """One revision of one crash event."""
+    """One revision of one event.
+
+    An event by hand (`trigger` is "manual") began at `triggered_s` of the timeline's clock, null for the student's. Its
+    timeline is null, as nobody has looked for a crash; its `score` is the student's highest about that time.
+    """
 
     schema: Literal[1] = 1
     id: str
@@ -117,12 +121,20 @@ class Event(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     score: float
     calibrated: bool
     trigger: Literal["student", "manual"]
+    triggered_s: float | None = None
     time: EventTime
     clip: EventClip | None = None
     reasoning: dict[str, Answer] | None = None
     latency_ms: dict[str, float] | None = None
     device: DeviceState | None = None
     provenance: Provenance
+
+    @property
+    def happened(self) -> CrashTimeline:
+        """When to look for it: the timeline, or of an event by hand its trigger in the place of a crash."""
+        if self.triggered_s is None:
+            return self.timeline
+        return CrashTimeline(crash_start=Estimate(t=self.triggered_s, lo=self.triggered_s, hi=self.triggered_s))
 
     @property
     def evidence(self) -> float | None:

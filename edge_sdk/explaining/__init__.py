@@ -10,7 +10,7 @@ from edge_sdk.explaining.process import ReasonerProcess
 from edge_sdk.explaining.request import ClipRequest
 from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_of
 from edge_sdk.explaining.view import AnswersView
-from edge_sdk.explaining.watching import EventExplainer
+from edge_sdk.explaining.watching import EventExplainer, keeping
 
 __all__ = [
     "AnswersView",
@@ -28,6 +28,7 @@ __all__ = [
     "ask_file",
     "explain_file",
     "history_settings",
+    "keeping",
     "language_of",
     "profile_of",
     "tasks_of",

@@ -69,7 +69,7 @@ class LiveClip:
         self,
         tasks: Sequence[str],
         *,
-        events: Sequence[Event],
+        events: Sequence[Event] | None,
         evidence: float | None = None,
         deadline_s: float | None,
         wait_s: float,

@@ -9,14 +9,15 @@ from contextlib import contextmanager
 import msgspec
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.capture import LiveSettings
 from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.events import Event
 from edge_sdk.explaining.clips import answers_of, explain_file, tasks_of
-from edge_sdk.explaining.live import LiveClip
+from edge_sdk.explaining.live import LiveClip, history_settings
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
 from edge_sdk.explaining.settings import ReasonerSettings
-from edge_sdk.stream import Feeder, LiveFeeder
+from edge_sdk.feeders import Feeder, LiveFeeder
 
 # How long a question may wait for one that is being answered.
 QUEUE_S = 60.0
@@ -102,17 +103,18 @@ class EventExplainer:
         tasks: Sequence[str],
         deadline_s: float | None,
     ) -> Iterator[Piece | Reply | ReasoningReport]:
-        score = event.evidence
+        # Of what was triggered by hand the student may have seen nothing, which is no word against a crash.
+        seen, score = [event] if event.trigger == "student" else None, event.evidence
         if not isinstance(feeder, LiveFeeder):
             return explain_file(
-                self.process, feeder.uri, tasks, events=[event], evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S
+                self.process, feeder.uri, tasks, events=seen, evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S
             )
         clip = self._best(event, feeder, followed)
-        return clip.ask(tasks, events=[event], evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S)
+        return clip.ask(tasks, events=seen, evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S)
 
     def _best(self, event: Event, feeder: LiveFeeder, followed: LiveClip | None) -> LiveClip:
         """What was begun with at the first sign, unless it ends before the crash and later frames are there still."""
-        if followed is not None and followed.shows(event.timeline):
+        if followed is not None and followed.shows(event.happened):
             return followed
         clip = self._clip(event, feeder)
         if followed is not None:
@@ -129,4 +131,11 @@ class EventExplainer:
                 f"{feeder.uri} keeps no frames to reason about; open the unit with reasoning=ReasonerSettings(), or "
                 "give live=LiveSettings(history=...)"
             )
-        return LiveClip(self.process, feeder.history, feeder.first_s, event.timeline)
+        return LiveClip(self.process, feeder.history, feeder.first_s, event.happened)
+
+
+def keeping(live: LiveSettings, explainer: EventExplainer) -> LiveSettings:
+    """`live` with frames kept for the reasoner's profile, unless it says which."""
+    process = explainer.process
+    history = live.history or history_settings(process.language.profiles[process.profile])
+    return msgspec.structs.replace(live, history=history)

@@ -98,6 +98,21 @@ class Timeline:
         updates.extend(self._settle(scores.time_s))
         return updates
 
+    @property
+    def last_s(self) -> float | None:
+        """Time of the last frame; None before the first. Any thread may ask."""
+        return self._history[-1].time_s if self._history else None
+
+    def level_since(self, since_s: float) -> float:
+        """Highest running mean of the raw crash score in frames from `since_s` on, of those of the last `HISTORY_S`."""
+        recent: deque[float] = deque(maxlen=self._point.confirm_frames)
+        highest = 0.0
+        for frame in self._history:
+            recent.append(frame.crash)
+            if frame.time_s >= since_s:
+                highest = max(highest, sum(recent) / self._point.confirm_frames)
+        return highest
+
     def flush(self) -> list[TimelineUpdate]:
         """The source has ended, a frame's period after its last frame: close or reject what is open."""
         if self._state is None:

@@ -60,6 +60,38 @@ def test_a_signal_ends_a_live_run_cleanly(number: signal.Signals, name: str, cod
     assert "Traceback" not in complaints
 
 
+def test_sigusr1_triggers_an_event_on_every_source_that_shows_pictures(tmp_path: Path) -> None:
+    """Beside a camera that never comes the clip is read in real time; that camera only says why not."""
+    log = tmp_path / "log"
+    words, told = [SDK, "run", str(CLIP), NOWHERE, "--json"], list[dict[str, Any]]()
+    with (
+        log.open("w") as complaints,
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            told.append(json.loads(line))
+            if told[-1].get("state") == "confirmed":
+                process.send_signal(signal.SIGTERM if told[-1]["trigger"] == "manual" else signal.SIGUSR1)
+    assert process.returncode == 0
+    *news, summary = told
+    events: dict[str, list[dict[str, Any]]] = {"manual": [], "student": []}
+    for each in news:
+        if "trigger" in each:
+            events[each["trigger"]].append(each)
+    by_hand, student = events["manual"], events["student"]
+    assert [each["state"] for each in by_hand] == ["provisional", "confirmed", "closed"]
+    assert len({each["id"] for each in by_hand}) == 1
+    assert by_hand[0]["id"] != student[0]["id"]
+    assert {each["source"] for each in by_hand} == {CLIP.absolute().as_uri()}
+    assert student[0]["timeline"]["crash_start"]["t"] <= by_hand[0]["triggered_s"] < 7.0
+    assert student[-1]["state"] == "closed"
+    assert summary["signal"] == "SIGTERM"
+    said = log.read_text()
+    assert "no event was triggered: rtsp://127.0.0.1:1/nothing: expected a source that is live, found it" in said
+    assert "secret" not in said
+
+
 def test_a_second_signal_ends_the_run_at_once() -> None:
     process = start(NOWHERE, "--json")
     assert process.stdout is not None

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 
 import pytest
+from command_line import last_json, sdk
 from demo_pictures import CLIP
 
 from edge_sdk.analysis import analyze
 from edge_sdk.bundle import open_bundle
 from edge_sdk.bundle.manifest_language import FusedFit
 from edge_sdk.cli.demo import QUIET_DRIVE
-from edge_sdk.events import Answer
+from edge_sdk.events import Answer, Event
 from edge_sdk.explaining import ReasonerSettings, ask_file
 from edge_sdk.reasoning.consistency import says_none
 from edge_sdk.tasks import TASKS, find_task
+from edge_sdk.unit import Unit
 
 PROMPT = ReasonerSettings(priority=0)
 TEXTS = tuple(task.id for task in TASKS if task.form == "text")
@@ -38,6 +40,33 @@ def test_the_verdict_is_of_both_and_no_text_belies_it(crash: bool) -> None:
         if not crash:
             assert (said.text, said.tokens) == (find_task(task).negative, 0)
             assert said.probability == pytest.approx(verdict.probability, abs=1e-5)
+
+
+def test_on_an_event_by_hand_the_model_is_alone() -> None:
+    """The student's crash is in the same clip, and meets what the model says of it; of the trigger it says neither."""
+    with Unit(CLIP, reasoning=PROMPT) as unit:
+        found, name = [], ""
+        for step in unit.steps():
+            if step.frame.sequence == 20:
+                name = unit.trigger()
+            found += step.events
+        closed = {event.trigger: event for event in [*found, *unit.finish()] if event.state == "closed"}
+        assert closed["manual"].id == name
+        answers = {trigger: _recognition(unit, event) for trigger, event in closed.items()}
+    assert (answers["student"].with_student, answers["student"].contradiction) == (True, False)
+    assert (answers["manual"].with_student, answers["manual"].contradiction) == (False, None)
+    assert answers["manual"].value is True
+    words = ("explain", closed["manual"].to_json(), "--task", "recognition", "--json")
+    told = last_json(sdk(*words))
+    assert told["answers"]["recognition"]["contradiction"] is None
+    assert (told["event"]["id"], told["event"]["reasoning"]) == (name, told["answers"])
+
+
+def _recognition(unit: Unit, event: Event) -> Answer:
+    *_, whole = unit.explain(event, ["recognition"])
+    assert isinstance(whole, Event)
+    assert whole.reasoning is not None
+    return whole.reasoning["recognition"]
 
 
 def _fused(alone: Answer, score: float) -> float:

@@ -19,7 +19,7 @@ from edge_sdk.capture.ages import FrameAges
 from edge_sdk.errors import RuntimeFailure
 from edge_sdk.events import Event
 from edge_sdk.explaining import EventExplainer, ReasonerProcess, ReasonerSettings, request
-from edge_sdk.stream import LiveFeeder
+from edge_sdk.feeders import LiveFeeder
 
 # Frames as they are kept for a model of 364x196: 0.9 MB each, several times what a socket holds.
 LARGE = HistorySettings(width=728, height=410, rate_hz=30.0, keep_s=2.0)

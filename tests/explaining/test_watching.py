@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from pushing import taken, until, wanted
@@ -14,9 +15,10 @@ from watched_events import event
 from edge_sdk.bundle import Bundle
 from edge_sdk.capture import CaptureSettings, Feed, HistorySettings, open_live, open_source
 from edge_sdk.capture.ages import FrameAges
-from edge_sdk.events import Event
+from edge_sdk.errors import SourceError
+from edge_sdk.events import CrashTimeline, Event
 from edge_sdk.explaining import EventExplainer, ReasonerSettings, watching
-from edge_sdk.stream import Feeder, FileFeeder, LiveFeeder
+from edge_sdk.feeders import Feeder, FileFeeder, LiveFeeder
 
 SIZE = (48, 64, 3)
 FRAMES = 6
@@ -55,6 +57,23 @@ def follow(explainer: EventExplainer, feeder: Feeder, name: str) -> None:
     """Have the event followed, and wait until it holds the reasoner."""
     explainer.notice(event(name), feeder)
     until(lambda: explainer._following[name]._pushed, 60.0)
+
+
+def test_of_an_event_by_hand_the_frames_about_its_trigger_are_shown(
+    explainer: EventExplainer, feeder: LiveFeeder
+) -> None:
+    """Its timeline is null. What is kept begins four seconds before one trigger, and ends long before the other."""
+    early, late = (
+        msgspec.structs.replace(
+            event("m", "closed"), timeline=CrashTimeline(), trigger="manual", triggered_s=triggered_s
+        )
+        for triggered_s in (0.1, 60.0)
+    )
+    *_, whole = explainer.explain(early, feeder, ["recognition"], None)
+    assert isinstance(whole, Event)
+    assert set(whole.reasoning or {}) == {"recognition"}
+    with pytest.raises(SourceError, match="the frames of this event are no longer kept"):
+        list(explainer.explain(late, feeder, ["recognition"], None))
 
 
 def test_a_question_goes_before_another_camera_s_event(explainer: EventExplainer, feeder: LiveFeeder) -> None:
