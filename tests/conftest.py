@@ -32,6 +32,7 @@ ALONE = (
     "tests/hardware/test_host.py",
     "tests/test_rtsp_server.py",
     "tests/test_unit.py",
+    "tests/test_unit_by_hand.py",
     "tests/test_unit_sources.py",
 )
 
