@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from edge_sdk.capture import Clip, FrameHistory, GopRing, LiveSource, Source, SourceChange, SourceInfo, SourceStats
 from edge_sdk.capture.ages import AgeReport, FrameAges
+from edge_sdk.capture.muxing import suffix_of, write_units
 from edge_sdk.errors import ConfigError
-from edge_sdk.events import EventTime, shifted
+from edge_sdk.events import EventClip, EventTime, shifted
 from edge_sdk.hardware import utc_of
 from edge_sdk.perception.timeline import HISTORY_S
 from edge_sdk.types import CaptureTime, Frame
@@ -43,10 +45,47 @@ class CodedClip(Clip, frozen=True, kw_only=True):
     """Units of a live source around an event. `codec` is what they are: `h264`, `h265` or `mjpeg`.
 
     H.264 and H.265 come as byte streams. It is the codec of the source's newest picture, and `h264` for one of raw
-    pictures, which are encoded for the ring.
+    pictures, which are encoded for the ring. `zero_s` is time 0 of the timeline on the clock of `time.monotonic()`.
     """
 
     codec: str
+    zero_s: float
+
+    @property
+    def suffix(self) -> str:
+        """The ending of a file that holds it best: `.mp4`, or `.mkv` for MJPEG."""
+        return suffix_of(self.codec)
+
+    def until(self, end_s: float) -> CodedClip:
+        """The clip without what was captured after `end_s`, but for units that others before it are decoded from."""
+        count = max((place for place, unit in enumerate(self.units, 1) if unit.captured_s <= end_s), default=0)
+        units = self.units[:count]
+        last_s = max((unit.captured_s for unit in units), default=self.at_s)
+        gaps = tuple(gap for gap in self.gaps if gap[0] < last_s)
+        return msgspec.structs.replace(self, units=units, end_s=last_s, gaps=gaps)
+
+    def save(self, path: str | Path) -> EventClip:
+        """Write it into the file `path`, which ends in `.mp4`, or in `.mkv`, the one for MJPEG.
+
+        What an event says of it is returned. Units stay as they are, each at its own time from the first picture on,
+        gaps too. The file appears whole or not at all, and has reached the disk; its folder is made, an existing file
+        replaced. Raises `ConfigError` for a clip without units and for another ending, `OSError` for what the disk
+        says, as that it is full, `SourceError` for units that are not of `codec` and for a disk that has not answered
+        for `muxing.LIMIT_S`, and `MissingDependencyError` for a missing plugin of GStreamer.
+        """
+        file = Path(path).absolute()
+        digest = write_units(file, self.codec, self.units)
+        # Pictures that are decoded after the first key picture may be shown before it.
+        first_s = min(unit.captured_s for unit in self.units)
+        return EventClip(
+            uri=file.as_uri(),
+            start_s=round(first_s - self.zero_s, 3),
+            pre_s=round(self.at_s - first_s, 3),
+            asked_pre_s=self.asked_s,
+            post_s=round(self.end_s - self.at_s, 3),
+            gaps_s=tuple((round(a - self.zero_s, 3), round(b - self.zero_s, 3)) for a, b in self.gaps),
+            sha256=digest,
+        )
 
 
 class Feeder(Protocol):
@@ -209,7 +248,8 @@ class LiveFeeder:
         if self.first_s is None or info is None:
             raise ConfigError(f"{self.uri}: no frame has come yet, so this source has made no event")
         clip = self.ring.clip(self.first_s + at_s, pre_roll_s)
-        return CodedClip(**msgspec.structs.asdict(clip), codec=_ENCODED if info.codec == "raw" else info.codec)
+        codec = _ENCODED if info.codec == "raw" else info.codec
+        return CodedClip(**msgspec.structs.asdict(clip), codec=codec, zero_s=self.first_s)
 
     @property
     def ended(self) -> bool:

@@ -82,6 +82,10 @@ class Session(Protocol):
     def outputs(self) -> tuple[TensorSpec, ...]:
         """Outputs in the manifest's order."""
 
+    @property
+    def engine_sha256(self) -> str | None:
+        """Digest of the engine's file that this was loaded from; None where the graph's own file was opened."""
+
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run once with every input given; returns every output. Raises `RuntimeFailure` for a wrong feed."""
 
@@ -96,6 +100,10 @@ class Runtime(Protocol):
     """A way of running graphs on this machine."""
 
     name: str
+
+    @property
+    def version(self) -> str | None:
+        """The version of the package that computes; None where there is none."""
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, cast
 
 import msgspec
 
+from edge_sdk import __version__
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Student
 from edge_sdk.capture import (
@@ -28,6 +29,8 @@ from edge_sdk.capture.uri import parse_source, shown
 from edge_sdk.errors import ConfigError, SourceError, UnknownNameError
 from edge_sdk.events import LOOK_BACK_S, ByHand, CrashTimeline, Event, Incident, Provenance
 from edge_sdk.feeders import Feeder, FileFeeder, LiveFeeder
+from edge_sdk.hardware import identify
+from edge_sdk.perception.recogniser import Recogniser
 from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate
 from edge_sdk.types import Frame
 
@@ -199,6 +202,14 @@ def named_stream(streams: Sequence[Stream], source: AnySource | None) -> Stream:
     return found[0]
 
 
+def feeder_for(event: Event, streams: Sequence[Stream]) -> Feeder:
+    """Where the frames of `event` come from. Raises `ConfigError` for one of another source than those of `streams`."""
+    feeder = next((stream.feeder for stream in streams if stream.feeder.uri == event.source), None)
+    if feeder is None:
+        raise ConfigError(f"event {event.id} is of {event.source}, which is no source of this unit")
+    return feeder
+
+
 def _uri_of(source: AnySource | None, known: Sequence[str]) -> str | None:
     if source is None or source in known:
         return None if source is None else str(source)
@@ -240,12 +251,16 @@ def feeder_of(
     return FileFeeder(opened.enter_context(open_source(str(source), settings)), student.rate_hz)
 
 
-def provenance_of(bundle: Bundle, runtime: str, student: Student) -> Provenance:
-    """What events say of who made them."""
+def provenance_of(bundle: Bundle, runtime: str, student: Student, recogniser: Recogniser) -> Provenance:
+    """What events say of who made them; asked once, as none of it changes while the student is open."""
     return Provenance(
         bundle=bundle.manifest.name,
         bundle_sha256=bundle.sha256,
         runtime=runtime,
+        runtime_version=recogniser.runtime_version,
+        engine_sha256=recogniser.engine_sha256,
         config_sha256=hashlib.sha256(msgspec.json.encode(student)).hexdigest(),
         operating_point=student.operating_point.name,
+        sdk=__version__,
+        device=identify().board,
     )

@@ -28,17 +28,19 @@ from edge_sdk.explaining import (
     Reply,
     keeping,
 )
-from edge_sdk.feeders import CodedClip, Feeder, LiveFeeder, SourceView
+from edge_sdk.feeders import CodedClip, LiveFeeder, SourceView
 from edge_sdk.perception.recogniser import Recogniser, student_of
 from edge_sdk.perception.timeline import FrameScores
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
+from edge_sdk.saving import SaveSettings, save_event
 from edge_sdk.stream import (
     AnySource,
     OneReader,
     Step,
     Stream,
     check_live,
+    feeder_for,
     feeder_of,
     named_stream,
     provenance_of,
@@ -96,7 +98,7 @@ class Unit:
             options = SessionOptions(threads=threads, device=device)
             self._recogniser = Recogniser(self.bundle, runtime, streams=len(sources), options=options)
             opened.callback(self._recogniser.close)
-            provenance = provenance_of(self.bundle, runtime, student)
+            provenance = provenance_of(self.bundle, runtime, student, self._recogniser)
             self.streams: tuple[Stream, ...] = tuple(
                 Stream(number, feeder_of(one, student, live_rate_hz, live, opened), student, provenance)
                 for number, one in enumerate(sources)
@@ -195,7 +197,7 @@ class Unit:
         Any thread may ask. Whoever iterates drives the rounds: while the one that iterates reads answers, no source is
         watched, so ask from another thread, and let it end before the unit is closed.
         """
-        return self._reasoner().explain(event, self._feeder_of(event), tasks, deadline_s)
+        return self._reasoner().explain(event, feeder_for(event, self.streams), tasks, deadline_s)
 
     def clip(self, event: Event, pre_roll_s: float) -> CodedClip:
         """The encoded units around an event of a live source: from `pre_roll_s` before its crash, or the trigger
@@ -206,8 +208,19 @@ class Unit:
         were, `codec` what its units are. Any thread may ask. Raises `ConfigError` for an event of another source, of a
         file, and where no units are kept, and for a pre-roll that is negative or no number.
         """
-        feeder, begin = self._feeder_of(event), event.happened.crash_start or event.timeline.pre_crash_start
-        return feeder.clip(0.0 if begin is None else begin.t, pre_roll_s)
+        return feeder_for(event, self.streams).clip(event.began_s, pre_roll_s)
+
+    def save(self, event: Event, folder: str | Path, settings: SaveSettings | None = None) -> Event:
+        """Write the clip of a closed event of a live source into `folder`, and beside it the event as JSON.
+
+        Returns when both are on the disk, with the event as it stands there, whose `clip` is null where nothing was
+        kept of its time; first it waits for the post-roll, but not where the source falls silent or the unit is
+        stopped. Any thread may ask, but the one that reads the unit would hold it up. Where a clip cannot be written
+        the event is, and the error raised: what `clip` and `CodedClip.save` raise, `ConfigError` for a folder that
+        cannot be one and an event that is not closed, and `OSError`.
+        """
+        feeder = feeder_for(event, self.streams)
+        return save_event(event, feeder, Path(folder), settings or SaveSettings(), lambda: self._stopped)
 
     def trigger(self, source: AnySource | None = None, *, at_s: float | None = None) -> str:
         """Begin an event by hand, as at a button or a G-sensor, on `source`; returns its id at once.
@@ -287,7 +300,7 @@ class Unit:
             on_round()
         self._note_changes()
         streams = [stream for stream in self.streams if stream.open]
-        if not self._results and streams and self._due():
+        if not self._results and streams and (self._pace is None or self._pace.due()):
             try:
                 self._round(streams, before_s)
             except EdgeError as error:
@@ -295,16 +308,6 @@ class Unit:
                 self._results.extend(self._closing())
                 self._note_changes()
         return bool(streams)
-
-    def _due(self) -> bool:
-        """Whether a round may begin now; where it may not, a short while is waited."""
-        if self._pace is None:
-            return True
-        if (rest_s := self._pace.rest_s()) > 0:
-            time.sleep(rest_s)
-            return False
-        self._pace.begin()
-        return True
 
     def _round(self, streams: list[Stream], before_s: float) -> None:
         """One frame of each stream that has one, scored together; a stream that ends while others go on is closed."""
@@ -356,12 +359,6 @@ class Unit:
             for event in events:
                 self._explainer.notice(event, stream.feeder)
         return events
-
-    def _feeder_of(self, event: Event) -> Feeder:
-        feeder = next((stream.feeder for stream in self.streams if stream.feeder.uri == event.source), None)
-        if feeder is None:
-            raise ConfigError(f"event {event.id} is of {event.source}, which is no source of this unit")
-        return feeder
 
     def _held_first(self) -> Event | None:
         """What `steps` has kept for a step that it was left before."""

@@ -20,6 +20,8 @@ from edge_sdk.types import Dialect, StateSpec, TensorSpec
 class NullSession:
     """A graph that is never read: only its declared tensors count."""
 
+    engine_sha256: str | None = None
+
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._closed = False
@@ -85,6 +87,7 @@ class NullRuntime:
     """Opens any graph of a bundle."""
 
     name = "null"
+    version: str | None = None
     dialects: tuple[Dialect, ...] = ("native", "decomposed")
 
     def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:

@@ -60,6 +60,8 @@ class OrtSession:
     along which calls may be shorter than `graph` says (`row_axes`).
     """
 
+    engine_sha256: str | None = None
+
     # Any: onnxruntime ships no types.
     def __init__(
         self, label: str, native: Any, graph: Graph, cuda: Cuda | None = None, free: Mapping[str, int] | None = None
@@ -191,6 +193,11 @@ class OrtRuntime:
     """ONNX Runtime as it is installed here."""
 
     name = "ort"
+
+    @property
+    def version(self) -> str | None:
+        """The version of onnxruntime."""
+        return str(onnxruntime.__version__)
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:

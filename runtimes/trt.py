@@ -40,6 +40,7 @@ class TrtSession:
         check_tensors(loaded.label, graph, loaded.engine)
         self.graph, self.cuda = graph, cuda
         self.ranges, self.hosted = profile_ranges(graph, loaded.engine), host_tensors(loaded.engine)
+        self.engine_sha256 = loaded.sha256
         self._label, self._mark = loaded.label, _marker()
         arena = Arena(cuda, self)
         self._releases = [arena.release]
@@ -167,6 +168,11 @@ class TrtRuntime:
         self._tensorrt, self._device = tensorrt, device
 
     @property
+    def version(self) -> str | None:
+        """The version of TensorRT."""
+        return self._tensorrt.version
+
+    @property
     def dialects(self) -> tuple[Dialect, ...]:
         """The one dialect that this version parses. Raises `ConfigError` for a TensorRT that is too old."""
         return (self._tensorrt.dialect,)
@@ -185,13 +191,13 @@ class TrtRuntime:
                 f"{path.name} keeps to {' and '.join(graph.dialects)} operators, TensorRT {self._tensorrt.version} "
                 f"reads {self._tensorrt.dialect} graphs; open that one, or export the bundle with it"
             )
-        engine_path, _ = _cache(options).usable(self._wanted(path), options.engine)
+        engine_path, record = _cache(options).usable(self._wanted(path), options.engine)
         cuda = open_cuda()
         log = problem_log(self._tensorrt)
         device = self._device
         where = f"{device.name} (sm_{device.sm}, CUDA {device.driver})"
         engine = deserialize(engine_path, self._tensorrt, log, where)
-        loaded = Loaded(path.name, self._tensorrt, engine, log)
+        loaded = Loaded(path.name, self._tensorrt, engine, log, record.sha256)
         return TrtSession(loaded, graph, cuda, engine_path.with_suffix(KERNELS_SUFFIX))
 
     def why_unbuilt(self, path: Path, options: SessionOptions) -> str | None:

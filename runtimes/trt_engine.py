@@ -35,13 +35,17 @@ _DTYPES = {
 
 
 class Loaded(NamedTuple):
-    """An engine and the logger that says what went wrong with it; `label` names it in errors."""
+    """An engine and the logger that says what went wrong with it; `label` names it in errors.
+
+    `sha256` is of the engine's file, None for one that was never in a file.
+    """
 
     label: str
     tensorrt: TensorRT
     # Any: the packages ship no types.
     engine: Any
     log: Any
+    sha256: str | None = None
 
 
 # Any: the packages ship no types.

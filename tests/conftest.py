@@ -27,12 +27,14 @@ ALONE = (
     "tests/benchmarks",
     "tests/capture",
     "tests/cli/test_cli_build.py",
+    "tests/cli/test_saving.py",
     "tests/cli/test_watch.py",
     "tests/explaining",
     "tests/hardware/test_host.py",
     "tests/test_rtsp_server.py",
     "tests/test_unit.py",
     "tests/test_unit_by_hand.py",
+    "tests/test_unit_saving.py",
     "tests/test_unit_sources.py",
 )
 

@@ -97,6 +97,7 @@ CODECS = (
 
 # Packages of the other elements and of the introspection data, for the message that says what to install.
 PACKAGES = {
+    "filesink": "libgstreamer1.0-0",
     "filesrc": "libgstreamer1.0-0",
     "queue": "libgstreamer1.0-0",
     "appsink": _BASE,
@@ -109,6 +110,8 @@ PACKAGES = {
     "h265parse": _BAD,
     "vp9parse": _BAD,
     "jpegparse": _BAD,
+    "matroskamux": _GOOD,
+    "mp4mux": _GOOD,
     "nvvidconv": _JETSON,
     "nvarguscamerasrc": _JETSON,
     "appsrc": _BASE,

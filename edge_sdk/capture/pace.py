@@ -21,6 +21,14 @@ class Pace:
         self._clock = clock
         self._due_s: float | None = None
 
+    def due(self) -> bool:
+        """Whether a round may begin now, which it then does; where it may not, a short while is waited."""
+        if (rest_s := self.rest_s()) > 0:
+            time.sleep(rest_s)
+            return False
+        self.begin()
+        return True
+
     def rest_s(self) -> float:
         """How long until the next round is due, 0 when it is, as the first one is; at most a short while."""
         if self._due_s is None:

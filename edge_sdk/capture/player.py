@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -106,6 +108,15 @@ class EncodedUnit(NamedTuple):
     key: bool
 
 
+class TimedUnit(NamedTuple):
+    """An encoded picture on its way into a file: when it is shown and when it is decoded, seconds from 0 on."""
+
+    data: bytes
+    shown_s: float
+    decoded_s: float
+    key: bool
+
+
 class Fault(NamedTuple):
     """Why a pipeline stopped, in one sentence without credentials.
 
@@ -175,6 +186,12 @@ class PlayerModule(Protocol):
 
     def check_live(self, plan: LivePlan) -> None:
         """Build the pipeline of `plan`, as far as it is known, and let it go. Raises `MissingDependencyError`."""
+
+    def mux(self, text: str, file: Path, named: Path, units: Sequence[TimedUnit]) -> None:
+        """Play the pipeline `text` from `units` into `file`; errors name `named`, the name that it is to have.
+
+        Raises `OSError`, `SourceError`, `MissingDependencyError`.
+        """
 
     def features(self) -> Features:
         """What GStreamer has here."""

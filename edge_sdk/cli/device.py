@@ -75,6 +75,14 @@ def run(
     rate_hz: Annotated[float | None, typer.Option(help="Rounds a second of live sources; the student's rate.")] = None,
     stall_timeout_s: Annotated[float, typer.Option(help="Silence after which a live source is rebuilt.")] = 2.0,
     protocol: Annotated[str, typer.Option(help="RTSP transport: tcp, udp.")] = "tcp",
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for each event of a live source: a clip that plays, and its JSON.")
+    ] = None,
+    pre_roll: Annotated[float | None, typer.Option(help="Seconds of a clip before the crash or trigger; 10.")] = None,
+    post_roll: Annotated[float | None, typer.Option(help="Seconds of a clip after the event's end; 5.")] = None,
+    save_mb: Annotated[
+        float | None, typer.Option(help="What the folder may hold; the oldest events are removed for the newest.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Watch every SOURCE; print event revisions and source states as JSON lines.
@@ -83,6 +91,7 @@ def run(
     """
     from edge_sdk.bundle import open_bundle
     from edge_sdk.capture import LiveSettings
+    from edge_sdk.cli.saving import saving_of
     from edge_sdk.cli.watch import run_sources
 
     if protocol not in ("tcp", "udp"):
@@ -97,6 +106,7 @@ def run(
         live=settings,
         rate_hz=rate_hz,
         operating_point=operating_point,
+        saving=saving_of(save, pre_roll, post_roll, save_mb),
         quiet=json,
     )
     if json:

@@ -10,16 +10,17 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
 import msgspec
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.capture import LiveSettings, SourceChange, limit_arenas
+from edge_sdk.capture import LiveSettings, SourceChange, is_live, limit_arenas
 from edge_sdk.capture.ages import AgeReport
 from edge_sdk.capture.settings import SourceStats
+from edge_sdk.cli.saving import EventSaver, SavedCounts, Saving, keeping
 from edge_sdk.console import say, warn
 from edge_sdk.errors import EdgeError
 from edge_sdk.events import Event
@@ -49,6 +50,7 @@ class RunSummary(Value, frozen=True, kw_only=True):
     events: int
     missed_rounds: int
     signal: str | None
+    clips: SavedCounts | None = None
 
 
 def run_sources(
@@ -61,13 +63,18 @@ def run_sources(
     live: LiveSettings | None = None,
     rate_hz: float | None = None,
     operating_point: str | None = None,
+    saving: Saving | None = None,
     quiet: bool = False,
 ) -> RunSummary:
-    """Watch `sources` until they end or a signal comes; print as the module says. Raises what `Unit` raises.
+    """Watch `sources` until they end or a signal comes; print as the module says.
 
-    The default `live` may be given with files alone too, as options that nobody has chosen are.
+    The default `live` may be given with files alone too, as options that nobody has chosen are. Raises what `Unit` and
+    `EventSaver` raise.
     """
     limit_arenas()
+    chosen = live if live != LiveSettings() else None
+    if saving is not None and any(is_live(source) for source in sources):
+        chosen = keeping(live or LiveSettings(), saving.settings)
     with (
         _button() as button,
         Unit(
@@ -76,32 +83,45 @@ def run_sources(
             runtime=runtime,
             threads=threads,
             device=device,
-            live=live if live != LiveSettings() else None,
+            live=chosen,
             rate_hz=rate_hz,
             operating_point=operating_point,
         ) as unit,
         _draining(unit) as heard,
     ):
         status = Status(unit, quiet=quiet)
-        events = 0
-
-        def on_round() -> None:
-            if button.pressed():
-                status.complain(trigger_all(unit))
-            status.show()
-
-        for item in unit.watch(on_round=on_round):
-            say(item.to_json() if isinstance(item, Event) else _line(item))
-            events += isinstance(item, Event)
+        with EventSaver(unit, saving, status.complain) if saving is not None else nullcontext() as saver:
+            events = _watch(unit, status, button, saver)
         status.clear()
         summary = RunSummary(
             sources=tuple(_summary(view) for view in unit.sources),
             events=events,
             missed_rounds=unit.missed_rounds,
             signal=heard[0] if heard else None,
+            clips=saver.counts if saver is not None else None,
         )
     status.warn()
     return summary
+
+
+def _watch(unit: Unit, status: Status, button: Button, saver: EventSaver | None) -> int:
+    """Print what `unit` brings until it ends; returns how many revisions of events there were."""
+    events = 0
+
+    def on_round() -> None:
+        if button.pressed():
+            status.complain(trigger_all(unit))
+        if saver is not None:
+            saver.tell()
+        status.show()
+
+    for item in unit.watch(on_round=on_round):
+        say(item.to_json() if isinstance(item, Event) else _line(item))
+        if isinstance(item, Event):
+            events += 1
+            if saver is not None:
+                saver.notice(item)
+    return events
 
 
 class Status:

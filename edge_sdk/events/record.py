@@ -46,12 +46,20 @@ class EventTime(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class EventClip(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The recording around the event: what was asked and what was delivered."""
+    """The recording around the event: what was asked and what was delivered.
+
+    `pre_s` is how much it holds before the crash or the trigger, below 0 where it begins after it, of `asked_pre_s`;
+    `post_s` is how much it holds behind. It begins at `start_s` of the timeline, of which a time `t` is at
+    `t - start_s` in a player. `gaps_s` are spans of the timeline in which no picture came, whole even where one reaches
+    beyond the file; `sha256` is of the file's bytes. What another recorder has not told is null.
+    """
 
     uri: str
+    start_s: float | None = None
     pre_s: float
+    asked_pre_s: float | None = None
     post_s: float
-    gaps_s: tuple[tuple[float, float], ...]
+    gaps_s: tuple[Span, ...]
     sha256: str
 
 
@@ -96,13 +104,24 @@ class DeviceState(Value, frozen=True, kw_only=True, forbid_unknown_fields=False)
 
 
 class Provenance(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What produced the event. `operating_point` is the name of the student's, null where nobody recorded it."""
+    """What produced the event; null is what is not known, as all that an earlier release did not write.
+
+    `runtime` computed the student's scores: `runtime_version` is that of the package behind it, null where there is
+    none, and `engine_sha256` of the file of the engine that it ran, null where it opens the bundle's graph itself.
+    `config_sha256` is of the student as the bundle's manifest describes it, at the point named `operating_point`.
+    `sdk` is this SDK's version. `device` is the model of the board or computer as its firmware names it, null where
+    that is silent; no serial number and no host's name, which would tell whose it is.
+    """
 
     bundle: str
     bundle_sha256: str
     runtime: str
+    runtime_version: str | None = None
+    engine_sha256: str | None = None
     config_sha256: str
     operating_point: str | None = None
+    sdk: str | None = None
+    device: str | None = None
 
 
 class Event(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -135,6 +154,12 @@ class Event(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
         if self.triggered_s is None:
             return self.timeline
         return CrashTimeline(crash_start=Estimate(t=self.triggered_s, lo=self.triggered_s, hi=self.triggered_s))
+
+    @property
+    def began_s(self) -> float:
+        """The second of the timeline from which its clip counts: of its crash or trigger, or what is known of it."""
+        begin = self.happened.crash_start or self.timeline.pre_crash_start
+        return 0.0 if begin is None else begin.t
 
     @property
     def evidence(self) -> float | None:

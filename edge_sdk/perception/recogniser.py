@@ -25,7 +25,10 @@ SCORES_OUTPUT = "scores"
 
 
 class Recogniser:
-    """The student of `bundle`, opened by `runtime` for `streams` pictures at a time."""
+    """The student of `bundle`, opened by `runtime` for `streams` pictures at a time.
+
+    `runtime_version` and `engine_sha256` are those of `Runtime.version` and `Session.engine_sha256`.
+    """
 
     def __init__(
         self,
@@ -39,7 +42,9 @@ class Recogniser:
             raise ConfigError(f"streams must be at least 1, found {streams}")
         settled = options or SessionOptions()
         graph, path = bundle.graph(self.student.graph_on(runtime, settled.device))
-        self._session = open_runtime(runtime).open(path, graph, settled)
+        opened = open_runtime(runtime)
+        self._session = opened.open(path, graph, settled)
+        self.runtime_version, self.engine_sha256 = opened.version, self._session.engine_sha256
         self._state = self._session.bind_state(graph.state, {"streams": streams})
         self._state_names = tuple(spec.input for spec in graph.state)
         self._planes = PlaneStack(streams, self.student.height, self.student.width, self.student.lags)

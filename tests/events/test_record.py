@@ -76,7 +76,12 @@ def test_a_key_of_a_later_release_is_passed_over(path: tuple[str, ...]) -> None:
 def test_an_event_of_an_earlier_release_lacks_what_has_come_since() -> None:
     document = json.loads(WHOLE.to_json())
     del document["time"]["zero"]
-    assert Event.from_json(json.dumps(document)).time == EventTime(monotonic_s=7.0)
+    oldest = {"bundle": "b", "bundle_sha256": "0" * 64, "runtime": "ort", "config_sha256": "0" * 64}
+    document["provenance"] = oldest
+    found = Event.from_json(json.dumps(document))
+    assert found.time == EventTime(monotonic_s=7.0)
+    later = ("runtime_version", "engine_sha256", "operating_point", "sdk", "device")
+    assert json.loads(found.to_json())["provenance"] == oldest | dict.fromkeys(later)
 
 
 @pytest.mark.parametrize(

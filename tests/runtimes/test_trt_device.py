@@ -11,6 +11,7 @@ import pytest
 
 from edge_sdk.bundle import default_bundle, open_bundle
 from edge_sdk.errors import EngineError
+from edge_sdk.files import sha256_of
 from edge_sdk.registry import open_runtime, why_missing
 from edge_sdk.runtime import Array, SessionOptions
 from edge_sdk.toolchain.building import BuildOptions, build
@@ -58,6 +59,14 @@ def test_the_student_runs_as_on_the_cpu_and_allocates_nothing_once_it_is_warm(
         assert watched.allocations == allocated
         if name == "trt":
             assert watched.captured == {"streams 1..4": "2"}
+
+
+def test_an_engine_is_known_by_the_digest_of_its_file(built: tuple[str, SessionOptions]) -> None:
+    name, options = built
+    graph, path = open_bundle(default_bundle()).graph("student")
+    assert options.engines is not None
+    with closing(open_runtime(name).open(path, graph, options)) as session:
+        assert session.engine_sha256 in {sha256_of(file) for file in options.engines.glob("student.*.engine")}
 
 
 def test_an_engine_that_was_cut_off_is_refused(built: tuple[str, SessionOptions], tmp_path: Path) -> None:

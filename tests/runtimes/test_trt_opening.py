@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from host_cuda import HostCuda
+from host_engine import HostEngine
 
-from edge_sdk.engine import EngineCache, EngineKey, graph_hashes
+from edge_sdk.bundle import default_bundle, open_bundle
+from edge_sdk.engine import EngineCache, EngineKey, default_cache, graph_hashes
 from edge_sdk.engine.tensorrt_library import TensorRT, open_tensorrt, problem_log
 from edge_sdk.errors import ConfigError, EngineError, MissingDependencyError, RuntimeFailure
 from edge_sdk.hardware.cuda import CudaDevice, find_cuda_device
 from edge_sdk.runtime import SessionOptions
-from edge_sdk.runtimes import rtx
+from edge_sdk.runtimes import rtx, trt
 from edge_sdk.runtimes.trt import TrtRuntime
 from edge_sdk.runtimes.trt_engine import deserialize
+from edge_sdk.unit import Unit
 
 module = pytest.importorskip("tensorrt_rtx", reason="it reads engines without a GPU, as far as their header")
 
@@ -136,6 +142,27 @@ def test_a_good_engine_without_a_gpu(running_sum: Any, runtime: TrtRuntime) -> N
     options = cached(running_sum, compiled(running_sum), sm=None, driver=None, multiprocessors=None)
     with pytest.raises(MissingDependencyError, match="install NVIDIA's driver"):
         runtime.open(running_sum.path, running_sum.graph, options)
+
+
+def test_events_name_the_engine_that_their_scores_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in the user's cache as on a device. Memory and kernels are doubles, as an engine needs a GPU to be read."""
+    graph, path = open_bundle(default_bundle()).graph("student")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    key = key_of(SimpleNamespace(path=path), graph="student", flavour="trt", version="10.3.0.30")
+    for newest in (b"an engine", b"the engine that was built last"):
+        key = msgspec.structs.replace(key, level=key.level + 1)
+        default_cache().write(key, newest, built_utc="2026-11-22T12:00:00Z", build_s=1.0)
+    cuda = HostCuda()
+    profile = {"streams": (1, 1, 4)}
+    monkeypatch.setattr(trt, "open_cuda", lambda: cuda)
+    monkeypatch.setattr(trt, "deserialize", lambda *_: HostEngine(module, path, graph, (profile,), cuda))
+    board = TrtRuntime(TensorRT(flavour="trt", module=module, version="10.3.0.30"), ORIN)
+    monkeypatch.setattr(trt, "open_runtime", lambda: board)
+    with Unit(default_bundle() / "demo" / "clip.mp4", runtime="trt") as unit:
+        (event,) = unit.events({"closed"})
+    made = event.provenance
+    assert (made.runtime, made.runtime_version) == ("trt", "10.3.0.30")
+    assert made.engine_sha256 == sha256(newest).hexdigest()
 
 
 def test_the_runtimes_need_a_device() -> None:

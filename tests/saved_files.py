@@ -1,0 +1,82 @@
+"""For tests that save clips: what FFmpeg finds in a file, a disk that is full, and one that does not answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.capture import muxing
+
+# FFmpeg counts in pictures of a steady rate otherwise, and leaves out the second of two in one of its ticks.
+_FINE = ["-enc_time_base", "1:90000"]
+
+
+def shown_s(path: Path) -> list[float]:
+    """When each packet of the file is shown, in the order of the file, by FFmpeg."""
+    command = ["ffprobe", "-v", "error", "-of", "json", "-show_entries", "packet=pts_time,dts_time", str(path)]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)["packets"]
+    if path.suffix == ".mp4":
+        decoded = [float(packet["dts_time"]) for packet in found]
+        assert decoded == sorted(set(decoded)), "each is decoded after the one before"
+        assert all(float(packet["pts_time"]) >= at_s for packet, at_s in zip(found, decoded, strict=True))
+    return [float(packet["pts_time"]) for packet in found]
+
+
+def pictures_in(path: Path, form: str = "") -> list[str]:
+    """A hash of each picture that FFmpeg decodes, which finds nothing to complain about."""
+    kind = ["-f", form] if form else []
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        *kind,
+        "-i",
+        str(path),
+        "-fps_mode",
+        "passthrough",
+        *_FINE,
+        "-f",
+        "framemd5",
+        "-",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert not done.stderr
+    return [line.split(",")[-1].strip() for line in done.stdout.splitlines() if not line.startswith("#")]
+
+
+@contextmanager
+def small_disk(folder: Path, kb: int) -> Iterator[Path]:
+    """A disk of so many KB; skips where none can be mounted."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kb}k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a tmpfs: run as root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextmanager
+def silent_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Inside, clips go into a pipe that nobody empties: it takes 64 KB and then nothing, as a share that is gone."""
+    pipe = folder / ".pipe.mkv"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+
+    @contextmanager
+    def piped(_: Path) -> Iterator[Path]:
+        yield pipe
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(muxing, "atomic_path", piped)
+            yield
+    finally:
+        os.close(end)
