@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from edge_sdk.errors import ConfigError, EdgeError
+from edge_sdk.errors import ConfigError
 from edge_sdk.events import Event, EventClip
 from edge_sdk.feeders import CodedClip, Feeder
 from edge_sdk.files import check_folder, remove_half_written_files, write_text
@@ -91,15 +91,26 @@ def make_room(folder: Path, limit_bytes: float, spared: str) -> None:
 
     An event is known by the name of its JSON and by what is in it; anything else is left alone, and does not count.
     """
-    kept = sorted(_saved(folder))
+    named = _saved(folder)
+    if sum(each.bytes for each in named) <= limit_bytes:
+        return
+    kept = sorted(each for each in named if _is_event(folder / f"{each.name}.json", each.name))
     total = sum(each.bytes for each in kept)
     for each in kept:
         if total <= limit_bytes:
             return
-        if each.name != spared and _is_event(folder / f"{each.name}.json", each.name):
+        # What cannot be removed costs room, and no new clip.
+        if each.name != spared and _removed(folder, each.name):
             total -= each.bytes
-            for suffix in (*_CLIPS, ".json"):  # last what tells that they are ours
-                (folder / f"{each.name}{suffix}").unlink(missing_ok=True)
+
+
+def _removed(folder: Path, name: str) -> bool:
+    try:
+        for suffix in (*_CLIPS, ".json"):  # last what tells that they are ours
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 class _Saved(NamedTuple):
@@ -130,27 +141,19 @@ def _is_event(path: Path, name: str) -> bool:
 def _write(event: Event, clip: CodedClip, folder: Path) -> Event:
     """Both files or, where the clip cannot be written, the JSON alone, before the error.
 
-    Where an earlier call has written them, its JSON stays then, which speaks of the clip that is there.
+    The JSON comes first, without the clip: what has none is never found again to make room. Where an earlier call has
+    written both, its JSON stays until there is another clip.
     """
     path = folder / f"{event.id}{clip.suffix}"
-    try:
-        told = clip.save(path) if clip.units else None
-    except (EdgeError, OSError):
-        if not path.exists():
-            with suppress(OSError):
-                _write_json(event, folder)
-        raise
-    saved = msgspec.structs.replace(event, clip=told)
-    try:
-        _write_json(saved, folder)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
+    if not path.exists():
+        _write_json(event, folder)
+    saved = msgspec.structs.replace(event, clip=clip.save(path) if clip.units else None)
+    _write_json(saved, folder)
     return saved
 
 
 def _write_json(event: Event, folder: Path) -> None:
-    """Written last; its time is later than those of all others, also where the clock was set back meanwhile."""
+    """Its time is later than those of all others, also where the clock was set back meanwhile."""
     path = folder / f"{event.id}.json"
     newest_ns = max((each.written_ns for each in _saved(folder)), default=0)
     write_text(path, event.to_json() + "\n")

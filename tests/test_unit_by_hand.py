@@ -167,12 +167,16 @@ def test_a_live_source_has_its_pictures_before_and_after_the_trigger(
     pressed: list[tuple[str, float]] = []
 
     def press() -> None:
-        until(lambda: unit.streams[0].timeline.last_s is not None, 30.0)
-        time.sleep(2.5)
-        at_s = time.monotonic()
-        time.sleep(0.3)
-        pressed.append((unit.trigger(feed, at_s=at_s), at_s))
-        assert unit.trigger() == pressed[0][0]
+        try:
+            until(lambda: unit.streams[0].timeline.last_s is not None, 30.0)
+            time.sleep(2.5)
+            at_s = time.monotonic()
+            time.sleep(0.3)
+            pressed.append((unit.trigger(feed, at_s=at_s), at_s))
+            assert unit.trigger() == pressed[0][0]
+        except BaseException:
+            unit.stop()  # or the reader would wait for ever
+            raise
 
     with Unit(feed, live=LiveSettings(pre_roll_s=20.0)) as unit:
         thread = threading.Thread(target=press)
@@ -216,7 +220,11 @@ def test_the_program_of_the_page_triggers_when_its_button_is_pressed(
     answers = iter(["", "stop"])
 
     def pressed(_: str) -> str:
-        until(lambda: units[0].streams[0].timeline.last_s is not None, 30.0)
+        try:
+            until(lambda: units[0].streams[0].timeline.last_s is not None, 30.0)
+        except BaseException:
+            units[0].stop()  # or the reader would wait for ever
+            raise
         answer = next(answers)
         if answer:
             units[0].stop()
@@ -234,7 +242,7 @@ def test_the_program_of_the_page_triggers_when_its_button_is_pressed(
 @pytest.mark.native
 def test_a_camera_that_dies_closes_it_and_is_no_source_of_another(camera: tuple[Feed, threading.Event]) -> None:
     feed, dead = camera
-    with Unit(feed, live=LiveSettings(stall_timeout_s=0.5)) as unit:
+    with Unit(feed, live=LiveSettings(stall_timeout_s=2.0)) as unit:
         seen: list[tuple[str, str]] = []
         name = ""
         for item in unit.watch():
@@ -245,7 +253,9 @@ def test_a_camera_that_dies_closes_it_and_is_no_source_of_another(camera: tuple[
                 name = seen[-1][1]
                 dead.set()
             elif item.state == "backoff":
-                with pytest.raises(SourceError, match="push://front: expected a source that is live, found it backoff"):
+                with pytest.raises(
+                    SourceError, match=r"push://front: expected a source that is live, found it (backoff|connecting)"
+                ):
                     unit.trigger()
                 unit.stop()
     assert name
@@ -256,8 +266,12 @@ def test_a_camera_that_dies_closes_it_and_is_no_source_of_another(camera: tuple[
 
 
 def press_when_scored(unit: Unit) -> None:
-    until(lambda: unit.streams[0].timeline.last_s is not None, 30.0)
-    unit.trigger()
+    try:
+        until(lambda: unit.streams[0].timeline.last_s is not None, 30.0)
+        unit.trigger()
+    except BaseException:
+        unit.stop()  # or the reader would wait for ever
+        raise
 
 
 @pytest.mark.native

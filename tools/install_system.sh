@@ -7,7 +7,7 @@ set -eu
 wanted="build-essential pkg-config python3-dev python3-venv libcairo2-dev libgirepository1.0-dev
         gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-tools gstreamer1.0-plugins-base
         gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
-        gir1.2-gst-rtsp-server-1.0 ffmpeg libegl1 libgl1-mesa-dri"
+        gir1.2-gst-rtsp-server-1.0 ffmpeg openssl libegl1 libgl1-mesa-dri"
 
 command -v apt-get >/dev/null 2>&1 || { echo "install_system: no apt-get; please install: $wanted" >&2; exit 0; }
 

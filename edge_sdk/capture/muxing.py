@@ -30,7 +30,7 @@ _TICKS_HZ = 90_000
 _ALONE_S, _SHORTEST_S = 1 / 30, 1e-3
 _MUXERS = {
     ".mp4": f"mp4mux trak-timescale={_TICKS_HZ} movie-timescale={_TICKS_HZ}",
-    ".mkv": "matroskamux",
+    ".mkv": "matroskamux offset-to-zero=true",
 }
 # Players read JPEGs in MP4 as the one that wrote them has it; in Matroska they are standard.
 _SUFFIXES = {"h264": (".mp4", ".mkv"), "h265": (".mp4", ".mkv"), "mjpeg": (".mkv",)}

@@ -41,7 +41,7 @@ _END_S = LIMIT_S + 10.0
 
 
 class Saved(Value, frozen=True, kw_only=True):
-    """What became of an event's clip; `clip` is null where there is none, `reason` says what is not as it was asked."""
+    """What became of an event's clip. `reason` says why there is none, or what its beginning lacks."""
 
     schema: int = 1
     event: str
@@ -160,9 +160,11 @@ class EventSaver:
 
     def _next(self) -> Event | None:
         while True:
+            # Asked before: the last event may come between a look that finds none and this.
+            ending = self._ending
             with suppress(Empty):
                 return self._waiting.get(timeout=_POLL_S)
-            if self._ending:
+            if ending:
                 return None
 
     def _save(self, event: Event) -> Saved:

@@ -92,6 +92,8 @@ def run_sources(
         status = Status(unit, quiet=quiet)
         with EventSaver(unit, saving, status.complain) if saving is not None else nullcontext() as saver:
             events = _watch(unit, status, button, saver)
+        if button.pressed():
+            status.complain(["no event was triggered by the last SIGUSR1: the run was ending already"])
         status.clear()
         summary = RunSummary(
             sources=tuple(_summary(view) for view in unit.sources),

@@ -66,9 +66,10 @@ def origin(bundle: Bundle) -> dict[str, Any]:
 
 # Any: see Manifest.provenance.
 def as_start(bundle: Bundle) -> dict[str, Any]:
-    """What a student that goes on from that of `bundle` keeps of it: its digest, its recipe, and its own start."""
+    """What a student that goes on from that of `bundle` keeps of it: its digest, and how it was made and tuned."""
+    known = _known(bundle)
     made = {"bundle": bundle.manifest.name, "sha256": bundle.sha256, "recipe": recipe_text(bundle)}
-    return made | origin(bundle)
+    return made | {key: known[key] for key in ("tuning", "tuned_from", "start") if key in known}
 
 
 # Any: see Manifest.provenance. A bundle that took over a student keeps what was known of it one level deeper.
