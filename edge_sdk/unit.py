@@ -26,7 +26,7 @@ from edge_sdk.explaining import (
     ReasonerSettings,
     ReasoningReport,
     Reply,
-    keeping,
+    with_frames_kept,
 )
 from edge_sdk.feeders import CodedClip, LiveFeeder, SourceView
 from edge_sdk.perception.recogniser import Recogniser, student_of
@@ -94,7 +94,7 @@ class Unit:
         self._explaining, self._closed = threading.Lock(), False
         with ExitStack() as opened:
             if reasoning is not None:
-                live = keeping(live or LiveSettings(), self._reasoner())
+                live = with_frames_kept(live or LiveSettings(), self._reasoner())
             options = SessionOptions(threads=threads, device=device)
             self._recogniser = Recogniser(self.bundle, runtime, streams=len(sources), options=options)
             opened.callback(self._recogniser.close)

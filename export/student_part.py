@@ -13,6 +13,7 @@ from typing import Any
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import DemoClip, Graph, Student
 from edge_sdk.bundle.onnx_file import external_locations
+from edge_sdk.bundle.student_origin import student_origin
 from edge_sdk.bundle.student_proof import STUDENT
 from edge_sdk.errors import ConfigError
 
@@ -52,15 +53,5 @@ def student_part(folder: Path) -> StudentPart:
         demo=manifest.demo,
         graphs=graphs,
         files={path: bundle.path(path).read_bytes() for path in paths},
-        provenance=_origin(bundle),
+        provenance=student_origin(bundle),
     )
-
-
-# Any: see Manifest.provenance.
-def _origin(bundle: Bundle) -> dict[str, Any]:
-    """The bundle that a student was made in, however often it has been taken over since."""
-    manifest = bundle.manifest
-    found: dict[str, Any] = {"bundle": manifest.name, "sha256": bundle.sha256, "provenance": manifest.provenance}
-    while "student" in found["provenance"]:
-        found = found["provenance"]["student"]
-    return found

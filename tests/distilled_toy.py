@@ -47,6 +47,31 @@ _TEXT_CHANGES = {
     "frames = 64": "frames = 24",
     "bfloat16 = true": "bfloat16 = false",
 }
+# A short last stage, as a recipe says it.
+ONWARD_TABLES = """
+[onward]
+steps = 70
+windows = 4
+micro = 2
+frozen = 3
+dropout = [0.0, 0.0]
+learning_rate = 0.003
+warm_up_steps = 5
+decay_share = 0.4
+average = 0.9
+window_weight = 1.0
+
+[onward.focus]
+frames = 24
+share = 1.0
+before = 6
+after = 8
+own_car = 0.5
+normal = 0.25
+zoom = 1.5
+zoomed = 0.5
+splice_share = 0.0
+"""
 TEACHER = Teacher(feature_shift_s=0.5, save_every=3)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from edge_sdk.capture import CaptureSettings, Feed, LiveSettings, LiveSource
 from edge_sdk.capture.gst.binding import Gst
 from edge_sdk.types import Frame
+from edge_sdk.unit import Unit
 
 WIDTH, HEIGHT = 322, 190  # rows that GStreamer would pad
 CHAINS = {
@@ -74,3 +77,45 @@ def taken(feed: Feed, data: Any) -> float:
 
     until(push)
     return stamps[-1]
+
+
+@contextmanager
+def moving_camera(picture: NDArray[np.uint8], rate_hz: float = 10.0) -> Iterator[tuple[Feed, threading.Event]]:
+    """A feed `push://front` of `picture` `[h, w, 3]` with a bar that grows, in real time until the event is set."""
+    height, width, _ = picture.shape
+    feed, dead = Feed("rgb", width=width, height=height, rate_hz=rate_hz, name="front"), threading.Event()
+
+    def play() -> None:
+        number = 0
+        while not dead.wait(1 / rate_hz):
+            shown = picture.copy()
+            shown[:, : number % width] = 200
+            feed.push(shown)
+            number += 1
+
+    thread = threading.Thread(target=play, daemon=True)
+    thread.start()
+    try:
+        yield feed, dead
+    finally:
+        dead.set()
+        thread.join(timeout=5)
+
+
+@contextmanager
+def stopping(unit: Unit) -> Iterator[None]:
+    """For a thread beside the one that reads `unit`: what fails inside stops it, or its reader would wait for ever."""
+    try:
+        yield
+    except BaseException:
+        unit.stop()
+        raise
+
+
+def scored(unit: Unit) -> None:
+    """Wait until the first source is live and has a score, before which no event can be triggered.
+
+    It is told to be live a moment after its first picture, which may have been scored by then.
+    """
+    stream = unit.streams[0]
+    until(lambda: stream.feeder.state == "live" and stream.timeline.last_s is not None, 30.0)

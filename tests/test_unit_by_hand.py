@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from demo_pictures import CLIP
-from pushing import until
+from pushing import moving_camera, scored, stopping
 
 import edge_sdk
 from edge_sdk.capture import Feed, LiveSettings
@@ -139,22 +139,8 @@ def test_one_that_nobody_has_read_yet_is_told_when_the_unit_is_stopped() -> None
 
 @pytest.fixture
 def camera() -> Iterator[tuple[Feed, threading.Event]]:
-    """A feed of ten pictures a second, until the event is set."""
-    feed, dead = Feed("rgb", width=64, height=48, rate_hz=10, name="front"), threading.Event()
-
-    def play() -> None:
-        number = 0
-        while not dead.wait(0.1):
-            picture = PICTURE.copy()
-            picture[:, : number % 64] = 200
-            feed.push(picture)
-            number += 1
-
-    thread = threading.Thread(target=play, daemon=True)
-    thread.start()
-    yield feed, dead
-    dead.set()
-    thread.join(timeout=5)
+    with moving_camera(PICTURE) as found:
+        yield found
 
 
 @pytest.mark.native
@@ -167,16 +153,13 @@ def test_a_live_source_has_its_pictures_before_and_after_the_trigger(
     pressed: list[tuple[str, float]] = []
 
     def press() -> None:
-        try:
-            until(lambda: unit.streams[0].timeline.last_s is not None, 30.0)
+        with stopping(unit):
+            scored(unit)
             time.sleep(2.5)
             at_s = time.monotonic()
             time.sleep(0.3)
             pressed.append((unit.trigger(feed, at_s=at_s), at_s))
             assert unit.trigger() == pressed[0][0]
-        except BaseException:
-            unit.stop()  # or the reader would wait for ever
-            raise
 
     with Unit(feed, live=LiveSettings(pre_roll_s=20.0)) as unit:
         thread = threading.Thread(target=press)
@@ -220,11 +203,8 @@ def test_the_program_of_the_page_triggers_when_its_button_is_pressed(
     answers = iter(["", "stop"])
 
     def pressed(_: str) -> str:
-        try:
-            until(lambda: units[0].streams[0].timeline.last_s is not None, 30.0)
-        except BaseException:
-            units[0].stop()  # or the reader would wait for ever
-            raise
+        with stopping(units[0]):
+            scored(units[0])
         answer = next(answers)
         if answer:
             units[0].stop()
@@ -266,12 +246,9 @@ def test_a_camera_that_dies_closes_it_and_is_no_source_of_another(camera: tuple[
 
 
 def press_when_scored(unit: Unit) -> None:
-    try:
-        until(lambda: unit.streams[0].timeline.last_s is not None, 30.0)
+    with stopping(unit):
+        scored(unit)
         unit.trigger()
-    except BaseException:
-        unit.stop()  # or the reader would wait for ever
-        raise
 
 
 @pytest.mark.native

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 from demo_pictures import CLIP
-from pushing import until
+from pushing import moving_camera, scored, stopping, until
 from saved_files import pictures_in, shown_s
 from watched_events import event as made_up
 
@@ -33,35 +33,18 @@ PICTURE = np.random.default_rng(3).integers(60, 120, (48, 64, 3)).astype(np.uint
 
 @pytest.fixture
 def camera() -> Iterator[tuple[Feed, threading.Event]]:
-    """A feed of ten pictures a second, until the event is set."""
-    feed, dead = Feed("rgb", width=64, height=48, rate_hz=RATE_HZ, name="front"), threading.Event()
-
-    def play() -> None:
-        number = 0
-        while not dead.wait(1 / RATE_HZ):
-            picture = PICTURE.copy()
-            picture[:, : number % 64] = 200
-            feed.push(picture)
-            number += 1
-
-    thread = threading.Thread(target=play, daemon=True)
-    thread.start()
-    yield feed, dead
-    dead.set()
-    thread.join(timeout=5)
+    with moving_camera(PICTURE) as found:
+        yield found
 
 
 def closed_event(unit: Unit, before_s: float) -> Event:
     """An event that is triggered so long after the first score, read to its end."""
 
     def press() -> None:
-        try:
-            until(lambda: unit.streams[0].timeline.last_s is not None, 30.0)
+        with stopping(unit):
+            scored(unit)
             time.sleep(before_s)
             unit.trigger()
-        except BaseException:
-            unit.stop()  # or the reader would wait for ever
-            raise
 
     thread = threading.Thread(target=press)
     thread.start()
@@ -106,7 +89,7 @@ def test_no_post_roll_is_waited_for_when_the_source_is_silent_or_the_unit_stoppe
 ) -> None:
     monkeypatch.setattr(by_hand, "POST_S", 0.5)
     long = SaveSettings(pre_roll_s=1.0, post_roll_s=60.0)
-    with Unit(camera[0], live=LiveSettings(pre_roll_s=20.0, stall_timeout_s=0.5)) as unit:
+    with Unit(camera[0], live=LiveSettings(pre_roll_s=20.0, stall_timeout_s=2.0)) as unit:
         event = closed_event(unit, 1.0)
         before_s = time.monotonic()
         threading.Timer(0.5, camera[1].set).start()
@@ -246,9 +229,11 @@ def test_the_program_of_the_page_saves_what_it_sees(
         return units[0]
 
     def press() -> None:
-        until(lambda: units and units[0].streams[0].timeline.last_s is not None, 30.0)
-        units[0].trigger()
-        time.sleep(1.5)
+        until(lambda: units, 30.0)
+        with stopping(units[0]):
+            scored(units[0])
+            units[0].trigger()
+            time.sleep(1.5)
         units[0].stop()
 
     monkeypatch.setattr(edge_sdk, "open", watch)

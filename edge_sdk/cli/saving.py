@@ -78,7 +78,7 @@ def saving_of(
     )
 
 
-def keeping(live: LiveSettings, settings: SaveSettings) -> LiveSettings:
+def with_ring(live: LiveSettings, settings: SaveSettings) -> LiveSettings:
     """`live`, with a ring that holds what is to be saved of an event."""
     kept_s = settings.pre_roll_s + settings.post_roll_s + LATE_S + _EVENT_S + _WRITING_S
     return msgspec.structs.replace(live, pre_roll_s=kept_s)

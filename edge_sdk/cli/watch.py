@@ -20,7 +20,7 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.capture import LiveSettings, SourceChange, is_live, limit_arenas
 from edge_sdk.capture.ages import AgeReport
 from edge_sdk.capture.settings import SourceStats
-from edge_sdk.cli.saving import EventSaver, SavedCounts, Saving, keeping
+from edge_sdk.cli.saving import EventSaver, SavedCounts, Saving, with_ring
 from edge_sdk.console import say, warn
 from edge_sdk.errors import EdgeError
 from edge_sdk.events import Event
@@ -74,7 +74,7 @@ def run_sources(
     limit_arenas()
     chosen = live if live != LiveSettings() else None
     if saving is not None and any(is_live(source) for source in sources):
-        chosen = keeping(live or LiveSettings(), saving.settings)
+        chosen = with_ring(live or LiveSettings(), saving.settings)
     with (
         _button() as button,
         Unit(

@@ -10,7 +10,7 @@ from edge_sdk.explaining.process import ReasonerProcess
 from edge_sdk.explaining.request import ClipRequest
 from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_of
 from edge_sdk.explaining.view import AnswersView
-from edge_sdk.explaining.watching import EventExplainer, keeping
+from edge_sdk.explaining.watching import EventExplainer, with_frames_kept
 
 __all__ = [
     "AnswersView",
@@ -28,7 +28,7 @@ __all__ = [
     "ask_file",
     "explain_file",
     "history_settings",
-    "keeping",
+    "with_frames_kept",
     "language_of",
     "profile_of",
     "tasks_of",

@@ -134,7 +134,7 @@ class EventExplainer:
         return LiveClip(self.process, feeder.history, feeder.first_s, event.happened)
 
 
-def keeping(live: LiveSettings, explainer: EventExplainer) -> LiveSettings:
+def with_frames_kept(live: LiveSettings, explainer: EventExplainer) -> LiveSettings:
     """`live` with frames kept for the reasoner's profile, unless it says which."""
     process = explainer.process
     history = live.history or history_settings(process.language.profiles[process.profile])

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.bundle.student_origin import student_origin
 from edge_sdk.clips import LabelledClip
 from edge_sdk.registry import open_room
 
@@ -39,10 +40,8 @@ def _chosen(bundle: Bundle) -> Iterator[tuple[str, frozenset[int]]]:
 
 def _recipes(bundle: Bundle) -> Iterator[str]:
     """That of the student, and those of the students that it went on from."""
-    # Any: see Manifest.provenance; a bundle that took over a student keeps what was known of it one level deeper.
-    known: Mapping[str, Any] = bundle.manifest.provenance
-    while "provenance" in known.get("student", {}):
-        known = known["student"]["provenance"]
+    # Any: see Manifest.provenance.
+    known: Mapping[str, Any] = student_origin(bundle)["provenance"]
     while known:
         if isinstance(recipe := known.get("recipe"), str):
             yield recipe

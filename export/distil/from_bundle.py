@@ -18,6 +18,7 @@ from torch import Tensor
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Student as StudentEntry
+from edge_sdk.bundle.student_origin import student_origin
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.export.distil.recipe import Pictures, Recipe
 from edge_sdk.export.graphs.student import Student
@@ -48,7 +49,7 @@ def load_student(bundle: Bundle) -> tuple[Student, Recipe]:
 
 def recipe_text(bundle: Bundle) -> str:
     """The text of the recipe that made the student of `bundle`. Raises `ConfigError` where provenance has none."""
-    text = _known(bundle).get("recipe")
+    text = student_origin(bundle)["provenance"].get("recipe")
     if not isinstance(text, str):
         raise ConfigError(
             f"bundle {bundle.manifest.name!r} does not say by which recipe its student was made (provenance.recipe); "
@@ -60,24 +61,16 @@ def recipe_text(bundle: Bundle) -> str:
 # Any: see Manifest.provenance.
 def origin(bundle: Bundle) -> dict[str, Any]:
     """Of a student that went on from another, which one that was and by what recipes that was made; else nothing."""
-    known = _known(bundle)
+    known = student_origin(bundle)["provenance"]
     return {"start": known["start"]} if "start" in known else {}
 
 
 # Any: see Manifest.provenance.
 def as_start(bundle: Bundle) -> dict[str, Any]:
     """What a student that goes on from that of `bundle` keeps of it: its digest, and how it was made and tuned."""
-    known = _known(bundle)
+    known = student_origin(bundle)["provenance"]
     made = {"bundle": bundle.manifest.name, "sha256": bundle.sha256, "recipe": recipe_text(bundle)}
     return made | {key: known[key] for key in ("tuning", "tuned_from", "start") if key in known}
-
-
-# Any: see Manifest.provenance. A bundle that took over a student keeps what was known of it one level deeper.
-def _known(bundle: Bundle) -> Mapping[str, Any]:
-    known: Mapping[str, Any] = bundle.manifest.provenance
-    while "provenance" in known.get("student", {}):
-        known = known["student"]["provenance"]
-    return known
 
 
 def _recipe_of(bundle: Bundle) -> Recipe:

@@ -27,7 +27,7 @@ from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.capture import Feed, LiveSettings, muxing
 from edge_sdk.capture.patience import Patience
 from edge_sdk.cli import saving
-from edge_sdk.cli.saving import EventSaver, Saving, keeping
+from edge_sdk.cli.saving import EventSaver, Saving, with_ring
 from edge_sdk.events import by_hand
 from edge_sdk.saving import SaveSettings
 from edge_sdk.unit import Unit
@@ -166,7 +166,7 @@ def test_a_disk_that_does_not_answer_holds_up_no_frame(
 
     settings = SaveSettings(pre_roll_s=1.0, post_roll_s=0.0)
     threading.Thread(target=play, daemon=True).start()
-    with Unit(feed, live=keeping(LiveSettings(), settings)) as unit, silent_disk(tmp_path, monkeypatch):
+    with Unit(feed, live=with_ring(LiveSettings(), settings)) as unit, silent_disk(tmp_path, monkeypatch):
         with EventSaver(unit, Saving(tmp_path, settings), complaints.extend) as saver:
             closed, after, missed = None, 0, 0
             for step in unit.steps():

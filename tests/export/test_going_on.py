@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from distilled_toy import ONWARD_TABLES, toy_text
 from scene_records import scene_record
-from tuning_toy import toy_clip, toy_start, toy_text
+from tuning_toy import toy_clip, toy_start
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.clips import LabelledClip
@@ -14,35 +15,11 @@ from edge_sdk.export.distil import load_recipe, train
 from edge_sdk.toolchain.seen_scenes import trained_on
 from edge_sdk.verify import verify
 
-LAST_STAGE = """
-[onward]
-steps = 2
-windows = 4
-micro = 2
-frozen = 3
-dropout = [0.0, 0.0]
-learning_rate = 0.003
-warm_up_steps = 1
-decay_share = 0.5
-average = 0.9
-window_weight = 1.0
-
-[onward.focus]
-frames = 24
-share = 1.0
-before = 6
-after = 8
-own_car = 0.5
-normal = 0.25
-zoom = 1.5
-zoomed = 0.5
-splice_share = 0.0
-"""
-
 
 def further_text(first: int) -> str:
     """The toy's recipe with a short last stage, on five scenes from `first` on."""
-    return toy_text().replace("first = 0, count = 1400", f"first = {first}, count = 5") + LAST_STAGE
+    stage = ONWARD_TABLES.replace("steps = 70", "steps = 2").replace("warm_up_steps = 5", "warm_up_steps = 1")
+    return toy_text().replace("first = 0, count = 1400", f"first = {first}, count = 5") + stage
 
 
 def scene(clip: LabelledClip, seed: int) -> LabelledClip:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from distilled_toy import FRAMES, HEIGHT, WIDTH, toy_clip, toy_recipe, toy_text
+from distilled_toy import FRAMES, HEIGHT, ONWARD_TABLES, WIDTH, toy_clip, toy_recipe, toy_text
 from scene_records import scene_record
 
 from edge_sdk.errors import ConfigError
@@ -40,30 +40,6 @@ ONWARD = Onward(
     window_weight=1.0,
     focus=FOCUS,
 )
-TABLES = """
-[onward]
-steps = 70
-windows = 4
-micro = 2
-frozen = 3
-dropout = [0.0, 0.0]
-learning_rate = 0.003
-warm_up_steps = 5
-decay_share = 0.4
-average = 0.9
-window_weight = 1.0
-
-[onward.focus]
-frames = 24
-share = 1.0
-before = 6
-after = 8
-own_car = 0.5
-normal = 0.25
-zoom = 1.5
-zoomed = 0.5
-splice_share = 0.0
-"""
 RECORD = scene_record(None, kind="near_miss", scenario="cut_in", frames=FRAMES, duration_s=4.0, min_gap_m=0.5)
 
 
@@ -235,8 +211,8 @@ def test_a_start_must_come_from_the_same_early_stages(tmp_path: Path) -> None:
 )
 def test_a_slip_is_named(tmp_path: Path, old: str, new: str, named: str) -> None:
     path = tmp_path / "recipe.toml"
-    path.write_text(f"{toy_text()}\n{TABLES}")
+    path.write_text(f"{toy_text()}\n{ONWARD_TABLES}")
     assert load_recipe(path)[0].onward == ONWARD
-    path.write_text(f"{toy_text()}\n{TABLES.replace(old, new, 1)}")
+    path.write_text(f"{toy_text()}\n{ONWARD_TABLES.replace(old, new, 1)}")
     with pytest.raises(ConfigError, match=named):
         load_recipe(path)
