@@ -28,8 +28,8 @@ __all__ = [
     "ask_file",
     "explain_file",
     "history_settings",
-    "with_frames_kept",
     "language_of",
     "profile_of",
     "tasks_of",
+    "with_frames_kept",
 ]
