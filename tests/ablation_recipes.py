@@ -12,6 +12,8 @@ from edge_sdk.export.distil.recipe import Teacher, load_recipe
 from edge_sdk.files import write_text
 
 BASE, LABELS, ENDS = "student-demo", "labels", "boundaries"
+# Labels alone, for about as many steps as those take that see further clips.
+LONGER = "longer"
 TERMS = {"features": "feature_weight", "scores": "score_weight", ENDS: "boundary_weight"}
 # Those that see further clips: one is told by a teacher alone what they show, the other by their labels.
 FURTHER = TAUGHT, TOLD = "taught", "told"
@@ -21,6 +23,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "all": tuple(TERMS),
     TAUGHT: tuple(TERMS),
     TOLD: (),
+    LONGER: (),
 }
 
 

@@ -1,15 +1,17 @@
 """What a teacher buys: students that differ in the weights of its losses alone, or in clips that it alone speaks of.
 
 As a script: `python tests/distilled_ablation.py OUT NAME TEACHER TRAINING VALIDATION HELD_OUT WORK [--seeds 3]
-[--epochs 6] [--variants labels,features,scores,boundaries,all] [--hide-ends] [--unlabelled DIR]` writes
-`distilled-ablation-NAME.json` and `.md` to OUT. TEACHER is a bundle with a video LLM; the rest are folders of rendered
-scenes at the student's own rate. Operating points are fitted on VALIDATION, students judged on HELD_OUT. `--epochs` are
-those of student-demo's stages in order, `6,3` being its own; pictures have the size of the last stage that has any. The
-stages that follow, in which no teacher takes part, are left out.
+[--epochs 6] [--variants labels,features,scores,boundaries,all] [--plain labels] [--hide-ends] [--unlabelled DIR]`
+writes `distilled-ablation-NAME.json` and `.md` to OUT. TEACHER is a bundle with a video LLM; the rest are folders of
+rendered scenes at the student's own rate. Operating points are fitted on VALIDATION, students judged on HELD_OUT.
+`--epochs` are those of student-demo's stages in order, `6,3` being its own; pictures have the size of the last stage
+that has any. The stages that follow, in which no teacher takes part, are left out. `--plain` is the variant that the
+others are held against.
 
-With scenes in `--unlabelled` there are two variants more, which see them once an epoch beside what the others see. To
+With scenes in `--unlabelled` there are three variants more. Two see them once an epoch beside what the others see: to
 `taught` a teacher alone says what they show, and all of its terms go on the others too, as in `all`; `told` has their
-labels, and no teacher. Every variant sees the clips of TRAINING as often, so that these two take more steps.
+labels, and no teacher. Both see the clips of TRAINING as often as the others do, so that they take more steps; `longer`
+is `labels` for as many.
 
 For one seed every variant begins with the same weights, and those of the same clips see the same windows in the same
 order. A process trains a student on one thread. What is in WORK already is used again, so that other scenes or another
@@ -30,7 +32,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from ablation_recipes import BASE, ENDS, FURTHER, LABELS, TAUGHT, TERMS, VARIANTS, write_recipe
+from ablation_recipes import BASE, ENDS, FURTHER, LABELS, LONGER, TAUGHT, TERMS, VARIANTS, write_recipe
 from measured import write_measured
 from seed_gains import Metric, Row, lines, summarise
 
@@ -93,6 +95,11 @@ class Clips(NamedTuple):
     def repeats(self) -> int:
         """How often the clips of training are in an epoch that holds further ones once."""
         return 1 + round(len(self.unlabelled) / len(self.training))
+
+    def passes(self, variant: str) -> int:
+        """How often a student sees the clips of `shown` in one of the epochs asked for."""
+        usual = 1 if variant in FURTHER else self.repeats
+        return 2 * self.repeats - 1 if variant == LONGER else usual
 
     def shown(self, variant: str) -> list[LabelledClip]:
         """What a student of `variant` sees in an epoch, with the labels that it is given."""
@@ -207,10 +214,12 @@ def conditions(clips: Clips, plan: Plan, result: Result) -> list[str]:
     sizes = ", ".join(
         f"{len(side)} {name} ({sum(clip.crash for clip in side)})" for name, side in clips._asdict().items() if side
     )
-    stages = load_recipe(plan.recipe)[0].stages
-    shown = ", ".join(f"{each.epochs} epochs at {each.height} x {each.width}" for each in stages)
+    stages, often = load_recipe(plan.recipe)[0].stages, clips.passes(plan.variant)
+    epochs = [each.epochs // often * clips.repeats for each in stages]
+    shown = ", ".join(f"{n} epochs at {each.height} x {each.width}" for n, each in zip(epochs, stages, strict=True))
     if clips.unlabelled:
-        shown += f", for {' and '.join(FURTHER)} {len(clips.unlabelled)} clips more every {clips.repeats} of these"
+        shown += f", for {' and '.join(FURTHER)} {len(clips.unlabelled)} clips more every {clips.repeats} of these, "
+        shown += f"for {LONGER} {2 * clips.repeats - 1} in the place of {clips.repeats}"
     weights = ", ".join(f"{term} {getattr(Teacher(), field):g}" for term, field in TERMS.items())
     ends = "Training is not told when crashes end."
     if not any(map(endless, clips.training)):
@@ -235,14 +244,13 @@ def measure(given: argparse.Namespace) -> None:
     """The whole of the module, for arguments that make sense."""
     watch, folders = Watch(), (given.training, given.validation, given.held_out, given.unlabelled)
     clips = read_all(folders, given.hide_ends)
-    chosen = dict.fromkeys([LABELS, *given.variants.split(",")])
+    chosen = dict.fromkeys([given.plain, *given.variants.split(",")])
     if not any(map(endless, clips.training)):
         chosen.pop(ENDS, None)
     first = load_recipe(BASE)[0].seed
 
     def planned(name: str, seed: int) -> Plan:
-        often = 1 if name in FURTHER else clips.repeats
-        epochs = [int(each) * often for each in given.epochs.split(",")]
+        epochs = [int(each) * clips.passes(name) for each in given.epochs.split(",")]
         return Plan(name, seed, write_recipe(given.work / "recipes", name, seed, epochs, len(clips.shown(name))))
 
     plans = [planned(name, seed) for seed in range(first, first + given.seeds) for name in chosen]
@@ -263,19 +271,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", default="6")
     parser.add_argument("--variants", help="all that there is to compare, where not given")
+    parser.add_argument("--plain", default=LABELS, help="what the others are held against")
     parser.add_argument("--unlabelled", type=Path, help="further scenes, of which a teacher says what they show")
     parser.add_argument("--hide-ends", action="store_true", help="training is not told when crashes end")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
-    usual = [LABELS, "all", *FURTHER] if given.unlabelled else [name for name in VARIANTS if name not in FURTHER]
+    more = {*FURTHER, LONGER}
+    usual = [LABELS, "all", *FURTHER] if given.unlabelled else [name for name in VARIANTS if name not in more]
     given.variants = given.variants or ",".join(usual)
-    unknown = set(given.variants.split(",")) - VARIANTS.keys()
-    if not given.unlabelled and set(given.variants.split(",")) & set(FURTHER):
-        parser.error(f"{' and '.join(FURTHER)} need further scenes: --unlabelled DIR")
-    if unknown or given.seeds < 2:
-        parser.error(
-            f"expected variants of {', '.join(VARIANTS)} and 2 seeds or more, found {given.variants} and {given.seeds}"
-        )
+    asked = {given.plain, *given.variants.split(",")}
+    if not given.unlabelled and asked & more:
+        parser.error(f"{', '.join(sorted(more))} need further scenes: --unlabelled DIR")
+    if asked - VARIANTS.keys() or given.seeds < 2:
+        found = f"{', '.join(sorted(asked))} and {given.seeds}"
+        parser.error(f"expected variants of {', '.join(VARIANTS)} and 2 seeds or more, found {found}")
     try:
         measure(given)
     except EdgeError as error:

@@ -10,3 +10,5 @@ GENERATOR_VERSION = "2"
 BROAD_VERSION = "3"
 # The close family's.
 CLOSE_VERSION = "c1"
+# The soft family's.
+SOFT_VERSION = "s1"

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_sdk.calibration.scenes import BROAD_VERSION, CLOSE_VERSION, GENERATOR_VERSION
+from edge_sdk.calibration.scenes import BROAD_VERSION, CLOSE_VERSION, GENERATOR_VERSION, SOFT_VERSION
 from edge_sdk.calibration.scenes.broad_plan import plan_broad
 from edge_sdk.calibration.scenes.broad_suite import broad_suite_seeds
 from edge_sdk.calibration.scenes.close_plan import close_suite_seeds, plan_close
 from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
+from edge_sdk.calibration.scenes.soft_plan import plan_soft, soft_suite_seeds
 from edge_sdk.calibration.scenes.suite import suite_seeds
 from edge_sdk.errors import UnknownNameError
 
@@ -41,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("first", GENERATOR_VERSION, "scene", plan_scene, suite_seeds, with_truth=False),
     Family("broad", BROAD_VERSION, "broad", plan_broad, broad_suite_seeds, with_truth=True),
     Family("close", CLOSE_VERSION, "close", plan_close, close_suite_seeds, with_truth=True),
+    Family("soft", SOFT_VERSION, "soft", plan_soft, soft_suite_seeds, with_truth=True),
 )
 DEFAULT_FAMILY = FAMILIES[0].name
 

@@ -134,7 +134,7 @@ def _attempt(seed: int, conditions: Conditions, rng: Rng) -> ScenePlan | None:
         track=simulate(cars, conditions.duration_s, road.grip),
         mount=mount,
     )
-    return accept(staged, _shows, _kind)
+    return accept(staged, _shows, first_kind)
 
 
 def draw_incident(rng: Rng, scenario: Scenario, conditions: Conditions) -> tuple[Road, Incident]:
@@ -155,8 +155,10 @@ def _scenario_name(rng: Rng, conditions: Conditions) -> str:
     return names[int(rng.choice(len(names), p=[SCENARIOS[name].share for name in names]))]
 
 
-def search_severity(rng: Rng, incident: Incident, conditions: Conditions, road: Road) -> float | None:
-    """Search the severity with the two actors alone on the road."""
+def search_severity(
+    rng: Rng, incident: Incident, conditions: Conditions, road: Road, mild_share: float = _MILD_SHARE
+) -> float | None:
+    """Search the severity with the two actors alone on the road; for `mild_share` of crashes, the mildest contact."""
 
     def gap(severity: float) -> float:
         cars = incident.stage(severity)
@@ -169,7 +171,7 @@ def search_severity(rng: Rng, incident: Incident, conditions: Conditions, road: 
     if conditions.outcome == "normal":
         severity = uniform(rng, 0.0, 0.3)
         return severity if gap(severity) >= NEAR_MISS_M else None
-    if conditions.outcome == "crash" and not chance(rng, _MILD_SHARE):
+    if conditions.outcome == "crash" and not chance(rng, mild_share):
         severity = uniform(rng, 0.75, 1.0)
         return severity if gap(severity) == 0.0 else None
     return _bisect(gap, want_contact=conditions.outcome == "crash", aim_m=uniform(rng, 0.3, 0.9))
@@ -286,7 +288,8 @@ def _shows(staged: Staged, moments: list[float]) -> bool:
     return all(sees_car(staged.mount, staged.cars, pose, target) for pose in poses for target in targets)
 
 
-def _kind(staged: Staged) -> SceneKind:
+def first_kind(staged: Staged) -> SceneKind:
+    """The kind of a collision of two vehicles by how they touch first; otherwise the outcome that was drawn."""
     if staged.track.contacts:
         return contact_kind(staged.cars, staged.track, staged.track.contacts[0])
     return "near_miss" if staged.conditions.outcome == "near_miss" else "normal"

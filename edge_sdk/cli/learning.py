@@ -38,8 +38,8 @@ def scenes_render(
     family: Annotated[
         str | None,
         typer.Option(
-            help="first, the default; broad: more kinds of crashes, more that only looks so; or close: all large in "
-            "the picture."
+            help="first, the default; broad: more kinds of crashes, more that only looks so; close: all large in the "
+            "picture; or soft: contacts that stop nobody, and crashes of which only what follows is seen."
         ),
     ] = None,
     fps: Annotated[float | None, typer.Option(help="10 by default.")] = None,

@@ -110,5 +110,5 @@ def test_people_and_things_are_no_car_that_carries_a_camera() -> None:
 
 
 def test_an_unknown_family_is_named() -> None:
-    with pytest.raises(UnknownNameError, match="known: broad, close, first"):
+    with pytest.raises(UnknownNameError, match="known: broad, close, first, soft"):
         find_family("wide")

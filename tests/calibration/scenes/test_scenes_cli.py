@@ -64,4 +64,4 @@ def test_what_is_not_there_is_a_usage_error(folder: Path, tmp_path: Path) -> Non
     family = scenes("render", str(tmp_path), "--family", "wide", "--count", "1")
     assert (nothing.returncode, family.returncode) == (2, 2)
     assert "at least one clip" in nothing.stderr
-    assert "known: broad, close, first" in family.stderr
+    assert "known: broad, close, first, soft" in family.stderr
