@@ -64,7 +64,13 @@ def demo(
 
 @app.command()
 def run(
-    source: Annotated[list[str], typer.Argument(help="Files, rtsp://, v4l2://, csi://, test://; several at once.")],
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, rtsp://, v4l2://, csi://, test://; several at once.", show_default=False),
+    ] = None,
+    sources: Annotated[
+        Path | None, typer.Option(help="A file with more of them, one a line: passwords are then on no command line.")
+    ] = None,
     bundle: BundleOption = None,
     expect: ExpectOption = None,
     trust: TrustOption = None,
@@ -92,13 +98,14 @@ def run(
     from edge_sdk.bundle import open_bundle
     from edge_sdk.capture import LiveSettings
     from edge_sdk.cli.saving import saving_of
+    from edge_sdk.cli.sources_file import with_listed
     from edge_sdk.cli.watch import run_sources
 
     if protocol not in ("tcp", "udp"):
         raise ConfigError(f"--protocol must be tcp or udp, found {protocol!r}")
     settings = LiveSettings(stall_timeout_s=stall_timeout_s, protocol="udp" if protocol == "udp" else "tcp")
     summary = run_sources(
-        source,
+        with_listed(source or [], sources),
         open_bundle(bundle, expect=expect, trust=trust),
         runtime=runtime,
         threads=threads,
