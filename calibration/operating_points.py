@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_sdk.analysis import analyze
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
-from edge_sdk.clips import LabelledClip
+from edge_sdk.clips import LabelledClip, check_within
 from edge_sdk.errors import ConfigError
 from edge_sdk.events import CrashTimeline
 from edge_sdk.perception.timeline import FrameScores, Timeline
@@ -74,11 +74,14 @@ def score_clips(
     """Run the bundle's student over every clip, through the same capture as on the device.
 
     Clips of fewer pictures a second than the student is made for are left out, their names told beside: what is fitted
-    on their scores would not hold for others. Raises `ConfigError` where too few are left (`check_clips`).
+    on their scores would not hold for others. Raises `ConfigError` where too few are left (`check_clips`), and for a
+    crash that lies behind its clip's end.
     """
     scored, slow = [], list[str]()
     for done, clip in enumerate(clips, start=1):
         found = analyze(clip.path, bundle)
+        if len(found.scores):
+            check_within(clip, found.scores[-1].time_s)
         if found.slow:
             slow.append(clip.path.name)
         else:

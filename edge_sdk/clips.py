@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -72,6 +73,8 @@ class SceneTruth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 # Archives of surveillance footage call the fixed camera CCTV; this SDK calls it roadside.
 _VIEW_NAMES: dict[str, View] = {"dashcam": "dashcam", "roadside": "roadside", "cctv": "roadside"}
 _YES_NO = {"yes": True, "no": False}
+# By so much a container's last picture may come before the label's idea of the clip's end.
+_PAST_END_S = 1.0
 
 
 class SceneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +128,16 @@ class LabelledClip:
     record: SceneRecord | None = None
     made_of: str | None = None
     labelled: bool = True
+
+
+def check_within(clip: LabelledClip, last_s: float) -> None:
+    """Raises `ConfigError` where a crash starts more than a second after the clip's last picture, at `last_s`."""
+    if clip.crash and clip.start_s is not None and clip.start_s > last_s + _PAST_END_S:
+        raise ConfigError(
+            f"{clip.path}: expected its crash to start within it, found crash_start_s {clip.start_s:g} where the last "
+            f"picture is at {last_s:.1f} s; write seconds since the clip's first picture, no frame numbers and no "
+            "times of a longer recording"
+        )
 
 
 def content_of(clip: LabelledClip) -> str:
@@ -226,7 +239,21 @@ def read_labels(csv_path: Path) -> list[LabelledClip]:
             f"label table {csv_path}: expected rows with the columns {', '.join(COLUMNS)}, separated by commas, found "
             f"{', '.join(found) or 'no row'}; {missing[0]} is missing"
         )
-    return [_table_clip(csv_path, line, row) for line, row in rows]
+    clips = [_table_clip(csv_path, line, row) for line, row in rows]
+    _check_agree(csv_path, [line for line, _ in rows], clips)
+    return clips
+
+
+def _check_agree(table: Path, lines: Sequence[int], clips: Sequence[LabelledClip]) -> None:
+    """Raises `ConfigError` for two rows that say different things of one file."""
+    first: dict[Path, tuple[int, LabelledClip]] = {}
+    for line, clip in zip(lines, clips, strict=True):
+        before, other = first.setdefault(clip.path, (line, clip))
+        if (clip.view, clip.crash, clip.start_s, clip.end_s) != (other.view, other.crash, other.start_s, other.end_s):
+            raise ConfigError(
+                f"label table {table}: expected one label for {clip.path.name}, found two on lines {before} and "
+                f"{line}; of several crashes in one file label the first, or cut it into clips"
+            )
 
 
 def read_groups(csv_path: Path) -> dict[Path, str]:
@@ -281,6 +308,8 @@ def _table_clip(table: Path, line: int, row: dict[str, str | None]) -> LabelledC
     start_s, end_s = _seconds(row, "crash_start_s", where), _seconds(row, "crash_end_s", where)
     if crash and start_s is None:
         raise ConfigError(f"{where}: field crash_start_s is empty although crash is yes")
+    if not crash and (start_s, end_s) != (None, None):
+        raise ConfigError(f"{where}: field crash is no although there is a time of one; leave both times empty")
     if start_s is not None and end_s is not None and end_s < start_s:
         raise ConfigError(f"{where}: field crash_end_s {end_s} lies before crash_start_s {start_s}")
     return LabelledClip(

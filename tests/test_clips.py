@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 from scene_records import scene_record
 
-from edge_sdk.clips import SceneRecord, read_folder, read_labels, read_record, read_scenes
+from edge_sdk.clips import (
+    LabelledClip,
+    SceneRecord,
+    check_within,
+    read_folder,
+    read_labels,
+    read_record,
+    read_scenes,
+)
 from edge_sdk.errors import ConfigError
 
 RECORD = scene_record()
@@ -74,6 +83,8 @@ def test_label_tables_map_cctv_to_roadside(tmp_path: Path) -> None:
         ("a.mp4,cctv,yes,nan,2.5,s,high,g,o,none", "crash_start_s"),
         ("a.mp4,cctv,yes,-1.0,2.5,s,high,g,o,none", "crash_start_s"),
         ("a.mp4,cctv,yes,3.5,2.5,s,high,g,o,none", "crash_end_s"),
+        ("a.mp4,cctv,no,1.5,,s,high,g,o,none", "crash is no"),
+        ("a.mp4,cctv,no,,2.5,s,high,g,o,none", "crash is no"),
         ("b.mp4,cctv,yes,1.5,2.5,s,high,g,o,none", "clip"),
         ("../a.mp4,cctv,yes,1.5,2.5,s,high,g,o,none", "clip"),
         ("/dev/null,cctv,yes,1.5,2.5,s,high,g,o,none", "clip"),
@@ -88,6 +99,29 @@ def test_a_broken_row_names_line_and_field(row: str, field: str, tmp_path: Path)
         (folder / "a.mp4").touch()
     with pytest.raises(ConfigError, match=rf"line 2.*{field}"):
         read_labels(table)
+
+
+@pytest.mark.parametrize("other", ["cctv,no,,", "cctv,yes,4.0,", "cctv,yes,1.5,3.5", "dashcam,yes,1.5,"])
+def test_two_labels_for_one_file_are_refused(other: str, tmp_path: Path) -> None:
+    """Whoever repeats a clip under another group says the same of it."""
+    (tmp_path / "a.mp4").touch()
+    table = tmp_path / "labels.csv"
+    rows = [f"a.mp4,{said},s,high,{group},o,none\n" for said, group in (("cctv,yes,1.5,", "g"), (other, "h"))]
+    table.write_text(HEADER + "".join(rows))
+    with pytest.raises(ConfigError, match=r"one label for a\.mp4, found two on lines 2 and 3"):
+        read_labels(table)
+    table.write_text(HEADER + rows[0] + rows[0].replace(",g,", ",h,"))
+    assert [clip.group for clip in read_labels(table)] == ["g", "h"]
+
+
+def test_a_crash_behind_the_end_of_its_clip_is_refused() -> None:
+    clip = LabelledClip(
+        path=Path("a.mp4"), view="roadside", crash=True, start_s=9.9, end_s=None, pre_crash_s=None, group="g"
+    )
+    check_within(clip, 9.0)
+    check_within(replace(clip, crash=False, start_s=None), 0.0)
+    with pytest.raises(ConfigError, match=r"found crash_start_s 126 where the last picture is at 9\.0 s"):
+        check_within(replace(clip, start_s=126.0), 9.0)
 
 
 def test_the_line_of_a_broken_row_is_the_file_s_own(tmp_path: Path) -> None:

@@ -12,21 +12,21 @@ from edge_sdk.clips import LabelledClip, read_table
 from edge_sdk.errors import ConfigError
 
 RENDERED = "rendered"
-_FIELDS = ("clip", "label_source", "view")
+_FIELDS = ("clip", "view")
 
 
 def read_sets(table: Path) -> dict[str, str]:
-    """Set of every clip in a label table, by file name; from its columns `label_source` and `view`.
+    """Set of every clip in a label table, by file name; from its column `view`, and `label_source` where it has one.
 
     Raises `ConfigError` where a field is missing.
     """
     sets = {}
     for line, row in read_table(table):
-        clip, source, view = (row.get(name) for name in _FIELDS)
-        if clip is None or source is None or view is None:
+        clip, view = (row.get(name) for name in _FIELDS)
+        if clip is None or view is None:
             missing = next(name for name in _FIELDS if row.get(name) is None)
             raise ConfigError(f"label table {table}, line {line}: field {missing} is missing")
-        sets[clip] = _set_of(source, view)
+        sets[clip] = _set_of(row.get("label_source") or "", view)
     return sets
 
 

@@ -28,12 +28,13 @@ from edge_sdk.clips import (
 )
 from edge_sdk.console import Progress, warn
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import check_folder, sha256_of
+from edge_sdk.files import check_folder
 from edge_sdk.perception.operating import points_of
 from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.toolchain.evaluating import VIDEO_SUFFIXES
 from edge_sdk.toolchain.seen_scenes import trained_on
+from edge_sdk.toolchain.sides import check_sides
 from edge_sdk.types import Value
 
 DEMO_SIZE = (400, 240)
@@ -162,12 +163,15 @@ def make_student(
     open_room("export.distil.student").check(plan, teacher, begun)
     with _main_first():
         training = _render(plan.scenes.training, work, quiet)
+        cache = None if teacher is None else open_room("export.distil.teacher_cache").TeacherCache.open(teacher)
+        if cache is not None:
+            open_room("export.distil.teacher_targets").require_lessons(cache, [clip.path for clip in training])
         validation = _render(plan.scenes.validation, work, quiet)
         further = [] if plan.scenes.further is None else _render(plan.scenes.further, work, quiet)
     if begun is not None:
         _warn_of_seen(begun, validation)
     # Named by the recipe: what another recipe left in `work` must not pass for finished.
-    taught = [] if teacher is None else [open_room("export.distil.teacher_cache").TeacherCache.open(teacher).digest]
+    taught = [] if cache is None else [cache.digest]
     draft = work / f"draft-{_digest([text, *taught, *([begun.sha256] if begun else [])])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
@@ -208,12 +212,13 @@ def tune_student(
 
     `training` and `validation` are folders with a `labels.csv`, or of rendered scenes; the operating point is fitted
     on the latter, which takes 20 clips, crashes and others. `rehearsal` is a folder of rendered scenes to mix in, from
-    which boxes are learnt. With `level` clips are first brought to one detail and codec. `teacher` is a cache made by
-    `teach` of the clips of `training`, `rehearsal` and `unlabelled`, for a recipe with a table [teacher]; `recipe` is
-    "tune-student" where None, "tune-student-taught" with a teacher. Of videos in the folder `unlabelled` the teacher
-    alone says what they show; labels that lie there are not read. Raises `ConfigError` for folders without clips, too
-    few to fit an operating point on, clips of one recording on both sides, clips that the teacher has not seen, those
-    of `level` among them, `unlabelled` without a teacher, or when `out` exists.
+    which boxes are learnt. With `level` clips are brought to one detail and codec before they are learnt from; those
+    of `validation` are scored as they are all the same. `teacher` is a cache made by `teach` of the clips of
+    `training`, `rehearsal` and `unlabelled`, for a recipe with a table [teacher]; `recipe` is "tune-student" where
+    None, "tune-student-taught" with a teacher. Of videos in the folder `unlabelled` the teacher alone says what they
+    show; labels that lie there are not read. Raises `ConfigError` for folders without clips, too few to fit an
+    operating point on, clips or files of one recording on both sides, clips that the teacher has not seen, those of
+    `level` among them, `unlabelled` without a teacher, or when `out` exists.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
@@ -223,20 +228,7 @@ def tune_student(
     clips, held_out = read_folder(training), read_folder(validation)
     scenes = read_scenes(rehearsal) if rehearsal else []
     more = [] if unlabelled is None else _without_labels(unlabelled)
-    shared = {clip.group for clip in [*clips, *scenes, *more]} & {clip.group for clip in held_out}
-    if shared:
-        raise ConfigError(
-            f"{len(shared)} groups are on both sides, {min(shared)!r} first; clips of one recording, and scenes of one "
-            "seed, go to one side only"
-        )
-    # Where nobody has named its recording, a file may lie on the other side under another name.
-    same = {sha256_of(clip.path): clip.path.name for clip in more}
-    known = {sha256_of(clip.path): clip.path.name for clip in ([*clips, *scenes, *held_out] if more else ())}
-    if both := sorted(same.keys() & known.keys()):
-        raise ConfigError(
-            f"{len(both)} clips without labels are among those that have some, {same[both[0]]} is "
-            f"{known[both[0]]}; leave them out of {unlabelled}"
-        )
+    check_sides([*clips, *scenes], held_out, more, unlabelled)
     open_room("calibration.operating_points").check_clips(held_out)
     begun = open_bundle(start)
     usual = "tune-student" if teacher is None else "tune-student-taught"
@@ -244,20 +236,22 @@ def tune_student(
     _warn_of_seen(begun, held_out)
     cache = open_room("export.distil.tune").open_lessons(plan, teacher, for_unlabelled=bool(more))
     learnt = [] if cache is None else [cache.digest]
+    watched = held_out
     if level:
         with Progress("level", quiet=quiet) as progress:
-            clips, held_out = (
+            clips, watched = (
                 open_room("export.distil.levelled").level_clips(some, work / "levelled", on_progress=progress)
                 for some in (clips, held_out)
             )
-    sides = {"training": clips, "held out": held_out, "rehearsal": scenes, "without labels": more}
+    sides = {"training": clips, "held out": watched, "rehearsal": scenes, "without labels": more}
     lines = [line for name, side in sides.items() for line in (name, *map(_line, side))]
     draft = work / f"draft-{_digest([text, *learnt, begun.sha256, *lines])}"
     if not draft.exists():
         with Progress("train", quiet=quiet) as progress:
             open_room("export.distil.tune").tune(
-                begun, plan, text, clips, held_out, scenes, draft, work, progress, teacher, more
+                begun, plan, text, clips, watched, scenes, draft, work, progress, teacher, more
             )
+    # On clips as they are: the device sees them so, whatever was learnt from.
     return _calibrated(draft, out, held_out, len(clips) + len(more), quiet)
 
 

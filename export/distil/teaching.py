@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import VisionProfile
-from edge_sdk.errors import ConfigError
+from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.explaining.sampling import ClipPlan, Shown, plan_clip, read_clip, spread
 from edge_sdk.export.distil.teacher_cache import Lesson, TeacherCache, TeacherInfo
+from edge_sdk.files import sha256_of
 from edge_sdk.reasoning import Answer
 from edge_sdk.reasoning.clip import Clip
 from edge_sdk.reasoning.forms.distribution import TimeBelief
@@ -61,19 +62,27 @@ def teach(
 ) -> TeacherCache:
     """Let the video LLM of `bundle` look at `clips` and keep its lessons in `folder`; clips that are there are skipped.
 
-    Raises what `Reasoner` raises, `ConfigError` for a folder of another teacher, and `SourceError` for a clip that
-    cannot be read.
+    A clip that cannot be read keeps no other from being seen. Raises what `Reasoner` raises, `ConfigError` for a folder
+    of another teacher, and at the end `SourceError` where there were such clips.
     """
-    asked = asking or Asking()
+    asked, failed = asking or Asking(), list[str]()
     with Reasoner(bundle, runtime, options, profile=profile) as reasoner:
         teacher = _Teacher(bundle, reasoner, asked)
         cache = TeacherCache.create(folder, teacher.info)
         for done, clip in enumerate(clips, start=1):
-            digest = hashlib.sha256(clip.read_bytes()).hexdigest()
+            digest = sha256_of(clip)
             if not cache.path(digest).is_file():
-                cache.write(digest, teacher.lesson(clip))
+                try:
+                    cache.write(digest, teacher.lesson(clip))
+                except SourceError as error:
+                    failed.append(str(error))
             if on_progress is not None:
                 on_progress(done, len(clips))
+    if failed:
+        raise SourceError(
+            f"{len(failed)} of {len(clips)} clips cannot be read, and a student cannot learn from them: {failed[0]}; "
+            f"leave them out; the others are in {folder}"
+        )
     return cache
 
 

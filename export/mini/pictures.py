@@ -2,18 +2,15 @@
 
 The way is the device's own: the capture that `analyze` uses, at the clip's size, then the ground's `VisionInput`. All
 pictures are kept, not the sampled ones, because every window of a clip samples others, and whole, because every example
-shows another part. A clip is known by the SHA-256 of its bytes, so a cache survives moved folders and changed labels,
-and an interrupted build goes on where it stopped.
+shows another part.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,9 +18,10 @@ from edge_sdk.capture import CaptureSettings, SourceInfo, open_source
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.explaining.sampling import end_of
+from edge_sdk.export.picture_store import Entry, PictureStore
+from edge_sdk.files import sha256_of
 from edge_sdk.reasoning.grid import Profile
 from edge_sdk.reasoning.vision_input import VisionInput
-from edge_sdk.types import Value
 
 # (done, total)
 Progress = Callable[[int, int], object]
@@ -45,15 +43,6 @@ class View:
 
 
 FULL = View()
-
-
-class Entry(Value, frozen=True, kw_only=True):
-    """Where one clip's pictures lie: the first one's number in the file, every one's time, and when the last ends."""
-
-    sha256: str
-    first: int
-    times_s: tuple[float, ...]
-    end_s: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +94,12 @@ def load_pictures(clips: Sequence[LabelledClip], folder: Path, on_progress: Prog
     if not clips:
         return []
     info = _describe(clips[0].path)
-    store = _Store(folder, info.width, info.height)
+    height, width = size = info.height, info.width
+    store = PictureStore(folder, f"rgb-{width}x{height}", (*size, 3))
     entries = []
     for done, clip in enumerate(clips, start=1):
-        digest = hashlib.sha256(clip.path.read_bytes()).hexdigest()
-        entries.append(store.known.get(digest) or store.add(digest, clip.path))
+        digest = sha256_of(clip.path)
+        entries.append(store.find(digest) or _add(store, digest, clip.path, size))
         if on_progress:
             on_progress(done, len(clips))
     every = store.pictures()
@@ -117,63 +107,25 @@ def load_pictures(clips: Sequence[LabelledClip], folder: Path, on_progress: Prog
 
 
 def _found(entry: Entry, every: NDArray[np.uint8]) -> Pictures:
-    own = every[entry.first : entry.first + len(entry.times_s)]
-    return Pictures(own, np.array(entry.times_s), entry.end_s, entry.sha256)
+    assert entry.end_s is not None
+    return Pictures(every[entry.first : entry.stop], np.array(entry.times_s), entry.end_s, entry.sha256)
 
 
-class _Store:
-    """The cache's two files: pictures, and a JSON line a clip. A line is written after its pictures, so it is true."""
-
-    def __init__(self, folder: Path, width: int, height: int) -> None:
-        self._shape = (height, width, 3)
-        self._bytes = height * width * 3
-        name = f"rgb-{width}x{height}"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file, self._index = folder / f"{name}.u8", folder / f"{name}.jsonl"
-        self.known = {entry.sha256: entry for entry in self._entries()}
-        self._count = max((entry.first + len(entry.times_s) for entry in self.known.values()), default=0)
-        self._file.touch()
-        with self._file.open("r+b") as file:
-            file.truncate(self._count * self._bytes)
-
-    def add(self, digest: str, path: Path) -> Entry:
-        """Decode one clip and append it."""
-        times_s = []
-        info = _describe(path)
-        height, width = self._shape[:2]
-        if (info.width, info.height) != (width, height):
-            raise ConfigError(
-                f"{path}: expected pictures of {width}x{height} as in the first clip, "
-                f"found {info.width}x{info.height}; render all scenes at one size"
-            )
-        settings = CaptureSettings(width=width, height=height, pixels="rgb")
-        with self._file.open("r+b") as file:
-            file.seek(self._count * self._bytes)
-            with open_source(str(path), settings) as source:
-                for frame in source:
-                    file.write(np.ascontiguousarray(frame.pixels).data)
-                    times_s.append(frame.time_s)
-        if not times_s:
-            raise ConfigError(f"{path} has no picture; leave it out of the clips")
-        entry = Entry(sha256=digest, first=self._count, times_s=tuple(times_s), end_s=end_of(times_s, info))
-        with self._index.open("ab") as file:
-            file.write(msgspec.json.encode(entry) + b"\n")
-        self.known[digest] = entry
-        self._count += len(times_s)
-        return entry
-
-    def pictures(self) -> NDArray[np.uint8]:
-        """All pictures, mapped for reading."""
-        return np.memmap(self._file, np.uint8, "r", shape=(self._count, *self._shape))
-
-    def _entries(self) -> list[Entry]:
-        """The index up to its last whole line: an interrupted write leaves a part of one."""
-        if not self._index.is_file():
-            return []
-        whole, _, rest = self._index.read_bytes().rpartition(b"\n")
-        if rest:
-            self._index.write_bytes(whole + b"\n" if whole else b"")
-        return [msgspec.json.decode(line, type=Entry) for line in whole.split(b"\n") if line]
+def _add(store: PictureStore, digest: str, path: Path, size: tuple[int, int]) -> Entry:
+    """Decode one clip of `size`, height and width, into the store."""
+    info = _describe(path)
+    height, width = size
+    if (info.height, info.width) != size:
+        raise ConfigError(
+            f"{path}: expected pictures of {width}x{height} as in the first clip, "
+            f"found {info.width}x{info.height}; render all scenes at one size"
+        )
+    with open_source(str(path), CaptureSettings(width=width, height=height, pixels="rgb")) as source:
+        pictures = ((frame.time_s, frame.pixels) for frame in source)
+        entry = store.add(digest, pictures, lambda times_s: end_of(times_s, info))
+    if entry is None:
+        raise ConfigError(f"{path} has no picture; leave it out of the clips")
+    return entry
 
 
 def _describe(path: Path) -> SourceInfo:

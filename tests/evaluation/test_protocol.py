@@ -141,10 +141,12 @@ def test_sets_come_from_the_label_source(tmp_path: Path, kit: SimpleNamespace) -
     table.write_text("\n".join(["clip,view,label_source", *lines]))
     assert read_sets(table) == {name: expected for name, (_, _, expected) in rows.items()}
     assert set_of_clip(kit.labelled(Path("z.mp4"), view="roadside"), {}) == "roadside misc"
-    for text in ("clip,view\na.mp4,cctv\n", "clip,view,label_source\na.mp4,cctv\n"):
-        table.write_text(text)
-        with pytest.raises(ConfigError, match=r"line 2.*label_source"):
-            read_sets(table)
+    for head, row in (("clip,view", "a.mp4,cctv"), ("clip,view,label_source", "a.mp4,cctv")):
+        table.write_text(f"{head}\n{row}\n")
+        assert read_sets(table) == {"a.mp4": "roadside misc"}
+    table.write_text("clip,crash\na.mp4,no\n")
+    with pytest.raises(ConfigError, match=r"line 2.*field view is missing"):
+        read_sets(table)
     table.write_bytes("clip,view,label_source\na.mp4,cctv,caf\u00e9\n".encode("utf-8-sig"))
     assert read_sets(table) == {"a.mp4": "roadside misc"}
     table.write_bytes("clip,view,label_source\na.mp4,cctv,caf\u00e9\n".encode("latin-1"))

@@ -84,6 +84,13 @@ def test_an_empty_clip_is_named(tmp_path: Path) -> None:
         load_clips(clips(tmp_path, "0"), tmp_path / "cache", PICTURES, read=CountingReader())
 
 
+def test_a_crash_that_a_label_puts_behind_the_clip_is_refused(tmp_path: Path) -> None:
+    [listed] = clips(tmp_path, "5 a")
+    late = replace(listed, crash=True, start_s=12.0)
+    with pytest.raises(ConfigError, match=r"0\.mp4: expected its crash to start within it, found crash_start_s 12 "):
+        load_clips([late], tmp_path / "cache", PICTURES, read=CountingReader())
+
+
 def test_boxes_beside_a_clip_come_with_it(tmp_path: Path) -> None:
     listed, boxes = clips(tmp_path, "3 a", "5 b"), np.random.default_rng(0).random((3, 2, 6), np.float32)
     np.save(tmp_path / "0.boxes.npy", boxes)

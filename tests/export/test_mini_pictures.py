@@ -85,7 +85,7 @@ def test_scenes_of_two_sizes_are_refused(made: Path, tmp_path: Path) -> None:
 
 def test_a_known_clip_is_not_decoded_again(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moved = Path(shutil.copy(DEMO, tmp_path / "other-name.mp4"))
-    monkeypatch.setattr(pictures._Store, "add", None)
+    monkeypatch.setattr(pictures.PictureStore, "add", None)
     first, second = load_pictures([labelled(DEMO), labelled(moved)], made)
     assert first.sha256 == second.sha256
     np.testing.assert_array_equal(first.rgb, second.rgb)

@@ -13,7 +13,7 @@ from asking_bundles import make_asking
 from asking_clips import make_clip
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.errors import ConfigError
+from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.export.distil.teacher_cache import TeacherCache
 from edge_sdk.export.distil.teaching import Asking, pool, smoothed, teach
@@ -118,6 +118,16 @@ def test_clips_that_are_there_are_not_asked_again(
     assert again.read(digest(other)) is not None
     with pytest.raises(ConfigError, match="stride_s"):
         teach(bundle, [clip], cache.folder, asking=msgspec.structs.replace(ASKING, stride_s=0.25))
+
+
+def test_a_clip_that_cannot_be_read_stops_no_other(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(clip.read_bytes()[:200])
+    with pytest.raises(SourceError, match=r"1 of 2 clips cannot be read.*broken\.mp4.*the others are in"):
+        teach(bundle, [broken, clip], tmp_path / "cache", asking=ASKING)
+    found = TeacherCache.open(tmp_path / "cache")
+    assert found.read(digest(clip)) is not None
+    assert not found.path(digest(broken)).exists()
 
 
 def test_cells_share_out_what_does_not_divide() -> None:

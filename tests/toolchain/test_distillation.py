@@ -43,7 +43,7 @@ def test_clips_that_no_operating_point_can_be_fitted_on_are_refused_before_train
         (tmp_path / folder).mkdir()
         rows = ["clip,view,crash,crash_start_s,crash_end_s,group"]
         for number, kind in enumerate(kinds):
-            (tmp_path / folder / f"{number}.mp4").touch()
+            (tmp_path / folder / f"{number}.mp4").write_text(f"{folder} {number}")
             crash = "yes,2.0,3.0" if kind == "y" else "no,,"
             rows.append(f"{number}.mp4,dashcam,{crash},{folder}{number}")
         (tmp_path / folder / "labels.csv").write_text("\n".join(rows) + "\n")
@@ -84,6 +84,16 @@ def test_a_file_that_has_labels_elsewhere_is_not_learnt_from_without_them(tmp_pa
         )
     with pytest.raises(ConfigError, match=r"1 clips without labels are among those that have some, c\.mp4 is b\.mp4"):
         tune_with_more(tmp_path)
+
+
+def test_a_file_is_not_learnt_from_and_calibrated_on_under_two_names(tmp_path: Path) -> None:
+    for folder, name in (("own", "a"), ("held", "b")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.mp4").write_bytes(b"the same")
+        table = f"clip,view,crash,crash_start_s,crash_end_s,group\n{name}.mp4,dashcam,no,,,{name}\n"
+        (tmp_path / folder / "labels.csv").write_text(table)
+    with pytest.raises(ConfigError, match=r"1 files are on both sides, a\.mp4 is b\.mp4"):
+        tune_student(None, tmp_path / "own", tmp_path / "held", tmp_path / "out", tmp_path / "work")
 
 
 def test_several_processes_are_refused_where_all_would_do_the_work_of_one(
@@ -165,7 +175,7 @@ def test_tuning_warns_where_it_is_to_be_calibrated_on_what_the_student_has_seen(
             times_s = (2.0, 3.0, 4.0) if seed % 2 else None
             record = scene_record(times_s, seed=seed, generator=find_family("first").generator, name=f"{seed}")
             (tmp_path / folder / f"{seed}.json").write_bytes(msgspec.json.encode(record))
-            (tmp_path / folder / f"{seed}.mp4").touch()
+            (tmp_path / folder / f"{seed}.mp4").write_text(f"{seed}")
     with pytest.raises(ConfigError, match="teacher"):
         tune_student(
             None, tmp_path / "own", tmp_path / "held", tmp_path / "out", tmp_path / "work", teacher=tmp_path / "own"
