@@ -1,5 +1,8 @@
 """Events on disk: a folder with `<event id>.mp4` (`.mkv` of MJPEG), which plays, and beside it the event as JSON.
 
+A crash may cut the power. So an event that goes on can be saved as far as it has come, and what is saved of it when it
+is closed takes the place of that; not where the ring has lost the crash meanwhile.
+
 Names come from the event's id alone: a device without a network starts with a clock that is wrong. What is oldest is
 told by the times of the files, each of which is made later than all that were there.
 """
@@ -28,6 +31,9 @@ LATE_S = 0.5
 _POLL_S = 0.05
 _CLIPS = (".mp4", ".mkv")
 _NAME = re.compile(r"[0-9a-f]{32}")
+_SAVED_STATES = ("confirmed", "refined", "closed")
+# Times of a clip are rounded to this.
+_ROUNDING_S = 0.001
 
 
 class SaveSettings(Value, frozen=True, kw_only=True):
@@ -52,27 +58,59 @@ class SaveSettings(Value, frozen=True, kw_only=True):
 def save_event(
     event: Event, feeder: Feeder, folder: Path, settings: SaveSettings, stopped: Callable[[], bool]
 ) -> Event:
-    """Write the clip of `event`, which `feeder` has closed, and its JSON, as `Unit.save` says; the event with the clip.
+    """Write the clip of `event`, of which `feeder` shows the source, and its JSON, as `Unit.save` says.
 
-    Waits for the post-roll while the source shows pictures and it is not `stopped`.
+    Returns the event with the clip. Of a closed one the post-roll is waited for, while the source shows pictures and it
+    is not `stopped`; of others nothing is.
     """
     check_folder(folder)
-    if event.state != "closed" or not _NAME.fullmatch(event.id):
-        raise ConfigError(f"expected a closed event, found {event.id}, which is {event.state}; save its last revision")
-    end_s = event.time.monotonic_s + settings.post_roll_s
+    _refuse(event)
     feeder.clip(event.began_s, settings.pre_roll_s)  # what cannot be saved is refused before anything is waited for
-    while time.monotonic() < end_s + LATE_S and feeder.state == "live" and not stopped():
-        time.sleep(_POLL_S)
+    end_s = event.time.monotonic_s + settings.post_roll_s if event.state == "closed" else math.inf
+    if event.state == "closed":
+        while time.monotonic() < end_s + LATE_S and feeder.state == "live" and not stopped():
+            time.sleep(_POLL_S)
     clip = feeder.clip(event.began_s, settings.pre_roll_s).until(end_s)
     folder.mkdir(parents=True, exist_ok=True)
     remove_half_written_files(folder)
+    earlier = _clip_on_disk(event, folder)
+    if earlier is not None and lacks_beginning(clip) and (_has_beginning(earlier) or not clip.units):
+        saved = msgspec.structs.replace(event, clip=earlier)
+        _write_json(saved, folder)
+        return saved
     limit_bytes = None if settings.limit_mb is None else settings.limit_mb * 1e6
     if limit_bytes is not None:
         make_room(folder, limit_bytes - sum(len(unit.data) for unit in clip.units), event.id)
-    saved = _write(event, clip, folder)
+    saved = _write(event, clip, folder, earlier)
     if limit_bytes is not None:
         make_room(folder, limit_bytes, event.id)
     return saved
+
+
+def _refuse(event: Event) -> None:
+    """Raises `ConfigError` for what is not saved."""
+    if not _NAME.fullmatch(event.id):
+        raise ConfigError(
+            f"expected an event whose id is 32 hexadecimal digits, found {event.id!r}; save it as the unit gave it"
+        )
+    if event.state not in _SAVED_STATES:
+        raise ConfigError(
+            f"expected an event that is confirmed, refined or closed, found {event.id}, which is {event.state}; save "
+            "its later revisions, or leave it where it is rejected"
+        )
+
+
+def lacks_beginning(clip: CodedClip) -> bool:
+    """Whether the crash or trigger is older than all that is kept."""
+    return not clip.units or clip.delivered_s < -_ROUNDING_S
+
+
+def clip_for(event: Event, earlier: Event) -> EventClip | None:
+    """The clip of an `earlier` revision as it is told of `event`, by which the crash may have begun at another time."""
+    clip, later_s = earlier.clip, event.began_s - earlier.began_s
+    if clip is None:
+        return None
+    return msgspec.structs.replace(clip, pre_s=round(clip.pre_s + later_s, 3), post_s=round(clip.post_s - later_s, 3))
 
 
 def shortfall(clip: EventClip | None) -> str:
@@ -80,7 +118,7 @@ def shortfall(clip: EventClip | None) -> str:
     if clip is None:
         return "no picture of that time was kept"
     asked_s = clip.asked_pre_s or 0.0
-    if clip.pre_s >= asked_s - 0.001:
+    if clip.pre_s >= asked_s - _ROUNDING_S:
         return ""
     begins = f"{clip.pre_s:.1f} s before" if clip.pre_s >= 0 else f"{-clip.pre_s:.1f} s after"
     return f"its clip begins {begins} the crash or trigger in place of {asked_s:g} s before: nothing older was kept"
@@ -138,17 +176,42 @@ def _is_event(path: Path, name: str) -> bool:
         return False
 
 
-def _write(event: Event, clip: CodedClip, folder: Path) -> Event:
+def _clip_on_disk(event: Event, folder: Path) -> EventClip | None:
+    """What an earlier call has saved of `event`, None where there is no file of it."""
+    try:
+        clip = clip_for(event, Event.from_json((folder / f"{event.id}.json").read_bytes()))
+    except (ConfigError, OSError):
+        return None
+    names = [f"{event.id}{suffix}" for suffix in _CLIPS if (folder / f"{event.id}{suffix}").is_file()]
+    return clip if clip is not None and clip.uri.rpartition("/")[2] in names else None
+
+
+def _has_beginning(clip: EventClip) -> bool:
+    """Whether the crash or trigger is in it."""
+    return min(clip.pre_s, clip.post_s) >= -_ROUNDING_S
+
+
+def _write(event: Event, clip: CodedClip, folder: Path, earlier: EventClip | None) -> Event:
     """Both files or, where the clip cannot be written, the JSON alone, before the error.
 
-    The JSON comes first, without the clip: what has none is never found again to make room. Where an earlier call has
-    written both, its JSON stays until there is another clip.
+    The JSON comes first, without the clip: what has none is never found again to make room. Where there is an `earlier`
+    clip, the JSON that tells of it stays until there is another, and becomes that of `event` where there is none.
     """
-    path = folder / f"{event.id}{clip.suffix}"
-    if not path.exists():
+    if earlier is None:
         _write_json(event, folder)
-    saved = msgspec.structs.replace(event, clip=clip.save(path) if clip.units else None)
+    try:
+        made = clip.save(folder / f"{event.id}{clip.suffix}") if clip.units else None
+    except Exception:
+        if earlier is not None:
+            with suppress(OSError):
+                _write_json(msgspec.structs.replace(event, clip=earlier), folder)
+        raise
+    saved = msgspec.structs.replace(event, clip=made)
     _write_json(saved, folder)
+    for suffix in _CLIPS:  # of a camera that has changed its codec, the earlier clip has another name
+        if made is not None and suffix != clip.suffix:
+            with suppress(OSError):
+                (folder / f"{event.id}{suffix}").unlink(missing_ok=True)
     return saved
 
 

@@ -211,13 +211,15 @@ class Unit:
         return feeder_for(event, self.streams).clip(event.began_s, pre_roll_s)
 
     def save(self, event: Event, folder: str | Path, settings: SaveSettings | None = None) -> Event:
-        """Write the clip of a closed event of a live source into `folder`, and beside it the event as JSON.
+        """Write the clip of an event of a live source into `folder`, and beside it the event as JSON.
 
         Returns when both are on the disk, with the event as it stands there, whose `clip` is null where nothing was
-        kept of its time; first it waits for the post-roll, but not where the source falls silent or the unit is
-        stopped. Any thread may ask, but the one that reads the unit would hold it up. Where a clip cannot be written
-        the event is, and the error raised: what `clip` and `CodedClip.save` raise, `ConfigError` for a folder that
-        cannot be one and an event that is not closed, and `OSError`.
+        kept of its time. Of a confirmed or refined event what has come so far is written at once. Of a closed one the
+        post-roll is waited for first, but not where the source falls silent or the unit is stopped; it takes the place
+        of what was saved before, which stays where the crash or trigger is no longer kept. Any thread may save, but the
+        one that reads the unit would hold it up. Where a clip cannot be written the event is, with the earlier clip if
+        there is one, and the error raised: what `clip` and `CodedClip.save` raise, `ConfigError` for a folder that
+        cannot be one and for an event that is provisional or rejected, and `OSError`.
         """
         feeder = feeder_for(event, self.streams)
         return save_event(event, feeder, Path(folder), settings or SaveSettings(), lambda: self._stopped)

@@ -22,7 +22,7 @@ _MISSING = {
     804: "this GPU needs a driver of the libraries' own version: update the driver",
 }
 _FAILED = {
-    209: "the engine holds no code for this GPU: edge-sdk build",
+    209: "the engine holds no code for this GPU: edge-sdk build --bundle BUNDLE",
     700: "a kernel left its memory, so nothing more can run here: restart the program; verify the engine: "
     "edge-sdk verify",
     719: "a kernel failed, so nothing more can run here: restart the program; verify the engine: edge-sdk verify",

@@ -110,7 +110,7 @@ class TrtSession:
         more = f" --streams {dims['streams']}" if "streams" in dims else ""
         raise RuntimeFailure(
             f"{self._label}: no profile of the engine takes {dict(dims)}; it was built for {known}; "
-            f"feed it less at a time, or build it with larger limits: edge-sdk build{more}"
+            f"feed it less at a time, or build it with larger limits: edge-sdk build --bundle BUNDLE{more}"
         )
 
     def marked(self, call: Call, feeds: Feeds) -> dict[str, Array]:

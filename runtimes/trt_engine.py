@@ -63,7 +63,7 @@ def deserialize(path: Path, tensorrt: TensorRT, log: Any, where: str) -> Any:
         if short_of_memory(log):
             size_mb = path.stat().st_size / 1e6
             raise RuntimeFailure(f"{told}; the engine's weights and code alone take {size_mb:,.0f} MB: {MORE_MEMORY}")
-        raise EngineError(f"{told}; delete it and build again: edge-sdk build")
+        raise EngineError(f"{told}; delete it and build again: edge-sdk build --bundle BUNDLE")
     return engine
 
 
@@ -88,7 +88,7 @@ def _check_tensor(label: str, kind: str, spec: TensorSpec, engine: Any) -> None:
     if not same or any(found not in (-1, length) for length, found in zip(spec.shape, shape, strict=True)):
         raise RuntimeFailure(
             f"{label}: the manifest declares {kind} {spec.name!r} as {describe(spec)}, the engine has "
-            f"{_DTYPES.get(code, code)} {list(shape)}; build again: edge-sdk build"
+            f"{_DTYPES.get(code, code)} {list(shape)}; build again: edge-sdk build --bundle BUNDLE"
         )
 
 

@@ -31,6 +31,7 @@ ALONE = (
     "tests/cli/test_watch.py",
     "tests/explaining",
     "tests/hardware/test_host.py",
+    "tests/test_early_saving.py",
     "tests/test_rtsp_server.py",
     "tests/test_unit.py",
     "tests/test_unit_by_hand.py",

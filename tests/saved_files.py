@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+from pushing import scored, stopping
+from watched_events import event as made_up
 
 from edge_sdk.capture import muxing
+from edge_sdk.events import Event, EventClip, State
+from edge_sdk.unit import Unit
 
 # FFmpeg counts in pictures of a steady rate otherwise, and leaves out the second of two in one of its ticks.
 _FINE = ["-enc_time_base", "1:90000"]
@@ -80,3 +87,30 @@ def silent_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
             yield
     finally:
         os.close(end)
+
+
+def event_of(unit: Unit, before_s: float, state: State) -> Event:
+    """An event that is triggered so long after the first score, read until it is in the state."""
+
+    def press() -> None:
+        with stopping(unit):
+            scored(unit)
+            time.sleep(before_s)
+            unit.trigger()
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    found = next(unit.events({state}))
+    thread.join(timeout=5)
+    return found
+
+
+def saved_before(folder: Path, number: int, mb: float, suffix: str = ".mp4") -> str:
+    """An event as an earlier run left it, a minute apart from the next."""
+    name = f"{number:032x}"
+    (folder / f"{name}{suffix}").write_bytes(bytes(round(mb * 1e6)))
+    path = folder / f"{name}.json"
+    clip = EventClip(uri="file:///clip", pre_s=1.0, post_s=1.0, gaps_s=(), sha256="0" * 64)
+    path.write_text(msgspec.structs.replace(made_up(name, "closed"), clip=clip).to_json())
+    os.utime(path, (1e9 + number * 60, 1e9 + number * 60))
+    return name

@@ -17,13 +17,12 @@ import numpy as np
 import pytest
 from demo_pictures import CLIP
 from pushing import moving_camera, scored, stopping, until
-from saved_files import pictures_in, shown_s
-from watched_events import event as made_up
+from saved_files import event_of, pictures_in, saved_before, shown_s
 
 import edge_sdk
 from edge_sdk.capture import Feed, LiveSettings
 from edge_sdk.errors import ConfigError
-from edge_sdk.events import Event, EventClip, by_hand
+from edge_sdk.events import Event, by_hand
 from edge_sdk.saving import SaveSettings, make_room, shortfall
 from edge_sdk.unit import Unit
 
@@ -38,19 +37,7 @@ def camera() -> Iterator[tuple[Feed, threading.Event]]:
 
 
 def closed_event(unit: Unit, before_s: float) -> Event:
-    """An event that is triggered so long after the first score, read to its end."""
-
-    def press() -> None:
-        with stopping(unit):
-            scored(unit)
-            time.sleep(before_s)
-            unit.trigger()
-
-    thread = threading.Thread(target=press)
-    thread.start()
-    found = next(unit.events({"closed"}))
-    thread.join(timeout=5)
-    return found
+    return event_of(unit, before_s, "closed")
 
 
 @pytest.mark.native
@@ -138,9 +125,11 @@ def test_what_cannot_be_saved_is_refused_at_once(tmp_path: Path) -> None:
         events = list(unit.events())
         with pytest.raises(ConfigError, match=r"clip\.mp4 is a file, of which no units are kept"):
             unit.save(events[-1], tmp_path / "folder")
-        with pytest.raises(ConfigError, match=r"expected a closed event, found .*, which is provisional; save"):
-            unit.save(events[0], tmp_path)
-        with pytest.raises(ConfigError, match="expected a closed event"):
+        for state in ("provisional", "rejected"):
+            other = msgspec.structs.replace(events[0], state=state)
+            with pytest.raises(ConfigError, match=rf"confirmed, refined or closed, found .*, which is {state}; save"):
+                unit.save(other, tmp_path)
+        with pytest.raises(ConfigError, match=r"32 hexadecimal digits, found '\.\./elsewhere'; save"):
             unit.save(msgspec.structs.replace(events[-1], id="../elsewhere"), tmp_path)
         with pytest.raises(ConfigError, match="cannot be a folder"):
             unit.save(events[-1], file)
@@ -148,17 +137,6 @@ def test_what_cannot_be_saved_is_refused_at_once(tmp_path: Path) -> None:
     for wrong in ({"pre_roll_s": -1.0}, {"post_roll_s": float("nan")}, {"limit_mb": 0.0}):
         with pytest.raises(ConfigError, match=f"{next(iter(wrong))} must be"):
             SaveSettings(**wrong)
-
-
-def saved_before(folder: Path, number: int, mb: float, suffix: str = ".mp4") -> str:
-    """An event as an earlier run left it, a minute apart from the next."""
-    name = f"{number:032x}"
-    (folder / f"{name}{suffix}").write_bytes(bytes(round(mb * 1e6)))
-    path = folder / f"{name}.json"
-    clip = EventClip(uri="file:///clip", pre_s=1.0, post_s=1.0, gaps_s=(), sha256="0" * 64)
-    path.write_text(msgspec.structs.replace(made_up(name, "closed"), clip=clip).to_json())
-    os.utime(path, (1e9 + number * 60, 1e9 + number * 60))
-    return name
 
 
 def test_the_oldest_events_make_room_and_nothing_else_does(tmp_path: Path) -> None:

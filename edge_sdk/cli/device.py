@@ -89,6 +89,9 @@ def run(
     save_mb: Annotated[
         float | None, typer.Option(help="What the folder may hold; the oldest events are removed for the newest.")
     ] = None,
+    ring_mb: Annotated[
+        float | None, typer.Option(help="Memory for the pictures that are kept to be saved, for each source; 64.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Watch every SOURCE; print event revisions and source states as JSON lines.
@@ -113,7 +116,7 @@ def run(
         live=settings,
         rate_hz=rate_hz,
         operating_point=operating_point,
-        saving=saving_of(save, pre_roll, post_roll, save_mb),
+        saving=saving_of(save, pre_roll, post_roll, save_mb, ring_mb),
         quiet=json,
     )
     if json:

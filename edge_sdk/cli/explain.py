@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +10,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
-from edge_sdk.capture.uri import parse_source, redact, shown
+from edge_sdk.capture.uri import FileSource, parse_source, redact, shown
 from edge_sdk.errors import ConfigError
-from edge_sdk.events import Answer, Event
+from edge_sdk.events import Answer, Event, EventClip
 from edge_sdk.explaining import ReasonerSettings, ReasoningReport, Spoken, ask_file, language_of, tasks_of
+from edge_sdk.files import sha256_of
 from edge_sdk.types import Value
 
 _EVENT_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -90,16 +92,19 @@ def _own(event: Event, bundle: Bundle) -> bool:
 def read_subject(what: str) -> Subject:
     """What `what` names: JSON with an event in it, a file that holds some, else a clip.
 
-    Of several events the last one counts, of an analysis the last of its `events`. Raises `ConfigError` for text
-    without an event, and for an event whose pictures are not in a file.
+    Of several events the last one counts, of an analysis the last of its `events`. A saved clip that is not where the
+    event says is looked for beside the file of the event, as both may have been copied to another machine. Raises
+    `ConfigError` for text without an event, for an event whose pictures are not in a file, and for a clip that was
+    changed since, or is nowhere.
     """
     if what.lstrip().startswith("{"):
         event = _last_event(what, "the argument")
-    elif what.lower().endswith(_EVENT_SUFFIXES):
-        event = _last_event(_text(Path(what)), what)
-    else:
+        return Subject(_clip_of(event), event)
+    if not what.lower().endswith(_EVENT_SUFFIXES):
         return Subject(what, None)
-    return Subject(_clip_of(event), event)
+    event = _last_event(_text(Path(what)), what)
+    uri = _clip_of(event)
+    return Subject(uri if event.clip is None else _found(uri, event.clip, Path(what)), event)
 
 
 def _text(path: Path) -> str:
@@ -156,3 +161,24 @@ def _clip_of(event: Event) -> str:
             "the source is watched, with Unit.explain"
         )
     return uri
+
+
+def _found(uri: str, clip: EventClip, told: Path) -> str:
+    """`uri` of a file, or one of its name beside the file `told`, whose bytes must then be those of `clip`."""
+    source = parse_source(uri)
+    if not isinstance(source, FileSource) or os.access(source.path, os.R_OK):
+        return uri
+    beside = told.parent / Path(source.path).name
+    try:
+        digest = sha256_of(beside)
+    except OSError as error:
+        raise ConfigError(
+            f"{told}: expected its clip at {source.path}, or as {beside.name} beside it, found neither "
+            f"({error.strerror}); copy both files into one folder"
+        ) from error
+    if digest != clip.sha256:
+        raise ConfigError(
+            f"{beside}: expected the clip that {told.name} tells of, of SHA-256 {clip.sha256}, found another, of "
+            f"{digest}; copy both files again from where they were made, or ask about the clip itself"
+        )
+    return beside.absolute().as_uri()

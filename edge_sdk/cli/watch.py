@@ -74,7 +74,7 @@ def run_sources(
     limit_arenas()
     chosen = live if live != LiveSettings() else None
     if saving is not None and any(is_live(source) for source in sources):
-        chosen = with_ring(live or LiveSettings(), saving.settings)
+        chosen = with_ring(live or LiveSettings(), saving)
     with (
         _button() as button,
         Unit(

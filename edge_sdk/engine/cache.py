@@ -130,7 +130,7 @@ class EngineCache:
         if found != record.size_bytes or sha256_of(path) != record.sha256:
             raise EngineError(
                 f"{path}: expected {record.size_bytes} bytes with SHA-256 {record.sha256[:12]}…, found {found} bytes "
-                f"that differ; delete it and build again: edge-sdk build"
+                f"that differ; delete it and build again: edge-sdk build --bundle BUNDLE"
             )
         return path
 
@@ -210,7 +210,7 @@ class EngineCache:
     def _why_none(self, wanted: Wanted, digest: str | None) -> str:
         # Without being told, a build makes but one of the decoders that share their weights.
         beside = [record for record in self.records() if record.key.weights_sha256 == wanted.weights_sha256]
-        run = "edge-sdk build"
+        run = "edge-sdk build --bundle BUNDLE"
         if any(record.key.graph_sha256 != wanted.graph_sha256 for record in beside):
             run += f" --graph {wanted.graph}"
         found = self._of_graph(wanted.graph_sha256, digest)

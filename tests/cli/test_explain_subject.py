@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -118,3 +120,27 @@ def test_an_event_s_recording_is_not_held_against_its_times(watched: str) -> Non
         found = explain(each.to_json(), tasks=["recognition"], settings=settings).answers["recognition"]
         assert found.with_student is compared
         assert (found.contradiction is not None) is compared
+
+
+def test_a_clip_is_found_beside_its_event_on_another_machine(watched: str, tmp_path: Path) -> None:
+    event = msgspec.json.decode(watched.splitlines()[-2], type=Event)
+    clip, told = tmp_path / f"{event.id}.mp4", tmp_path / f"{event.id}.json"
+    shutil.copy(CLIP, clip)
+    digest = hashlib.sha256(clip.read_bytes()).hexdigest()
+    made = EventClip(uri=f"file:///media/board/{clip.name}", pre_s=1.0, post_s=1.0, gaps_s=(), sha256=digest)
+    told.write_text(msgspec.structs.replace(event, clip=made).to_json())
+    assert read_subject(str(told)).clip == clip.as_uri()
+    with clip.open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ConfigError, match=rf"{clip.name}: expected the clip .* SHA-256 {digest}, found another.* copy"):
+        read_subject(str(told))
+    clip.unlink()
+    with pytest.raises(ConfigError, match=rf"expected its clip at /media/board/{clip.name}, or as .* found neither"):
+        read_subject(str(told))
+
+
+def test_a_clip_that_is_where_its_event_says_is_taken_from_there(watched: str, tmp_path: Path) -> None:
+    event = msgspec.json.decode(watched.splitlines()[-2], type=Event)
+    (tmp_path / CLIP.name).write_bytes(b"another of its name")
+    made = EventClip(uri=CLIP.absolute().as_uri(), pre_s=1.0, post_s=1.0, gaps_s=(), sha256="0" * 64)
+    assert read_subject(saved(tmp_path, msgspec.structs.replace(event, clip=made).to_json())).clip == made.uri

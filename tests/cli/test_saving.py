@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from command_line import SDK, sdk
 from demo_pictures import CLIP
-from pushing import encode
+from pushing import encode, until
 from saved_files import pictures_in, shown_s, silent_disk
 from watched_events import event as made_up
 
@@ -27,7 +27,7 @@ from edge_sdk.benchmarks.live.server import RtspServer, Stream
 from edge_sdk.capture import Feed, LiveSettings, muxing
 from edge_sdk.capture.patience import Patience
 from edge_sdk.cli import saving
-from edge_sdk.cli.saving import EventSaver, Saving, with_ring
+from edge_sdk.cli.saving import EventSaver, Saving, saving_of, with_ring
 from edge_sdk.events import by_hand
 from edge_sdk.saving import SaveSettings
 from edge_sdk.unit import Unit
@@ -109,12 +109,58 @@ def test_a_clip_that_the_disk_does_not_take_is_told_and_counted(tmp_path: Path) 
     assert json.loads((folder / f"{closed['id']}.json").read_text()) == closed
 
 
+@pytest.mark.native
+def test_a_power_cut_leaves_what_led_to_the_event_and_the_event(tmp_path: Path) -> None:
+    """SIGKILL comes as soon as the early file is told of, ten seconds before the event is closed."""
+    told: list[dict[str, Any]] = []
+    with RtspServer(CAMERA) as server, (tmp_path / "log").open("w") as complaints:
+        command = [str(SDK), "run", server.uri, "--save", str(tmp_path / "events"), "--pre-roll", "1", "--json"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process:
+            assert process.stdout is not None
+            patience = threading.Timer(100.0, process.kill)
+            patience.start()
+            for line in process.stdout:
+                told.append(json.loads(line))
+                if told[-1].get("source_state", {}).get("state") == "live":
+                    threading.Timer(3.0, process.send_signal, [signal.SIGUSR1]).start()
+                if told[-1].get("state") == "confirmed" and told[-1]["trigger"] == "manual":
+                    path = tmp_path / "events" / f"{told[-1]['id']}.json"
+                    until(lambda path=path: path.exists() and json.loads(path.read_text())["clip"])  # type: ignore[misc]
+                    process.kill()
+            patience.cancel()
+    (confirmed,) = [each for each in told if each.get("state") == "confirmed" and each["trigger"] == "manual"]
+    assert not [each for each in told if each.get("id") == confirmed["id"] and each["state"] == "closed"]
+    found, file = json.loads(path.read_text()), path.with_suffix(".mp4")
+    assert found == confirmed | {"clip": found["clip"]}
+    assert found["clip"]["uri"] == file.as_uri()
+    assert found["clip"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    shown = shown_s(file)
+    assert len(pictures_in(file)) == len(shown)
+    assert found["clip"]["pre_s"] >= 1.0
+    assert 1.0 <= confirmed["triggered_s"] - found["clip"]["start_s"] <= shown[-1] + 0.001
+
+
+@pytest.mark.native
+def test_the_ring_takes_no_more_memory_than_it_may(tmp_path: Path) -> None:
+    """Not a unit of this camera is as small."""
+    assert saving_of(tmp_path, None, None, None, 128.0) == Saving(tmp_path, SaveSettings(), 128.0)
+    assert saving_of(tmp_path, None, None, None, None) == Saving(tmp_path, SaveSettings(), 64.0)
+    _, said, summary = run_with_a_button(tmp_path / "events", tmp_path / "log", "--ring-mb", "0.0001")
+    assert (said["clip"], said["reason"]) == (None, "no picture of that time was kept")
+    assert summary["clips"]["saved"] == 0
+
+
 def test_options_that_say_nothing_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     nowhere = "rtsp://127.0.0.1:1/nothing"
     for words, told in (
         ((nowhere, "--pre-roll", "5"), "without --save nothing is saved; it takes no --pre-roll: leave it out"),
+        ((nowhere, "--ring-mb", "128"), "without --save nothing is saved; it takes no --ring-mb: leave it out"),
+        (
+            (nowhere, "--save", str(tmp_path / "a"), "--ring-mb", "0"),
+            "--ring-mb must be above 0, found 0; leave it out",
+        ),
         ((str(CLIP), "--save", str(tmp_path / "a")), "--save is for live sources, found files alone"),
         ((nowhere, "--save", str(file)), f"{file} cannot be a folder"),
         ((nowhere, "--save", str(tmp_path / "a"), "--post-roll", "-1"), "post_roll_s must be 0 s or more, found -1"),
@@ -150,7 +196,7 @@ def writes() -> bool:
 def test_a_disk_that_does_not_answer_holds_up_no_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first event hangs, sixteen wait, two are lost at once; the end waits no longer than it says."""
+    """The early file hangs, sixteen events wait, three are lost at once; the end waits no longer than it says."""
     monkeypatch.setattr(by_hand, "POST_S", 0.5)
     monkeypatch.setattr(saving, "_END_S", 0.3)
     monkeypatch.setattr(muxing, "_patience", Patience(30.0))
@@ -166,20 +212,23 @@ def test_a_disk_that_does_not_answer_holds_up_no_frame(
 
     settings = SaveSettings(pre_roll_s=1.0, post_roll_s=0.0)
     threading.Thread(target=play, daemon=True).start()
-    with Unit(feed, live=with_ring(LiveSettings(), settings)) as unit, silent_disk(tmp_path, monkeypatch):
+    live = with_ring(LiveSettings(), Saving(tmp_path, settings))
+    with Unit(feed, live=live) as unit, silent_disk(tmp_path, monkeypatch):
         with EventSaver(unit, Saving(tmp_path, settings), complaints.extend) as saver:
-            closed, after, missed = None, 0, 0
+            closed, confirmed, after, missed = None, None, 0, 0
             for step in unit.steps():
                 if step.frame.sequence == 20:
                     unit.trigger()
                 for event in step.events:
                     saver.notice(event)
                     closed = event if event.state == "closed" else closed
-                if closed is not None and not after and writes():
+                    confirmed = event if event.state == "confirmed" else confirmed
+                if closed is not None and confirmed is not None and not after and writes():
                     missed = unit.missed_rounds
                     for _ in range(18):
+                        saver.notice(confirmed)
                         saver.notice(closed)
-                after += writes()
+                after += closed is not None and writes()
                 if after == 30:
                     break
             missed = unit.missed_rounds - missed
@@ -189,15 +238,17 @@ def test_a_disk_that_does_not_answer_holds_up_no_frame(
         dead.set()
     assert closed is not None
     assert (saver.counts.saved, saver.counts.lost) == (0, 19)
-    assert sum("16 events wait to be written already: the disk is too slow" in text for text in complaints) == 2
-    assert sum("has not taken it in the 0.3 s after the end" in text for text in complaints) == 17
+    assert sum("16 events wait to be written already: the disk is too slow" in text for text in complaints) == 3
+    assert sum("has not taken it in the 0.3 s after the end" in text for text in complaints) == 16
     assert len(capsys.readouterr().out.splitlines()) == 19
 
 
-def test_only_closed_events_of_live_sources_are_saved(tmp_path: Path) -> None:
+def test_only_confirmed_and_closed_events_of_live_sources_are_saved(tmp_path: Path) -> None:
     complaints: list[str] = []
     with Unit(Feed("mjpeg")) as unit, EventSaver(unit, Saving(tmp_path, SaveSettings()), complaints.extend) as saver:
-        saver.notice(made_up("a" * 32, "confirmed"))
+        for state in ("provisional", "refined", "rejected"):
+            saver.notice(made_up("a" * 32, state))  # type: ignore[arg-type]
+        saver.notice(msgspec.structs.replace(made_up("a" * 32, "confirmed"), source="file:///clip.mp4"))
         saver.notice(msgspec.structs.replace(made_up("a" * 32, "closed"), source="file:///clip.mp4"))
     assert (saver.counts.saved, saver.counts.lost, complaints) == (0, 0, [])
     assert list(tmp_path.iterdir()) == []

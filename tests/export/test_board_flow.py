@@ -58,8 +58,8 @@ def test_what_was_built_is_compared_and_what_was_not_is_named(bundle: Bundle, tm
     assert sorted({check.graph for check in report.outputs}) == sorted(graphs)
     assert [each.graph for each in report.answers] == [LARGE]
     assert report.not_built.keys() == {SMALL}
-    line = f"{SMALL}: not compared, no engine for the graph '{SMALL}' is in {tmp_path}; run: edge-sdk build --graph "
-    assert line + SMALL in str(report).splitlines()
+    line = f"{SMALL}: not compared, no engine for the graph '{SMALL}' is in {tmp_path}; run: edge-sdk build --bundle "
+    assert f"{line}BUNDLE --graph {SMALL}" in str(report).splitlines()
     assert msgspec.json.decode(msgspec.json.encode(report), type=VerifyReport) == report
 
 
@@ -92,7 +92,7 @@ def test_without_an_engine_that_fits_nothing_is_compared_and_the_report_says_why
     empty = verified(bundle, tmp_path)
     assert not empty.ok
     assert str(empty).endswith("speaking on trt: FAILED: nothing is built that could be compared")
-    assert all(why.endswith("run: edge-sdk build") for why in empty.not_built.values())
+    assert all(why.endswith("run: edge-sdk build --bundle BUNDLE") for why in empty.not_built.values())
     made(bundle, tmp_path)
     board.device = msgspec.structs.replace(board.device, driver="13.4")
     stale = verified(bundle, tmp_path)

@@ -76,7 +76,7 @@ def test_limits_that_are_asked_for_again_are_had(tmp_path: Path, monkeypatch: py
     many = Limits(streams=8)
     assert not built(tmp_path, limits=many).cached
     assert not built(tmp_path).cached
-    with pytest.raises(RuntimeFailure, match=r"'streams': 8.*edge-sdk build --streams 8"):
+    with pytest.raises(RuntimeFailure, match=r"'streams': 8.*edge-sdk build --bundle BUNDLE --streams 8"):
         open_student(tmp_path, streams=8)
     assert built(tmp_path, limits=many).cached
     open_student(tmp_path, streams=8)
@@ -88,5 +88,5 @@ def test_the_command_builds_for_as_many_cameras_as_it_is_told(tmp_path: Path, mo
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     open_student(tmp_path, streams=6)
-    with pytest.raises(RuntimeFailure, match="edge-sdk build --streams 7"):
+    with pytest.raises(RuntimeFailure, match="edge-sdk build --bundle BUNDLE --streams 7"):
         open_student(tmp_path, streams=7)
