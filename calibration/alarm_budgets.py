@@ -21,6 +21,7 @@ from edge_sdk.calibration.operating_points import (
     FitReport,
     ScoredClip,
     at_level,
+    fit_at,
     fit_operating_point,
     fit_residuals,
     kind_of,
@@ -61,7 +62,8 @@ def fit_student(
     balanced, report = fit_operating_point(bare, scored)
     fitted = msgspec.structs.replace(bare, operating_point=msgspec.structs.replace(balanced, name="balanced"))
     if asked.balanced is not None:
-        fitted = at_threshold(fitted, scored, "balanced", budget_threshold(fitted, scored, asked.balanced))
+        balanced, report = fit_at(fitted, scored, budget_threshold(fitted, scored, asked.balanced))
+        fitted = msgspec.structs.replace(fitted, operating_point=balanced)
     middle = fitted.operating_point.confirm
     quiet = at_threshold(fitted, scored, "quiet", max(middle, budget_threshold(fitted, scored, asked.quiet)))
     sensitive = at_threshold(

@@ -94,32 +94,48 @@ def score_clips(
 
 
 def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple[OperatingPoint, FitReport]:
-    """The balanced operating point for `scored`. Raises `ConfigError` without enough clips of both kinds."""
+    """The balanced operating point for `scored`.
+
+    Raises `ConfigError` without enough clips of both kinds, and for scores that are the same for every clip.
+    """
     check_clips([item.clip for item in scored])
-    labels = np.array([item.clip.crash for item in scored])
-    weights = mix_weights([item.clip for item in scored])
-    frames, threshold, f1 = best_threshold(scored, labels, weights)
-    scale, offset = fit_platt(np.array([peak_level(item.scores, frames) for item in scored]), labels, weights)
+    labels, weights = _truth(scored)
+    frames, threshold, _ = best_threshold(scored, labels, weights)
+    peaks = np.array([peak_level(item.scores, frames) for item in scored])
+    if not np.ptp(peaks):
+        raise ConfigError(
+            f"expected scores that tell crashes from other clips, found {peaks[0]:.3f} for all {len(scored)}: the "
+            "student has learnt nothing; train it for longer or on more clips"
+        )
+    scale, offset = fit_platt(peaks, labels, weights)
     point = msgspec.structs.replace(
-        at_level(student.operating_point, threshold),
-        confirm_frames=frames,
-        scale=scale,
-        offset=offset,
-        calibrated=True,
+        student.operating_point, confirm_frames=frames, scale=scale, offset=offset, calibrated=True
     )
+    return fit_at(msgspec.structs.replace(student, operating_point=point), scored, threshold)
+
+
+def fit_at(student: Student, scored: Sequence[ScoredClip], threshold: float) -> tuple[OperatingPoint, FitReport]:
+    """The student's operating point confirming at `threshold`; pre-crash level and intervals are of what it finds."""
+    point, (labels, weights) = at_level(student.operating_point, threshold), _truth(scored)
     point = msgspec.structs.replace(point, pre_crash=best_pre_crash_level(student, point, scored))
     point, pairs = fit_residuals(msgspec.structs.replace(student, operating_point=point), scored)
     starts = pairs["crash_start"]
     errors = [abs(b.predicted_s + point.crash_start.shift_s - b.truth_s) for b in starts]
+    peaks = np.array([peak_level(item.scores, point.confirm_frames) for item in scored])
     report = FitReport(
         clips=len(scored),
         crashes=int(labels.sum()),
-        f1=f1,
+        f1=weighted_f1(labels, peaks >= threshold, weights),
         matched_starts=len(starts),
         start_mae_s=float(np.mean(errors)) if errors else None,
         pairs={name: len(found) for name, found in pairs.items()},
     )
     return point, report
+
+
+def _truth(scored: Sequence[ScoredClip]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which clips show a crash, and how much each counts."""
+    return np.array([item.clip.crash for item in scored]), mix_weights([item.clip for item in scored])
 
 
 def check_clips(clips: Sequence[LabelledClip]) -> None:

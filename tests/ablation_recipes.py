@@ -15,13 +15,16 @@ BASE, LABELS, ENDS = "student-demo", "labels", "boundaries"
 # Labels alone, for about as many steps as those take that see further clips.
 LONGER = "longer"
 TERMS = {"features": "feature_weight", "scores": "score_weight", ENDS: "boundary_weight"}
-# Those that see further clips: one is told by a teacher alone what they show, the other by their labels.
-FURTHER = TAUGHT, TOLD = "taught", "told"
+# Those that see further clips: of two a teacher alone says what they show, of the third its labels.
+FURTHER = TAUGHT, SCORED, TOLD = "taught", "scored", "told"
+# A teacher whose word on whether there is a crash counts for more than all else that it says.
+WEIGHTS = {SCORED: {"score_weight": 2.0}}
 VARIANTS: dict[str, tuple[str, ...]] = {
     LABELS: (),
     **{term: (term,) for term in TERMS},
     "all": tuple(TERMS),
     TAUGHT: tuple(TERMS),
+    SCORED: ("scores", ENDS),
     TOLD: (),
     LONGER: (),
 }
@@ -51,7 +54,8 @@ def write_recipe(folder: Path, variant: str, seed: int, epochs: Sequence[int], c
         if head.count(old) != 1:
             raise ConfigError(f"expected {old!r} once in recipe {BASE}, found {head.count(old)}; mend this script")
         head = head.replace(old, new)
-    teacher = {field: getattr(Teacher(), field) * (term in VARIANTS[variant]) for term, field in TERMS.items()}
+    usual_weights = {field: getattr(Teacher(), field) * (term in VARIANTS[variant]) for term, field in TERMS.items()}
+    teacher = usual_weights | WEIGHTS.get(variant, {})
     tables = [*(("[[stages]]", msgspec.structs.asdict(stage)) for stage in stages), ("[teacher]", teacher)]
     parts = ["\n".join([name, *(f"{key} = {value}" for key, value in keys.items())]) for name, keys in tables]
     path = folder / f"student-{variant}-{seed}.toml"

@@ -8,10 +8,10 @@ rendered scenes at the student's own rate. Operating points are fitted on VALIDA
 that has any. The stages that follow, in which no teacher takes part, are left out. `--plain` is the variant that the
 others are held against.
 
-With scenes in `--unlabelled` there are three variants more. Two see them once an epoch beside what the others see: to
-`taught` a teacher alone says what they show, and all of its terms go on the others too, as in `all`; `told` has their
-labels, and no teacher. Both see the clips of TRAINING as often as the others do, so that they take more steps; `longer`
-is `labels` for as many.
+With scenes in `--unlabelled` there are four variants more. Three see them once an epoch beside what the others see: to
+`taught` a teacher alone says what they show, and all of its terms go on the others too, as in `all`; so it does to
+`scored`, but not by its features, and its scores count for more; `told` has their labels, and no teacher. They see the
+clips of TRAINING as often as the others do, so that they take more steps; `longer` is `labels` for as many.
 
 For one seed every variant begins with the same weights, and those of the same clips see the same windows in the same
 order. A process trains a student on one thread. What is in WORK already is used again, so that other scenes or another
@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from ablation_recipes import BASE, ENDS, FURTHER, LABELS, LONGER, TAUGHT, TERMS, VARIANTS, write_recipe
+from ablation_recipes import BASE, ENDS, FURTHER, LABELS, LONGER, TERMS, TOLD, VARIANTS, WEIGHTS, write_recipe
 from measured import write_measured
 from seed_gains import Metric, Row, lines, summarise
 
@@ -105,7 +105,7 @@ class Clips(NamedTuple):
         """What a student of `variant` sees in an epoch, with the labels that it is given."""
         if variant not in FURTHER:
             return self.training
-        more = map(without_label, self.unlabelled) if variant == TAUGHT else self.unlabelled
+        more = self.unlabelled if variant == TOLD else map(without_label, self.unlabelled)
         return [*self.training * self.repeats, *more]
 
 
@@ -221,6 +221,7 @@ def conditions(clips: Clips, plan: Plan, result: Result) -> list[str]:
         shown += f", for {' and '.join(FURTHER)} {len(clips.unlabelled)} clips more every {clips.repeats} of these, "
         shown += f"for {LONGER} {2 * clips.repeats - 1} in the place of {clips.repeats}"
     weights = ", ".join(f"{term} {getattr(Teacher(), field):g}" for term, field in TERMS.items())
+    weights += "".join(f"; of {name} {said}" for name, said in WEIGHTS.items()) if clips.unlabelled else ""
     ends = "Training is not told when crashes end."
     if not any(map(endless, clips.training)):
         where = "there are none" if clips.unlabelled else "one does not: see --hide-ends"

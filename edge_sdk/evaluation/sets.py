@@ -26,7 +26,7 @@ def read_sets(table: Path) -> dict[str, str]:
         if clip is None or view is None:
             missing = next(name for name in _FIELDS if row.get(name) is None)
             raise ConfigError(f"label table {table}, line {line}: field {missing} is missing")
-        sets[clip] = _set_of(row.get("label_source") or "", view)
+        sets[Path(clip).name] = _set_of(row.get("label_source") or "", view)
     return sets
 
 

@@ -168,6 +168,7 @@ def make_student(
             open_room("export.distil.teacher_targets").require_lessons(cache, [clip.path for clip in training])
         validation = _render(plan.scenes.validation, work, quiet)
         further = [] if plan.scenes.further is None else _render(plan.scenes.further, work, quiet)
+    check_sides([*training, *further], validation)
     if begun is not None:
         _warn_of_seen(begun, validation)
     # Named by the recipe: what another recipe left in `work` must not pass for finished.

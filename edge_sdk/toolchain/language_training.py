@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.clips import read_scenes
 from edge_sdk.console import Progress, warn
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import write_bytes, write_text
@@ -66,13 +67,12 @@ def make_language(
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (training and held_out):
         raise ConfigError("several processes need scenes that are there; render them first and give their folders")
-    if training and held_out and training.resolve() == held_out.resolve():
-        warn([f"{training} is trained on and judged on: the scores will say nothing of other scenes"])
     plan, text = open_room("export.mini.recipe").load_recipe(recipe)
     begun = None if start is None else open_bundle(start)
     _check(plan, student, begun)
     scenes = training or _render(plan.scenes.training, work, quiet)
     asked = held_out or _render(plan.scenes.held_out, work, quiet)
+    _warn_of_shared(scenes, asked)
     write_text(work / "recipe.toml", text)
     with Progress("train", quiet=quiet) as progress:
         found = open_room("export.mini.language").train_language(
@@ -80,6 +80,7 @@ def make_language(
         )
     if not found.main:
         return None
+    tables, scores = _judge(found, asked, work)
     exported = export_bundle(
         Path(found.base),
         out,
@@ -89,7 +90,6 @@ def make_language(
         provenance={"language": _origin(found, text, begun)},
         quiet=quiet,
     )
-    tables, scores = _judge(found, asked, work)
     report = LanguageReport(
         bundle=str(out),
         sha256=exported.sha256,
@@ -117,10 +117,23 @@ def describe(report: LanguageReport) -> str:
 
 # Any: a recipe of another room.
 def _check(plan: Any, student: Path | None, start: Bundle | None) -> None:
-    """What would otherwise be refused when hours of training are over."""
+    """What would otherwise be refused, or missed, when hours of training are over."""
+    from edge_sdk.evaluation.tasks.text import pair_sums
+
+    pair_sums("a crash", "a crash")
     if student:
         open_room("export.student_part").student_part(student)
     open_room("export.mini.from_bundle").check_start(start, plan)
+
+
+def _warn_of_shared(training: Path, held_out: Path) -> None:
+    """The same folder, or scenes of one family and seed in both."""
+    known = {(clip.group, clip.record.generator) for clip in read_scenes(training) if clip.record is not None}
+    asked = [clip for clip in read_scenes(held_out) if clip.record is not None]
+    shared = [clip.group for clip in asked if clip.record and (clip.group, clip.record.generator) in known]
+    if shared:
+        some = f"{len(shared)} of {len(asked)} scenes of {held_out}, {shared[0]} first"
+        warn([f"{some}, are trained on and judged on: the scores will say little of other scenes"])
 
 
 # Any: what another room returns, and see Manifest.provenance.

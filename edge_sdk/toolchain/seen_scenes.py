@@ -1,27 +1,27 @@
-"""Whether clips are scenes that a bundle's student was trained on, by the recipes that the bundle keeps."""
+"""Whether a student was trained on clips: on scenes by the recipes that its bundle keeps, on others by their marks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.bundle.student_origin import student_origin
+from edge_sdk.bundle.student_origin import clips_seen, lineage, mark_of
 from edge_sdk.clips import LabelledClip
 from edge_sdk.registry import open_room
 
 
 def trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledClip]:
-    """Those of `clips` whose seed and family are among the scenes for training of the recipes that made it."""
-    chosen = list(_chosen(bundle))
-    return [
-        clip
-        for clip in clips
-        if clip.record is not None
-        and any(clip.record.generator == generator and clip.record.seed in seeds for generator, seeds in chosen)
-    ]
+    """Those of `clips` that its student was tuned on, or whose seed and family its recipes name for training."""
+    chosen, marks = list(_chosen(bundle)), frozenset(clips_seen(bundle))
+
+    def seen(clip: LabelledClip) -> bool:
+        record = clip.record
+        by_seed = record and any(record.generator == name and record.seed in seeds for name, seeds in chosen)
+        return bool(by_seed) or (bool(marks) and mark_of(clip) in marks)
+
+    return [clip for clip in clips if seen(clip)]
 
 
 def _chosen(bundle: Bundle) -> Iterator[tuple[str, frozenset[int]]]:
@@ -33,16 +33,13 @@ def _chosen(bundle: Bundle) -> Iterator[tuple[str, frozenset[int]]]:
             continue
         for name in ("training", "further"):
             match scenes.get(name):
-                case {"first": int(first), "count": int(count), **rest}:
+                case {"first": int(first), "count": int(count), **rest} if count > 0 and first >= 0:
                     family = families.find_family(rest.get("family", families.DEFAULT_FAMILY))
                     yield family.generator, frozenset(choice.choose_seeds(first, count, rest.get("of", "any")))
 
 
 def _recipes(bundle: Bundle) -> Iterator[str]:
     """That of the student, and those of the students that it went on from."""
-    # Any: see Manifest.provenance.
-    known: Mapping[str, Any] = student_origin(bundle)["provenance"]
-    while known:
+    for known in lineage(bundle):
         if isinstance(recipe := known.get("recipe"), str):
             yield recipe
-        known = known.get("start", {})

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Student as StudentEntry
-from edge_sdk.bundle.student_origin import student_origin
+from edge_sdk.bundle.student_origin import CLIPS_SEEN, student_origin
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.export.distil.recipe import Pictures, Recipe
 from edge_sdk.export.graphs.student import Student
@@ -70,7 +70,7 @@ def as_start(bundle: Bundle) -> dict[str, Any]:
     """What a student that goes on from that of `bundle` keeps of it: its digest, and how it was made and tuned."""
     known = student_origin(bundle)["provenance"]
     made = {"bundle": bundle.manifest.name, "sha256": bundle.sha256, "recipe": recipe_text(bundle)}
-    return made | {key: known[key] for key in ("tuning", "tuned_from", "start") if key in known}
+    return made | {key: known[key] for key in ("tuning", "tuned_from", "start", CLIPS_SEEN) if key in known}
 
 
 def _recipe_of(bundle: Bundle) -> Recipe:

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge_sdk.export.distil.recipe import Recipe
+from edge_sdk.export.distil.recipe import PEAK_FRAMES, Recipe
 from edge_sdk.export.distil.targets import ACTORS, CRASH, FLOW
 
-# Frames whose mean is a window's peak: the longest confirmation of an alarm.
-PEAK_FRAMES = 5
 # Units of motion in one unit of its loss: some two pixels at full size.
 FLOW_SCALE = 4.0
 

@@ -17,6 +17,9 @@ from edge_sdk.export.graphs.views import View
 from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.types import Value
 
+# Frames whose mean is a window's peak: the longest confirmation of an alarm.
+PEAK_FRAMES = 5
+
 
 class Seeds(Value, frozen=True, kw_only=True):
     """Rendered scenes with the first `count` seeds from `first` on, or only those of a kind; see `choose_seeds`.
@@ -30,6 +33,8 @@ class Seeds(Value, frozen=True, kw_only=True):
     family: str = "first"
 
     def __post_init__(self) -> None:
+        if self.count < 1 or self.first < 0:
+            raise ConfigError(f"scenes have a count of at least 1 and a first seed of at least 0, found {self}")
         if self.family != "first" and self.of != "any":
             raise ConfigError(f'scenes of the family {self.family!r} are of = "any", found of = "{self.of}"')
 
@@ -257,6 +262,9 @@ def _check(recipe: Recipe, path: Path) -> None:
     head = recipe.head
     if head is not None and (late is None or min(head.epochs, head.windows) < 1):
         raise ConfigError(f"recipe {path}: [head] needs a table [late], and epochs and windows of at least 1")
+    shown = [recipe.windows.frames, *([] if recipe.onward is None else [recipe.onward.focus.frames])]
+    if min(shown) < PEAK_FRAMES:
+        raise ConfigError(f"recipe {path}: windows need frames of at least {PEAK_FRAMES}, found {min(shown)}")
     _check_onward(recipe, path)
     check_teacher(recipe.teacher, path)
     if recipe.shape.planes != 1 + len(recipe.pictures.lags):

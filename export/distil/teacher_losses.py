@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge_sdk.export.distil.losses import PEAK_FRAMES
-from edge_sdk.export.distil.recipe import Teacher
+from edge_sdk.export.distil.recipe import PEAK_FRAMES, Teacher
 from edge_sdk.export.distil.targets import CRASH, END, START
 
 _SURE = 1e-4

@@ -12,6 +12,7 @@ import torch
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import OperatingPoint
+from edge_sdk.bundle.student_origin import CLIPS_SEEN, clips_seen
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.data import CachedClip, load_clips
@@ -72,8 +73,12 @@ def tune(
     checkpoint = tuning_checkpoint(work, start.sha256, recipe, plan, shown, cache)
     run = run_tuning(model, recipe, plan, shown, held_out, checkpoint, report, cache)
     tuned = blended(run.averaged(), load_student(start)[0], plan.blend)
-    counts = {"labelled_clips": len(clips), "unlabelled_clips": len(unlabelled)}
-    return write_tuned(out, start, recipe, plan_text, tuned, run.losses, held_out, cache, counts)
+    noted = {
+        "labelled_clips": len(clips),
+        "unlabelled_clips": len(unlabelled),
+        CLIPS_SEEN: clips_seen(start, [*clips, *(rehearsal[i] for i in chosen), *unlabelled]),
+    }
+    return write_tuned(out, start, recipe, plan_text, tuned, run.losses, held_out, cache, noted)
 
 
 def open_lessons(plan: Tuning, teacher: Path | None, *, for_unlabelled: bool = False) -> TeacherCache | None:
@@ -150,7 +155,7 @@ def write_tuned(
     losses: Sequence[float],
     held_out: Sequence[CachedClip],
     cache: TeacherCache | None = None,
-    further: Mapping[str, str | int] | None = None,
+    further: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a tuned student as the bundle `out`, with the operating point of `start`. Returns `out`.
 

@@ -80,6 +80,20 @@ def test_a_balanced_budget_moves_the_balanced_point() -> None:
     assert evidence.budget_per_hour == per_hour
 
 
+def test_what_is_reported_of_the_fit_is_of_the_balanced_point_that_is_written() -> None:
+    """Half of the crashes score 0.95, half 0.6, as do a third of the others; a small budget leaves only the first."""
+    found = [trace(f"sure{k}", "rear_end", 0.95) for k in range(20)] + [
+        trace(f"low{k}", "rear_end", 0.6) for k in range(20)
+    ]
+    found += [trace(f"calm{k}", "normal", 0.62 if k % 3 == 0 else 0.05) for k in range(30)]
+    _, freely = fit_student(STUDENT, found)
+    fitted, held = fit_student(STUDENT, found, Budgets(quiet=0.5, balanced=1.0, sensitive=2.0))
+    assert (freely.matched_starts, held.matched_starts) == (40, 20)
+    assert fitted.operating_point.confirm > 0.62
+    # Of crashes, 40 % of the mix, half are found and nothing else is: F1 is 2 x 0.5 / (1 + 0.5).
+    assert held.f1 == pytest.approx(2 / 3)
+
+
 def test_each_point_has_intervals_of_its_own() -> None:
     """Crashes that score low are timed late here: the point that finds them says so."""
     rng = np.random.default_rng(2)

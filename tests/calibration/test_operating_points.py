@@ -208,6 +208,14 @@ def test_peak_level_is_the_running_mean_from_the_first_frame() -> None:
     assert peak_level([], 3) == 0.0
 
 
+@pytest.mark.parametrize("score", [0.0, 0.4, 1.0])
+def test_a_student_that_says_the_same_of_all_clips_is_refused(score: float) -> None:
+    rows = [FrameScores(k / 10, score, 0.0, 0.0, 0.0) for k in range(80)]
+    same = [ScoredClip(clip(f"v{k}", 4.0 if k % 2 else None), rows) for k in range(40)]
+    with pytest.raises(ConfigError, match=f"found {score:.3f} for all 40: the student has learnt nothing"):
+        fit_operating_point(STUDENT, same)
+
+
 @pytest.mark.parametrize("crash", [True, False])
 def test_clips_of_one_kind_are_not_enough(crash: bool) -> None:
     rng = np.random.default_rng(4)

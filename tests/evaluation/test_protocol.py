@@ -144,6 +144,8 @@ def test_sets_come_from_the_label_source(tmp_path: Path, kit: SimpleNamespace) -
     for head, row in (("clip,view", "a.mp4,cctv"), ("clip,view,label_source", "a.mp4,cctv")):
         table.write_text(f"{head}\n{row}\n")
         assert read_sets(table) == {"a.mp4": "roadside misc"}
+    table.write_text("clip,view,label_source\ndeep/a.mp4,cctv,CADP\n")
+    assert set_of_clip(kit.labelled(tmp_path / "deep" / "a.mp4"), read_sets(table)) == "CADP"
     table.write_text("clip,crash\na.mp4,no\n")
     with pytest.raises(ConfigError, match=r"line 2.*field view is missing"):
         read_sets(table)

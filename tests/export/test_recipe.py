@@ -32,6 +32,10 @@ def test_the_demo_recipe_keeps_training_and_suites_apart() -> None:
     ("old", "new", "named"),
     [
         ('of = "others"', 'of = "others", family = "close"', "'close' are of"),
+        ("count = 1400", "count = 0", "count of at least 1"),
+        ("count = 1400", "count = -5", "count of at least 1"),
+        ("first = 0", "first = -1", "first seed of at least 0"),
+        ("frames = 64", "frames = 4", "frames of at least 5, found 4"),
         ("seed = 7", "seed = 7\nspeed = 9", "speed"),
         ("seed = 7", "", "seed"),
         ("seed = 7", 'seed = "seven"', "seed"),

@@ -25,6 +25,7 @@ from edge_sdk.export.distil.student import digest
 from edge_sdk.export.distil.tune import tune, tuning_checkpoint
 from edge_sdk.export.distil.tuning import balanced, before_crash, load_tuning, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
+from edge_sdk.toolchain.seen_scenes import trained_on
 from edge_sdk.verify import verify
 
 
@@ -206,6 +207,9 @@ def test_tuning_learns_the_toy_and_a_stopped_run_ends_as_a_whole_one(
     assert known["validation"]["clip_auc"] > 0.9
     assert len(known["losses"]) == 6
     assert verify(made, "ort").ok
+    # Also under other names: what is fitted on these clips promises too much.
+    assert trained_on(made, [*held_out, *training]) == training
+    assert trained_on(bundle, clips) == []
     # What was tuned can be tuned again.
     assert load_student(made)[1].shape == load_student(bundle)[1].shape
 
