@@ -26,14 +26,14 @@ from edge_sdk.clips import (
     read_labels,
     read_scenes,
 )
-from edge_sdk.console import Progress, warn
+from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import check_folder
 from edge_sdk.perception.operating import points_of
 from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
+from edge_sdk.toolchain.cautions import warn_of_answers, warn_of_seen, warn_of_slow
 from edge_sdk.toolchain.evaluating import VIDEO_SUFFIXES
-from edge_sdk.toolchain.seen_scenes import trained_on
 from edge_sdk.toolchain.sides import check_sides
 from edge_sdk.types import Value
 
@@ -170,7 +170,7 @@ def make_student(
         further = [] if plan.scenes.further is None else _render(plan.scenes.further, work, quiet)
     check_sides([*training, *further], validation)
     if begun is not None:
-        _warn_of_seen(begun, validation)
+        warn_of_seen(begun, validation)
     # Named by the recipe: what another recipe left in `work` must not pass for finished.
     taught = [] if cache is None else [cache.digest]
     draft = work / f"draft-{_digest([text, *taught, *([begun.sha256] if begun else [])])}"
@@ -234,7 +234,7 @@ def tune_student(
     begun = open_bundle(start)
     usual = "tune-student" if teacher is None else "tune-student-taught"
     plan, text = open_room("export.distil.tuning").load_tuning(recipe or usual)
-    _warn_of_seen(begun, held_out)
+    warn_of_seen(begun, held_out)
     cache = open_room("export.distil.tune").open_lessons(plan, teacher, for_unlabelled=bool(more))
     learnt = [] if cache is None else [cache.digest]
     watched = held_out
@@ -281,11 +281,12 @@ def refit(
         check_folder(picture.parent)
     opened, labelled = open_bundle(bundle), read_labels(clips) if clips.is_file() else read_folder(clips)
     asked = open_room("calibration.alarm_budgets").Budgets(**(budgets or {}))
-    _warn_of_seen(opened, labelled)
+    warn_of_seen(opened, labelled)
     with Progress("score", quiet=quiet) as progress:
         fitted = open_room("calibration.refit").calibrate_bundle(opened, labelled, progress, asked)
     student, fit, held_out, slow = fitted
-    _warn_of_slow(slow)
+    warn_of_slow(slow)
+    warn_of_answers(opened)
     made = rewrite(opened, out, student=student, provenance={"operating_point": fit, "held_out": held_out})
     if picture is not None and held_out is not None:
         draw_reliability({"as scored": held_out.raw, "calibrated": held_out.calibrated}, picture)
@@ -314,7 +315,7 @@ def _calibrated(
     bundle = Bundle.open(draft)
     with Progress("calibrate", quiet=quiet) as progress:
         student, fit, judged, slow = open_room("calibration.refit").calibrate_bundle(bundle, clips, progress)
-    _warn_of_slow(slow)
+    warn_of_slow(slow)
     made = rewrite(bundle, out, student=student, provenance={"operating_point": fit, "held_out": judged}, **parts)
     return StudentReport(
         bundle=str(out),
@@ -323,18 +324,6 @@ def _calibrated(
         validation_f1=fit.f1,
         validation_start_mae_s=fit.start_mae_s,
     )
-
-
-def _warn_of_seen(bundle: Bundle, clips: Sequence[LabelledClip]) -> None:
-    if seen := trained_on(bundle, clips):
-        some = f"{len(seen)} of {len(clips)} clips, {seen[0].path.name} first"
-        warn([f"the student was trained on {some}: what is fitted there promises too much; render other seeds"])
-
-
-def _warn_of_slow(names: Sequence[str]) -> None:
-    if names:
-        some = f"{len(names)} clip{'s' * (len(names) > 1)}, {names[0]} first"
-        warn([f"left out of the calibration {some}: fewer pictures a second than the student is made for"])
 
 
 def _line(clip: LabelledClip) -> str:

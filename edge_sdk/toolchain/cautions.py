@@ -1,0 +1,36 @@
+"""What is told on stderr where operating points are fitted: what may promise too much, and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from edge_sdk.bundle import Bundle
+from edge_sdk.clips import LabelledClip
+from edge_sdk.console import warn
+from edge_sdk.toolchain.seen_scenes import trained_on
+
+
+def warn_of_seen(bundle: Bundle, clips: Sequence[LabelledClip]) -> None:
+    """Clips that the student was trained on."""
+    if seen := trained_on(bundle, clips):
+        some = f"{len(seen)} of {len(clips)} clips, {seen[0].path.name} first"
+        warn([f"the student was trained on {some}: what is fitted there promises too much; take others"])
+
+
+def warn_of_slow(names: Sequence[str]) -> None:
+    """Clips that were left out."""
+    if names:
+        some = f"{len(names)} clip{'s' * (len(names) > 1)}, {names[0]} first"
+        warn([f"left out of the calibration {some}: fewer pictures a second than the student is made for"])
+
+
+def warn_of_answers(bundle: Bundle) -> None:
+    """Answers that are worth what the video LLM says together with a student whose scores were others."""
+    language = bundle.manifest.language
+    adapters = [] if language is None else language.adapters.values()
+    fits = [fit for adapter in adapters for fit in (adapter.calibration or {}).values()]
+    if any(fit.with_student is not msgspec.UNSET for fit in fits):
+        said = "answers were calibrated beside the student's scores as they were"
+        warn([f"{said}; run edge-sdk calibrate --answers again"])
