@@ -100,7 +100,7 @@ def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple
     """
     check_clips([item.clip for item in scored])
     labels, weights = _truth(scored)
-    frames, threshold, _ = best_threshold(scored, labels, weights)
+    frames, threshold = best_threshold(scored, labels, weights)
     peaks = np.array([peak_level(item.scores, frames) for item in scored])
     if not np.ptp(peaks):
         raise ConfigError(
@@ -178,15 +178,15 @@ def kind_of(clip: LabelledClip) -> str:
 
 def best_threshold(
     scored: Sequence[ScoredClip], labels: NDArray[np.bool_], weights: NDArray[np.float64]
-) -> tuple[int, float, float]:
-    """`(confirm_frames, threshold, F1)` with the best weighted F1; among equal ones the fewest frames."""
+) -> tuple[int, float]:
+    """`(confirm_frames, threshold)` with the best weighted F1; among equal ones the fewest frames."""
     found = []
     for frames in CONFIRM_FRAMES:
         peaks = np.array([peak_level(item.scores, frames) for item in scored])
         threshold = stable_threshold(peaks, labels, weights)
         found.append((weighted_f1(labels, peaks >= threshold, weights), -frames, threshold))
-    f1, fewest, threshold = max(found)
-    return -fewest, threshold, f1
+    _, fewest, threshold = max(found)
+    return -fewest, threshold
 
 
 def stable_threshold(peaks: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:

@@ -74,7 +74,7 @@ def save_event(
     folder.mkdir(parents=True, exist_ok=True)
     remove_half_written_files(folder)
     earlier = _clip_on_disk(event, folder)
-    if earlier is not None and lacks_beginning(clip) and (_has_beginning(earlier) or not clip.units):
+    if earlier is not None and lacks_beginning(clip) and (not clip.units or _begins_before(earlier, clip)):
         saved = msgspec.structs.replace(event, clip=earlier)
         _write_json(saved, folder)
         return saved
@@ -186,9 +186,9 @@ def _clip_on_disk(event: Event, folder: Path) -> EventClip | None:
     return clip if clip is not None and clip.uri.rpartition("/")[2] in names else None
 
 
-def _has_beginning(clip: EventClip) -> bool:
-    """Whether the crash or trigger is in it."""
-    return min(clip.pre_s, clip.post_s) >= -_ROUNDING_S
+def _begins_before(earlier: EventClip, clip: CodedClip) -> bool:
+    """Whether the earlier clip shows more of what comes from the crash or trigger on."""
+    return earlier.post_s >= -_ROUNDING_S and earlier.pre_s > clip.delivered_s + _ROUNDING_S
 
 
 def _write(event: Event, clip: CodedClip, folder: Path, earlier: EventClip | None) -> Event:

@@ -18,7 +18,7 @@ from saved_files import event_of, pictures_in, saved_before, shown_s
 from watched_events import event as made_up
 
 from edge_sdk.capture import LiveSettings
-from edge_sdk.cli.saving import EventSaver, Saving
+from edge_sdk.cli.saving import EventSaver, Saving, with_ring
 from edge_sdk.events import CrashTimeline, Event, EventClip, by_hand
 from edge_sdk.saving import SaveSettings, clip_for
 from edge_sdk.types import Estimate
@@ -91,7 +91,12 @@ def test_what_has_lost_the_crash_does_not_replace_what_has_it(
             assert early.state == "confirmed"
             saver.notice(closed)
         again = unit.save(closed, tmp_path, settings)
-    assert early.clip is not None
+        assert early.clip is not None
+        # Also where it misses the first moment itself, as after a stall, and what is kept by now misses more.
+        late = msgspec.structs.replace(early.clip, pre_s=-0.5)
+        (tmp_path / f"{closed.id}.json").write_text(msgspec.structs.replace(closed, clip=late).to_json())
+        assert unit.save(closed, tmp_path, settings).clip == late
+        (tmp_path / f"{closed.id}.json").write_text(again.to_json())
     assert min(early.clip.pre_s - 0.5, early.clip.post_s) >= 0
     assert again == told_in(tmp_path, closed) == msgspec.structs.replace(closed, clip=early.clip)
     assert (tmp_path / f"{closed.id}.mp4").read_bytes() == data
@@ -132,7 +137,7 @@ def test_the_early_file_stays_when_the_whole_one_cannot_be_written(
 
 
 @pytest.mark.native
-def test_what_cannot_be_written_early_is_said_once_and_tried_again(
+def test_what_cannot_be_written_early_is_not_told_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(by_hand, "POST_S", 1.0)
@@ -199,3 +204,9 @@ def test_the_early_file_is_written_again_when_times_are_refined_for_the_first_ti
     assert second.clip is not None
     assert second.clip.post_s > first.clip.post_s + 0.5
     assert second.clip.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_ring_that_a_program_has_chosen_stays_unless_another_is_asked_for(tmp_path: Path) -> None:
+    chosen = LiveSettings(ring_limit_mb=256.0)
+    assert with_ring(chosen, Saving(tmp_path, SETTINGS)).ring_limit_mb == 256.0
+    assert with_ring(chosen, Saving(tmp_path, SETTINGS, 100.0)).ring_limit_mb == 100.0

@@ -94,8 +94,8 @@ def read_subject(what: str) -> Subject:
 
     Of several events the last one counts, of an analysis the last of its `events`. A saved clip that is not where the
     event says is looked for beside the file of the event, as both may have been copied to another machine. Raises
-    `ConfigError` for text without an event, for an event whose pictures are not in a file, and for a clip that was
-    changed since, or is nowhere.
+    `ConfigError` for text without an event, for an event whose pictures are not in a file, and for a clip that is
+    nowhere, or beside it and another.
     """
     if what.lstrip().startswith("{"):
         event = _last_event(what, "the argument")
@@ -179,6 +179,6 @@ def _found(uri: str, clip: EventClip, told: Path) -> str:
     if digest != clip.sha256:
         raise ConfigError(
             f"{beside}: expected the clip that {told.name} tells of, of SHA-256 {clip.sha256}, found another, of "
-            f"{digest}; copy both files again from where they were made, or ask about the clip itself"
+            f"{digest}, as a power cut may leave it; ask about the clip itself, or copy both files again"
         )
     return beside.absolute().as_uri()

@@ -2,8 +2,8 @@
 
 Each is written as soon as it is confirmed, for a crash may cut the power, again when its times are refined, and whole
 when it is closed. What waits is an event, not its pictures: those lie in the source's ring until they are written. So a
-slow disk costs the early files, then the beginning of a clip, and then whole ones, but no memory, and it never holds up
-the sources.
+slow disk, which gets to early files first, costs the beginning of whole clips and then clips, but no memory, and it
+never holds up the sources.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from edge_sdk.types import Value
 from edge_sdk.unit import Unit
 
 _EARLY = ("confirmed", "refined")
-# Events that wait, of each kind. Of more, with a disk that slow, the ring has nothing any more.
-_ROOM = 16
+# Events that wait, of each kind, those for their post-roll among them. Of more, with a disk that slow, the ring has
+# nothing any more.
+_ROOM, _ROOM_FOR_SOURCE = 16, 2
 _POLL_S = 0.05
 # The ring covers an event of this length, which by hand is the longest, and the writing of those before it.
 _EVENT_S = 60.0
@@ -86,7 +87,7 @@ def saving_of(
             post_roll_s=usual.post_roll_s if post_roll_s is None else post_roll_s,
             limit_mb=limit_mb,
         ),
-        _RING_MB if ring_mb is None else ring_mb,
+        ring_mb,
     )
 
 
@@ -94,15 +95,16 @@ def with_ring(live: LiveSettings, saving: Saving) -> LiveSettings:
     """`live`, with a ring that holds what is to be saved of an event."""
     rolls_s = saving.settings.pre_roll_s + saving.settings.post_roll_s
     kept_s = rolls_s + LATE_S + _EVENT_S + _WRITING_S
-    return msgspec.structs.replace(live, pre_roll_s=kept_s, ring_limit_mb=saving.ring_mb)
+    limit_mb = live.ring_limit_mb if saving.ring_mb is None else saving.ring_mb
+    return msgspec.structs.replace(live, pre_roll_s=kept_s, ring_limit_mb=limit_mb)
 
 
 class Saving(NamedTuple):
-    """Where to, and what; `ring_mb` (10^6 bytes) is what the units that are kept for it may take, for each source."""
+    """Where to, and what; `ring_mb` (10^6 bytes) is what the units kept for it may take for each source, if given."""
 
     folder: Path
     settings: SaveSettings
-    ring_mb: float = _RING_MB
+    ring_mb: float | None = None
 
 
 class EventSaver:
@@ -121,6 +123,7 @@ class EventSaver:
         check_folder(saving.folder)
         self._live = {feeder.uri: feeder for feeder in feeders}
         self._unit, self._saving, self._complain = unit, saving, complain
+        self._room = max(_ROOM, _ROOM_FOR_SOURCE * len(feeders))
         self._lock = threading.Lock()
         self._begun: list[Event] = []
         self._closed: list[Event] = []
@@ -145,12 +148,13 @@ class EventSaver:
         if event.state == "closed":
             self._asked.pop(event.id, None)
             if not self._put(event, self._closed):
-                self._lose(event, f"{_ROOM} events wait to be written already: the disk is too slow")
+                self._lose(event, f"{self._room} events wait to be written already: the disk is too slow")
         elif event.state in _EARLY:
             # Its times may be refined often.
             asked = self._asked.setdefault(event.id, set())
             if event.state not in asked:
                 asked.add(event.state)
+                self._forget_begun(event.id)  # one that still waits has less to show
                 self._put(event, self._begun)  # without room for it there is still the whole one
 
     def tell(self) -> None:
@@ -180,7 +184,7 @@ class EventSaver:
 
     def _put(self, event: Event, waiting: list[Event]) -> bool:
         with self._lock:
-            if len(waiting) < _ROOM:
+            if len(waiting) < self._room:
                 waiting.append(event)
                 return True
             return False
@@ -207,13 +211,20 @@ class EventSaver:
     def _take(self) -> Event | None:
         """The next one that need not be waited for; those that a crash may still cut short come first."""
         with self._lock:
+            # Asked once: a source that ends meanwhile is for the next look.
             over = {event.id for event in self._closed if self._is_over(event)}
             self._begun[:] = (event for event in self._begun if event.id not in over)
-            for waiting, ready in ((self._begun, self._has_come), (self._closed, self._is_over)):
-                for place, event in enumerate(waiting):
-                    if ready(event):
-                        return waiting.pop(place)
+            for place, event in enumerate(self._begun):
+                if self._has_come(event):
+                    return self._begun.pop(place)
+            for place, event in enumerate(self._closed):
+                if event.id in over:
+                    return self._closed.pop(place)
         return None
+
+    def _forget_begun(self, event_id: str) -> None:
+        with self._lock:
+            self._begun[:] = (event for event in self._begun if event.id != event_id)
 
     def _has_come(self, event: Event) -> bool:
         """Whether the crash or trigger is among the units that are kept by now, which come a moment later."""
@@ -268,12 +279,14 @@ class EventSaver:
         with self._lock:
             left, self._closed = self._closed, []
             self._begun.clear()
-        if self._thread.is_alive() and self._writing is not None and self._writing.state == "closed":
-            left.insert(0, self._writing)
+        writing = self._writing
+        if self._thread.is_alive() and writing is not None and writing.state == "closed":
+            left.insert(0, writing)
         for event in left:
             self._lose(event, f"the disk has not taken it in the {_END_S:g} s after the end")
 
     def _lose(self, event: Event, why: str) -> None:
+        self._forget_begun(event.id)
         self._news.append(self._without(event, why))
 
 

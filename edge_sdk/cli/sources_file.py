@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,13 +29,13 @@ def with_listed(named: Sequence[str], listed: Path | None) -> list[str]:
 def read_sources(path: Path) -> list[str]:
     """The sources in a file, one a line; blank lines, and those that begin with #, are left out.
 
-    Warns where others than its owner may read an address that holds a secret. Raises `ConfigError` for a file that
+    Warns where every user may read an address that holds a secret. Raises `ConfigError` for a file that
     cannot be read, is no text, or lists nothing.
     """
     wanted = "expected a text file with a source a line"
     try:
         with path.open("rb") as file:
-            mode, data = stat.S_IMODE(path.stat().st_mode), file.read(_MOST_BYTES + 1)
+            mode, data = os.fstat(file.fileno()).st_mode, file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"--sources {path}: {wanted}, found none ({error.strerror})") from error
     try:
@@ -46,6 +47,7 @@ def read_sources(path: Path) -> list[str]:
     found = [line for line in lines if line and not line.startswith("#")]
     if not found:
         raise ConfigError(f"--sources {path}: {wanted}, found no line with one")
-    if mode & 0o077 and any(shown(source) != source for source in found):
-        warn([f"{path} holds passwords, and others than its owner may read it: chmod 600 {path}"])
+    # Not those of the group: systemd shows so who else its access list lets read a credential.
+    if mode & stat.S_IRWXO and any(shown(source) != source for source in found):
+        warn([f"{path} holds passwords, and every user may read it: chmod o= {path}"])
     return found

@@ -70,18 +70,20 @@ def teach(
         teacher = _Teacher(bundle, reasoner, asked)
         cache = TeacherCache.create(folder, teacher.info)
         for done, clip in enumerate(clips, start=1):
-            digest = sha256_of(clip)
-            if not cache.path(digest).is_file():
-                try:
-                    cache.write(digest, teacher.lesson(clip))
-                except SourceError as error:
-                    failed.append(str(error))
+            try:
+                digest = sha256_of(clip)
+                lesson = None if cache.path(digest).is_file() else teacher.lesson(clip)
+            except (SourceError, OSError) as error:
+                failed.append(str(error))
+            else:
+                if lesson is not None:
+                    cache.write(digest, lesson)
             if on_progress is not None:
                 on_progress(done, len(clips))
     if failed:
         raise SourceError(
-            f"{len(failed)} of {len(clips)} clips cannot be read, and a student cannot learn from them: {failed[0]}; "
-            f"leave them out; the others are in {folder}"
+            f"{len(failed)} of {len(clips)} clips cannot be read, and a student cannot learn from them; leave them "
+            f"out; the others are in {folder}: {'; '.join(failed)}"
         )
     return cache
 

@@ -43,18 +43,19 @@ def test_a_file_names_sources_beside_those_of_the_command_line(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("line", "mode", "warned"),
     [
-        ("rtsp://user:secret@10.0.0.7/stream", 0o640, True),
+        ("rtsp://user:secret@10.0.0.7/stream", 0o644, True),
         ("rtsp://user:secret@10.0.0.7/stream", 0o400, False),
+        ("rtsp://user:secret@10.0.0.7/stream", 0o440, False),
         ("rtsp://10.0.0.7/stream", 0o644, False),
     ],
 )
-def test_a_password_that_others_may_read_is_warned_of(
+def test_a_password_that_everybody_may_read_is_warned_of(
     line: str, mode: int, warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed = listing(tmp_path / "cameras", line, mode)
     assert read_sources(listed) == [line]
     said = capsys.readouterr().err
-    assert ("chmod 600" in said) is warned
+    assert ("chmod o=" in said) is warned
     assert "secret" not in said
 
 

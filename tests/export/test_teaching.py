@@ -123,8 +123,8 @@ def test_clips_that_are_there_are_not_asked_again(
 def test_a_clip_that_cannot_be_read_stops_no_other(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(clip.read_bytes()[:200])
-    with pytest.raises(SourceError, match=r"1 of 2 clips cannot be read.*broken\.mp4.*the others are in"):
-        teach(bundle, [broken, clip], tmp_path / "cache", asking=ASKING)
+    with pytest.raises(SourceError, match=r"2 of 3 clips cannot be read.*the others are in.*broken\.mp4.*gone\.mp4"):
+        teach(bundle, [broken, clip, tmp_path / "gone.mp4"], tmp_path / "cache", asking=ASKING)
     found = TeacherCache.open(tmp_path / "cache")
     assert found.read(digest(clip)) is not None
     assert not found.path(digest(broken)).exists()
