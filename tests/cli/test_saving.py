@@ -144,7 +144,7 @@ def test_a_power_cut_leaves_what_led_to_the_event_and_the_event(tmp_path: Path) 
 def test_the_ring_takes_no_more_memory_than_it_may(tmp_path: Path) -> None:
     """Not a unit of this camera is as small."""
     assert saving_of(tmp_path, None, None, None, 128.0) == Saving(tmp_path, SaveSettings(), 128.0)
-    assert saving_of(tmp_path, None, None, None, None) == Saving(tmp_path, SaveSettings(), 64.0)
+    assert saving_of(tmp_path, None, None, None, None) == Saving(tmp_path, SaveSettings(), None)
     _, said, summary = run_with_a_button(tmp_path / "events", tmp_path / "log", "--ring-mb", "0.0001")
     assert (said["clip"], said["reason"]) == (None, "no picture of that time was kept")
     assert summary["clips"]["saved"] == 0
