@@ -36,12 +36,16 @@ CAMERA = Stream(width=320, height=192, rate_hz=15.0, kbit_s=400, gop_s=0.5)
 
 
 # Any: JSON of any depth.
-def run_with_a_button(
-    folder: Path, log: Path, *words: str, prepare: Callable[[], None] | None = None
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The event by hand, what became of it, and the summary; the student may see others in what the camera draws.
+def press(
+    folder: Path,
+    log: Path,
+    *words: str,
+    on_event: Callable[[subprocess.Popen[str], dict[str, Any]], None],
+    prepare: Callable[[], None] | None = None,
+) -> tuple[int, list[dict[str, Any]]]:
+    """How `run` ends whose button is pressed 3 s after the camera's first picture, and all that it prints.
 
-    The button is pressed 3 s after the camera's first picture, and SIGTERM comes half a second after it is an event.
+    `on_event` is given the process and the event by hand.
     """
     told: list[dict[str, Any]] = []
     with RtspServer(CAMERA) as server, log.open("w") as complaints:
@@ -57,9 +61,24 @@ def run_with_a_button(
                 if told[-1].get("source_state", {}).get("state") == "live":
                     threading.Timer(3.0, process.send_signal, [signal.SIGUSR1]).start()
                 if told[-1].get("state") == "confirmed" and told[-1]["trigger"] == "manual":
-                    threading.Timer(0.5, process.send_signal, [signal.SIGTERM]).start()
+                    on_event(process, told[-1])
             patience.cancel()
-    assert process.returncode == 0, log.read_text()
+    return process.returncode, told
+
+
+def run_with_a_button(
+    folder: Path, log: Path, *words: str, prepare: Callable[[], None] | None = None
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The event by hand, what became of it, and the summary; the student may see others in what the camera draws.
+
+    SIGTERM comes half a second after it is an event.
+    """
+
+    def stop(process: subprocess.Popen[str], _: dict[str, Any]) -> None:
+        threading.Timer(0.5, process.send_signal, [signal.SIGTERM]).start()
+
+    code, told = press(folder, log, *words, on_event=stop, prepare=prepare)
+    assert code == 0, log.read_text()
     closed = [each for each in told if each.get("state") == "closed"]
     saved = {each["saved"]["event"]: each["saved"] for each in told if "saved" in each}
     assert set(saved) == {each["id"] for each in closed}
@@ -112,24 +131,16 @@ def test_a_clip_that_the_disk_does_not_take_is_told_and_counted(tmp_path: Path) 
 @pytest.mark.native
 def test_a_power_cut_leaves_what_led_to_the_event_and_the_event(tmp_path: Path) -> None:
     """SIGKILL comes as soon as the early file is told of, ten seconds before the event is closed."""
-    told: list[dict[str, Any]] = []
-    with RtspServer(CAMERA) as server, (tmp_path / "log").open("w") as complaints:
-        command = [str(SDK), "run", server.uri, "--save", str(tmp_path / "events"), "--pre-roll", "1", "--json"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process:
-            assert process.stdout is not None
-            patience = threading.Timer(100.0, process.kill)
-            patience.start()
-            for line in process.stdout:
-                told.append(json.loads(line))
-                if told[-1].get("source_state", {}).get("state") == "live":
-                    threading.Timer(3.0, process.send_signal, [signal.SIGUSR1]).start()
-                if told[-1].get("state") == "confirmed" and told[-1]["trigger"] == "manual":
-                    path = tmp_path / "events" / f"{told[-1]['id']}.json"
-                    until(lambda path=path: path.exists() and json.loads(path.read_text())["clip"])  # type: ignore[misc]
-                    process.kill()
-            patience.cancel()
+
+    def cut(process: subprocess.Popen[str], event: dict[str, Any]) -> None:
+        told_in = tmp_path / "events" / f"{event['id']}.json"
+        until(lambda: told_in.exists() and json.loads(told_in.read_text())["clip"])
+        process.kill()
+
+    _, told = press(tmp_path / "events", tmp_path / "log", "--pre-roll", "1", on_event=cut)
     (confirmed,) = [each for each in told if each.get("state") == "confirmed" and each["trigger"] == "manual"]
     assert not [each for each in told if each.get("id") == confirmed["id"] and each["state"] == "closed"]
+    path = tmp_path / "events" / f"{confirmed['id']}.json"
     found, file = json.loads(path.read_text()), path.with_suffix(".mp4")
     assert found == confirmed | {"clip": found["clip"]}
     assert found["clip"]["uri"] == file.as_uri()
