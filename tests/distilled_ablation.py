@@ -221,7 +221,8 @@ def conditions(clips: Clips, plan: Plan, result: Result) -> list[str]:
         shown += f", for {' and '.join(FURTHER)} {len(clips.unlabelled)} clips more every {clips.repeats} of these, "
         shown += f"for {LONGER} {2 * clips.repeats - 1} in the place of {clips.repeats}"
     weights = ", ".join(f"{term} {getattr(Teacher(), field):g}" for term, field in TERMS.items())
-    weights += "".join(f"; of {name} {said}" for name, said in WEIGHTS.items()) if clips.unlabelled else ""
+    if clips.unlabelled:
+        weights += "".join(f"; {key} {said:g} of {name}" for name, own in WEIGHTS.items() for key, said in own.items())
     ends = "Training is not told when crashes end."
     if not any(map(endless, clips.training)):
         where = "there are none" if clips.unlabelled else "one does not: see --hide-ends"
