@@ -67,7 +67,8 @@ def test_what_was_built_is_compared_and_what_was_not_is_named(bundle: Bundle, tm
 def test_what_the_error_says_to_run_makes_the_engine(bundle: Bundle, tmp_path: Path) -> None:
     made(bundle, tmp_path)
     graph, path = bundle.graph(SMALL)
-    with pytest.raises(EngineError, match=rf"no engine for the graph '{SMALL}'.*build --bundle BUNDLE --graph {SMALL}$"):
+    told = rf"no engine for the graph '{SMALL}'.*build --bundle BUNDLE --graph {SMALL}$"
+    with pytest.raises(EngineError, match=told):
         open_runtime("trt").open(path, graph, SessionOptions(engines=tmp_path))
     assert made(bundle, tmp_path, SMALL) == [SMALL]
     report = verified(bundle, tmp_path)
