@@ -40,10 +40,11 @@ class GstPlayer:
         pipeline.set_state(Gst.State.PLAYING)
         progress, deadline_s = self.counters(), time.monotonic() + timeout_s
         while (first := pull(sink, POLL_S)) is None:
-            error = self._read_bus()
+            # Asked before the bus: what went wrong was posted before the end that it leads to.
+            ended, error = sink.get_property("eos"), self._read_bus()
             if error is not None:
                 raise TooLargeError(error) if self._too_large else SourceError(error)
-            if sink.get_property("eos"):
+            if ended:
                 raise SourceError("it holds no picture that can be decoded")
             if self.counters() != progress:  # at a low rate many pictures are decoded for the first that comes out
                 progress, deadline_s = self.counters(), time.monotonic() + timeout_s
