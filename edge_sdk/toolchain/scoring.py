@@ -18,7 +18,7 @@ from edge_sdk.clips import LabelledClip, read_scenes, read_truths
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.evaluation.tasks import Annotations, TasksReport, Truth, VideoAnswers, evaluate_tasks
 from edge_sdk.evaluation.tasks.scene_answers import scene_answers
-from edge_sdk.evaluation.tasks.text import pair_sums
+from edge_sdk.evaluation.tasks.text import check_packages
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.files import sha256_of
 from edge_sdk.reasoning.answer import Answer
@@ -61,8 +61,7 @@ def add_scores(
     if language is None or language.quantisation is None:
         raise BundleError(f"{bundle.manifest.name}: expected a bundle in few bits; make one with edge-sdk quantise")
     _check_tasks(bundle, before)
-    # A package that is missing is told before hours of asking.
-    pair_sums("a crash", "a crash")
+    check_packages()
     scenes = _Scenes.read(clips, count)
     _check_unseen(bundle, scenes.hashes)
     asking = _Asking(runtime, options or AS_ENGINES, max_tokens)

@@ -30,6 +30,13 @@ def fill(folder: Path, levels: range) -> None:
         store.add(f"clip {level}", pictures(level, 3 + level % 4, pause_s=0.002))
 
 
+def add_two(folder: Path) -> None:
+    """Clips of the levels 5 and 6, of three pictures each."""
+    store = PictureStore(folder, "all", SHAPE)
+    for level in (5, 6):
+        store.add(f"clip {level}", pictures(level, 3))
+
+
 def check(folder: Path, levels: range) -> None:
     store = PictureStore(folder, "all", SHAPE)
     every = store.pictures()
@@ -66,9 +73,7 @@ def test_a_store_that_is_open_finds_what_another_run_adds(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("lost", [1, 24, 60])
 def test_clips_that_a_cut_file_no_longer_holds_are_decoded_again(lost: int, tmp_path: Path) -> None:
-    store = PictureStore(tmp_path, "all", SHAPE)
-    for level in (5, 6):
-        store.add(f"clip {level}", pictures(level, 3))
+    add_two(tmp_path)
     frames = tmp_path / "all.u8"
     os.truncate(frames, frames.stat().st_size - lost)
     again = PictureStore(tmp_path, "all", SHAPE)
@@ -81,9 +86,7 @@ def test_clips_that_a_cut_file_no_longer_holds_are_decoded_again(lost: int, tmp_
 
 @pytest.mark.parametrize("left", [0, 30, 100])
 def test_where_a_lost_clip_was_the_pictures_of_another_are_not_taken_for_its_own(left: int, tmp_path: Path) -> None:
-    store = PictureStore(tmp_path, "all", SHAPE)
-    for level in (5, 6):
-        store.add(f"clip {level}", pictures(level, 3))
+    add_two(tmp_path)
     os.truncate(tmp_path / "all.u8", left)
     PictureStore(tmp_path, "all", SHAPE).add("clip 7", pictures(7, 9))
     again = PictureStore(tmp_path, "all", SHAPE)
