@@ -19,6 +19,7 @@ import torch
 
 from edge_sdk import __version__
 from edge_sdk.bundle import Bundle, write_bundle
+from edge_sdk.bundle.student_part import StudentPart, student_part
 from edge_sdk.console import Progress, say
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter
@@ -30,7 +31,6 @@ from edge_sdk.export.language_plan import LanguagePlan, Pixels
 from edge_sdk.export.language_stages import TEXT_STAGE, language_stages, read_references, reference_stage
 from edge_sdk.export.peak_memory import PeakMemory
 from edge_sdk.export.stage_store import Receipt, Stage, StageStore, disk_errors
-from edge_sdk.export.student_part import StudentPart, student_part
 from edge_sdk.files import remove_half_written
 from edge_sdk.toolchain.exporting import ExportReport
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from toy_speaker import ToyParts
 
 from edge_sdk.bundle import Bundle, default_bundle, write_bundle
-from edge_sdk.export.student_part import student_part
+from edge_sdk.bundle.student_part import student_part
 
 # One short cache: a clip of 96 frames of 6 tokens fits, with its time stamps, six questions and answers.
 SLOTS = (640, 4096)

@@ -17,7 +17,7 @@ from edge_sdk import __version__
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 scenes_app = typer.Typer(no_args_is_help=True, help="Rendered traffic scenes with labels from physics.")
 distil_app = typer.Typer(no_args_is_help=True, help="Train the models that run on the device.")
-bundle_app = typer.Typer(no_args_is_help=True, help="Look into a bundle.")
+bundle_app = typer.Typer(no_args_is_help=True, help="Look into a bundle, or copy it with another part.")
 bench_app = typer.Typer()
 app.add_typer(scenes_app, name="scenes")
 app.add_typer(distil_app, name="distil")

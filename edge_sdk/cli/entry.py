@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_sdk.cli import device, evaluating, learning, models  # noqa: F401 - importing them gives the app its verbs
+from edge_sdk.cli import bundles, device, evaluating, learning, models  # noqa: F401 - they give the app its verbs
 from edge_sdk.cli.app import app
 from edge_sdk.console import exit_codes
 

@@ -1,4 +1,4 @@
-"""The verbs about a bundle's models: engines, exports, few bits, what they are worth, what a bundle holds."""
+"""The verbs that make a bundle's models: engines, exports, statistics, few bits."""
 
 from __future__ import annotations
 
@@ -8,17 +8,9 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from edge_sdk.cli.app import (
-    BundleOption,
-    ExpectOption,
-    JsonOption,
-    RuntimeOption,
-    TrustOption,
-    app,
-    bundle_app,
-)
+from edge_sdk.cli.app import BundleOption, ExpectOption, JsonOption, TrustOption, app
 from edge_sdk.cli.options import refuse_stray
-from edge_sdk.console import Progress, say
+from edge_sdk.console import say
 from edge_sdk.errors import ConfigError
 
 DeviceOption = Annotated[
@@ -284,98 +276,3 @@ def _quantise_student(
         raise ConfigError(f"{bundle}: the student of a bundle is calibrated on clips; give a folder with --clips")
     report = quantise_student(bundle, out, recipe, clips, held_out=held_out, count=count or COUNT, quiet=json)
     say(msgspec.json.encode(report).decode() if json else describe_student(report))
-
-
-@bundle_app.command("show")
-def bundle_show(
-    bundle: BundleOption = None,
-    picture: Annotated[Path | None, typer.Option(help="PNG of what few bits cost, by layer.")] = None,
-    json: JsonOption = False,
-) -> None:
-    """Print what the bundle holds, and what its few bits cost."""
-    from edge_sdk.bundle import open_bundle
-    from edge_sdk.bundle.show import describe as describe_bundle
-
-    opened = open_bundle(bundle)
-    if picture:
-        from edge_sdk.bundle.proof import require_evidence
-        from edge_sdk.picture import draw_errors
-
-        draw_errors(require_evidence(opened), picture)
-    say(msgspec.json.encode(opened.manifest).decode() if json else "\n".join(describe_bundle(opened)))
-
-
-@bundle_app.command("score")
-def bundle_score(
-    clips: Annotated[Path, typer.Option(help="Folder of scenes with their truths that nothing has learnt from.")],
-    before: Annotated[Path, typer.Option(help="Bundle of the same checkpoint in full weights.")],
-    bundle: BundleOption = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Most scenes; all by default.")] = None,
-    runtime: RuntimeOption = "ort",
-    float_products: Annotated[
-        bool, typer.Option(help="Multiply in floats as an engine does; without, ort rounds inputs to 8 bits on a CPU.")
-    ] = True,
-    json: JsonOption = False,
-) -> None:
-    """Score the six tasks before and after quantisation, and put the table into the bundle."""
-    from edge_sdk.bundle import open_bundle
-    from edge_sdk.bundle.proof import score_lines
-    from edge_sdk.runtime import SessionOptions
-    from edge_sdk.toolchain.scoring import add_scores
-
-    options = SessionOptions(threads=1, float_products=float_products)
-
-    with Progress("clips", quiet=json) as progress:
-        found = add_scores(
-            open_bundle(bundle),
-            open_bundle(before),
-            clips,
-            count=count,
-            runtime=runtime,
-            options=options,
-            on_clip=progress,
-        )
-    say(msgspec.json.encode(found).decode() if json else "\n".join(score_lines(found)))
-
-
-@bundle_app.command("check")
-def bundle_check(
-    bundle: BundleOption = None, expect: ExpectOption = None, trust: TrustOption = None, json: JsonOption = False
-) -> None:
-    """Check every file of the bundle against its manifest."""
-    from edge_sdk.bundle import open_bundle
-
-    opened = open_bundle(bundle, expect=expect, trust=trust)
-    found = {"ok": True, "name": opened.manifest.name, "sha256": opened.sha256, "files": len(opened.manifest.files)}
-    say(msgspec.json.encode(found).decode() if json else f"ok: {opened.manifest.name}, {found['files']} files")
-
-
-@bundle_app.command("sign")
-def bundle_sign(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
-    key: Annotated[Path, typer.Option(help="PEM file with an Ed25519 private key, without a password.")],
-    json: JsonOption = False,
-) -> None:
-    """Check the bundle, and put the signature of its manifest into it, which `--trust` asks for on a device."""
-    from edge_sdk.bundle.manifest_text import SIGNATURE_NAME
-    from edge_sdk.bundle.signing import sign_bundle
-
-    signed = sign_bundle(bundle, key)
-    found = {"bundle": str(bundle), "sha256": signed.sha256, "signature": SIGNATURE_NAME}
-    say(msgspec.json.encode(found).decode() if json else f"bundle {bundle}: {SIGNATURE_NAME} signs {signed.sha256}")
-
-
-@bundle_app.command("demo")
-def bundle_demo(
-    clip: Annotated[Path, typer.Argument(help="Rendered clip, its record (*.json) beside it.")],
-    out: Path,
-    bundle: BundleOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Write a copy of the bundle to OUT that `edge-sdk demo` shows another clip of."""
-    from edge_sdk.bundle import open_bundle
-    from edge_sdk.bundle.demo_clip import with_demo
-
-    made = with_demo(open_bundle(bundle), clip, out)
-    found = {"bundle": str(out), "sha256": made.sha256, "clip": clip.name}
-    say(msgspec.json.encode(found).decode() if json else f"bundle {out}: its demo is {clip.name}")

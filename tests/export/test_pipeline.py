@@ -26,9 +26,9 @@ from toy_tokenizer import write_checkpoint_files
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.bundle.show import describe
+from edge_sdk.bundle.student_part import student_part
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.peak_memory import PeakMemory
-from edge_sdk.export.student_part import student_part
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.plan import plan
 from edge_sdk.reasoning.embedding import EmbeddingTable

@@ -17,6 +17,7 @@ from student_cases import HEIGHT, WIDTH, make_scenes, rounded_in_torch, small_bu
 
 from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.bundle.show import describe as describe_bundle
+from edge_sdk.bundle.student_part import student_part
 from edge_sdk.cli.models import quantise
 from edge_sdk.errors import ConfigError, EngineError
 from edge_sdk.export.parser_check import check_decomposed
@@ -27,7 +28,6 @@ from edge_sdk.export.quantise.student.layers import rounded_values, student_laye
 from edge_sdk.export.quantise.student.pipeline import _quantised
 from edge_sdk.export.quantise.student.ranges import calibrated_ranges
 from edge_sdk.export.quantise.student.recipe import StudentRecipe, load_student_recipe
-from edge_sdk.export.student_part import student_part
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.onnx_work import graph_work
 from edge_sdk.hardware.plan import describe as describe_plan

@@ -16,7 +16,7 @@ from onnx import ModelProto
 
 from edge_sdk.bundle import Bundle, write_bundle
 from edge_sdk.bundle.manifest import Graph, ReferenceCase, Student
-from edge_sdk.bundle.onnx_file import external_locations
+from edge_sdk.bundle.student_part import graph_files
 from edge_sdk.bundle.student_proof import STUDENT, StudentEvidence
 from edge_sdk.clips import LabelledClip
 from edge_sdk.console import Progress
@@ -121,7 +121,7 @@ def _write(
 ) -> Bundle:
     """The bundle with both graphs; with `held_out`, it is scored before it is written to `out` with what was found."""
     old, graph = bundle.manifest, bundle.manifest.graphs[student.graph]
-    gone = _files_of(bundle, student.graphs)
+    gone = graph_files(bundle, student.graphs)
     graphs, files = _graphs(student.graph, graph, made, _reference_inputs(made.model, graph, clip))
     references = {each.reference.file for each in graphs.values() if each.reference}
     stored = {path: data for path, data in files.items() if path not in references}
@@ -191,18 +191,8 @@ def _reference_inputs(model: ModelProto, graph: Graph, clip: SeenClip) -> dict[s
     return {name: array.astype(np.float16).astype(np.float32) for name, array in given[len(given) // 2].items()}
 
 
-def _files_of(bundle: Bundle, names: Sequence[str]) -> set[str]:
-    """Every file that graphs are made of: themselves, their weights, their references."""
-    found: set[str] = set()
-    for name in names:
-        graph, path = bundle.graph(name)
-        found |= {graph.file, *(posixpath.join(posixpath.dirname(graph.file), p) for p in external_locations(path))}
-        found |= {graph.reference.file} if graph.reference else set()
-    return found
-
-
 def _graph_bytes(bundle: Bundle, names: Sequence[str]) -> int:
-    files = _files_of(bundle, names) - {
+    files = graph_files(bundle, names) - {
         graph.reference.file for graph in bundle.manifest.graphs.values() if graph.reference
     }
     return sum(bundle.manifest.files[file].size_bytes for file in files)
