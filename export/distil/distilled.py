@@ -211,7 +211,7 @@ class Distillation:
             self._telling.tell.load_state_dict(state["tell"])
             self._teller.load_state_dict(state["teller"])
             self.losses = state["losses"]
-        check_together(self._accelerator, self._run.step)
+        check_together(self._accelerator, self._run.step, self._path.name)
 
 
 class _Statistics:

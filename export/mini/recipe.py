@@ -201,3 +201,8 @@ def _check_stages(recipe: Recipe, path: Path) -> None:
             raise ConfigError(
                 f"recipe {path}: windows of a number of frames need whole = 0 and 2 frames at least, found {windows}"
             )
+    if recipe.windows.frames is not None:
+        raise ConfigError(
+            f"recipe {path}: expected no frames in [windows], which adapters see, found {recipe.windows.frames}: they "
+            "see the whole clip where a part has no answer to a question; put frames into the windows of a phase"
+        )

@@ -8,6 +8,7 @@ runs on several GPUs or machines.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -83,7 +84,7 @@ def run_stage(
     share = range(accelerator.process_index, stage.batch, accelerator.num_processes)
     # Gradients are averaged over processes, whose shares may differ by one example.
     weight = len(share) * accelerator.num_processes / stage.batch
-    check_together(accelerator, begin)
+    check_together(accelerator, begin, checkpoint.name)
     trained.train()
     since = time.monotonic()
     for step in range(begin, stage.steps):
@@ -110,13 +111,22 @@ def run_stage(
 
 
 # Any: accelerate has no types.
-def check_together(accelerator: Any, begin: int) -> None:
-    """Raises `ConfigError` where processes would go on from different steps: on machines that share no folder."""
-    begins = accelerator.gather(torch.tensor([begin], device=accelerator.device)).tolist()
+def check_together(accelerator: Any, begin: int, name: str) -> None:
+    """Raises `ConfigError` where processes would not train one model: their machines share no folder, or no clips.
+
+    `begin` is the step that this one would go on from; `name` stands for all that it learns from and by.
+    """
+    mark = int(hashlib.sha256(name.encode()).hexdigest()[:15], 16)
+    begins, marks = accelerator.gather(torch.tensor([[begin, mark]], device=accelerator.device)).T.tolist()
     if len(set(begins)) > 1:
         raise ConfigError(
             f"expected processes that go on from the same step, found {sorted(set(begins))}; all machines of a run "
             "need one work folder that they share"
+        )
+    if len(set(marks)) > 1:
+        raise ConfigError(
+            f"expected processes that learn the same from the same clips, found {len(set(marks))} kinds of them, "
+            f"{name} here; all machines of a run need the same recipe, clips and bundles"
         )
 
 
