@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from edge_sdk.analysis import AnalysedClip, analyze
 from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.bundle.manifest_language import AnswerCalibration, FusedFit, Language
 from edge_sdk.calibration.answer_fits import LEAST, MIN_ANSWERS, Judged, Pair, TaskFit, fit_pairs, judge, settled
+from edge_sdk.calibration.answer_store import AnswerStore, Rows
 from edge_sdk.calibration.operating_points import mix_weights
 from edge_sdk.clips import LabelledClip, SceneTruth, read_scenes, read_truths
 from edge_sdk.console import warn
@@ -43,29 +45,36 @@ def calibrate_answers(
     count: int | None = None,
     least: float = LEAST,
     runtime: str = "ort",
-    threads: int = 1,
+    options: SessionOptions | None = None,
+    work: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, TaskFit]:
     """Ask `bundle` about at most `count` scenes of `folder`, and write it with the fits to `out`; the fits by task.
 
-    The bundle's student watches clips that have as many pictures a second as it needs; where answers with what it saw
-    are right more often, they get fits too. `calibration/answers.json` in the bundle holds all fits with their figures.
-    A task with fewer than `MIN_ANSWERS` answers stays as it is. Raises `ConfigError` for a folder without truths, with
-    too few clips of either kind, or where no task has enough answers, `BundleError` for a bundle that cannot answer,
-    and what opening and asking it raise.
+    Answers are kept in `work`, which is `out` with `.work` behind its name unless given, until `out` stands: a run that
+    was stopped goes on. `options` are of one thread unless given. The bundle's student watches clips that have as many
+    pictures a second as it needs; where answers with what it saw are right more often, they get fits too.
+    `calibration/answers.json` in the bundle holds all fits with their figures. A task with fewer than `MIN_ANSWERS`
+    answers stays as it is. Raises `ConfigError` for a folder without truths, with too few clips of either kind, or
+    where no task has enough answers, `BundleError` for a bundle that cannot answer, and what opening and asking it
+    raise.
     """
     language = language_of(bundle)
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     clips, truths = _labelled(folder, count)
     judged: dict[str, list[Pair]] = {}
-    weights = mix_weights(clips)
-    plain = _without_fits(bundle)
-    with Reasoner(plain, runtime, SessionOptions(threads=threads)) as reasoner:
+    weights, how = mix_weights(clips), options or SessionOptions(threads=1)
+    store = AnswerStore(work or out.with_name(f"{out.name}.work"), bundle, runtime, how)
+    with Reasoner(_without_fits(bundle), runtime, how) as reasoner:
+
+        def ask(clip: LabelledClip) -> Rows:
+            watched = _watch(bundle, clip, runtime, how)
+            return _answers(reasoner, language, clip, truths[clip.group], watched)
+
         for number, clip in enumerate(clips):
-            watched = _watch(bundle, clip, runtime, threads)
-            for task, found in _answers(reasoner, language, clip, truths[clip.group], float(weights[number]), watched):
-                judged.setdefault(task, []).append(found)
+            for task, found in store.rows(clip, truths[clip.group], partial(ask, clip)):
+                judged.setdefault(task, []).append(_weighted(found, float(weights[number])))
             on_progress(number + 1, len(clips))
     if bundle.manifest.student is not None and not any(p.fused or p.denial for rows in judged.values() for p in rows):
         warn(
@@ -82,6 +91,7 @@ def calibrate_answers(
         extra_files={REPORT: _report(folder, clips, least, fits)},
         provenance={"answer_calibration": {"clips": len(clips), "report": REPORT}},
     )
+    store.clear()
     return fits
 
 
@@ -99,11 +109,17 @@ def _labelled(folder: Path, count: int | None) -> tuple[list[LabelledClip], dict
     return ordered[:count], truths
 
 
-def _watch(bundle: Bundle, clip: LabelledClip, runtime: str, threads: int) -> AnalysedClip | None:
+def _watch(bundle: Bundle, clip: LabelledClip, runtime: str, options: SessionOptions) -> AnalysedClip | None:
     """What the bundle's student makes of a clip; None without one."""
     if bundle.manifest.student is None:
         return None
-    return analyze(clip.path, bundle, runtime=runtime, threads=threads)
+    return analyze(clip.path, bundle, runtime=runtime, threads=options.threads, device=options.device)
+
+
+def _weighted(found: Pair, weight: float) -> Pair:
+    """The answers of a clip that counts so often."""
+    others = (each and msgspec.structs.replace(each, weight=weight) for each in found[1:])
+    return Pair(msgspec.structs.replace(found.alone, weight=weight), *others)
 
 
 def _answers(
@@ -111,9 +127,8 @@ def _answers(
     language: Language,
     clip: LabelledClip,
     truth: SceneTruth,
-    weight: float,
     watched: AnalysedClip | None,
-) -> list[tuple[str, Pair]]:
+) -> Rows:
     """What comes of asking about one clip, by task, in the profile that the device would take."""
     if clip.record is None:
         raise ConfigError(f"{clip.path}: expected a rendered scene with its record, found none; render scenes")
@@ -134,7 +149,7 @@ def _answers(
     def of(answer: Answer | None) -> Judged | None:
         if answer is None:
             return None
-        return judge(answer, right[answer.task], clip.group, offset_s=offset_s, weight=weight)
+        return judge(answer, right[answer.task], clip.group, offset_s=offset_s)
 
     pairs = []
     for each in said:

@@ -120,6 +120,7 @@ def calibrate(
     device: DeviceOption = None,
     answers: Annotated[bool, typer.Option("--answers", help="Fit what a bundle's answers are worth.")] = False,
     least: Annotated[float | None, typer.Option(min=0, max=1, help="With --answers: abstain below; 0.5.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="With --answers: ort, trt or rtx; ort by default.")] = None,
     add: Annotated[list[Path] | None, typer.Option(help="Statistics of other clips to add up.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder of finished steps; OUT.work by default.")] = None,
     json: JsonOption = False,
@@ -139,16 +140,24 @@ def calibrate(
                 "--merge": merge,
                 "--switchable": switchable,
                 "--add": add,
-                "--device": device,
-                "--work": work,
             },
         )
         from edge_sdk.toolchain.calibrating import calibrate_answers, describe_answers
 
-        fitted = calibrate_answers(checkpoint, clips, out, count=count, least=least, quiet=json)
+        fitted = calibrate_answers(
+            checkpoint,
+            clips,
+            out,
+            count=count,
+            least=least,
+            runtime=runtime or "ort",
+            device=device or "cpu",
+            work=work,
+            quiet=json,
+        )
         say(msgspec.json.encode(fitted).decode() if json else describe_answers(fitted))
         return
-    refuse_stray(f"{checkpoint} is a checkpoint without --answers", {"--least": least})
+    refuse_stray(f"{checkpoint} is a checkpoint without --answers", {"--least": least, "--runtime": runtime})
     from edge_sdk.toolchain.calibrating import calibrate as calibrate_model
     from edge_sdk.toolchain.calibrating import describe as describe_calibration
 

@@ -13,6 +13,7 @@ from typing import Any
 from edge_sdk.bundle import open_bundle
 from edge_sdk.console import Progress
 from edge_sdk.registry import open_room
+from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Value
 
 COUNT = 64
@@ -102,12 +103,22 @@ def choose_clips(folder: Path, count: int) -> list[tuple[Path, Any]]:
 
 
 def calibrate_answers(
-    bundle: Path, clips: Path, out: Path, *, count: int | None = None, least: float | None = None, quiet: bool = False
+    bundle: Path,
+    clips: Path,
+    out: Path,
+    *,
+    count: int | None = None,
+    least: float | None = None,
+    runtime: str = "ort",
+    device: str = "cpu",
+    work: Path | None = None,
+    quiet: bool = False,
 ) -> AnswersReport:
     """Ask the bundle in the folder `bundle` about at most `count` scenes of `clips`, and write it to `out` with fits.
 
-    An answer abstains whose calibrated probability is below `least`, one half unless given. Raises what
-    `calibration.answers.calibrate_answers` raises.
+    An answer abstains whose calibrated probability is below `least`, one half unless given. `runtime` answers, `ort` on
+    `device`. `work` keeps answers until `out` stands; it is `out` with `.work` behind its name unless given. Raises
+    what `calibration.answers.calibrate_answers` raises.
     """
     begun_s, room = time.monotonic(), open_room("calibration.answers")
     with Progress("ask", quiet=quiet) as progress:
@@ -117,6 +128,9 @@ def calibrate_answers(
             out,
             count=count,
             least=room.LEAST if least is None else least,
+            runtime=runtime,
+            options=SessionOptions(threads=1, device=device),
+            work=work,
             on_progress=progress,
         )
     return AnswersReport(out=str(out), tasks=fits, seconds=time.monotonic() - begun_s)

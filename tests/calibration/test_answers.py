@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ from edge_sdk.evaluation.tasks.parse import interval
 from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.events import CrashTimeline, Event
 from edge_sdk.reasoning.forms.scores import calibrated
+from edge_sdk.runtime import SessionOptions
 from edge_sdk.toolchain.calibrating import calibrate_answers, describe_answers
 from edge_sdk.types import Estimate
 
@@ -93,6 +95,41 @@ def test_the_bundle_says_what_its_answers_are_worth(asking: Bundle, scenes: Path
         assert was.probability is not None
         assert now.probability == pytest.approx(calibrated(was.probability, fit), abs=1e-4)
         assert now.abstain or fit.abstain_below == 0.4
+
+
+class Stopped(Exception):
+    """A run that ends in its middle."""
+
+
+def test_a_calibration_that_was_stopped_goes_on_and_ends_as_one_that_was_not(
+    asking: Bundle, scenes: Path, tmp_path: Path
+) -> None:
+    def until(last: int) -> Callable[[int, int], None]:
+        def progress(done: int, _total: int) -> None:
+            if done == last:
+                raise Stopped
+
+        return progress
+
+    kept = tmp_path / "cut.work"
+    for last in (3, 5):
+        with pytest.raises(Stopped):
+            answers.calibrate_answers(asking, scenes, tmp_path / "cut", on_progress=until(last))
+        written = {path.name: path.stat().st_mtime_ns for path in kept.rglob("*.json")}
+        assert len(written) == last
+        if last == 3:
+            first = written
+            # A file that a broken disk has cut is asked for again.
+            broken = next(kept.rglob("*.json"))
+            broken.write_bytes(broken.read_bytes()[:-9])
+    assert {name: at for name, at in written.items() if name in first and name != broken.name} == {
+        name: at for name, at in first.items() if name != broken.name
+    }
+    fits = [answers.calibrate_answers(asking, scenes, tmp_path / name) for name in ("cut", "whole")]
+    assert fits[0] == fits[1]
+    cut, whole = (open_bundle(tmp_path / name).manifest for name in ("cut", "whole"))
+    assert (cut.language, cut.files) == (whole.language, whole.files)
+    assert not kept.exists()
 
 
 def test_margins_hold_the_truths_that_they_were_fitted_on(asking: Bundle, scenes: Path, tmp_path: Path) -> None:
@@ -211,7 +248,7 @@ def test_what_is_judged_is_what_the_device_says(scenes: Path, tmp_path: Path, mo
 
 def test_a_student_is_evidence_on_clips_that_have_its_pictures(asking: Bundle, scenes: Path, tmp_path: Path) -> None:
     clip = read_scenes(scenes)[0]
-    found = answers._watch(asking, clip, "ort", 1)
+    found = answers._watch(asking, clip, "ort", SessionOptions(threads=1))
     assert found is not None
     assert found.analysis.frames.analysed == 5
     assert found.evidence == found.analysis.crash.score
