@@ -114,8 +114,9 @@ class SceneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class LabelledClip:
     """One clip with its label. `group` names the recording: clips of one group never go to both sides of a split.
 
-    `made_of` stands for what this file was made from, and how, where it is a copy in another form. Of one that is not
-    `labelled` nobody has said what it shows: only a teacher can, and `view`, `crash` and times mean nothing.
+    `made_of` stands for what this file was made from, and how, where it is a copy in another form, and `copy_of` for
+    the clip itself. Of one that is not `labelled` nobody has said what it shows: only a teacher can, and `view`,
+    `crash` and times mean nothing.
     """
 
     path: Path
@@ -127,6 +128,7 @@ class LabelledClip:
     group: str
     record: SceneRecord | None = None
     made_of: str | None = None
+    copy_of: str | None = None
     labelled: bool = True
 
 
@@ -154,9 +156,8 @@ def content_of(clip: LabelledClip) -> str:
 
 def without_label(clip: LabelledClip) -> LabelledClip:
     """The clip as one that nobody has labelled; nothing that was known of it is left in it."""
-    return replace(
-        clip, crash=False, start_s=None, end_s=None, pre_crash_s=None, record=None, made_of=None, labelled=False
-    )
+    bare = replace(clip, crash=False, start_s=None, end_s=None, pre_crash_s=None, labelled=False)
+    return replace(bare, record=None, made_of=None, copy_of=None)
 
 
 def label_line(clip: LabelledClip) -> str:

@@ -33,8 +33,8 @@ def lineage(bundle: Bundle) -> Iterator[Mapping[str, Any]]:
 
 
 def mark_of(clip: LabelledClip) -> str:
-    """What stands for `clip` in `CLIPS_SEEN`."""
-    return content_of(clip)[:_LETTERS]
+    """What stands for `clip` in `CLIPS_SEEN`, also where it is a copy in another form."""
+    return (clip.copy_of or content_of(clip))[:_LETTERS]
 
 
 def clips_seen(bundle: Bundle, further: Iterable[LabelledClip] = ()) -> list[str]:

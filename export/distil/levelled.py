@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edge_sdk.clips import LabelledClip
+from edge_sdk.clips import LabelledClip, content_of
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.detail import Detail, content_frames, decode_footage, encode_footage
 from edge_sdk.files import sha256_of
@@ -35,7 +35,7 @@ def level_clips(
         path = folder / f"{clip.path.stem}-{digest[:12]}.mp4"
         if not path.is_file():
             _level(clip.path, path, form)
-        levelled.append(replace(clip, path=path, made_of=_made_of(digest, form)))
+        levelled.append(replace(clip, path=path, made_of=_made_of(digest, form), copy_of=content_of(clip)))
         if on_progress is not None:
             on_progress(done, len(clips))
     return levelled

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_sdk.bundle import default_bundle
+from edge_sdk.bundle.student_origin import mark_of
 from edge_sdk.clips import LabelledClip, content_of, read_record
 from edge_sdk.evaluation.detail import Detail
 from edge_sdk.export.distil.levelled import level_clips
@@ -25,3 +26,6 @@ def test_what_stands_for_a_levelled_clip_says_of_what_it_was_made_and_how(tmp_pa
     assert content_of(level) == content_of(again)
     assert len({content_of(each) for each in (plain, scene, level, other)}) == 4
     assert content_of(of_scene) != content_of(scene)
+    # A student that has learnt from the copy has seen the clip.
+    assert (mark_of(level), mark_of(of_scene)) == (mark_of(plain), mark_of(scene))
+    assert mark_of(plain) != mark_of(scene)
