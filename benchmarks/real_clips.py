@@ -31,22 +31,26 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation import ClipScores, Evaluation, Scorer, read_sets, to_markdown
 from edge_sdk.evaluation.evaluate import evaluate
 from edge_sdk.evaluation.folds import assign_folds
-from edge_sdk.evaluation.paired import clip_ap, difference, frame_auc, start_within
+from edge_sdk.evaluation.paired import clip_ap, difference, frame_auc, start_within, value_of
 from edge_sdk.evaluation.prepared_file import read_prepared, write_prepared
 from edge_sdk.evaluation.protocol import Prepared, prepare
 from edge_sdk.evaluation.report import Measure
 from edge_sdk.evaluation.rows import Answers
 from edge_sdk.evaluation.samples import Sample, Track
+from edge_sdk.evaluation.sets import without_false_ends
 from edge_sdk.evaluation.stored import StoredScorer
 from edge_sdk.evaluation.student import StudentScorer
 from edge_sdk.evaluation.tasks.calibration import Calibration
 from edge_sdk.evaluation.trivial import VERSION, trivial_scorers
+from edge_sdk.evaluation.within_folds import Statistic, ranked_within
 from edge_sdk.files import write_bytes, write_text
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
+from edge_sdk.toolchain.seen_scenes import refuse_seen
 from edge_sdk.types import Value
 
 TRACKS: tuple[Track, ...] = ("windows", "streams")
 METRICS = {"clip AP": clip_ap, "frame AUC": frame_auc, "start <= 1 s": start_within}
+WITHIN: dict[str, Statistic] = {"clip AP in folds": "average_precision", "clip AUC in folds": "roc_auc"}
 # A stream's verdict as a whole says little, and where a window starts says something of where its crash does.
 COMPARED: tuple[tuple[Track, str], ...] = (
     ("windows", "clip AP"),
@@ -68,6 +72,16 @@ class Gain(Value, frozen=True, kw_only=True):
     gain: Measure
 
 
+class InFolds(Value, frozen=True, kw_only=True):
+    """How well a scorer ranks windows of a view against those of their own fold, and how much better `subject` does."""
+
+    view: str
+    metric: str
+    scorer: str
+    value: Measure
+    gain: Measure
+
+
 class RealReport(Value, frozen=True, kw_only=True):
     """The tables, the paired differences to `subject`, and what they are made of."""
 
@@ -79,6 +93,7 @@ class RealReport(Value, frozen=True, kw_only=True):
     subject: str
     evaluation: Evaluation
     gains: tuple[Gain, ...]
+    in_folds: tuple[InFolds, ...]
     reliability: dict[str, Calibration]
     skipped: tuple[tuple[str, str], ...]
 
@@ -86,7 +101,7 @@ class RealReport(Value, frozen=True, kw_only=True):
 def prepared_samples(folder: Path, work: Path, folds: int, seed: int, progress: Progress) -> Prepared:
     """The samples of the labelled clips in `folder`, made in `work` unless those of the same labels are there."""
     table = folder / "labels.csv"
-    clips = read_labels(table)
+    clips = without_false_ends(table, read_labels(table))
     place = work / f"samples-{folds}-{seed}-{_label_digest(table, clips)}"
     if (place / "prepared.json").is_file():
         return read_prepared(place / "prepared.json")
@@ -104,7 +119,7 @@ def prepared_samples(folder: Path, work: Path, folds: int, seed: int, progress: 
 
 def _label_digest(table: Path, clips: Sequence[LabelledClip]) -> str:
     """What tells a table and its clips from others; of the clips their sizes, since archives are long to read."""
-    sizes = ",".join(str(clip.path.stat().st_size) for clip in clips)
+    sizes = ",".join(f"{clip.path.stat().st_size} {clip.end_s}" for clip in clips)
     return hashlib.sha256(table.read_bytes() + sizes.encode()).hexdigest()[:12]
 
 
@@ -119,6 +134,25 @@ def gains_of(subject: Scorer, others: Sequence[Scorer], samples: Sequence[Sample
             for other in others:
                 gain = difference(first, _answers(other, chosen), METRICS[metric], seed=seed, rounds=ROUNDS)
                 found.append(Gain(view=view, track=track, metric=metric, other=other.name, gain=gain))
+    return found
+
+
+def in_folds(
+    subject: Scorer, scorers: Sequence[Scorer], samples: Sequence[Sample], folds: Mapping[str, int], seed: int
+) -> list[InFolds]:
+    """Every metric of `WITHIN` of every scorer, over all windows and each view."""
+    windows = [sample for sample in samples if sample.track == "windows"]
+    found = []
+    for view in ("all", *sorted({sample.view for sample in windows})):
+        chosen = [sample for sample in windows if view in ("all", sample.view)]
+        first = _answers(subject, chosen)
+        for name, statistic in WITHIN.items():
+            metric = ranked_within(folds, statistic)
+            for scorer in scorers:
+                said = _answers(scorer, chosen)
+                value = value_of(said, metric, seed=seed, rounds=ROUNDS)
+                gain = difference(first, said, metric, seed=seed, rounds=ROUNDS)
+                found.append(InFolds(view=view, metric=name, scorer=scorer.name, value=value, gain=gain))
     return found
 
 
@@ -157,6 +191,30 @@ def gains_markdown(report: RealReport) -> str:
     return "\n".join(parts) + "\n"
 
 
+def in_folds_markdown(report: RealReport) -> str:
+    """A row a scorer, a column a metric of a view, the gain of the subject beside it."""
+    columns = dict.fromkeys((each.view, each.metric) for each in report.in_folds)
+    cells = {
+        (each.scorer, each.view, each.metric): f"{_value(each.value)}; {_cell(each.gain)}" for each in report.in_folds
+    }
+    lines = [
+        "\n## Clips ranked against those of their own fold\n",
+        "Students of different folds have scales of their own, and one student for all clips has one scale: only here "
+        f"is its ranking compared with theirs fairly. Behind each value the gain of {report.subject}, paired.\n",
+        "| scorer | " + " | ".join(f"{metric}, {view}" for view, metric in columns) + " |",
+        "|---" + "|--:" * len(columns) + "|",
+    ]
+    names = dict.fromkeys(each.scorer for each in report.in_folds)
+    lines += [f"| {name} | " + " | ".join(cells[(name, *column)] for column in columns) + " |" for name in names]
+    return "\n".join(lines) + "\n"
+
+
+def _value(found: Measure) -> str:
+    if found.value is None or found.lo is None or found.hi is None:
+        return "-" if found.value is None else f"{found.value:.3f}"
+    return f"{found.value:.3f} ({found.lo:.2f}-{found.hi:.2f})"
+
+
 def _cell(gain: Measure) -> str:
     if gain.value is None:
         return ""
@@ -173,8 +231,13 @@ def named(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def scorers_of(bundles: Sequence[str], folds: Sequence[str], work: Path) -> tuple[list[Scorer], dict[str, str]]:
-    """Trivial scorers, then students, all of which remember in `work`; and what identifies each student."""
+def scorers_of(
+    bundles: Sequence[str], folds: Sequence[str], clips: Sequence[LabelledClip], work: Path
+) -> tuple[list[Scorer], dict[str, str]]:
+    """Trivial scorers, then students, all of which remember in `work`; and what identifies each student.
+
+    Raises `ConfigError` for a bundle whose student was trained on some of `clips`.
+    """
     scores = [_stored(work, each.name, each, f"{each.name} {VERSION}") for each in trivial_scorers()]
     students = {}
     for name, path in map(named, folds):
@@ -184,6 +247,7 @@ def scorers_of(bundles: Sequence[str], folds: Sequence[str], work: Path) -> tupl
         scores.append(_stored(work, name, of_folds, f"folds {identity} {_code()}"))
     for name, path in map(named, bundles):
         bundle = Bundle.open(path)
+        refuse_seen(bundle, clips)
         students[name] = f"{bundle.manifest.name} {bundle.sha256[:12]}"
         scores.append(_stored(work, name, StudentScorer(bundle), f"bundle {bundle.sha256} {_code()}"))
     return scores, students
@@ -219,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folds = assign_folds(labelled, chosen.count)
     for _, path in map(named, chosen.folds):
         FoldScorer(path).check(labelled, folds)
-    scorers, students = scorers_of(chosen.bundle, chosen.folds, chosen.work)
+    scorers, students = scorers_of(chosen.bundle, chosen.folds, labelled, chosen.work)
     if not students:
         parser.error("there is no student to judge: give --folds or --bundle")
     with Progress("real clips") as progress:
@@ -236,12 +300,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subject=subject.name,
         evaluation=found,
         gains=tuple(gains_of(subject, others, samples, chosen.seed)),
+        in_folds=tuple(in_folds(subject, scorers, samples, folds, chosen.seed)),
         reliability=reliability_of(subject, samples, folds, chosen.seed),
         skipped=prepared.skipped,
     )
     write_bytes(chosen.out / "real-clips.json", msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     draw_reliability(report.reliability, chosen.out / "real-clips-reliability.png")
-    write_text(chosen.out / "real-clips.md", to_markdown(found) + "\n" + gains_markdown(report))
+    write_text(
+        chosen.out / "real-clips.md", to_markdown(found) + "\n" + gains_markdown(report) + in_folds_markdown(report)
+    )
     return 0
 
 

@@ -324,8 +324,11 @@ def residual(pairs: Sequence[Boundary]) -> Residual:
     """Shift by the median error, then the conformal quantiles around it for `COVERAGE`."""
     errors = np.array([pair.truth_s - pair.predicted_s for pair in pairs])
     shift = float(np.median(errors))
-    tail = (1 - COVERAGE) / 2
-    count = len(errors)
-    low = np.quantile(errors, max(0.0, math.floor((count + 1) * tail) / count), method="inverted_cdf") - shift
-    high = np.quantile(errors, min(1.0, math.ceil((count + 1) * (1 - tail)) / count), method="inverted_cdf") - shift
+    # As decimals, lest a rank that is a whole number falls short of it.
+    tail, count = round((1 - COVERAGE) / 2, 9), len(errors)
+    low = np.quantile(errors, max(0.0, math.floor(round((count + 1) * tail, 9)) / count), method="inverted_cdf") - shift
+    high = (
+        np.quantile(errors, min(1.0, math.ceil(round((count + 1) * (1 - tail), 9)) / count), method="inverted_cdf")
+        - shift
+    )
     return Residual(shift_s=shift, lo_s=min(0.0, float(low)), hi_s=max(0.0, float(high)))

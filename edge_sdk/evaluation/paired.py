@@ -26,7 +26,7 @@ WITHIN_S = 1.0
 def clip_ap(answers: Answers) -> ByGroup:
     """Clip AP as a function of the groups' weights."""
     ranking = Ranking([sample.crash for sample in answers.samples], [found.score for found in answers.scores])
-    codes = _codes(answers, [sample.group for sample in answers.samples])
+    codes = group_codes(answers)
     return lambda weight: ranking.average_precision(weight[codes])
 
 
@@ -67,12 +67,22 @@ def difference(
     if [sample.path for sample in first.samples] != [sample.path for sample in second.samples]:
         raise ConfigError(f"{first.scorer} and {second.scorer} did not answer the same samples")
     left, right = metric(first), metric(second)
-    names = sorted({sample.group for sample in first.samples})
+    return _sure(first, lambda weight: left(weight) - right(weight), seed=seed, rounds=rounds)
 
-    def gain(weight: Floats) -> float:
-        return left(weight) - right(weight)
 
-    return measure(gain(np.ones(len(names))), bootstrap(names, gain, rounds=rounds, seed=seed))
+def value_of(answers: Answers, metric: Callable[[Answers], ByGroup], *, seed: int, rounds: int) -> Measure:
+    """`metric` of `answers` with its bootstrap interval."""
+    return _sure(answers, metric(answers), seed=seed, rounds=rounds)
+
+
+def _sure(answers: Answers, statistic: ByGroup, *, seed: int, rounds: int) -> Measure:
+    names = sorted({sample.group for sample in answers.samples})
+    return measure(statistic(np.ones(len(names))), bootstrap(names, statistic, rounds=rounds, seed=seed))
+
+
+def group_codes(answers: Answers) -> NDArray[np.int64]:
+    """The place of each sample's group among the sorted names, int64 `[samples]`."""
+    return _codes(answers, [sample.group for sample in answers.samples])
 
 
 def _codes(answers: Answers, groups: Sequence[str]) -> NDArray[np.int64]:

@@ -151,6 +151,7 @@ def _pair(first: float | None, second: float | None) -> str:
 
 
 def _alarms(alarms: FalseAlarms | None) -> str:
-    if alarms is None or alarms.per_hour is None or alarms.upper_per_hour is None:
+    if alarms is None or alarms.per_hour is None:
         return ""
-    return f"{alarms.count} in {alarms.hours * 60:.0f} min: {alarms.per_hour:.1f} ({alarms.upper_per_hour:.1f})"
+    bound = "" if alarms.upper_per_hour is None else f" ({alarms.upper_per_hour:.1f})"
+    return f"{alarms.count} in {alarms.hours * 60:.0f} min: {alarms.per_hour:.1f}{bound}"

@@ -23,7 +23,8 @@ Kind = Literal["crash", "normal", "pre_crash"]
 TRACKS: dict[Track, str] = {
     "whole": "clips as they are, seen whole",
     "windows": "equal detail, codec and lengths; negatives are normal clips and pre-crash pieces of the crash clips",
-    "streams": "equal detail and codec; clips spliced at a random offset into normal footage of the same view",
+    "streams": "equal detail and codec; clips spliced at a random offset into normal footage of the same view, which "
+    "they share: their minutes hold the same footage many times, and shares and rates are less sure than they look",
 }
 
 

@@ -5,7 +5,8 @@ Numbers are given per archive, because archives differ in view, resolution and h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edge_sdk.clips import LabelledClip, read_table
@@ -13,6 +14,8 @@ from edge_sdk.errors import ConfigError
 
 RENDERED = "rendered"
 _FIELDS = ("clip", "view")
+# Archives by what `label_source` names, whose ends are the clip's own (CCD) or those of boxes that outlast the crash.
+ONSET_ONLY = ("CCD", "Roboflow")
 
 
 def read_sets(table: Path) -> dict[str, str]:
@@ -28,6 +31,13 @@ def read_sets(table: Path) -> dict[str, str]:
             raise ConfigError(f"label table {table}, line {line}: field {missing} is missing")
         sets[Path(clip).name] = _set_of(row.get("label_source") or "", view)
     return sets
+
+
+def without_false_ends(table: Path, clips: Sequence[LabelledClip]) -> list[LabelledClip]:
+    """`clips` of a label table, those of archives in `ONSET_ONLY` without an end: what is written there is none."""
+    said = {Path(row.get("clip") or "").name: row.get("label_source") or "" for _, row in read_table(table)}
+    onset = {name for name, source in said.items() if any(mark in source for mark in ONSET_ONLY)}
+    return [replace(clip, end_s=None) if clip.path.name in onset else clip for clip in clips]
 
 
 def set_of_clip(clip: LabelledClip, sets: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.student_origin import clips_seen, lineage, mark_of
 from edge_sdk.clips import LabelledClip
+from edge_sdk.errors import ConfigError
 from edge_sdk.registry import open_room
 
 
@@ -22,6 +23,16 @@ def trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledCl
         return bool(by_seed) or (bool(marks) and mark_of(clip) in marks)
 
     return [clip for clip in clips if seen(clip)]
+
+
+def refuse_seen(bundle: Bundle, clips: Sequence[LabelledClip]) -> None:
+    """Raises `ConfigError` where its student was trained on some of `clips`, on which it is to be judged."""
+    if seen := trained_on(bundle, clips):
+        raise ConfigError(
+            f"{bundle.folder}: expected a student that has seen none of the clips that it is judged on, found that it "
+            f"was trained on {len(seen)} of {len(clips)}, {seen[0].path.name} first; take the bundle that it was tuned "
+            "from, or other clips"
+        )
 
 
 def _chosen(bundle: Bundle) -> Iterator[tuple[str, frozenset[int]]]:

@@ -18,10 +18,12 @@ from pathlib import Path
 import torch
 
 from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.bundle.student_origin import CLIPS_SEEN, clips_seen, mark_of
 from edge_sdk.clips import LabelledClip, read_labels, read_scenes
 from edge_sdk.console import Progress, run_script
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.folds import assign_folds, fold_bundle, write_folds
+from edge_sdk.evaluation.sets import without_false_ends
 from edge_sdk.export.distil.data import CachedClip, load_clips
 from edge_sdk.export.distil.from_bundle import load_student
 from edge_sdk.export.distil.levelled import level_clips
@@ -29,6 +31,7 @@ from edge_sdk.export.distil.student import Progress as Report
 from edge_sdk.export.distil.tune import blended, run_tuning, tuning_checkpoint, write_tuned
 from edge_sdk.export.distil.tuning import Tuning, balanced, load_tuning, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
+from edge_sdk.toolchain.seen_scenes import refuse_seen
 
 _MADE_OF = "made_of"
 
@@ -53,6 +56,8 @@ def train_folds(
     With `scratch` students begin with random weights instead of those of `start`, and none of `start` are blended in.
     Raises as `tune` does.
     """
+    if not scratch:
+        refuse_seen(start, clips)
     model, base = load_student(start)
     recipe = tuned_recipe(base, plan)
     assigned = assign_folds(clips, folds)
@@ -85,7 +90,9 @@ def train_folds(
 
         run = run_tuning(begun, recipe, plan, shown, held_out, checkpoint, tell)
         tuned = run.averaged() if scratch else blended(run.averaged(), model, plan.blend)
-        further = {_MADE_OF: _made_of(checkpoint, plan)}
+        learnt = [clip.label for clip in shown]
+        seen = sorted(set(map(mark_of, learnt))) if scratch else clips_seen(start, learnt)
+        further = {_MADE_OF: _made_of(checkpoint, plan), CLIPS_SEEN: seen}
         write_tuned(fold_bundle(out, fold), start, recipe, plan_text, tuned, run.losses, held_out, further=further)
 
 
@@ -118,12 +125,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args(arguments)
     plan, text = load_tuning(chosen.recipe)
+    table = chosen.clips / "labels.csv"
     with Progress("folds") as progress:
         train_folds(
             open_bundle(chosen.start),
             plan,
             text,
-            read_labels(chosen.clips / "labels.csv"),
+            without_false_ends(table, read_labels(table)),
             read_scenes(chosen.rehearse) if chosen.rehearse else [],
             chosen.folds,
             chosen.work,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -10,10 +11,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_sdk.benchmarks.fold_scorers import FoldScorer
-from edge_sdk.benchmarks.real_clips import gains_of, named
+from edge_sdk.benchmarks.real_clips import gains_of, in_folds, named, scorers_of
 from edge_sdk.benchmarks.reliability import cross_fitted, draw_reliability, reliability
-from edge_sdk.bundle import write_bundle
+from edge_sdk.bundle import Bundle, rewrite, write_bundle
 from edge_sdk.bundle.manifest import Graph, OperatingPoint, Student
+from edge_sdk.bundle.student_origin import CLIPS_SEEN, mark_of
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation import ClipScores, Guess, Sample
@@ -179,6 +181,33 @@ def test_every_scorer_is_compared_on_every_track_and_view() -> None:
     assert better.lo is not None
     assert better.lo > 0.2
     assert all(gain.gain.value == 0 for gain in gains if gain.other == "same")
+
+
+def test_every_scorer_is_ranked_within_folds_on_every_view() -> None:
+    folds = {f"g{number}": number // 12 for number in range(24)}
+    good = Fixed("good", 3.0)
+    found = in_folds(good, [Fixed("bad", 0.0), good], samples(), folds, seed=0)
+    assert len(found) == 3 * 2 * 2
+    by = {(each.view, each.metric, each.scorer): each for each in found}
+    assert by["all", "clip AUC in folds", "good"].value.value == 1.0
+    assert by["all", "clip AUC in folds", "good"].gain.value == 0.0
+    bad = by["all", "clip AUC in folds", "bad"]
+    assert bad.value.value is not None
+    assert bad.gain.value == pytest.approx(1.0 - bad.value.value)
+
+
+def test_a_student_that_has_seen_the_clips_is_not_judged_on_them(tmp_path: Path) -> None:
+    clips = [replace(labelled(name), path=tmp_path / f"{name}.mp4") for name in ("a", "b")]
+    for clip in clips:
+        clip.path.write_bytes(clip.group.encode())
+    write_constant(tmp_path / "new", 0.5)
+    new = Bundle.open(tmp_path / "new")
+    tuned = rewrite(new, tmp_path / "tuned", provenance={CLIPS_SEEN: [mark_of(clips[1])]})
+    scorers, students = scorers_of([f"new={new.folder}"], [], clips, tmp_path)
+    assert scorers[-1].name == "new"
+    assert students == {"new": f"constant {new.sha256[:12]}"}
+    with pytest.raises(ConfigError, match=r"was trained on 1 of 2, b\.mp4 first"):
+        scorers_of([f"new={new.folder}", f"tuned={tuned.folder}"], [], clips, tmp_path)
 
 
 def test_the_picture_shows_what_was_measured(tmp_path: Path) -> None:

@@ -137,6 +137,15 @@ def test_an_interval_covers_eighty_percent_of_new_errors() -> None:
     assert inside.mean() == pytest.approx(0.8, abs=0.02)
 
 
+@pytest.mark.parametrize("count", [19, 29, 49, 99, 119])
+def test_the_bounds_of_an_interval_are_errors_of_the_same_rank_from_either_end(count: int) -> None:
+    """(count + 1) / 10 is a whole number k: the k-th smallest and the k-th largest error."""
+    errors = np.arange(count) - (count - 1) / 2
+    found = residual([Boundary(0.0, float(e)) for e in errors])
+    rank = (count + 1) // 10
+    assert (found.shift_s, found.lo_s, found.hi_s) == (0.0, errors[rank - 1], errors[-rank])
+
+
 def test_platt_agrees_with_logistic_regression() -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(0, 2, 4000)

@@ -14,7 +14,7 @@ from edge_sdk.evaluation.detail import decode_footage, luma_of
 from edge_sdk.evaluation.evaluate import evaluate
 from edge_sdk.evaluation.protocol import Prepared, prepare, scene_samples
 from edge_sdk.evaluation.report import Table
-from edge_sdk.evaluation.sets import RENDERED, one_per_group, read_sets, set_of_clip
+from edge_sdk.evaluation.sets import RENDERED, one_per_group, read_sets, set_of_clip, without_false_ends
 from edge_sdk.evaluation.trivial import trivial_scorers
 
 FLASH_S = 4.2
@@ -140,6 +140,9 @@ def test_sets_come_from_the_label_source(tmp_path: Path, kit: SimpleNamespace) -
     lines = [f"{name},{view},{source}" for name, (view, source, _) in rows.items()]
     table.write_text("\n".join(["clip,view,label_source", *lines]))
     assert read_sets(table) == {name: expected for name, (_, _, expected) in rows.items()}
+    clips = [kit.labelled(tmp_path / name, start_s=1.0, end_s=2.0) for name in rows]
+    ends = {clip.path.name: clip.end_s for clip in without_false_ends(table, clips)}
+    assert ends == {"a.mp4": 2.0, "b.mp4": None, "c.mp4": 2.0, "d.mp4": None, "e.mp4": 2.0, "f.mp4": 2.0}
     assert set_of_clip(kit.labelled(Path("z.mp4"), view="roadside"), {}) == "roadside misc"
     for head, row in (("clip,view", "a.mp4,cctv"), ("clip,view,label_source", "a.mp4,cctv")):
         table.write_text(f"{head}\n{row}\n")

@@ -278,6 +278,12 @@ def test_every_fold_has_a_student_that_has_not_seen_it(
     )
     assert right_0 != wrong_0
     assert right_1 == wrong_1
+    for fold in (0, 1):
+        trained = [clip for clip in some if assigned[clip.group] != fold]
+        assert trained_on(Bundle.open(fold_bundle(tmp_path / "right", fold)), some) == trained
+    seen = Bundle.open(fold_bundle(tmp_path / "right", 0))
+    with pytest.raises(ConfigError, match="seen none of the clips that it is judged on"):
+        train_folds(seen, plan, "toy", some, [], 2, work, tmp_path / "twice", quiet)
     with pytest.raises(ConfigError, match=r"fold-0 was made of other clips or labels, or in another way"):
         train_folds(start[0], plan, "toy", wrong, [], 2, work, tmp_path / "right", quiet)
     other = msgspec.structs.replace(plan, blend=0.25)
