@@ -15,16 +15,19 @@ BASE, LABELS, ENDS = "student-demo", "labels", "boundaries"
 # Labels alone, for about as many steps as those take that see further clips.
 LONGER = "longer"
 TERMS = {"features": "feature_weight", "scores": "score_weight", ENDS: "boundary_weight"}
-# Those that see further clips: of two a teacher alone says what they show, of the third its labels.
-FURTHER = TAUGHT, SCORED, TOLD = "taught", "scored", "told"
-# A teacher whose word on whether there is a crash counts for more than all else that it says.
-WEIGHTS = {SCORED: {"score_weight": 2.0}}
+# Those that see further clips: of the first four a teacher alone says what they show, of the last its labels.
+FURTHER = TAUGHT, SCORED, TIMED, ALL_SCORED, TOLD = "taught", "scored", "timed", "all-scored", "told"
+# A teacher whose word on whether there is a crash counts for more than all else that it says, or nearly all.
+_SCORED = {"score_weight": 2.0}
+WEIGHTS = {SCORED: _SCORED, TIMED: {**_SCORED, "boundary_weight": 1.0}, ALL_SCORED: _SCORED}
 VARIANTS: dict[str, tuple[str, ...]] = {
     LABELS: (),
     **{term: (term,) for term in TERMS},
     "all": tuple(TERMS),
     TAUGHT: tuple(TERMS),
     SCORED: ("scores", ENDS),
+    TIMED: ("scores", ENDS),
+    ALL_SCORED: tuple(TERMS),
     TOLD: (),
     LONGER: (),
 }

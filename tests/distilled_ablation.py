@@ -21,6 +21,7 @@ TEACHER need another WORK.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -44,6 +45,7 @@ from edge_sdk.evaluation.metrics import average_precision
 from edge_sdk.evaluation.protocol import scene_samples
 from edge_sdk.evaluation.rows import Answers, row_of
 from edge_sdk.evaluation.student import StudentScorer
+from edge_sdk.export.distil import losses, targets, teacher_losses, teacher_targets
 from edge_sdk.export.distil.data import load_clips
 from edge_sdk.export.distil.recipe import Teacher, load_recipe
 from edge_sdk.export.distil.student import digest, train
@@ -158,7 +160,8 @@ def make(work: Path, folders: Folders, hide_ends: bool, plan: Plan) -> Trained:
     (recipe, text), cache = load_recipe(plan.recipe), TeacherCache.open(work / "teacher")
     clips = read_all(folders, hide_ends)
     training, validation, held_out = clips.shown(plan.variant), clips.validation, clips.held_out
-    name = f"{plan.variant}-{plan.seed}-{digest(recipe, [*training, *validation, *held_out])}-{cache.digest}"
+    seen = digest(recipe, [*training, *validation, *held_out])
+    name = f"{plan.variant}-{plan.seed}-{seen}-{cache.digest}-{_losses()}"
     draft, made, found = work / "drafts" / name, work / "students" / name, work / "found" / f"{name}.json"
     with single_threaded():
         if not draft.exists():
@@ -173,6 +176,12 @@ def make(work: Path, folders: Folders, hide_ends: bool, plan: Plan) -> Trained:
     one = msgspec.json.decode(found.read_bytes(), type=Trained)
     print(f"{one.variant} {one.seed}: {one.found}", flush=True)
     return one
+
+
+def _losses() -> str:
+    """What stands for the code of the losses, for a student of others is another one."""
+    files = [Path(str(module.__file__)) for module in (losses, targets, teacher_losses, teacher_targets)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
 def judge(bundle: Path, clips: Sequence[LabelledClip]) -> dict[str, float | None]:
@@ -258,7 +267,7 @@ def measure(given: argparse.Namespace) -> None:
     plans = [planned(name, seed) for seed in range(first, first + given.seeds) for name in chosen]
     making = partial(make, given.work, folders, given.hide_ends)
     result = compare(given.teacher, clips, given.work, plans, making, given.jobs)
-    told = [*conditions(clips, plans[0], result), *lines(result.variants, METRICS)]
+    told = [*conditions(clips, plans[0], result), *lines(result.variants, METRICS, given.seeds)]
     title = "Students with and without a teacher, at equal size and data"
     if given.unlabelled:
         title = "Students with and without further clips, of which a teacher or labels say what they show"

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 
 import msgspec
 from measured import table
+from scipy.stats import t
 
 Found = Mapping[str, float | None]
 
@@ -88,8 +89,13 @@ def summarise(found: Mapping[tuple[str, int], Found], metrics: Sequence[Metric])
     return rows
 
 
-def lines(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
-    """A table of the figures, one of the floor, and what they mean."""
+def sure_errors(seeds: int) -> float:
+    """Standard errors of a mean of so many values within which it is 95 % of the time if there is nothing."""
+    return float(t.ppf(0.975, seeds - 1))
+
+
+def lines(rows: Sequence[Row], metrics: Sequence[Metric], seeds: int) -> list[str]:
+    """A table of the figures of so many seeds, one of the floor, and what they mean."""
     names = [metric.name for metric in metrics]
     cells = [[row.variant, *(_cell(row.figures[name], bool(row.floor)) for name in names)] for row in rows]
     floors = [[row.variant, row.floor] for row in rows[1:]]
@@ -99,7 +105,8 @@ def lines(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
         "",
         f"Mean ± standard error over seeds; in brackets the gain over `{rows[0].variant}`, paired by seed, positive "
         "where better, and in its own standard errors (SE): they tell how training varies, not how clips do. Floor: no "
-        f"metric worse, and {', '.join(wanted[:-1])} or {wanted[-1]} better by more than {ENOUGH:g} SE.",
+        f"metric worse, and {', '.join(wanted[:-1])} or {wanted[-1]} better by more than {ENOUGH:g} SE. "
+        f"Of {seeds} seeds a gain of chance alone is within {sure_errors(seeds):.1f} SE 95 times in 100 (Student's t).",
         "",
         *table("variant | floor", floors),
     ]

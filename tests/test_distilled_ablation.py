@@ -78,7 +78,7 @@ def test_variants_stand_beside_the_first() -> None:
     gain = taught.figures["AP"]
     assert gain is not None
     assert (gain.gain, gain.in_errors) == (pytest.approx(0.25), pytest.approx(5.0))
-    shown = lines([plain, taught], METRICS)
+    shown = lines([plain, taught], METRICS, 3)
     assert shown[2] == "| labels | 0.550 ± 0.050 | 0.600 ± 0.000 | 0.600 ± 0.100 |"
     assert shown[3] == "| scores | 0.800 ± 0.100 (+0.250, +5.0 SE) | 0.600 ± 0.000 (+0.000, no spread) | - |"
     assert shown[-1] == "| scores | held; clearly better: AP; worse: none |"

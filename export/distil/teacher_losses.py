@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from edge_sdk.export.distil.recipe import PEAK_FRAMES, Teacher
-from edge_sdk.export.distil.targets import CRASH, END, START
+from edge_sdk.export.distil.targets import CRASH
+from edge_sdk.export.distil.teacher_targets import TIMED
 
 _SURE = 1e-4
 
@@ -23,7 +24,7 @@ def teacher_loss(logits: Tensor, told: Tensor | None, batch: Mapping[str, Tensor
         scores = score_loss(logits[..., CRASH], batch["spans"], batch["yes"], batch["yes_known"], teacher.temperature)
         loss = loss + teacher.score_weight * scores
     if teacher.boundary_weight:
-        soft = boundary_loss(logits[..., [START, END]], batch["heat"], batch["heat_weights"])
+        soft = boundary_loss(logits[..., TIMED], batch["times"], batch["times_weights"])
         loss = loss + teacher.boundary_weight * soft
     return loss
 
@@ -51,10 +52,10 @@ def score_loss(crash: Tensor, spans: Tensor, yes: Tensor, known: Tensor, tempera
     return ((crossed - entropy) * known).sum() / known.sum().clamp(min=1.0) * temperature**2
 
 
-def boundary_loss(heat: Tensor, soft: Tensor, weights: Tensor) -> Tensor:
-    """Binary cross-entropy of start and end heat, logits `[n, t, 2]`, against a teacher's `soft` heat.
+def boundary_loss(logits: Tensor, soft: Tensor, weights: Tensor) -> Tensor:
+    """Binary cross-entropy of crash, start and end, logits `[n, t, 3]`, against what a teacher's times tell of them.
 
     Averaged over the frames that count, so that an unsure teacher, whose weights are small, teaches less.
     """
-    each = functional.binary_cross_entropy_with_logits(heat, soft, weights, reduction="none")
+    each = functional.binary_cross_entropy_with_logits(logits, soft, weights, reduction="none")
     return each.sum() / (weights > 0).sum().clamp(min=1)

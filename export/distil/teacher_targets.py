@@ -18,10 +18,13 @@ from torch import Tensor
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.recipe import Recipe, Teacher
-from edge_sdk.export.distil.targets import Floats
+from edge_sdk.export.distil.targets import CRASH, END, START, Floats, frame_targets
 from edge_sdk.export.distil.teacher_cache import Lesson, TeacherCache, TeacherInfo
 from edge_sdk.files import sha256_of
 
+Times = NDArray[np.float64]
+# Of what the teacher's times tell.
+TIMED = [CRASH, START, END]
 _EPSILON_S = 1e-3
 
 
@@ -31,15 +34,15 @@ class Laid:
 
     `features` float32 `[n, width]` are those of whole pictures; `seen` int64 `[frames]` says which of them each frame
     is to tell, -1 for none. `spans` are the teacher's windows as (first frame, frame behind the last, probability of a
-    crash). `heat` and `heat_weights` float32 `[frames, 2]` are the soft start and end heat, weight 0 where a label
-    gives the boundary, or says that there is no crash.
+    crash). `times` and `times_weights` float32 `[frames, 3]` are what its times tell: how likely a crash lasts, and the
+    soft start and end heat. The weight is 0 where a label tells, or says that there is no crash.
     """
 
     features: Floats
     seen: NDArray[np.int64]
     spans: tuple[tuple[int, int, float], ...]
-    heat: Floats
-    heat_weights: Floats
+    times: Floats
+    times_weights: Floats
 
 
 class Lessons:
@@ -60,7 +63,7 @@ class Lessons:
         """What the teacher says of windows, whose frames' clips and numbers are `origins`, int64 `[frames, 2]` each.
 
         `taught [n, t, width]` with `taught_known [n, t]`, `spans` bool `[n, w, t]` with `yes [n, w]` and `yes_known
-        [n, w]`, `heat` and `heat_weights [n, t, 2]`.
+        [n, w]`, `times` and `times_weights [n, t, 3]`.
         """
         windows = [self._window(each) for each in origins]
         most = max(1, *(len(yes) for *_, yes in windows))
@@ -76,14 +79,14 @@ class Lessons:
             "spans": spans,
             "yes": yes,
             "yes_known": known,
-            "heat": np.stack([window[2] for window in windows]),
-            "heat_weights": np.stack([window[3] for window in windows]),
+            "times": np.stack([window[2] for window in windows]),
+            "times_weights": np.stack([window[3] for window in windows]),
         }
         return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
     def _window(self, origins: NDArray[np.int64]) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.bool_], Floats]:
         taught, known = np.zeros((len(origins), self.width), np.float32), np.zeros(len(origins), np.float32)
-        heat, weights = np.zeros((2, len(origins), 2), np.float32)
+        times, weights = np.zeros((2, len(origins), len(TIMED)), np.float32)
         masks: list[NDArray[np.bool_]] = []
         sure: list[float] = []
         for clip in np.unique(origins[:, 0]):
@@ -92,7 +95,7 @@ class Lessons:
             wanted = laid.seen[numbers]
             known[here] = wanted >= 0
             taught[here] = laid.features[np.maximum(wanted, 0)]
-            heat[here], weights[here] = laid.heat[numbers], laid.heat_weights[numbers]
+            times[here], weights[here] = laid.times[numbers], laid.times_weights[numbers]
             for first, stop, yes in laid.spans:
                 mask = here & (origins[:, 1] >= first) & (origins[:, 1] < stop)
                 # A window that is cut, or that a clip shows twice, is not what the teacher saw.
@@ -102,7 +105,7 @@ class Lessons:
         return (
             taught,
             known,
-            heat,
+            times,
             weights,
             np.array(masks, np.bool_).reshape(-1, len(origins)),
             np.array(sure, np.float32),
@@ -132,13 +135,13 @@ def _unseen(path: Path) -> ConfigError:
 
 def lay(lesson: Lesson, info: TeacherInfo, clip: CachedClip, recipe: Recipe, teacher: Teacher) -> Laid:
     """A clip's lesson beside its frames."""
-    heat, weights = _heat(lesson, info, clip, recipe)
+    times, weights = _times(lesson, info, clip, recipe)
     return Laid(
         features=lesson.features[:, -1].astype(np.float32),
         seen=_nearest(clip.times_s + teacher.feature_shift_s, lesson.feature_times_s, 0.5 / info.rate_hz),
         spans=tuple(_spans(lesson, info, clip.times_s, 1 / recipe.pictures.rate_hz)),
-        heat=heat,
-        heat_weights=weights,
+        times=times,
+        times_weights=weights,
     )
 
 
@@ -157,31 +160,63 @@ def _spans(
         # Of a piece, which ends before its clip does, the teacher's later windows say nothing.
         if end_s > times_s[-1] + period_s:
             continue
-        first = int(np.searchsorted(times_s, max(0.0, end_s - info.window_s) - _EPSILON_S))
+        # A picture just `window_s` before a window's last one is not in it.
+        first = int(np.searchsorted(times_s, end_s - info.window_s + _EPSILON_S))
         stop = int(np.searchsorted(times_s, end_s + _EPSILON_S))
         if stop > first:
             found.append((first, stop, yes))
     return found
 
 
-def _heat(lesson: Lesson, info: TeacherInfo, clip: CachedClip, recipe: Recipe) -> tuple[Floats, Floats]:
-    """Soft heat float32 `[frames, 2]`, 1 where the teacher is sure of an instant, and what it counts there."""
-    heat, weights = np.zeros((2, len(clip.times_s), 2), np.float32)
-    label, delay_s = clip.label, recipe.targets.heat_delay_frames / recipe.pictures.rate_hz
-    unknown = [not label.labelled or (label.crash and time_s is None) for time_s in (label.start_s, label.end_s)]
+def _times(lesson: Lesson, info: TeacherInfo, clip: CachedClip, recipe: Recipe) -> tuple[Floats, Floats]:
+    """What the teacher's times tell of `TIMED`, and how much that counts, both float32 `[frames, 3]`."""
+    label, targets = clip.label, recipe.targets
     if not len(lesson.boundary_times_s) or not (label.labelled or len(lesson.yes)):
-        return heat, weights
+        empty = np.zeros((len(clip.times_s), len(TIMED)), np.float32)
+        return empty, empty
     # A teacher tells when a crash would be. Where no label says that there is one, it is as likely as it finds.
     crash = 1.0 if label.labelled else float(lesson.yes.max())
-    step_s = float(np.diff(lesson.boundary_times_s).mean()) if len(lesson.boundary_times_s) > 1 else 0.1
+    told, weights = np.ones((2, len(clip.times_s), len(TIMED)), np.float32)
+    # A probability says by itself how sure it is, so that it counts fully.
+    told[:, 0] = _lasting(lesson, clip.times_s, label.start_s if label.labelled else None, targets.aftermath_s)
+    shown_s = clip.times_s - targets.heat_delay_frames / recipe.pictures.rate_hz
+    for column, density in enumerate(lesson.densities, start=1):
+        told[:, column], sure = _heat(lesson.boundary_times_s, density, shown_s, info.smoothing_s)
+        weights[:, column] = crash * sure + (1 - crash)
+    return crash * told, weights * _unsaid(clip, recipe)
+
+
+def _unsaid(clip: CachedClip, recipe: Recipe) -> NDArray[np.bool_]:
+    """Where no label tells of `TIMED`, bool `[frames, 3]`."""
+    unsaid: NDArray[np.bool_] = (
+        frame_targets(clip.times_s, clip.label, recipe.targets, recipe.pictures)[1][:, TIMED] == 0
+    )
+    return unsaid
+
+
+def _lasting(lesson: Lesson, times_s: Times, start_s: float | None, aftermath_s: float) -> Times:
+    """How likely it is at `times_s [frames]` that a crash has begun and is not over; of a label `start_s` is sure.
+
+    As for labels it lasts until its end, and for `aftermath_s` at least. A start that is early is taken to go with an
+    end that is, for a teacher tells no more than how likely each is by itself.
+    """
+
+    def begun(by_s: Times) -> Times:
+        told: Times = np.interp(by_s, lesson.boundary_times_s, lesson.densities[0].cumsum(), left=0.0, right=1.0)
+        return told if start_s is None else (by_s >= start_s).astype(np.float64)
+
+    ended: Times = np.interp(times_s, lesson.boundary_times_s, lesson.densities[1].cumsum(), left=0.0, right=1.0)
+    lasts: Times = np.maximum(begun(times_s) - np.minimum(begun(times_s - aftermath_s), ended), 0.0)
+    return lasts
+
+
+def _heat(there_s: NDArray[np.float32], density: Floats, times_s: Times, smoothing_s: float) -> tuple[Times, float]:
+    """Soft heat `[frames]`, 1 where the teacher is sure of an instant, and how sure it is of it."""
+    step_s = float(np.diff(there_s).mean()) if len(there_s) > 1 else 0.1
     # The highest density of an instant that was smoothed: what the teacher says at its surest.
-    peak = step_s / (info.smoothing_s * np.sqrt(2 * np.pi))
-    for column, density in enumerate(lesson.densities):
-        if unknown[column]:
-            said = np.interp(clip.times_s - delay_s, lesson.boundary_times_s, density, left=0.0, right=0.0)
-            heat[:, column] = crash * np.minimum(said / peak, 1.0)
-            weights[:, column] = crash * sharpness(density, step_s, info.smoothing_s) + (1 - crash)
-    return heat, weights
+    peak = step_s / (smoothing_s * np.sqrt(2 * np.pi))
+    said = np.interp(times_s, there_s, density, left=0.0, right=0.0)
+    return np.minimum(said / peak, 1.0), sharpness(density, step_s, smoothing_s)
 
 
 def sharpness(density: Floats, step_s: float, smoothing_s: float) -> float:
