@@ -23,10 +23,9 @@ from edge_sdk.calibration.operating_points import (
     weighted_f1,
 )
 from edge_sdk.evaluation.boundaries import coverage
-from edge_sdk.evaluation.report import Measure
 from edge_sdk.evaluation.resample import Proportion, proportion
 from edge_sdk.evaluation.tasks.alarms import Watched
-from edge_sdk.evaluation.tasks.calibration import Calibration, calibration
+from edge_sdk.evaluation.tasks.calibration import Calibration, calibration, error_in_words
 from edge_sdk.evaluation.tasks.draws import Draws
 from edge_sdk.events import CrashTimeline, calibrate
 from edge_sdk.perception.operating import at_point, points_of
@@ -169,10 +168,9 @@ def _interval_fit(seen: Sequence[_Seen], name: str) -> IntervalFit:
 
 def describe(found: HeldOut) -> str:
     """A table of the operating points in Markdown, with its conditions above it."""
-    raw, now = found.raw.ece, found.calibrated.ece
     lines = [
         f"{found.clips} clips, {found.crashes} crashes, each judged by a fit of other clips ({found.folds} folds); "
-        f"calibration error {_span(raw)} as scored, {_span(now)} calibrated",
+        f"calibration error {error_in_words(found.raw)} as scored, {error_in_words(found.calibrated)} calibrated",
         "",
         "| point | confirms at | false alarms per ordinary hour | near misses with an alarm | crashes found | F1 "
         "| start within its 80 % interval | median width |",
@@ -203,8 +201,5 @@ def _row(point: PointFit) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _span(found: Measure | Proportion) -> str:
-    value = found.value if isinstance(found, Measure) else found.share
-    if value is None or found.lo is None or found.hi is None:
-        return "n/a" if value is None else f"{value:.3f}"
-    return f"{value:.3f} ({found.lo:.3f}-{found.hi:.3f})"
+def _span(found: Proportion) -> str:
+    return "n/a" if found.share is None else f"{found.share:.3f} ({found.lo:.3f}-{found.hi:.3f})"

@@ -61,8 +61,21 @@ def test_the_interval_holds_the_value_and_a_resample_is_that_of_repeated_clips()
     assert found.brier.lo is not None
     assert found.brier.lo < found.brier.value < found.brier.hi
     repeated = np.repeat(np.arange(80), draws.weights[1].astype(int))
+    assert (found.ece.lo, found.ece.hi) == (None, None)
     alone = calibration(crash, said, Draws(draws.weights[1:2]))
     assert alone.ece.value == pytest.approx(calibration(crash[repeated], said[repeated], plain(80)).ece.value)
+
+
+@pytest.mark.parametrize("clips", [60, 300, 2000])
+def test_probabilities_that_are_right_show_the_error_that_they_are_said_to_show(clips: int) -> None:
+    """Scikit-learn's own bins of truths that are drawn elsewhere."""
+    said = np.random.default_rng(clips).beta(0.6, 0.6, clips)
+    found = calibration(RNG.random(clips) < said, said, plain(clips))
+    errors = []
+    for _ in range(100):
+        happened, promised = calibration_curve(RNG.random(clips) < said, said, n_bins=10, strategy="quantile")
+        errors.append(np.abs(happened - promised).mean())
+    assert found.ece_if_right == pytest.approx(np.mean(errors), rel=0.12)
 
 
 @pytest.mark.parametrize("said", [[0.5, 1.2], [0.5], [-0.1, 0.5], [float("nan"), 0.5]])

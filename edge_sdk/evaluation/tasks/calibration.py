@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.evaluation.report import Measure
+from edge_sdk.evaluation.report import Measure, measure
+from edge_sdk.evaluation.resample import Bounds
 from edge_sdk.evaluation.tasks.draws import Draws, Floats, ratio, sure
 from edge_sdk.types import Value
 
 BINS = 10
+_TRUTHS = 200
 
 
 class ReliabilityBin(Value, frozen=True, kw_only=True):
@@ -28,13 +30,16 @@ class ReliabilityBin(Value, frozen=True, kw_only=True):
 class Calibration(Value, frozen=True, kw_only=True):
     """Brier score (Brier 1950) and expected calibration error of `clips` probabilities.
 
-    `brier_constant` is what saying the share of crashes, whatever the clip, would give here.
+    `brier_constant` is what saying the share of crashes, whatever the clip, would give here. A calibration error of few
+    clips is above 0 by chance alone, and resampling them adds as much again, so that it has no interval: `ece_if_right`
+    is what it would be on average if every probability were right.
     """
 
     clips: int
     brier: Measure
     brier_constant: float
     ece: Measure
+    ece_if_right: float | None = None
     bins: tuple[ReliabilityBin, ...]
 
 
@@ -44,20 +49,40 @@ def calibration(truth: ArrayLike, said: ArrayLike, draws: Draws, *, bins: int = 
     if crash.shape != probability.shape or not crash.size or not ((probability >= 0) & (probability <= 1)).all():
         raise ConfigError("calibration needs one probability between 0 and 1 for each clip")
     base = float(draws.mean(crash)[0])
-    per_bin = _bin_sums(crash, probability, draws, bins)
+    per_bin = _bin_sums(crash, probability, Draws(draws.weights[:1]), bins)
     clips, promised, happened = per_bin[0, :, 0], per_bin[0, :, 1], per_bin[0, :, 2]
-    gaps = np.abs(per_bin[..., 1] - per_bin[..., 2]).sum(axis=1)
+    error = float(_errors(per_bin)[0])
     return Calibration(
         clips=crash.size,
         brier=sure(draws.mean((probability - crash) ** 2)),
         brier_constant=base * (1 - base),
-        ece=sure(ratio(gaps, per_bin[..., 0].sum(axis=1), empty=float("nan"))),
+        ece=measure(error, Bounds(float("nan"), float("nan"))),
+        ece_if_right=_error_if_right(probability, draws, bins),
         bins=tuple(
             ReliabilityBin(clips=round(n), said=float(p / n), happened=float(h / n))
             for n, p, h in zip(clips, promised, happened, strict=True)
             if n
         ),
     )
+
+
+def error_in_words(found: Calibration) -> str:
+    """The calibration error, and beside it what chance alone would make of probabilities that are right."""
+    said = "-" if found.ece.value is None else f"{found.ece.value:.3f}"
+    return said if found.ece_if_right is None else f"{said} (by chance, if all were right: {found.ece_if_right:.3f})"
+
+
+def _error_if_right(probability: Floats, draws: Draws, bins: int) -> float:
+    """The mean calibration error of `_TRUTHS` truths that are drawn from what was said."""
+    rng, once = np.random.default_rng(0), Draws(draws.weights[:1])
+    truths = rng.random((_TRUTHS, probability.size)) < probability
+    return float(np.mean([_errors(_bin_sums(each.astype(np.float64), probability, once, bins)) for each in truths]))
+
+
+def _errors(per_bin: NDArray[np.float64]) -> Floats:
+    """The calibration error of each draw."""
+    gaps = np.abs(per_bin[..., 1] - per_bin[..., 2]).sum(axis=1)
+    return ratio(gaps, per_bin[..., 0].sum(axis=1), empty=float("nan"))
 
 
 def _bin_sums(crash: Floats, probability: Floats, draws: Draws, bins: int) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from edge_sdk.evaluation.boundaries import Delay
 from edge_sdk.evaluation.report import Measure
 from edge_sdk.evaluation.tasks import rouge
 from edge_sdk.evaluation.tasks.alarms import AlarmRate
-from edge_sdk.evaluation.tasks.calibration import Calibration
+from edge_sdk.evaluation.tasks.calibration import Calibration, error_in_words
 from edge_sdk.evaluation.tasks.recognition import Confusion
 from edge_sdk.types import Value
 
@@ -172,7 +172,7 @@ def _calibration(found: Calibration) -> str:
     lines = [f"| {each.clips} | {each.said:.3f} | {each.happened:.3f} |" for each in found.bins]
     head = (
         f"Brier score {_measure(found.brier)} (always the share of crashes: {found.brier_constant:.3f}), calibration "
-        f"error {_measure(found.ece)}, {found.clips} clips."
+        f"error {error_in_words(found)}, {found.clips} clips."
     )
     table = ["| clips | probability said | crashes |", "|--:|--:|--:|", *lines]
     return "\n".join(["### calibration", "", head, "", *table])
