@@ -205,7 +205,8 @@ def in_folds_markdown(report: RealReport) -> str:
         "|---" + "|--:" * len(columns) + "|",
     ]
     names = dict.fromkeys(each.scorer for each in report.in_folds)
-    lines += [f"| {name} | " + " | ".join(cells[(name, *column)] for column in columns) + " |" for name in names]
+    rows = {name: [cells[name, view, metric] for view, metric in columns] for name in names}
+    lines += [f"| {name} | {' | '.join(row)} |" for name, row in rows.items()]
     return "\n".join(lines) + "\n"
 
 

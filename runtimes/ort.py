@@ -6,7 +6,9 @@ calls: a device has other work than to wait for the next frame.
 
 from __future__ import annotations
 
+import platform
 import re
+import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -289,9 +291,19 @@ def _providers(device: str) -> tuple[str, ...]:
     if absent:
         raise MissingDependencyError(
             f"this onnxruntime has no {', '.join(sorted(absent))}, which device {device!r} needs; "
-            f"run: pip uninstall onnxruntime && {pip_install('cuda')}"
+            f"{_cuda_hint(platform.machine(), sys.version_info[:2])}"
         )
     return PROVIDERS[device]
+
+
+def _cuda_hint(machine: str, python: tuple[int, int]) -> str:
+    """What to do for CUDA on such a machine: what is there must not go before there is another."""
+    if machine == "aarch64" and python < (3, 11):
+        return (
+            f"PyPI has no onnxruntime-gpu for aarch64 and Python {python[0]}.{python[1]}: build engines with "
+            "edge-sdk build and take --runtime trt, or install a wheel of onnxruntime-gpu that the board's maker gives"
+        )
+    return f"run: pip uninstall onnxruntime && {pip_install('cuda')}"
 
 
 # Any: onnxruntime ships no types.

@@ -31,7 +31,12 @@ class Patience:
             raise SourceError(f"{len(self._left)} earlier attempts hang in a driver or its service; restart that")
         job = _Job(work, late)
         thread = threading.Thread(target=job.run, name=f"edge-sdk {what}", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            # An interpreter that ends gives no new threads; what takes a pipeline down must be done all the same.
+            job.run()
+            return job.result()
         thread.join(self._limit_s)
         if job.abandoned():
             self._left.append(thread)

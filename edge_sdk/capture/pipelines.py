@@ -33,7 +33,8 @@ LUMA_FORMATS = (
 # Without a matrix the scaler copies and scales planes; it would otherwise convert between the colorimetry of the
 # stream and the one it guesses from the small size. A decoder goes on after broken data. The rate grid goes on for one
 # instant and 1 ms after the last picture, not for a second: containers round times, and where the last one is rounded
-# down GStreamer 1.24 would lose that picture without the millisecond.
+# down GStreamer 1.24 would lose that picture without the millisecond. Before 1.22 that property is not there, and the
+# grid goes on until the container's end.
 TUNING: dict[str, dict[str, str]] = {
     "decoder": {"max-errors": "-1", "output-corrupt": "true"},
     "luma": {"matrix-mode": "none", "dither": "none"},

@@ -86,7 +86,7 @@ def train_folds(
         begun = Student(recipe.shape) if scratch else copy.deepcopy(model)
 
         def tell(done: int, total: int, note: str, fold: int = fold) -> None:
-            report(done, total, f"fold {fold + 1}/{folds} {note}")
+            report(fold * total + done, folds * total, f"fold {fold + 1}/{folds} {note}")
 
         run = run_tuning(begun, recipe, plan, shown, held_out, checkpoint, tell)
         tuned = run.averaged() if scratch else blended(run.averaged(), model, plan.blend)

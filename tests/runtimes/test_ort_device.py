@@ -18,7 +18,7 @@ from edge_sdk.bundle import default_bundle, open_bundle
 from edge_sdk.errors import MissingDependencyError, RuntimeFailure
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Array, SessionOptions
-from edge_sdk.runtimes.ort import OrtSession
+from edge_sdk.runtimes.ort import OrtSession, _cuda_hint
 from edge_sdk.runtimes.ort_device import OrtDeviceBound
 from edge_sdk.types import TensorSpec
 
@@ -166,3 +166,16 @@ def test_an_onnxruntime_without_cuda_says_what_to_do(running_sum: Any) -> None:
     path, graph = running_sum
     with pytest.raises(MissingDependencyError, match=r"no CUDAExecutionProvider.*pip install 'onnxruntime-gpu"):
         open_runtime("ort").open(path, graph, SessionOptions(device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("machine", "python", "wheel"),
+    [("aarch64", (3, 10), False), ("aarch64", (3, 12), True), ("x86_64", (3, 10), True)],
+)
+def test_nobody_is_told_to_remove_an_onnxruntime_for_one_that_there_is_not(
+    machine: str, python: tuple[int, int], wheel: bool
+) -> None:
+    """PyPI has onnxruntime-gpu for aarch64 from Python 3.11 on."""
+    said = _cuda_hint(machine, python)
+    assert ("pip uninstall onnxruntime && pip install 'onnxruntime-gpu" in said) is wheel
+    assert ("--runtime trt" in said) is not wheel
