@@ -25,6 +25,8 @@ from edge_sdk.types import CaptureTime, Frame
 
 # How far a declared rate may lie below the student's, as 29.97 does below 30.
 _RATE_SLACK = 0.02
+# How far behind the last frame one is whose own time is not: the finest that times of the timeline are told to.
+_BEHIND_S = 0.001
 # What raw pictures are encoded as.
 _ENCODED = "h264"
 
@@ -56,6 +58,12 @@ class CodedClip(Clip, frozen=True, kw_only=True):
         """The ending of a file that holds it best: `.mp4`, or `.mkv` for MJPEG."""
         return suffix_of(self.codec)
 
+    @property
+    def first_s(self) -> float:
+        """When the first picture that it shows was taken, or `at_s` where it has no units."""
+        # Pictures that are decoded after the first key picture may be shown before it.
+        return min((unit.captured_s for unit in self.units), default=self.at_s)
+
     def until(self, end_s: float) -> CodedClip:
         """The clip without what was captured after `end_s`, but for units that others before it are decoded from."""
         count = max((place for place, unit in enumerate(self.units, 1) if unit.captured_s <= end_s), default=0)
@@ -75,12 +83,10 @@ class CodedClip(Clip, frozen=True, kw_only=True):
         """
         file = Path(path).absolute()
         digest = write_units(file, self.codec, self.units)
-        # Pictures that are decoded after the first key picture may be shown before it.
-        first_s = min(unit.captured_s for unit in self.units)
         return EventClip(
             uri=file.as_uri(),
-            start_s=round(first_s - self.zero_s, 3),
-            pre_s=round(self.at_s - first_s, 3),
+            start_s=round(self.first_s - self.zero_s, 3),
+            pre_s=round(self.at_s - self.first_s, 3),
             asked_pre_s=self.asked_s,
             post_s=round(self.end_s - self.at_s, 3),
             gaps_s=tuple((round(a - self.zero_s, 3), round(b - self.zero_s, 3)) for a, b in self.gaps),
@@ -204,26 +210,39 @@ class LiveFeeder:
         self.first_s: float | None = None
         self._source = source
         self._period_s = period_s
-        self._last: Frame | None = None
+        # The newest picture with pixels of its own: the program may draw on what it is given, and what is shown again
+        # is what the camera showed. Its time is its own too, a period later for each time that it was shown again.
+        self._kept: Frame | None = None
+        self._given_s: float | None = None
         self._sequence = 0
 
     def take(self) -> Frame | None:
         """The newest frame, the last one again while the source is live, or None."""
         frame = self._source.latest()
-        if frame is None:
-            if self._last is None or self._source.state != "live":
-                return None
-            frame = msgspec.structs.replace(
-                self._last, time_s=self._last.time_s + self._period_s, restarted=False, repeated=True
-            )
-        elif self._last is not None and not frame.restarted and frame.time_s <= self._last.time_s:
-            # Repeats ran ahead of a source that came back within the stall time-out.
+        if frame is not None:
+            self._kept = _with_own_pixels(frame)
+        elif self._kept is None or self._source.state != "live":
             return None
+        else:
+            again_s = self._kept.time_s + self._period_s
+            self._kept = msgspec.structs.replace(self._kept, time_s=again_s, restarted=False, repeated=True)
+            frame = _with_own_pixels(self._kept)
         if self.first_s is None:
             self.first_s = frame.captured_s - frame.time_s
-        self._last = msgspec.structs.replace(frame, sequence=self._sequence)
+        self._given_s = self._next_s(frame)
+        frame = msgspec.structs.replace(frame, time_s=self._given_s, sequence=self._sequence)
         self._sequence += 1
-        return self._last
+        return frame
+
+    def _next_s(self, frame: Frame) -> float:
+        """The time that `frame` is given with: its own, or just behind the last one where repeats ran ahead of it.
+
+        They do where a picture comes late. The student would miss it and a round if it were left out, and many where a
+        camera keeps the rate of the rounds, or half of it.
+        """
+        if self._given_s is None or frame.restarted or frame.time_s > self._given_s:
+            return frame.time_s
+        return self._given_s + _BEHIND_S
 
     @property
     def history(self) -> FrameHistory | None:
@@ -295,13 +314,17 @@ class LiveFeeder:
 
     def _zero(self) -> CaptureTime | None:
         """When the first frame was taken, as the newest one tells: clocks may be set after a source was opened."""
-        if self._last is None or self._last.capture is None or self.first_s is None:
+        if self._kept is None or self._kept.capture is None or self.first_s is None:
             return None
-        return shifted(self._last.capture, self.first_s - self._last.captured_s)
+        return shifted(self._kept.capture, self.first_s - self._kept.captured_s)
 
     def close(self) -> None:
         """Close the source."""
         self._source.close()
+
+
+def _with_own_pixels(frame: Frame) -> Frame:
+    return msgspec.structs.replace(frame, pixels=frame.pixels.copy())
 
 
 def _slow(rate_hz: float | None, wanted_hz: float) -> str | None:

@@ -1,7 +1,8 @@
 """Events on disk: a folder with `<event id>.mp4` (`.mkv` of MJPEG), which plays, and beside it the event as JSON.
 
 A crash may cut the power. So an event that goes on can be saved as far as it has come, and what is saved of it when it
-is closed takes the place of that; not where the ring has lost the crash meanwhile.
+is closed takes the place of that. It does not where the ring has lost the crash meanwhile, nor where it has lost what
+came before and has nothing more behind, as when an event is saved again with its answers.
 
 Names come from the event's id alone: a device without a network starts with a clock that is wrong. What is oldest is
 told by the times of the files, each of which is made later than all that were there.
@@ -34,6 +35,8 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 _SAVED_STATES = ("confirmed", "refined", "closed")
 # Times of a clip are rounded to this.
 _ROUNDING_S = 0.001
+# FAT, as of a memory card, keeps the times of files to even seconds.
+_FAT_STEP_NS = 2_000_000_000
 
 
 class SaveSettings(Value, frozen=True, kw_only=True):
@@ -74,14 +77,14 @@ def save_event(
     folder.mkdir(parents=True, exist_ok=True)
     remove_half_written_files(folder)
     earlier = _clip_on_disk(event, folder)
-    if earlier is not None and lacks_beginning(clip) and (not clip.units or _begins_before(earlier, clip)):
+    limit_bytes = None if settings.limit_mb is None else settings.limit_mb * 1e6
+    if earlier is not None and _shows_more(earlier, clip):
         saved = msgspec.structs.replace(event, clip=earlier)
         _write_json(saved, folder)
-        return saved
-    limit_bytes = None if settings.limit_mb is None else settings.limit_mb * 1e6
-    if limit_bytes is not None:
-        make_room(folder, limit_bytes - sum(len(unit.data) for unit in clip.units), event.id)
-    saved = _write(event, clip, folder, earlier)
+    else:
+        if limit_bytes is not None:
+            make_room(folder, limit_bytes - sum(len(unit.data) for unit in clip.units), event.id)
+        saved = _write(event, clip, folder, earlier)
     if limit_bytes is not None:
         make_room(folder, limit_bytes, event.id)
     return saved
@@ -186,9 +189,19 @@ def _clip_on_disk(event: Event, folder: Path) -> EventClip | None:
     return clip if clip is not None and clip.uri.rpartition("/")[2] in names else None
 
 
-def _begins_before(earlier: EventClip, clip: CodedClip) -> bool:
-    """Whether the earlier clip shows more of what comes from the crash or trigger on."""
-    return earlier.post_s >= -_ROUNDING_S and earlier.pre_s > clip.delivered_s + _ROUNDING_S
+def _shows_more(earlier: EventClip, clip: CodedClip) -> bool:
+    """Whether the earlier clip begins earlier, and `clip` has nothing to set against that.
+
+    Where that has lost the crash or trigger, the earlier one need only have it; else it must end no sooner, but for the
+    last units, which may have lain with the network when it was written.
+    """
+    if not clip.units:
+        return True
+    more_before_s = earlier.pre_s - (clip.at_s - clip.first_s)
+    less_behind_s = clip.end_s - clip.at_s - earlier.post_s
+    if lacks_beginning(clip):
+        return earlier.post_s >= -_ROUNDING_S and more_before_s > _ROUNDING_S
+    return more_before_s > _ROUNDING_S and less_behind_s <= min(more_before_s, LATE_S)
 
 
 def _write(event: Event, clip: CodedClip, folder: Path, earlier: EventClip | None) -> Event:
@@ -216,9 +229,11 @@ def _write(event: Event, clip: CodedClip, folder: Path, earlier: EventClip | Non
 
 
 def _write_json(event: Event, folder: Path) -> None:
-    """Its time is later than those of all others, also where the clock was set back meanwhile."""
+    """Its time is later than those of all others, where the clock was set back and where FAT keeps it too."""
     path = folder / f"{event.id}.json"
-    newest_ns = max((each.written_ns for each in _saved(folder)), default=0)
+    newest = max((each.written_ns // _FAT_STEP_NS for each in _saved(folder) if each.name != event.id), default=0)
     write_text(path, event.to_json() + "\n")
-    if path.stat().st_mtime_ns <= newest_ns:
-        os.utime(path, ns=(newest_ns + 1, newest_ns + 1))
+    if path.stat().st_mtime_ns // _FAT_STEP_NS <= newest:
+        later_ns = (newest + 1) * _FAT_STEP_NS
+        with suppress(PermissionError):  # a disk that takes times of its owner alone costs the order, and no clip
+            os.utime(path, ns=(later_ns, later_ns))

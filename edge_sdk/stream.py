@@ -35,6 +35,8 @@ from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate
 from edge_sdk.types import Frame
 
 AnySource = str | Path | Feed
+# Programs that store events may round their times to this.
+_ROUNDING_S = 0.001
 
 
 class Step(NamedTuple):
@@ -203,11 +205,33 @@ def named_stream(streams: Sequence[Stream], source: AnySource | None) -> Stream:
 
 
 def feeder_for(event: Event, streams: Sequence[Stream]) -> Feeder:
-    """Where the frames of `event` come from. Raises `ConfigError` for one of another source than those of `streams`."""
+    """Where the frames of `event` come from.
+
+    Raises `ConfigError` for one of another source than those of `streams`, and for one that another unit has made of
+    the same live source, at whose times this one has other pictures or none.
+    """
     feeder = next((stream.feeder for stream in streams if stream.feeder.uri == event.source), None)
     if feeder is None:
         raise ConfigError(f"event {event.id} is of {event.source}, which is no source of this unit")
+    if isinstance(feeder, LiveFeeder):
+        _refuse_of_another_unit(event, feeder)
     return feeder
+
+
+def _refuse_of_another_unit(event: Event, feeder: LiveFeeder) -> None:
+    """All revisions of a unit's events have its zero: only what is known of its time of day is mended.
+
+    One without a zero was made up by a program, and is taken at its word.
+    """
+    zero, first_s = event.time.zero, feeder.first_s
+    if zero is None or (first_s is not None and abs(zero.monotonic_s - first_s) <= _ROUNDING_S):
+        return
+    here = "has not begun" if first_s is None else f"began at {first_s:.3f} of time.monotonic()"
+    raise ConfigError(
+        f"{feeder.uri}: expected an event of this unit, whose timeline {here}, found {event.id}, whose timeline began "
+        f"at {zero.monotonic_s:.3f}: another unit or run has made it; save it and ask about it while that is open, or "
+        "take the clip that was saved with it, as `edge-sdk explain ID.json` does"
+    )
 
 
 def _uri_of(source: AnySource | None, known: Sequence[str]) -> str | None:
