@@ -29,7 +29,9 @@ class Owner:
     fault; "once" a picture, then a fault. `doomed`: a player that began in silence hears nothing when it ends.
     """
 
-    def __init__(self, settings: LiveSettings | None = None, *, stop_s: float = 0.0, doomed: bool = False) -> None:
+    def __init__(
+        self, settings: LiveSettings | None = None, *, stop_s: float = 0.0, doomed: bool = False, fed: bool = False
+    ) -> None:
         self.now_s = 1000.0
         self.changes: list[SourceChange] = []
         self.starts_s: list[float] = []
@@ -37,7 +39,7 @@ class Owner:
         self.stopping_until_s: float | None = None
         self.deaf = False
         self.stop_s, self.doomed = stop_s, doomed
-        self.health = Health("rtsp://camera", settings or LiveSettings(), self.now_s, self.changed)
+        self.health = Health("rtsp://camera", settings or LiveSettings(), self.now_s, self.changed, fed=fed)
 
     def changed(self, change: SourceChange) -> None:
         assert change.state in FOLLOWS[self.changes[-1].state if self.changes else ""]

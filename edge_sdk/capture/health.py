@@ -27,6 +27,8 @@ YOUNG_WAITS_S = (0.5, 1.0, 2.0)
 OLD_WAITS_S = (4.0, 8.0, 16.0, 30.0)
 # Cameras lock out who keeps asking with a wrong password.
 REFUSED_WAITS_S = (5.0, 10.0, 20.0, 30.0)
+# Nobody is asked for the pictures of a feed, and what is pushed during a wait is lost.
+FEED_WAIT_S = 0.5
 # A picture this long after the first one of an attempt ends the outage.
 SETTLED_S = 10.0
 # Cameras that save bits send a keyframe every 10 s or so: an attempt that joins between two of them needs longer.
@@ -48,7 +50,8 @@ class Health:
     that gives a picture and dies is tried ever more rarely.
     The wait after a failure is 0.5, 1, 2, 2, ... s while the outage is younger than two minutes, then 4, 8, 16,
     30, 30, ... s; after a refusal it is at least 5, 10, 20, 30, 30, ... s. It is counted from the moment `backoff` is
-    entered, and no attempt begins before `stopped`.
+    entered, and no attempt begins before `stopped`. Of a source that is `fed`, to which a program pushes pictures, the
+    wait is always 0.5 s, but for a pipeline that cannot be built: that is tried ever more rarely, too.
 
     `attempt` of a change is the attempt under way, or in `stalled` and `backoff` the one that comes next.
 
@@ -67,12 +70,18 @@ class Health:
     """
 
     def __init__(
-        self, source: str, settings: LiveSettings, now_s: float, on_change: Callable[[SourceChange], None]
+        self,
+        source: str,
+        settings: LiveSettings,
+        now_s: float,
+        on_change: Callable[[SourceChange], None],
+        *,
+        fed: bool = False,
     ) -> None:
         self._source = source
         self._settings = settings
         self._on_change = on_change
-        self._backoff = _Backoff()
+        self._backoff = _Backoff(fed=fed)
         self._stillness = _Stillness(settings.frozen_timeout_s)
         self._player: Literal["none", "up", "stopping"] = "none"
         self._now_s = now_s
@@ -238,7 +247,8 @@ class Health:
 class _Backoff:
     """How long to wait after each failure of an outage."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fed: bool) -> None:
+        self._fed = fed
         self.settle()
 
     def settle(self) -> None:
@@ -250,7 +260,9 @@ class _Backoff:
         """The wait after one more failure."""
         if self._since_s is None:
             self._since_s = now_s
-        if now_s - self._since_s < YOUNG_OUTAGE_S:
+        if self._fed:
+            wait_s = FEED_WAIT_S
+        elif now_s - self._since_s < YOUNG_OUTAGE_S:
             self._young += 1
             wait_s = _nth(YOUNG_WAITS_S, self._young)
         else:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Literal
 
 from edge_sdk.capture.attempts import Attempts
+from edge_sdk.capture.forks import only_here
 from edge_sdk.capture.history import FrameHistory
 from edge_sdk.capture.player import LivePicture
 from edge_sdk.capture.ring import GopRing
@@ -38,7 +39,7 @@ class LiveSource:
         self._attempt = 0
         self._delivered = 0
         self._supervisor.start()
-        self._finish = weakref.finalize(self, self._supervisor.close)
+        self._finish = weakref.finalize(self, only_here(self._supervisor.close))
 
     @property
     def uri(self) -> str:

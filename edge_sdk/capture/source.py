@@ -10,6 +10,7 @@ import time
 import weakref
 from types import TracebackType
 
+from edge_sdk.capture.forks import only_here
 from edge_sdk.capture.luma import widened
 from edge_sdk.capture.player import Counters, Picture, Player
 from edge_sdk.capture.settings import MAX_REPEATED_S, CaptureSettings, SourceInfo, SourceStats
@@ -42,7 +43,7 @@ class Source:
         self._last_time_s = 0.0
         self._ended = False
         self._warnings = list(warnings)
-        self._finish = weakref.finalize(self, player.close)
+        self._finish = weakref.finalize(self, only_here(player.close))
 
     @property
     def stats(self) -> SourceStats:

@@ -65,7 +65,8 @@ class Supervisor:
         self.warnings: list[str] = []
         self._attempts = attempts
         self._changes: deque[SourceChange] = deque(maxlen=_CHANGES_KEPT)
-        self._health = Health(self.uri, live, time.monotonic(), self._changes.append)
+        fed = attempts.feed is not None
+        self._health = Health(self.uri, live, time.monotonic(), self._changes.append, fed=fed)
         self._sameness, self._patience = Sameness(), Patience(HANG_S)
         self._lock = threading.Lock()
         self._player: LivePlayer | None = None

@@ -6,6 +6,7 @@ round, a thread listens until the connection ends, and then asks how the process
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -14,10 +15,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import cast
 
 from edge_sdk import errors
-from edge_sdk.errors import Cancelled, EdgeError, RuntimeFailure
+from edge_sdk.errors import Cancelled, EdgeError, MissingDependencyError, RuntimeFailure
 from edge_sdk.explaining.channel import Channel
 from edge_sdk.explaining.messages import Beat, Failed, Message, Open, Opened
 from edge_sdk.explaining.outbox import Outbox
@@ -33,15 +35,19 @@ _AGAIN = "; ask again: it is started anew"
 _CLOSED = "this program closed it"
 
 # Modules are not looked for in the working folder, which may be a checkout without the compiled part. Python 3.10 has
-# no option for that.
-_WORKER = "import sys; sys.path[:] = filter(None, sys.path); from edge_sdk.explaining.worker import main; main()"
+# no option for that. What the parent has found where this interpreter would not look is found behind its own modules.
+_WORKER = (
+    "import sys; sys.path[:] = filter(None, sys.path); "
+    "sys.path.extend(each for each in sys.argv[2:] if each not in sys.path); "
+    "from edge_sdk.explaining.worker import main; main()"
+)
 
 
 class Child:
     """A process that was started to open a bundle and answer. `on_message` is called by the thread that listens.
 
     It is ended when it says nothing, opens, or stands still for longer than `settings` let it. Raises `RuntimeFailure`
-    where the system starts no more processes.
+    where the system starts no more processes, and what `interpreter` raises.
     """
 
     def __init__(self, opening: Open, settings: ReasonerSettings, on_message: Callable[[Message], None]) -> None:
@@ -59,6 +65,9 @@ class Child:
         try:
             with there:
                 self._process = _start(there)
+        except MissingDependencyError:
+            here.close()
+            raise
         except OSError as error:
             here.close()
             raise RuntimeFailure(
@@ -218,10 +227,32 @@ def error_of(failed: Failed) -> EdgeError:
     return cast(EdgeError, kind.__new__(kind, failed.text))
 
 
+def interpreter() -> str:
+    """The Python that processes are started with: this one, or what `multiprocessing.set_executable` was told.
+
+    Raises `MissingDependencyError` where a program holds Python in itself, so that it is none, and told of none.
+    """
+    own = sys.executable or ""
+    if own and not getattr(sys, "frozen", False):
+        return own
+    from multiprocessing import spawn  # which nobody else needs
+
+    told = os.fsdecode(spawn.get_executable() or b"")
+    if told in ("", own):
+        kind = f"a frozen program, {own!r}" if own else "no sys.executable, as in a program that embeds Python"
+        raise MissingDependencyError(
+            f"expected a Python interpreter to start the reasoner's process with, found {kind}; name one of Python "
+            f"{sys.version_info.major}.{sys.version_info.minor} that can import edge_sdk by "
+            "multiprocessing.set_executable(path)"
+        )
+    return told
+
+
 def _start(end: socket.socket) -> subprocess.Popen[bytes]:
     """A fresh interpreter with `end`; in a session of its own, so that Ctrl-C is its parent's to handle."""
+    found = [each for each in sys.path if Path(each).is_absolute()]
     return subprocess.Popen(
-        [sys.executable, "-c", _WORKER, str(end.fileno())],
+        [interpreter(), "-c", _WORKER, str(end.fileno()), *found],
         pass_fds=(end.fileno(),),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

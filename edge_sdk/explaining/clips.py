@@ -15,7 +15,7 @@ from edge_sdk.capture import refuse_live
 from edge_sdk.errors import BundleError
 from edge_sdk.events import Answer, Event
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
-from edge_sdk.explaining.process import ReasonerProcess
+from edge_sdk.explaining.process import ReasonerProcess, while_open
 from edge_sdk.explaining.request import Deadline
 from edge_sdk.explaining.sampling import ClipPlan, plan_clip, read_clip
 from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_of
@@ -109,13 +109,15 @@ def explain_file(
     and `wait_s` as in `ClipRequest.ask` and `ReasonerProcess.begin`, which raise, as does opening the file. After
     `deadline_s`, in which waiting, opening the model and looking at the clip count, no further frame is shown, and
     answers are given as far as they went; a turn that does not come and a model that is not open by then are errors.
-    Raises `ConfigError` for a live source, before anything is started.
+    Raises `ConfigError` for a live source, before anything is started, and `Cancelled` where the reasoner is closed
+    meanwhile.
     """
     refuse_live(clip)
     deadline = Deadline(deadline_s)
     process.start()
-    view = _view(process.language, process.settings, clip, deadline.until_s)
-    yield from _explain(process, clip, view, tasks, _Watched(events, evidence), deadline, wait_s)
+    with while_open():
+        view = _view(process.language, process.settings, clip, deadline.until_s)
+        yield from _explain(process, clip, view, tasks, _Watched(events, evidence), deadline, wait_s)
 
 
 def _view(language: Language, settings: ReasonerSettings, clip: str | Path, until_s: float | None = None) -> _View:

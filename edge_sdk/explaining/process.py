@@ -10,14 +10,31 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 
 from edge_sdk.bundle import Bundle
+from edge_sdk.capture.forks import only_here
 from edge_sdk.errors import Cancelled, ConfigError, RuntimeFailure
 from edge_sdk.explaining.child import Child
 from edge_sdk.explaining.messages import Begin, Message, Open
 from edge_sdk.explaining.request import ClipRequest
 from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_of
+
+
+class ReasonerClosedError(ConfigError):
+    """A reasoner is used after it was closed."""
+
+
+@contextmanager
+def while_open() -> Iterator[None]:
+    """Around a question that began when its reasoner was open: where that is closed since, it is `Cancelled`."""
+    try:
+        yield
+    except ReasonerClosedError as error:
+        raise Cancelled("this reasoner was closed while a question was on its way") from error
 
 
 class ReasonerProcess:
@@ -39,7 +56,7 @@ class ReasonerProcess:
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._request: ClipRequest | None = None
         self._count = 0
-        self._finish = weakref.finalize(self, _close, self._children)
+        self._finish = weakref.finalize(self, only_here(partial(_close, self._children)))
 
     @property
     def pid(self) -> int | None:
@@ -64,7 +81,8 @@ class ReasonerProcess:
         `profile` is the reasoner's own unless given. Raises `RuntimeFailure` when another clip is worked on for longer
         than `wait_s`, or the bundle is not open at `until_s` on the monotonic clock, which goes on all the same; and
         what opening the bundle raises: `ConfigError` for a budget that is too small,
-        `MissingDependencyError`, `BundleError`, ..., and `Cancelled` when it is closed meanwhile.
+        `MissingDependencyError`, `BundleError`, ..., and `Cancelled` when it is closed meanwhile. One that was closed
+        before is a `ConfigError`, but see `while_open`.
         """
         # Before its turn: who gives up while the bundle opens holds up nobody.
         self._living().wait_open(until_s)
@@ -105,7 +123,7 @@ class ReasonerProcess:
         """The process, started anew when it has died."""
         with self._lock:
             if not self._finish.alive:
-                raise ConfigError("this reasoner was closed; make another")
+                raise ReasonerClosedError("this reasoner was closed; make another")
             if self._children and self._children[0].ended:
                 _close(self._children)
             if not self._children:

@@ -35,12 +35,17 @@ AHEAD = 4
 GRACE_S = 10.0
 
 
+def check_deadline(seconds: float | None) -> None:
+    """Raises `ConfigError` for a deadline that is no number."""
+    if seconds is not None and math.isnan(seconds):
+        raise ConfigError("expected a deadline in seconds, found nan; leave it out where there is none")
+
+
 class Deadline:
-    """So many seconds from now; None is never."""
+    """So many seconds from now; None is never. Raises what `check_deadline` raises."""
 
     def __init__(self, seconds: float | None) -> None:
-        if seconds is not None and math.isnan(seconds):
-            raise ConfigError("expected a deadline in seconds, found nan")
+        check_deadline(seconds)
         self._until_s = math.inf if seconds is None else time.monotonic() + seconds
 
     @property
@@ -93,6 +98,7 @@ class ClipRequest:
                 f"expected a picture of at most {DATA_LIMIT // 10**6} MB, found {pixels.shape[1]}x{pixels.shape[0]}; "
                 "make it smaller, the model sees a fraction of it"
             )
+        self._check_open()
         self._wait(lambda: self._room > 0 or self._child.ended or _passed(until_s))
         self.check()
         with self._child.news:
@@ -128,6 +134,7 @@ class ClipRequest:
         whole clip, None where it is not to go into answers. An answer comes again where a later one contradicts it.
         Raises `ConfigError` while an earlier question is not answered to its end, and what ended the clip.
         """
+        self._check_open()
         if self._asked:
             raise ConfigError(f"this clip is being asked for {self._asked}; read the answers to their end, or close it")
         until_s = None if deadline_s is None else time.monotonic() + deadline_s + GRACE_S
@@ -190,11 +197,14 @@ class ClipRequest:
         elif isinstance(message, Failed):
             self._failure = error_of(message)
 
-    def _wait(self, ready: Callable[[], bool], until_s: float | None = None) -> None:
+    def _check_open(self) -> None:
         if not self._open:
             raise ConfigError("this clip was closed; begin another")
+
+    def _wait(self, ready: Callable[[], bool], until_s: float | None = None) -> None:
+        """Wait for what is `ready`. Raises what ended the clip, `Cancelled` where that was its closing."""
         self._child.wait_for(lambda: self._failure is not None or ready(), until_s)
-        if self._failure is not None and not ready():
+        if self._failure is not None and not (self._open and ready()):
             raise self._failure
 
 

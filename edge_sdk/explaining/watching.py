@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from edge_sdk.events import Event
 from edge_sdk.explaining.clips import answers_of, explain_file, tasks_of
 from edge_sdk.explaining.live import LiveClip, history_settings
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
-from edge_sdk.explaining.process import ReasonerProcess
+from edge_sdk.explaining.process import ReasonerProcess, while_open
+from edge_sdk.explaining.request import check_deadline
 from edge_sdk.explaining.settings import ReasonerSettings
 from edge_sdk.feeders import Feeder, LiveFeeder
 
@@ -37,6 +39,7 @@ class EventExplainer:
         self._lock = threading.RLock()
         self._following: dict[str, LiveClip] = {}
         self._questions = 0
+        self._pid = os.getpid()
 
     def notice(self, event: Event, feeder: Feeder) -> None:
         """A revision of an event: begin with its frames when it is provisional, give them up when it is rejected."""
@@ -53,20 +56,23 @@ class EventExplainer:
     ) -> Iterator[Piece | Reply | ReasoningReport | Event]:
         """Answers about `event` of `feeder`, what they took, and at the end the event with the answers in it.
 
-        Raises `ConfigError` for a live source that keeps no frames, and what `LiveClip.ask` and `explain_file` raise.
+        Raises `ConfigError` for a live source that keeps no frames and for a deadline that is no number, `Cancelled`
+        where this is closed meanwhile, and what `LiveClip.ask` and `explain_file` raise.
         """
         asked = tasks_of(self.process.language, tasks)
+        check_deadline(deadline_s)  # before the event's clip is taken, which only an answer gives back
         said: list[Piece | Reply | ReasoningReport] = []
-        with self._question(event.id) as followed:
+        with while_open(), self._question(event.id) as followed:
             for item in self._ask(event, feeder, followed, asked, deadline_s):
                 said.append(item)
                 yield item
         yield msgspec.structs.replace(event, reasoning=answers_of(said))
 
     def close(self) -> None:
-        """End the work and the process."""
-        self._give_up()
-        self.process.close()
+        """End the work and the process; in a process that was forked from this one nothing happens."""
+        if os.getpid() == self._pid:
+            self._give_up()
+            self.process.close()
 
     @contextmanager
     def _question(self, event: str) -> Iterator[LiveClip | None]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Student
-from edge_sdk.errors import BundleError, ConfigError
+from edge_sdk.capture.forks import hold_in_forks, only_here
+from edge_sdk.errors import BundleError, ConfigError, RuntimeFailure
 from edge_sdk.perception.operating import at_point
 from edge_sdk.perception.planes import PlaneStack
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
@@ -42,10 +43,12 @@ class Recogniser:
             raise ConfigError(f"streams must be at least 1, found {streams}")
         settled = options or SessionOptions()
         graph, path = bundle.graph(self.student.graph_on(runtime, settled.device))
-        opened = open_runtime(runtime)
+        opened, self._runtime = open_runtime(runtime), runtime
         self._session = opened.open(path, graph, settled)
         self.runtime_version, self.engine_sha256 = opened.version, self._session.engine_sha256
         self._state = self._session.bind_state(graph.state, {"streams": streams})
+        self._close = only_here(self._session.close)
+        hold_in_forks(self)
         self._state_names = tuple(spec.input for spec in graph.state)
         self._planes = PlaneStack(streams, self.student.height, self.student.width, self.student.lags)
         self._pushed = [False] * streams
@@ -63,12 +66,15 @@ class Recogniser:
     def step(self) -> NDArray[np.float32]:
         """Score the pushed pictures: float32 `[streams, len(student.scores)]`, probabilities in 0..1.
 
-        The rows of streams that were pushed nothing since the last call say nothing.
+        The rows of streams that were pushed nothing since the last call say nothing. Raises `RuntimeFailure` where
+        other rows hold what is no number.
         """
-        if not all(self._pushed):
-            self._pause([stream for stream, pushed in enumerate(self._pushed) if not pushed])
-        self._pushed = [False] * len(self._pushed)
+        pushed = self._pushed
+        if not all(pushed):
+            self._pause([stream for stream, here in enumerate(pushed) if not here])
+        self._pushed = [False] * len(pushed)
         scores: NDArray[np.float32] = self._state.run({FRAMES_INPUT: self._planes.batch})[SCORES_OUTPUT]
+        self._check(scores, pushed)
         return scores
 
     def score(self, luma: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -84,8 +90,18 @@ class Recogniser:
         self._put(stream, dict.fromkeys(self._state_names, 0))
 
     def close(self) -> None:
-        """Release the session."""
-        self._session.close()
+        """Release the session; in a process that was forked from this one nothing happens."""
+        self._close()
+
+    def _check(self, scores: NDArray[np.float32], pushed: list[bool]) -> None:
+        """What overflows once stays in the state for good, and no crash would be confirmed any more."""
+        for stream, row in enumerate(scores):
+            if pushed[stream] and not np.isfinite(row).all():
+                raise RuntimeFailure(
+                    f"expected finite scores of the student in runtime {self._runtime!r}, found {row.tolist()} for "
+                    f"stream {stream}: its numbers overflowed, and its memory is lost; start again, and where it "
+                    "happens again use another runtime, device or engine"
+                )
 
     def _pause(self, streams: list[int]) -> None:
         """Keep the state of those of `streams` that do not pause already; it is read where there are any."""

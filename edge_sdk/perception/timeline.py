@@ -62,9 +62,10 @@ class Timeline:
         self._point: OperatingPoint = student.operating_point
         self._delay_frames = student.heat_delay_frames
         self._period_s = 1 / student.rate_hz
-        self._history: deque[FrameScores] = deque(maxlen=round(HISTORY_S * student.rate_hz))
+        # By time and not by count: rounds with live sources may come at another rate than the student's.
+        self._history: deque[FrameScores] = deque()
         # Of each frame in the history the instant that its heat speaks of.
-        self._heat_s: deque[float] = deque(maxlen=self._history.maxlen)
+        self._heat_s: deque[float] = deque()
         self._last_s: deque[float] = deque(maxlen=student.heat_delay_frames + 1)
         self._recent: deque[float] = deque(maxlen=self._point.confirm_frames)
         self._state: State | None = None
@@ -79,8 +80,7 @@ class Timeline:
 
     def push(self, scores: FrameScores) -> list[TimelineUpdate]:
         """Take the next frame's scores, in order of time; returns the revisions that they cause, oldest first."""
-        self._history.append(scores)
-        self._heat_s.append(self._heat_of(scores.time_s))
+        self._remember(scores)
         self._recent.append(scores.crash)
         self._level = sum(self._recent) / self._point.confirm_frames
         self.peak = max(self.peak, self._level)
@@ -118,6 +118,16 @@ class Timeline:
         if self._state is None:
             return []
         return [self._finish(self._history[-1].time_s + self._period_s)]
+
+    def _remember(self, scores: FrameScores) -> None:
+        """Keep a frame in the history, and forget those that are older than `HISTORY_S`."""
+        self._history.append(scores)
+        self._heat_s.append(self._heat_of(scores.time_s))
+        # Half a period away from the frames of the student's rate, whose times are rounded.
+        oldest_s = scores.time_s - HISTORY_S + self._period_s / 2
+        while self._history[0].time_s < oldest_s:
+            self._history.popleft()
+            self._heat_s.popleft()
 
     def _heat_of(self, time_s: float) -> float:
         """The instant that the heat of a frame speaks of: when the frame was shown that many frames before it.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pushing import CHAINS, HEIGHT, WIDTH, encode, next_frame, taken, until, wanted
 
-from edge_sdk.capture import Feed, HistorySettings, open_live
+from edge_sdk.capture import Feed, HistorySettings, health, open_live
 from edge_sdk.capture.feed import is_key
 from edge_sdk.errors import ConfigError, UnknownNameError
 from edge_sdk.hardware import clock
@@ -302,3 +302,18 @@ def test_pictures_without_a_stamp_never_go_back() -> None:
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda _: feed.push(jpeg), range(4000)))
     assert clock.stamps_s == sorted(clock.stamps_s)
+
+
+def test_a_feed_that_was_silent_for_minutes_takes_pictures_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minutes are made of nothing here: an outage is old from its beginning, when cameras are left alone for 4 s."""
+    monkeypatch.setattr(health, "YOUNG_OUTAGE_S", 0.0)
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    feed = Feed("rgb", width=WIDTH, height=HEIGHT)
+    with open_live(feed, wanted("rgb", stall_timeout_s=0.3, connect_timeout_s=0.3)) as source:
+        taken(feed, picture)
+        next_frame(source)
+        for _ in range(3):
+            until(lambda: source.state == "connecting")
+            until(lambda: source.state == "backoff")
+        until(lambda: feed.push(picture), 1.5)
+        assert next_frame(source, 1.5).restarted

@@ -258,3 +258,19 @@ def allowed_s(owner: Owner, state: str, last: SourceChange, ended_s: float) -> f
         return max(0.0, last.at_s + (last.retry_in_s or 0.0) - ended_s) + spare_s
     attempt_s = 20.0 if state == "connecting" else 2.0
     return attempt_s + 30.0 + spare_s if owner.doomed or state == "stalled" else spare_s
+
+
+@pytest.mark.parametrize("camera", ["silent", "breaks", "once"])
+def test_a_feed_is_ready_again_at_once_however_long_it_has_paused(camera: str) -> None:
+    """There is no camera to be spared, and a picture that is pushed during a wait is lost."""
+    owner = Owner(fed=True)
+    owner.live()
+    changes = owner.run(camera, 900.0)
+    assert set(waits(changes)) == {0.5}
+    (*_, last) = owner.run("fine", 1.0)
+    assert last.state == "live"
+
+
+def test_a_feed_s_pipeline_that_cannot_be_built_is_tried_ever_more_rarely() -> None:
+    owner = Owner(fed=True)
+    assert waits(owner.run("refuses", 130.0)) == [5.0, 10.0, 20.0, 30.0, 30.0, 30.0, 30.0]

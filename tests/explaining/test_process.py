@@ -202,8 +202,15 @@ def test_a_closed_request_stops_the_work_and_wakes_who_waits_for_it(process: Rea
     os.kill(process.pid, signal.SIGSTOP)  # small as the model is, it would be done before anybody can close
     threading.Timer(0.1, request.close).start()
     threading.Timer(0.3, os.kill, (process.pid, signal.SIGCONT)).start()
-    with pytest.raises((Cancelled, ConfigError), match="closed"):
+    with pytest.raises(Cancelled, match="this clip was closed while it was worked on"):
         list(said)
+    with pytest.raises(ConfigError, match="this clip was closed; begin another"):
+        next(request.ask(["recognition"]))
+    with begin(process) as between:
+        said = between.ask(TASK_IDS)
+        next(said)
+    with pytest.raises(Cancelled, match="this clip was closed while it was worked on"):
+        next(said)
     with begin(process) as other:
         assert answers(other, "recognition")
 

@@ -34,11 +34,13 @@ from edge_sdk.explaining import (
     ReasoningReport,
     Reply,
     ask_file,
+    clips,
     explain_file,
     tasks_of,
 )
 from edge_sdk.explaining.kept import begins_s
 from edge_sdk.explaining.live import history_settings
+from edge_sdk.explaining.sampling import ClipPlan, plan_clip
 from edge_sdk.tasks import TASK_IDS
 from edge_sdk.types import Estimate
 from edge_sdk.unit import Unit
@@ -325,3 +327,26 @@ def test_a_clip_of_six_thousand_frames_is_answered(asking: Bundle, tmp_path: Pat
     found = ask_file(asking, long, ["recognition", "crash_interval"], settings=ReasonerSettings(priority=0))
     assert found.report.frames == 96
     assert set(found.answers) == {"recognition", "crash_interval"}
+
+
+def test_a_question_whose_file_is_looked_at_when_its_unit_is_closed_is_cancelled(
+    asking: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = Unit(CLIP, asking)
+    event = next(iter(unit.events({"closed"})))
+
+    def looked_at(*given: Any, **words: Any) -> ClipPlan:
+        plan = plan_clip(*given, **words)
+        unit.close()
+        return plan
+
+    monkeypatch.setattr(clips, "plan_clip", looked_at)
+    with pytest.raises(Cancelled, match="closed while a question was on its way"):
+        list(unit.explain(event, ["recognition"]))
+
+
+def test_a_question_that_is_first_read_when_its_unit_is_closed_is_cancelled(asking: Bundle) -> None:
+    with Unit(CLIP, asking) as unit:
+        said = unit.explain(next(iter(unit.events({"closed"}))), ["recognition"])
+    with pytest.raises(Cancelled, match="closed while a question was on its way"):
+        next(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from watched_events import event
 from edge_sdk.bundle import Bundle
 from edge_sdk.capture import CaptureSettings, Feed, HistorySettings, open_live, open_source
 from edge_sdk.capture.ages import FrameAges
-from edge_sdk.errors import SourceError
+from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.events import CrashTimeline, Event
 from edge_sdk.explaining import EventExplainer, ReasonerSettings, watching
 from edge_sdk.feeders import Feeder, FileFeeder, LiveFeeder
@@ -116,3 +117,13 @@ def test_questions_may_be_asked_while_the_loop_goes_on(explainer: EventExplainer
     finally:
         over.set()
         thread.join()
+
+
+def test_a_deadline_that_is_no_number_takes_the_reasoner_from_nobody(
+    explainer: EventExplainer, feeder: LiveFeeder
+) -> None:
+    follow(explainer, feeder, "a")
+    with pytest.raises(ConfigError, match="expected a deadline in seconds, found nan"):
+        next(explainer.explain(event("a", "closed"), feeder, ["recognition"], math.nan))
+    assert list(explainer._following) == ["a"]
+    assert answered(explainer, feeder, "b")

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from edge_sdk.bundle import default_bundle, open_bundle
 from edge_sdk.capture import CaptureSettings, open_source
+from edge_sdk.errors import RuntimeFailure
+from edge_sdk.events import Event
 from edge_sdk.perception.recogniser import Recogniser, student_of
+from edge_sdk.unit import Unit
 
 CLIP = default_bundle() / "demo" / "clip.mp4"
 # Pictures around the demo's crash, whose scores rise.
@@ -87,3 +90,40 @@ def test_full_rounds_leave_the_state_where_the_runtime_keeps_it(
 ) -> None:
     monkeypatch.setattr(pair._state, "read", lambda name: pytest.fail(f"{name} was read"))
     scored(pair, pictures, [True] * FRAMES)
+
+
+def overflow(recogniser: Recogniser, stream: int) -> None:
+    """Have the memory of `stream` hold what a layer that overflowed has left there."""
+    recogniser._put(stream, {name: np.full((), np.nan, np.float32) for name in recogniser._state_names})
+
+
+def test_scores_that_are_no_numbers_are_told_of_the_stream_that_has_them(
+    pair: Recogniser, pictures: list[Luma]
+) -> None:
+    scored(pair, pictures, [True] * 3)
+    overflow(pair, 1)
+    pair.push(0, pictures[0])
+    assert np.isfinite(pair.step()[0]).all(), "nobody asked about the other one"
+    pair.push(0, pictures[1])
+    pair.push(1, pictures[1])
+    with pytest.raises(
+        RuntimeFailure, match=r"expected finite scores .* 'ort', found \[nan, .* for stream 1: .*start again"
+    ):
+        pair.step()
+    pair.reset(1)
+    pair.push(1, pictures[2])
+    assert np.isfinite(pair.step()[1]).all()
+
+
+def test_a_unit_whose_student_overflows_closes_its_events_and_ends_with_a_failure() -> None:
+    with Unit(CLIP) as unit:
+        seen = unit.watch()
+        first = next(seen)
+        assert isinstance(first, Event)
+        overflow(unit._recogniser, 0)
+        left: list[object] = []
+        with pytest.raises(RuntimeFailure, match="expected finite scores") as failure:
+            left.extend(iter(lambda: next(seen), None))
+    assert failure.value.exit_code == 3
+    assert [event.state for event in left if isinstance(event, Event)] in (["rejected"], ["closed"])
+    assert all(isinstance(event, Event) and event.id == first.id for event in left)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
 from edge_sdk.errors import BundleError
 from edge_sdk.events import FOLLOWS
-from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate, estimate, heat_peak
+from edge_sdk.perception.timeline import HISTORY_S, FrameScores, Timeline, TimelineUpdate, estimate, heat_peak
 
 RATE_HZ = 10.0
 DELAY = 5
@@ -219,3 +219,16 @@ def test_heat_peak_is_the_centroid_of_the_hill() -> None:
 def test_an_interval_never_leaves_the_clip() -> None:
     found = estimate(0.1, Residual(lo_s=-0.5, hi_s=0.5), last_s=0.3)
     assert (found.lo, found.t, found.hi) == (0.0, 0.1, 0.3)
+
+
+@pytest.mark.parametrize("rate_hz", [RATE_HZ, 30.0, 2.0])
+def test_scores_are_remembered_for_as_long_at_any_rate(rate_hz: float) -> None:
+    """Rounds with live sources may come at another rate than the student's."""
+    timeline = Timeline(student())
+    for row in trace(HISTORY_S, [(0.0, 1.0, 3.0)], rate_hz=rate_hz):
+        timeline.push(row)
+    assert timeline.level_since(0.0) == pytest.approx(0.95)
+    for row in trace(HISTORY_S + 4.0, [], rate_hz=rate_hz):
+        if row.time_s >= HISTORY_S:
+            timeline.push(row)
+    assert timeline.level_since(0.0) == pytest.approx(0.02)

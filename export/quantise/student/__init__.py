@@ -1,1 +1,6 @@
 """The student with 8-bit weights and activations: calibrated on clips, checked layer by layer, written as a bundle."""
+
+import os
+
+# See `edge_sdk.runtimes`: ONNX Runtime tells its maker of its use, unless told not to before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
