@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
+from edge_sdk.bundle.student_part import student_part
 from edge_sdk.clips import read_scenes
 from edge_sdk.console import Progress, warn
 from edge_sdk.errors import ConfigError
@@ -122,7 +123,7 @@ def _check(plan: Any, student: Path | None, start: Bundle | None) -> None:
 
     check_packages()
     if student:
-        open_room("export.student_part").student_part(student)
+        student_part(student)
     open_room("export.mini.from_bundle").check_start(start, plan)
 
 
