@@ -33,8 +33,10 @@ ALONE = (
     "tests/hardware/test_host.py",
     "tests/test_early_saving.py",
     "tests/test_rtsp_server.py",
+    "tests/test_saving_again.py",
     "tests/test_unit.py",
     "tests/test_unit_by_hand.py",
+    "tests/test_unit_repeats.py",
     "tests/test_unit_saving.py",
     "tests/test_unit_sources.py",
 )

@@ -24,6 +24,11 @@ from edge_sdk.unit import Unit
 _FINE = ["-enc_time_base", "1:90000"]
 
 
+def told_in(folder: Path, event: Event) -> Event:
+    """The event as the JSON in `folder` tells it."""
+    return Event.from_json((folder / f"{event.id}.json").read_bytes())
+
+
 def shown_s(path: Path) -> list[float]:
     """When each packet of the file is shown, in the order of the file, by FFmpeg."""
     command = ["ffprobe", "-v", "error", "-of", "json", "-show_entries", "packet=pts_time,dts_time", str(path)]

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 from pushing import moving_camera, until
-from saved_files import event_of, pictures_in, saved_before, shown_s
+from saved_files import event_of, pictures_in, saved_before, shown_s, told_in
 from watched_events import event as made_up
 
 from edge_sdk.capture import LiveSettings
@@ -36,10 +36,6 @@ def watching(kept_s: float = 20.0) -> Iterator[Unit]:
 
 def next_closed(unit: Unit) -> Event:
     return next(unit.events({"closed"}))
-
-
-def told_in(folder: Path, event: Event) -> Event:
-    return Event.from_json((folder / f"{event.id}.json").read_bytes())
 
 
 @pytest.mark.native

@@ -12,15 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 from pushing import moving_camera, until
-from saved_files import event_of, saved_before
+from saved_files import event_of, saved_before, told_in
 
 from edge_sdk.capture import LiveSettings
 from edge_sdk.errors import ConfigError
 from edge_sdk.events import Event, by_hand
 from edge_sdk.saving import SaveSettings, make_room
 from edge_sdk.unit import Unit
-
-pytestmark = pytest.mark.alone
 
 PICTURE = np.random.default_rng(3).integers(60, 120, (48, 64, 3)).astype(np.uint8)
 
@@ -29,10 +27,6 @@ PICTURE = np.random.default_rng(3).integers(60, 120, (48, 64, 3)).astype(np.uint
 def watching(kept_s: float = 20.0) -> Iterator[Unit]:
     with moving_camera(PICTURE) as (feed, _), Unit(feed, live=LiveSettings(pre_roll_s=kept_s)) as unit:
         yield unit
-
-
-def told_in(folder: Path, event: Event) -> Event:
-    return Event.from_json((folder / f"{event.id}.json").read_bytes())
 
 
 @pytest.mark.native

@@ -16,8 +16,6 @@ from edge_sdk.capture import Feed, LiveSettings
 from edge_sdk.types import Frame
 from edge_sdk.unit import Unit
 
-pytestmark = pytest.mark.alone
-
 PERIOD_S = 0.4
 DARK, BRIGHT = (np.full((48, 64, 3), level, np.uint8) for level in (40, 200))
 PATIENT = LiveSettings(stall_timeout_s=60.0)

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Literal
 
 from edge_sdk.capture.attempts import Attempts
-from edge_sdk.capture.forks import only_here
 from edge_sdk.capture.history import FrameHistory
 from edge_sdk.capture.player import LivePicture
 from edge_sdk.capture.ring import GopRing
@@ -19,6 +18,7 @@ from edge_sdk.capture.settings import SourceInfo, SourceStats
 from edge_sdk.capture.states import SourceChange, SourceState
 from edge_sdk.capture.supervisor import Supervisor
 from edge_sdk.capture.uri import LiveUri, PushSource, RtspSource
+from edge_sdk.forks import only_here
 from edge_sdk.hardware.clock import UtcTime, utc_of
 from edge_sdk.types import CaptureTime, Frame
 

@@ -10,11 +10,11 @@ import time
 import weakref
 from types import TracebackType
 
-from edge_sdk.capture.forks import only_here
 from edge_sdk.capture.luma import widened
 from edge_sdk.capture.player import Counters, Picture, Player
 from edge_sdk.capture.settings import MAX_REPEATED_S, CaptureSettings, SourceInfo, SourceStats
 from edge_sdk.errors import SourceError
+from edge_sdk.forks import only_here
 from edge_sdk.types import Frame
 
 STALL_TIMEOUT_S = 30.0

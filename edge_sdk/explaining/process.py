@@ -16,12 +16,12 @@ from functools import partial
 from types import TracebackType
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.capture.forks import only_here
 from edge_sdk.errors import Cancelled, ConfigError, RuntimeFailure
 from edge_sdk.explaining.child import Child
 from edge_sdk.explaining.messages import Begin, Message, Open
 from edge_sdk.explaining.request import ClipRequest
 from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_of
+from edge_sdk.forks import only_here
 
 
 class ReasonerClosedError(ConfigError):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Student
-from edge_sdk.capture.forks import hold_in_forks, only_here
 from edge_sdk.errors import BundleError, ConfigError, RuntimeFailure
+from edge_sdk.forks import hold_in_forks, only_here
 from edge_sdk.perception.operating import at_point
 from edge_sdk.perception.planes import PlaneStack
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
