@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
+pytest.importorskip("torch", reason="torch is not installed")
+
 from edge_sdk.bundle import default_bundle
 from edge_sdk.calibration.activation_clips import ChosenClip, choose_clips
 from edge_sdk.clips import read_record

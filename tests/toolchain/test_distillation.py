@@ -110,6 +110,7 @@ def test_several_processes_are_refused_where_all_would_do_the_work_of_one(
 def test_what_does_not_belong_to_the_recipe_is_refused_before_anything_is_rendered(
     start: bool, teacher: bool, tmp_path: Path
 ) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
     given = {"start": watching().folder if start else None, "teacher": tmp_path if teacher else None}
     with pytest.raises(ConfigError, match=r"differs in|teacher"):
         make_student(str(other_recipe(tmp_path)), tmp_path / "work", tmp_path / "out", **given)
@@ -128,6 +129,8 @@ def other_recipe(folder: Path) -> Path:
 
 @pytest.mark.parametrize("module", ["export.distil.folds", "benchmarks.real_clips", "benchmarks.accuracy"])
 def test_a_script_says_in_one_line_what_is_not_there(module: str, tmp_path: Path) -> None:
+    if module == "export.distil.folds":
+        pytest.importorskip("torch", reason="torch is not installed")
     missing, words = str(tmp_path / "missing"), ["--out", str(tmp_path)]
     words += [] if module.endswith("accuracy") else ["--work", str(tmp_path)]
     words += ["--bundle", f"a={missing}"] if module.endswith("real_clips") else []
@@ -169,6 +172,7 @@ def test_tuning_warns_where_it_is_to_be_calibrated_on_what_the_student_has_seen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two of 20 scenes; the run ends at a teacher that is none."""
+    pytest.importorskip("torch", reason="torch is not installed")
     for folder, seeds in {"own": [500_000], "held": [7, 8, *range(600_000, 600_018)]}.items():
         (tmp_path / folder).mkdir()
         for seed in seeds:
