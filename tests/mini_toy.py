@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edge_sdk.export.mini.course import Course
 from edge_sdk.export.mini.recipe import Stage
-from edge_sdk.export.mini.training import Batch, processes, run_stage
+from edge_sdk.export.mini.training import Batch, leave, processes, run_stage
 
 STAGE = Stage(steps=6, batch=4, learning_rate=0.05)
 # Of two processes one has two examples of it, the other one.
@@ -62,4 +62,6 @@ if __name__ == "__main__":
     weight, losses = line(place)
     uneven, _ = line(place, UNEVEN)
     end = {"line": weight, "losses": losses, "uneven": uneven, "mini": mini(place)}
+    leave()
+    assert not torch.distributed.is_initialized()
     torch.save(end, place / f"end-{os.environ['RANK']}.pt")

@@ -2,7 +2,8 @@
 
 The wheels of the bindings are small and carry every signature; the libraries that they need are not to be had here, and
 are stood in for by empty ones with the nine functions that are missing. `EDGE_TRT_BINDINGS` is a folder with an
-unpacked wheel per version (`FOLDER/10.3.0/tensorrt_bindings`); without it pip is asked once, into a cache folder.
+unpacked wheel per version (`FOLDER/10.3.0/tensorrt_bindings`); without it pip is asked once, into a cache folder for
+each Python.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ def _split(text: str) -> list[str]:
 def _unpacked(version: str) -> Path:
     given = os.environ.get("EDGE_TRT_BINDINGS")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = (Path(given) if given else home / "edge-sdk" / "trt-bindings") / version
+    kept = home / "edge-sdk" / "trt-bindings" / sys.implementation.cache_tag
+    folder = (Path(given) if given else kept) / version
     if not folder.is_dir() and not given and (reason := _download(version, folder)):
         pytest.skip(reason)
     if not (folder / _PACKAGE).is_dir():

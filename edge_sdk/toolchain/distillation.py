@@ -7,9 +7,7 @@ Each step skips what an earlier, interrupted run has finished.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from edge_sdk.files import check_folder
 from edge_sdk.perception.operating import points_of
 from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
+from edge_sdk.toolchain import ranks
 from edge_sdk.toolchain.cautions import warn_of_answers, warn_of_seen, warn_of_slow
 from edge_sdk.toolchain.evaluating import VIDEO_SUFFIXES
 from edge_sdk.toolchain.sides import check_sides
@@ -157,11 +156,12 @@ def make_student(
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
-    _check_processes("of the last stage alone (--from)", alone=start is not None)
+    if start is not None:
+        ranks.check_alone("of the last stage alone (--from)")
     plan, text = open_room("export.distil.recipe").load_recipe(recipe)
     begun = None if start is None else open_bundle(start)
     open_room("export.distil.student").check(plan, teacher, begun)
-    with _main_first():
+    with ranks.main_first():
         training = _render(plan.scenes.training, work, quiet)
         cache = None if teacher is None else open_room("export.distil.teacher_cache").TeacherCache.open(teacher)
         if cache is not None:
@@ -181,8 +181,10 @@ def make_student(
             )
             if made is None:
                 return None
-    elif not _is_main():
-        return None
+    else:
+        ranks.leave()
+        if not ranks.is_main():
+            return None
     clip = _demo_clip(plan.scenes.demo_seed, work / "demo", quiet)
     return _calibrated(
         draft,
@@ -225,7 +227,7 @@ def tune_student(
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     if level and teacher is not None:
         raise ConfigError("--level makes other clips, which the teacher has not seen; leave --level or --teacher out")
-    _check_processes("on labelled clips", alone=True)
+    ranks.check_alone("on labelled clips")
     clips, held_out = read_folder(training), read_folder(validation)
     scenes = read_scenes(rehearsal) if rehearsal else []
     more = [] if unlabelled is None else _without_labels(unlabelled)
@@ -332,28 +334,6 @@ def _line(clip: LabelledClip) -> str:
 
 def _digest(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
-
-
-def _check_processes(what: str, *, alone: bool) -> None:
-    """Raise `ConfigError` where several processes would all do the work of one."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if alone and count > 1:
-        raise ConfigError(f"training {what} is the work of one process, found {count}; run it without a launcher")
-
-
-# Any: a context of accelerate.
-def _main_first() -> Any:
-    """Inside, of several processes the main one goes first; the others find what it has made."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return nullcontext()
-    return open_room("export.mini.training").processes().main_process_first()
-
-
-def _is_main() -> bool:
-    """Whether this process does what one of several has to do."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return True
-    return bool(open_room("export.mini.training").processes().is_main_process)
 
 
 # Any: the seeds are a recipe's, whose type belongs to the room that reads it.

@@ -6,7 +6,6 @@ Each step skips what an earlier, interrupted run has finished.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from edge_sdk.console import Progress, warn
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import write_bytes, write_text
 from edge_sdk.registry import open_room
+from edge_sdk.toolchain import ranks
 from edge_sdk.toolchain.exporting import export_bundle
 from edge_sdk.types import Value
 
@@ -66,7 +66,7 @@ def make_language(
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (training and held_out):
+    if ranks.count() > 1 and not (training and held_out):
         raise ConfigError("several processes need scenes that are there; render them first and give their folders")
     plan, text = open_room("export.mini.recipe").load_recipe(recipe)
     begun = None if start is None else open_bundle(start)

@@ -156,7 +156,9 @@ class LateFeatures:
         self, seer: _Seer, number: int, features: Path, maps: Path, on_progress: Callable[[int, int], object]
     ) -> None:
         def look(index: int) -> tuple[Bytes, Bytes]:
-            return seer.look(self._clips[index], np.random.default_rng([number, index]) if number else None)
+            return seer.look(
+                self._clips[index], np.random.default_rng([self._recipe.seed, number, index]) if number else None
+            )
 
         with (
             single_threaded(),

@@ -37,7 +37,7 @@ from edge_sdk.export.distil.teacher_targets import Lessons
 from edge_sdk.export.distil.windows import WindowSampler
 from edge_sdk.export.distil.workers import WORKERS, Workers
 from edge_sdk.export.graphs.student import Student
-from edge_sdk.export.mini.training import processes
+from edge_sdk.export.mini.training import leave, processes
 from edge_sdk.export.student_bundle import write_student_bundle
 from edge_sdk.files import write_text
 
@@ -170,7 +170,9 @@ def _early_stages(
         checkpoint = work / f"distilled-{made_early}{taught(cache)}.pt"
         teacher = Teacher() if recipe.teacher is msgspec.UNSET else recipe.teacher
         lessons = None if cache is None else Lessons(cache, cached, recipe, teacher)
-        if not Distillation(run, recipe, teacher, cached, lessons, checkpoint).train(held_out, report):
+        main = Distillation(run, recipe, teacher, cached, lessons, checkpoint).train(held_out, report)
+        leave()
+        if not main:
             return None
     else:
         run.restore(checkpoint)

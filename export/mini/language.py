@@ -23,7 +23,7 @@ from edge_sdk.export.mini.material import Material, digest, load_material
 from edge_sdk.export.mini.model import parameters
 from edge_sdk.export.mini.recipe import Recipe
 from edge_sdk.export.mini.scoring import as_row, write_annotations, write_predictions
-from edge_sdk.export.mini.training import Report, check_processes, processes
+from edge_sdk.export.mini.training import Report, check_processes, leave, processes
 from edge_sdk.export.mini.tuning import tasks_of
 from edge_sdk.export.mini.windows import whole
 from edge_sdk.reasoning.grid import find_profile
@@ -84,6 +84,7 @@ def train_language(
         course.tokenizer.size  # noqa: B018  # trained by the first process, found by the others
     place, said = course.checkpoints, course.checkpoints / f"answers-{digest(asked)[:12]}"
     base, tuned = course.base, {kind: course.adapter(kind) for kind in ADAPTERS}
+    leave()
     if alone.is_main_process:
         _save(course, tuned, place)
         _ask(course, tuned, asked, said, report)

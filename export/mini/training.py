@@ -54,6 +54,16 @@ def processes() -> Any:
     return library("accelerate").PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
 
 
+def leave() -> None:
+    """Part from the other processes of the run, once all of them have come here; nothing is shared afterwards.
+
+    One that just ends while torch's threads still talk to the others is aborted.
+    """
+    found = processes()
+    found.wait_for_everyone()
+    found.destroy_process_group()
+
+
 def check_processes(stages: Iterable[Stage], count: int) -> None:
     """Raises `ConfigError` where a stage's batch has fewer examples than there are processes to share it."""
     least = min(stage.batch for stage in stages)
