@@ -9,14 +9,13 @@ estimate therefore leaves at once (`provisional`, `confirmed`) and is revised wh
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-
-from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
+from edge_sdk.bundle.manifest import OperatingPoint, Student
 from edge_sdk.errors import BundleError
 from edge_sdk.events.record import CrashTimeline, State
+from edge_sdk.perception.boundaries import CENTROID_FRAMES, estimate, heat_peak, in_order, widened
 from edge_sdk.types import Estimate
 
 COLUMNS = ("crash", "pre_crash", "start", "end")
@@ -31,8 +30,6 @@ QUIET_CLOSE_S = 1.0
 REFRACTORY_S = 2.0
 PRE_CRASH_LIMIT_S = 6.0
 PRE_CRASH_GAP_S = 0.4
-HEAT_FLOOR = 0.05
-CENTROID_FRAMES = 3
 
 
 class FrameScores(NamedTuple):
@@ -73,7 +70,7 @@ class Timeline:
         self._level = 0.0
         self.peak = 0.0
         self._open_peak = 0.0
-        self._coarse_start_s = self._latest_start_s = 0.0
+        self._raised_s = self._coarse_start_s = self._latest_start_s = 0.0
         self._quiet_since_s: float | None = None
         self._start_s: float | None = None
         self._pre_crash_s: float | None = None
@@ -91,7 +88,7 @@ class Timeline:
             updates.append(self._open())
         self._open_peak = max(self._open_peak, self._level)
         if self._state == "provisional" and self._level >= self._point.confirm:
-            updates.append(self._update("confirmed"))
+            updates.append(self._confirm())
         if self._state == "confirmed" and self._heat_s[-1] >= self._latest_start_s:
             self._fix_start()
             updates.append(self._update("refined"))
@@ -138,14 +135,20 @@ class Timeline:
         return self._last_s[0] - self._period_s * (self._delay_frames - len(self._last_s) + 1)
 
     def _open(self) -> TimelineUpdate:
-        self._coarse_start_s = self._rising_edge()
-        # Where scores had lingered for long, the crash began when they rose from there: its heat's hill is seen whole.
-        rose_s = self._history[-1].time_s + CENTROID_FRAMES * self._period_s
-        self._latest_start_s = max(self._coarse_start_s + START_AFTER_S, rose_s)
+        self._raised_s = self._rising_edge(self._point.provisional / 2)
+        self._coarse_start_s = self._coarse_start(self._point.provisional)
+        self._latest_start_s = max(self._raised_s + START_AFTER_S, self._hill_end())
         self._open_peak = 0.0
         self._start_s = None
         self._quiet_since_s = None
         return self._update("provisional")
+
+    def _confirm(self) -> TimelineUpdate:
+        self._coarse_start_s = self._coarse_start(self._point.confirm)
+        # What confirms an event after it had lingered is a rise with a hill of its own, of which the heat is to come.
+        if self._lingered() and self._heat_s[-1] >= self._latest_start_s:
+            self._latest_start_s = self._hill_end()
+        return self._update("confirmed")
 
     def _settle(self, now_s: float) -> list[TimelineUpdate]:
         if self._level >= self._point.release:
@@ -170,34 +173,56 @@ class Timeline:
     def _update(self, state: State, *, end_s: float | None = None, last_s: float | None = None) -> TimelineUpdate:
         self._state = state
         if self._start_s is None:
-            start_s, pre_s = self._coarse_start_s, self._pre_crash_start(self._coarse_start_s)
+            start, pre_s = self._early_start(), self._pre_crash_start(self._coarse_start_s)
         else:
-            start_s, pre_s = self._start_s, self._pre_crash_s
-        timeline = CrashTimeline(
-            pre_crash_start=None if pre_s is None else estimate(pre_s, self._point.pre_crash_start),
-            crash_start=estimate(start_s, self._point.crash_start),
-            crash_end=None if end_s is None else estimate(max(end_s, start_s), self._point.crash_end, last_s),
-        )
+            start, pre_s = estimate(self._start_s, self._point.crash_start), self._pre_crash_s
+        timeline = in_order(self._point, start, pre_s, end_s, last_s)
         return TimelineUpdate(state, timeline, max(self._open_peak, self._level))
+
+    def _early_start(self) -> Estimate:
+        """When the scores rose, with all that the start may still turn out to be when its heat has been seen whole.
+
+        The fitted interval is that of the heat's peak. That may be the one so far, or be among the instants of which
+        the heat is still to come.
+        """
+        rose, peak_s = estimate(self._coarse_start_s, self._point.crash_start), self._start_peak(self._coarse_start_s)
+        seen = rose if peak_s is None else estimate(peak_s, self._point.crash_start)
+        return widened(rose, min(seen.lo, self._heat_s[-1]), self._history[-1].time_s)
 
     def _fix_start(self) -> None:
         """Settle when the crash began and became foreseeable: a long one outlasts the frames that told of it."""
         self._start_s = self._fine_start()
         self._pre_crash_s = self._pre_crash_start(self._start_s)
 
-    def _rising_edge(self) -> float:
-        """First frame of the run of raised scores that led here, after the incident before."""
+    def _rising_edge(self, level: float) -> float:
+        """First frame of the run of scores from `level` up that led here, after the incident before."""
         edge_s = self._history[-1].time_s
         for frame in reversed(self._history):
-            if frame.crash < self._point.provisional / 2 or frame.time_s <= self._closed_at_s:
+            if frame.crash < level or frame.time_s <= self._closed_at_s:
                 break
             edge_s = frame.time_s
         return edge_s
 
+    def _coarse_start(self, level: float) -> float:
+        """When the scores rose: of those that had lingered for long, when they rose from there to `level`."""
+        return self._rising_edge(level) if self._lingered() else self._raised_s
+
+    def _lingered(self) -> bool:
+        """Whether the scores have been raised for longer than the heat's windows around a crash are."""
+        return self._history[-1].time_s - self._raised_s > START_BEFORE_S + START_AFTER_S
+
+    def _hill_end(self) -> float:
+        """Until when heat is needed to see the hill of a crash whole that begins with the newest frame."""
+        return self._history[-1].time_s + CENTROID_FRAMES * self._period_s
+
     def _fine_start(self) -> float:
-        low_s, high_s = max(self._coarse_start_s - START_BEFORE_S, self._closed_at_s), self._latest_start_s
-        peak_s = heat_peak([(at_s, f.start) for at_s, f in self._heat() if low_s <= at_s <= high_s])
+        peak_s = self._start_peak(self._raised_s)
         return self._coarse_start_s if peak_s is None else peak_s
+
+    def _start_peak(self, raised_s: float) -> float | None:
+        """Peak of the start heat so far, of a crash whose scores have been raised since `raised_s`."""
+        low_s, high_s = max(raised_s - START_BEFORE_S, self._closed_at_s), self._latest_start_s
+        return heat_peak([(at_s, f.start) for at_s, f in self._heat() if low_s <= at_s <= high_s])
 
     def _heat(self) -> Iterator[tuple[float, FrameScores]]:
         """Frames of the history by the instants that their heat speaks of."""
@@ -209,7 +234,7 @@ class Timeline:
         peak_s = heat_peak([(at_s, f.end) for at_s, f in self._heat() if at_s > start_s])
         if peak_s is not None:
             return peak_s
-        return now_s if self._quiet_since_s is None else self._quiet_since_s
+        return max(start_s, now_s if self._quiet_since_s is None else self._quiet_since_s)
 
     def _pre_crash_start(self, start_s: float) -> float | None:
         """First frame of the run of pre-crash scores that leads to the start, short gaps forgiven."""
@@ -224,29 +249,3 @@ class Timeline:
             if frame.pre_crash >= self._point.pre_crash:
                 first_s = expected_s = frame.time_s
         return first_s
-
-
-def heat_peak(heat: Sequence[tuple[float, float]]) -> float | None:
-    """Time of the highest heat, refined by the centroid of its neighbours; None below `HEAT_FLOOR`.
-
-    `heat`: pairs of a time, s, and the heat there, in order of time.
-    """
-    if not heat:
-        return None
-    times_s, values = (np.asarray(column, np.float64) for column in zip(*heat, strict=True))
-    top = int(values.argmax())
-    if values[top] < HEAT_FLOOR:
-        return None
-    near = slice(max(0, top - CENTROID_FRAMES), top + CENTROID_FRAMES + 1)
-    return float(np.average(times_s[near], weights=values[near]))
-
-
-def estimate(t_s: float, residual: Residual, last_s: float | None = None) -> Estimate:
-    """A boundary with its calibrated interval, to the millisecond.
-
-    Never before 0, and not after `last_s` where the source has ended.
-    """
-    limit_s = float("inf") if last_s is None else last_s
-    t = round(min(max(0.0, t_s + residual.shift_s), limit_s), 3)
-    low, high = max(0.0, t + residual.lo_s), min(t + residual.hi_s, limit_s)
-    return Estimate(t=t, lo=min(round(low, 3), t), hi=max(round(high, 3), t))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
 from edge_sdk.errors import BundleError
 from edge_sdk.events import FOLLOWS
-from edge_sdk.perception.timeline import HISTORY_S, FrameScores, Timeline, TimelineUpdate, estimate, heat_peak
+from edge_sdk.perception.boundaries import estimate, heat_peak
+from edge_sdk.perception.timeline import HISTORY_S, FrameScores, Timeline, TimelineUpdate
 
 RATE_HZ = 10.0
 DELAY = 5
@@ -22,6 +24,15 @@ POINT = OperatingPoint(
     crash_end=Residual(lo_s=-0.5, hi_s=0.5),
     pre_crash_start=Residual(lo_s=-0.6, hi_s=0.2),
 )
+
+# Whose fits pull the boundaries across each other.
+CROSSING = msgspec.structs.replace(
+    POINT,
+    pre_crash_start=Residual(shift_s=0.9, lo_s=-0.1, hi_s=0.1),
+    crash_start=Residual(shift_s=0.3, lo_s=-0.1, hi_s=0.1),
+    crash_end=Residual(shift_s=-0.4, lo_s=-0.1, hi_s=0.1),
+)
+TIGHT = msgspec.structs.replace(POINT, crash_start=Residual(lo_s=-0.05, hi_s=0.05))
 
 
 def student(point: OperatingPoint = POINT) -> Student:
@@ -147,6 +158,89 @@ def test_a_crash_after_raised_scores_begins_where_it_does() -> None:
     assert starts == pytest.approx([14.0], abs=0.06)
 
 
+@pytest.mark.parametrize("lingers_s", [2.5, 6.0, 50.0])
+def test_a_crash_that_confirms_an_event_after_long_begins_where_it_does(lingers_s: float) -> None:
+    """The score lies between opening (0.35) and confirming (0.5) before it, with some heat all along."""
+    crash_s, heat = 4.0 + lingers_s, np.random.default_rng(1).uniform(0.0, 0.3, 1000)
+    scores = trace(crash_s + 8, [(crash_s - 1.0, crash_s, crash_s + 2.0)])
+    timeline, found = Timeline(student()), list[tuple[float, TimelineUpdate]]()
+    for row, noise in zip(scores, map(float, heat), strict=False):
+        shown = row._replace(crash=max(row.crash, 0.4 if row.time_s > 4.0 else 0.0), start=max(row.start, noise))
+        if row.time_s > crash_s + 2.0:
+            shown = row
+        found += [(row.time_s, update) for update in timeline.push(shown)]
+    assert [update.state for _, update in found] == ["provisional", "confirmed", "refined", "closed"]
+    for _, update in found[1:]:
+        start, pre = update.timeline.crash_start, update.timeline.pre_crash_start
+        assert start is not None
+        assert pre is not None
+        assert start.t == pytest.approx(crash_s, abs=0.11)
+        assert start.lo <= crash_s <= start.hi
+        assert pre.t == pytest.approx(crash_s - 1.0, abs=0.06)
+    assert found[2][0] >= crash_s + DELAY / RATE_HZ
+
+
+def test_a_crash_that_is_confirmed_long_after_its_start_keeps_it() -> None:
+    """Its heat was seen at the start, and the score rises once more four seconds later."""
+    scores = trace(16, [(3.0, 4.0, 10.0)], level=0.45)
+    raised = [row._replace(crash=0.9) if 8.0 <= row.time_s <= 10.0 else row for row in scores]
+    last = run(raised)[-1]
+    assert last.state == "closed"
+    assert last.timeline.crash_start is not None
+    assert last.timeline.crash_start.t == pytest.approx(4.0, abs=0.06)
+
+
+def test_until_the_heat_is_seen_the_interval_holds_a_start_before_the_scores_rose() -> None:
+    scores = trace(12, [(3.0, 4.3, 6.1)])
+    late = [row._replace(crash=0.02) if row.time_s < 4.6 else row for row in scores]
+    updates = run(late, TIGHT)
+    early = [u.timeline.crash_start for u in updates if u.state in ("provisional", "confirmed") and u.timeline]
+    assert [start.t for start in early if start] == [4.6, 4.6]
+    assert all(start.lo <= 4.3 <= start.hi for start in early if start)
+    refined = updates[2].timeline.crash_start
+    assert refined is not None
+    assert refined.hi - refined.lo == pytest.approx(0.1, abs=0.002)
+
+
+@pytest.mark.parametrize(("heat_s", "lo_s"), [(None, 4.2), (3.7, 3.65)], ids=["to come", "seen"])
+def test_the_early_interval_reaches_back_to_where_the_heat_may_yet_be_highest(
+    heat_s: float | None, lo_s: float
+) -> None:
+    """Opened at 4.7 s, when the heat of up to 4.2 s has come: from there on it may still rise."""
+    scores = trace(12, [(3.0, 4.6, 6.1)])
+    heat = np.zeros(len(scores)) if heat_s is None else bump(np.arange(len(scores)) / RATE_HZ, heat_s + DELAY / RATE_HZ)
+    opened = run([row._replace(start=float(at)) for row, at in zip(scores, heat, strict=True)], TIGHT)[0]
+    assert opened.state == "provisional"
+    assert opened.timeline.crash_start is not None
+    assert opened.timeline.crash_start.lo == pytest.approx(lo_s, abs=0.01)
+
+
+def test_until_the_heat_is_seen_the_interval_holds_all_that_was_seen_since_the_scores_rose() -> None:
+    scores = trace(12, [(3.0, 4.6, 6.1)])
+    early = [row._replace(crash=max(row.crash, 0.4)) if row.time_s >= 4.0 else row for row in scores]
+    confirmed = next(u.timeline.crash_start for u in run(early, TIGHT) if u.state == "confirmed")
+    assert confirmed is not None
+    assert confirmed.t == 4.0
+    # Of 3 frames, which are 0.4 before the crash, the first of the crash lifts the mean over 0.5.
+    assert confirmed.hi == 4.6
+
+
+@pytest.mark.parametrize(
+    ("length_s", "crash", "begins_s"), [(12.0, (3.8, 4.3, 4.6), 4.6), (6.1, (5.4, 5.9, 9.0), 6.1)], ids=["whole", "cut"]
+)
+def test_boundaries_stay_in_order_when_their_fits_would_cross_them(
+    length_s: float, crash: tuple[float, float, float], begins_s: float
+) -> None:
+    """By its fit the start is 0.3 s later than seen, but never behind the clip's end."""
+    unheated = [row._replace(start=0.0) for row in trace(length_s, [crash])]
+    last = run(unheated, CROSSING)[-1]
+    assert last.state == "closed"
+    for each in (last.timeline.pre_crash_start, last.timeline.crash_start, last.timeline.crash_end):
+        assert each is not None
+        assert each.t == pytest.approx(begins_s)
+        assert each.lo <= each.t <= each.hi
+
+
 def test_two_crashes_are_two_events() -> None:
     updates = run(trace(25, [(3.0, 4.0, 6.0), (14.0, 15.0, 17.0)]))
     starts = [u.timeline.crash_start.t for u in updates if u.state == "closed" and u.timeline.crash_start]
@@ -181,14 +275,15 @@ def test_a_crash_seen_from_the_first_frame() -> None:
     assert 0.0 <= start.lo <= start.t <= 0.2
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_noise_never_breaks_the_promises(seed: int) -> None:
+@pytest.mark.parametrize("point", [POINT, CROSSING], ids=["plain", "crossing"])
+@pytest.mark.parametrize("seed", range(30))
+def test_noise_never_breaks_the_promises(seed: int, point: OperatingPoint) -> None:
     """Any scores at all: states follow the life cycle, boundaries are ordered and lie in their intervals."""
     rng = np.random.default_rng(seed)
     smooth = np.clip(np.cumsum(rng.normal(0, 0.15, (300, 4)), axis=0) % 1.0, 0, 1)
     scores = [FrameScores(index / RATE_HZ, *map(float, row)) for index, row in enumerate(smooth)]
     state = None
-    for update in run(scores):
+    for update in run(scores, point):
         assert update.state in FOLLOWS[state]
         state = None if update.state in ("closed", "rejected") else update.state
         found = update.timeline
