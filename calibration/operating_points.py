@@ -322,13 +322,10 @@ def matched_timeline(student: Student, clip: LabelledClip, scores: Sequence[Fram
 
 def residual(pairs: Sequence[Boundary]) -> Residual:
     """Shift by the median error, then the conformal quantiles around it for `COVERAGE`."""
-    errors = np.array([pair.truth_s - pair.predicted_s for pair in pairs])
-    shift = float(np.median(errors))
-    # As decimals, lest a rank that is a whole number falls short of it.
-    tail, count = round((1 - COVERAGE) / 2, 9), len(errors)
-    low = np.quantile(errors, max(0.0, math.floor(round((count + 1) * tail, 9)) / count), method="inverted_cdf") - shift
-    high = (
-        np.quantile(errors, min(1.0, math.ceil(round((count + 1) * (1 - tail), 9)) / count), method="inverted_cdf")
-        - shift
-    )
-    return Residual(shift_s=shift, lo_s=min(0.0, float(low)), hi_s=max(0.0, float(high)))
+    errors = np.sort([pair.truth_s - pair.predicted_s for pair in pairs])
+    shift, count = float(np.median(errors)), len(errors)
+    # The floor((n + 1) tail)-th from either end, as a whole number: a share of n, multiplied back, may land beside it.
+    # Rounded as a decimal, lest a rank that is a whole number falls short of it.
+    rank = max(1, math.floor(round((count + 1) * (1 - COVERAGE) / 2, 9)))
+    low, high = float(errors[rank - 1]) - shift, float(errors[-rank]) - shift
+    return Residual(shift_s=shift, lo_s=min(0.0, low), hi_s=max(0.0, high))

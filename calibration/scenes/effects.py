@@ -1,7 +1,9 @@
 """Things done to a camera and its file that look like events and are none: jolts, wipers, glare, freezes, cuts.
 
 They are drawn the same way whatever comes of the scene, so that none of them tells a crash from a normal drive. Freezes
-and cuts keep away from the incident as it is planned: the contact can be seen, but not always when all is at rest.
+and cuts keep away from the incident as it is planned, which the drawing knows, not from what the physics make of it: a
+contact is mostly within a second of its plan, but nothing ensures that a much earlier or later one can be seen (in the
+first family's plans contacts came up to 4.3 s before and 2.5 s after), nor the moment when all is at rest.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ EFFECT_SHARES: dict[Effect, float] = {
     "cut": 0.06,
     "low_bitrate": 0.20,
 }
-# Freezes and cuts stay this far from the incident; a collision is foreseeable for 2 s at most.
+# Freezes and cuts stay this far from the incident as planned. Most collisions are foreseeable for less; labels look 2 s
+# ahead of each moment, and the moments reach back up to 2.5 s in crashes of the first family, 3.1 s in the soft one.
 _CLEAR_BEFORE_S = 2.3
 _CLEAR_AFTER_S = 1.5
 

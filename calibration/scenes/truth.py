@@ -123,7 +123,8 @@ def _headway_s(plan: ScenePlan) -> float:
 def truth_of(record: SceneRecord) -> SceneTruth:
     """The truth of a rendered scene: its record's, or that of its seed planned again without drawing.
 
-    Raises ConfigError for a record of a generator that is not this one.
+    A record's own truth is of the plan that was drawn. Raises ConfigError for a record of a generator that is not this
+    one, and where the new plan is not the one that was drawn.
     """
     if isinstance(record.truth, SceneTruth):
         return record.truth
@@ -131,7 +132,29 @@ def truth_of(record: SceneRecord) -> SceneTruth:
         raise ConfigError(
             f"scene {record.name} is of generator {record.generator!r}, this is {GENERATOR_VERSION!r}; render it again"
         )
-    return scene_truth(plan_scene(record.seed)) if record.crash else SceneTruth()
+    if not record.crash:
+        return SceneTruth()
+    plan = plan_scene(record.seed)
+    _check_same(record, plan)
+    return scene_truth(plan)
+
+
+def _check_same(record: SceneRecord, plan: ScenePlan) -> None:
+    """Raises ConfigError for a plan of other traffic than the record's: other versions of mujoco may find that."""
+    start_s = None if plan.times is None else round(plan.times.crash_start_s, 3)
+    pairs = {
+        "kind": (record.kind, plan.kind),
+        "scenario": (record.scenario, plan.scenario),
+        "crash_start_s": (record.crash_start_s, start_s),
+        "ego_involved": (record.ego_involved, plan.ego_involved),
+    }
+    if differing := {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}:
+        expected = ", ".join(f"{name} {recorded}" for name, (recorded, _) in differing.items())
+        found = ", ".join(f"{name} {planned}" for name, (_, planned) in differing.items())
+        raise ConfigError(
+            f"scene {record.name}: expected its seed to be planned as recorded, with {expected}, found {found}; other "
+            f"versions of numpy or mujoco plan other traffic: render seed {record.seed} again with these libraries"
+        )
 
 
 def write_truths(
@@ -139,7 +162,8 @@ def write_truths(
 ) -> dict[str, SceneTruth]:
     """Write `truths.jsonl` of a folder of rendered scenes and return the truths by name.
 
-    A crash costs a few tenths of a second; truths already there are kept, so that an interrupted run goes on.
+    A crash costs a few tenths of a second; truths already there are kept, so that an interrupted run goes on. Raises
+    ConfigError for a folder without records, and as `truth_of`.
     """
     found = read_truths(folder)
     paths = sorted(folder.glob("[!.]*.json"))

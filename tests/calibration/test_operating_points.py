@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import msgspec
@@ -137,13 +139,15 @@ def test_an_interval_covers_eighty_percent_of_new_errors() -> None:
     assert inside.mean() == pytest.approx(0.8, abs=0.02)
 
 
-@pytest.mark.parametrize("count", [19, 29, 49, 99, 119])
-def test_the_bounds_of_an_interval_are_errors_of_the_same_rank_from_either_end(count: int) -> None:
-    """(count + 1) / 10 is a whole number k: the k-th smallest and the k-th largest error."""
-    errors = np.arange(count) - (count - 1) / 2
-    found = residual([Boundary(0.0, float(e)) for e in errors])
-    rank = (count + 1) // 10
-    assert (found.shift_s, found.lo_s, found.hi_s) == (0.0, errors[rank - 1], errors[-rank])
+def test_the_bounds_of_an_interval_have_the_ranks_of_split_conformal_prediction() -> None:
+    """The floor((n + 1) / 10)-th smallest error and the ceil(9 (n + 1) / 10)-th, in fractions; the ends of few."""
+    rng = np.random.default_rng(10)
+    for count in range(5, 1001):
+        errors = np.arange(count) - (count - 1) / 2
+        found = residual([Boundary(0.0, float(error)) for error in rng.permutation(errors)])
+        low = max(math.floor(Fraction(count + 1, 10)), 1)
+        high = min(math.ceil(Fraction(9 * (count + 1), 10)), count)
+        assert (found.shift_s, found.lo_s, found.hi_s) == (0.0, errors[low - 1], errors[high - 1]), count
 
 
 def test_platt_agrees_with_logistic_regression() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,7 +12,7 @@ from scene_records import scene_record
 
 from edge_sdk.calibration.scenes.plan import ScenePlan, plan_scene
 from edge_sdk.calibration.scenes.truth import scene_truth, write_truths
-from edge_sdk.clips import SceneRecord, SceneTruth, read_truths
+from edge_sdk.clips import TRUTHS_NAME, SceneRecord, SceneTruth, read_truths
 from edge_sdk.errors import ConfigError
 
 # Seeds of generator 2: a near miss, and crashes seen from the roadside and from the car that makes them.
@@ -24,7 +25,7 @@ def _mujoco() -> None:
 
 
 def record(plan: ScenePlan) -> SceneRecord:
-    start_s = None if plan.times is None else plan.times.crash_start_s
+    start_s = None if plan.times is None else round(plan.times.crash_start_s, 3)
     return scene_record(
         None,
         name=f"scene_{plan.seed:08d}",
@@ -84,6 +85,28 @@ def test_truths_are_written_beside_the_records_and_kept(tmp_path: Path) -> None:
     assert write_truths(tmp_path) == written
     (tmp_path / "truths.jsonl").unlink()
     with pytest.raises(ConfigError, match="generator '1'"):
+        write_truths(tmp_path)
+
+
+# Any: one field of a record, whatever its type.
+@pytest.mark.parametrize(
+    ("field", "value"), [("kind", "side"), ("scenario", "cut_in"), ("crash_start_s", 5.0), ("ego_involved", False)]
+)
+def test_a_crash_that_this_machine_plans_otherwise_is_refused(tmp_path: Path, field: str, value: Any) -> None:
+    drawn = record(plan_scene(LATE_FOLLOWER))
+    assert getattr(drawn, field) != value
+    path = tmp_path / f"{drawn.name}.json"
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(drawn, **{field: value})))
+    with pytest.raises(ConfigError, match=f"with {field} {value}, found {field} {getattr(drawn, field)};.*again"):
+        write_truths(tmp_path)
+    assert not (tmp_path / TRUTHS_NAME).exists()
+
+
+def test_a_crash_that_is_none_on_this_machine_is_refused(tmp_path: Path) -> None:
+    quiet = record(plan_scene(NEAR_MISS))
+    path = tmp_path / f"{quiet.name}.json"
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(quiet, kind="side", crash=True, crash_start_s=3.0)))
+    with pytest.raises(ConfigError, match=r"kind side, crash_start_s 3\.0, found kind near_miss, crash_start_s None;"):
         write_truths(tmp_path)
 
 
