@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,12 @@ _PASSING = FULL | {
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
+# torch has errors of its own for memory: told by class and words, for it may not be installed.
+_GPU_CLASS = "OutOfMemoryError"
+_GPU_FULL = re.compile(r"CUDA error: out of memory|(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
+_HOST_FULL = re.compile(
+    r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|unable to mmap .*Cannot allocate memory"
+)
 
 
 def say(line: str) -> None:
@@ -117,7 +124,8 @@ def exit_codes(program: str) -> Iterator[None]:
     """Inside, an error that is no bug of ours ends the process: one line on stderr, after `program`, and its code.
 
     That of an `EdgeError` is its own; a package of an extra that is missing is 3, a path that cannot be used 2, one
-    that may be used again, as on a full disk or a share that does not answer, 3, Ctrl-C 130.
+    that may be used again, as on a full disk or a share that does not answer, 3, as is memory that ran out, of the
+    machine or of its GPU; Ctrl-C 130.
     """
     try:
         yield
@@ -125,6 +133,8 @@ def exit_codes(program: str) -> Iterator[None]:
         _leave(program, str(error), error.exit_code)
     except ModuleNotFoundError as error:
         _leave(program, _missing(error), MissingDependencyError.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        _leave(program, _memory_ran_out(error), RuntimeFailure.exit_code)
     except OSError as error:
         # What may pass: as with what is missing, a service is to be started anew.
         code = RuntimeFailure.exit_code if error.errno in _PASSING else ConfigError.exit_code
@@ -146,6 +156,20 @@ def _missing(error: ModuleNotFoundError) -> str:
     return missing(package, extra)
 
 
+def _memory_ran_out(error: MemoryError | RuntimeError | OSError) -> str:
+    """Which memory ran out, and what to do; `error` is raised again where it tells of something else."""
+    told = str(error)
+    if any(each.__name__ == _GPU_CLASS for each in type(error).__mro__) or _GPU_FULL.search(told):
+        where, instead = "the GPU's memory", "take a smaller model, or compute on the CPU (--device cpu)"
+    elif isinstance(error, (MemoryError, OSError)) or _HOST_FULL.search(told):
+        where, instead = "memory", "add memory or swap, or take a smaller model"
+    else:
+        raise error
+    # What was asked for stands in the first sentences; torch goes on with advice for those who wrote the program.
+    detail = ". ".join(told.partition("\n")[0].split(". ")[:2]).rstrip(".")
+    return f"{where} ran out{f' ({detail})' if detail else ''}; close other programs, {instead}"
+
+
 def _of_path(error: OSError) -> str:
     """What is wrong with a path that the caller gave, or that there is no room.
 
@@ -154,6 +178,8 @@ def _of_path(error: OSError) -> str:
     if error.errno in FULL:
         place = f"{os.fsdecode(error.filename)} is not written: " if error.filename else ""
         return f"{place}{error.strerror}; make room, or write elsewhere"
+    if error.errno == errno.ENOMEM and error.filename is None:
+        return _memory_ran_out(error)
     if not isinstance(error.filename, (str, bytes)):
         raise error
     path = Path(os.fsdecode(error.filename))

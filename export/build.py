@@ -1,7 +1,7 @@
 """Engines from a bundle's graphs: predicted, shown, cached, and compared with the bundle's reference outputs.
 
 An engine is built where it will run, for TensorRT times its kernels there; TensorRT-RTX alone compiles without a GPU
-and finishes on the device. What was built before for the same graph, TensorRT and GPU is not built again.
+and finishes on the device. What was built before for the same graph, TensorRT and GPU is not built again unless asked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_sdk.engine.shapes import shape_profiles
 from edge_sdk.engine.tensorrt_library import TensorRT, problems, short_of_memory
 from edge_sdk.errors import ConfigError, EngineError, UnknownNameError
 from edge_sdk.export.build_monitor import OnProgress, interruptible, monitor
-from edge_sdk.export.build_needs import require_memory, workspace_mb
+from edge_sdk.export.build_needs import require_disk, require_memory, workspace_mb
 from edge_sdk.export.trt_network import Network, add_profiles, compile_for, parse
 from edge_sdk.files import write_bytes
 from edge_sdk.toolchain.building import BuildOptions, BuiltEngine, Place
@@ -46,19 +46,20 @@ def build_engines(
 ) -> Iterator[BuiltEngine]:
     """Build what `bundle` needs for `place`, one graph after the other.
 
-    Raises `EngineError` for a graph that TensorRT refuses and for too little memory, `ConfigError` for a bundle without
-    graphs in the dialect that TensorRT reads, and `KeyboardInterrupt` once the builder has been stopped; nothing
-    half-built is left.
+    Raises `EngineError` for a graph that TensorRT refuses and for too little memory, `RuntimeFailure` for a disk
+    without room, `ConfigError` for a bundle without graphs in the dialect that TensorRT reads, and `KeyboardInterrupt`
+    once the builder has been stopped; nothing half-built is left.
     """
     names = chosen_graphs(bundle, tensorrt, options)
     for number, name in enumerate(names, start=1):
         graph, path = bundle.graph(name)
         key = engine_key(bundle, name, tensorrt, place, options)
-        found = cache.find(key)
+        found = None if options.rebuild else cache.find(key)
         if found is not None:
             cache.choose(key)
             yield BuiltEngine(graph=name, file=str(found), size_mb=_size_mb(found), build_s=0.0, cached=True)
             continue
+        require_disk(path, cache.folder, force=options.force)
         watcher.begin(name, number, len(names), require_memory(path, force=options.force))
         try:
             engine = _build(_Job(path, graph, key, tensorrt, cache, options), watcher.progress)

@@ -1,15 +1,16 @@
-"""What a build needs of the machine's memory, said before it begins.
+"""What a build needs of the machine's memory and of the cache's disk, said before it begins.
 
 Small boards do not fail cleanly: the kernel ends the largest process, after minutes. So the estimate is compared with
-what is free, and refused with numbers.
+what is free, and refused with numbers. So is a disk without room, which would be met when the builder is done.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from edge_sdk.bundle.onnx_file import weights
-from edge_sdk.errors import EngineError
+from edge_sdk.bundle.onnx_file import external_locations, weights
+from edge_sdk.errors import EngineError, RuntimeFailure
+from edge_sdk.export.stage_store import free_bytes
 from edge_sdk.hardware.cgroup import least_mb, memory_room_mb
 from edge_sdk.hardware.memory import BUILD_BASE_MB, BUILD_BYTES_PER_WEIGHT
 from edge_sdk.hardware.probes import observe
@@ -46,6 +47,20 @@ def require_memory(path: Path, *, force: bool = False) -> float:
             f"them; close other programs, add {needed - free:,.0f} MB of swap, or try all the same with --force"
         )
     return needed
+
+
+def require_disk(path: Path, cache: Path, *, force: bool = False) -> None:
+    """Raise `RuntimeFailure` where the disk of `cache` has less room than the graph at `path` and its weight files.
+
+    An engine holds the weights. One that it replaces is there until it is whole.
+    """
+    files = [path, *(path.parent / name for name in external_locations(path))]
+    needed, free = sum(each.stat().st_size for each in files), free_bytes(cache)
+    if needed > free and not force:
+        raise RuntimeFailure(
+            f"{cache}: the engine of {path.name} takes about {needed / _MB:,.1f} MB, and {free / _MB:,.1f} MB are free "
+            "on this disk; make room, choose another folder with --cache, or try all the same with --force"
+        )
 
 
 def workspace_mb(asked_mb: float | None) -> float:

@@ -287,6 +287,10 @@ def plan(
     from edge_sdk.hardware.plan import plan as make_plan
 
     place = measure_host() if target == "here" else find_target(target)
+    if place.sm is None:
+        refuse_stray(f"{place.name} has no GPU that TensorRT builds for", {"--tensorrt": tensorrt})
+    else:
+        refuse_stray(f"{place.name} computes on its GPU", {"--threads": threads})
     found = make_plan(open_bundle(bundle), place, tensorrt=tensorrt, threads=threads)
     say(msgspec.json.encode(found).decode() if json else describe_plan(found))
 

@@ -25,7 +25,7 @@ def build(
     trust: TrustOption = None,
     runtime: Annotated[str, typer.Option(help="trt, the TensorRT of this device, or rtx, TensorRT-RTX.")] = "trt",
     target: Annotated[str | None, typer.Option(help="With rtx: a known target; this device by default.")] = None,
-    graph: Annotated[list[str] | None, typer.Option(help="Only this graph; may be repeated.")] = None,
+    graph: Annotated[list[str] | None, typer.Option(help="Only this graph; may be repeated. Without --slots.")] = None,
     slots: Annotated[list[int] | None, typer.Option(help="Cache sizes of decoders; the largest by default.")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of engines. Other verbs look into the user's only: XDG_CACHE_HOME.")
@@ -36,7 +36,11 @@ def build(
     level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT's optimisation level.")] = 3,
     workspace_mb: Annotated[float | None, typer.Option(help="Most that one kernel may use; a quarter of free.")] = None,
     tf32: Annotated[bool, typer.Option("--tf32", help="Let float32 products round their factors.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Go on where memory looks too small.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Go on where memory or the disk looks too small.")] = False,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Build what the cache has too, and replace it: for another --workspace-mb."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Build TensorRT engines from the bundle, and compare them with its reference outputs on this device."""
@@ -56,6 +60,7 @@ def build(
         graphs=tuple(graph or ()),
         limits=Limits(streams=streams),
         force=force,
+        rebuild=rebuild,
     )
     flavour: Literal["trt", "rtx"] = "trt" if runtime == "trt" else "rtx"
     opened = open_bundle(bundle, expect=expect, trust=trust)
@@ -199,7 +204,9 @@ def quantise(
     max_kl: Annotated[float | None, typer.Option(help="Keep layers higher until KL a token is at most this.")] = None,
     budget_mb: Annotated[float | None, typer.Option(help="Most that the decoder may take, MB of 10^6 bytes.")] = None,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Measure what each layer costs alone.")] = False,
-    target: Annotated[str | None, typer.Option(help="Target that it is for; refuses what that cannot run.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Refuses what it cannot run; the export recipe's by default.")
+    ] = None,
     device: DeviceOption = None,
     adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; may be repeated.")] = None,
     merge: Annotated[list[str] | None, typer.Option(help="Sum this adapter into decoder weights of its own.")] = None,

@@ -20,7 +20,7 @@ from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.engine.shapes import ShapeProfile
 from edge_sdk.engine.tensorrt_library import Flavour
 from edge_sdk.errors import BundleError, EngineError
-from edge_sdk.files import atomic_path, is_plain_name, remove_half_written_files, sha256_of, write_bytes
+from edge_sdk.files import atomic_path, is_plain_name, remove_half_written_files, sha256_of, sync, write_bytes
 from edge_sdk.types import Value
 
 _DIGEST_LETTERS = 16
@@ -130,18 +130,26 @@ class EngineCache:
         if found != record.size_bytes or sha256_of(path) != record.sha256:
             raise EngineError(
                 f"{path}: expected {record.size_bytes} bytes with SHA-256 {record.sha256[:12]}…, found {found} bytes "
-                f"that differ; delete it and build again: edge-sdk build --bundle BUNDLE"
+                f"that differ; build it again: edge-sdk build --bundle BUNDLE --runtime {key.flavour} "
+                f"--graph {key.graph} --rebuild"
             )
         return path
 
     # bytes or any buffer: TensorRT hands out memory of its own.
     def write(self, key: EngineKey, engine: bytes | memoryview, *, built_utc: str, build_s: float) -> Path:
-        """Write an engine and its record, each whole or not at all, and choose it; returns the engine's path."""
+        """Write an engine and its record, each whole or not at all, and choose it; returns the engine's path.
+
+        One that is there for `key` is replaced when the new one is on the disk, and its kernels go.
+        """
         path = self._path(key)
         self._sweep()
         with atomic_path(path) as stage:
             stage.write_bytes(engine)
             digest, size = sha256_of(stage), stage.stat().st_size
+            sync(stage)
+            # Without a record an engine is not there; beside the record of another it would be a damaged one.
+            for suffix in (RECORD_SUFFIX, KERNELS_SUFFIX):
+                path.with_suffix(suffix).unlink(missing_ok=True)
         record = EngineRecord(
             key=key,
             sha256=digest,

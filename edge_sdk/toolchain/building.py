@@ -25,6 +25,8 @@ from edge_sdk.types import Value
 from edge_sdk.verify.graphs import check_graph, reference_case
 
 _PER_MILLE = 1000
+# 10^18 bytes: the library counts them in 63 bits.
+_MOST_MB = 1e12
 
 
 class BuildOptions(Value, frozen=True, kw_only=True):
@@ -33,7 +35,9 @@ class BuildOptions(Value, frozen=True, kw_only=True):
     `level` is TensorRT's optimisation level, 0 to 5. `workspace_mb` bounds what a kernel may use beside its tensors, by
     default a quarter of the memory that is free. `tf32` lets float32 products round their factors to 10 bits. `slots`
     are the cache sizes that get a decoder, by default the largest alone, for every engine holds the weights. `graphs`
-    are the ones to build, by default all. `force` goes on where memory looks too small.
+    are the ones to build, by default all, and go without `slots`. `force` goes on where memory or the disk looks too
+    small. `rebuild` builds what the cache has already, and replaces it once the new engine is whole. Raises
+    `ConfigError`.
     """
 
     level: int = 3
@@ -43,6 +47,18 @@ class BuildOptions(Value, frozen=True, kw_only=True):
     graphs: tuple[str, ...] = ()
     limits: Limits = Limits()
     force: bool = False
+    rebuild: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workspace_mb is not None and not 0 < self.workspace_mb < _MOST_MB:
+            raise ConfigError(
+                f"--workspace-mb must be above 0, in MB of 10^6 bytes; found {self.workspace_mb:g}: leave it out for a "
+                "quarter of the memory that is free"
+            )
+        if self.graphs and self.slots:
+            raise ConfigError(
+                "--graph names the very graphs to build, so that --slots chooses nothing; leave one of them out"
+            )
 
 
 class Place(Value, frozen=True, kw_only=True):
@@ -90,7 +106,7 @@ def build(
 
     Raises `MissingDependencyError` without TensorRT, or without a GPU where one is needed; `EngineError` for a graph
     that cannot be built, and for engines whose outputs are not the bundle's, which are then removed; `ConfigError` for
-    a target that does not compute the bundle's numbers.
+    a target that does not compute the bundle's numbers; `RuntimeFailure` for a disk without room.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     tensorrt = open_tensorrt(flavour)

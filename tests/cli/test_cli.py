@@ -135,6 +135,9 @@ def test_doctor_leaves_with_0_and_lists_the_runtimes() -> None:
         (("distil", "student", "out", "--training", "a", "--validation", "b", "--labels"), 2, "takes no --labels"),
         (("quantise", "x", "--out", "out", "--recipe", "w4", "--count", "3"), 2, "takes no --count"),
         ((*QUANTISE, "--target", "x", "--max-kl", "0"), 2, "takes no --max-kl, --target"),
+        (("plan", "--target", "x86-cpu", "--tensorrt", "junk"), 2, "takes no --tensorrt"),
+        (("plan", "--target", "orin-nano-8gb", "--tensorrt", "junk"), 2, "such as 10.3.0"),
+        (("plan", "--target", "orin-nano-8gb", "--threads", "2"), 2, "takes no --threads"),
         (("frobnicate",), 2, "frobnicate"),
     ],
 )

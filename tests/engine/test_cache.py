@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -89,15 +90,43 @@ def test_a_damaged_engine_is_refused(cache: EngineCache) -> None:
     path = cache.find(KEY)
     assert path is not None
     path.write_bytes(ENGINE[:-1] + b"!")
-    with pytest.raises(EngineError, match=r"bytes with SHA-256.*delete it and build again"):
+    with pytest.raises(
+        EngineError, match=r"bytes with SHA-256.*build it again: .* --runtime trt --graph student --rebuild"
+    ):
         cache.find(KEY)
     path.write_bytes(ENGINE[:100])
     with pytest.raises(EngineError, match="found 100 bytes"):
         cache.usable(WANTED)
 
 
+def test_an_engine_that_is_replaced_takes_its_kernels_along(cache: EngineCache) -> None:
+    path = cache.find(KEY)
+    assert path is not None
+    cache.mark_verified(KEY)
+    path.with_suffix(".kernels").write_bytes(b"of the first")
+    assert cache.write(KEY, b"another", built_utc="2026-01-02T00:00:00Z", build_s=1.0) == path
+    assert cache.find(KEY) == path
+    assert path.read_bytes() == b"another"
+    assert [record.verified for record in cache.records()] == [False]
+    assert not path.with_suffix(".kernels").exists()
+
+
+def test_a_replacement_that_does_not_reach_the_disk_leaves_the_engine(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("edge_sdk.engine.cache.sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        cache.write(KEY, b"another", built_utc="2026-01-02T00:00:00Z", build_s=1.0)
+    path = cache.find(KEY)
+    assert path is not None
+    assert path.read_bytes() == ENGINE
+
+
 def test_an_engine_that_was_deleted_by_hand_is_not_there(cache: EngineCache) -> None:
-    """As the error for a damaged one says to do; its record is left."""
+    """Its record is left."""
     path = cache.find(KEY)
     assert path is not None
     path.unlink()

@@ -117,7 +117,7 @@ def test_a_damaged_engine_is_an_error_not_one_that_was_never_built(
     made(bundle, tmp_path)
     (engine,) = tmp_path.glob(f"{LARGE}.*.engine")
     engine.write_bytes(engine.read_bytes()[:-1])
-    with pytest.raises(EngineError, match="delete it and build again"):
+    with pytest.raises(EngineError, match=r"build it again: edge-sdk build .* --rebuild"):
         verified(bundle, tmp_path)
 
 

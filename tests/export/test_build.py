@@ -19,11 +19,11 @@ from edge_sdk.bundle import Bundle, rewrite, write_bundle
 from edge_sdk.bundle.manifest import Graph
 from edge_sdk.engine import EngineCache, graph_hashes
 from edge_sdk.engine.tensorrt_library import TensorRT, open_tensorrt
-from edge_sdk.errors import ConfigError, EngineError, UnknownNameError
+from edge_sdk.errors import ConfigError, EngineError, RuntimeFailure, UnknownNameError
 from edge_sdk.export import build_needs
 from edge_sdk.export.build import attach_timings, build_engines, engine_key, keep_timings
 from edge_sdk.export.build_monitor import Phases
-from edge_sdk.export.build_needs import require_memory
+from edge_sdk.export.build_needs import require_disk, require_memory
 from edge_sdk.export.trt_network import parse
 from edge_sdk.hardware.cuda import CudaDevice
 from edge_sdk.hardware.probes import observe
@@ -213,6 +213,21 @@ def test_too_little_memory_is_refused_with_numbers(tmp_path: Path, dtype: int, m
     ):
         require_memory(path)
     assert require_memory(path, force=True) == pytest.approx(3.5 * 2**38 / 1e6)
+
+
+def test_weights_that_the_disk_has_no_room_for_are_refused_with_numbers(tmp_path: Path) -> None:
+    """The weight file is one of holes, larger than the disk that it lies on."""
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1 << 40], data_location=TensorProto.EXTERNAL)
+    weights.external_data.add(key="location", value="student.weights")
+    path = tmp_path / "student.onnx"
+    path.write_bytes(helper.make_model(helper.make_graph([], "large", [], [], [weights])).SerializeToString())
+    with (tmp_path / "student.weights").open("wb") as file:
+        file.truncate(1 << 42)
+    with pytest.raises(
+        RuntimeFailure, match=r"student\.onnx takes about 4,398,046\.\d MB, and [\d,.]+ MB are free on this disk"
+    ):
+        require_disk(path, tmp_path / "not/there/yet")
+    require_disk(path, tmp_path, force=True)
 
 
 def test_swap_that_is_free_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from edge_sdk.cli.entry import app
 from edge_sdk.engine import EngineCache
 from edge_sdk.engine.shapes import Limits
-from edge_sdk.errors import EngineError, RuntimeFailure
+from edge_sdk.errors import ConfigError, EngineError, RuntimeFailure
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.toolchain.building import BuildOptions, BuiltEngine, build
@@ -90,3 +90,47 @@ def test_the_command_builds_for_as_many_cameras_as_it_is_told(tmp_path: Path, mo
     open_student(tmp_path, streams=6)
     with pytest.raises(RuntimeFailure, match="edge-sdk build --bundle BUNDLE --streams 7"):
         open_student(tmp_path, streams=7)
+
+
+def test_what_is_there_is_built_again_when_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Board(monkeypatch)
+    first = Path(built(tmp_path).file)
+    inode = first.stat().st_ino
+    assert built(tmp_path, workspace_mb=100.0).cached
+    assert first.stat().st_ino == inode
+    again = built(tmp_path, rebuild=True)
+    assert (again.cached, again.verified, Path(again.file)) == (False, True, first)
+    assert first.stat().st_ino != inode
+    assert len(list(tmp_path.glob("*.engine"))) == 1
+
+
+def test_a_damaged_engine_is_mended_by_building_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Board(monkeypatch)
+    path = Path(built(tmp_path).file)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(EngineError, match=r"build it again: .* --graph student --rebuild"):
+        built(tmp_path)
+    assert built(tmp_path, rebuild=True).verified
+    open_student(tmp_path)
+
+
+def test_a_disk_without_room_is_told_before_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Board(monkeypatch)
+    monkeypatch.setattr("edge_sdk.export.build_needs.free_bytes", lambda place: 1000)
+    with pytest.raises(RuntimeFailure, match=r"the engine of .*onnx takes about .* MB, and 0.0 MB are free .*--cache"):
+        built(tmp_path / "engines")
+    assert not (tmp_path / "engines").exists()
+    assert built(tmp_path / "engines", force=True).verified
+
+
+@pytest.mark.parametrize("workspace_mb", ["nan", "inf", "-5", "0", "1e300"])
+def test_a_workspace_is_some_memory(workspace_mb: str) -> None:
+    done = CliRunner().invoke(app, ["build", "--workspace-mb", workspace_mb])
+    assert isinstance(done.exception, ConfigError)
+    assert "--workspace-mb must be above 0, in MB of 10^6 bytes; found" in str(done.exception)
+
+
+def test_graphs_and_slots_are_not_asked_for_together() -> None:
+    done = CliRunner().invoke(app, ["build", "--graph", "student", "--slots", "64"])
+    assert isinstance(done.exception, ConfigError)
+    assert "--slots chooses nothing" in str(done.exception)
