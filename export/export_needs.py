@@ -24,7 +24,8 @@ _RESERVE_BYTES, _RESERVE_SHARE = 1 << 20, 0.01
 class Needs(Value, frozen=True, kw_only=True):
     """Bytes: `work` still to be written to the work folder's disk, `out` to the bundle's, where that is another.
 
-    `bundle` is the whole bundle, `memory` what the process will hold of its own at its peak, at most.
+    `bundle` is the whole bundle, `memory` what the process will hold of its own at its peak, at most, while weights are
+    written as they are and references computed.
     """
 
     work: int
@@ -67,15 +68,17 @@ def same_disk(work: Path, out: Path) -> bool:
     return existing(work).stat().st_dev == existing(out.parent).stat().st_dev
 
 
-def describe(plan: LanguagePlan, needs: Needs, work: Path, out: Path) -> Iterator[str]:
-    """Lines for people, with what a bundle of these settings cannot take."""
+def describe(plan: LanguagePlan, needs: Needs, work: Path, out: Path, *, rounds: bool = False) -> Iterator[str]:
+    """Lines for people, with what a bundle of these settings cannot take; `rounds`: to few bits, on the way."""
     yield f"bundle {out}: about {needs.bundle / _MB:,.0f} MB"
     yield f"disk: {needs.work / _MB:,.0f} MB of {free_bytes(work) / _MB:,.0f} MB free in {work}" + (
         f", {needs.out / _MB:,.0f} MB of {free_bytes(out.parent) / _MB:,.0f} MB free in {out.parent}"
         if needs.out
         else ""
     )
-    yield f"memory: at most {needs.memory / _MB:,.0f} MB, beside mapped files"
+    beyond = "; rounding to few bits takes more" if rounds else ""
+    held = f"at most {needs.memory / _MB:,.0f} MB to write and to compute references"
+    yield f"memory: {held}, beside mapped files{beyond}"
     for name in plan.recipe.profiles:
         tokens, slots = PROFILES[name].frames * PROFILES[name].size.tokens, max(plan.recipe.slots)
         if tokens > slots:

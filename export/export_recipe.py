@@ -15,7 +15,7 @@ import msgspec
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.hardware import find_target
-from edge_sdk.reasoning.grid import STANDARD, find_profile
+from edge_sdk.reasoning.grid import PROFILES, STANDARD, find_profile
 from edge_sdk.tasks import TASK_IDS, TASKS
 from edge_sdk.types import Dialect, Value
 
@@ -31,7 +31,8 @@ class ExportRecipe(Value, frozen=True, kw_only=True):
 
     `switchable`: LoRA matrices are inputs of one decoder that all adapters share. Otherwise each adapter is summed into
     decoder weights of its own. `base_projector`: the adapters were trained with the checkpoint's projector and bring
-    none. `slots` are the lengths of the KV cache, one decoder graph each. `target` is where the bundle is meant to run.
+    none. `slots` are the lengths of the KV cache, one decoder graph each. `target` is where the bundle is meant to run:
+    quantisation recipes that it does not compute are refused.
     """
 
     name: str = ""
@@ -131,7 +132,18 @@ def _checked(settings: Mapping[str, Any]) -> ExportRecipe:
             raise ConfigError(f"{key} must be at least one, none twice; found {list(values)}")
     if min(recipe.slots) < 1:
         raise ConfigError(f"slots must be at least 1, found {min(recipe.slots)}")
+    _check_frame(recipe.profiles[0], max(recipe.slots))
     return msgspec.structs.replace(recipe, slots=tuple(sorted(recipe.slots)))
+
+
+def _check_frame(profile: str, slots: int) -> None:
+    """Without room for one frame no answer can be verified; how long its question is, the tokenizer tells later."""
+    tokens = PROFILES[profile].size.tokens
+    if slots <= tokens:
+        raise ConfigError(
+            f"slots: a frame of {profile} takes {tokens} tokens and its question more, found at most {slots}; give "
+            "more, such as 2048"
+        )
 
 
 def _check_adapters(recipe: ExportRecipe, folders: Mapping[str, str], merge: tuple[str, ...], *, chosen: bool) -> None:

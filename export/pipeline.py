@@ -21,7 +21,6 @@ from edge_sdk import __version__
 from edge_sdk.bundle import Bundle, write_bundle
 from edge_sdk.bundle.student_part import StudentPart, student_part
 from edge_sdk.console import Progress, say
-from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter
 from edge_sdk.export.checkpoint import Checkpoint
 from edge_sdk.export.export_needs import check_disk, describe, needs_of, same_disk
@@ -32,10 +31,12 @@ from edge_sdk.export.language_stages import TEXT_STAGE, language_stages, read_re
 from edge_sdk.export.peak_memory import PeakMemory
 from edge_sdk.export.stage_store import Receipt, Stage, StageStore, disk_errors
 from edge_sdk.files import remove_half_written
-from edge_sdk.toolchain.exporting import ExportReport
+from edge_sdk.toolchain.exporting import ExportReport, work_folder
 
 # A bundle is hashed when it is written and again when it is opened: 73 s where 16 GB took 110 s to write.
 _HASHING_EFFORT = 2 / 3
+# What the provenance of a bundle in few bits has more than that of an export.
+_ROUNDS = "quantise"
 P = TypeVar("P", bound=LanguagePlan)
 
 
@@ -83,9 +84,7 @@ def run_export(
 ) -> ExportReport:
     """Export `order` to the bundle `out`; see `toolchain.exporting.export_bundle`. `prepare` says what is made."""
     began_s = time.monotonic()
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
-    place = work or out.with_name(f"{out.name}.work")
+    place = work_folder(out, work)
     with PeakMemory() as memory:
         prepared = prepare(order, place)
         part = student_part(student) if student else None
@@ -165,7 +164,7 @@ class _Export:
         linked = same_disk(self._work, self._out)
         needs = needs_of(self._plan, todo, self._stages, self._student_bytes, freed=freed, linked=linked)
         if not self._quiet:
-            for line in describe(self._plan, needs, self._work, self._out):
+            for line in describe(self._plan, needs, self._work, self._out, rounds=_ROUNDS in self._extra):
                 say(line)
             if self.reused:
                 say(f"finished before, used again: {', '.join(self.reused)}")

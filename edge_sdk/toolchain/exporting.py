@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edge_sdk.errors import ConfigError
 from edge_sdk.registry import open_room
 from edge_sdk.types import Value
 
@@ -52,8 +53,8 @@ def export_bundle(
     `adapters` are written NAME=DIR. `work` keeps finished stages until the bundle is written, and longer with `keep`;
     it is `out` with `.work` behind its name unless given. `student`: a bundle whose student goes into this one.
     `provenance` is added to what the export itself knows of the bundle's. Raises `ConfigError` for settings, a full
-    disk, or when `out` exists, `CheckpointError` for weights that are not whole or do not fit, `BundleError` for
-    `student`.
+    disk, for `work` in `out`, or when `out` exists, `CheckpointError` for weights that are not whole or do not fit,
+    `BundleError` for `student`.
     """
     order = open_room("export.export_recipe").settle(
         checkpoint, adapters=adapters, merge=merge, recipe=recipe, **changes
@@ -62,6 +63,20 @@ def export_bundle(
         order, out, work=work, student=student, provenance=provenance, keep=keep, quiet=quiet
     )
     return report
+
+
+def work_folder(out: Path, work: Path | None) -> Path:
+    """Where finished stages of the bundle `out` are kept: `work`, or `out` with `.work` behind its name.
+
+    Raises `ConfigError` where `out` exists, and for a folder that would make it exist before the bundle is written.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    place = work or out.with_name(f"{out.name}.work")
+    bundle, stages = out.resolve(), place.resolve()
+    if bundle in (stages, *stages.parents):
+        raise ConfigError(f"--work {place} is the bundle's own folder, {out}, or lies in it; choose one outside of it")
+    return place
 
 
 def describe(report: ExportReport) -> str:

@@ -9,7 +9,7 @@ from edge_sdk.hardware import find_target
 from edge_sdk.hardware.precision import require_precisions
 from edge_sdk.registry import open_room
 from edge_sdk.toolchain.calibrating import choose_clips
-from edge_sdk.toolchain.exporting import ExportReport
+from edge_sdk.toolchain.exporting import ExportReport, work_folder
 
 
 def quantise_bundle(
@@ -41,20 +41,22 @@ def quantise_bundle(
     `clips` is a folder of clips for recipes that train LoRA inputs beside what was rounded, by the exact model's
     answers. `sensitivity` measures what each layer costs by itself on the calibration's probes. `max_kl`, in nats a
     token on those probes, and `budget_mb`, 10^6 bytes of the decoders' files, do so too and choose which matrices stay
-    in 8 or 16 bits. `target` is the machine that it is for: a recipe that it does not compute is refused. GPTQ, AWQ,
-    probes and training compute on `device`, see `export.device`. The rest is as `exporting.export_bundle` has it.
-    Raises `ConfigError` for settings or statistics that do not fit the model, LoRA inputs or clips that are not there
-    to train, limits that nothing meets, a full disk, or when `out` exists, `SourceError` for a clip's pictures,
-    `UnknownNameError` for `target`, `MissingDependencyError` for `device`, `CheckpointError` for weights that are not
-    whole or do not fit, `BundleError` for `student`.
+    in 8 or 16 bits. `target` is the machine that it is for, by default that of the export recipe: a recipe that it does
+    not compute is refused. GPTQ, AWQ, probes and training compute on `device`, see `export.device`. The rest is as
+    `exporting.export_bundle` has it. Raises `ConfigError` for settings or statistics that do not fit the model, LoRA
+    inputs or clips that are not there to train, limits that nothing meets, a full disk, for `work` in `out`, or when
+    `out` exists, `SourceError` for a clip's pictures, `UnknownNameError` for `target`, `MissingDependencyError` for
+    `device`, `CheckpointError` for weights that are not whole or do not fit, `BundleError` for `student`.
     """
     found = open_room("export.quantise.recipe").load_quantise_recipe(recipe)
-    if target is not None:
-        require_precisions(find_target(target), found.precisions, found.name or recipe)
     where = open_room("export.device").find_device(device)
     order = open_room("export.export_recipe").settle(
         checkpoint, adapters=adapters, merge=merge, recipe=export or found.export, **changes
     )
+    place = target or order.recipe.target
+    if place is not None:
+        require_precisions(find_target(place), found.precisions, found.name or recipe)
+    work = work_folder(out, work)
     limited = max_kl is not None or budget_mb is not None
     limits = open_room("export.quantise.choosing").Limits(max_kl=max_kl, budget_mb=budget_mb) if limited else None
     pipeline = open_room("export.quantise.pipeline")

@@ -6,7 +6,7 @@ A layer's weights are read once a token for all clips. States and caches lie on 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edge_sdk.export.checkpoint import Weights
+from edge_sdk.export.device import CPU
 from edge_sdk.export.eager import embedding_rows, empty_layer_cache, head_logits, lora_pairs
 from edge_sdk.export.graphs.decoder import DecoderLayer, Pair, TextStep, text_rope
 from edge_sdk.export.graphs.loading import load
@@ -55,20 +56,35 @@ class Asked:
 
 
 class Answering:
-    """The answers of `weights` to the questions of `sources`, each of at most `count` tokens, up to one of `end`."""
+    """The answers of `weights` to the questions of `sources`, each of at most `count` tokens, up to one of `end`.
+
+    Layers compute on `device`.
+    """
 
     def __init__(
-        self, weights: Weights, sources: Mapping[str, Source], end: Collection[int], count: int = ANSWER_TOKENS
+        self,
+        weights: Weights,
+        sources: Mapping[str, Source],
+        end: Collection[int],
+        count: int = ANSWER_TOKENS,
+        device: torch.device = CPU,
     ) -> None:
         self._weights, self._sources, self._end, self._count = weights, sources, end, count
-        self._text = weights.config.text
-        self._rope = text_rope(self._text)
+        self._text, self._device = weights.config.text, device
+        cos, sin = text_rope(self._text)
+        self._rope = (cos.to(device), sin.to(device))
+        self._on_layer: Callable[[int, int], None] = lambda done, total: None
+        self._done = 0
         self._asked: dict[str, Asked] = {}
         self._new: dict[tuple[str, int], Pair] = {}
 
     @torch.inference_mode()
-    def write(self, folder: Path, work: Path) -> None:
-        """Every source's sequence with its answers, `NAME.safetensors` in `folder`; `work` is an empty folder."""
+    def write(self, folder: Path, work: Path, on_layer: Callable[[int, int], None] | None = None) -> None:
+        """Every source's sequence with its answers, `NAME.safetensors` in `folder`; `work` is an empty folder.
+
+        `on_layer` is told how many layers of how many have been read.
+        """
+        self._on_layer, self._done = on_layer or self._on_layer, 0
         said = {name: [ids] for name, ids in self._tokens(self._first(work)).items()}
         for step in range(1, self._count):
             given = {name: self._embeds(ids[-1])[None] for name, ids in said.items()}
@@ -82,48 +98,56 @@ class Answering:
     def _first(self, work: Path) -> dict[str, Tensor]:
         """The last row of every question behind the last layer; what layers have cached is left in `work`."""
         found: dict[str, Tensor] = {}
+        device = self._device
         for layer in range(self._text.layers):
             module = self._module(layer)
             for name, source in self._sources.items():
                 sequence = Sequence.load(source.path)
                 self._asked[name] = Asked.of(sequence)
-                state = load_file(work / name)["state"] if layer else sequence.embeds[None]
+                sequence = sequence.to(device)
+                state = load_file(work / name)["state"].to(device) if layer else sequence.embeds[None]
                 step = TextStep.of(sequence.call([]).feeds, self._rope, "native")
-                past = empty_layer_cache(self._text, len(sequence.embeds))
-                state, kept = module(state, step, past, lora_pairs(source.adapter, layer))
-                save_file({"state": state.contiguous()}, work / name)
-                save_file(dict(zip(("key", "value"), kept, strict=True)), _cache(work, name, layer))
-                found[name] = state[0, self._asked[name].ends]
+                past = empty_layer_cache(self._text, len(sequence.embeds), device)
+                state, kept = module(state, step, past, lora_pairs(source.adapter, layer, device))
+                save_file({"state": state.cpu().contiguous()}, work / name)
+                save_file({"key": kept[0].cpu(), "value": kept[1].cpu()}, _cache(work, name, layer))
+                found[name] = state[0, self._asked[name].ends.to(device)]
+            self._tell()
         return found
 
     def _next(self, given: Mapping[str, Tensor], step: int, work: Path) -> dict[str, Tensor]:
         """What `_first` gives, for token number `step` of every answer, `[1, questions, hidden]` in `given`."""
-        states = dict(given)
+        states, device = {name: rows.to(self._device) for name, rows in given.items()}, self._device
         for layer in range(self._text.layers):
             module = self._module(layer)
             for name, source in self._sources.items():
                 asked = self._asked[name]
-                call = TextStep.of(asked.feeds(states[name], step), self._rope, "native")
-                past, lora = self._past(name, layer, work), lora_pairs(source.adapter, layer)
+                feeds = {key: each.to(device) for key, each in asked.feeds(states[name], step).items()}
+                call = TextStep.of(feeds, self._rope, "native")
+                past, lora = self._past(name, layer, work), lora_pairs(source.adapter, layer, device)
                 states[name], kept = module(states[name], call, past, lora)
                 begin = len(asked.branch)
                 self._new[name, layer] = kept[0][:, :, begin:].clone(), kept[1][:, :, begin:].clone()
+            self._tell()
         return {name: state[0] for name, state in states.items()}
 
     def _past(self, name: str, layer: int, work: Path) -> Pair:
         """What a layer has cached, with room for another token of every answer."""
         held = load_file(_cache(work, name, layer))
-        room = empty_layer_cache(self._text, len(self._asked[name].ends))
-        empty = empty_layer_cache(self._text, 0)
-        parts = zip((held["key"], held["value"]), self._new.get((name, layer), empty), room, strict=True)
+        room = empty_layer_cache(self._text, len(self._asked[name].ends), self._device)
+        empty = empty_layer_cache(self._text, 0, self._device)
+        kept = (held["key"].to(self._device), held["value"].to(self._device))
+        parts = zip(kept, self._new.get((name, layer), empty), room, strict=True)
         key, value = (torch.cat(each, 2) for each in parts)
         return key, value
 
     def _tokens(self, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The likeliest tokens `[questions]` behind `states [questions, hidden]`."""
-        norm = load(self._weights, "decoder.norm.", partial(nn.RMSNorm, self._text.hidden, self._text.eps))
+        norm = load(self._weights, "decoder.norm.", partial(nn.RMSNorm, self._text.hidden, self._text.eps)).to(
+            self._device
+        )
         logits = head_logits(self._weights, [norm(state) for state in states.values()])
-        return {name: each.argmax(1) for name, each in zip(states, logits, strict=True)}
+        return {name: each.argmax(1).cpu() for name, each in zip(states, logits, strict=True)}
 
     def _cut(self, ids: Tensor) -> Tensor:
         """An answer up to its end, which is part of it."""
@@ -134,7 +158,11 @@ class Answering:
         return embedding_rows(self._weights, ids.numpy())
 
     def _module(self, layer: int) -> DecoderLayer:
-        return load(self._weights, f"decoder.layers.{layer}.", partial(DecoderLayer, self._text))
+        return load(self._weights, f"decoder.layers.{layer}.", partial(DecoderLayer, self._text)).to(self._device)
+
+    def _tell(self) -> None:
+        self._done += 1
+        self._on_layer(self._done, self._count * self._text.layers)
 
 
 def _cache(work: Path, name: str, layer: int) -> Path:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import torch
 from safetensors import safe_open
 
 from edge_sdk.balance import spread
-from edge_sdk.console import Progress
-from edge_sdk.errors import ConfigError
+from edge_sdk.console import Progress, warn
 from edge_sdk.export.adapters import Merged
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.code_digest import quantise_code
@@ -24,11 +24,22 @@ from edge_sdk.export.pipeline import open_plan
 from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
 from edge_sdk.export.quantise.activations.vision_statistics import merge_maxima
 from edge_sdk.export.quantise.answers import Answering
+from edge_sdk.export.quantise.calibrate_needs import PART, check_folders, check_room, take_over
 from edge_sdk.export.quantise.clip_sequences import ClipReader, seen_through, sequence_file
 from edge_sdk.export.quantise.collect import Collection, Source
+from edge_sdk.export.quantise.identity import identity_of
 from edge_sdk.export.quantise.plan import part_name
 from edge_sdk.export.quantise.probe_pictures import PICTURES, pictures_file
-from edge_sdk.export.quantise.statistics import Clip, Index, layer_file, merge_statistics, probe_file, write_index
+from edge_sdk.export.quantise.statistics import (
+    Clip,
+    Index,
+    Statistics,
+    check_addable,
+    layer_file,
+    merge_statistics,
+    probe_file,
+    write_index,
+)
 from edge_sdk.export.stage_store import OnBytes, Stage, StageStore
 from edge_sdk.files import atomic_folder
 
@@ -74,23 +85,55 @@ class Calibration:
         parts = {name: each.inputs for name, each in stages.items() if name != "graphs"}
         ways = {"profile": profile, "frames": frames, "device": device_name(device)}
         self._inputs: Inputs = parts | quantise_code() | ways | seen_through(self._plan.component(), profile)
+        self._folder = Path(order.checkpoint)
         self._clips, self._profile, self._frames, self._quiet = clips, profile, frames, quiet
         self._device = device
 
     def run(self, out: Path, work: Path, add: Sequence[Path]) -> Index:
         """Write the statistics to `out`, with those in `add` added up. Raises as `toolchain.calibrating.calibrate`."""
-        if out.exists():
-            raise ConfigError(f"{out} exists already; choose another folder or remove it")
+        check_folders(out, work)
+        begun = self._index()
+        self._check_added(begun, add)
         with StageStore.locked(work) as store:
+            collections = {key: self._collection(key, {}, begun) for key in self._plan.decoders}
+            layers = [stage for each in collections.values() for stage in each.stages(store)]
+            check_room(store, layers, out, added=bool(add))
             if store.receipt(self._text) is None:
                 store.make(self._text, lambda done: None)
-            folders = self._sequences(store)
-            index = self._collected(store, folders, work / "statistics" if add else out)
+            folders = dict(zip((clip.sha256 for _, clip in self._clips), self._sequences(store), strict=True))
+            room = partial(check_room, store, layers, out, added=bool(add))
+            index = self._collected(store, folders, begun, work / PART if add else out, room)
             if add:
-                index = merge_statistics([work / "statistics", *add], out)
-                shutil.rmtree(work / "statistics")
+                index = merge_statistics([work / PART, *add], out)
+                shutil.rmtree(work / PART)
             store.clear()
         return index
+
+    def _index(self) -> Index:
+        """What is told before a token has been seen."""
+        plan, clips = self._plan, [clip for _, clip in self._clips]
+        text, chosen, held_out = plan.checkpoint.config.text, probe_numbers(clips), probe_count(len(clips)) > 0
+        model = plan.component().model
+        identity = identity_of(model, self._folder, plan.checkpoint, plan.adapters)
+        return Index(
+            model=model,
+            layers=text.layers,
+            hidden=text.hidden,
+            intermediate=text.intermediate,
+            tokens=dict.fromkeys(plan.decoders, 0),
+            clips=tuple(clip for number, clip in enumerate(clips) if not held_out or number not in chosen),
+            probes=tuple(clips[number] for number in chosen),
+            held_out=held_out,
+            device=device_name(self._device),
+            weights=identity.weights,
+            adapters=identity.adapters,
+        )
+
+    def _check_added(self, begun: Index, add: Sequence[Path]) -> None:
+        parts = [Statistics(folder) for folder in add]
+        check_addable(begun, parts)
+        if unknown := [f"{part.folder}" for part in parts if not part.index.identity.known]:
+            warn([f"{', '.join(unknown)}: of which weights is not said, so it will not be said of the sum either"])
 
     def _sequences(self, store: StageStore) -> list[Path]:
         reader = ClipReader(self._plan, store.place(self._text), self._profile, self._frames, self._device)
@@ -109,64 +152,66 @@ class Calibration:
                 progress(number + 1, len(self._clips), clip.name)
         return folders
 
-    def _collected(self, store: StageStore, folders: list[Path], out: Path) -> Index:
-        plan, text = self._plan, self._plan.checkpoint.config.text
-        clips, held_out = [clip for _, clip in self._clips], probe_count(len(self._clips)) > 0
-        chosen = probe_numbers(clips)
-        probes, probed = [clips[number] for number in chosen], [folders[number] for number in chosen]
-        if held_out:
-            kept = [number for number in range(len(clips)) if number not in chosen]
-            clips, folders = [clips[number] for number in kept], [folders[number] for number in kept]
-        inputs = self._inputs | {"clips": [clip.sha256 for clip in clips]}
-        layers, tokens, answered = {}, {}, {}
+    def _collected(
+        self, store: StageStore, folders: Mapping[str, Path], begun: Index, out: Path, room: Callable[..., None]
+    ) -> Index:
+        """Write the statistics of sequences to `out`; they lie in `folders` by their clips. `room` checks the disk."""
+        plan, layers, answered = self._plan, dict[str, list[Path]](), dict[str, Path]()
+        learnt, probed = ([folders[clip.sha256] for clip in each] for each in (begun.clips, begun.probes))
+        sources = {key: self._sources(key, learnt, "{number:05}.{name}") for key in plan.decoders}
+        tokens = {key: sum(_tokens(each.path) for each in sources[key].values()) for key in plan.decoders}
+        # The states in front of a layer and those behind it.
+        room(beside_bytes=2 * 4 * begun.hidden * max(tokens.values()))
         with Progress("layers", quiet=self._quiet) as progress:
             for key in plan.decoders:
-                users = [name for name, decoder in plan.decoder_of.items() if decoder == key]
-                beside = {name: plan.adapters.get(name) if key not in plan.adapters else None for name in users}
-                sources = {
-                    f"{number:05}.{name}": Source(folder / sequence_file(name), beside[name])
-                    for number, folder in enumerate(folders)
-                    for name in users
-                }
-                tokens[key] = sum(_tokens(source.path) for source in sources.values())
-                collection = Collection(key, self._weights(key), sources, inputs, self._device)
-                layers[key] = collection.run(store, partial(_tell, progress, text.layers, part_name(key)))
-                asked = {
-                    f"probe.{number:02}.{name}": Source(folder / sequence_file(name), beside[name])
-                    for number, folder in enumerate(probed)
-                    for name in users
-                }
-                answered[key] = self._answered(store, key, asked, inputs | {"probes": [each.sha256 for each in probes]})
-        index = Index(
-            model=plan.component().model,
-            layers=text.layers,
-            hidden=text.hidden,
-            intermediate=text.intermediate,
-            tokens=tokens,
-            clips=tuple(clips),
-            probes=tuple(probes),
-            held_out=held_out,
-            device=device_name(self._device),
-        )
+                collection = self._collection(key, sources[key], begun)
+                layers[key] = collection.run(store, partial(_tell, progress, begun.layers, part_name(key)))
+        inputs = self._seen(begun) | {"probes": [each.sha256 for each in begun.probes]}
+        with Progress("answers, layers", quiet=self._quiet) as progress:
+            for key in plan.decoders:
+                asked = self._sources(key, probed, "probe.{number:02}.{name}")
+                answered[key] = self._answered(store, key, asked, inputs, progress)
+        index = msgspec.structs.replace(begun, tokens=tokens)
         with atomic_folder(out, overwrite=out.parent == store.folder) as draft:
             for key, places in layers.items():
                 for layer, place in enumerate(places):
-                    shutil.copyfile(place / layer_file(key, layer), draft / layer_file(key, layer))
+                    take_over(place / layer_file(key, layer), draft / layer_file(key, layer))
             for number, folder in enumerate(probed):
-                shutil.copyfile(folder / PICTURES, draft / pictures_file(number))
+                take_over(folder / PICTURES, draft / pictures_file(number))
                 for name, key in plan.decoder_of.items():
-                    shutil.copyfile(answered[key] / probe_file(number, name), draft / probe_file(number, name))
-            merge_maxima([folder / VISION for folder in folders], draft / VISION)
+                    take_over(answered[key] / probe_file(number, name), draft / probe_file(number, name))
+            merge_maxima([folder / VISION for folder in learnt], draft / VISION)
             write_index(draft, index)
         return index
 
-    def _answered(self, store: StageStore, key: str, asked: dict[str, Source], inputs: Inputs) -> Path:
+    def _seen(self, begun: Index) -> Inputs:
+        return self._inputs | {"clips": [clip.sha256 for clip in begun.clips]}
+
+    def _collection(self, key: str, sources: Mapping[str, Source], begun: Index) -> Collection:
+        return Collection(key, self._weights(key), sources, self._seen(begun), self._device)
+
+    def _sources(self, key: str, folders: Sequence[Path], form: str) -> dict[str, Source]:
+        """The sequences in `folders` as each adapter of the decoder `key` has them, named as `form` says."""
+        plan = self._plan
+        users = [name for name, decoder in plan.decoder_of.items() if decoder == key]
+        beside = {name: plan.adapters.get(name) if key not in plan.adapters else None for name in users}
+        return {
+            form.format(number=number, name=name): Source(folder / sequence_file(name), beside[name])
+            for number, folder in enumerate(folders)
+            for name in users
+        }
+
+    def _answered(
+        self, store: StageStore, key: str, asked: dict[str, Source], inputs: Inputs, progress: Progress
+    ) -> Path:
         """The folder of the stage with the sequences `asked` of a decoder, each with its answers."""
 
         def make(draft: Path, on_bytes: OnBytes) -> None:
             caches = draft / "caches"
             caches.mkdir()
-            Answering(self._weights(key), asked, self._plan.component().end_tokens).write(draft, caches)
+            end = self._plan.component().end_tokens
+            answering = Answering(self._weights(key), asked, end, device=self._device)
+            answering.write(draft, caches, lambda done, total: progress(done, total, part_name(key)))
             shutil.rmtree(caches)
 
         text = self._plan.checkpoint.config.text

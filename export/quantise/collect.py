@@ -56,8 +56,11 @@ class Collection:
 
     def run(self, store: StageStore, on_layer: OnBytes) -> list[Path]:
         """Make the stages that are not there yet; the folders with each layer's file. `on_layer` is told how many."""
-        stages = [self._stage(store, layer) for layer in range(self._weights.config.text.layers)]
-        return run_layers(store, stages, partial(self._states, store), on_layer)
+        return run_layers(store, self.stages(store), partial(self._states, store), on_layer)
+
+    def stages(self, store: StageStore) -> list[Stage]:
+        """One for each layer."""
+        return [self._stage(store, layer) for layer in range(self._weights.config.text.layers)]
 
     def _stage(self, store: StageStore, layer: int) -> Stage:
         def make(draft: Path, on_bytes: OnBytes) -> None:

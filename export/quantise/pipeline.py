@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import torch
 
+from edge_sdk.bundle.student_part import student_part
+from edge_sdk.console import warn
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.device import CPU
 from edge_sdk.export.export_recipe import Order
@@ -45,7 +47,11 @@ def run_quantise(
     check_clips(recipe, given=bool(clips))
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    if student:
+        student_part(student)  # refused before hours of work, and read again when the bundle is written
     seen = Statistics(statistics) if statistics else None
+    if seen and not seen.index.identity.known:
+        warn([f"{seen.folder} does not say which weights it is of: that it is of these is not checked"])
     place = work or out.with_name(f"{out.name}.work")
     found, recovered = Found(recipe, (), None), dict[str, RecoveredLora]()
     make_plan = partial(_staged, order, place, seen, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from edge_sdk.export.quantise.decoder_files import DecoderFiles
 from edge_sdk.export.quantise.evidence import matrix_error
 from edge_sdk.export.quantise.folding import FoldedAdapter
 from edge_sdk.export.quantise.formats import Format, Number
+from edge_sdk.export.quantise.identity import identity_of
 from edge_sdk.export.quantise.methods import Methods
 from edge_sdk.export.quantise.probe_pictures import TowerChange, has_pictures
 from edge_sdk.export.quantise.probing import Probe
@@ -74,7 +76,8 @@ class QuantisedPlan(LanguagePlan):
         self.sensitivity, self.choice, self.device = sensitivity, choice, device
         self.formats = recipe.formats(text.layers)
         if statistics:
-            statistics.check(text, tuple(self.decoders))
+            given = partial(identity_of, self._model, Path(order.checkpoint), checkpoint, adapters)
+            statistics.check(text, self.decoder_of, given)
         self.methods = {key: self._methods(key, work) for key in self.decoders}
         if BASE in self.decoders and self.methods[BASE].scaled:
             scales = self.methods[BASE].scales

@@ -7,7 +7,7 @@ GPTQ's corrections follow from, the sum of |x|, and the largest |x|. Everything 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from edge_sdk.export.device import CPU
 from edge_sdk.export.model_config import TextConfig
 from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
 from edge_sdk.export.quantise.activations.vision_statistics import merge_maxima
+from edge_sdk.export.quantise.identity import Identity
 from edge_sdk.files import atomic_folder, write_bytes
 from edge_sdk.types import Value
 
@@ -42,7 +43,8 @@ class Index(Value, frozen=True, kw_only=True):
     """What the files are of: a model's name and shape, `tokens` by decoder, and the clips.
 
     `probes` are clips whose sequences are kept, to compare models on; `held_out`: none of them is among `clips`.
-    `device` is what they were computed on, or several where they were added up.
+    `device` is what they were computed on, or several where they were added up. `weights` and `adapters` are digests
+    of what was calibrated, see `identity`; without them nothing but shapes tells whether a model is that one.
     """
 
     schema: int = SCHEMA
@@ -55,6 +57,13 @@ class Index(Value, frozen=True, kw_only=True):
     probes: tuple[Clip, ...] = ()
     held_out: bool = False
     device: str = "cpu"
+    weights: str = ""
+    adapters: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def identity(self) -> Identity:
+        """Which model they are of."""
+        return Identity(model=self.model, weights=self.weights, adapters=self.adapters)
 
 
 class Group(NamedTuple):
@@ -116,18 +125,33 @@ class Statistics:
         """What stands for the content of the files: sizes and times of change."""
         return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(self.folder.iterdir())}
 
-    def check(self, text: TextConfig, decoders: Sequence[str]) -> None:
-        """Raise `ConfigError` unless they are of these `decoders` of a model of this shape."""
+    def check(self, text: TextConfig, decoder_of: Mapping[str, str], given: Callable[[], Identity]) -> None:
+        """Raise `ConfigError` unless they are of a model of this shape, which is `given`, and of what it is used with.
+
+        `decoder_of` are the adapters with the decoder that each uses; `given` is asked for when the shape is right.
+        """
         expected, found = ((each.layers, each.hidden, each.intermediate) for each in (text, self.index))
         if expected != found:
             raise ConfigError(
                 f"{self.folder}: expected statistics of {expected[0]} layers, hidden {expected[1]}, intermediate "
                 f"{expected[2]}, found {found[0]}, {found[1]}, {found[2]}; calibrate with this checkpoint"
             )
-        if missing := set(decoders) - self.index.tokens.keys():
+        if missing := set(decoder_of.values()) - self.index.tokens.keys():
             raise ConfigError(
                 f"{self.folder}: expected statistics of decoder {', '.join(sorted(missing))}, found "
                 f"{', '.join(self.index.tokens)}; calibrate with the same --adapter and --merge or --switchable"
+            )
+        if self.index.identity.known:
+            self.index.identity.check(given(), self.folder)
+        self._check_probes(decoder_of)
+
+    def _check_probes(self, adapters: Iterable[str]) -> None:
+        wanted = [probe_file(number, name) for number in range(len(self.index.probes)) for name in adapters]
+        if missing := [name for name in wanted if not (self.folder / name).is_file()]:
+            raise ConfigError(
+                f"{self.folder}: expected {missing[0]}, a clip that was kept out as this adapter sees it, and "
+                f"{len(missing) - 1} more such files, but they are not there; give the adapters that were calibrated, "
+                "or calibrate with these"
             )
 
     def group(self, decoder: str, layer: int, group: str) -> Group:
@@ -162,6 +186,23 @@ def probe_file(number: int, adapter: str) -> str:
     return f"probe.{number:02}.{adapter}.safetensors"
 
 
+def check_addable(first: Index, others: Sequence[Statistics]) -> None:
+    """Raise `ConfigError` unless `others` are of the model and adapters of `first`, and each clip is in one of all."""
+    for part in others:
+        for key in ("model", "layers", "hidden", "intermediate"):
+            if getattr(part.index, key) != getattr(first, key):
+                raise ConfigError(
+                    f"{part.folder}: expected statistics of {key} {getattr(first, key)}, found "
+                    f"{getattr(part.index, key)}; merge one model's"
+                )
+        if part.index.tokens.keys() != first.tokens.keys():
+            raise ConfigError(f"{part.folder}: expected decoders {', '.join(first.tokens)}; merge the same adapters'")
+        part.index.identity.check(first.identity, part.folder)
+    seen = [clip.sha256 for index in (first, *(part.index for part in others)) for clip in index.clips]
+    if len(set(seen)) != len(seen):
+        raise ConfigError("a clip is in several of these statistics and would count twice; merge disjoint ones")
+
+
 def merge_statistics(folders: Sequence[Path], out: Path) -> Index:
     """Add up statistics of the same model in `folders` and write them to `out`; probes are those of the first.
 
@@ -169,22 +210,16 @@ def merge_statistics(folders: Sequence[Path], out: Path) -> Index:
     """
     parts = [Statistics(folder) for folder in folders]
     first = parts[0].index
-    for part in parts[1:]:
-        for key in ("model", "layers", "hidden", "intermediate"):
-            if getattr(part.index, key) != getattr(first, key):
-                raise ConfigError(
-                    f"{part.folder}: expected statistics of {key} {getattr(first, key)}; merge one model's"
-                )
-        if part.index.tokens.keys() != first.tokens.keys():
-            raise ConfigError(f"{part.folder}: expected decoders {', '.join(first.tokens)}; merge the same adapters'")
+    check_addable(first, parts[1:])
     clips = [clip for part in parts for clip in part.index.clips]
-    if len({clip.sha256 for clip in clips}) != len(clips):
-        raise ConfigError("a clip is in several of these statistics and would count twice; merge disjoint ones")
     tokens = {key: sum(part.index.tokens[key] for part in parts) for key in first.tokens}
     seen = {clip.sha256 for clip in clips}
     held_out = first.held_out and seen.isdisjoint(clip.sha256 for clip in first.probes)
     devices = " and ".join(dict.fromkeys(part.index.device for part in parts))
-    index = msgspec.structs.replace(first, tokens=tokens, clips=tuple(clips), held_out=held_out, device=devices)
+    # Of a sum with a part of which it is not known, it is not known.
+    known = all(part.index.identity.known for part in parts)
+    told = {"weights": first.weights, "adapters": first.adapters} if known else {"weights": "", "adapters": {}}
+    index = msgspec.structs.replace(first, tokens=tokens, clips=tuple(clips), held_out=held_out, device=devices, **told)
     with atomic_folder(out) as draft:
         merge_maxima([part.folder / VISION for part in parts], draft / VISION)
         for path in parts[0].folder.glob("probe.*.safetensors"):

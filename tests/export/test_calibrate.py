@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Sequence as Rows
 from functools import partial
@@ -20,12 +22,17 @@ from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.bundle.activations import ACTIVATIONS, read_activations
 from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.bundle.show import describe
-from edge_sdk.errors import BundleError
+from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.explaining.sampling import plan_clip, read_clip
+from edge_sdk.export import device as devices
+from edge_sdk.export import export_needs
 from edge_sdk.export.export_recipe import settle
 from edge_sdk.export.language_plan import LanguagePlan
 from edge_sdk.export.pipeline import open_plan
+from edge_sdk.export.quantise import calibrate as calibration
+from edge_sdk.export.quantise.calibrate_needs import take_over
 from edge_sdk.export.quantise.clip_sequences import ClipReader, sequence_file
+from edge_sdk.export.quantise.collect import Collection
 from edge_sdk.export.quantise.sequences import Sequence
 from edge_sdk.export.quantise.statistics import Index
 from edge_sdk.reasoning.cache import TRUNK, Addition, Prefix
@@ -195,3 +202,104 @@ def test_other_numbers_in_their_place_are_refused(
     other = rewrite(bundle, tmp_path / "other", extra_files={ACTIVATIONS: save(held)})
     with pytest.raises(BundleError, match=f"{ACTIVATIONS}: expected float32 .*{words}.*quantise again"):
         read_activations(other)
+
+
+def refused(root: Path, out: Path, error: type[Exception], words: str, **settings: Any) -> None:
+    """A calibration as that of `root / "seen"` is refused before a clip is read, or anything written."""
+    how: dict[str, Any] = {"adapters": adapters(root, *NAMES), "switchable": True, "dtype": "float32", "frames": 2}
+    with pytest.raises(error, match=words):
+        calibrate(root / "base", root / "clips", out, quiet=True, **(how | settings))
+    assert not out.exists()
+    assert not out.with_name(f"{out.name}.work").exists()
+
+
+@pytest.mark.parametrize("inside", ["", "work", "a/work"])
+def test_a_work_folder_that_would_make_the_result_exist_is_refused_at_once(
+    root: Path, tmp_path: Path, inside: str
+) -> None:
+    words = "expected a folder apart from --out .*choose another --work"
+    refused(root, tmp_path / "out", ConfigError, words, work=tmp_path / "out" / inside)
+
+
+def test_statistics_to_add_are_looked_at_before_the_first_clip(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    refused(root, out, ConfigError, "expected what edge-sdk calibrate writes", add=(tmp_path / "none",))
+    refused(root, out, ConfigError, "would count twice", add=(root / "seen",))
+    tuned = adapters(root, "linguistic")[0], f"perception={root / 'linguistic'}"
+    refused(root, out, ConfigError, "another adapter perception: .*calibrate", add=(root / "seen",), adapters=tuned)
+
+
+def test_a_disk_without_room_for_the_sums_is_refused_before_the_first_clip(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two layers; a gram and two rows for each of four groups, of 32 inputs but for the last one's 48.
+    needed = 2 * 4 * (3 * (32 * 32 + 2 * 32) + 48 * 48 + 2 * 48)
+    monkeypatch.setattr(export_needs, "free_bytes", lambda path: needed - 1)
+    words = r"\d\.\d MB are needed on this disk, .*choose another disk with --work"
+    refused(root, tmp_path / "out", ConfigError, words)
+    monkeypatch.setattr(export_needs, "free_bytes", lambda path: needed)
+    # Room for the sums alone: the states in between are known once there are sequences.
+    with pytest.raises(ConfigError, match=words):
+        run_calibration(root, tmp_path / "out")
+    assert len(list((tmp_path / "out.work").glob("clip.*"))) == 2
+
+
+def test_the_disk_holds_the_sums_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sums").write_bytes(b"sums")
+    take_over(tmp_path / "sums", tmp_path / "linked")
+    assert (tmp_path / "linked").samefile(tmp_path / "sums")
+
+    def other_disk(*given: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", other_disk)
+        take_over(tmp_path / "sums", tmp_path / "copied")
+    assert (tmp_path / "copied").read_bytes() == b"sums"
+    assert not (tmp_path / "copied").samefile(tmp_path / "sums")
+    linked, own = list[str](), os.link
+    monkeypatch.setattr(os, "link", lambda source, place: (linked.append(place.name), own(source, place)))
+    run_calibration(root, tmp_path / "seen")
+    assert {"base.00.safetensors", "base.01.safetensors", "probe.00.linguistic.safetensors"} <= {*linked}
+
+
+def test_answers_are_computed_on_the_device_and_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how: dict[str, Any] = {"frames": 1, "dtype": "float32"}
+    calibrate(root / "base", root / "clips", tmp_path / "seen", **how)
+    # Eight tokens of an answer, and each reads both layers.
+    assert "answers, layers 16/16" in capsys.readouterr().err
+    monkeypatch.setattr(calibration, "ClipReader", lambda *given: ClipReader(*given[:4]))
+    monkeypatch.setattr(calibration, "Collection", lambda *given: Collection(*given[:4]))
+    monkeypatch.setattr(devices, "find_device", lambda asked: torch.device("meta"))
+    with pytest.raises(NotImplementedError, match="meta"):
+        calibrate(root / "base", root / "clips", tmp_path / "none", quiet=True, **how)
+    assert len(list((tmp_path / "none.work").glob("statistics.*"))) == 2
+
+
+def test_a_bundle_without_a_student_is_refused_before_layers_are_measured(root: Path, tmp_path: Path) -> None:
+    how: dict[str, Any] = QUICK | {"adapters": adapters(root, *NAMES), "switchable": True, "quiet": True}
+    how |= {"statistics": root / "seen", "sensitivity": True, "student": root / "clips"}
+    with pytest.raises(BundleError):
+        quantise_bundle(root / "base", tmp_path / "bundle", str(root / "small.toml"), **how)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_statistics_that_do_not_name_their_weights_are_taken_with_a_caution(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(root / "seen", tmp_path / "seen")
+    index = msgspec.json.decode((tmp_path / "seen/statistics.json").read_bytes())
+    assert set(index["adapters"]) == {*NAMES}
+    del index["weights"], index["adapters"]
+    (tmp_path / "seen/statistics.json").write_bytes(msgspec.json.encode(index))
+    how: dict[str, Any] = QUICK | {"adapters": adapters(root, *NAMES), "switchable": True, "quiet": True}
+    recipe = str(root / "small.toml")
+    quantise_bundle(root / "base", tmp_path / "bundle", recipe, statistics=tmp_path / "seen", **how)
+    assert "does not say which weights it is of" in capsys.readouterr().err
+    tuned = adapters(root, "linguistic")[0], f"perception={root / 'linguistic'}"
+    with pytest.raises(ConfigError, match=r"another adapter perception: .*calibrate base with this perception"):
+        quantise_bundle(
+            root / "base", tmp_path / "other", recipe, statistics=root / "seen", **(how | {"adapters": tuned})
+        )

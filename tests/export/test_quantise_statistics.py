@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from asking_clips import make_clip
-from checkpoint_makers import save_both, tiny_model, tune
+from checkpoint_makers import Form, LayoutName, save, save_adapter, save_both, tiny_model, tune
 from decoder_loop import lively
 from pipeline_runs import QUICK, make_inputs
 from safetensors.numpy import load_file
@@ -27,6 +28,7 @@ from edge_sdk.export.checkpoint import Checkpoint, Weights
 from edge_sdk.export.quantise.activations.channel_file import write_channels
 from edge_sdk.export.quantise.calibrate import probe_count
 from edge_sdk.export.quantise.collect import Collection, Source
+from edge_sdk.export.quantise.identity import Identity, identity_of
 from edge_sdk.export.quantise.sequences import Sequence
 from edge_sdk.export.quantise.statistics import (
     Clip,
@@ -220,17 +222,92 @@ def test_activations_that_are_not_finite_are_refused(folder: Path, tmp_path: Pat
         Collection("base", base, sources, {}).run(store, lambda done: None)
 
 
+def unasked() -> Identity:
+    raise AssertionError("weights are read though the shape is another")
+
+
 def test_statistics_of_another_model_are_refused(folder: Path, tmp_path: Path) -> None:
     found = collected(Checkpoint.open(folder / "base"), tmp_path)
     text = Checkpoint.open(folder / "base").config.text
     with pytest.raises(ConfigError, match="statistics of decoder linguistic, found base; calibrate with the same"):
-        found.check(text, ("linguistic",))
+        found.check(text, {"linguistic": "linguistic"}, unasked)
     other = Index(**{**{f: getattr(found.index, f) for f in found.index.__struct_fields__}, "hidden": 64})
     write_index(found.folder, other)
     with pytest.raises(ConfigError, match="expected statistics of 2 layers, hidden 32"):
-        Statistics(found.folder).check(text, ("base",))
+        Statistics(found.folder).check(text, {"base": "base"}, unasked)
     with pytest.raises(ConfigError, match="expected what edge-sdk calibrate writes"):
         Statistics(tmp_path)
+
+
+def given(base: Path, *adapters: Path) -> Identity:
+    """The identity of a checkpoint with adapters, each called as its folder."""
+    return identity_of(base.name, base, Checkpoint.open(base), {each.name: Adapter.open(each) for each in adapters})
+
+
+def test_a_model_is_told_by_its_values_and_not_by_where_or_how_it_is_stored(
+    model: Any, folder: Path, tmp_path: Path
+) -> None:
+    found = given(folder / "base", folder / "adapter")
+    forms: dict[LayoutName, Form] = {"transformers": "safetensors", "crashchat": "sharded-bin"}
+    for layout, form in forms.items():
+        save(model, tmp_path / layout, layout, form)
+        assert given(tmp_path / layout).weights == found.weights
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        changed.model.language_model.norm.weight[0] += 1
+    assert given(save(changed, tmp_path / "changed")).weights != found.weights
+    save_adapter(tune(model, rank=4, seed=2), tmp_path / "adapter")
+    again = given(folder / "base", tmp_path / "adapter")
+    assert again.weights == found.weights
+    assert again.adapters != found.adapters
+
+
+def test_statistics_of_another_model_of_the_same_shape_are_refused(folder: Path, tmp_path: Path) -> None:
+    found = collected(Checkpoint.open(folder / "base"), tmp_path)
+    text, users = Checkpoint.open(folder / "base").config.text, {"base": "base"}
+    asked = Identity(model="new", weights="b" * 64, adapters={"linguistic": "d" * 64})
+    told = msgspec.structs.replace(found.index, weights="b" * 64, adapters={"linguistic": "d" * 64, "other": "e" * 64})
+    write_index(found.folder, told)
+    Statistics(found.folder).check(text, users, lambda: asked)
+    write_index(found.folder, msgspec.structs.replace(told, weights="a" * 64))
+    words = r"statistics of tiny \(weights a{12}\), given is new \(weights b{12}\); calibrate new, or"
+    with pytest.raises(ConfigError, match=words):
+        Statistics(found.folder).check(text, users, lambda: asked)
+    write_index(found.folder, msgspec.structs.replace(told, adapters={"linguistic": "c" * 64}))
+    with pytest.raises(ConfigError, match=r"another adapter linguistic: seen was one of c{12}, given is d{12}"):
+        Statistics(found.folder).check(text, users, lambda: asked)
+    write_index(found.folder, msgspec.structs.replace(told, adapters={"other": "e" * 64}))
+    with pytest.raises(ConfigError, match=r"another adapter linguistic: seen was none \(other\)"):
+        Statistics(found.folder).check(text, users, lambda: asked)
+
+
+def test_probes_that_an_adapter_needs_are_missed_before_anything_is_computed(folder: Path, tmp_path: Path) -> None:
+    found = collected(Checkpoint.open(folder / "base"), tmp_path)
+    text, users = Checkpoint.open(folder / "base").config.text, {"linguistic": "base", "perception": "base"}
+    write_index(found.folder, msgspec.structs.replace(found.index, probes=found.index.clips))
+    for number in (0, 1):
+        (found.folder / probe_file(number, "perception")).touch()
+    with pytest.raises(ConfigError, match=r"expected probe.00.linguistic.safetensors, .* and 1 more .*calibrate with"):
+        Statistics(found.folder).check(text, users, unasked)
+    Statistics(found.folder).check(text, {"perception": "base"}, unasked)
+
+
+def test_statistics_of_other_weights_do_not_add_up(folder: Path, tmp_path: Path) -> None:
+    base = Checkpoint.open(folder / "base")
+    one, two = collected(base, tmp_path / "one", clips=1), collected(base, tmp_path / "two", clips=2)
+    known = {"weights": "a" * 64, "adapters": {"x": "b" * 64}}
+    for part, change in ((one, known), (two, known)):
+        write_index(part.folder, msgspec.structs.replace(part.index, **change))
+    merge_statistics([one.folder, two.folder], tmp_path / "sum")
+    assert (Statistics(tmp_path / "sum").index.weights, Statistics(tmp_path / "sum").index.adapters) == tuple(
+        known.values()
+    )
+    write_index(two.folder, two.index)
+    assert not merge_statistics([one.folder, two.folder], tmp_path / "unknown").weights
+    for change, words in (({"weights": "c" * 64}, "weights c{12}"), ({"adapters": {"x": "d" * 64}}, "adapter x")):
+        write_index(two.folder, msgspec.structs.replace(two.index, **(known | change)))
+        with pytest.raises(ConfigError, match=f"two/statistics: these are statistics of tiny .*{words}"):
+            merge_statistics([one.folder, two.folder], tmp_path / "none")
 
 
 @pytest.mark.slow

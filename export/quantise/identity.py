@@ -1,0 +1,101 @@
+"""Which model statistics are of: digests of what its weights and adapters hold, wherever their files lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.adapters import Adapter
+from edge_sdk.export.checkpoint import Checkpoint
+from edge_sdk.export.layouts import LINEARS
+from edge_sdk.export.shards import TensorFile, open_file, open_weights
+from edge_sdk.types import Value
+
+# Training changes every tensor from its first values on, so the beginning of each tells models apart: 45 MB of a 7B.
+_SAMPLE_VALUES = 32_768
+_SHOWN = 12
+
+
+class Identity(Value, frozen=True, kw_only=True):
+    """A model by its folder's name, and SHA-256 of its `weights` and of each of its `adapters` by name.
+
+    `weights` is empty where that is not known, as of statistics without it.
+    """
+
+    model: str
+    weights: str
+    adapters: dict[str, str]
+
+    @property
+    def known(self) -> bool:
+        """Whether it can be held against another."""
+        return bool(self.weights)
+
+    def check(self, given: Identity, folder: Path) -> None:
+        """Raise `ConfigError` unless the statistics in `folder`, which are of this, are of the model `given` too.
+
+        Adapters that are not given do not count. Nothing is told of one that is not known.
+        """
+        if not (self.known and given.known):
+            return
+        if self.weights != given.weights:
+            raise ConfigError(
+                f"{folder}: these are statistics of {self.model} (weights {self.weights[:_SHOWN]}), given is "
+                f"{given.model} (weights {given.weights[:_SHOWN]}); calibrate {given.model}, or give the checkpoint "
+                "that they are of"
+            )
+        for name, digest in given.adapters.items():
+            found = self.adapters.get(name)
+            if found != digest:
+                seen = f"one of {found[:_SHOWN]}" if found else f"none ({', '.join(self.adapters) or 'no adapters'})"
+                raise ConfigError(
+                    f"{folder}: these are statistics of {self.model} with another adapter {name}: seen was {seen}, "
+                    f"given is {digest[:_SHOWN]}; calibrate {given.model} with this {name}, or give the adapter that "
+                    "they are of"
+                )
+
+
+def identity_of(model: str, folder: Path, checkpoint: Checkpoint, adapters: Mapping[str, Adapter]) -> Identity:
+    """The identity of the `checkpoint` in `folder` with its `adapters`, whatever layout and files it is stored in.
+
+    Raises `CheckpointError` for an adapter whose values are not finite.
+    """
+    layers = checkpoint.config.text.layers
+    return Identity(
+        model=model,
+        weights=_weights_digest(folder, checkpoint),
+        adapters={name: _adapter_digest(adapter, layers) for name, adapter in adapters.items()},
+    )
+
+
+def _weights_digest(folder: Path, checkpoint: Checkpoint) -> str:
+    stored, files, digest = open_weights(folder).stored, dict[Path, TensorFile](), hashlib.sha256()
+    for name in checkpoint.names():
+        each = stored[checkpoint.layout.public(name)]
+        if each.file not in files:
+            files[each.file] = open_file(each.file)
+        _add(digest, name, files[each.file].read(each.name))
+    return digest.hexdigest()
+
+
+def _adapter_digest(adapter: Adapter, layers: int) -> str:
+    digest = hashlib.sha256(f"{adapter.config.scale}\0".encode())
+    for layer in range(layers):
+        for linear in LINEARS:
+            if pair := adapter.lora(layer, linear):
+                _add(digest, f"{layer}.{linear}.a", pair[0])
+                _add(digest, f"{layer}.{linear}.b", pair[1])
+    for name, tensor in sorted((adapter.projector or {}).items()):
+        _add(digest, name, tensor)
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
+    """Take in a tensor by name, type, number of values and its first ones."""
+    values = tensor.reshape(-1)[:_SAMPLE_VALUES].contiguous().view(torch.uint8).numpy()
+    digest.update(f"{name}\0{tensor.dtype}\0{tensor.numel()}\0".encode() + values.tobytes())
