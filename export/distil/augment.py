@@ -7,6 +7,7 @@ frame. Everything is done on luma before the motion planes, so a held frame or a
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,16 +20,44 @@ Rng = np.random.Generator
 _NOISE = torch.from_numpy(np.random.default_rng(0).standard_normal(1 << 20, np.float32))
 
 
-def augment(luma: Luma, rng: Rng, height: int, width: int, enlarged: float = 1.0) -> tuple[Luma, Tensor]:
+class Bars(NamedTuple):
+    """Black bars at both ends of an axis of `[frames, h, w]`, each of a share of its length; 0 for none."""
+
+    axis: int
+    share: float
+
+    def cover(self, x: Tensor) -> Tensor:
+        """Pictures or maps `[n, h, w]`, changed in place: 0 under the bars."""
+        length = x.shape[self.axis]
+        size = round(length * self.share)
+        x.narrow(self.axis, 0, size).fill_(0)
+        x.narrow(self.axis, length - size, size).fill_(0)
+        return x
+
+
+class Framing(NamedTuple):
+    """Where a window's content has gone: by the warp float32 `[2, 3]`, and below which bars."""
+
+    matrix: Tensor
+    bars: Bars
+
+    def move(self, maps: Tensor) -> Tensor:
+        """Maps float32 `[n, h, w]` of the window as it was, where its pictures show what they speak of; else 0."""
+        moved = warp(maps, self.matrix)
+        return self.bars.cover(moved.clone()) if self.bars.share else moved
+
+
+def augment(luma: Luma, rng: Rng, height: int, width: int, enlarged: float = 1.0) -> tuple[Luma, Framing]:
     """A window uint8 `[frames, h, w]` as uint8 `[frames, height, width]`, changed at random and so far enlarged.
 
-    Also returns the warp float32 `[2, 3]` that was drawn, with which `warp` moves a map along.
+    Also returns where its content is then, for maps to follow.
     """
     luma = _hold(_shade(luma, rng), rng)
     matrix = _enlarge(_draw_warp(rng), enlarged)
     x = warp(_resize(torch.from_numpy(luma).float(), height, width), matrix)
-    x = _bars(_noise(_blur(_shake(x, rng), rng), rng), rng)
-    return _to_luma(x), matrix
+    x = _noise(_blur(_shake(x, rng), rng), rng)
+    bars = _draw_bars(rng)
+    return _to_luma(bars.cover(x)), Framing(matrix, bars)
 
 
 def resize(luma: Luma, height: int, width: int) -> Luma:
@@ -96,7 +125,7 @@ def warp(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _shake(x: Tensor, rng: Rng) -> Tensor:
-    """A camera that trembles: each frame is shifted by whole pixels of a slow random walk and a fast one."""
+    """A camera that trembles: each frame is shifted by whole pixels, whatever the shift of the one before it."""
     if rng.random() >= 0.2:
         return x
     reach = rng.uniform(0.3, 2.0)
@@ -122,12 +151,8 @@ def _noise(x: Tensor, rng: Rng) -> Tensor:
     return x
 
 
-def _bars(x: Tensor, rng: Rng) -> Tensor:
+def _draw_bars(rng: Rng) -> Bars:
     """Letterbox or pillarbox bars, as files with another aspect have them."""
     if rng.random() >= 0.12:
-        return x
-    axis = int(rng.integers(1, 3))
-    size = round(x.shape[axis] * rng.uniform(0.04, 0.22))
-    x.narrow(axis, 0, size).fill_(0)
-    x.narrow(axis, x.shape[axis] - size, size).fill_(0)
-    return x
+        return Bars(1, 0.0)
+    return Bars(int(rng.integers(1, 3)), rng.uniform(0.04, 0.22))

@@ -99,8 +99,12 @@ class Distillation:
 
     def train(self, held_out: Sequence[CachedClip], report: Progress) -> bool:
         """Train to the end; the run then holds the student, on the CPU. Whether this is the main process."""
+        sampler: WindowSampler | None = None
         for epoch in range(len(self._run.losses), len(self._plan)):
-            self._epoch(epoch, report)
+            stage = self._plan[epoch]
+            if sampler is None or stage != self._plan[epoch - 1]:
+                sampler = WindowSampler(self._clips, self._recipe, stage.height, stage.width)
+            self._epoch(epoch, sampler, report)
             if self._accelerator.is_main_process:
                 self._validate(epoch, held_out, report)
             else:
@@ -111,9 +115,8 @@ class Distillation:
         self._run.average.to("cpu")
         return bool(self._accelerator.is_main_process)
 
-    def _epoch(self, epoch: int, report: Progress) -> None:
+    def _epoch(self, epoch: int, sampler: WindowSampler, report: Progress) -> None:
         stage, before = self._plan[epoch], sum(self._steps[:epoch])
-        sampler = WindowSampler(self._clips, self._recipe, stage.height, stage.width)
         order = np.random.default_rng([self._recipe.seed, epoch]).permutation(sampler.clips)
         self._run.model.train()
         for index in range(self._run.step - before, self._steps[epoch]):

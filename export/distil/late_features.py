@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from edge_sdk.export.distil.augment import augment, warp
+from edge_sdk.export.distil.augment import Bars, Framing, augment
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.recipe import Recipe
 from edge_sdk.export.distil.targets import FLOW, MAP_HEIGHT, MAP_WIDTH, Floats, frame_maps, frame_targets, known_boxes
@@ -36,9 +36,11 @@ Rng = np.random.Generator
 _PICTURES = 16
 # Clips in flight.
 _CLIPS = 8
-# A channel's values lie within this many times the quantile of one clip, but for a few in ten thousand.
+# A channel's values are kept up to so many times their quantile in some clips, and cut off above.
 _QUANTILE, _HEADROOM = 0.9995, 1.5
-_AS_IS = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
+# Clips that the quantile is of, spread over all; and at most how many values of a channel each gives to it.
+_SCALE_CLIPS, _SCALE_VALUES = 30, 4096
+_AS_IS = Framing(torch.tensor([[1.0, 0, 0], [0, 1, 0]]), Bars(1, 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,8 @@ class Place(NamedTuple):
 class LateFeatures:
     """The copies of `clips` that the late stage of `recipe` learns from.
 
-    They lie in files whose names begin with `stem`, and are made where they do not; `sample` gives the features' scale.
+    They lie in files whose names begin with `stem`, and are made where they do not. `stem` must tell the model, the
+    recipe and the clips: what lies there is taken as it is, the features' scale with it.
     """
 
     def __init__(
@@ -84,7 +87,6 @@ class LateFeatures:
         model: Student,
         recipe: Recipe,
         clips: Sequence[CachedClip],
-        sample: CachedClip,
         stem: Path,
         on_progress: Callable[[int, int], object],
     ) -> None:
@@ -92,7 +94,7 @@ class LateFeatures:
         self._starts = np.concatenate([[0], np.cumsum([len(clip.times_s) for clip in clips])])
         self._labels = [frame_targets(clip.times_s, clip.label, recipe.targets, recipe.pictures) for clip in clips]
         self._known = np.concatenate([known_boxes(clip) for clip in clips])
-        seer = _Seer(model, recipe, sample)
+        seer = _Seer(model, recipe, clips, stem)
         self._scale = seer.scale
         copies = 0 if recipe.late is None else recipe.late.copies
         self._copies = [self._copy(seer, number, stem, on_progress) for number in range(copies)]
@@ -176,23 +178,39 @@ class LateFeatures:
 
 
 class _Seer:
-    """The part of a student that sees single pictures."""
+    """The part of a student that sees single pictures, and the scale `[width]` in which its features are kept."""
 
-    def __init__(self, model: Student, recipe: Recipe, sample: CachedClip) -> None:
+    def __init__(self, model: Student, recipe: Recipe, clips: Sequence[CachedClip], stem: Path) -> None:
         self._recipe = recipe
         pictures = recipe.pictures
         self.shape = (model.shape.stages[2], pictures.height // CELL, pictures.width // CELL)
         self._see = copy.deepcopy(model).fuse().picture
-        found = self._features(np.array(sample.luma)).transpose(0, 1).flatten(1)
-        self.scale = (found.quantile(_QUANTILE, dim=1) * _HEADROOM / 255).clamp(min=1e-4)
+        path = stem.with_name(f"{stem.name}-scale.npy")
+        if not path.is_file():
+            with atomic_path(path) as stage:
+                np.save(stage, self._measured(clips).numpy())
+        # What is kept on disk was written by this scale; measured again, it might be another in its last digits.
+        self.scale = torch.from_numpy(np.load(path, allow_pickle=False))
+
+    def _measured(self, clips: Sequence[CachedClip]) -> Tensor:
+        """The scale that some of `clips` ask for."""
+        count = min(len(clips), _SCALE_CLIPS)
+        # A few positions of each, for all together would be hundreds of megabytes.
+        some = torch.cat([self._sampled(clips[index * len(clips) // count]) for index in range(count)], 1)
+        return (some.quantile(_QUANTILE, dim=1) * _HEADROOM / 255).clamp(min=1e-4)
+
+    def _sampled(self, clip: CachedClip) -> Tensor:
+        """Features of random positions in a clip, the same ones each time: float32 `[width, positions]`."""
+        found = self._features(np.array(clip.luma)).transpose(0, 1).flatten(1)
+        return found[:, torch.randperm(found.shape[1], generator=torch.Generator().manual_seed(0))[:_SCALE_VALUES]]
 
     def look(self, clip: CachedClip, rng: Rng | None) -> tuple[Bytes, Bytes]:
         """Features and maps of a clip, augmented where there is a generator to draw from."""
-        luma, matrix = np.array(clip.luma), _AS_IS
+        luma, framing = np.array(clip.luma), _AS_IS
         if rng is not None:
-            luma, matrix = augment(luma, rng, *luma.shape[1:])
+            luma, framing = augment(luma, rng, *luma.shape[1:])
         units = self._features(luma) / self.scale[:, None, None]
-        return _as_bytes(units), self._maps(clip, matrix)
+        return _as_bytes(units), self._maps(clip, framing)
 
     def _features(self, luma: Bytes) -> Tensor:
         planes = torch.from_numpy(window_planes(luma, self._recipe.pictures.lags))
@@ -201,12 +219,12 @@ class _Seer:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             return torch.cat([self._see(part) for part in planes.split(_PICTURES)]).float()
 
-    def _maps(self, clip: CachedClip, matrix: Tensor) -> Bytes:
+    def _maps(self, clip: CachedClip, framing: Framing) -> Bytes:
         found = frame_maps(clip, self._recipe.targets)
         if found is None:
             return np.zeros((len(clip.times_s), FLOW.start, *self.shape[1:]), np.uint8)
         maps = torch.from_numpy(found[:, : FLOW.start]).float()
-        moved = warp(maps.view(-1, MAP_HEIGHT, MAP_WIDTH), matrix).view(maps.shape)
+        moved = framing.move(maps.view(-1, MAP_HEIGHT, MAP_WIDTH)).view(maps.shape)
         return _as_bytes(functional.adaptive_max_pool2d(moved, self.shape[1:]) * 255)
 
 

@@ -32,10 +32,11 @@ def level_clips(
     levelled = []
     for done, clip in enumerate(clips, start=1):
         digest = sha256_of(clip.path)
-        path = folder / f"{clip.path.stem}-{digest[:12]}.mp4"
+        made_of = _made_of(digest, form)
+        path = folder / f"{clip.path.stem}-{made_of[:12]}.mp4"
         if not path.is_file():
             _level(clip.path, path, form)
-        levelled.append(replace(clip, path=path, made_of=_made_of(digest, form), copy_of=content_of(clip)))
+        levelled.append(replace(clip, path=path, made_of=made_of, copy_of=content_of(clip)))
         if on_progress is not None:
             on_progress(done, len(clips))
     return levelled

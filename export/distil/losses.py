@@ -18,11 +18,11 @@ FLOW_SCALE = 4.0
 def label_loss(logits: Tensor, maps: Tensor, batch: Mapping[str, Tensor], recipe: Recipe, least: float = 1.0) -> Tensor:
     """All that labels say of a batch of windows: its scores, the maps of the grid, and the peak of each window.
 
-    Means are over the frames that count, and those of scores and maps over `least` frames at least: a few that have
-    labels beside many that have none are not to weigh as much as whole windows.
+    Means of scores are over the frames that count, and over `least` frames at least: a few that have labels beside
+    many that have none are not to weigh as much as whole windows.
     """
     loss = window_loss(logits, batch["targets"], batch["weights"], recipe, least)
-    loss = loss + map_loss(maps, batch["maps"], batch["map_weights"], recipe, least)
+    loss = loss + map_loss(maps, batch["maps"], batch["map_weights"], recipe)
     return loss + recipe.loss.window_weight * peak_loss(logits, batch["targets"], batch["weights"])
 
 
@@ -37,47 +37,43 @@ def window_loss(logits: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe
 def peak_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Binary cross-entropy of each window's highest crash logits against whether the window shows a crash.
 
-    An alarm is raised by the highest scores, so they are what a near miss must not have. Windows that show only a
-    moment of a crash, or whose label does not say, count for nothing.
+    An alarm is raised by the highest scores, so they are what a near miss must not have. The mean is over all windows,
+    of which those that show only a moment of a crash, or whose label does not say, have no loss.
     """
     known = torch.where(weights[..., CRASH] > 0, logits[..., CRASH], -torch.inf)
     peak = known.topk(PEAK_FRAMES, dim=1).values.mean(1)
     crashing = ((targets[..., CRASH] > 0.5) & (weights[..., CRASH] > 0)).sum(1)
     clear = ((crashing == 0) | (crashing >= PEAK_FRAMES)) & peak.isfinite()
-    if not clear.any():
-        return logits.new_zeros(())
-    return functional.binary_cross_entropy_with_logits(peak[clear], (crashing[clear] > 0).float())
+    truth = (crashing[clear] > 0).float()
+    return functional.binary_cross_entropy_with_logits(peak[clear], truth, reduction="sum") / len(clear)
 
 
-def map_loss(found: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe, least: float = 1.0) -> Tensor:
-    """The loss of maps and motion `[n, time, 5, rows, cols]`, averaged over cells and frames.
+def map_loss(found: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
+    """The loss of maps and motion `[n, time, 5, rows, cols]`, averaged over cells and all frames.
 
-    `targets` `[n, time, 6, rows, cols]` are those of `frame_maps`; `weights` are `[n, time]`. Maps are judged as in
-    `window_loss`; motion, in `FLOW_SCALE` units, by its distance where a vehicle is (Huber 1964, threshold 1).
+    `targets` `[n, time, 6, rows, cols]` are those of `frame_maps`; `weights` `[n, time]` are 0 for frames without
+    boxes, which have no loss: a few with boxes beside many without are not to weigh as much as whole windows. Maps are
+    judged as in `window_loss`; motion, in `FLOW_SCALE` units, by its distance where a vehicle is (Huber 1964,
+    threshold 1).
     """
     vehicles = (targets[:, :, :1] > 0.5) * _shares(targets, recipe)
     distance = functional.smooth_l1_loss(found[:, :, ACTORS:], targets[:, :, FLOW] / FLOW_SCALE, reduction="none")
     moved = (distance * vehicles).sum((2, 3, 4)) / vehicles.sum((2, 3, 4)).clamp(min=1.0)
-    flow = (moved * weights).sum() / weights.sum().clamp(min=least)
-    return cell_loss(found[:, :, :ACTORS], targets, weights, recipe, least) + recipe.loss.flow_weight * flow
+    flow = (moved * weights).mean()
+    return cell_loss(found[:, :, :ACTORS], targets, weights, recipe) + recipe.loss.flow_weight * flow
 
 
-def cell_loss(maps: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe, least: float = 1.0) -> Tensor:
+def cell_loss(maps: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
     """The part of `map_loss` that judges the maps `[n, time, 3, rows, cols]`; of the targets the first four count."""
     positive = maps.new_tensor(recipe.loss.map_positive)[:, None, None]
     each = functional.binary_cross_entropy_with_logits(
         maps, targets[:, :, :ACTORS], pos_weight=positive, reduction="none"
     )
     shares = _shares(targets, recipe)
-    mean = _frame_mean((each * shares).mean((3, 4)) / shares.mean((3, 4)), weights, least)
+    mean = ((each * shares).mean((3, 4)) / shares.mean((3, 4)) * weights[..., None]).mean((0, 1))
     return (mean * maps.new_tensor(recipe.loss.map_weights)).sum()
 
 
 def _shares(targets: Tensor, recipe: Recipe) -> Tensor:
     """How much each cell counts, `[n, time, 1, rows, cols]`."""
     return 1 + (recipe.loss.actor_cells - 1) * targets[:, :, ACTORS : ACTORS + 1]
-
-
-def _frame_mean(each: Tensor, weights: Tensor, least: float) -> Tensor:
-    """Mean of `[n, time, k]` over frames with weights `[n, time]`: `[k]`."""
-    return (each * weights[..., None]).sum((0, 1)) / weights.sum().clamp(min=least)

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from edge_sdk.errors import ConfigError
+from edge_sdk.export.distil.ranges import STUDENT, check_ranges
 from edge_sdk.export.graphs.student import StudentShape
 from edge_sdk.export.graphs.views import View
 from edge_sdk.export.recipe_file import find_recipe
@@ -241,7 +242,8 @@ class Recipe(Value, frozen=True, kw_only=True):
 def load_recipe(name: str | Path) -> tuple[Recipe, str]:
     """The recipe called `name` in `export/recipes`, or the file at a path, and its text.
 
-    Raises `ConfigError` for a file that is not there, is not TOML, or has an unknown, missing or ill-typed key.
+    Raises `ConfigError` for a file that is not there, is not TOML, or has an unknown, missing or ill-typed key, or a
+    number that makes no sense.
     """
     found = find_recipe(name, "student-*.toml")
     recipe = found.read(Recipe)
@@ -250,51 +252,23 @@ def load_recipe(name: str | Path) -> tuple[Recipe, str]:
 
 
 def _check(recipe: Recipe, path: Path) -> None:
+    check_ranges(recipe, STUDENT, path)
     sizes = [(recipe.pictures.height, recipe.pictures.width), *((stage.height, stage.width) for stage in recipe.stages)]
     for height, width in sizes:
         if height % 32 or width % 32 or height < 32 or width < 32:
             raise ConfigError(f"recipe {path}: picture sides must divide by 32, found {height}x{width}")
-    if not recipe.stages or any(min(stage.epochs, stage.windows, stage.micro) < 1 for stage in recipe.stages):
-        raise ConfigError(f"recipe {path}: expected at least one stage with epochs, windows and micro of at least 1")
-    late = recipe.late
-    if late is not None and min(late.copies, late.epochs, late.windows, late.micro) < 1:
-        raise ConfigError(f"recipe {path}: expected copies, epochs, windows and micro of at least 1 in [late]")
-    head = recipe.head
-    if head is not None and (late is None or min(head.epochs, head.windows) < 1):
-        raise ConfigError(f"recipe {path}: [head] needs a table [late], and epochs and windows of at least 1")
-    shown = [recipe.windows.frames, *([] if recipe.onward is None else [recipe.onward.focus.frames])]
+    if not recipe.stages:
+        raise ConfigError(f"recipe {path}: expected at least one table [[stages]], found none")
+    if recipe.head is not None and recipe.late is None:
+        raise ConfigError(f"recipe {path}: [head] learns from the copies of [late], found no table [late]; add one")
+    focus = None if recipe.onward is None else recipe.onward.focus
+    shown = [recipe.windows.frames, *([] if focus is None else [focus.frames])]
     if min(shown) < PEAK_FRAMES:
         raise ConfigError(f"recipe {path}: windows need frames of at least {PEAK_FRAMES}, found {min(shown)}")
-    _check_onward(recipe, path)
-    check_teacher(recipe.teacher, path)
+    if focus is not None and focus.before + focus.after > focus.frames:
+        raise ConfigError(
+            f"recipe {path}: [onward.focus] needs before + after of at most frames, found {focus.before} + "
+            f"{focus.after} and {focus.frames}"
+        )
     if recipe.shape.planes != 1 + len(recipe.pictures.lags):
         raise ConfigError(f"recipe {path}: shape.planes must be 1 + the number of pictures.lags")
-
-
-def check_teacher(teacher: Teacher | msgspec.UnsetType, path: Path) -> None:
-    """Raises `ConfigError` for a table [teacher] of the recipe at `path` whose numbers make no sense."""
-    if teacher is msgspec.UNSET:
-        return
-    weights = (teacher.feature_weight, teacher.score_weight, teacher.boundary_weight)
-    if min(weights) < 0 or teacher.temperature <= 0 or teacher.save_every < 1:
-        raise ConfigError(
-            f"recipe {path}: [teacher] needs weights of at least 0, a temperature above 0 and save_every of at least "
-            f"1, found {teacher}"
-        )
-
-
-def _check_onward(recipe: Recipe, path: Path) -> None:
-    onward = recipe.onward
-    if onward is None:
-        return
-    focus = onward.focus
-    if min(onward.steps, onward.windows, onward.micro) < 1 or not 0 < onward.decay_share <= 1:
-        raise ConfigError(
-            f"recipe {path}: [onward] needs steps, windows and micro of at least 1 and a decay_share above 0 and at "
-            f"most 1, found {onward.steps}, {onward.windows}, {onward.micro} and {onward.decay_share}"
-        )
-    if focus.before + focus.after > focus.frames or min(focus.own_car, focus.normal) <= 0 or focus.zoom < 1:
-        raise ConfigError(
-            f"recipe {path}: [onward.focus] needs before + after of at most frames, shares own_car and normal above 0 "
-            f"and a zoom of at least 1, found {focus}"
-        )

@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 import torch
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from edge_sdk.errors import RuntimeFailure
 from edge_sdk.export.distil.evaluate import Metrics
 from edge_sdk.export.distil.recipe import Recipe
 from edge_sdk.export.graphs.student import Student
@@ -40,8 +42,16 @@ class Run:
             group["lr"] = learning_rate * share
 
     def advance(self, clip_norm: float) -> None:
-        """One step of the optimiser along the gradients that lie in the model."""
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        """One step of the optimiser along the gradients that lie in the model.
+
+        Raises `RuntimeFailure` before anything is changed where they are not finite: a checkpoint must not hold that.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        if not norm.isfinite():
+            raise RuntimeFailure(
+                f"expected finite gradients, found a norm of {float(norm)} at step {self.step + 1}; give a lower "
+                "learning rate, or turn off bfloat16, and run again: training goes on from its last checkpoint"
+            )
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.average.update_parameters(self.model)
@@ -103,10 +113,24 @@ class Run:
 
 
 def begin(model: Student, recipe: Recipe, average: float | None = None) -> Run:
-    """A run that has not begun. `average` is the decay of the kept weights, the recipe's own where None."""
+    """A run that has not begun. `average` is the decay of the kept weights, the recipe's own where None.
+
+    The decay of step n is (1 + n) / (10 + n) at most, as in TensorFlow's `ExponentialMovingAverage`: in a run of a few
+    dozen steps the first ones would be half of the average otherwise.
+    """
     decay = recipe.optimiser.average if average is None else average
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
-    kept = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    kept = AveragedModel(model, multi_avg_fn=_warming(decay), use_buffers=True)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, weight_decay=recipe.optimiser.weight_decay)
     return Run(model, kept, optimiser)
+
+
+# Any: lists of tensors in torch's own signature.
+def _warming(decay: float) -> Any:
+    def average(kept: Any, found: Any, steps: Tensor | int) -> None:
+        # The first weights were copied, and count as a step.
+        done = int(steps)
+        get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(kept, found, steps)
+
+    return average

@@ -66,13 +66,16 @@ def train(
     `teacher` is a teacher's cache, for a recipe with a table [teacher]. `further` clips are shown in the stage [onward]
     only, the one that is run where `start` holds what the stages before it made. Of several processes one writes the
     bundle, the others return None. Raises `ConfigError` when there are no clips on a side or `out` exists, for a recipe
-    and a cache that do not belong together, and for a `start` of another recipe.
+    and a cache that do not belong together, and for a `start` of another recipe or for one without [onward].
     """
     cache = open_cache(recipe, teacher)
     if cache is None and not all(clip.labelled for clip in clips):
         raise ConfigError("expected a teacher, which alone can say what clips without labels show, found none")
     if not clips or not validation:
         raise ConfigError(f"expected clips on both sides, found {len(clips)} to train on and {len(validation)} to test")
+    if out.exists():
+        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    given = None if start is None else begun(recipe, start)
     report = on_progress or silent
     with processes().main_process_first() if spread(cache) else nullcontext():
         training_clips = load_clips(
@@ -82,20 +85,20 @@ def train(
             validation, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, held out")
         )
         more = load_clips(further, work, recipe.pictures, lambda done, all_: report(done, all_, "decode, further"))
-    if start is None:
+    if given is None or start is None:
         early = _early_stages(recipe, clips, training_clips, held_out, work, report, cache)
         if early is None:
             return None
         run, begin_with = early
         student = run.averaged()
     else:
-        run, student, begin_with = None, begun(recipe, start), start.sha256[:_LETTERS]
+        run, student, begin_with = None, given, start.sha256[:_LETTERS]
     if recipe.onward is not None:
         made = f"{digest(recipe, [*clips, *further])}-{begin_with}{taught(cache)}"
         shown, checkpoint = [*training_clips, *more], work / f"onward-{made}.pt"
         run = train_onward(run, student, recipe, recipe.onward, shown, held_out, checkpoint, report)
     if run is None:
-        raise ConfigError("a start is for a recipe with a table [onward]")
+        raise RuntimeError("without [onward] there is no start, and the stages before were run")
     draw_curves(work / "curves.png", run.losses, run.metrics)
     model, losses = run.averaged(), run.losses
     scores = [score_clip(model, clip, recipe, recipe.pictures.height, recipe.pictures.width) for clip in held_out]
@@ -127,8 +130,13 @@ def check(recipe: Recipe, teacher: Path | None, start: Bundle | None) -> None:
 def begun(recipe: Recipe, start: Bundle) -> Student:
     """The student of `start`, which the stages of `recipe` before [onward] must have made, on whatever scenes.
 
-    Raises `ConfigError`.
+    Raises `ConfigError`, also for a recipe without [onward].
     """
+    if recipe.onward is None:
+        raise ConfigError(
+            f"recipe {recipe.name!r} has no table [onward], the only stage that goes on from another student; add one, "
+            "or train without a start"
+        )
     student, made_by = load_student(start)
 
     def early(some: Recipe) -> Recipe:
@@ -183,8 +191,7 @@ def _early_stages(
             run.averaged(),
             recipe,
             cached,
-            held_out[0],
-            work / f"features-{made_early}-{weights}{taught(cache)}",
+            work / f"picture-features-{made_early}-{weights}{taught(cache)}",
             lambda done, total: report(done, total, "picture features"),
         )
         made_late = digest(msgspec.structs.replace(recipe, head=None), clips)

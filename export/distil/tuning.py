@@ -8,7 +8,6 @@ be mixed in, with their boxes, so that what was learnt from them is kept.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,8 @@ import msgspec
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.data import CachedClip
-from edge_sdk.export.distil.recipe import Recipe, Stage, Teacher, check_teacher
+from edge_sdk.export.distil.ranges import TUNING, check_ranges
+from edge_sdk.export.distil.recipe import Recipe, Stage, Teacher
 from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.types import Value
 
@@ -63,28 +63,9 @@ def load_tuning(name: str) -> tuple[Tuning, str]:
 
 
 def _check(plan: Tuning, path: Path) -> None:
-    if min(plan.epochs, plan.windows, plan.micro) < 1:
-        raise ConfigError(
-            f"recipe {path}: expected epochs, windows and micro of at least 1, found {plan.epochs}, {plan.windows} and "
-            f"{plan.micro}"
-        )
+    check_ranges(plan, TUNING, path)
     if any(side is not None and (side < 32 or side % 32) for side in (plan.height, plan.width)):
         raise ConfigError(f"recipe {path}: picture sides must divide by 32, found {plan.height}x{plan.width}")
-    shares = (plan.rehearsal_share, plan.average, *plan.dropout)
-    if not all(0 <= share < 1 for share in shares):
-        raise ConfigError(
-            f"recipe {path}: expected rehearsal_share, average and dropout of at least 0 and below 1, found {shares}"
-        )
-    if not 0 < plan.blend <= 1:
-        raise ConfigError(f"recipe {path}: expected a blend above 0 and at most 1, found {plan.blend}")
-    if not 0 <= plan.splice_share <= 1:
-        raise ConfigError(f"recipe {path}: expected a splice_share between 0 and 1, found {plan.splice_share}")
-    if not (0 <= plan.aftermath_s < math.inf and 0 < plan.learning_rate < math.inf):
-        raise ConfigError(
-            f"recipe {path}: expected aftermath_s of at least 0 and a learning_rate above 0, found {plan.aftermath_s} "
-            f"and {plan.learning_rate}"
-        )
-    check_teacher(plan.teacher, path)
 
 
 def tuned_recipe(base: Recipe, plan: Tuning) -> Recipe:

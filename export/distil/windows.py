@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from edge_sdk.export.distil.augment import Luma, Rng, augment, resize, warp
+from edge_sdk.export.distil.augment import Luma, Rng, augment, resize
 from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.recipe import Recipe
 from edge_sdk.export.distil.targets import (
@@ -82,17 +82,17 @@ class WindowSampler:
         height, width = self._height, self._width
         pieces = [self._piece(rng, *piece) for piece in self._plan(rng, clip)]
         shown = np.concatenate([piece.luma for piece in pieces])
-        luma, matrix = augment(shown, rng, height, width, self.enlarged(rng))
+        luma, framing = augment(shown, rng, height, width, self.enlarged(rng))
         weights = np.concatenate([piece.weights for piece in pieces])
         settings, pictures = self._recipe.windows, self._recipe.pictures
         weights[: round(settings.warm_up_s * pictures.rate_hz)] *= settings.warm_up_weight
         maps = torch.from_numpy(np.concatenate([piece.maps for piece in pieces])).float()
-        moved = warp(maps.flatten(0, 1), matrix).unflatten(0, maps.shape[:2])
+        moved = framing.move(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
         return Example(
             planes=window_planes(luma, pictures.lags),
             targets=np.concatenate([piece.targets for piece in pieces]),
             weights=weights,
-            maps=grid_maps(moved, matrix, height // CELL, width // CELL).numpy(),
+            maps=grid_maps(moved, framing.matrix, height // CELL, width // CELL).numpy(),
             map_weights=np.concatenate([piece.map_weights for piece in pieces]),
             origins=np.concatenate([piece.origins for piece in pieces]),
         )

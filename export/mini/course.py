@@ -141,7 +141,11 @@ class Course:
     def _draw_shot(
         self, clips: Sequence[Material], windows: Windows, random: np.random.Generator
     ) -> tuple[Material, Shot]:
-        """A window of a random clip, seen through a random view: no answer tells left from right."""
+        """A window of a random clip, seen through a random view.
+
+        Half of the views are mirrored. "Left turn." alone of the answers names a side, and no other kind of scene is
+        its mirror image.
+        """
         clip = clips[int(random.integers(len(clips)))]
         shot = draw_shot(clip, self.profile, windows, random)
         return seen_through(clip, draw_view(clip, self.recipe.views, closest(clip), random)), shot

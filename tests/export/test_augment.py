@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from edge_sdk.export.distil.augment import augment, resize, warp
+from edge_sdk.export.distil.augment import augment, resize
 
 
 @pytest.fixture
@@ -43,13 +43,29 @@ def test_a_map_moves_with_its_picture(window: NDArray[np.uint8]) -> None:
     marked = torch.from_numpy(window == 230).float()
     inside, outside = [], []
     for seed in range(40):
-        changed, matrix = augment(window, np.random.default_rng(seed), 64, 128)
-        moved = warp(marked, matrix).numpy()
+        changed, framing = augment(window, np.random.default_rng(seed), 64, 128)
+        moved = framing.move(marked).numpy()
         if (moved > 0.9).any():
             inside.append(float(changed[moved > 0.9].mean()))
             outside.append(float(changed[moved < 0.1].mean()))
     assert len(inside) > 30
     assert np.mean(np.array(inside) > np.array(outside) + 30) > 0.9
+
+
+def test_a_map_says_nothing_of_what_black_bars_cover(window: NDArray[np.uint8]) -> None:
+    covered = 0
+    for seed in range(80):
+        changed, framing = augment(np.full_like(window, 200), np.random.default_rng(seed), 64, 128)
+        moved = framing.move(torch.ones(16, 32, 64)).numpy()
+        black = (changed == 0).all(0).reshape(32, 2, 64, 2).all((1, 3))
+        if framing.bars.share:
+            covered += 1
+            edge = moved.take([0, -1], framing.bars.axis)
+            assert not edge.any()
+        # The edge of a bar may lie inside a cell of the map.
+        assert np.mean(moved[:, black] > 0.5) < 0.2 if black.any() else True
+        assert not np.all(moved == 0)
+    assert covered > 4
 
 
 def test_resize_is_the_mean_over_each_area(window: NDArray[np.uint8]) -> None:

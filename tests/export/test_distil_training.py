@@ -196,7 +196,7 @@ def test_kept_features_are_what_the_pictures_give(tmp_path: Path) -> None:
     model = Student(recipe.shape).eval()
     left_by_a_killed_run = tmp_path / ".f-0.tmp-999999999-00c0ffee.u8"
     left_by_a_killed_run.write_bytes(b"half")
-    features = LateFeatures(model, recipe, clips, clips[1], tmp_path / "f", lambda done, total: None)
+    features = LateFeatures(model, recipe, clips, tmp_path / "f", lambda done, total: None)
     assert not left_by_a_killed_run.exists()
     assert (tmp_path / "f-1.u8").stat().st_size == 3 * FRAMES * 16 * (HEIGHT // 16) * (WIDTH // 16)
     pooled = features.pooled(model, 0)
@@ -209,12 +209,26 @@ def test_kept_features_are_what_the_pictures_give(tmp_path: Path) -> None:
             assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
 
 
+def test_kept_features_are_read_by_the_scale_that_they_were_kept_by(tmp_path: Path) -> None:
+    """Whatever a new measurement would give; here the clips of the second run are darker, and not looked at."""
+    recipe, _ = longer_recipe()
+    model = Student(recipe.shape).eval()
+    clips = toy_cached(tmp_path, range(3))
+    darker = [dataclasses.replace(clip, luma=clip.luma // 2) for clip in clips]
+    first, again, other = (
+        LateFeatures(model, recipe, some, tmp_path / stem, lambda done, total: None).pooled(model, 0)
+        for some, stem in ((clips, "f"), (darker, "f"), (darker, "g"))
+    )
+    np.testing.assert_array_equal(again, first)
+    assert not np.array_equal(other, first)
+
+
 def test_a_place_shorter_than_a_window_repeats_its_first_frame(tmp_path: Path) -> None:
     recipe, _ = longer_recipe()
     recipe = msgspec.structs.replace(recipe, windows=msgspec.structs.replace(recipe.windows, frames=FRAMES + 9))
     clips = toy_cached(tmp_path, range(3))
     model = Student(recipe.shape).eval()
-    features = LateFeatures(model, recipe, clips, clips[0], tmp_path / "f", lambda done, total: None)
+    features = LateFeatures(model, recipe, clips, tmp_path / "f", lambda done, total: None)
     place = features.place(np.random.default_rng(0), 1)
     assert place.frames.tolist() == [FRAMES] * 9 + list(range(FRAMES, 2 * FRAMES))
     warm = recipe.windows.warm_up_weight
@@ -231,7 +245,7 @@ def test_footage_before_a_cut_teaches_no_maps(tmp_path: Path) -> None:
     clips = [dataclasses.replace(clip, boxes=boxes) for clip in toy_cached(tmp_path, range(3))]
     sampler = WindowSampler(clips, recipe, HEIGHT, WIDTH)
     model = Student(recipe.shape).eval()
-    features = LateFeatures(model, recipe, clips, clips[1], tmp_path / "f", lambda done, total: None)
+    features = LateFeatures(model, recipe, clips, tmp_path / "f", lambda done, total: None)
     cut = 0
     for seed in range(30):
         example = sampler.draw(np.random.default_rng(seed), 1)

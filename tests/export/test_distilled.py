@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import torch
 from distilled_toy import INFO, TEACHER, distil, toy_clip, toy_lesson, toy_recipe
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.export.distil import student
+from edge_sdk.export.distil import distilled, student
+from edge_sdk.export.distil.data import CachedClip
 from edge_sdk.export.distil.distilled import Distillation
 from edge_sdk.export.distil.recipe import Focus, Late, Onward, Recipe, Teacher, load_recipe
 from edge_sdk.export.distil.run import Run, begin
@@ -91,6 +93,21 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, at: int, whole: E
     assert resumed.metrics == whole.run.metrics
     for name, value in floats(whole.run.model.state_dict()).items():
         assert torch.equal(resumed.model.state_dict()[name], value)
+
+
+def test_clips_are_prepared_once_for_all_epochs_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, int]] = []
+
+    class Counted(distilled.WindowSampler):
+        def __init__(self, clips: Sequence[CachedClip], recipe: Recipe, height: int, width: int) -> None:
+            made.append((height, width))
+            super().__init__(clips, recipe, height, width)
+
+    monkeypatch.setattr(distilled, "WindowSampler", Counted)
+    recipe = toy_recipe(epochs=2)
+    stages = (msgspec.structs.replace(recipe.stages[0], epochs=1, width=32), *recipe.stages)
+    distil(tmp_path / "clips", tmp_path / "work", msgspec.structs.replace(recipe, stages=stages))
+    assert made == [(stage.height, stage.width) for stage in stages]
 
 
 def test_the_student_learns_what_the_teacher_sees_and_keeps_nothing_of_it(tmp_path: Path) -> None:
@@ -224,7 +241,7 @@ def test_settings_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[s
     path = tmp_path / "student-bad.toml"
     table = "\n".join(f"{name} = {value}" for name, value in changes.items())
     path.write_text(f"{load_recipe('student-demo')[1]}\n[teacher]\n{table}\n")
-    with pytest.raises(ConfigError, match=r"\[teacher\] needs"):
+    with pytest.raises(ConfigError, match=rf"teacher\.{next(iter(changes))} must be"):
         load_recipe(path)
 
 

@@ -21,9 +21,12 @@ def test_what_stands_for_a_levelled_clip_says_of_what_it_was_made_and_how(tmp_pa
     scene = replace(plain, record=read_record(CLIP.with_suffix(".json")))
     (level,) = level_clips([plain], tmp_path / "one")
     (again,) = level_clips([plain], tmp_path / "two")
-    (other,) = level_clips([plain], tmp_path / "three", Detail(bitrate_kbps=100))
+    (other,) = level_clips([plain], tmp_path / "one", Detail(bitrate_kbps=100))
     (of_scene,) = level_clips([scene], tmp_path / "one")
     assert content_of(level) == content_of(again)
+    # Nor is a file of one form taken for that of another.
+    assert level.path.name == again.path.name
+    assert other.path.stat().st_size < 0.8 * level.path.stat().st_size
     assert len({content_of(each) for each in (plain, scene, level, other)}) == 4
     assert content_of(of_scene) != content_of(scene)
     # A student that has learnt from the copy has seen the clip.

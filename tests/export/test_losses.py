@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edge_sdk.export.distil.augment import warp
-from edge_sdk.export.distil.losses import FLOW_SCALE, label_loss, map_loss, peak_loss
+from edge_sdk.export.distil.losses import FLOW_SCALE, map_loss, peak_loss, window_loss
 from edge_sdk.export.distil.recipe import load_recipe
 from edge_sdk.export.distil.windows import grid_maps
 
@@ -40,20 +40,27 @@ def test_of_a_window_half_of_which_nobody_has_labelled_the_other_half_says_what_
 
 def test_few_frames_with_labels_do_not_count_as_a_whole_window() -> None:
     recipe, _ = load_recipe("student-demo")
-    logits, maps = torch.zeros(2, 20, 4), torch.zeros(2, 20, 5, 3, 4)
-    batch = {
-        "targets": torch.zeros(2, 20, 4),
-        "weights": torch.zeros(2, 20, 4),
-        "maps": torch.zeros(2, 20, 6, 3, 4),
-        "map_weights": torch.zeros(2, 20),
-    }
-    batch["weights"][0, :4], batch["map_weights"][0, :4] = 1, 1
-    few = label_loss(logits, maps, batch, recipe, least=20.0)
-    assert few == pytest.approx(float(label_loss(logits, maps, batch, recipe)) * 4 / 20)
-    batch["weights"][:], batch["map_weights"][:] = 1, 1
-    peak = recipe.loss.window_weight * peak_loss(logits, batch["targets"], batch["weights"])
-    whole = label_loss(logits, maps, batch, recipe, least=20.0) - peak
-    assert few == pytest.approx(float(whole) * 4 / 20)
+    logits, targets = torch.zeros(2, 20, 4), torch.zeros(2, 20, 4)
+    few, all_ = torch.zeros(2, 20, 4), torch.ones(2, 20, 4)
+    few[0, :4] = 1
+    found = window_loss(logits, targets, few, recipe, least=20.0)
+    assert found == pytest.approx(float(window_loss(logits, targets, few, recipe)) * 4 / 20)
+    assert found == pytest.approx(float(window_loss(logits, targets, all_, recipe)) * 4 / 20)
+
+
+@pytest.mark.parametrize("boxed", [[20, 20], [20, 0], [4, 0]])
+def test_maps_and_peaks_of_windows_together_cost_the_mean_of_each_alone(boxed: list[int]) -> None:
+    recipe, _ = load_recipe("student-demo")
+    torch.manual_seed(0)
+    maps, wanted, weights = torch.randn(2, 20, 5, 3, 4), (torch.rand(2, 20, 6, 3, 4) > 0.5).float(), torch.zeros(2, 20)
+    for window, frames in enumerate(boxed):
+        weights[window, :frames] = 1
+    alone = [map_loss(maps[i, None], wanted[i, None], weights[i, None], recipe) for i in (0, 1)]
+    torch.testing.assert_close(map_loss(maps, wanted, weights, recipe), (alone[0] + alone[1]) / 2)
+    logits, targets, known = torch.randn(2, 20, 4), torch.zeros(2, 20, 4), torch.ones(2, 20, 4)
+    targets[0, : boxed[0], 0] = targets[1, : boxed[1] // 10, 0] = 1
+    peaks = [peak_loss(logits[i, None], targets[i, None], known[i, None]) for i in (0, 1)]
+    torch.testing.assert_close(peak_loss(logits, targets, known), (peaks[0] + peaks[1]) / 2)
 
 
 @pytest.mark.parametrize("zoom", [0.8, 1.0, 1.25])

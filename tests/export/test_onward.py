@@ -20,7 +20,7 @@ from edge_sdk.export.distil.focus import FocusSampler, drawn, incident_frame, sh
 from edge_sdk.export.distil.onward import onward_student, train_onward
 from edge_sdk.export.distil.recipe import Focus, Onward, Seeds
 from edge_sdk.export.distil.run import Run
-from edge_sdk.export.distil.student import begun
+from edge_sdk.export.distil.student import begun, check, train
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.graphs.views import View
 from edge_sdk.export.student_bundle import write_student_bundle
@@ -198,6 +198,14 @@ def test_a_start_must_come_from_the_same_early_stages(tmp_path: Path) -> None:
         torch.testing.assert_close(begun(onward, bundle)(planes)[0], student(planes)[0], atol=1e-4, rtol=1e-4)
     with pytest.raises(ConfigError, match="seed"):
         begun(msgspec.structs.replace(onward, seed=8), bundle)
+    with pytest.raises(ConfigError, match=r"no table \[onward\]"):
+        check(base, None, bundle)
+    # Nothing is decoded before: these are no videos.
+    labels = [toy_clip(tmp_path, number).label for number in (0, 1)]
+    with pytest.raises(ConfigError, match=r"no table \[onward\]"):
+        train(base, text, labels, labels, tmp_path / "out", tmp_path / "work", start=bundle)
+    with pytest.raises(ConfigError, match="exists already"):
+        train(onward, text, labels, labels, bundle.folder, tmp_path / "work", start=bundle)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_the_demo_recipe_keeps_training_and_suites_apart() -> None:
         ("[pictures]", "[pictures", "not TOML"),
         ("copies = 2", "copies = 0", "copies"),
         ("[late]", "[later]", "later"),
+        ("learning_rate = 0.003", "learning_rate = nan", r"optimiser\.learning_rate must be above 0, found nan"),
+        ("average = 0.995", "average = 1.5", r"optimiser\.average must be at least 0 and below 1, found 1\.5"),
+        ("heat_sigma_s = 0.2", "heat_sigma_s = 0", r"targets\.heat_sigma_s must be above 0"),
+        ("splice_share = 0.25", "splice_share = -3", r"windows\.splice_share must be between 0 and 1, found -3"),
+        ("lags = [1, 3]", "lags = [0, 3]", r"pictures\.lags must be at least 1, found 0"),
+        ("dropout = [0.3, 0.3]", "dropout = [0.3, 1.0]", r"head\.dropout must be at least 0 and below 1"),
+        ("positive = [1.5, 1.5, 6.0, 6.0]", "positive = [1.5, 1.5, inf, 6.0]", r"loss\.positive must be above 0"),
+        ("actor_cells = 8.0", "actor_cells = 0.0", r"loss\.actor_cells must be above 0"),
+        ("frozen = 3", "frozen = -1", r"onward\.frozen must be at least 0, found -1"),
     ],
 )
 def test_a_slip_is_named(tmp_path: Path, old: str, new: str, named: str) -> None:
@@ -51,6 +61,18 @@ def test_a_slip_is_named(tmp_path: Path, old: str, new: str, named: str) -> None
     path.write_text(DEMO.read_text().replace(old, new, 1))
     with pytest.raises(ConfigError, match=named):
         load_recipe(path)
+
+
+def test_no_key_of_the_demo_recipe_takes_any_number(tmp_path: Path) -> None:
+    path, text = tmp_path / "recipe.toml", DEMO.read_text() + "\n[teacher]\ntemperature = 2.0\nsave_every = 50\n"
+    numbers = list(re.finditer(r"(?<=[ \[])\d+(\.\d+)?(?=[,\]\n ])", text[text.index("seed = ") :]))
+    assert len(numbers) > 90
+    for found in numbers:
+        place = text.index("seed = ") + found.start()
+        for bad in ["-1"] if found[1] is None else ["nan", "inf", "-1.0"]:
+            path.write_text(text[:place] + bad + text[place + len(found[0]) :])
+            with pytest.raises(ConfigError):
+                load_recipe(path)
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -188,5 +188,5 @@ def test_the_recipe_with_a_teacher_is_the_usual_one_beside_it(tmp_path: Path) ->
     assert b"teacher" not in msgspec.json.encode(usual)
     path = tmp_path / "tune-bad.toml"
     path.write_text(load_tuning("tune-student")[1] + "\n[teacher]\ntemperature = 0.0\n")
-    with pytest.raises(ConfigError, match=r"tune-bad\.toml: \[teacher\] needs"):
+    with pytest.raises(ConfigError, match=r"tune-bad\.toml: teacher\.temperature must be above 0"):
         load_tuning(str(path))

@@ -146,6 +146,8 @@ SLIPS = [
     ("learning_rate = 0.0005", "learning_rate = 0.0", "learning_rate"),
     ("average = 0.98", "average = 1.0", "average"),
     ("average = 0.98", "average = 0.98\nblend = 0.0", "blend"),
+    ("learning_rate = 0.0005", "learning_rate = nan", "learning_rate must be above 0, found nan"),
+    ("seed = 1", "seed = -1", "seed must be at least 0"),
 ]
 
 
