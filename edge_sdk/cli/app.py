@@ -1,8 +1,9 @@
 """Recognise traffic crashes in video, localise them in time and explain them, on the device.
 
 Every verb takes `--json`; then the last line of stdout is one JSON document. Exit codes: 0 ok, 1 our bug, 2 usage or
-config, 3 hardware or runtime missing, a source that cannot be read, or a full disk, 4 model or bundle, 5 degraded, 130
-interrupted; an error is one line on stderr, and then there is no JSON, but for what `analyze` had found before it.
+config, 3 hardware or runtime missing, a source that cannot be read, a full disk, or no memory left, 4 model or bundle,
+5 degraded, 130 interrupted; an error is one line on stderr, and then there is no JSON, but for what `analyze` had found
+before it.
 """
 
 from __future__ import annotations

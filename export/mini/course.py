@@ -143,8 +143,8 @@ class Course:
     ) -> tuple[Material, Shot]:
         """A window of a random clip, seen through a random view.
 
-        Half of the views are mirrored. "Left turn." alone of the answers names a side, and no other kind of scene is
-        its mirror image.
+        Half of the views are mirrored. "Left turn." alone of the answers names a side; no scene shows a right turn,
+        which a mirrored one could pass for.
         """
         clip = clips[int(random.integers(len(clips)))]
         shot = draw_shot(clip, self.profile, windows, random)

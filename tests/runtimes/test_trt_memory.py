@@ -60,7 +60,7 @@ def test_an_engine_for_which_memory_is_short_is_not_called_bad(tmp_path: Path, w
 def test_an_engine_that_is_bad_is_not_called_large(tmp_path: Path) -> None:
     path = tmp_path / "bad.engine"
     path.write_bytes(b"engine")
-    with pytest.raises(EngineError, match=r"Serialization.*delete it and build again") as told:
+    with pytest.raises(EngineError, match=r"Serialization.*build it again: .* --rebuild") as told:
         deserialize(path, refusing(OTHER), problem_log(TENSORRT), "Orin")
     assert ADVICE not in str(told.value)
 
