@@ -190,9 +190,9 @@ class Unit:
         come twice, and the later one counts: it tells that another answer contradicts it. The last item is the event
         with its answers. After `deadline_s`, counted from the first `next`, answers are given as far as they went.
         Raises `BundleError` for a bundle without a language part, `UnknownNameError` for a task, `ConfigError` for an
-        event of another source, `SourceError` where its frames are no longer kept, `RuntimeFailure` when the reasoner's
-        process dies, or has no turn in time, after which it can be asked again, and `Cancelled` when the unit is closed
-        meanwhile.
+        event of another source or unit, and for a deadline that is no number, `SourceError` where its frames are no
+        longer kept, `RuntimeFailure` when the reasoner's process dies, or has no turn in time, after which it can be
+        asked again, and `Cancelled` when the unit is closed meanwhile.
 
         Any thread may ask. Whoever iterates drives the rounds: while the one that iterates reads answers, no source is
         watched, so ask from another thread, and let it end before the unit is closed.
@@ -205,8 +205,8 @@ class Unit:
 
         They are kept with `LiveSettings(pre_roll_s=...)`, so many seconds before the newest: that must hold the time
         since the crash too, which is some seconds for a closed event. `delivered_s` of the clip says how many there
-        were, `codec` what its units are. Any thread may ask. Raises `ConfigError` for an event of another source, of a
-        file, and where no units are kept, and for a pre-roll that is negative or no number.
+        were, `codec` what its units are. Any thread may ask. Raises `ConfigError` for an event of another source or
+        unit, of a file, and where no units are kept, and for a pre-roll that is negative or no number.
         """
         return feeder_for(event, self.streams).clip(event.began_s, pre_roll_s)
 
