@@ -15,7 +15,7 @@ from edge_sdk.bundle.manifest_text import SIGNATURE_NAME
 from edge_sdk.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:  # it loads a heavy package
-    from edge_sdk.bundle.signing import PublicKeys
+    from edge_sdk.bundle.keys import PublicKeys
 
 KeyFiles = str | Path | Sequence[str | Path]
 
@@ -73,6 +73,6 @@ def _public_keys(trust: KeyFiles) -> PublicKeys:
     paths = [trust] if isinstance(trust, str | Path) else list(trust)
     if not paths:
         raise ConfigError("`trust` takes PEM files with public keys, found an empty list; give one, or leave it out")
-    from edge_sdk.bundle.signing import PublicKeys
+    from edge_sdk.bundle.keys import PublicKeys
 
     return PublicKeys([Path(path) for path in paths])
