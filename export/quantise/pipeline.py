@@ -24,7 +24,7 @@ from edge_sdk.export.quantise.recovery.run import check_recovery, recover
 from edge_sdk.export.quantise.stages import quantised_stages
 from edge_sdk.export.quantise.statistics import Clip, Statistics
 from edge_sdk.export.stage_store import Stage, StageStore
-from edge_sdk.toolchain.exporting import ExportReport
+from edge_sdk.toolchain.exporting import ExportReport, work_folder
 
 
 def run_quantise(
@@ -45,14 +45,12 @@ def run_quantise(
     """Export `order` to the bundle `out` with the decoder as `recipe` says; see `edge_sdk.toolchain.quantising`."""
     _check_calibration(recipe, statistics)
     check_clips(recipe, given=bool(clips))
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    place = work_folder(out, work)
     if student:
         student_part(student)  # refused before hours of work, and read again when the bundle is written
     seen = Statistics(statistics) if statistics else None
     if seen and not seen.index.identity.known:
         warn([f"{seen.folder} does not say which weights it is of: that it is of these is not checked"])
-    place = work or out.with_name(f"{out.name}.work")
     found, recovered = Found(recipe, (), None), dict[str, RecoveredLora]()
     make_plan = partial(_staged, order, place, seen, device)
     if recipe.recover:
