@@ -63,7 +63,9 @@ def deserialize(path: Path, tensorrt: TensorRT, log: Any, where: str) -> Any:
         if short_of_memory(log):
             size_mb = path.stat().st_size / 1e6
             raise RuntimeFailure(f"{told}; the engine's weights and code alone take {size_mb:,.0f} MB: {MORE_MEMORY}")
-        raise EngineError(f"{told}; build it again: edge-sdk build --bundle BUNDLE --rebuild")
+        raise EngineError(
+            f"{told}; build it again: edge-sdk build --bundle BUNDLE --runtime {tensorrt.flavour} --rebuild"
+        )
     return engine
 
 

@@ -49,8 +49,8 @@ class Run:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
         if not norm.isfinite():
             raise RuntimeFailure(
-                f"expected finite gradients, found a norm of {float(norm)} at step {self.step + 1}; give a lower "
-                "learning rate, or turn off bfloat16, and run again: training goes on from its last checkpoint"
+                f"expected finite gradients, found a norm of {float(norm)} at step {self.step + 1}; lower the recipe's "
+                "learning_rate, or turn off its bfloat16, and run again: a changed recipe is trained from the beginning"
             )
         self.optimiser.step()
         self.optimiser.zero_grad()

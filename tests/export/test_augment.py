@@ -57,14 +57,11 @@ def test_a_map_says_nothing_of_what_black_bars_cover(window: NDArray[np.uint8]) 
     for seed in range(80):
         changed, framing = augment(np.full_like(window, 200), np.random.default_rng(seed), 64, 128)
         moved = framing.move(torch.ones(16, 32, 64)).numpy()
-        black = (changed == 0).all(0).reshape(32, 2, 64, 2).all((1, 3))
         if framing.bars.share:
             covered += 1
-            edge = moved.take([0, -1], framing.bars.axis)
-            assert not edge.any()
-        # The edge of a bar may lie inside a cell of the map.
-        assert np.mean(moved[:, black] > 0.5) < 0.2 if black.any() else True
-        assert not np.all(moved == 0)
+            for seen in (changed, moved):
+                assert not seen.take([0, -1], framing.bars.axis).any()
+        assert moved.any()
     assert covered > 4
 
 
