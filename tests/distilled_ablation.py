@@ -14,14 +14,13 @@ With scenes in `--unlabelled` there are four variants more. Three see them once 
 clips of TRAINING as often as the others do, so that they take more steps; `longer` is `labels` for as many.
 
 For one seed every variant begins with the same weights, and those of the same clips see the same windows in the same
-order. A process trains a student on one thread. What is in WORK already is used again, so that other scenes or another
-TEACHER need another WORK.
+order. A process trains a student on one thread. What is in WORK already is used again, half-trained students too, so
+that other scenes, another TEACHER and another commit need another WORK.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -45,7 +44,6 @@ from edge_sdk.evaluation.metrics import average_precision
 from edge_sdk.evaluation.protocol import scene_samples
 from edge_sdk.evaluation.rows import Answers, row_of
 from edge_sdk.evaluation.student import StudentScorer
-from edge_sdk.export.distil import losses, targets, teacher_losses, teacher_targets
 from edge_sdk.export.distil.data import load_clips
 from edge_sdk.export.distil.recipe import Teacher, load_recipe
 from edge_sdk.export.distil.student import digest, train
@@ -161,7 +159,7 @@ def make(work: Path, folders: Folders, hide_ends: bool, plan: Plan) -> Trained:
     clips = read_all(folders, hide_ends)
     training, validation, held_out = clips.shown(plan.variant), clips.validation, clips.held_out
     seen = digest(recipe, [*training, *validation, *held_out])
-    name = f"{plan.variant}-{plan.seed}-{seen}-{cache.digest}-{_losses()}"
+    name = f"{plan.variant}-{plan.seed}-{seen}-{cache.digest}"
     draft, made, found = work / "drafts" / name, work / "students" / name, work / "found" / f"{name}.json"
     with single_threaded():
         if not draft.exists():
@@ -176,12 +174,6 @@ def make(work: Path, folders: Folders, hide_ends: bool, plan: Plan) -> Trained:
     one = msgspec.json.decode(found.read_bytes(), type=Trained)
     print(f"{one.variant} {one.seed}: {one.found}", flush=True)
     return one
-
-
-def _losses() -> str:
-    """What stands for the code of the losses, for a student of others is another one."""
-    files = [Path(str(module.__file__)) for module in (losses, targets, teacher_losses, teacher_targets)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
 def judge(bundle: Path, clips: Sequence[LabelledClip]) -> dict[str, float | None]:
