@@ -149,9 +149,14 @@ def _moved(seconds: Seconds, zero_s: float) -> Seconds:
     if seconds is None:
         return None
     if isinstance(seconds, tuple):
-        start_s, end_s = (round(each - zero_s, 3) for each in seconds)
+        start_s, end_s = (_since_zero(each, zero_s) for each in seconds)
         return start_s, end_s
-    return round(seconds - zero_s, 3)
+    return _since_zero(seconds, zero_s)
+
+
+def _since_zero(seconds: float, zero_s: float) -> float:
+    # An answer has tenths, so it may lie just before the first frame, where the source has nothing.
+    return max(0.0, round(seconds - zero_s, 3))
 
 
 def _opened(opening: Open) -> Bundle:

@@ -21,6 +21,7 @@ from edge_sdk.files import write_bytes, write_text
 from edge_sdk.registry import open_room
 from edge_sdk.toolchain import ranks
 from edge_sdk.toolchain.exporting import export_bundle
+from edge_sdk.toolchain.seen_scenes import language_trained_on
 from edge_sdk.types import Value
 
 EXPORT_RECIPE = "crashchat-mini"
@@ -73,7 +74,7 @@ def make_language(
     _check(plan, student, begun)
     scenes = training or _render(plan.scenes.training, work, quiet)
     asked = held_out or _render(plan.scenes.held_out, work, quiet)
-    _warn_of_shared(scenes, asked)
+    _warn_of_shared(scenes, asked, begun)
     write_text(work / "recipe.toml", text)
     with Progress("train", quiet=quiet) as progress:
         found = open_room("export.mini.language").train_language(
@@ -125,16 +126,25 @@ def _check(plan: Any, student: Path | None, start: Bundle | None) -> None:
     if student:
         student_part(student)
     open_room("export.mini.from_bundle").check_start(start, plan)
+    shown = open_room("export.export_recipe").load_export_recipe(EXPORT_RECIPE).profiles
+    if plan.profile not in shown:
+        raise ConfigError(
+            f"recipe {plan.name}: expected the profile that its bundle will show, {' or '.join(shown)}, found "
+            f"{plan.profile}; take that one"
+        )
 
 
-def _warn_of_shared(training: Path, held_out: Path) -> None:
-    """The same folder, or scenes of one family and seed in both."""
+def _warn_of_shared(training: Path, held_out: Path, start: Bundle | None) -> None:
+    """Of scenes that are in both folders, by family and seed, and of those that `start` was trained on."""
     known = {(clip.group, clip.record.generator) for clip in read_scenes(training) if clip.record is not None}
     asked = [clip for clip in read_scenes(held_out) if clip.record is not None]
     shared = [clip.group for clip in asked if clip.record and (clip.group, clip.record.generator) in known]
     if shared:
         some = f"{len(shared)} of {len(asked)} scenes of {held_out}, {shared[0]} first"
         warn([f"{some}, are trained on and judged on: the scores will say little of other scenes"])
+    if start is not None and (seen := language_trained_on(start, asked)):
+        some = f"{len(seen)} of {len(asked)} scenes of {held_out}, {seen[0].group} first"
+        warn([f"bundle {start.manifest.name!r} was trained on {some}: the scores will say little of other scenes"])
 
 
 # Any: what another room returns, and see Manifest.provenance.

@@ -1,4 +1,4 @@
-"""Whether a student was trained on clips: on scenes by the recipes that its bundle keeps, on others by their marks."""
+"""Whether a student or a video LLM was trained on clips: scenes by the recipes in its bundle, others by their marks."""
 
 from __future__ import annotations
 
@@ -25,6 +25,17 @@ def trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledCl
     return [clip for clip in clips if seen(clip)]
 
 
+def language_trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledClip]:
+    """Those of `clips` that the recipes of its video LLM, and of those that it began as, name for training."""
+    chosen = list(_chosen_for_language(bundle))
+
+    def seen(clip: LabelledClip) -> bool:
+        record = clip.record
+        return record is not None and any(record.generator == name and record.seed in seeds for name, seeds in chosen)
+
+    return [clip for clip in clips if seen(clip)]
+
+
 def refuse_seen(bundle: Bundle, clips: Sequence[LabelledClip]) -> None:
     """Raises `ConfigError` where its student was trained on some of `clips`, on which it is to be judged."""
     if seen := trained_on(bundle, clips):
@@ -47,6 +58,23 @@ def _chosen(bundle: Bundle) -> Iterator[tuple[str, frozenset[int]]]:
                 case {"first": int(first), "count": int(count), **rest} if count > 0 and first >= 0:
                     family = families.find_family(rest.get("family", families.DEFAULT_FAMILY))
                     yield family.generator, frozenset(choice.choose_seeds(first, count, rest.get("of", "any")))
+
+
+def _chosen_for_language(bundle: Bundle) -> Iterator[tuple[str, range | frozenset[int]]]:
+    families, known = open_room("calibration.scenes.families"), bundle.manifest.provenance.get("language")
+    while isinstance(known, dict):
+        try:
+            sets = msgspec.toml.decode(known.get("recipe", "")).get("scenes", {}).get("training", [])
+        except msgspec.DecodeError:
+            sets = []
+        for each in sets:
+            match each:
+                case {"family": str(name), "first": int(first), "count": int(count)} if count > 0 and first >= 0:
+                    yield families.find_family(name).generator, range(first, first + count)
+                case {"family": str(name)} if "count" not in each:
+                    family = families.find_family(name)
+                    yield family.generator, frozenset(family.suite())
+        known = known.get("start", {}).get("language")
 
 
 def _recipes(bundle: Bundle) -> Iterator[str]:

@@ -1,35 +1,19 @@
-"""Which numbers the keys of a recipe take.
-
-A learning rate of `nan` or a share above 1 would be found after hours, in what was trained.
-"""
+"""The ranges of the numbers in a student's recipes, by key."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
-import msgspec
-
-from edge_sdk.errors import ConfigError
-from edge_sdk.types import Value
-
-
-class Range(NamedTuple):
-    """Numbers, in words and as what holds of each of them; never of what is not finite."""
-
-    words: str
-    holds: Callable[[float], bool]
-
-
-FINITE = Range("a finite number", math.isfinite)
-AT_LEAST_0 = Range("at least 0", lambda number: 0 <= number < math.inf)
-AT_LEAST_1 = Range("at least 1", lambda number: 1 <= number < math.inf)
-ABOVE_0 = Range("above 0", lambda number: 0 < number < math.inf)
-SHARE = Range("between 0 and 1", lambda number: 0 <= number <= 1)
-BELOW_1 = Range("at least 0 and below 1", lambda number: 0 <= number < 1)
-UP_TO_1 = Range("above 0 and at most 1", lambda number: 0 < number <= 1)
+from edge_sdk.export.ranges import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    BELOW_1,
+    FINITE,
+    SHARE,
+    UP_TO_1,
+    Range,
+)
 
 TEACHER: Mapping[str, Range] = {
     "teacher.feature_weight": AT_LEAST_0,
@@ -119,23 +103,3 @@ TUNING: Mapping[str, Range] = {
     "blend": UP_TO_1,
     **TEACHER,
 }
-
-
-def check_ranges(recipe: Value, ranges: Mapping[str, Range], path: Path) -> None:
-    """Raises `ConfigError` for the first key of the recipe at `path` that holds a number out of its range.
-
-    Keys are those of the file, `table.key`; of lists every number counts, and what is not there is in range.
-    """
-    for key, allowed in ranges.items():
-        for number in _numbers(recipe, key.split(".")):
-            if not allowed.holds(number):
-                raise ConfigError(f"recipe {path}: {key} must be {allowed.words}, found {number}; mend it there")
-
-
-# Any: a table, a list of numbers or of tables, or a number.
-def _numbers(found: Any, names: list[str]) -> list[float]:
-    if found is None or found is msgspec.UNSET:
-        return []
-    if isinstance(found, tuple):
-        return [number for each in found for number in _numbers(each, names)]
-    return _numbers(getattr(found, names[0]), names[1:]) if names else [found]

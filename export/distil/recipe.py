@@ -12,20 +12,21 @@ from typing import Literal
 import msgspec
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.export.distil.ranges import STUDENT, check_ranges
+from edge_sdk.export.distil.ranges import STUDENT
 from edge_sdk.export.graphs.student import StudentShape
 from edge_sdk.export.graphs.views import View
+from edge_sdk.export.ranges import check_ranges
 from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.types import Value
 
-# Frames whose mean is a window's peak: the longest confirmation of an alarm.
+# A window's peak is the mean over this many of its frames: as many as the longest confirmation of an alarm.
 PEAK_FRAMES = 5
 
 
 class Seeds(Value, frozen=True, kw_only=True):
-    """Rendered scenes with the first `count` seeds from `first` on, or only those of a kind; see `choose_seeds`.
+    """Rendered scenes of the first `count` seeds from `first` on, or of such seeds of one kind; see `choose_seeds`.
 
-    `family` as `edge-sdk scenes render` has it; only the first tells kinds apart by their seeds.
+    `family` is named as in `edge-sdk scenes render`; only the family "first" can tell kinds apart by seed.
     """
 
     first: int
@@ -41,9 +42,9 @@ class Seeds(Value, frozen=True, kw_only=True):
 
 
 class Scenes(Value, frozen=True, kw_only=True):
-    """Which scenes are rendered for training, for validation, and as the clip that travels with the bundle.
+    """The scenes that are rendered for training, for validation, and as the demo clip inside the bundle.
 
-    The `further` ones are shown in the last stage, [onward], only.
+    The `further` ones are shown only in the last stage, [onward].
     """
 
     training: Seeds
@@ -62,10 +63,10 @@ class Pictures(Value, frozen=True, kw_only=True):
 
 
 class Targets(Value, frozen=True, kw_only=True):
-    """How labels become per-frame targets. Heat comes `heat_delay_frames` late, so that it may see what followed.
+    """How labels become per-frame targets. Heat is `heat_delay_frames` late, so that the student sees what followed.
 
-    A crash counts as going on for `aftermath_s` after its start at least: what tells it from a near miss is often what
-    the vehicles do next.
+    A crash counts as lasting for at least `aftermath_s` after its start: often only what the vehicles do next
+    distinguishes it from a near miss.
     """
 
     heat_delay_frames: int
@@ -74,10 +75,10 @@ class Targets(Value, frozen=True, kw_only=True):
 
 
 class Windows(Value, frozen=True, kw_only=True):
-    """What one training example is.
+    """The form of one training example.
 
-    `frames` long; `splice_share` of the windows are joined from two clips by a hard cut; frames before `warm_up_s`
-    count `warm_up_weight` in the loss, because too little has been seen there.
+    It is `frames` long; `splice_share` of the windows are joined from two clips by a hard cut. Frames before
+    `warm_up_s` have the weight `warm_up_weight` in the loss, because too little has been seen by then.
     """
 
     frames: int
@@ -87,7 +88,7 @@ class Windows(Value, frozen=True, kw_only=True):
 
 
 class Loss(Value, frozen=True, kw_only=True):
-    """Weights of the four scores' losses, and of a positive frame against a negative one; then the same of the maps.
+    """Loss weights of the four scores, and of a positive frame relative to a negative one; the same for the maps.
 
     `actor_cells` is the weight of a map's cell on a vehicle of the incident, `flow_weight` that of the vehicles'
     motion, `window_weight` that of a window's peak.
@@ -113,10 +114,10 @@ class Stage(Value, frozen=True, kw_only=True):
 
 
 class Late(Value, frozen=True, kw_only=True):
-    """The stage after the others, on picture features kept on disk; see `late.py`.
+    """The stage after [[stages]], on picture features kept on disk; see `late.py`.
 
-    `copies` of every clip, the first as it is and the others augmented; `window_weight` and `map_weight` stand for
-    those of the loss. The optimiser's other settings hold here too, in one more cosine cycle.
+    Every clip has `copies` copies, the first as it is and the others augmented. `window_weight` replaces that of the
+    loss; `map_weight` scales the loss of the maps. The optimiser's other settings apply too, in one more cosine cycle.
     """
 
     copies: int
@@ -130,10 +131,10 @@ class Late(Value, frozen=True, kw_only=True):
 
 
 class Head(Value, frozen=True, kw_only=True):
-    """The end of the run, see `head.py`; `windows` to a step, of the copies that the late stage made.
+    """The end of the run, see `head.py`; a step takes `windows` windows from the copies of the late stage.
 
-    `dropout` is the share of a frame's pooled features, and of what the memory adds to them, left out in training;
-    `window_weight` stands for that of the loss.
+    `dropout` holds the shares dropped in training: of a frame's pooled features, and of what the memory adds to them.
+    `window_weight` replaces that of the loss.
     """
 
     epochs: int
@@ -147,9 +148,9 @@ class Head(Value, frozen=True, kw_only=True):
 class Focus(Value, frozen=True, kw_only=True):
     """Windows of `frames` around incidents, see `focus.py`.
 
-    `share` of the pieces hold the incident's frame, `before` frames from their begin and `after` from their end at
-    least. Of clips in which the camera's own car takes part `own_car` of the usual share is shown, of those without
-    incident `normal`. `zoomed` of the windows are enlarged about `zoom` times; `splice_share` as in `Windows`.
+    `share` of the pieces contain the incident's frame, at least `before` frames from their start and `after` from their
+    end. Clips that involve the camera's own car have the weight `own_car` when clips are drawn, those without incident
+    `normal`. `zoomed` of the windows are enlarged about `zoom` times; `splice_share` as in `Windows`.
     """
 
     frames: int
@@ -164,10 +165,10 @@ class Focus(Value, frozen=True, kw_only=True):
 
 
 class Onward(Value, frozen=True, kw_only=True):
-    """The last stage, see `onward.py`: the whole student but the first `frozen` layers of its picture part goes on.
+    """The last stage, see `onward.py`: all of the student trains but the first `frozen` layers of its picture part.
 
-    The learning rate rises for `warm_up_steps`, stays, and falls to zero over the last `decay_share` of all steps.
-    `views` are those of the finished student. The rest as in `Stage`, `Head` and `Late`.
+    The learning rate rises over `warm_up_steps`, is then constant, and falls to zero over the last `decay_share` of all
+    steps. `views` are those of the finished student. Other settings are as in `Stage`, `Head` and `Late`.
     """
 
     steps: int
@@ -185,12 +186,12 @@ class Onward(Value, frozen=True, kw_only=True):
 
 
 class Teacher(Value, frozen=True, kw_only=True):
-    """What a student learns from a teacher's cache beside its labels, in `stages`; a weight of 0 leaves a term out.
+    """What a student learns from a teacher's cache in addition to labels, in `stages`; a weight of 0 disables a term.
 
-    `feature_weight`: its features at an instant are to tell the teacher's at `feature_shift_s` later (cosine).
-    `score_weight`: its peak in a window is to be as sure as the teacher's "Yes" of it, both at `temperature` (Hinton et
-    al. 2015). `boundary_weight`: its start and end heat follow the teacher's density where no label says the boundary.
-    A checkpoint is written every `save_every` steps.
+    `feature_weight`: its features predict the teacher's features `feature_shift_s` later (cosine). `score_weight`: its
+    peak in a window matches the teacher's probability of "Yes", both at `temperature` (Hinton et al. 2015).
+    `boundary_weight`: its crash score, start heat and end heat follow the teacher's densities where no label gives
+    them. A checkpoint is written every `save_every` steps.
     """
 
     feature_weight: float = 0.5
@@ -202,7 +203,7 @@ class Teacher(Value, frozen=True, kw_only=True):
 
 
 class Optimiser(Value, frozen=True, kw_only=True):
-    """AdamW under one cosine cycle over `stages`; `average` is the decay of the weights that are kept."""
+    """AdamW with one cosine cycle over `stages`; `average` is the decay of the averaged weights, which are kept."""
 
     learning_rate: float
     weight_decay: float
@@ -233,17 +234,17 @@ class Recipe(Value, frozen=True, kw_only=True):
 
     @property
     def final_shape(self) -> StudentShape:
-        """The shape at the end of the run, where attention and views have joined."""
+        """The shape at the end of the run, with attention and views added."""
         views = self.shape.views if self.onward is None else self.onward.views
         attentive = self.shape.attentive or self.head is not None
         return msgspec.structs.replace(self.shape, attentive=attentive, views=views)
 
 
 def load_recipe(name: str | Path) -> tuple[Recipe, str]:
-    """The recipe called `name` in `export/recipes`, or the file at a path, and its text.
+    """Load the recipe called `name` in `export/recipes`, or the file at a path; returns it and its text.
 
-    Raises `ConfigError` for a file that is not there, is not TOML, or has an unknown, missing or ill-typed key, or a
-    number that makes no sense.
+    Raises `ConfigError` for a file that does not exist, is not TOML, or has an unknown, missing or ill-typed key, or a
+    number out of range.
     """
     found = find_recipe(name, "student-*.toml")
     recipe = found.read(Recipe)

@@ -1,9 +1,9 @@
-"""Fine-tuning: a student goes on learning from labelled clips of its user.
+"""Fine-tuning: a student trains on with its user's labelled clips.
 
-There are few such clips, and far more of crashes than of anything else. So what precedes a crash in its own file is
-shown as a clip without one, and clips without a crash are shown as often as crashes are: neither the file nor the
-archive says which it is. Windows begin anywhere and follow other footage, as in the first training. Rendered scenes may
-be mixed in, with their boxes, so that what was learnt from them is kept.
+Such clips are few, and most show crashes. So the part of a file before its crash is shown as a clip without one, and
+clips without a crash are shown as often as crashes: then neither the file nor the archive gives the label away. Windows
+begin anywhere and follow other footage, as in the first training. Rendered scenes may be mixed in, with their boxes, so
+that what was learnt from them is kept.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import msgspec
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.distil.data import CachedClip
-from edge_sdk.export.distil.ranges import TUNING, check_ranges
+from edge_sdk.export.distil.ranges import TUNING
 from edge_sdk.export.distil.recipe import Recipe, Stage, Teacher
+from edge_sdk.export.ranges import check_ranges
 from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.types import Value
 
-# A piece before a crash ends this long before it, for labels and warning signs are not exact to the frame.
+# A piece before a crash ends this long before it: labels and warning signs are not exact to the frame.
 PRE_CRASH_GAP_S = 1.5
 # Shorter pieces show too little motion to be worth a window.
 MIN_PIECE_S = 2.0
@@ -31,11 +32,11 @@ class Tuning(Value, frozen=True, kw_only=True):
     """A recipe `tune-*.toml`: what differs from the recipe that made the student.
 
     Pictures are `height` x `width`, the bundle's own size where None. A step sees `windows` windows, `micro` at a time;
-    `splice_share` of them are joined from two clips. `rehearsal_share` of the windows come from rendered scenes, where
-    some are given. `dropout` as in `Head`, the rest as in `Optimiser` and `Targets`. Of the weights that are written a
-    share of `blend` is tuned and the rest as it was: a mean of both keeps more of what a student could before
-    (Wortsman et al., Robust fine-tuning of zero-shot models, arXiv:2109.01903). With a table [teacher] the student
-    learns from a teacher's cache too.
+    `splice_share` of them are joined from two clips. `rehearsal_share` of the windows come from rendered scenes, if
+    some are given. `dropout` is as in `Head`, other settings as in `Optimiser` and `Targets`. The written weights are a
+    mean of the tuned ones, with weight `blend`, and the original ones: it keeps more of what the student could do
+    before (Wortsman et al., Robust fine-tuning of zero-shot models, arXiv:2109.01903). With a table [teacher] the
+    student learns from a teacher's cache too.
     """
 
     seed: int
@@ -55,7 +56,7 @@ class Tuning(Value, frozen=True, kw_only=True):
 
 
 def load_tuning(name: str) -> tuple[Tuning, str]:
-    """The recipe called `name`, or the file at a path, and its text. Raises `ConfigError`, also for bad numbers."""
+    """Load the recipe called `name`, or the file at a path, and its text. Raises `ConfigError` as `load_recipe`."""
     found = find_recipe(name, "tune-*.toml")
     plan = found.read(Tuning)
     _check(plan, found.path)
@@ -80,7 +81,7 @@ def tuned_recipe(base: Recipe, plan: Tuning) -> Recipe:
         pictures=pictures,
         targets=change(base.targets, aftermath_s=plan.aftermath_s),
         windows=change(base.windows, splice_share=plan.splice_share),
-        # The layer for motion is no part of a bundle, and a fresh one would push the grid about.
+        # A bundle has no motion layer, and the gradients of a new one would disturb the grid.
         loss=change(base.loss, flow_weight=0.0),
         optimiser=change(base.optimiser, learning_rate=plan.learning_rate, average=plan.average),
         stages=(
@@ -100,7 +101,7 @@ def tuned_recipe(base: Recipe, plan: Tuning) -> Recipe:
 
 
 def balanced(clips: Sequence[CachedClip]) -> list[CachedClip]:
-    """`clips`, what precedes their crashes as further ones, and normal ones again until crashes are outweighed."""
+    """Add the parts before crashes to `clips`, and repeat normal clips until they balance the crashes."""
     crashes = sum(clip.label.crash for clip in clips)
     quiet = [piece for clip in clips if (piece := before_crash(clip)) is not None]
     normal = [clip for clip in clips if not clip.label.crash]
@@ -126,6 +127,6 @@ def before_crash(clip: CachedClip) -> CachedClip | None:
 
 
 def rehearsed(share: float, own: int, available: int) -> list[int]:
-    """Which of `available` rendered clips make up `share` of the windows beside `own` others: spread evenly."""
+    """Indices, spread evenly, of the `available` rendered clips that make up `share` beside `own` others."""
     count = min(available, round(own * share / (1 - share)))
     return [index * available // count for index in range(count)]

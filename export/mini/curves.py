@@ -14,8 +14,8 @@ _SMOOTH = 25
 
 
 def draw_curves(path: Path, losses: Mapping[str, Sequence[float]]) -> None:
-    """Write a PNG with one plot a stage of some steps: the loss of every step, and its running mean."""
-    losses = {name: values for name, values in losses.items() if len(values) > 1 or len(losses) == 1}
+    """Write a PNG with one plot per stage of several steps: the loss of every step, and its running mean."""
+    losses = {name: values for name, values in losses.items() if len(values) > 1} or losses
     figure = new_figure(3.2 * len(losses), 2.8)
     for plot, (name, values) in zip(figure.subplots(1, len(losses), squeeze=False)[0], losses.items(), strict=True):
         width = min(_SMOOTH, len(values))

@@ -1,7 +1,7 @@
-"""A mini back from its bundle, where further training begins: what its graphs hold in floats, under torch's names.
+"""A mini loaded from its bundle for further training: the float weights of its graphs, under torch's names.
 
-A bundle keeps the decoder as it was before the adapters, and their projectors; the pre-trained one's own is gone, and
-that of an adapter, which began as it, takes its place.
+A bundle keeps the decoder without the adapters, and the projectors of the adapters. It lacks the projector of the
+pre-trained model; that of an adapter, which was tuned from it, takes its place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NATIVE = next(layout for layout in LAYOUTS if layout.name == "transformers")
 
 
 def language_component(bundle: Bundle) -> Language:
-    """The video LLM of `bundle`. Raises `ConfigError` for none, and for one that training cannot go on from."""
+    """The video LLM of `bundle`. Raises `ConfigError` for none, and for one that training cannot continue from."""
     language = bundle.manifest.language
     if language is None:
         raise ConfigError(f"bundle {bundle.manifest.name!r} has no video LLM; give one of `edge-sdk distil language`")
@@ -43,15 +43,14 @@ def language_component(bundle: Bundle) -> Language:
 
 
 def check_start(bundle: Bundle | None, recipe: Recipe) -> None:
-    """Raises `ConfigError` where a model of `recipe` cannot go on from that of `bundle`; no weights are read.
+    """Raise `ConfigError` where a model of `recipe` cannot continue from that of `bundle`; no weights are read.
 
-    Without a bundle, where the recipe tunes adapters alone.
+    Without a bundle, raise it if the recipe tunes only adapters or trains a model further.
     """
     if bundle is None:
-        if not recipe.language:
-            raise ConfigError(
-                f"recipe {recipe.name} tunes adapters alone; give the bundle whose model they are tuned on (--from)"
-            )
+        if recipe.onward or not recipe.language:
+            what = "trains a model further" if recipe.language else "tunes adapters alone"
+            raise ConfigError(f"recipe {recipe.name} {what}; give the bundle whose model that is (--from)")
         return
     sizes, language = recipe.sizes, language_component(bundle)
     tower, decoder = language.vision, language.decoder
@@ -97,7 +96,7 @@ def fill(model: Any, bundle: Bundle) -> None:
 
 
 def _tensors(bundle: Bundle) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor by transformers' name, float32; a matrix in a graph is the transpose of a checkpoint's."""
+    """Yield every tensor as float32 under transformers' name; graphs hold the transpose of a checkpoint's matrix."""
     language = language_component(bundle)
     table = language.embedding
     rows = np.fromfile(

@@ -1,6 +1,6 @@
-"""From rendered scenes to a judged mini: train, save as the public weights are saved, answer held-out clips.
+"""From rendered scenes to a mini and its answers: train, save in the layout of the public weights, ask held-out clips.
 
-What is finished is kept in the work folder and skipped by the next run: pictures, every stage, checkpoints, answers.
+Finished pictures, stages, checkpoints and answers are kept in the work folder, and skipped by the next run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edge_sdk.export.mini.model import parameters
 from edge_sdk.export.mini.recipe import Recipe
 from edge_sdk.export.mini.scoring import as_row, write_annotations, write_predictions
 from edge_sdk.export.mini.training import Report, check_processes, leave, processes
-from edge_sdk.export.mini.tuning import tasks_of
+from edge_sdk.export.mini.tuning import tasks_of, trainable
 from edge_sdk.export.mini.windows import whole
 from edge_sdk.reasoning.grid import find_profile
 from edge_sdk.tasks import TASK_IDS, AdapterKind
@@ -34,10 +34,10 @@ ADAPTERS: tuple[AdapterKind, ...] = ("linguistic", "perception")
 
 
 class Trained(Value, frozen=True, kw_only=True):
-    """Where a course has left its parts: checkpoint, adapters by name, truths, and answers by who gave them.
+    """Where a course has written its results: checkpoint, adapters by name, truths, and answers by who gave them.
 
-    `main`: whether this process is to go on; of several, one is. `clips_sha256` stands for the `training_clips`, see
-    `material.digest`.
+    `main`: whether this process goes on; of several, only one does. `clips_sha256` is the digest of the clips, see
+    `material.digest`; `training_clips` is their number.
     """
 
     main: bool
@@ -64,7 +64,7 @@ def train_language(
 ) -> Trained:
     """Train by `recipe` on the scenes in the folder `training`; answer the first `most` of `held_out`, None for all.
 
-    `start`: the bundle whose model training goes on from. Raises `ConfigError` for scenes that lack a record, a truth
+    `start`: the bundle whose model training continues from. Raises `ConfigError` for scenes that lack a record, a truth
     or boxes, for a `start` of other sizes or in few bits, for none where the recipe needs one, and for more processes
     than a batch has examples.
     """
@@ -80,6 +80,8 @@ def train_language(
         clips = load_material(training, cache / training.name, decoded)
         asked = load_material(held_out, cache / held_out.name, decoded)[:most]
         _check_long_enough(clips, recipe)
+        for kind in ADAPTERS:
+            trainable(kind, clips)
         course = Course(recipe, clips, work, report if alone.is_main_process else _silent, start)
         course.tokenizer.size  # noqa: B018  # trained by the first process, found by the others
     place, said = course.checkpoints, course.checkpoints / f"answers-{digest(asked)[:12]}"
@@ -103,7 +105,7 @@ def train_language(
 
 
 def _check_long_enough(clips: Sequence[Material], recipe: Recipe) -> None:
-    """Raises `ConfigError` where some clips show fewer frames than others: a batch needs as many of each."""
+    """Raise `ConfigError` where some clips show fewer frames than others: a batch needs the same number of each."""
     profile = find_profile(recipe.profile)
     shown = {clip.path.name: len(whole(clip, profile).pictures) for clip in clips}
     short = [name for name, frames in shown.items() if frames < profile.frames]
@@ -116,7 +118,7 @@ def _check_long_enough(clips: Sequence[Material], recipe: Recipe) -> None:
 
 # Any: transformers' models in peft's wrapper.
 def _save(course: Course, tuned: Mapping[AdapterKind, Any], place: Path) -> None:
-    """Checkpoints, what is not there yet."""
+    """Write the checkpoints that do not exist yet."""
     if not (place / "base").exists():
         save_base(course.base, course.vocabulary, place / "base")
     for kind, model in tuned.items():
@@ -128,7 +130,7 @@ def _save(course: Course, tuned: Mapping[AdapterKind, Any], place: Path) -> None
 def _ask(
     course: Course, tuned: Mapping[AdapterKind, Any], asked: Sequence[Material], said: Path, report: Report
 ) -> None:
-    """Answers and truths of the clips `asked`, what is not there yet."""
+    """Write answers and truths for the clips `asked`; existing answers are kept."""
     said.mkdir(parents=True, exist_ok=True)
     _answers(course, course.base, asked, TASK_IDS, said / "base.json", report)
     words, times = (
@@ -139,14 +141,14 @@ def _ask(
 
 
 def _silent(done: int, total: int, note: str) -> None:
-    """Of several processes one speaks."""
+    """Report nothing: of several processes only one reports."""
 
 
 # Any: a transformers model, or peft's wrapper of one.
 def _answers(
     course: Course, model: Any, clips: Sequence[Material], tasks: Sequence[str], path: Path, report: Report
 ) -> dict[str, VideoAnswers]:
-    """Each clip's answers, from `path` where it is there."""
+    """Each clip's answers, read from `path` if it exists."""
     if path.is_file():
         return msgspec.json.decode(path.read_bytes(), type=dict[str, VideoAnswers])
     answerer = Answerer(model, course.tokenizer, course.writer, course.profile, course.tower)
@@ -159,7 +161,7 @@ def _answers(
 
 
 def _joined(first: dict[str, VideoAnswers], second: dict[str, VideoAnswers]) -> dict[str, VideoAnswers]:
-    """Each clip's answers of two adapters."""
+    """Join the answers of two adapters for each clip."""
     found = {}
     for name, row in first.items():
         others = {task: second[name].answer(task) for task in TASK_IDS}

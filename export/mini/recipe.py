@@ -6,8 +6,11 @@ A recipe, a seed and the same clips give the same model, as far as torch's kerne
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from edge_sdk.errors import ConfigError
+from edge_sdk.export.mini.ranges import LANGUAGE
+from edge_sdk.export.ranges import check_ranges
 from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.reasoning.grid import find_profile
 from edge_sdk.types import Value
@@ -46,8 +49,8 @@ class Windows(Value, frozen=True, kw_only=True):
     """Which part of a clip an example shows.
 
     `whole` is the share of examples that show all of it, as `analyze` does; the others show at least the profile's own
-    length, or exactly `frames` at its rate where that is given. A crash that has begun is shown for `least_s` at least,
-    or not at all and with `least_s` to spare.
+    length, or exactly `frames` at its rate where that is given. A crash begins at least `least_s` before the end of the
+    part, or at least `least_s` after it.
     """
 
     whole: float
@@ -56,9 +59,9 @@ class Windows(Value, frozen=True, kw_only=True):
 
 
 class Views(Value, frozen=True, kw_only=True):
-    """How much of its pictures an example shows: all with the probability `whole`, else a part `least` to 1 as wide.
+    """How much of its pictures an example shows: all with probability `whole`, else a part of `least` to 1 in width.
 
-    `light`: how far brightness, contrast and colour are changed, as a deviation of the logarithm of their factors.
+    `light`: how far brightness, contrast and colour are changed, as the deviation of the logarithm of their factors.
     """
 
     whole: float = 1.0
@@ -67,10 +70,10 @@ class Views(Value, frozen=True, kw_only=True):
 
 
 class Stage(Value, frozen=True, kw_only=True):
-    """One stage of training: linear warm-up, half a cosine. `batch` counts frames of the tower, else clips.
+    """One stage of training: linear warm-up, then half a cosine. `batch` counts frames for the tower, else clips.
 
-    `muon`: matrices of the layers are learnt by Muon (Jordan et al. 2024), whose updates have the size of AdamW's at
-    the same rate; everything else, and all where it is false, by AdamW.
+    `muon`: matrices of the layers are trained by Muon (Jordan et al. 2024), whose updates have the size of AdamW's at
+    the same rate; all other weights, and all weights where it is false, by AdamW.
     """
 
     steps: int
@@ -84,10 +87,10 @@ class Stage(Value, frozen=True, kw_only=True):
 
 
 class Auxiliary(Value, frozen=True, kw_only=True):
-    """Weights of the losses beside the words, on heads that are dropped when pre-training ends.
+    """Weights of the losses in addition to the one on words, on heads that are dropped when pre-training ends.
 
-    `patches`: vehicles as the tower sees them; `tokens`: vehicles and their motion as the decoder does; `moments`: what
-    has happened by each frame; `places`: which tokens show a crash.
+    `patches`: vehicles as the tower sees them; `tokens`: vehicles and their motion as the decoder sees them; `moments`:
+    what has happened by each frame; `places`: which tokens show a crash.
     """
 
     patches: float
@@ -97,8 +100,9 @@ class Auxiliary(Value, frozen=True, kw_only=True):
 
 
 class Phase(Value, frozen=True, kw_only=True):
-    """A part of pre-training: what is shown, how many `questions` about driving are asked of it, and how many
-    `sayings`, sentences to repeat, go with them, so that every word has been read and said before an adapter needs it.
+    """A part of pre-training: what is shown, and how many `questions` about driving are asked about it.
+
+    `sayings` sentences to repeat go with them, so that every word has been read and said before an adapter needs it.
     """
 
     stage: Stage
@@ -115,10 +119,10 @@ class Language(Value, frozen=True, kw_only=True):
 
 
 class Tuning(Value, frozen=True, kw_only=True):
-    """One adapter by LoRA in CrashChat's recipe, with a learning rate and a rank of its own; alpha / rank as there.
+    """One LoRA adapter by CrashChat's recipe, with its own learning rate and rank; alpha / rank is CrashChat's.
 
-    `questions`: how many of the adapter's tasks are asked of each clip, its first always among them; `driving`: how
-    many questions of the pre-training are asked beside them, so that what they taught is not unlearnt.
+    `questions`: how many of the adapter's tasks are asked about each clip, its first one always included; `driving`:
+    how many questions of pre-training are added, so that what they taught is not forgotten.
     """
 
     stage: Stage
@@ -132,7 +136,8 @@ class Tuning(Value, frozen=True, kw_only=True):
 class Recipe(Value, frozen=True, kw_only=True):
     """The whole of a recipe file. `precision` is accelerate's: "no" for float32, "bf16" where that is fast.
 
-    Without `tower` and `language` adapters alone are tuned, over the model that training goes on from.
+    Without `tower` and `language`, only adapters are tuned, on the model of an existing bundle. A recipe that is
+    `onward` also needs such a bundle, and trains its whole model further.
     """
 
     name: str
@@ -147,11 +152,12 @@ class Recipe(Value, frozen=True, kw_only=True):
     perception: Tuning
     tower: Stage | None = None
     language: Language | None = None
-    precision: str = "no"
+    precision: Literal["no", "bf16"] = "no"
+    onward: bool = False
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """The parts of pre-training in words."""
+        """The phases of language pre-training."""
         return self.language.phases if self.language else ()
 
     @property
@@ -162,9 +168,9 @@ class Recipe(Value, frozen=True, kw_only=True):
 
 
 def load_recipe(name: str | Path) -> tuple[Recipe, str]:
-    """The recipe called `name` in `export/recipes`, or the file at a path, and its text.
+    """Load the recipe called `name` in `export/recipes`, or the file at a path; returns it and its text.
 
-    Raises `ConfigError` for a file that is not there, is not TOML, or has an unknown, missing or unusable key.
+    Raises `ConfigError` for a file that does not exist, is not TOML, or has an unknown, missing or unusable key.
     """
     found = find_recipe(name, "language-*.toml")
     recipe = found.read(Recipe)
@@ -174,6 +180,9 @@ def load_recipe(name: str | Path) -> tuple[Recipe, str]:
 
 def _check(recipe: Recipe, path: Path) -> None:
     find_profile(recipe.profile)
+    check_ranges(recipe, LANGUAGE, path)
+    if recipe.language is not None and not recipe.language.phases:
+        raise ConfigError(f"recipe {path}: expected at least one [[language.phases]], found none")
     sizes = recipe.sizes
     if sizes.hidden % (4 * sizes.heads) or sizes.heads % sizes.kv_heads:
         raise ConfigError(
@@ -188,15 +197,7 @@ def _check(recipe: Recipe, path: Path) -> None:
 def _check_stages(recipe: Recipe, path: Path) -> None:
     if (recipe.tower is None) != (recipe.language is None):
         raise ConfigError(f"recipe {path}: expected both of [tower] and [language], or neither to tune adapters alone")
-    for tuning in (recipe.linguistic, recipe.perception):
-        if tuning.driving < 0:
-            raise ConfigError(f"recipe {path}: driving must be at least 0, found {tuning.driving}")
-    for stage in recipe.stages:
-        if min(stage.steps, stage.batch, stage.save_every) < 1:
-            raise ConfigError(f"recipe {path}: steps, batch and save_every must be at least 1, found {stage}")
     for windows in (recipe.windows, *(phase.windows for phase in recipe.phases)):
-        if not 0 <= windows.whole <= 1 or windows.least_s < 0:
-            raise ConfigError(f"recipe {path}: windows.whole must be 0..1 and least_s at least 0, found {windows}")
         if windows.frames is not None and (windows.whole or windows.frames < 2):
             raise ConfigError(
                 f"recipe {path}: windows of a number of frames need whole = 0 and 2 frames at least, found {windows}"

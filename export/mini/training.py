@@ -1,9 +1,9 @@
-"""One stage of training, on one process or many: draw, step, checkpoint, and go on where a killed run stopped.
+"""One stage of training, in one process or many: draw, step, checkpoint, and resume where a killed run stopped.
 
 Every example is drawn from the seed, the stage, the step and its number, and torch's own randomness is seeded anew at
-each step; so weights, optimiser and the number of steps are all that a checkpoint holds, and a resumed run sees what it
-would have seen. `accelerate` spreads a step's examples over its processes: the same command under `accelerate launch`
-runs on several GPUs or machines.
+each step. So a checkpoint needs no state but weights, optimisers and the number of steps, and a resumed run sees what
+an unbroken one would have seen. `accelerate` spreads a step's examples over its processes: under `accelerate launch`
+the same command runs on several GPUs or machines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_sdk.errors import ConfigError
+from edge_sdk.errors import ConfigError, RuntimeFailure
 from edge_sdk.export.mini.libraries import library
 from edge_sdk.export.mini.recipe import Stage
 from edge_sdk.export.state_file import save_state
@@ -35,7 +35,7 @@ Report = Callable[[int, int, str], object]
 
 @dataclass
 class Record:
-    """What a stage has been through: the loss of every step."""
+    """The record of a stage: the loss of every step, and its duration."""
 
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -50,14 +50,14 @@ class Record:
 # Any: accelerate's state of this process among others.
 def processes() -> Any:
     """This process among those of the run: `is_main_process`, `num_processes`, `main_process_first()` and the like."""
-    # The others wait while the first one renders and decodes: longer than torch's own patience.
+    # The others wait while the first one renders and decodes, which can exceed torch's default timeout.
     return library("accelerate").PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
 
 
 def leave() -> None:
-    """Part from the other processes of the run, once all of them have come here; nothing is shared afterwards.
+    """Leave the other processes of the run once all of them have called this; nothing is shared afterwards.
 
-    One that just ends while torch's threads still talk to the others is aborted.
+    A process that simply ends while torch's threads still talk to the others is aborted.
     """
     found = processes()
     found.wait_for_everyone()
@@ -65,7 +65,7 @@ def leave() -> None:
 
 
 def check_processes(stages: Iterable[Stage], count: int) -> None:
-    """Raises `ConfigError` where a stage's batch has fewer examples than there are processes to share it."""
+    """Raise `ConfigError` where a stage's batch has fewer examples than there are processes to share it."""
     least = min(stage.batch for stage in stages)
     if count > least:
         raise ConfigError(
@@ -77,16 +77,16 @@ def check_processes(stages: Iterable[Stage], count: int) -> None:
 def run_stage(
     learner: nn.Module, stage: Stage, draw: Draw, checkpoint: Path, seed: int, precision: str, report: Report
 ) -> Record:
-    """Train what of `learner` asks for gradients, until `stage.steps`; `learner(batch)` is the loss.
+    """Train the parameters of `learner` that require gradients until `stage.steps`; `learner(batch)` is the loss.
 
-    `checkpoint` is read if it is there, and written every `stage.save_every` steps and at the end. Afterwards the
+    `checkpoint` is read if it exists, and written every `stage.save_every` steps and at the end. Afterwards the
     learner is on the CPU, wherever it was trained.
     """
     accelerator = library("accelerate").Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
     optimisers = make_optimisers(learner, stage)
     record, begin = Record(), 0
     learner.to(accelerator.device)
-    # Moments of what has long had no gradient fade below what processors are fast at.
+    # Moments of weights that have long had no gradient become denormal numbers, which are slow.
     torch.set_flush_denormal(True)
     if checkpoint.is_file():
         begin = _restore(checkpoint, learner, optimisers, record)
@@ -102,7 +102,7 @@ def run_stage(
         batch = {name: value.to(accelerator.device) for name, value in draw(step, list(share)).items()}
         loss = trained(batch) * weight
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(trained.parameters(), stage.clip_norm)
+        _check_finite(accelerator.clip_grad_norm_(trained.parameters(), stage.clip_norm), step)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = stage.learning_rate * _share_of_rate(stage, step)
@@ -122,9 +122,9 @@ def run_stage(
 
 # Any: accelerate has no types.
 def check_together(accelerator: Any, begin: int, name: str) -> None:
-    """Raises `ConfigError` where processes would not train one model: their machines share no folder, or no clips.
+    """Raise `ConfigError` where processes would not train the same model: they share no work folder, or no clips.
 
-    `begin` is the step that this one would go on from; `name` stands for all that it learns from and by.
+    `begin` is the step that this process would resume from; `name` identifies its recipe, clips and bundles.
     """
     mark = int(hashlib.sha256(name.encode()).hexdigest()[:15], 16)
     begins, marks = accelerator.gather(torch.tensor([[begin, mark]], device=accelerator.device)).T.tolist()
@@ -140,6 +140,15 @@ def check_together(accelerator: Any, begin: int, name: str) -> None:
         )
 
 
+def _check_finite(norm: Tensor, step: int) -> None:
+    """Raise `RuntimeFailure` before any weight changes: a checkpoint must not hold values that are not finite."""
+    if not norm.isfinite():
+        raise RuntimeFailure(
+            f"expected finite gradients, found a norm of {float(norm)} at step {step + 1}; lower the stage's "
+            'learning_rate, or set precision = "no", and run again: a changed stage is trained from the beginning'
+        )
+
+
 def _share_of_rate(stage: Stage, step: int) -> float:
     warm = max(1.0, stage.warm_up_share * stage.steps)
     past = max(0.0, (step - warm) / max(1.0, stage.steps - warm))
@@ -147,7 +156,7 @@ def _share_of_rate(stage: Stage, step: int) -> float:
 
 
 def make_optimisers(learner: nn.Module, stage: Stage) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon before it where the stage says so; norms, biases and other vectors do not decay."""
+    """Make AdamW, after Muon where the stage says so; norms, biases and other vectors have no weight decay."""
     trained = {name: each for name, each in learner.named_parameters() if each.requires_grad}
     inner = {name for name, each in trained.items() if stage.muon and each.ndim == 2 and "layers" in name.split(".")}
     outer = [each for name, each in trained.items() if each.ndim > 1 and name not in inner]
@@ -169,9 +178,13 @@ def make_optimisers(learner: nn.Module, stage: Stage) -> list[torch.optim.Optimi
     return made
 
 
+def _trained(learner: nn.Module) -> set[str]:
+    return {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
+
+
 # Any: accelerate's wrapper of the optimiser has the optimiser's methods, and no type of its own that says so.
 def _save(path: Path, learner: nn.Module, optimisers: Sequence[Any], record: Record, step: int) -> None:
-    wanted = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
+    wanted = _trained(learner)
     state = {
         "weights": {name: value for name, value in learner.state_dict().items() if name in wanted},
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
@@ -183,8 +196,15 @@ def _save(path: Path, learner: nn.Module, optimisers: Sequence[Any], record: Rec
 
 
 def _restore(path: Path, learner: nn.Module, optimisers: Sequence[torch.optim.Optimizer], record: Record) -> int:
-    # Both load_state_dict move what they read to where the parameters are.
+    # Both load_state_dict calls move what was read to the parameters' device.
     state = torch.load(path, weights_only=True, map_location="cpu")
+    wanted = _trained(learner)
+    if odd := sorted(wanted ^ state["weights"].keys()):
+        raise ConfigError(
+            f"{path}: expected the {len(wanted)} weights that this stage trains, found that {len(odd)} are missing or "
+            f"unknown, {odd[0]} first; the checkpoint is of another version of the SDK or its libraries: remove it, or "
+            "choose another work folder"
+        )
     learner.load_state_dict(state["weights"], strict=False)
     for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(kept)

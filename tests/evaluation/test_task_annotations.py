@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,16 @@ def test_missing_files_are_refused(tmp_path: Path) -> None:
 def test_other_predictions_are_refused(content: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         read_predictions(write(tmp_path / "p.json", content))
+
+
+def test_files_of_other_systems_are_read(tmp_path: Path) -> None:
+    """macOS leaves `._NAME` beside a file, and Windows may write a mark before the text."""
+    path = write(tmp_path / "a.json", [item("a.mp4", "recognition", "Yes")])
+    path.write_bytes(BOM_UTF8 + path.read_bytes())
+    (tmp_path / "._a.json").write_bytes(b"\x00\x05\x16\x07")
+    assert read_annotations(tmp_path).videos == ("a.mp4",)
+
+
+def test_a_video_without_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="item 0: expected the path of one video"):
+        read_annotations(write(tmp_path / "a.json", [item("", "recognition", "Yes")]))

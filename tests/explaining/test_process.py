@@ -126,10 +126,14 @@ def test_a_clip_goes_on_after_it_was_asked(process: ReasonerProcess) -> None:
 def test_times_count_from_where_the_source_began(process: ReasonerProcess) -> None:
     with begin(process) as request:
         plain = answers(request, "crash_interval")["crash_interval"]
-        moved = next(item for item in request.ask(["crash_interval"], zero_s=-7.0) if isinstance(item, Reply)).answer
+        moved, before = (
+            next(item for item in request.ask(["crash_interval"], zero_s=zero_s) if isinstance(item, Reply)).answer
+            for zero_s in (-7.0, 1000.0)
+        )
     assert isinstance(plain.value, tuple)
     assert moved.value == pytest.approx([each + 7 for each in plain.value])
     assert moved.text == plain.text
+    assert before.value == (0.0, 0.0), "nothing of the source lies before its first frame"
 
 
 def test_killed_in_mid_answer_it_fails_that_request_and_answers_the_next(process: ReasonerProcess) -> None:

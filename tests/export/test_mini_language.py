@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,14 @@ from scene_needs import need_drawing, need_encoding
 from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.calibration.scenes.render import render
 from edge_sdk.calibration.scenes.truth import write_truths
+from edge_sdk.clips import read_scenes
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.export.mini import language
 from edge_sdk.export.mini.answering import Answerer
 from edge_sdk.export.mini.language import Trained, train_language
 from edge_sdk.export.mini.recipe import Recipe, load_recipe
 from edge_sdk.toolchain.language_training import LanguageReport, make_language
+from edge_sdk.toolchain.seen_scenes import language_trained_on
 
 LINEARS = {
     "q": "self_attn.q_proj",
@@ -35,6 +38,8 @@ LINEARS = {
     "down": "mlp.down_proj",
 }
 ADAPTERS = ("linguistic", "perception")
+# One of the two scenes of `Made.second` is among these.
+SEEN = 'training = [{ family = "close", first = 20000035, count = 4, fps = 4.0 }]'
 
 
 def adapters_alone(text: str) -> str:
@@ -183,6 +188,51 @@ def test_adapters_alone_need_the_model_that_they_are_tuned_on(made: Made, tmp_pa
     file.write_text(text.replace("dropout = 0.05", "dropout = 0.05\ndriving = -1"), encoding="utf-8")
     with pytest.raises(ConfigError, match="driving must be at least 0, found -1"):
         load_recipe(file)
+
+
+def test_training_a_model_further_needs_that_model(made: Made, tmp_path: Path) -> None:
+    scenes = {"training": made.second, "held_out": made.second}
+    with pytest.raises(ConfigError, match=r"language-onward trains a model further; .*--from"):
+        make_language("language-onward", tmp_path / "work", tmp_path / "out", **scenes, quiet=True)
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_profile_that_the_bundle_will_not_show_is_refused(made: Made, tmp_path: Path) -> None:
+    file, text = tmp_path / "more.toml", made.recipe_file.read_text(encoding="utf-8")
+    assert text.count('profile = "24f"') == 1
+    file.write_text(text.replace('profile = "24f"', 'profile = "48f"'), encoding="utf-8")
+    scenes = {"training": made.second, "held_out": made.second}
+    with pytest.raises(ConfigError, match="expected the profile that its bundle will show, 24f, found 48f"):
+        make_language(str(file), tmp_path / "work", tmp_path / "out", **scenes, quiet=True)
+    assert not (tmp_path / "work").exists()
+
+
+def test_scenes_without_a_crash_are_refused_before_anything_is_trained(made: Made, tmp_path: Path) -> None:
+    scenes = tmp_path / "scenes"
+    shutil.copytree(made.second, scenes)
+    for path in scenes.glob("*20000033*"):
+        path.unlink()
+    with pytest.raises(ConfigError, match="the perception adapter needs clips with a crash, found none"):
+        train_language(made.recipe, scenes, made.second, tmp_path / "work", lambda *_: None)
+    assert not list((tmp_path / "work").glob("*.pt"))
+
+
+def test_it_is_said_which_held_out_scenes_the_first_model_was_trained_on(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, own = made.recipe_file.read_text(encoding="utf-8"), Bundle.open(made.report.bundle)
+    seen = re.sub(r"^training = .+$", SEEN, text, flags=re.MULTILINE)
+    origin = {"recipe": "", "start": {"language": {"recipe": seen}}}
+    start = rewrite(own, tmp_path / "start", provenance={"language": origin})
+    assert [clip.group for clip in language_trained_on(start, read_scenes(made.second))] == ["close_20000035"]
+    assert not language_trained_on(own, read_scenes(made.second))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(language, "draw_curves", lambda *_: None)
+        scenes = {"training": made.first, "held_out": made.second}
+        make_language(
+            str(made.recipe_file), made.work, tmp_path / "out", **scenes, start=start.folder, most=1, quiet=True
+        )
+    assert "was trained on 1 of 2 scenes" in capsys.readouterr().err
 
 
 def test_other_clips_in_the_same_work_folder_give_other_weights(made: Made) -> None:

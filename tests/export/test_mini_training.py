@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_sdk.errors import ConfigError
+from edge_sdk.errors import ConfigError, RuntimeFailure
 from edge_sdk.export.mini import language
 from edge_sdk.export.mini.recipe import Stage, load_recipe
 from edge_sdk.export.mini.training import Batch, check_processes, make_optimisers, run_stage
@@ -101,6 +101,28 @@ def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
     assert not steps
     assert again.weight.abs().sum() > 0
     assert torch.load(tmp_path / "done.pt", weights_only=True)["weights"].keys() == {"weight"}
+
+
+def test_gradients_that_are_not_finite_end_a_stage_and_leave_its_checkpoint(tmp_path: Path) -> None:
+    def broken(step: int, numbers: Sequence[int]) -> Batch:
+        return {name: value * (torch.inf if step == 7 else 1) for name, value in draw(step, numbers).items()}
+
+    with pytest.raises(RuntimeFailure, match=r"found a norm of (nan|inf) at step 8; lower the stage's learning_rate"):
+        run_stage(Line(), STAGE, broken, tmp_path / "run.pt", 3, "no", lambda *_: None)
+    kept = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert kept["step"] == 5
+    assert kept["weights"]["weight"].isfinite().all()
+
+
+def test_a_checkpoint_with_other_weights_is_refused(tmp_path: Path) -> None:
+    run_stage(Line(), STAGE, draw, tmp_path / "done.pt", 3, "no", lambda *_: None)
+    state = torch.load(tmp_path / "done.pt", weights_only=True)
+    state["weights"] = {"renamed": state["weights"]["weight"]}
+    torch.save(state, tmp_path / "done.pt")
+    with pytest.raises(
+        ConfigError, match=r"done\.pt: expected the 1 weights .* 2 are missing or unknown, renamed first"
+    ):
+        run_stage(Line(), STAGE, draw, tmp_path / "done.pt", 3, "no", lambda *_: None)
 
 
 def test_a_learner_is_on_the_cpu_after_a_stage(tmp_path: Path) -> None:

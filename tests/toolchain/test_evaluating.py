@@ -249,6 +249,26 @@ def test_what_the_annotations_lack_is_told_before_anything_is_asked(clips: Path,
     assert not kept.exists()
 
 
+def test_a_label_that_cannot_be_read_is_told_before_anything_is_asked(clips: Path, tmp_path: Path) -> None:
+    truths = {
+        "recognition": ["Yes", "No", "unclear"],
+        "crash_interval": ["1.0 - 2.0 seconds", "2.0 - 3.0 seconds", "5 s"],
+    }
+    for task, answers in truths.items():
+        asked = {"from": "human", "value": find_task(task).prompt}
+        rows = [
+            {"video": [video], "conversations": [asked, {"from": "gpt", "value": said}]}
+            for video, said in zip((CRASH, OTHER, "third.mp4"), answers, strict=True)
+        ]
+        (tmp_path / "annotations.json").write_text(json.dumps(rows))
+        folder, out = tmp_path / task, tmp_path / "out.json"
+        shutil.copytree(clips, folder)
+        shutil.copy(CLIP, folder / "third.mp4")
+        with pytest.raises(ConfigError, match=rf"{task} for third\.mp4 cannot be read: '{answers[-1]}'"):
+            evaluate_clips(tmp_path / "annotations.json", folder, out=out, quiet=True)
+        assert not out.exists()
+
+
 def test_a_clip_is_found_by_its_name_and_then_by_its_stem(tmp_path: Path) -> None:
     videos = Annotations({"recognition": {name: Truth(answer="Yes", source="") for name in ("a.mp4", "b", "c.1.mp4")}})
     for name in ("a.mp4", "a.MOV", "b.MKV", "b.json", "c.1.avi"):

@@ -6,6 +6,7 @@ says which task it is, so a file may have any name and hold several tasks.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -93,7 +94,7 @@ def read_annotations(path: Path) -> Annotations:
     Raises `ConfigError` for a path without annotations, a file in another layout, a question that is no task's, two
     different answers to one question about one video, and two videos that differ by their folder only.
     """
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    files = sorted(path.glob("[!.]*.json")) if path.is_dir() else [path]
     if not files:
         raise ConfigError(f"{path} holds no annotations (*.json)")
     truths: dict[str, dict[str, Truth]] = {}
@@ -132,15 +133,16 @@ class _Item(msgspec.Struct, frozen=True):
 
 def _read(file: Path) -> Iterator[tuple[str, str, Truth]]:
     try:
-        items = msgspec.json.decode(file.read_bytes(), type=list[_Item])
+        items = msgspec.json.decode(file.read_bytes().removeprefix(BOM_UTF8), type=list[_Item])
     except OSError as error:
         raise ConfigError(f"cannot read annotations {file}: {error.strerror}") from error
     except msgspec.DecodeError as error:
         raise ConfigError(f"{file} is not in CrashChat's annotation layout: {error}") from error
     for row, item in enumerate(items):
         where = f"{file}, item {row}"
-        if len(item.video) != 1 or not item.conversations or len(item.conversations) % 2:
-            raise ConfigError(f"{where}: expected one video and pairs of question and answer")
+        named = len(item.video) == 1 and video_name(item.video[0])
+        if not named or not item.conversations or len(item.conversations) % 2:
+            raise ConfigError(f"{where}: expected the path of one video, and pairs of question and answer")
         for asked, said in zip(item.conversations[::2], item.conversations[1::2], strict=True):
             yield _task_of(asked.value, where), _plain(item.video[0]), Truth(answer=said.value, source=item.source)
 

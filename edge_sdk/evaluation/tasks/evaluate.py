@@ -182,7 +182,7 @@ def _check_seed(seed: int) -> None:
 
 def _records_of(truth: Annotations, folder: Path) -> dict[str, SceneRecord]:
     """The scene records of the annotated videos that have one."""
-    records = {record.name: record for record in map(read_record, sorted(folder.glob("[!.]*.json")))}
+    records = {path.stem: read_record(path) for path in sorted(folder.glob("[!.]*.json"))}
     found = {video: records[stem] for video in truth.videos if (stem := Path(video).stem) in records}
     if not found:
         raise ConfigError(f"{folder} holds no scene record (NAME.json) of an annotated video (NAME.mp4)")
