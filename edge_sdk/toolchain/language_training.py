@@ -144,7 +144,8 @@ def _warn_of_shared(training: Path, held_out: Path, start: Bundle | None) -> Non
         warn([f"{some}, are trained on and judged on: the scores will say little of other scenes"])
     if start is not None and (seen := language_trained_on(start, asked)):
         some = f"{len(seen)} of {len(asked)} scenes of {held_out}, {seen[0].group} first"
-        warn([f"bundle {start.manifest.name!r} was trained on {some}: the scores will say little of other scenes"])
+        named = f"the recipes of bundle {start.manifest.name!r} name for training {some}"
+        warn([f"{named}: if it was trained on them, the scores will say little of other scenes"])
 
 
 # Any: what another room returns, and see Manifest.provenance.

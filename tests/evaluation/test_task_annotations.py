@@ -52,7 +52,7 @@ def test_one_file_may_hold_several_tasks_and_a_question_may_lack_its_tag(tmp_pat
     [
         ({"video": ["a.mp4"]}, "annotation layout"),
         ([{"video": "a.mp4", "conversations": []}], "annotation layout"),
-        ([{"video": ["a.mp4"], "conversations": []}], "item 0: expected one video"),
+        ([{"video": ["a.mp4"], "conversations": []}], "item 0: expected the path of one video"),
         ([item("a.mp4", "recognition", "Yes", "<video>\nWhat colour is the car?")], "no task: 'What colour"),
         ([item("a.mp4", "recognition", "Yes"), item("a.mp4", "recognition", "No")], "'No' here, 'Yes' before"),
         ([], "no question"),
@@ -123,4 +123,4 @@ def test_files_of_other_systems_are_read(tmp_path: Path) -> None:
 
 def test_a_video_without_a_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="item 0: expected the path of one video"):
-        read_annotations(write(tmp_path / "a.json", [item("", "recognition", "Yes")]))
+        read_annotations(write(tmp_path / "a.json", [item("a.mp4", "recognition", "Yes") | {"video": [""]}]))

@@ -225,14 +225,15 @@ def test_it_is_said_which_held_out_scenes_the_first_model_was_trained_on(
     origin = {"recipe": "", "start": {"language": {"recipe": seen}}}
     start = rewrite(own, tmp_path / "start", provenance={"language": origin})
     assert [clip.group for clip in language_trained_on(start, read_scenes(made.second))] == ["close_20000035"]
-    assert not language_trained_on(own, read_scenes(made.second))
+    unknown = rewrite(own, tmp_path / "unknown", provenance={"language": {"recipe": "not TOML"}})
+    assert not language_trained_on(unknown, read_scenes(made.second))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(language, "draw_curves", lambda *_: None)
         scenes = {"training": made.first, "held_out": made.second}
         make_language(
             str(made.recipe_file), made.work, tmp_path / "out", **scenes, start=start.folder, most=1, quiet=True
         )
-    assert "was trained on 1 of 2 scenes" in capsys.readouterr().err
+    assert "name for training 1 of 2 scenes" in capsys.readouterr().err
 
 
 def test_other_clips_in_the_same_work_folder_give_other_weights(made: Made) -> None:
