@@ -1,7 +1,7 @@
 """`edge-sdk run`: events and source states as JSON lines on stdout, a status line on stderr, a clean end on signals.
 
-The first SIGINT or SIGTERM ends the loop after the present round; what is still open is then closed and printed, and
-the sources are released. A second one interrupts at once. SIGUSR1 triggers an event by hand on every source.
+The first SIGINT or SIGTERM ends the loop after the current round. Open events are then closed and printed, and the
+sources are released. A second signal interrupts at once. SIGUSR1 triggers an event by hand on every source.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from edge_sdk.types import Value
 from edge_sdk.unit import Unit
 
 STATUS_EVERY_S = 1.0
-# Where stderr is no terminal, a status line is a line of a log.
+# If stderr is not a terminal, each status line is a line in a log.
 LOG_EVERY_S = 60.0
 
 
 class SourceSummary(Value, frozen=True, kw_only=True):
-    """What became of one source."""
+    """The final state and statistics of one source."""
 
     uri: str
     state: str
@@ -43,7 +43,7 @@ class SourceSummary(Value, frozen=True, kw_only=True):
 
 
 class RunSummary(Value, frozen=True, kw_only=True):
-    """What `edge-sdk run --json` prints last."""
+    """The last line that `edge-sdk run --json` prints."""
 
     schema: int = 1
     sources: tuple[SourceSummary, ...]
@@ -66,10 +66,10 @@ def run_sources(
     saving: Saving | None = None,
     quiet: bool = False,
 ) -> RunSummary:
-    """Watch `sources` until they end or a signal comes; print as the module says.
+    """Watch `sources` until they end or a signal arrives; print as the module docstring says.
 
-    The default `live` may be given with files alone too, as options that nobody has chosen are. Raises what `Unit` and
-    `EventSaver` raise.
+    `live` with its default values is accepted even if all sources are files, because the command line always passes it.
+    Raises what `Unit` and `EventSaver` raise.
     """
     limit_arenas()
     chosen = live if live != LiveSettings() else None
@@ -107,7 +107,7 @@ def run_sources(
 
 
 def _watch(unit: Unit, status: Status, button: Button, saver: EventSaver | None) -> int:
-    """Print what `unit` brings until it ends; returns how many revisions of events there were."""
+    """Print what `unit` delivers until it ends; return the number of event revisions."""
     events = 0
 
     def on_round() -> None:
@@ -118,16 +118,16 @@ def _watch(unit: Unit, status: Status, button: Button, saver: EventSaver | None)
         status.show()
 
     for item in unit.watch(on_round=on_round):
-        say(item.to_json() if isinstance(item, Event) else _line(item))
         if isinstance(item, Event):
             events += 1
             if saver is not None:
                 saver.notice(item)
+        say(item.to_json() if isinstance(item, Event) else _line(item))
     return events
 
 
 class Status:
-    """The line that says how every source does: on a terminal redrawn each second, in a log once a minute."""
+    """A status line for all sources: redrawn each second on a terminal, written once a minute to a log."""
 
     def __init__(self, unit: Unit, *, quiet: bool = False) -> None:
         self._unit = unit
@@ -138,19 +138,19 @@ class Status:
         self._told: set[str] = set()
 
     def warn(self) -> None:
-        """Print what is odd and was not said yet."""
+        """Print the sources' warnings that have not been printed yet."""
         new = [text for view in self._unit.sources for text in view.stats.warnings if text not in self._told]
         self._told.update(new)
         self.complain(new)
 
     def complain(self, texts: Sequence[str]) -> None:
-        """Print what is wrong, beside the line."""
+        """Clear the status line and print `texts` as warnings."""
         if texts:
             self.clear()
             warn(texts)
 
     def show(self) -> None:
-        """Draw it when it is due."""
+        """Print new warnings and draw the status line, if it is due."""
         now_s = time.monotonic()
         if self._quiet or now_s < self._next_s:
             return
@@ -161,23 +161,26 @@ class Status:
         sys.stderr.flush()
 
     def clear(self) -> None:
-        """Take it off the terminal."""
+        """Erase the status line from the terminal."""
         if self._terminal and not self._quiet:
             sys.stderr.write("\r\x1b[K")
 
 
 class Button:
-    """A signal as a button. Its handler only notes it: the lock of a trigger may be held by whom it interrupts."""
+    """A signal that acts as a button.
+
+    The handler only sets a flag: the code that it interrupts may hold the lock that a trigger needs.
+    """
 
     def __init__(self) -> None:
         self._pressed = False
 
     def press(self, _number: int, _frame: FrameType | None) -> None:
-        """The handler."""
+        """Handle the signal."""
         self._pressed = True
 
     def pressed(self) -> bool:
-        """Whether it was pressed since this was asked last."""
+        """Whether the button was pressed since the last call."""
         if not self._pressed:
             return False
         self._pressed = False
@@ -185,7 +188,7 @@ class Button:
 
 
 def trigger_all(unit: Unit) -> list[str]:
-    """Trigger an event by hand on every source of `unit`; why it could not be, of those where it could not."""
+    """Trigger an event by hand on every source of `unit`; return the reasons of the sources that failed."""
     return [why for stream in unit.streams if (why := _failing(unit, stream.feeder.uri)) is not None]
 
 
@@ -198,7 +201,7 @@ def _failing(unit: Unit, source: str) -> str | None:
 
 
 def describe_sources(views: Sequence[SourceView]) -> str:
-    """One line: each source's state, frames and, where it is live, the age of its frames when they were scored."""
+    """Return one line with each source's state and frames and, if it is live, the age of its frames when scored."""
     return " | ".join(_describe(view) for view in views)
 
 
@@ -208,7 +211,7 @@ def _describe(view: SourceView) -> str:
 
 
 def _line(change: SourceChange) -> str:
-    """A change of state as one JSON line; its one key tells it from an event."""
+    """Encode a change of state as one JSON line; its only key distinguishes it from an event."""
     return msgspec.json.encode({"source_state": change}).decode()
 
 
@@ -218,7 +221,7 @@ def _summary(view: SourceView) -> SourceSummary:
 
 @contextmanager
 def _button() -> Iterator[Button]:
-    """Inside, SIGUSR1 presses it; the handler that was there comes back at the end."""
+    """Let SIGUSR1 press a button inside the block; restore the earlier handler at the end."""
     button = Button()
     before = signal.signal(signal.SIGUSR1, button.press)
     try:
@@ -229,7 +232,7 @@ def _button() -> Iterator[Button]:
 
 @contextmanager
 def _draining(unit: Unit) -> Iterator[list[str]]:
-    """Inside, the first signal stops `unit` and is noted; the handlers that were there come back at the end."""
+    """Let the first SIGINT or SIGTERM stop `unit` and note its name; restore the earlier handlers at the end."""
     heard: list[str] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
