@@ -40,15 +40,36 @@ ALONE = (
     "tests/test_unit_saving.py",
     "tests/test_unit_sources.py",
 )
+# Files in the folders of `ALONE` that do neither, and so share the cores with others.
+BESIDE = (
+    "tests/benchmarks/test_accuracy.py",
+    "tests/benchmarks/test_bench_compare.py",
+    "tests/benchmarks/test_live_knee.py",
+    "tests/benchmarks/test_live_reconnects.py",
+    "tests/benchmarks/test_make_clip.py",
+    "tests/benchmarks/test_plans.py",
+    "tests/capture/test_formats.py",
+    "tests/capture/test_installation.py",
+    "tests/capture/test_pipelines.py",
+    "tests/capture/test_pixels.py",
+    "tests/capture/test_sameness.py",
+    "tests/explaining/test_both.py",
+    "tests/explaining/test_contradiction.py",
+    "tests/explaining/test_outbox.py",
+    "tests/explaining/test_short_files.py",
+    "tests/explaining/test_swapped.py",
+    "tests/explaining/test_view.py",
+    "tests/explaining/test_working_folder.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of `ALONE`, `WORKSTATION` and `NATIVE`, before markers select."""
-    for mark, names in (("alone", ALONE), ("workstation", WORKSTATION), ("native", NATIVE)):
-        places = [ROOT / name for name in names]
+    for mark, names, others in (("alone", ALONE, BESIDE), ("workstation", WORKSTATION, ()), ("native", NATIVE, ())):
+        places, left_out = ([ROOT / name for name in some] for some in (names, others))
         for item in items:
-            if any(item.path.is_relative_to(place) for place in places):
+            if item.path not in left_out and any(item.path.is_relative_to(place) for place in places):
                 item.add_marker(mark)
 
 
