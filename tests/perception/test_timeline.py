@@ -247,6 +247,76 @@ def test_two_crashes_are_two_events() -> None:
     assert starts == pytest.approx([4.0, 15.0], abs=0.06)
 
 
+IDLING = 0.3
+IDLE_S = 7200.0
+
+
+def events_of(scores: list[FrameScores]) -> list[list[tuple[float, TimelineUpdate]]]:
+    """The updates of each event, each with the time of the newest frame."""
+    timeline, found = Timeline(student()), list[tuple[float, TimelineUpdate]]()
+    for row in scores:
+        found += [(row.time_s, update) for update in timeline.push(row)]
+    found += [(scores[-1].time_s, update) for update in timeline.flush()]
+    first = [place for place, (_, update) in enumerate(found) if update.state == "provisional"]
+    return [found[begin:end] for begin, end in zip(first, [*first[1:], len(found)], strict=True)]
+
+
+def idling_after(scores: list[FrameScores], from_s: float, level: float = IDLING) -> list[FrameScores]:
+    return [row._replace(crash=max(row.crash, level)) if row.time_s >= from_s else row for row in scores]
+
+
+def test_a_crash_ten_quiet_minutes_after_another_is_an_event_of_its_own() -> None:
+    scores = trace(620, [(4.0, 5.0, 8.0), (607.0, 608.0, 611.0)])
+    first, second = events_of(scores)
+    for event, start_s in ((first, 5.0), (second, 608.0)):
+        assert [update.state for _, update in event] == ["provisional", "confirmed", "refined", "closed"]
+        start = event[-1][1].timeline.crash_start
+        assert start is not None
+        assert start.t == pytest.approx(start_s, abs=0.06)
+
+
+@pytest.mark.parametrize("idling", [0.22, IDLING, 0.45], ids=["release", "below opening", "above opening"])
+def test_a_score_that_stays_raised_after_a_crash_hides_no_later_crash(idling: float) -> None:
+    """It idles between closing (0.2) and confirming (0.5), as in rain, below and above opening (0.35)."""
+    starts_s = (5.0, 3000.0, 7000.0)
+    crashes = [(start_s - 1.0, start_s, start_s + 3.0) for start_s in starts_s]
+    events = events_of(idling_after(trace(IDLE_S, crashes), 8.0, idling))
+    assert len(events) == len(starts_s)
+    for event, start_s in zip(events, starts_s, strict=True):
+        assert [update.state for _, update in event] == ["provisional", "confirmed", "refined", "closed"]
+        confirmed_s, closed_s = event[1][0], event[3][0]
+        assert confirmed_s == pytest.approx(start_s + 0.2, abs=0.21)
+        assert closed_s - confirmed_s == pytest.approx(60.0, abs=0.11)
+        for _, update in event:
+            start, pre = update.timeline.crash_start, update.timeline.pre_crash_start
+            assert start is not None
+            assert pre is not None
+            assert start.t == pytest.approx(start_s, abs=0.11)
+            assert pre.t == pytest.approx(start_s - 1.0, abs=0.06)
+
+
+def test_a_score_that_stays_high_for_hours_is_one_event() -> None:
+    """The next one needs a fall below confirming, and no fall below closing."""
+    high = idling_after(trace(IDLE_S, []), 5.0, 0.99)
+    (event,) = events_of(high)
+    assert [update.state for _, update in event] == ["provisional", "confirmed", "refined", "closed"]
+    assert event[-1][0] == pytest.approx(65.0, abs=0.4)
+    dipping = [row._replace(crash=IDLING) if 4000.0 <= row.time_s < 4002.0 else row for row in high]
+    _, later = events_of(dipping)
+    assert later[1][0] == pytest.approx(4002.1, abs=0.11)
+
+
+def test_a_score_that_falls_after_the_limit_opens_the_next_event_at_its_first_level() -> None:
+    """A flicker that stays below confirming opens an event only once the score has been below closing."""
+    flicker = [row._replace(crash=0.02 if row.time_s > 200.0 else row.crash) for row in trace(300, [])]
+    scores = idling_after(trace(200, [(4.0, 5.0, 8.0)]), 8.0) + flicker[2000:]
+    raised = [row._replace(crash=0.45) if row.time_s % 100.0 > 90.0 else row for row in scores]
+    first, second = events_of(raised)
+    assert [update.state for _, update in first][-1] == "closed"
+    assert [update.state for _, update in second] == ["provisional", "rejected"]
+    assert second[0][0] == pytest.approx(290.2, abs=0.11)
+
+
 def test_a_short_flicker_is_rejected_once_and_never_confirmed() -> None:
     scores = trace(8, [])
     for index in (40, 41):
