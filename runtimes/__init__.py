@@ -2,6 +2,6 @@
 
 import os
 
-# When it is imported, ONNX Runtime (1.29 and later) begins a thread that tells its maker of its use, and whose end a
-# forked process waits for in vain. A device in a car does neither; whoever wants it sets this to 0.
+# On import, ONNX Runtime 1.29 and later starts a telemetry thread that reports usage to its vendor. A forked process
+# waits forever for that thread to end. Neither belongs in a car, so telemetry is off; set this to 0 to turn it on.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,7 +1,7 @@
-"""The CUDA device itself: every CUDA call of the runtimes is made here, by NVIDIA's package `cuda-bindings`.
+"""The CUDA device: the runtimes make every CUDA call here, through NVIDIA's package `cuda-bindings`.
 
-Calls: CUDA Runtime API. Versions 12.8 to 13 of the package agree in all that is called; 12.9 runs on the drivers of
-CUDA 12 and 13 alike, so it is the one that is installed.
+All calls are to the CUDA Runtime API. Versions 12.8 to 13 of the package agree on every function called here. The SDK
+installs 12.9 because it runs on the drivers of both CUDA 12 and CUDA 13.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from edge_sdk.runtimes.cuda_memory import Cuda
 
 
 class CudaRuntime:
-    """`Cuda` by `cuda-bindings`, on the first device. Awaits a board: nothing here but its errors ran without one."""
+    """`Cuda` through `cuda-bindings`, on the first device.
 
-    # Any: a module that is there only where the extra is installed.
+    Not yet run on a board: without one, only the error paths were tested.
+    """
+
+    # Any: the module exists only where the extra is installed.
     def __init__(self, api: Any) -> None:
         self.allocations = 0
         self._api = api
@@ -27,29 +30,29 @@ class CudaRuntime:
         self._call("cudaSetDevice", 0)
 
     def allocate(self, size_bytes: int) -> int:
-        """Device memory; its address."""
+        """Allocate device memory and return its address."""
         self.allocations += 1
         return int(self._call("cudaMalloc", size_bytes, asked=size_bytes))
 
     def free(self, address: int) -> None:
-        """Give device memory back."""
+        """Free device memory."""
         self._call("cudaFree", address)
 
     def allocate_pinned(self, size_bytes: int) -> int:
-        """Page-locked host memory; its address."""
+        """Allocate page-locked host memory and return its address."""
         self.allocations += 1
         return int(self._call("cudaHostAlloc", size_bytes, self._api.cudaHostAllocDefault, asked=size_bytes))
 
     def free_pinned(self, address: int) -> None:
-        """Give pinned memory back."""
+        """Free pinned memory."""
         self._call("cudaFreeHost", address)
 
     def create_stream(self) -> int:
-        """A stream that does not wait for the default one."""
+        """Create a stream that does not wait for the default stream."""
         return int(self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking))
 
     def destroy_stream(self, stream: int) -> None:
-        """Give a stream back."""
+        """Destroy a stream."""
         self._call("cudaStreamDestroy", stream)
 
     def copy(self, target: int, source: int, size_bytes: int, stream: int) -> None:
@@ -59,7 +62,7 @@ class CudaRuntime:
     def copy_rows(
         self, target: int, target_pitch: int, source: int, source_pitch: int, width: int, height: int, stream: int
     ) -> None:
-        """Copy `height` rows of `width` bytes that begin a pitch apart."""
+        """Copy `height` rows of `width` bytes; the pitch is the distance in bytes between the starts of two rows."""
         self._call(
             "cudaMemcpy2DAsync", target, target_pitch, source, source_pitch, width, height, self._any_way, stream
         )
@@ -69,19 +72,19 @@ class CudaRuntime:
         self._call("cudaMemsetAsync", target, 0, size_bytes, stream)
 
     def synchronize(self, stream: int) -> None:
-        """Wait until a stream has done all that is queued."""
+        """Wait until a stream has finished all queued work."""
         self._call("cudaStreamSynchronize", stream)
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
-        """A graph of what `work` queues on the stream.
+        """Capture what `work` queues on the stream as a graph.
 
-        Other threads, such as those of a decoder, may allocate meanwhile: the capture is this thread's own.
+        Other threads, such as a decoder's, may allocate during the capture because it is limited to this thread.
         """
         self._call("cudaStreamBeginCapture", stream, self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
         try:
             work()
         except BaseException:
-            # The stream must leave capture mode; that the capture was spoilt is known already.
+            # The stream must leave capture mode. The error returned here only repeats that the capture failed.
             self._api.cudaStreamEndCapture(stream)
             self._api.cudaGetLastError()
             raise
@@ -92,18 +95,18 @@ class CudaRuntime:
             self._call("cudaGraphDestroy", graph)
 
     def launch(self, graph: int, stream: int) -> None:
-        """Queue what a graph holds."""
+        """Queue the work that a graph holds."""
         self._call("cudaGraphLaunch", graph, stream)
 
     def destroy_graph(self, graph: int) -> None:
-        """Give a graph back."""
+        """Destroy a graph."""
         self._call("cudaGraphExecDestroy", graph)
 
-    # Any: each function of the package takes and gives its own types.
+    # Any: each function of the package has its own argument and return types.
     def _call(self, function: str, *arguments: Any, asked: int = 0) -> Any:
         try:
             code, *values = getattr(self._api, function)(*arguments)
-        except RuntimeError as error:  # cuda-bindings 12.8 raises this where there is no driver's library
+        except RuntimeError as error:  # cuda-bindings 12.8 raises this where the driver library is missing
             raise MissingDependencyError(f"CUDA: {function}: {error}; {NO_DRIVER}") from error
         if int(code):
             self._api.cudaGetLastError()
@@ -112,17 +115,23 @@ class CudaRuntime:
 
 
 def open_cuda() -> Cuda:
-    """The first CUDA device. Raises `MissingDependencyError` where the package, the driver or a device is missing."""
+    """Open the first CUDA device.
+
+    Raises `MissingDependencyError` if the package, the driver or a device is missing.
+    """
     return CudaRuntime(_bindings())
 
 
 def bindings_version() -> str:
-    """The version of `cuda-bindings`. Raises `MissingDependencyError` where it is not installed or does not load."""
+    """Return the version of `cuda-bindings`.
+
+    Raises `MissingDependencyError` if the package is not installed or does not load.
+    """
     _bindings()
     return str(import_module("cuda.bindings").__version__)
 
 
-# Any: the package is there only where the extra is installed.
+# Any: the package exists only where the extra is installed.
 def _bindings() -> Any:
     try:
         return import_module("cuda.bindings.runtime")

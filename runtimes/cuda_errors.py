@@ -1,4 +1,4 @@
-"""CUDA's error codes in the SDK's error tree, each with what to do.
+"""CUDA error codes as SDK exceptions, each with a remedy.
 
 Codes: `cudaError_t` of the CUDA Runtime API.
 """
@@ -29,13 +29,16 @@ _FAILED = {
     900: "the engine could not be captured as a CUDA graph",
     901: "the engine could not be captured as a CUDA graph",
 }
-# Errors that stay: the context is of no use any more.
+# Sticky errors: the CUDA context cannot be used again.
 _LOST = frozenset({214, 700, 702, 710, 714, 715, 716, 717, 718, 719})
 _DEFAULT = "restart the program; if it comes again, look the code up as cudaError_t"
 
 
 def cuda_error(function: str, code: int, name: str, asked: int = 0) -> EdgeError:
-    """The error for a code of `cudaError_t`, with what to do about it."""
+    """Return the exception for a `cudaError_t` code, with its remedy.
+
+    `asked` is the size in bytes of a failed allocation.
+    """
     told = f"CUDA: {function} gave {name} ({code})"
     if code in _MISSING:
         return MissingDependencyError(f"{told}; {_MISSING[code]}")

@@ -1,7 +1,7 @@
-"""What the runtimes ask of a CUDA device: memory, copies, streams and captured graphs.
+"""The interface of a CUDA device that the runtimes use: memory, copies, streams and captured graphs.
 
-They ask no more than this, so that their own logic runs on a machine without a device: a test puts host memory behind
-the same methods. Addresses, streams and graphs are plain integers, as TensorRT and ONNX Runtime take them.
+The runtimes use nothing else, so their own logic also runs on a machine without a device: tests implement the same
+methods with host memory. Addresses, streams and graphs are plain integers, as TensorRT and ONNX Runtime expect.
 """
 
 from __future__ import annotations
@@ -17,80 +17,80 @@ from edge_sdk.runtime import Array
 
 
 class Cuda(Protocol):
-    """One device. Copies, clearing and launches are queued on a stream and done when it is synchronised.
+    """One device. Copies, clears and launches are queued on a stream; they are complete once it is synchronised.
 
-    `allocations` counts what was allocated so far, on the device and pinned on the host: it stands still once a session
-    is warm. Every method raises `MissingDependencyError` or `RuntimeFailure` with CUDA's words and what to do.
+    `allocations` counts all device and pinned host allocations so far; it stops rising once a session is warm. Every
+    method raises `MissingDependencyError` or `RuntimeFailure` with CUDA's error name and a remedy.
     """
 
     allocations: int
 
     def allocate(self, size_bytes: int) -> int:
-        """Device memory; its address."""
+        """Allocate device memory and return its address."""
 
     def free(self, address: int) -> None:
-        """Give device memory back."""
+        """Free device memory."""
 
     def allocate_pinned(self, size_bytes: int) -> int:
-        """Host memory that the device copies from and to without waiting; its address."""
+        """Allocate host memory that the device copies to and from asynchronously, and return its address."""
 
     def free_pinned(self, address: int) -> None:
-        """Give pinned memory back."""
+        """Free pinned memory."""
 
     def create_stream(self) -> int:
-        """A stream that does not wait for the default one."""
+        """Create a stream that does not wait for the default stream."""
 
     def destroy_stream(self, stream: int) -> None:
-        """Give a stream back."""
+        """Destroy a stream."""
 
     def copy(self, target: int, source: int, size_bytes: int, stream: int) -> None:
-        """Copy bytes between any two addresses, host's or device's."""
+        """Copy bytes between any two addresses, on the host or the device."""
 
     def copy_rows(
         self, target: int, target_pitch: int, source: int, source_pitch: int, width: int, height: int, stream: int
     ) -> None:
-        """Copy `height` rows of `width` bytes that begin a pitch apart."""
+        """Copy `height` rows of `width` bytes; the pitch is the distance in bytes between the starts of two rows."""
 
     def clear(self, target: int, size_bytes: int, stream: int) -> None:
         """Set device memory to zero."""
 
     def synchronize(self, stream: int) -> None:
-        """Wait until a stream has done all that is queued."""
+        """Wait until a stream has finished all queued work."""
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
-        """A graph of what `work` queues on the stream, none of which is done yet."""
+        """Capture what `work` queues on the stream as a graph; none of it runs yet."""
 
     def launch(self, graph: int, stream: int) -> None:
-        """Queue what a graph holds."""
+        """Queue the work that a graph holds."""
 
     def destroy_graph(self, graph: int) -> None:
-        """Give a graph back."""
+        """Destroy a graph."""
 
 
 class Arena:
-    """Memory, and a stream, that live and die with their owner, who is not kept alive by them."""
+    """Memory and streams that are freed when their owner is garbage-collected; they do not keep the owner alive."""
 
     def __init__(self, cuda: Cuda, owner: object) -> None:
         self.cuda = cuda
         self._allocated: list[tuple[Callable[[int], None], int]] = []
         self.release = weakref.finalize(owner, _free_all, self._allocated)
-        # The end of the process frees all there is, in an order of its own.
+        # At exit the process frees everything itself, in its own order.
         self.release.atexit = False
 
     def device(self, size_bytes: int) -> int:
-        """Device memory of at least one byte; its address."""
+        """Allocate at least one byte of device memory and return its address."""
         address = self.cuda.allocate(max(size_bytes, 1))
         self._allocated.append((self.cuda.free, address))
         return address
 
     def stream(self) -> int:
-        """A stream."""
+        """Create a stream."""
         stream = self.cuda.create_stream()
         self._allocated.append((self.cuda.destroy_stream, stream))
         return stream
 
     def pinned(self, size_bytes: int) -> tuple[int, Array]:
-        """Pinned host memory; its address, and a view of it as bytes."""
+        """Allocate pinned host memory; return its address and a view of it as bytes."""
         size_bytes = max(size_bytes, 1)
         address = self.cuda.allocate_pinned(size_bytes)
         self._allocated.append((self.cuda.free_pinned, address))

@@ -1,7 +1,7 @@
-"""The way of feeds to the device and of results back: each tensor has its memory there and a pinned copy here.
+"""Staging of feeds to the device and of results back: each tensor has device memory and a pinned host copy.
 
-Both are as large as the tensor ever gets and are allocated once, so a call allocates nothing on the device, and the
-addresses that a captured graph knows stay right.
+Both are as large as the tensor ever gets and are allocated once. So a call allocates nothing on the device, and the
+addresses recorded in a captured graph stay valid.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from edge_sdk.types import TensorSpec
 
 
 class Staging:
-    """Places for the tensors of `specs`, each as large as with the lengths `largest`.
+    """Memory for the tensors of `specs`, each sized for the lengths `largest`.
 
-    `shared` are addresses on the device that a tensor has already. A tensor in `on_host` is used from its pinned copy.
-    The memory of a tensor in `written` is written to by the graph itself.
+    `shared` gives the device addresses of tensors that already have memory there. A tensor in `on_host` is used from
+    its pinned copy. The graph itself writes to the memory of the tensors in `written`.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Staging:
     def send(self, feeds: Feeds) -> None:
         """Queue the copies of `feeds` to the device.
 
-        An unchangeable array that was also the last call's is there already, such as the matrices of an adapter; not
-        where the graph has written over it since.
+        A read-only array that the last call also passed, such as an adapter matrix, is already there and is not copied
+        again, unless the graph may have overwritten it.
         """
         for name, array in feeds.items():
             if self._kept.get(name) is array:
@@ -65,14 +65,14 @@ class Staging:
                 self._kept[name] = array
 
     def fetch(self, dims: Mapping[str, int]) -> None:
-        """Queue the copies of the results to the host, `dims` being the lengths of this call."""
+        """Queue the copies of the results to the host; `dims` are the lengths of this call."""
         for name, spec in self._specs.items():
             if name not in self._on_host:
                 size = math.prod(shape_of(spec, dims)) * numpy_dtype(spec).itemsize
                 self._cuda.copy(self._pinned[name][0], self.addresses[name], size, self._stream)
 
     def results(self, dims: Mapping[str, int]) -> dict[str, Array]:
-        """What `fetch` has brought, once the stream is synchronised; the arrays belong to the caller."""
+        """Return the results that `fetch` copied, once the stream is synchronised; the caller owns the arrays."""
         return {name: self._view(name, shape_of(spec, dims)).copy() for name, spec in self._specs.items()}
 
     def _place(self, name: str, size: int, arena: Arena, shared: Mapping[str, int]) -> int:
@@ -87,13 +87,13 @@ class Staging:
 
 
 def largest_lengths(ranges: Sequence[Mapping[str, tuple[int, int]]], fixed: Mapping[str, int]) -> dict[str, int]:
-    """The largest length of every free dimension in any range, but those of `fixed` as they are."""
+    """Return the largest length of every free dimension over all ranges; the lengths in `fixed` override them."""
     names = {name for lengths in ranges for name in lengths}
     return {name: max(lengths[name][1] for lengths in ranges if name in lengths) for name in names} | dict(fixed)
 
 
 def _unchangeable(array: Array) -> bool:
-    """Whether neither the array nor what it is a view of can be written to."""
+    """Return whether the array and the memory it views are read-only."""
     base: object = array
     while isinstance(base, np.ndarray):
         if base.flags.writeable:

@@ -1,7 +1,7 @@
-"""State tensors in device memory: they leave it only when they are read or written by name.
+"""State tensors in device memory; they cross to the host only when they are read or written by name.
 
-Rows are appended by the device itself, one strided copy for each tensor (or for each item of a batch), queued behind
-the run that made them; the host learns nothing of them and waits for nothing.
+The device itself appends rows, with one strided copy for each tensor (or for each item of a batch), queued after the
+run that produced them. The rows never pass through the host, and the host does not wait for the copies.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge_sdk.types import StateSpec, TensorSpec
 
 
 class RowCopy(NamedTuple):
-    """Arguments of a strided copy: offsets into both buffers, the two pitches, width and height; all in bytes."""
+    """Arguments of a strided copy: offsets into both buffers, both pitches and width in bytes; height in rows."""
 
     target: int
     target_pitch: int
@@ -34,9 +34,10 @@ class RowCopy(NamedTuple):
 def row_copies(
     buffer: Sequence[int], rows: Sequence[int], starts: Sequence[int], axis: int, item: int
 ) -> list[RowCopy]:
-    """The copies that write rows of shape `rows` into a buffer of shape `buffer` along `axis`, `starts` being where.
+    """Return the copies that write rows of shape `rows` into a buffer of shape `buffer` along `axis` at `starts`.
 
-    `item` is the size of an element in bytes. One start serves the whole tensor, else each has its item of axis 0.
+    `item` is the size of an element in bytes. A single start applies to the whole tensor; with several, each start
+    belongs to one item of axis 0.
     """
     inner = math.prod(buffer[axis + 1 :]) * item
     pitch, width = buffer[axis] * inner, rows[axis] * inner
@@ -48,7 +49,7 @@ def row_copies(
 
 
 class DeviceState(StateLayout):
-    """The state of one bound session, in buffers of `arena`; whatever is done to them is queued on `stream`."""
+    """The state of one bound session, in buffers of `arena`; every operation on them is queued on `stream`."""
 
     def __init__(
         self,
@@ -70,17 +71,18 @@ class DeviceState(StateLayout):
         self.reset()
 
     def front(self, entry: StateSpec, phase: int) -> int:
-        """Address of the buffer that a call in `phase` reads."""
+        """Return the address of the buffer that a call in `phase` reads."""
         return self._buffers[entry.input][phase if swaps(entry) else 0]
 
     def back(self, entry: StateSpec, phase: int) -> int:
-        """Address of the buffer that a call in `phase` writes: the same one, unless the entry swaps."""
+        """Return the address of the buffer that a call in `phase` writes: the one it reads, unless the entry swaps."""
         return self._buffers[entry.input][1 - phase if swaps(entry) else 0]
 
     def check(self, feeds: Feeds, dims: Mapping[str, int]) -> None:
-        """Raise `RuntimeFailure` before a call whose rows would not fit, `dims` being its lengths.
+        """Raise `RuntimeFailure` before a call whose rows would not fit; `dims` are the lengths of the call.
 
-        How many rows a graph writes into an `alias` itself is not declared, so there only the first is looked at.
+        The manifest does not declare how many rows a graph itself writes into an `alias`, so only its first row is
+        checked.
         """
         for entry in self.entries:
             if entry.index is None or entry.axis is None or entry.index not in feeds:
@@ -90,7 +92,7 @@ class DeviceState(StateLayout):
             check_append(entry.input, buffer, rows, feeds[entry.index], entry.axis)
 
     def finish(self, feeds: Feeds, dims: Mapping[str, int], rows: Mapping[str, int]) -> None:
-        """A call is queued: queue the copies of its rows (output name -> address), and let buffers change places."""
+        """Queue the copies of a queued call's `rows` (output name -> address), and swap buffers."""
         for entry in self.entries:
             if entry.kind == "append" and entry.index is not None and entry.axis is not None:
                 starts, shape = feeds[entry.index].reshape(-1).tolist(), self._rows(entry, dims)
@@ -109,7 +111,7 @@ class DeviceState(StateLayout):
         self._cuda.synchronize(self._stream)
 
     def read(self, name: str) -> Array:
-        """Copy of the state input `name` as the next call will see it."""
+        """Return a copy of the state input `name` as the next call will see it."""
         address = self.front(self.entry(name), self.phase)
         value = np.empty(self._shapes[name], numpy_dtype(self.specs[name]))
         self._cuda.copy(value.ctypes.data, address, value.nbytes, self._stream)

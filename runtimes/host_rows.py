@@ -1,7 +1,7 @@
-"""State that is written row by row, in host memory, of which a call is given only as many rows as it needs.
+"""State in host memory that is written row by row; a call gets only as many rows as it needs.
 
-A graph computes over all rows of a cache, used or not. Where a runtime takes the length of each call as it comes, a
-cache of ten thousand rows of which a hundred are in use need not cost more than one of a hundred.
+A graph computes over all rows of a cache, used or not. With a runtime that accepts a different length in each call, a
+cache of ten thousand rows with a hundred in use need not cost more than a cache of a hundred rows.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ROWS = "state_rows"
 
 
 def row_axes(graph: Graph) -> dict[str, int]:
-    """The axes, by tensor, along which calls of `graph` may be shorter than it says; none where they may not.
+    """Return the axis of each tensor along which calls may be shorter than `graph` declares; empty if none may.
 
-    They may where the graph itself writes all of its state row by row, into tensors of fixed shapes and one length.
-    Boolean inputs whose last axis has that length are masks over the rows.
+    Calls may be shorter if the graph itself writes all of its state row by row, into tensors of fixed shapes that all
+    have the same number of rows. Boolean inputs whose last axis has that length are masks over the rows.
     """
-    if state_problem(graph.inputs, graph.outputs, graph.state):  # told when it is bound
+    if state_problem(graph.inputs, graph.outputs, graph.state):  # reported when the state is bound
         return {}
     specs = {spec.name: spec for spec in graph.inputs}
     axes: dict[str, int] = {}
@@ -45,15 +45,15 @@ def row_axes(graph: Graph) -> dict[str, int]:
 
 
 def with_free_rows(graph: Graph, axes: Mapping[str, int]) -> Graph:
-    """`graph` with the free dimension `ROWS` for each of `axes`."""
+    """Return `graph` with the free dimension `ROWS` at each of `axes`."""
     inputs, outputs = (tuple(_freed(spec, axes) for spec in specs) for specs in (graph.inputs, graph.outputs))
     return msgspec.structs.replace(graph, inputs=inputs, outputs=outputs)
 
 
 class RowState(HostState):
-    """State whose entries all have their rows along an axis that is free; `rows` of them are there at most.
+    """State whose entries all have their rows along a free axis, at most `rows` of them.
 
-    Memory for all of them is taken at once. What a call is given lies at its front, packed.
+    Memory for all rows is allocated at once. The rows that a call gets lie packed at its front.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RowState(HostState):
         self.rows = rows
 
     def limit(self, rows: int) -> None:
-        """Give calls the first `rows` rows of each entry; what lay behind them is dropped, what is new is zero."""
+        """Limit calls to the first `rows` rows of each entry; later rows are dropped, added rows are zero."""
         before, self.dims[ROWS] = self.dims[ROWS], rows
         for entry in self.entries:
             whole, spec = self._whole[entry.input], self.specs[entry.input]
@@ -90,11 +90,11 @@ def _freed(spec: TensorSpec, axes: Mapping[str, int]) -> TensorSpec:
 
 
 def _pack(flat: Array, shape: Sequence[int | str], before: int, after: int) -> None:
-    """Move the rows of a tensor that lies at the front of `flat` to where they lie with `after` rows an item."""
+    """Repack a tensor at the front of `flat` from `before` to `after` rows per item."""
     axis = list(shape).index(ROWS)
     items, size = (math.prod(map(int, part)) for part in (shape[:axis], shape[axis + 1 :]))
     old, new, kept = before * size, after * size, min(before, after) * size
-    # Growing moves the last item first, shrinking the first: nothing is overwritten before it has moved.
+    # Growing starts with the last item, shrinking with the first, so no item is overwritten before it has moved.
     for item in range(items)[:: -1 if after > before else 1]:
         flat[item * new : item * new + kept] = flat[item * old : item * old + kept]
         flat[item * new + kept : (item + 1) * new] = 0

@@ -1,4 +1,4 @@
-"""State tensors in host memory, for the runtimes that compute there."""
+"""State tensors in host memory, for runtimes that compute on the CPU."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class HostState(StateLayout):
         self._buffers = {entry.input: self._allocate(entry) for entry in state}
 
     def front(self, entry: StateSpec, phase: int) -> Array:
-        """The buffer that a call in `phase` reads."""
+        """Return the buffer that a call in `phase` reads."""
         return self._buffers[entry.input][phase if swaps(entry) else 0]
 
     def back(self, entry: StateSpec, phase: int) -> Array:
-        """The buffer that a call in `phase` writes: the same one, unless the entry swaps."""
+        """Return the buffer that a call in `phase` writes: the one it reads, unless the entry swaps."""
         return self._buffers[entry.input][1 - phase if swaps(entry) else 0]
 
     def finish(self, feeds: Feeds, rows: Mapping[str, Array]) -> None:
-        """A call has run: append its `rows` (output name -> array) and let the buffers change places.
+        """Append the `rows` (output name -> array) of a finished call, and swap buffers.
 
-        Raises `RuntimeFailure` before anything is changed when rows do not fit.
+        Raises `RuntimeFailure`, before anything is changed, if rows do not fit.
         """
         todo = []
         for entry in self.entries:
@@ -54,7 +54,7 @@ class HostState(StateLayout):
                 buffer[...] = 0
 
     def read(self, name: str) -> Array:
-        """Copy of the state input `name` as the next call will see it."""
+        """Return a copy of the state input `name` as the next call will see it."""
         return self.front(self.entry(name), self.phase).copy()
 
     def write(self, name: str, value: Array) -> None:

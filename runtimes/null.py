@@ -1,7 +1,7 @@
-"""The null runtime: answers zeros in the shapes the manifest declares, and needs no package.
+"""The null runtime: returns zeros in the shapes that the manifest declares, and needs no package.
 
-It keeps feeds and state by the same rules as a real runtime, so host code can be measured without the model's time,
-and tests run where no runtime is installed.
+It checks feeds and keeps state by the same rules as a real runtime. So host code can be timed without the model, and
+tests run where no runtime is installed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge_sdk.types import Dialect, StateSpec, TensorSpec
 
 
 class NullSession:
-    """A graph that is never read: only its declared tensors count."""
+    """A session that never reads the graph's file; only the declared tensors matter."""
 
     engine_sha256: str | None = None
 
@@ -37,13 +37,16 @@ class NullSession:
         return self._graph.outputs
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """Zeros for every output. Raises `RuntimeFailure` for a wrong feed, or a length that no input tells."""
+        """Return zeros for every output.
+
+        Raises `RuntimeFailure` for a wrong feed, or for a free dimension whose length no input determines.
+        """
         return self.answer(self.inputs, self.outputs, feeds, {})
 
     def answer(
         self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], feeds: Feeds, dims: Mapping[str, int]
     ) -> dict[str, Array]:
-        """Zeros for `outputs` after `feeds` were compared with `inputs`."""
+        """Check `feeds` against `inputs`, and return zeros for `outputs`."""
         if self._closed:
             raise RuntimeFailure("this session is closed; open the graph again")
         known = check_feeds(inputs, feeds, dims)
@@ -59,7 +62,7 @@ class NullSession:
 
 
 class NullBound:
-    """State that zeros pass through."""
+    """A null session with bound state."""
 
     def __init__(self, session: NullSession, state: HostState) -> None:
         self._session = session
@@ -69,11 +72,14 @@ class NullBound:
         self.write = state.write
 
     def limit(self, rows: int) -> int | None:
-        """None: a call has every row."""
+        """Return None: a call always gets every row."""
         return None
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """Zeros for every output that is not state; state outputs are zeros too, and are kept as the manifest says."""
+        """Return zeros for every output that is not state.
+
+        State outputs are zeros too, and are kept as the manifest declares.
+        """
         state = self._state
         found = self._session.answer(state.feed_specs, self._session.outputs, feeds, state.dims)
         state.finish(feeds, found)
@@ -91,20 +97,20 @@ class NullRuntime:
     dialects: tuple[Dialect, ...] = ("native", "decomposed")
 
     def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:
-        """Open `graph` by its declaration alone. Raises `RuntimeFailure` when the file is not there."""
+        """Open `graph` by its declaration alone. Raises `RuntimeFailure` if the file does not exist."""
         if not path.is_file():
             raise RuntimeFailure(f"no graph file at {path}")
         return NullSession(graph)
 
     def why_unbuilt(self, path: Path, options: SessionOptions) -> str | None:
-        """None: nothing is built."""
+        """Return None: this runtime needs no build."""
         return None
 
     def describe(self) -> dict[str, str]:
-        """That it computes nothing."""
+        """Describe the runtime, which computes nothing."""
         return {"runtime": self.name, "device": "none: every output is zero"}
 
 
 def open_runtime() -> Runtime:
-    """The null runtime."""
+    """Open the null runtime."""
     return NullRuntime()

@@ -1,7 +1,7 @@
-"""ONNX Runtime: runs a bundle's ONNX files as they are, on the CPU or a CUDA device.
+"""ONNX Runtime: runs a bundle's ONNX files directly, on the CPU or a CUDA device.
 
 State is bound once, to memory that stays in place, so a call allocates nothing for it. Threads do not spin between
-calls: a device has other work than to wait for the next frame.
+calls, because the device has other work to do than wait for the next frame.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from edge_sdk.runtimes.standing_feeds import StandingFeeds
 from edge_sdk.tensors import check_feeds, describe, numpy_dtype
 from edge_sdk.types import Dialect, StateSpec, TensorSpec
 
-# device of SessionOptions -> execution providers, the most wanted first
+# device of SessionOptions -> execution providers, in order of preference
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
@@ -58,8 +58,8 @@ T = TypeVar("T")
 class OrtSession:
     """One ONNX graph in an `onnxruntime.InferenceSession`. Not for use by two threads at once.
 
-    `cuda` keeps the state of a session that computes on a CUDA device, None of one on the CPU. `free` are the axes
-    along which calls may be shorter than `graph` says (`row_axes`).
+    `cuda` is the device that holds the state of a session that computes there; None for a session on the CPU. `free`
+    are the axes along which calls may be shorter than `graph` declares (see `row_axes`).
     """
 
     engine_sha256: str | None = None
@@ -94,7 +94,7 @@ class OrtSession:
         return dict(zip(self._names, found, strict=True))
 
     def bind_state(self, state: Sequence[StateSpec], dims: Mapping[str, int]) -> BoundState:
-        """Keep the state tensors between calls, on the device where the session computes there."""
+        """Keep the state tensors between calls, in the memory of the device that computes."""
         if self._cuda is None:
             return OrtBound(self, self._host_state(state, dims))
         bound = OrtDeviceBound(self.native, self.guarded, self._graph, state, dims, self._cuda)
@@ -115,21 +115,21 @@ class OrtSession:
             bound.release()
 
     def guarded(self, call: Callable[[], T]) -> T:
-        """What `call` gives, with onnxruntime's errors as `RuntimeFailure`."""
+        """Return the result of `call`, with onnxruntime's errors raised as `RuntimeFailure`."""
         return _guarded(f"{self._label} failed", call)
 
     # Any: onnxruntime ships no types.
     def native(self) -> Any:
-        """The underlying session. Raises `RuntimeFailure` when this one is closed."""
+        """Return the underlying session. Raises `RuntimeFailure` if this session is closed."""
         if self._native is None:
             raise RuntimeFailure(f"{self._label}: this session is closed; open the graph again")
         return self._native
 
 
 class OrtBound:
-    """A session whose state tensors are bound to host buffers, one binding for each order of the buffers.
+    """A session whose state tensors are bound to host buffers, with one binding for each order of swapping buffers.
 
-    What stands from call to call is checked and bound once.
+    Feeds that stay the same from call to call are checked and bound once.
     """
 
     def __init__(self, session: OrtSession, state: HostState) -> None:
@@ -145,7 +145,10 @@ class OrtBound:
         self.write = state.write
 
     def limit(self, rows: int) -> int | None:
-        """Give calls only the first `rows` rows of the state, where the graph lets it; how many those are, or None."""
+        """Limit calls to the first `rows` rows of the state.
+
+        Returns how many rows calls get, or None where the graph does not allow a limit.
+        """
         state = self._state
         if not isinstance(state, RowState):
             return None
@@ -157,7 +160,7 @@ class OrtBound:
         return rows
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """Run once with the inputs that are not state; returns the outputs that are not state."""
+        """Run once with the inputs that are not state; return the outputs that are not state."""
         native = self._session.native()
         binding, standing = self._bindings[self._state.phase], self._standing[self._state.phase]
         fresh, _ = standing.check(feeds)
@@ -166,7 +169,7 @@ class OrtBound:
             binding.bind_cpu_input(name, array)
         standing.hold(held)
         for name in self._fresh():
-            # Bound anew each time: what the last call gave belongs to whoever got it.
+            # Bound again in each call: the arrays that the last call returned belong to its caller.
             binding.bind_output(name, "cpu")
         self._session.guarded(lambda: native.run_with_iobinding(binding))
         found = dict(zip([*self._aliased, *self._fresh()], binding.get_outputs(), strict=True))
@@ -178,7 +181,7 @@ class OrtBound:
 
     # Any: onnxruntime ships no types.
     def _bind(self, phase: int) -> Any:
-        """A binding of every state tensor. Outputs come back in the order in which they were first bound."""
+        """Bind every state tensor. Outputs come back in the order in which they were first bound."""
         binding = self._session.native().io_binding()
         self._bind_state(binding, phase)
         return binding
@@ -192,7 +195,7 @@ class OrtBound:
 
 
 class OrtRuntime:
-    """ONNX Runtime as it is installed here."""
+    """The installed ONNX Runtime."""
 
     name = "ort"
 
@@ -203,15 +206,15 @@ class OrtRuntime:
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:
-        """Both, or `decomposed` alone for a release that lacks operators of the other."""
+        """Both dialects, or only `decomposed` for a release that lacks operators of `native`."""
         release = tuple(int(number) for number in re.findall(r"\d+", onnxruntime.__version__)[:2])
         return ("native", "decomposed") if release >= _NATIVE_RELEASE else ("decomposed",)
 
     def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:
         """Open the ONNX file at `path` and compare its tensors with `graph`.
 
-        Raises `RuntimeFailure` for a file that onnxruntime refuses or whose tensors are not those of `graph`, and
-        `UnknownNameError` or `MissingDependencyError` for `options.device`.
+        Raises `RuntimeFailure` for a file that onnxruntime refuses or whose tensors are not those of `graph`,
+        `UnknownNameError` for an unknown `options.device`, and `MissingDependencyError` for one this machine lacks.
         """
         providers = _providers(options.device)
         free = row_axes(graph) if options.device == "cpu" and self.dialects[0] in graph.dialects else {}
@@ -226,11 +229,11 @@ class OrtRuntime:
         return OrtSession(path.name, native, graph, cuda, free)
 
     def why_unbuilt(self, path: Path, options: SessionOptions) -> str | None:
-        """None: nothing is built."""
+        """Return None: this runtime needs no build."""
         return None
 
     def describe(self) -> dict[str, str]:
-        """Version and execution providers."""
+        """Return the version and the available execution providers."""
         return {
             "runtime": self.name,
             "onnxruntime": onnxruntime.__version__,
@@ -239,7 +242,7 @@ class OrtRuntime:
 
 
 def open_runtime() -> Runtime:
-    """The ONNX Runtime."""
+    """Open ONNX Runtime."""
     return OrtRuntime()
 
 
@@ -252,7 +255,7 @@ def _guarded(what: str, call: Callable[[], T]) -> T:
 
 # Any: onnxruntime ships no types.
 def _wrap(buffer: Array) -> Any:
-    """An OrtValue over the buffer's own memory, without a copy."""
+    """Return an OrtValue over the buffer's own memory, without a copy."""
     value = onnxruntime.OrtValue.ortvalue_from_numpy(buffer)
     if value.data_ptr() != buffer.ctypes.data:
         raise RuntimeFailure(f"onnxruntime {onnxruntime.__version__} copied a state buffer; install a newer one")
@@ -265,12 +268,12 @@ def _native_options(options: SessionOptions) -> Any:
     native.intra_op_num_threads = options.threads
     native.inter_op_num_threads = 1
     native.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # A bundle was checked as ONNX; left to itself onnxruntime goes by the file's name, or by its bytes.
+    # Bundles are checked as ONNX; by default onnxruntime guesses the format from the file's name or its bytes.
     native.add_session_config_entry("session.load_model_format", "ONNX")
     if options.float_products:
-        # Without this rewriting a DequantizeLinear stays what it says, and its product one of floats.
+        # Without this rewriting, DequantizeLinear stays as written and the product after it is computed in floats.
         native.add_session_config_entry("session.disable_quant_qdq", "1")
-    # Everything it would print comes back as an exception too.
+    # Everything that onnxruntime would print also arrives as an exception.
     native.log_severity_level = _FATAL_ONLY
     return native
 
@@ -297,7 +300,7 @@ def _providers(device: str) -> tuple[str, ...]:
 
 
 def _cuda_hint(machine: str, python: tuple[int, int]) -> str:
-    """What to do for CUDA on such a machine: what is there must not go before there is another."""
+    """Say how to get CUDA on such a machine, never removing an onnxruntime that cannot be replaced."""
     if machine == "aarch64" and python < (3, 11):
         return (
             f"PyPI has no onnxruntime-gpu for aarch64 and Python {python[0]}.{python[1]}: build engines with "
@@ -308,9 +311,9 @@ def _cuda_hint(machine: str, python: tuple[int, int]) -> str:
 
 # Any: onnxruntime ships no types.
 def _cuda(native: Any, providers: Sequence[str]) -> Cuda:
-    """The device of a session. onnxruntime goes on without a provider that does not load; this does not.
+    """Return the CUDA device of a session.
 
-    Raises `MissingDependencyError`.
+    Raises `MissingDependencyError` if the provider did not load; onnxruntime itself would continue without it.
     """
     if native.get_providers()[0] != providers[0]:
         raise MissingDependencyError(
@@ -322,7 +325,7 @@ def _cuda(native: Any, providers: Sequence[str]) -> Cuda:
 
 # Any: onnxruntime ships no types.
 def _check_tensors(path: Path, kind: str, specs: Sequence[TensorSpec], found: Sequence[Any]) -> None:
-    """Raise `RuntimeFailure` unless the file has these tensors. A free dimension of the file may be fixed by a spec."""
+    """Raise `RuntimeFailure` unless the file has these tensors. A spec may fix a free dimension of the file."""
     there = {tensor.name: tensor for tensor in found}
     if there.keys() != {spec.name for spec in specs}:
         names = sorted(spec.name for spec in specs)

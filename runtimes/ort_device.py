@@ -1,10 +1,10 @@
-"""State of an ONNX Runtime session on a CUDA device: it, the feeds and the results are bound by their addresses.
+"""ONNX Runtime with state on a CUDA device: state, feeds and results are bound by their addresses.
 
-The state is that of the TensorRT runtime (`device_state.py`): rows are appended by CUDA's own strided copies, for ONNX
-Runtime has no way to write into a part of a tensor. It computes on a stream of its own, so each call waits twice: for
-its feeds before, and for its results after.
+State is kept as in the TensorRT runtime (`device_state.py`): CUDA's strided copies append rows, because ONNX Runtime
+cannot write into a part of a tensor. ONNX Runtime computes on its own stream, so each call waits twice: for its feeds
+before the run, and for its results after it.
 
-Awaits a board: CUDA itself. The tests bind host memory by its addresses, and ONNX Runtime's CPU provider computes.
+Not yet run on a board: CUDA itself. The tests bind host memory by address and compute with the CPU provider.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Places:
         self.rows = {spec.name: arena.device(_size(spec, largest)) for spec in graph.outputs if spec.name in appended}
 
     def hold(self, dims: Dims) -> bool:
-        """Whether a call with these lengths fits."""
+        """Return whether a call with these lengths fits."""
         return all(length <= self.largest.get(name, 0) for name, length in dims.items())
 
 
 class OrtDeviceBound:
     """A session whose state tensors are in the memory of `cuda`.
 
-    `native` gives the session, or refuses when it is closed; `guarded` runs a call with its errors in the SDK's tree.
+    `native` returns the session, or raises if it is closed; `guarded` runs a call and raises its errors as the SDK's.
     """
 
     # Any: onnxruntime ships no types.
@@ -70,7 +70,7 @@ class OrtDeviceBound:
         self._release = arena.release
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """Run once with the inputs that are not state; returns the outputs that are not state."""
+        """Run once with the inputs that are not state; return the outputs that are not state."""
         native, state = self._native(), self._state
         fresh, dims = self._standing.check(feeds)
         state.check(feeds, dims)
@@ -86,7 +86,7 @@ class OrtDeviceBound:
         return places.results.results(dims)
 
     def limit(self, rows: int) -> int | None:
-        """None: a call has every row."""
+        """Return None: a call always gets every row."""
         return None
 
     def reset(self) -> None:
@@ -95,7 +95,7 @@ class OrtDeviceBound:
         self._state.reset()
 
     def read(self, name: str) -> Array:
-        """Copy of the state input `name` as the next call will see it."""
+        """Return a copy of the state input `name` as the next call will see it."""
         self._native()
         return self._state.read(name)
 
@@ -105,19 +105,19 @@ class OrtDeviceBound:
         self._state.write(name, value)
 
     def release(self) -> None:
-        """Give the memory back; called when the session is closed."""
+        """Free the memory; called when the session is closed."""
         self._bindings.clear()
         if self._places is not None:
             self._places.release()
         self._release()
 
     def _places_for(self, dims: Dims) -> Places:
-        """Where this call's tensors go: what is there, or larger places where they have grown."""
+        """Return memory for this call's tensors: the existing memory, or larger memory where they have grown."""
         if self._places is None or not self._places.hold(dims):
             before = self._places.largest if self._places is not None else {}
             largest = before | {name: max(length, before.get(name, 0)) for name, length in dims.items()}
             self._bindings.clear()
-            self._places = None  # its memory goes back before the larger is taken
+            self._places = None  # frees the old memory before the larger is allocated
             self._places = Places(self._graph, self._state, largest, self._cuda, self._stream)
         return self._places
 

@@ -1,4 +1,4 @@
-"""TensorRT-RTX, for the GPUs of PCs: as `runtimes/trt.py`, by the package `tensorrt_rtx`."""
+"""TensorRT-RTX, for PC GPUs: the runtime of `runtimes/trt.py` with the package `tensorrt_rtx`."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from edge_sdk.runtimes import trt
 
 
 def open_runtime() -> Runtime:
-    """TensorRT-RTX here. Raises `MissingDependencyError` for what is not here."""
+    """Open the installed TensorRT-RTX. Raises `MissingDependencyError` for whatever is missing."""
     return trt.open_runtime("rtx")

@@ -1,7 +1,7 @@
-"""The kernels that TensorRT-RTX makes on this GPU at first use, kept beside the engine for the next time.
+"""The kernels that TensorRT-RTX compiles on this GPU at first use, cached beside the engine.
 
-Making them takes seconds. TensorRT-RTX itself refuses what was kept for another GPU, version or driver; it is then
-made and kept anew. Awaits a GPU that TensorRT-RTX serves: nothing is made without one.
+Compiling them takes seconds. TensorRT-RTX itself rejects kernels cached for another GPU, version or driver; they are
+then compiled and cached again. Not yet run on a GPU that TensorRT-RTX supports; it compiles nothing without one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edge_sdk.runtimes.trt_engine import Loaded
 
 
 class Kernels:
-    """How the contexts of one engine are made: one configuration, with what is kept in the file at `path`."""
+    """The configuration for all contexts of one engine, with the kernels cached in the file at `path`."""
 
     def __init__(self, loaded: Loaded, path: Path | None) -> None:
         module = loaded.tensorrt.module
@@ -31,7 +31,7 @@ class Kernels:
         self.config.set_runtime_cache(self._kernels)
 
     def keep(self) -> None:
-        """Write what was made since; where that fails it is made again next time."""
+        """Write newly compiled kernels to the file; if that fails, they are compiled again next time."""
         made = bytes(self._kernels.serialize())
         if self._path is not None and made and made != self._before:
             with suppress(OSError):

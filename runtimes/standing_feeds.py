@@ -1,6 +1,6 @@
-"""Feeds that stay as they are from call to call, such as the matrices of an adapter, are checked once.
+"""Check feeds that stay the same from call to call, such as adapter matrices, only once.
 
-A decoder has hundreds of them, and to check each in every call takes longer than the rest of what a call costs.
+A decoder has hundreds of them; checking each in every call would take longer than everything else on the host side.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from edge_sdk.types import TensorSpec
 
 
 class StandingFeeds:
-    """The feeds of one bound session that it has from an earlier call.
+    """The feeds that one bound session holds from earlier calls.
 
-    Those are arrays without a free dimension into which nobody can write: while a call brings the very same one, it is
-    what it was. `specs` are all the feeds, `dims` the lengths that stand already.
+    These are read-only arrays without a free dimension: while a call passes the same array object, it cannot have
+    changed. `specs` are all the feeds, `dims` the lengths that are already fixed.
     """
 
     def __init__(self, specs: Sequence[TensorSpec], dims: Mapping[str, int]) -> None:
@@ -25,9 +25,9 @@ class StandingFeeds:
         self._held: dict[str, Array] = {}
 
     def check(self, feeds: Feeds) -> tuple[Feeds, dict[str, int]]:
-        """Those of `feeds` that are not held, and the length of every free dimension.
+        """Return the `feeds` that are not held, and the length of every free dimension.
 
-        Raises `RuntimeFailure` as `check_feeds`, for a wrong or missing one.
+        Raises `RuntimeFailure` for a wrong or missing feed, as `check_feeds` does.
         """
         fresh, specs = feeds, self._specs
         if self._held.keys() <= feeds.keys():
@@ -36,7 +36,7 @@ class StandingFeeds:
         return fresh, check_feeds(specs, fresh, self._dims)
 
     def hold(self, fresh: Feeds) -> None:
-        """`fresh` is what the session has now: hold what will not change, let go of what was there before it."""
+        """Take over `fresh`, the feeds of this call: hold read-only arrays, and release the arrays they replace."""
         for name in self._fixed & fresh.keys():
             if fresh[name].flags.writeable:
                 self._held.pop(name, None)

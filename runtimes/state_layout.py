@@ -1,8 +1,8 @@
-"""What of a graph is state and what is not, wherever the state lies.
+"""Which tensors of a graph are state and which are not, whether the state is on the host or the device.
 
-An `alias` without index has two buffers that change places after each call: a runtime may write an output before it
-has read the input that shares its memory. An `alias` with index has one, for the graph itself writes single rows of
-it. `append` has one, into which the rows the graph gives are copied after the run.
+An `alias` without index has two buffers that swap after each call, because a runtime may write an output before it has
+read an input that shares its memory. An `alias` with index has one buffer, because the graph itself writes single rows
+of it. An `append` has one buffer, into which the graph's output rows are copied after the run.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from edge_sdk.types import StateSpec, TensorSpec
 
 
 def swaps(entry: StateSpec) -> bool:
-    """Whether a state entry needs two buffers."""
+    """Return whether a state entry needs two buffers."""
     return entry.kind == "alias" and entry.index is None
 
 
 class StateLayout:
     """The state entries of one bound session.
 
-    `specs` are the inputs that are state, by name; `feed_specs` and `result_specs` the inputs and outputs that are
-    not; `dims` the lengths of the free dimensions of state tensors. `phase` says which of two buffers is read by the
-    next call. Raises `RuntimeFailure` for a state that the graph does not have.
+    `specs` are the inputs that are state, by name. `feed_specs` and `result_specs` are the inputs and outputs that are
+    not state. `dims` are the lengths of the free dimensions of state tensors. `phase` says which of two buffers the
+    next call reads. Raises `RuntimeFailure` for a state that the graph does not have.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class StateLayout:
         self.phase = 0
 
     def advance(self) -> None:
-        """A call has run: buffers that swap change places."""
+        """Swap buffers after a call."""
         self.phase = (self.phase + 1) % self.phases
 
     def entry(self, name: str) -> StateSpec:
-        """The entry whose input is called `name`. Raises `RuntimeFailure` where there is none."""
+        """Return the entry whose input is called `name`. Raises `RuntimeFailure` if there is none."""
         for entry in self.entries:
             if entry.input == name:
                 return entry

@@ -1,11 +1,11 @@
-"""TensorRT: runs the engine that was built here for a bundle's graph, its state in device memory all the while.
+"""TensorRT: runs the engine that was built for a bundle's graph; state stays in device memory.
 
 A call copies its feeds to the device, runs, appends rows and copies results back, all queued on the session's own
-stream, and waits once. `threads` and `device` of the options have no meaning here: the device is the first GPU.
-TensorRT-RTX is the same but for its package (`runtimes/rtx.py`).
+stream, and waits once. The options `threads` and `device` have no effect here: the device is the first GPU.
+TensorRT-RTX differs only in its package (`runtimes/rtx.py`).
 
-Awaits a board: loading, running and timing an engine. What decides on profiles, bindings, capture and copies runs in
-the tests with host memory in the device's place.
+Not yet run on a board: loading, running and timing an engine. The logic for profiles, bindings, capture and copies is
+tested with host memory in place of the device.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ class TrtSession:
 
     @property
     def allocations(self) -> int:
-        """How often device or pinned memory was allocated so far, by any session: stands still once all are warm."""
+        """Device and pinned allocations so far, by any session on this device; constant once all are warm."""
         return self.cuda.allocations
 
     @property
     def captured(self) -> dict[str, str]:
-        """By the lengths of each profile, how many CUDA graphs stand for it, or why there is none."""
+        """For each profile, named by its lengths: how many CUDA graphs were captured, or why there is none."""
         return {lane.words: str(lane.graphs) if lane.graphs else lane.why_uncaptured or "0" for lane in self._lanes}
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
@@ -91,7 +91,7 @@ class TrtSession:
         return TrtBound(self, self._call(state, dims))
 
     def close(self) -> None:
-        """Release the engine and all memory of this session, that of its bound states included."""
+        """Release the engine and all memory of this session, including its bound states."""
         self._closed = True
         for lane in self._lanes:
             lane.forget()
@@ -102,7 +102,10 @@ class TrtSession:
             self._releases.pop()()
 
     def lane(self, dims: Mapping[str, int]) -> Lane:
-        """The context of the smallest profile that takes these lengths. Raises `RuntimeFailure` where none does."""
+        """Return the context of the smallest profile that accepts these lengths.
+
+        Raises `RuntimeFailure` if no profile does.
+        """
         for lane in self._lanes:
             if lane.serves(dims):
                 return lane
@@ -119,7 +122,7 @@ class TrtSession:
             return call.run(feeds)
 
     def check_open(self) -> None:
-        """Raise `RuntimeFailure` when this session is closed."""
+        """Raise `RuntimeFailure` if this session is closed."""
         if self._closed:
             raise RuntimeFailure(f"{self._label}: this session is closed; open the graph again")
 
@@ -136,12 +139,12 @@ class TrtBound:
         self._session, self._call = session, call
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """Run once with the inputs that are not state; returns the outputs that are not state."""
+        """Run once with the inputs that are not state; return the outputs that are not state."""
         self._session.check_open()
         return self._session.marked(self._call, feeds)
 
     def limit(self, rows: int) -> int | None:
-        """None: a call has every row."""
+        """Return None: a call always gets every row."""
         return None
 
     def reset(self) -> None:
@@ -150,7 +153,7 @@ class TrtBound:
         self._call.state.reset()
 
     def read(self, name: str) -> Array:
-        """Copy of the state input `name` as the next call will see it."""
+        """Return a copy of the state input `name` as the next call will see it."""
         self._session.check_open()
         return self._call.state.read(name)
 
@@ -161,7 +164,7 @@ class TrtBound:
 
 
 class TrtRuntime:
-    """TensorRT as it is installed here, on the first GPU."""
+    """The installed TensorRT, on the first GPU."""
 
     def __init__(self, tensorrt: TensorRT, device: CudaDevice) -> None:
         self.name: str = tensorrt.flavour
@@ -180,9 +183,10 @@ class TrtRuntime:
     def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:
         """Open the engine that was built for the ONNX file at `path`, and compare its tensors with `graph`.
 
-        Raises `EngineError` where no engine fits this graph, TensorRT, GPU and driver, or the one that does is refused;
-        `RuntimeFailure` for a missing file, a dialect that this TensorRT does not read, other tensors or too little
-        memory; `ConfigError` for a TensorRT that is too old; `MissingDependencyError` without CUDA.
+        Raises `EngineError` if no engine fits this graph, TensorRT, GPU and driver, or if TensorRT refuses the engine;
+        `RuntimeFailure` for a missing file, a dialect that this TensorRT does not read, tensors that differ from
+        `graph`, or too little memory; `ConfigError` for a TensorRT that is too old; `MissingDependencyError` without
+        CUDA.
         """
         if not path.is_file():
             raise RuntimeFailure(f"no graph file at {path}")
@@ -201,11 +205,11 @@ class TrtRuntime:
         return TrtSession(loaded, graph, cuda, engine_path.with_suffix(KERNELS_SUFFIX))
 
     def why_unbuilt(self, path: Path, options: SessionOptions) -> str | None:
-        """Why no engine fits the graph, this TensorRT, GPU and driver; None where one does."""
+        """Return why no engine fits the graph, this TensorRT, GPU and driver; None if one does."""
         return _cache(options).why_none(self._wanted(path), options.engine)
 
     def describe(self) -> dict[str, str]:
-        """Versions, device and driver."""
+        """Return versions, device and driver."""
         return {
             "runtime": self.name,
             self._tensorrt.module.__name__: self._tensorrt.version,
@@ -230,7 +234,10 @@ class TrtRuntime:
 
 
 def open_runtime(flavour: Flavour = "trt") -> Runtime:
-    """TensorRT here. Raises `MissingDependencyError` for what is not here: package, `cuda-bindings`, driver, device."""
+    """Open the installed TensorRT.
+
+    Raises `MissingDependencyError` if the package, `cuda-bindings`, the driver or a device is missing.
+    """
     tensorrt = open_tensorrt(flavour)
     bindings_version()
     return TrtRuntime(tensorrt, cuda_device())
@@ -241,7 +248,7 @@ def _cache(options: SessionOptions) -> EngineCache:
 
 
 def _marker() -> Callable[[str], AbstractContextManager[object]]:
-    """Opens a named range that NVIDIA's profilers show, where the package `nvtx` is installed."""
+    """Return a function that opens a named range for NVIDIA's profilers; a no-op unless `nvtx` is installed."""
     try:
         nvtx = import_module("nvtx")
     except ModuleNotFoundError:

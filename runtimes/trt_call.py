@@ -1,4 +1,4 @@
-"""What a call of a TensorRT session is made of: places for its tensors, and the order in which work is queued."""
+"""A call of a TensorRT session: memory for its tensors, and the order in which its work is queued."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge_sdk.types import StateSpec, TensorSpec
 
 
 class Device(Protocol):
-    """What a call needs of its session."""
+    """What a call needs from its session."""
 
     graph: Graph
     cuda: Cuda
@@ -28,13 +28,13 @@ class Device(Protocol):
     hosted: frozenset[str]
 
     def lane(self, dims: Mapping[str, int]) -> Lane:
-        """The context for these lengths. Raises `RuntimeFailure` where none serves them."""
+        """Return the context for these lengths. Raises `RuntimeFailure` if no context accepts them."""
 
 
 class Call:
-    """Feeds in, one run, results out; `state` are the entries that stay on the device, none for a plain run.
+    """Feeds in, one run, results out; `state` lists the entries that stay on the device, empty for a plain run.
 
-    Everything is allocated here, at the largest lengths of any profile.
+    All memory is allocated on construction, for the largest lengths of any profile.
     """
 
     def __init__(self, device: Device, state: Sequence[StateSpec], dims: Mapping[str, int]) -> None:
@@ -57,7 +57,7 @@ class Call:
         self._addresses = [self._in_phase(phase) for phase in range(self.state.phases)]
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """Run once. Raises `RuntimeFailure` for a wrong feed, before anything is done."""
+        """Run once. Raises `RuntimeFailure` for a wrong feed before any work is queued."""
         device, state = self._device, self.state
         fresh, dims = self._standing.check(feeds)
         lane = device.lane(dims)
@@ -81,7 +81,10 @@ class Call:
 
 
 def _written_in_place(graph: Graph) -> dict[str, str]:
-    """The inputs whose memory is that of an output, by the output, state or not: the graph writes single rows of it."""
+    """Return the input that shares memory with each output whose rows the graph writes in place, by output name.
+
+    This holds whether or not the tensors are bound as state.
+    """
     return {entry.output: entry.input for entry in graph.state if entry.kind == "alias" and entry.index is not None}
 
 

@@ -1,7 +1,7 @@
-"""A TensorRT engine from its file, compared with the manifest, and the lengths that each of its profiles takes.
+"""Load a TensorRT engine from its file, compare it with the manifest, and read the lengths its profiles accept.
 
-An engine of another board or version, or a damaged one, is refused here in TensorRT's own words; one that loads but
-has other tensors than the manifest says is refused naming the tensor.
+An engine that is damaged, or was built for another board or version, is refused with TensorRT's own message. An engine
+that loads but has other tensors than the manifest declares is refused with the name of the tensor.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _DTYPES = {
 
 
 class Loaded(NamedTuple):
-    """An engine and the logger that says what went wrong with it; `label` names it in errors.
+    """An engine and the logger that keeps its errors; `label` names the engine in error messages.
 
-    `sha256` is of the engine's file, None for one that was never in a file.
+    `sha256` is the hash of the engine's file; None for an engine that was never in a file.
     """
 
     label: str
@@ -50,10 +50,10 @@ class Loaded(NamedTuple):
 
 # Any: the packages ship no types.
 def deserialize(path: Path, tensorrt: TensorRT, log: Any, where: str) -> Any:
-    """The engine in the file at `path`, which is mapped, not read, so that it is in memory once.
+    """Load the engine from the file at `path`, which is mapped rather than read so that memory holds it only once.
 
-    `where` says on what GPU. Raises `RuntimeFailure` where the engine does not fit in the memory that is left, and
-    `EngineError` for one that TensorRT refuses, each with TensorRT's words and what to do.
+    `where` describes the GPU for error messages. Raises `RuntimeFailure` if the engine does not fit in the free memory,
+    and `EngineError` if TensorRT refuses it for another reason, each with TensorRT's message and a remedy.
     """
     runtime = tensorrt.module.Runtime(log)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -71,7 +71,10 @@ def deserialize(path: Path, tensorrt: TensorRT, log: Any, where: str) -> Any:
 
 # Any: the packages ship no types.
 def check_tensors(label: str, graph: Graph, engine: Any) -> None:
-    """Raise `RuntimeFailure` unless the engine has the tensors of `graph`; the graph may fix a free dimension."""
+    """Raise `RuntimeFailure` unless the engine has the tensors of `graph`.
+
+    `graph` may fix a dimension that the engine leaves free.
+    """
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     for kind, mode, specs in (("input", "INPUT", graph.inputs), ("output", "OUTPUT", graph.outputs)):
         there = sorted(name for name in names if engine.get_tensor_mode(name).name == mode)
@@ -96,7 +99,7 @@ def _check_tensor(label: str, kind: str, spec: TensorSpec, engine: Any) -> None:
 
 # Any: the packages ship no types.
 def profile_ranges(graph: Graph, engine: Any) -> tuple[Ranges, ...]:
-    """The lengths that each profile takes, where an input leaves them free. The order is the engine's."""
+    """Return the range of lengths of each free input dimension for each profile, in the engine's order."""
     return tuple(_ranges(graph.inputs, engine, index) for index in range(engine.num_optimization_profiles))
 
 
@@ -116,6 +119,6 @@ def _ranges(inputs: Sequence[TensorSpec], engine: Any, profile: int) -> Ranges:
 
 # Any: the packages ship no types.
 def host_tensors(engine: Any) -> frozenset[str]:
-    """The tensors that the engine reads or writes in host memory, such as those that decide on shapes."""
+    """Return the names of tensors that the engine reads or writes in host memory, such as those that set shapes."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     return frozenset(name for name in names if engine.get_tensor_location(name).name == "HOST")

@@ -1,11 +1,11 @@
-"""One execution context of a TensorRT engine: its shapes, its addresses, and the graphs captured of it.
+"""One execution context of a TensorRT engine: its shapes, its addresses, and the CUDA graphs captured from it.
 
-An engine has a context for each profile; all share its weights and one scratch memory, for one runs at a time. A call
-that comes again with the same shapes and addresses is captured as a CUDA graph and launched as one piece from then on.
-A state of two buffers that change places has two sets of addresses, so two graphs. TensorRT updates a context when its
-shapes change, and what was captured before is void then.
+An engine has one context for each profile. All contexts share the engine's weights and one scratch buffer, because only
+one runs at a time. A call that repeats with the same shapes and addresses is captured as a CUDA graph; from then on the
+graph is launched. A state with two swapping buffers has two sets of addresses, so two graphs. When its shapes change,
+TensorRT updates the context, which invalidates earlier captures.
 
-Awaits a board: that contexts which share scratch memory, and graphs of them, behave as NVIDIA's documents say.
+Not yet verified on a board: that contexts sharing scratch memory, and graphs of them, behave as NVIDIA documents.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Lane:
 
     @property
     def graphs(self) -> int:
-        """How many captured graphs are kept."""
+        """The number of captured graphs."""
         return len(self._graphs)
 
     @property
@@ -55,17 +55,17 @@ class Lane:
         return ", ".join(f"{name} {lo}..{hi}" for name, (lo, hi) in sorted(self.ranges.items())) or "fixed shapes"
 
     def volume(self) -> int:
-        """How large the profile is: the product of its largest lengths."""
+        """Return the size of the profile: the product of its largest lengths."""
         return math.prod(hi for _, hi in self.ranges.values())
 
     def serves(self, dims: Mapping[str, int]) -> bool:
-        """Whether every length lies in the profile's range."""
+        """Return whether every length lies in the profile's range."""
         return all(lo <= dims.get(name, lo) <= hi for name, (lo, hi) in self.ranges.items())
 
     def run(self, graph: Graph, dims: Mapping[str, int], addresses: Addresses) -> None:
-        """Queue one run with these lengths, every tensor at its address, by a captured graph where there is one.
+        """Queue one run with these lengths and tensor addresses, by launching a captured graph if there is one.
 
-        Raises `RuntimeFailure` for lengths that TensorRT refuses, or answers in other shapes than the manifest's.
+        Raises `RuntimeFailure` if TensorRT refuses the lengths or infers other output shapes than the manifest's.
         """
         if self._dims != dims:
             self._shape(graph, dims, addresses)
@@ -79,7 +79,7 @@ class Lane:
         self._calls[addresses] = self._calls.get(addresses, 0) + 1
 
     def forget(self) -> None:
-        """Give every captured graph back, and begin to count anew."""
+        """Destroy every captured graph and restart the count of calls."""
         self._dims = None
         for graph in self._graphs.values():
             self._cuda.destroy_graph(graph)
@@ -92,7 +92,7 @@ class Lane:
             if -1 in tuple(self._loaded.engine.get_tensor_shape(spec.name)):
                 shape = shape_of(spec, dims)
                 self._must(self._context.set_input_shape(spec.name, shape), f"it takes no {spec.name!r} of {shape}")
-        self._bind(addresses)  # values that decide on shapes are read where they lie
+        self._bind(addresses)  # shape inference reads the tensors whose values set shapes
         unknown = self._context.infer_shapes()
         self._must(not unknown, f"it does not know the shapes of {unknown}")
         for spec in graph.outputs:
@@ -101,7 +101,10 @@ class Lane:
         self._dims = dict(dims)
 
     def _capture(self, addresses: Addresses) -> int:
-        """The graph of a call that has come often enough, else 0. A failed capture is the last that is tried."""
+        """Capture a call that has come often enough and return its graph, else 0.
+
+        After a failed capture, none is tried again.
+        """
         if self.why_uncaptured or self._calls.get(addresses, 0) < WARM_CALLS:
             return 0
         self._bind(addresses)
@@ -135,7 +138,7 @@ class Lane:
 
 
 def _why_uncaptured(loaded: Loaded) -> str:
-    """Why calls of this engine are never captured here; empty when they may be."""
+    """Return why calls of this engine are never captured here; empty if they may be."""
     if loaded.tensorrt.flavour == "rtx":
         return "TensorRT-RTX captures by itself"
     hosted = ", ".join(sorted(host_tensors(loaded.engine)))
@@ -143,16 +146,16 @@ def _why_uncaptured(loaded: Loaded) -> str:
 
 
 def _told(loaded: Loaded) -> str:
-    """TensorRT's own words, with what to do where memory was short."""
+    """Return TensorRT's own messages, with a remedy if memory was short."""
     remedy = f"; {MORE_MEMORY}" if short_of_memory(loaded.log) else ""
     return f"{problems(loaded.log)}{remedy}"
 
 
 # Any: the packages ship no types.
 def create_context(loaded: Loaded, how: Any, scratch: int, size_bytes: int) -> Any:
-    """A context that works in `scratch`, made by the strategy or the runtime configuration `how`.
+    """Create a context that uses the memory at `scratch`; `how` is an allocation strategy or a runtime configuration.
 
-    Raises `RuntimeFailure` with TensorRT's words.
+    Raises `RuntimeFailure` with TensorRT's message.
     """
     context = loaded.engine.create_execution_context(how)
     if context is None:

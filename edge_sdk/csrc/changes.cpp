@@ -1,4 +1,4 @@
-// Whole numbers, so that the order of the sum does not matter.
+// Sums are integers, so their order does not matter.
 #include "changes.h"
 
 #include <cstdlib>

@@ -22,7 +22,7 @@ struct nanobind::detail::dtype_traits<edge::Half> {
 
 using Picture = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Planes = nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-// Rows may lie apart from one another, as in a part of a larger picture.
+// Rows need not be contiguous with one another, as in a crop of a larger picture.
 using Rows = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::device::cpu>;
 using Pixels = nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::device::cpu>;
 template <typename Value>
@@ -48,7 +48,7 @@ void check(bool good, const char* otherwise) {
   if (!good) throw std::invalid_argument(otherwise);
 }
 
-// The distance between rows of an array whose values within a row lie side by side.
+// The pitch of an array whose values are contiguous within each row.
 template <typename Array>
 std::size_t pitch_of(const Array& array, std::size_t height, std::size_t width, std::size_t channels) {
   bool good = array.shape(0) == height && array.shape(1) == width;

@@ -1,4 +1,4 @@
-// A table rather than arithmetic: two divisions a value cost as much, and halves would need a conversion besides.
+// A table instead of arithmetic: two divisions per value would cost as much, and halves would also need a conversion.
 #include "normalise.h"
 
 #include <bit>
@@ -9,7 +9,7 @@ namespace {
 void put(float value, float& out) { out = value; }
 void put(float value, Half& out) { out = to_half(value); }
 
-// What each level of each channel becomes.
+// The normalised value of each level of each channel.
 template <typename Value>
 using Table = std::array<std::array<Value, 256>, 3>;
 
@@ -37,10 +37,10 @@ Half to_half(float value) {
   } else if (size >= too_large) {
     half = 0x7C00;
   } else if (size < smallest_normal) {
-    // Next to 0.5 a float's last bit is worth 2^-24, the last bit of a subnormal half: the addition rounds.
+    // For a float just above 0.5, the last bit is worth 2^-24, like that of a subnormal half; so the addition rounds.
     half = std::bit_cast<std::uint32_t>(std::bit_cast<float>(size) + 0.5F) - std::bit_cast<std::uint32_t>(0.5F);
   } else {
-    // 13 bits go, half of their range is added, less one for a tie above an even value; exponents differ by 112.
+    // Drops 13 bits after adding half their range, less one if a tie must round down to even; exponents differ by 112.
     half = (size - (112U << 23) + 0xFFF + (size >> 13 & 1)) >> 13;
   }
   return {static_cast<std::uint16_t>(sign | half)};

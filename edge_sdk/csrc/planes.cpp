@@ -1,4 +1,4 @@
-// Straight loops over contiguous memory, which every compiler turns into vector code for its own target.
+// Plain loops over contiguous memory, which every compiler vectorises for its own target.
 #include "planes.h"
 
 namespace edge {

@@ -1,4 +1,5 @@
-// One loop serves both directions: across, the values weighed together are pixels of 64 rows; down, of 64 columns.
+// One loop serves both directions: the values weighted together are 64 rows when resampling horizontally, and 64
+// neighbouring bytes of a row when resampling vertically.
 #include "resample.h"
 
 #include <algorithm>
@@ -12,7 +13,7 @@ namespace {
 constexpr int fraction_bits = 22;
 constexpr double support = 2.0;
 
-// Keys' cubic for a = -1/2: 1 at 0; 0 at 1, and from 2 on.
+// Keys' cubic for a = -1/2: it is 1 at 0, and 0 at 1 and from 2 on.
 double keys(double x) {
   const double d = std::fabs(x);
   if (d < 1.0) return (1.5 * d - 2.5) * d * d + 1.0;
@@ -20,7 +21,7 @@ double keys(double x) {
   return 0.0;
 }
 
-// The kernel around `centre` at the middles of inputs `first`, `first` + 1, ..., scaled to the sum 1.
+// The kernel around `centre`, evaluated at the middles of inputs `first`, `first` + 1, ..., and scaled to sum 1.
 std::vector<double> kernel_at(double centre, double stretch, int first, int count) {
   std::vector<double> values(static_cast<std::size_t>(count));
   double sum = 0.0;
@@ -32,7 +33,7 @@ std::vector<double> kernel_at(double centre, double stretch, int first, int coun
   return values;
 }
 
-// Every output has `lanes` sums, whose 8-bit values are written side by side.
+// Computes the `lanes` sums of one output, and writes them next to one another as 8-bit values.
 EDGE_INLINE void weigh_one(const std::int32_t* weights, int count, const std::uint8_t* in, std::size_t pitch,
                       std::uint8_t* out) {
   std::int32_t sums[lanes];

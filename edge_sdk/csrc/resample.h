@@ -1,9 +1,11 @@
-// Antialiased bicubic resampling of 8-bit values, in the integers of Pillow's `Image.resize`: both give the same bytes.
-// Pillow 13 goes down before across for a few pairs of sizes where that is less work; here it is always across first.
+// Antialiased bicubic resampling of 8-bit values, in the integer arithmetic of Pillow's `Image.resize`: both give the
+// same bytes. For a few pairs of sizes, Pillow 13 saves work by resampling vertically first; this code always goes
+// horizontally first.
 //
-// The kernel is Keys' cubic with a = -1/2 ("Cubic convolution interpolation for digital image processing", 1981). Where
-// a picture shrinks, the kernel is stretched by that factor, so that every source pixel counts. Weights are integers
-// with 22 fractional bits, one set for each output; a picture is resampled across, rounded to 8 bits, and then down.
+// The kernel is Keys' cubic with a = -1/2 ("Cubic convolution interpolation for digital image processing", 1981). When
+// a picture shrinks, the kernel is stretched by the same factor, so that every source pixel counts. Weights are
+// integers with 22 fractional bits, one set per output. A picture is resampled horizontally, rounded to 8 bits, then
+// vertically.
 #pragma once
 
 #include <cstddef>
@@ -20,13 +22,13 @@ struct Taps {
   std::vector<std::int32_t> weights;
 };
 
-// How a side of `from` values becomes one of `to`, both at least 1.
+// Returns the taps that resample a side of `from` values to `to` values, both at least 1.
 Taps cubic_taps(int from, int to);
 
-// Values that are weighed together, so that the compiler can hold them in vector registers.
+// Number of values weighted together, so that the compiler can keep them in vector registers.
 inline constexpr std::size_t lanes = 64;
 
-// Outputs `begin` to `end`, each of `groups` times `lanes` values: input i begins at in + i * pitch, output i at
+// Computes outputs `begin` to `end`, each of `groups` * `lanes` values: input i begins at in + i * pitch, output i at
 // out + (i - begin) * pitch.
 void weigh(const Taps& taps, int begin, int end, std::size_t groups, const std::uint8_t* in, std::uint8_t* out,
            std::size_t pitch);

@@ -1,4 +1,4 @@
-// Work that falls into pieces, done by this thread and some more.
+// Splits work into pieces that this thread and others share.
 #pragma once
 
 #include <algorithm>
@@ -10,9 +10,9 @@
 
 namespace edge {
 
-// Calls work(worker, piece) for every piece below `pieces`; `worker` is below `threads` and no two run at once with
-// the same. `work` throws nothing. Where the system gives no further thread, or no memory for one, those that there are
-// do everything.
+// Calls work(worker, piece) for every piece below `pieces`. `worker` is below `threads`, and no two calls with the same
+// `worker` run at once. `work` must not throw. If the system cannot start another thread, or has no memory for one, the
+// existing threads do all the work.
 template <typename Work>
 void share(int pieces, int threads, const Work& work) {
   std::atomic<int> next{0};

@@ -1,4 +1,4 @@
-// A square of 8 x 8 bytes in eight words is turned by swapping halves, then quarters, then bytes across the words.
+// A square of 8 x 8 bytes in eight words is transposed by swapping halves, then quarters, then bytes between the words.
 #include "turn.h"
 
 #include <bit>
@@ -11,11 +11,11 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "the swaps take a word's first byte for its lowest");
 
-// Squares below one another that are turned together: as many words as a vector holds.
+// Number of squares, one below another, that are transposed together: as many words as a vector holds.
 constexpr std::size_t together = 4;
 using Words = std::uint64_t[together];
 
-// Swaps the parts of `a` above `shift` with the parts of `b` below it, in every stretch that `low` marks.
+// Swaps the bits of `a` above `shift` with the bits of `b` below it, in every group of bits that `low` marks.
 EDGE_INLINE void swap_parts(Words& a, Words& b, int shift, std::uint64_t low) {
   for (std::size_t square = 0; square < together; ++square) {
     const std::uint64_t change = ((a[square] >> shift) ^ b[square]) & low;

@@ -1,5 +1,6 @@
-// Rows are turned into columns before they are resized across, and back after it: 64 rows then lie side by side, so
-// that one weight serves 64 neighbouring bytes, which is what vector units want. Turning costs a quarter of the whole.
+// Rows are transposed to columns before horizontal resizing, and back after it. The values of 64 rows are then
+// adjacent, so that one weight applies to 64 neighbouring bytes, which suits vector units. Transposing takes a quarter
+// of the total time.
 #include "vision_input.h"
 
 #include <algorithm>
@@ -16,12 +17,12 @@ namespace {
 constexpr std::size_t channels = 3;
 static_assert(lanes == turned_rows, "rows that are turned together are weighed together");
 
-// Which rows of the source are worked on together.
+// The source rows that are processed together.
 using RowNumbers = std::array<std::size_t, lanes>;
 
 std::size_t rounded_up(std::size_t value, std::size_t step) { return (value + step - 1) / step * step; }
 
-// Rows of any length: the bytes after the last whole eight are turned from a copy, so that none is read past them.
+// Transposes rows of any length: bytes after the last multiple of 8 are copied first, to avoid reading past the end.
 void turn_rows(const Rows& rows, std::size_t columns, std::uint8_t* out, std::size_t pitch) {
   const std::size_t whole = columns / 8 * 8;
   turn(rows, whole, out, pitch);
@@ -35,7 +36,7 @@ void turn_rows(const Rows& rows, std::size_t columns, std::uint8_t* out, std::si
   turn(ends, 8, out + whole * pitch, pitch);
 }
 
-// A row of patches: `side` rows of pixels, red, green and blue side by side, to the places of its patches.
+// Writes one row of patches, from `side` rows of interleaved red, green and blue, to the places of its patches.
 void write_patches(const std::uint8_t* rows, std::size_t pitch, std::size_t side, std::size_t across,
                    std::size_t patch_row, std::uint8_t* patches) {
   const std::size_t windows_before = patch_row / 2 * (across / 2);
@@ -124,7 +125,7 @@ void VisionInput::run(const Load& load, std::uint8_t* patches) {
   });
 }
 
-// 64 rows from block * 64 on, into `narrow_`. Past the last row it is repeated; nothing reads what becomes of those.
+// Resizes 64 rows from block * 64 on into `narrow_`. Rows past the last repeat it; nothing reads their results.
 template <typename Load>
 void VisionInput::resize_across(const Load& load, int block, Scratch& scratch) {
   const std::size_t top = static_cast<std::size_t>(block) * lanes;

@@ -1,7 +1,7 @@
-// A picture as the video LLM's vision tower takes it: resized, cut into patches, in the order of its windows.
+// Prepares a picture for the video LLM's vision tower: resizes it and cuts it into patches in the order of its windows.
 //
-// Two by two patches make a window, which becomes one token. Windows follow one another row by row; so do the four
-// patches within each; a patch is its red, green and blue values, each row by row (VideoLLaMA3's image processor).
+// Two by two patches make a window, which becomes one token. Windows are ordered row by row, and so are the four
+// patches within each. A patch holds its red, green and blue values, each row by row (VideoLLaMA3's image processor).
 #pragma once
 
 #include <cstddef>
@@ -18,14 +18,14 @@ struct Size {
   int width = 0, height = 0;
 };
 
-// Rows of pixels, red, green and blue side by side. Distances are from row to row, in bytes.
+// Rows of pixels with interleaved red, green and blue. A pitch is the distance between two rows, in bytes.
 struct RgbPicture {
   const std::uint8_t* pixels;
   std::size_t pitch;
 };
 
-// A plane of luma, and one of U and V side by side with half as many rows and columns, rounded up. A chroma sample
-// stands for the four pixels that it covers.
+// A luma plane, and a plane of interleaved U and V with half as many rows and columns, rounded up. A chroma sample
+// applies to the four pixels that it covers.
 struct Nv12Picture {
   const std::uint8_t* luma;
   std::size_t luma_pitch;
@@ -33,10 +33,10 @@ struct Nv12Picture {
   std::size_t chroma_pitch;
 };
 
-// Turns pictures of one size into patches of another; what depends on the sizes alone is worked out once.
+// Converts pictures of one size to patches of another; everything that depends only on the sizes is computed once.
 class VisionInput {
  public:
-  // Throws std::invalid_argument for a length below 1 or a target that is not made of whole windows.
+  // Throws std::invalid_argument for a value below 1 or a target that does not consist of whole windows.
   VisionInput(Size source, Size target, int patch, int threads);
 
   // Writes 3 * target.width * target.height bytes. Calls from several threads wait for one another.
@@ -49,7 +49,7 @@ class VisionInput {
   std::size_t patch_bytes() const;
 
  private:
-  // What one thread works in: columns of 64 source rows, the same resized, converted rows, and rows of patches.
+  // Buffers of one thread: columns of 64 source rows, the same resized, converted rows, and rows of patches.
   struct Scratch {
     std::vector<std::uint8_t> columns, resized, converted, rows;
   };

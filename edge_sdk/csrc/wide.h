@@ -1,8 +1,8 @@
-// EDGE_WIDE: one function, compiled for the vectors of several generations of a processor; the loader picks at start.
+// EDGE_WIDE compiles one function for the vector units of several processor generations; the loader picks a version.
 //
-// x86-64 programs are built for vectors of 16 bytes, which every such processor has; those since 2013 have wider ones.
-// On arm64 one build fits every processor. Compilers other than GCC build the narrow one alone, and so does GCC's thread
-// sanitiser, which starts after the loader has picked.
+// By default, x86-64 programs use 16-byte vectors, which every such processor has; those since 2013 have wider ones. On
+// arm64 one version fits every processor. Compilers other than GCC build only the narrow version, and so does GCC with
+// its thread sanitiser, which starts only after the loader has picked.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@
 #define EDGE_WIDE
 #endif
 
-// What such a function calls in its loops must become part of it, or it is compiled for the narrowest vectors.
+// Functions called in the loops of such a function must be inlined, or they are compiled for the narrowest vectors.
 #if defined(__GNUC__)
 #define EDGE_INLINE inline __attribute__((always_inline))
 #else

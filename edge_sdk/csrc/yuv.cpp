@@ -17,7 +17,7 @@ EDGE_INLINE std::uint8_t to_byte(std::int32_t value) {
   return static_cast<std::uint8_t>(std::clamp(value >> fraction_bits, 0, 255));
 }
 
-// What a chroma sample adds to each channel of the pixels that it covers.
+// The values that a chroma sample adds to each channel of the pixels it covers.
 struct Tint {
   std::int32_t red, green, blue;
 };
@@ -55,7 +55,7 @@ EDGE_WIDE void convert_row(const YuvToRgb& factors, const std::uint8_t* __restri
   const YuvToRgb by = factors;
   for (std::size_t pair = 0; pair < width / 2; ++pair) {
     const Tint tint = tint_of(by, chroma + 2 * pair);
-    // Counted from 0 to 2, since GCC makes no vectors of a loop whose length it cannot tell at once.
+    // Counted from 0 to 2, because GCC does not vectorise a loop whose length is not obvious.
     for (std::size_t i = 0; i < 2; ++i) {
       const std::size_t x = 2 * pair + i;
       const std::int32_t grey = grey_of(by, luma[x]);

@@ -1,6 +1,6 @@
-"""TensorRT's engines: the door to the library, the shapes an engine is built for, and where engines lie.
+"""TensorRT engines: access to the library, the shapes an engine is built for, and the cache on disk.
 
-They are built in the room `export` and loaded in the room `runtimes`.
+The package `export` builds engines and the package `runtimes` loads them.
 """
 
 from edge_sdk.engine.cache import (

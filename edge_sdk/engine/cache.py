@@ -1,8 +1,8 @@
-"""Engines on disk: what one was built from and for, and where it lies.
+"""Engines on disk: what each was built from, what it was built for, and where it is stored.
 
-An engine is right for one graph with one set of weights, one version of TensorRT and one kind of GPU; elsewhere it is
-refused at best and wrong at worst. So its name is a digest of all of that, and a record beside it says in words what
-differs when none fits.
+An engine is valid for one graph with one set of weights, one version of TensorRT and one kind of GPU. Anywhere else it
+is refused at best and gives wrong results at worst. So its name is a digest of all of these, and a record beside it
+lets an error say what differs when no engine fits.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _DIFFERENCES = {
 
 
 class EngineKey(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """All that decides whether an engine may be used.
+    """Everything that decides whether an engine may be used.
 
-    `graph_sha256` is of the ONNX file, `weights_sha256` of its weight files in the order of their names. `sm` is the
-    GPU's compute capability such as 87, None for an engine that its runtime finishes on any GPU. `driver` is the CUDA
-    driver's version and `multiprocessors` how many the GPU has, None for an engine that was built without a GPU; a
-    count that is None beside a driver was not written down.
+    `graph_sha256` is the hash of the ONNX file, `weights_sha256` that of its weight files in order of their names. `sm`
+    is the GPU's compute capability, such as 87; None for an engine that its runtime finishes compiling on any GPU.
+    `driver` is the version of the CUDA driver and `multiprocessors` the GPU's number of multiprocessors; both are None
+    for an engine built without a GPU. If only `multiprocessors` is None, the count was not recorded.
     """
 
     graph: str
@@ -62,14 +62,14 @@ class EngineKey(Value, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def digest(self) -> str:
-        """The name of the engine: 16 hexadecimal letters."""
+        """The name of the engine: 16 hexadecimal digits."""
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:_DIGEST_LETTERS]
 
 
 class Wanted(Value, frozen=True, kw_only=True):
-    """What a device needs an engine for: the graph as its files are, its own TensorRT, GPU and driver.
+    """What a device needs an engine for: the graph's files, and the device's TensorRT, GPU and driver.
 
-    `graph` is the name by which `edge-sdk build` knows it.
+    `graph` is the graph's name for `edge-sdk build`.
     """
 
     graph: str
@@ -82,7 +82,7 @@ class Wanted(Value, frozen=True, kw_only=True):
     driver: str
 
     def differences(self, key: EngineKey) -> Iterator[str]:
-        """What keeps an engine for this graph, of `key`, from being used, in words; nothing for one that fits."""
+        """Yield in words why the engine of `key`, built for this graph, cannot be used; nothing if it fits."""
         anywhere = {"sm", "driver"} if key.driver else {"sm", "driver", "multiprocessors"}
         for field, words in _DIFFERENCES.items():
             built, here = getattr(key, field), getattr(self, field)
@@ -91,10 +91,10 @@ class Wanted(Value, frozen=True, kw_only=True):
 
 
 class EngineRecord(Value, frozen=True, kw_only=True):
-    """What stands beside an engine.
+    """The record stored beside an engine.
 
-    `verified`: its outputs were compared with the bundle's on this device. `chosen` is higher than that of every engine
-    for the same graph that was built or asked for before; a number, because the clocks of boards jump.
+    `verified`: on this device the engine gave the bundle's reference outputs. `chosen` is higher than that of every
+    engine for the same graph that was built or chosen earlier; it is a counter because the clocks of boards jump.
     """
 
     key: EngineKey
@@ -107,20 +107,20 @@ class EngineRecord(Value, frozen=True, kw_only=True):
 
     @property
     def turn(self) -> tuple[int, str]:
-        """Rises from the engine that was chosen first to the one that was chosen last."""
+        """Sort key: rises from the engine chosen first to the engine chosen last."""
         return self.chosen, self.built_utc
 
 
 class EngineCache:
-    """A folder of engines. Several processes may use it: whatever is in it is whole."""
+    """A folder of engines. Several processes may use it, because files are written completely or not at all."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def find(self, key: EngineKey) -> Path | None:
-        """The engine for `key`, checked to the last byte; None when there is none.
+        """Return the engine for `key`, its size and hash checked; None if there is none.
 
-        Raises `EngineError` for an engine whose bytes are not those that were written.
+        Raises `EngineError` for an engine whose bytes differ from those written.
         """
         path = self._path(key)
         record = self._record(path)
@@ -135,11 +135,11 @@ class EngineCache:
             )
         return path
 
-    # bytes or any buffer: TensorRT hands out memory of its own.
+    # bytes or any buffer: TensorRT returns memory of its own.
     def write(self, key: EngineKey, engine: bytes | memoryview, *, built_utc: str, build_s: float) -> Path:
-        """Write an engine and its record, each whole or not at all, and choose it; returns the engine's path.
+        """Write an engine and its record, each completely or not at all, choose it, and return the engine's path.
 
-        One that is there for `key` is replaced when the new one is on the disk, and its kernels go.
+        An existing engine for `key` is replaced once the new one is on disk; its cached kernels are removed.
         """
         path = self._path(key)
         self._sweep()
@@ -147,7 +147,7 @@ class EngineCache:
             stage.write_bytes(engine)
             digest, size = sha256_of(stage), stage.stat().st_size
             sync(stage)
-            # Without a record an engine is not there; beside the record of another it would be a damaged one.
+            # Without a record an engine counts as absent; beside the old engine's record it would count as damaged.
             for suffix in (RECORD_SUFFIX, KERNELS_SUFFIX):
                 path.with_suffix(suffix).unlink(missing_ok=True)
         record = EngineRecord(
@@ -162,36 +162,37 @@ class EngineCache:
         return path
 
     def choose(self, key: EngineKey) -> None:
-        """Note that of the engines for a graph the one for `key` is wanted: where it fits, a device opens it."""
+        """Record that a device should open the engine for `key`, if it fits, before other engines for its graph."""
         path, turn = self._path(key), self._next_turn(key)
         record = self._record(path)
         if record is not None and record.chosen < turn:
             self._write_record(path, msgspec.structs.replace(record, chosen=turn))
 
     def mark_verified(self, key: EngineKey) -> None:
-        """Note that the engine for `key` gave the bundle's reference outputs on this device."""
+        """Record that the engine for `key` gave the bundle's reference outputs on this device."""
         path = self._path(key)
         record = self._record(path)
         if record is not None:
             self._write_record(path, msgspec.structs.replace(record, verified=True))
 
     def remove(self, key: EngineKey) -> None:
-        """Delete the engine for `key` and what stands beside it, its record first."""
+        """Delete the engine for `key` and the files beside it, its record first."""
         path = self._path(key)
         for suffix in (RECORD_SUFFIX, KERNELS_SUFFIX, SUFFIX):
             path.with_suffix(suffix).unlink(missing_ok=True)
 
     def records(self) -> Iterator[EngineRecord]:
-        """Every engine that is there with its own record, by name."""
+        """Yield the record of every engine that has a matching one, in order of file names."""
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             record = self._record(path)
             if record is not None and path.name == _file_name(record.key):
                 yield record
 
     def usable(self, wanted: Wanted, digest: str | None = None) -> tuple[Path, EngineRecord]:
-        """The engine that was chosen last of those that `wanted` allows, checked to the last byte, and its record.
+        """Return the most recently chosen engine that fits `wanted`, its size and hash checked, and its record.
 
-        Only the one called `digest` where that is given. Raises `EngineError` with what `why_none` says.
+        If `digest` is given, only the engine of that name may be returned. Raises `EngineError` with the text of
+        `why_none`.
         """
         for record in self._fitting(wanted, digest):
             path = self.find(record.key)
@@ -200,14 +201,14 @@ class EngineCache:
         raise EngineError(self._why_none(wanted, digest))
 
     def why_none(self, wanted: Wanted, digest: str | None = None) -> str | None:
-        """What differs in the nearest engine for the graph, or that there is none, and what to do.
+        """Say what differs in the nearest engine for the graph, or that there is none, and what to do.
 
-        None where there is one, whose bytes are not looked at.
+        Returns None if an engine fits; its bytes are not checked.
         """
         return None if self._fitting(wanted, digest) else self._why_none(wanted, digest)
 
     def _fitting(self, wanted: Wanted, digest: str | None) -> list[EngineRecord]:
-        """Those that `wanted` allows, the one that was chosen last in front."""
+        """Return the engines that fit `wanted`, most recently chosen first."""
         found = [each for each in self._of_graph(wanted.graph_sha256, digest) if not any(wanted.differences(each.key))]
         return sorted(found, key=lambda record: record.turn, reverse=True)
 
@@ -216,7 +217,7 @@ class EngineCache:
         return [record for record in found if digest in (None, record.key.digest)]
 
     def _why_none(self, wanted: Wanted, digest: str | None) -> str:
-        # Without being told, a build makes but one of the decoders that share their weights.
+        # Unless --graph is given, a build makes only one of the decoders that share their weights.
         beside = [record for record in self.records() if record.key.weights_sha256 == wanted.weights_sha256]
         run = "edge-sdk build --bundle BUNDLE"
         if any(record.key.graph_sha256 != wanted.graph_sha256 for record in beside):
@@ -229,7 +230,10 @@ class EngineCache:
         return f"the engine for {nearest.key.graph!r} in {self.folder} does not fit ({told}); run: {run}"
 
     def _path(self, key: EngineKey) -> Path:
-        """Where the engine for `key` lies. Raises `EngineError` for a graph whose name would lead elsewhere."""
+        """Return the path of the engine for `key`.
+
+        Raises `EngineError` for a graph whose name would lead outside the folder.
+        """
         if not is_plain_name(key.graph):
             raise EngineError(
                 f"expected a graph's name of letters, digits, '.', '_' and '-', found {key.graph!r}; an engine's file "
@@ -238,12 +242,12 @@ class EngineCache:
         return self.folder / _file_name(key)
 
     def _next_turn(self, key: EngineKey) -> int:
-        """Above all others for the same graph."""
+        """Return a turn above those of all other engines for the same graph."""
         others = [each.chosen for each in self._of_graph(key.graph_sha256) if each.key != key]
         return 1 + max(others, default=0)
 
     def _sweep(self) -> None:
-        """Remove what killed builds left half-written, which may be gigabytes."""
+        """Remove half-written files of killed builds, which may be gigabytes."""
         if self.folder.is_dir():
             remove_half_written_files(self.folder)
 
@@ -262,19 +266,19 @@ def _file_name(key: EngineKey) -> str:
 
 
 def default_cache() -> EngineCache:
-    """The user's cache: `$XDG_CACHE_HOME/edge-sdk/engines`, by default below `~/.cache`.
+    """Return the user's cache: `$XDG_CACHE_HOME/edge-sdk/engines`, by default below `~/.cache`.
 
-    A relative `XDG_CACHE_HOME` is passed over, as the XDG base directory specification says.
+    A relative `XDG_CACHE_HOME` is ignored, as the XDG base directory specification requires.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return EngineCache((home if home.is_absolute() else Path.home() / ".cache") / "edge-sdk" / "engines")
 
 
 def graph_hashes(path: Path) -> tuple[str, str]:
-    """SHA-256 of an ONNX file, and of the weight files beside it.
+    """Return the SHA-256 of an ONNX file, and of the weight files beside it.
 
-    Weights of gigabytes are not read again when the bundle around them vouches for them: its manifest has their hashes,
-    and opening the bundle has checked them.
+    Gigabytes of weights inside a bundle are not read again: its manifest has their hashes, and opening the bundle has
+    checked them.
     """
     names = sorted(external_locations(path))
     known = _vouched(path.parent)
@@ -286,7 +290,7 @@ def graph_hashes(path: Path) -> tuple[str, str]:
 
 
 def graph_name(path: Path) -> str:
-    """What the bundle around an ONNX file calls the graph, or else the file's own name."""
+    """Return the graph's name in the bundle that contains the ONNX file, or else the file's own name."""
     found = _bundle_around(path.parent)
     if found is not None:
         folder, manifest = found
@@ -297,7 +301,7 @@ def graph_name(path: Path) -> str:
 
 
 def _vouched(folder: Path) -> dict[Path, str]:
-    """SHA-256 by path, from the manifest of the bundle that `folder` belongs to; empty outside a bundle."""
+    """Return SHA-256 by path from the manifest of the bundle that contains `folder`; empty outside a bundle."""
     found = _bundle_around(folder)
     if found is None:
         return {}
@@ -306,7 +310,7 @@ def _vouched(folder: Path) -> dict[Path, str]:
 
 
 def _bundle_around(folder: Path) -> tuple[Path, Manifest] | None:
-    """The folder of the bundle that `folder` belongs to, and its manifest."""
+    """Return the root and the manifest of the bundle that contains `folder`; None outside a readable bundle."""
     for parent in (folder, *folder.parents):
         if (parent / MANIFEST_NAME).is_file():
             try:

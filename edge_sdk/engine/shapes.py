@@ -1,7 +1,7 @@
-"""The lengths an engine is built for: a range for each free dimension of a graph, by what the graph is for.
+"""The lengths an engine is built for: a range for each free dimension of a graph, by the graph's role.
 
-An engine serves shapes inside its profiles alone, and is fast at the one it was tuned for. Decoding is tuned for a few
-rows, prefill for a chunk; both are profiles of one engine, so that the weights are there once.
+An engine accepts only shapes inside its profiles, and is fastest at the shape each was tuned for. Decoding is tuned for
+a few rows, prefill for a chunk; both are profiles of one engine, so that memory holds the weights once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edge_sdk.types import Value
 
 
 class Lengths(Value, frozen=True, kw_only=True):
-    """The smallest and largest length of a dimension, and the one to be fastest at."""
+    """The smallest and largest length of a dimension, and `best`, the length to tune for."""
 
     smallest: int
     best: int
@@ -26,17 +26,17 @@ class Lengths(Value, frozen=True, kw_only=True):
 
 
 class ShapeProfile(Value, frozen=True, kw_only=True):
-    """One profile of an engine: its name, and lengths by the name of the free dimension."""
+    """One profile of an engine: its name, and the lengths by name of the free dimension."""
 
     name: str
     lengths: dict[str, Lengths]
 
 
 class Limits(Value, frozen=True, kw_only=True):
-    """The most that a device asks for at once.
+    """The most that a device processes in one call.
 
-    `streams` cameras share the student; `frames` are encoded together, `chunk` tokens prefilled, `branches` answers
-    decoded: as many as a reasoner asks for, unless given.
+    Up to `streams` cameras share the student, `frames` are encoded together, `chunk` tokens prefilled, and `branches`
+    answers decoded. The defaults of `chunk` and `branches` match the calls of a reasoner.
     """
 
     streams: int = 4
@@ -46,9 +46,9 @@ class Limits(Value, frozen=True, kw_only=True):
 
 
 def shape_profiles(manifest: Manifest, name: str, limits: Limits | None = None) -> tuple[ShapeProfile, ...]:
-    """The profiles for the graph called `name`; none for a graph whose dimensions are all fixed.
+    """Return the profiles for the graph `name`; empty for a graph whose dimensions are all fixed.
 
-    Raises `UnknownNameError` for a graph that the manifest does not have, or that no component uses.
+    Raises `UnknownNameError` for a graph that the manifest does not have or that no component uses.
     """
     if name not in manifest.graphs:
         raise UnknownNameError("graph", name, list(manifest.graphs))
@@ -62,7 +62,7 @@ def shape_profiles(manifest: Manifest, name: str, limits: Limits | None = None) 
 
 
 def input_shapes(graph: Graph, profile: ShapeProfile) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """Smallest, best and largest shape of every input that has a free dimension."""
+    """Return the smallest, best and largest shape of every input that has a free dimension."""
     return {
         spec.name: tuple(
             tuple(getattr(profile.lengths[d], size) if isinstance(d, str) else d for d in spec.shape)

@@ -1,7 +1,7 @@
-"""The one door to TensorRT: the board's `tensorrt`, or TensorRT-RTX, which compiles without a GPU.
+"""The only access to TensorRT: the board's `tensorrt`, or TensorRT-RTX, which compiles without a GPU.
 
-The two packages have one shape under two names. Rooms build with it and run with it, so what they share stands here:
-which is installed, of which version, and how it talks.
+The two packages have the same API under two names. `export` builds with them and `runtimes` runs with them, so the
+shared parts are here: which package is installed, its version, and its log.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from edge_sdk.types import Dialect
 
 Flavour = Literal["trt", "rtx"]
 
-# Words of TensorRT's allocator, of CUDA behind it and of C++, in TensorRT's log (NVIDIA/TensorRT, issue 840).
+# Messages of TensorRT's allocator, of CUDA and of C++ in TensorRT's log (NVIDIA/TensorRT, issue 840).
 _NO_MEMORY = re.compile(r"out ?of ?memory|could not be allocated|bad_alloc", re.IGNORECASE)
 
-# flavour -> package, and how it is installed
+# flavour -> package, and how to install it
 PACKAGES: dict[Flavour, tuple[str, str]] = {
     "trt": ("tensorrt", "on a Jetson it comes with JetPack (python3-libnvinfer), elsewhere: pip install tensorrt"),
     "rtx": ("tensorrt_rtx", f"run: {pip_install('rtx')}"),
@@ -31,7 +31,7 @@ PACKAGES: dict[Flavour, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class TensorRT:
-    """An installed TensorRT. `module` is the package; `version` is such as "10.3.0"."""
+    """An installed TensorRT. `module` is the package; `version` is a string such as "10.3.0"."""
 
     flavour: Flavour
     # Any: the packages ship no types.
@@ -40,7 +40,7 @@ class TensorRT:
 
     @property
     def dialect(self) -> Dialect:
-        """The dialect of graphs that it parses. Raises `ConfigError` for a TensorRT before 10.3."""
+        """The graph dialect that it parses. Raises `ConfigError` for a TensorRT before 10.3."""
         return "native" if self.flavour == "rtx" else dialect_of(self.version)
 
     @property
@@ -51,7 +51,10 @@ class TensorRT:
 
 
 def open_tensorrt(flavour: Flavour) -> TensorRT:
-    """The installed package. Raises `MissingDependencyError` saying how to install it, or why it does not load."""
+    """Open the installed package.
+
+    Raises `MissingDependencyError`, which says how to install the package or why it does not load.
+    """
     package, remedy = PACKAGES[flavour]
     try:
         module = import_module(package)
@@ -63,10 +66,10 @@ def open_tensorrt(flavour: Flavour) -> TensorRT:
 
 
 def runtime_dialects(runtime: str) -> tuple[Dialect, ...]:
-    """The dialects that a runtime reads here. TensorRT is asked for its version alone: to say this it needs no GPU.
+    """Return the dialects that a runtime reads on this machine.
 
-    Raises `MissingDependencyError` for a runtime that is not installed, and `ConfigError` for a TensorRT that is too
-    old.
+    TensorRT is asked only for its version, which needs no GPU. Raises `MissingDependencyError` for a runtime that is
+    not installed, and `ConfigError` for a TensorRT that is too old.
     """
     for flavour in PACKAGES:
         if runtime == flavour:
@@ -74,9 +77,9 @@ def runtime_dialects(runtime: str) -> tuple[Dialect, ...]:
     return open_runtime(runtime).dialects
 
 
-# Any: the class is made from the package's own, which has no types.
+# Any: the class derives from a class of the package, which ships no types.
 def problem_log(tensorrt: TensorRT) -> Any:
-    """A logger that prints nothing and keeps errors in its list `problems`, so that an exception can say them."""
+    """Return a logger that prints nothing and keeps errors in its list `problems`, for use in exceptions."""
     base = tensorrt.module.ILogger
 
     class ProblemLog(base):  # type: ignore[misc, valid-type]  # a class of a package without types
@@ -92,11 +95,11 @@ def problem_log(tensorrt: TensorRT) -> Any:
 
 
 def problems(log: Any) -> str:
-    """What a logger of `problem_log` has kept, in one line."""
+    """Return the errors kept by a logger of `problem_log`, in one line."""
     return "; ".join(log.problems) or "it gave no reason"
 
 
 # Any: the packages ship no types.
 def short_of_memory(log: Any) -> bool:
-    """Whether a logger of `problem_log` tells of memory that could not be had."""
+    """Return whether a logger of `problem_log` kept an error about memory that could not be allocated."""
     return _NO_MEMORY.search("; ".join(log.problems)) is not None

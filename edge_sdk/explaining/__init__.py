@@ -1,6 +1,6 @@
-"""Asking the video LLM from a program: whose frames, in a process of its own, and what the answers say.
+"""Ask the video LLM from a program about files and live events; the model runs in a process of its own.
 
-The program's side is light; what answers is loaded in the other process alone.
+The program's side is light: the model and its libraries are loaded only in the other process.
 """
 
 from edge_sdk.explaining.clips import Explanation, Spoken, answers_of, ask_file, explain_file, tasks_of

@@ -1,4 +1,4 @@
-"""What the reasoner's process does with a clip: the reasoner itself, and its answers as events carry them."""
+"""The work of the reasoner's process on a clip: the reasoner itself, and its answers in the form that events carry."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Seconds = float | tuple[float, float] | None
 
 
 class Answering:
-    """A bundle's reasoner, opened, and at most one clip. `on_chunk` is called at each chunk of work and may raise."""
+    """An opened reasoner and at most one clip. `on_chunk` is called after each chunk of work and may raise."""
 
     def __init__(self, opening: Open, on_chunk: Callable[[], None]) -> None:
-        """Raises what `Reasoner` raises, and `BundleError` for a bundle that is not what the parent opened."""
-        # Before memory is bounded: a library that cannot be mapped says so in its own words.
+        """Open the reasoner. Raises as `Reasoner`, and `BundleError` if the bundle is not what the parent opened."""
+        # Before the memory limit is set, because under it a library that cannot be mapped gives an obscure error.
         open_runtime(opening.runtime)
         left_mb = limit_memory(opening.budget_mb)
         bundle = _opened(opening)
@@ -63,11 +63,11 @@ class Answering:
 
     @property
     def memory_mb(self) -> float:
-        """What the reasoner holds, 10^6 bytes."""
+        """The memory that the reasoner holds, in 10^6 bytes."""
         return self._reasoner.memory_mb
 
     def begin(self, message: Begin) -> None:
-        """Begin a clip, in place of the last."""
+        """Begin a clip in place of the last one."""
         self.end()
         self._clip = self._reasoner.begin(message.profile, source=message.source, on_chunk=self._on_chunk)
 
@@ -76,7 +76,10 @@ class Answering:
         self._present().push(pixels, time_s)
 
     def ask(self, message: Ask) -> Iterator[Piece | Reply]:
-        """The answers to `message.tasks`, their times on the source's clock; one again when a later one belies it."""
+        """Yield the answers to `message.tasks`, with times on the source's clock.
+
+        An answer is yielded again if a later answer contradicts it.
+        """
         answers: dict[str, spoken.Answer] = {}
         sighting = sighting_of(message.events, message.evidence, offset_s=message.zero_s)
         for said in self._present().ask(message.tasks, deadline_s=message.deadline_s, sighting=sighting):
@@ -85,12 +88,12 @@ class Answering:
                 continue
             before, answers = answers, compared({**answers, said.task: said}, message.events, offset_s=message.zero_s)
             for task, answer in answers.items():
-                # From unknown to agreed is no news.
+                # A change from unknown to agreement need not be reported.
                 if task == said.task or bool(answer.contradiction) != bool(before[task].contradiction):
                     yield Reply(task=task, answer=self._answer(answer, message))
 
     def report(self, resident_mb: float) -> ReasoningReport:
-        """What the clip has taken so far."""
+        """Return the costs of the clip so far."""
         clip = self._present()
         times = clip.timings
         ms = {
@@ -113,7 +116,7 @@ class Answering:
         )
 
     def end(self) -> None:
-        """Give the clip up, if there is one."""
+        """Close the clip, if there is one."""
         clip, self._clip = self._clip, None
         if clip is not None:
             clip.close()
@@ -145,7 +148,7 @@ class Answering:
 
 
 def _moved(seconds: Seconds, zero_s: float) -> Seconds:
-    """Seconds of the clip as seconds of the source, to the millisecond."""
+    """Convert seconds of the clip to seconds of the source, rounded to the millisecond."""
     if seconds is None:
         return None
     if isinstance(seconds, tuple):
@@ -155,15 +158,15 @@ def _moved(seconds: Seconds, zero_s: float) -> Seconds:
 
 
 def _since_zero(seconds: float, zero_s: float) -> float:
-    # An answer has tenths, so it may lie just before the first frame, where the source has nothing.
+    # Answers are in tenths, so one may lie just before the first frame, which is before the source's clock starts.
     return max(0.0, round(seconds - zero_s, 3))
 
 
 def _opened(opening: Open) -> Bundle:
-    """The bundle whose files the parent has checked.
+    """Open the bundle whose files the parent has checked.
 
-    Here only the manifest is, for hashing gigabytes takes seconds; but all of a pinned one: this process may start long
-    after its parent, when a file has been put in another's place.
+    Only the manifest is checked again, because hashing gigabytes takes seconds. A pinned bundle is checked again as a
+    whole, because this process may start long after its parent and a file may have been replaced since.
     """
     folder = Path(opening.bundle)
     manifest, sha256 = read_manifest(folder)
@@ -176,7 +179,7 @@ def _opened(opening: Open) -> Bundle:
 
 
 def _hashes(bundle: Bundle) -> dict[str, str]:
-    """SHA-256 of each task's question, UTF-8. Raises `BundleError`."""
+    """Return the SHA-256 of each task's question in UTF-8. Raises `BundleError`."""
     path = bundle.path(language_of(bundle).prompts)
     try:
         texts = {task: str(entry["text"]) for task, entry in json.loads(path.read_text(encoding="utf-8")).items()}

@@ -1,7 +1,7 @@
-"""Messages over a socket: two lengths, the message, the bytes that belong to it.
+"""Messages over a socket: two lengths, the message, and the bytes that belong to it.
 
-A send that was interrupted half-way leaves the other side waiting for the rest of a message that will not come; so the
-channel is then shut, and both sides learn of it at once.
+A send that is interrupted half-way would leave the other side waiting for the rest of a message that never comes. The
+channel is then shut, so that both sides notice at once.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ import msgspec
 from edge_sdk.explaining.messages import Message, Parcel, decode, encode
 
 _HEAD = struct.Struct("!II")
-# A message is words and numbers; its bytes are at most one picture of 16,384 pixels a side.
+# A message is text and numbers; its data is at most one picture with sides of 16,384 pixels.
 _MESSAGE_LIMIT, DATA_LIMIT = 1 << 22, 3 * 16384**2
-# Longer than any machine runs, and still a number of seconds that the system can hold.
+# Longer than any machine runs, and still representable as a system timeout.
 _NEVER_S = 1e9
 
 
 class Channel:
-    """One end of a connection. Any thread may send, one receives."""
+    """One end of a connection. Any thread may send; only one may receive."""
 
     def __init__(self, end: socket.socket, send_timeout_s: float | None = None) -> None:
-        """`send_timeout_s`: a side that reads nothing for so long is taken for gone."""
+        """Wrap a socket; the other side counts as gone if it reads nothing for `send_timeout_s`."""
         self._end = end
         if send_timeout_s is not None and send_timeout_s < _NEVER_S:
-            # Not `settimeout`, which would bound receiving too.
+            # `settimeout` would limit receiving too.
             wait = struct.pack("@ll", int(send_timeout_s), 0)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
         self._sending = threading.Lock()
 
     def send(self, message: Message, data: memoryview | bytes = b"") -> None:
-        """Send `message` and `data`, contiguous; waits while the other side does not read.
+        """Send `message` and contiguous `data`; waits while the other side does not read.
 
-        Raises `BrokenPipeError` when there is no other side any more.
+        Raises `BrokenPipeError` if the other side is gone.
         """
         self.send_encoded(encode(message), data)
 
     def send_encoded(self, body: bytes, data: memoryview | bytes = b"") -> None:
-        """Send the message that `body` is; otherwise as `send`."""
+        """Send the encoded message `body`; otherwise as `send`."""
         with self._sending:
             try:
                 self._end.sendall(_HEAD.pack(len(body), len(data)) + body)
@@ -56,7 +56,7 @@ class Channel:
                 raise
 
     def receive(self) -> Parcel:
-        """The next message. Raises `EOFError` at the end of the connection, or when what comes is no message."""
+        """Receive the next message. Raises `EOFError` at the end of the connection, or for data that is no message."""
         body_bytes, data_bytes = _HEAD.unpack(self._exactly(_HEAD.size))
         if body_bytes > _MESSAGE_LIMIT or data_bytes > DATA_LIMIT:
             raise EOFError(f"a message of {body_bytes} and {data_bytes} bytes")
@@ -67,12 +67,12 @@ class Channel:
         return Parcel(message, self._exactly(data_bytes))
 
     def shut(self) -> None:
-        """End the connection; a thread that waits in `receive`, on either side, gets `EOFError`."""
+        """End the connection; threads waiting in `receive` on either side get `EOFError`."""
         with suppress(OSError):
             self._end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End the connection and let go of the socket."""
+        """End the connection and close the socket."""
         self.shut()
         self._end.close()
 

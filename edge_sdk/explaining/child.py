@@ -1,7 +1,7 @@
-"""One process of the reasoner as its parent sees it: started, listened to, and ended whatever it does.
+"""The reasoner's process, seen from its parent, which starts it, listens to it, and ends it in any case.
 
-The process hears of its parent's end by the end of the connection, also when the parent was killed. The other way
-round, a thread listens until the connection ends, and then asks how the process ended.
+The process notices the end of its parent by the end of the connection, even if the parent was killed. In the parent, a
+thread listens until the connection ends, and then finds out how the process ended.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from edge_sdk.explaining.messages import Beat, Failed, Message, Open, Opened
 from edge_sdk.explaining.outbox import Outbox
 from edge_sdk.explaining.settings import ReasonerSettings
 
-# How long the process may take to end when it is told to, before it is killed.
+# How long the process may take to end when told to, before it is killed.
 _LEAVE_S = 2.0
 _POLL_S = 0.1
-# Where a program that waits has not looked for so long it stood still itself, and takes as long to read what was said.
+# A waiting program that did not look for this long was itself suspended. It then spends this long reading what has
+# arrived before it judges the process.
 _SETTLED_S = 1.0
 _WORDS_KEPT = 8
 _AGAIN = "; ask again: it is started anew"
 _CLOSED = "this program closed it"
 
-# Modules are not looked for in the working folder, which may be a checkout without the compiled part. Python 3.10 has
-# no option for that. What the parent has found where this interpreter would not look is found behind its own modules.
+# Do not import from the working folder, which may be a checkout without the compiled extension; Python 3.10 has no
+# option for that. Folders on the parent's path that the new interpreter lacks are appended after its own.
 _WORKER = (
     "import sys; sys.path[:] = filter(None, sys.path); "
     "sys.path.extend(each for each in sys.argv[2:] if each not in sys.path); "
@@ -44,10 +45,10 @@ _WORKER = (
 
 
 class Child:
-    """A process that was started to open a bundle and answer. `on_message` is called by the thread that listens.
+    """A process that opens a bundle and answers questions. The listening thread calls `on_message`.
 
-    It is ended when it says nothing, opens, or stands still for longer than `settings` let it. Raises `RuntimeFailure`
-    where the system starts no more processes, and what `interpreter` raises.
+    The process is killed if it is silent, takes to open its bundle, or makes no progress for longer than `settings`
+    allow. Raises `RuntimeFailure` if the system cannot start another process, and what `interpreter` raises.
     """
 
     def __init__(self, opening: Open, settings: ReasonerSettings, on_message: Callable[[Message], None]) -> None:
@@ -56,8 +57,8 @@ class Child:
         self._settings, self._on_message = settings, on_message
         self._failure: EdgeError | None = None
         self._words: deque[str] = deque(maxlen=_WORDS_KEPT)
-        # When it last said anything, and when its work was last seen to have gone on; the step that it was at then.
-        # Opening is work of one step.
+        # When the last message came, when the work last made progress, and the step it was at then. Opening counts as
+        # one step.
         self._heard_s = self._moved_s = time.monotonic()
         self._step = 0
         self._reason, self._budget_mb = "", opening.budget_mb
@@ -86,29 +87,29 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """The id of the process."""
         return self._process.pid
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will come from it any more."""
+        """Whether the process has ended or failed, so that no more messages will come."""
         return self._failure is not None
 
     def failure(self) -> EdgeError | None:
-        """Why it ended; None while it lives."""
+        """Return why the process ended; None while it lives."""
         return self._failure
 
     def send(self, message: Message, data: memoryview | bytes = b"") -> None:
-        """Have sent what may be lost, and wait for nothing: `data` is copied.
+        """Queue a message and a copy of `data` without waiting; they may be lost.
 
-        A process that has ended, or does not read, is noticed where its answer is waited for.
+        A process that has ended or does not read is noticed only by a wait for its answer.
         """
         self._outbox.put(message, data)
 
     def wait_open(self, until_s: float | None = None) -> float:
-        """Wait until the bundle is open; the memory it takes, 10^6 bytes. Raises what opening raised.
+        """Wait until the bundle is open and return the memory it takes, in 10^6 bytes. Raises what opening raised.
 
-        Raises `RuntimeFailure`, too, where it is not open at `until_s` on the monotonic clock; it goes on opening.
+        Also raises `RuntimeFailure` if it is not open at `until_s` on the monotonic clock; opening then continues.
         """
         self.wait_for(lambda: self.memory_mb is not None or (until_s is not None and time.monotonic() >= until_s))
         if self.memory_mb is None:
@@ -116,10 +117,10 @@ class Child:
         return self.memory_mb
 
     def wait_for(self, ready: Callable[[], bool], until_s: float | None = None) -> None:
-        """Wait for news that make `ready`. Raises why the process ended, also by this call.
+        """Wait for messages until `ready` is true. Raises the reason if the process ends, even if this call ends it.
 
-        It is ended when it has said nothing for too long, or its work has stood still, or is not done at `until_s` on
-        the monotonic clock, or opening does not end.
+        This call kills the process if it has been silent for too long, has made no progress, is not done at `until_s`
+        on the monotonic clock, or does not finish opening.
         """
         looked_s = since_s = time.monotonic()
         with self.news:
@@ -134,12 +135,12 @@ class Child:
                 self.news.wait(_POLL_S)
 
     def kill(self, reason: str) -> None:
-        """End it at once, because of `reason`."""
+        """Kill the process because of `reason`."""
         self._reason = self._reason or reason
         self._process.kill()
 
     def close(self) -> None:
-        """End it, and wait until it is gone."""
+        """End the process, and wait until it is gone."""
         self._reason = self._reason or _CLOSED
         self._channel.shut()
         self._outbox.close()
@@ -176,7 +177,7 @@ class Child:
                     self.news.notify_all()
         except EOFError:
             pass
-        finally:  # whatever it is: who waits shall not wait for ever
+        finally:  # whatever happens, waiting threads must not wait for ever
             failure = self._failure or self._obituary()
             with self.news:
                 self._failure = failure
@@ -195,7 +196,7 @@ class Child:
             self._on_message(message)
 
     def _obituary(self) -> EdgeError:
-        """Why the process ended, in one sentence; it is given a moment to end, then ended."""
+        """Return why the process ended, in one sentence; kills it if it does not end within a moment."""
         try:
             code = self._process.wait(_LEAVE_S)
         except subprocess.TimeoutExpired:
@@ -203,11 +204,11 @@ class Child:
             code = self._process.wait()
         self._threads[1].join(_LEAVE_S)
         how = self._reason or _how(code, self._budget_mb)
-        # What a library says before it aborts is often followed by a trace.
+        # The message of a library before it aborts is often followed by a trace.
         telling = [line for line in self._words if "rror" in line or "bad_alloc" in line] or list(self._words)[-1:]
         last = f"; it said: {telling[0]}" if telling and not self._reason else ""
         what = f"the reasoner's process ended before it had answered: {how}{last}"
-        # A failure may be tried again; what the program itself has ended shall not be.
+        # A failure may be retried, but not a process that the program itself has closed.
         return Cancelled(what) if how == _CLOSED else RuntimeFailure(what + _AGAIN)
 
     def _read_words(self) -> None:
@@ -221,21 +222,22 @@ class Child:
 
 
 def error_of(failed: Failed) -> EdgeError:
-    """The error that the other side raised, of its own class where this SDK has it."""
+    """Return the error that the other side raised, of the same class if this SDK has it."""
     kind = getattr(errors, failed.kind, RuntimeFailure)
-    # Some classes make their text from parts; here it is made already.
+    # The initialisers of some classes build the text from parts; here it is already complete.
     return cast(EdgeError, kind.__new__(kind, failed.text))
 
 
 def interpreter() -> str:
-    """The Python that processes are started with: this one, or what `multiprocessing.set_executable` was told.
+    """Return the Python that starts processes: this one, or the one given to `multiprocessing.set_executable`.
 
-    Raises `MissingDependencyError` where a program holds Python in itself, so that it is none, and told of none.
+    Raises `MissingDependencyError` if the program embeds Python, so that it is no interpreter itself, and none was
+    given.
     """
     own = sys.executable or ""
     if own and not getattr(sys, "frozen", False):
         return own
-    from multiprocessing import spawn  # which nobody else needs
+    from multiprocessing import spawn  # imported here because only frozen or embedding programs need it
 
     told = os.fsdecode(spawn.get_executable() or b"")
     if told in ("", own):
@@ -249,7 +251,7 @@ def interpreter() -> str:
 
 
 def _start(end: socket.socket) -> subprocess.Popen[bytes]:
-    """A fresh interpreter with `end`; in a session of its own, so that Ctrl-C is its parent's to handle."""
+    """Start a fresh interpreter with `end`, in its own session so that Ctrl-C reaches only the parent."""
     found = [each for each in sys.path if Path(each).is_absolute()]
     return subprocess.Popen(
         [interpreter(), "-c", _WORKER, str(end.fileno()), *found],
@@ -268,8 +270,8 @@ def _how(code: int, budget_mb: float | None) -> str:
     if ended == signal.SIGKILL:
         hint = ", perhaps by the system for want of memory"
     elif ended == signal.SIGABRT and budget_mb is not None:
-        # Libraries abort where memory is refused to them in a place from which they cannot tell.
+        # Libraries abort if an allocation fails where they cannot report it.
         hint = f", perhaps because it needed more than its budget of {budget_mb:.0f} MB"
-    # Signals of real time have no names.
+    # Real-time signals have no names.
     named = {each.value: each.name for each in signal.Signals}
     return f"it was ended by {named.get(ended, f'signal {ended}')}{hint}"

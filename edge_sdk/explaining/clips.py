@@ -1,4 +1,4 @@
-"""A whole file before the reasoner: its sampled frames, one profile of the bundle, and the questions."""
+"""Ask the reasoner about a whole file: sample its frames, choose a profile of the bundle, and ask the questions."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Spoken = Piece | Reply | ReasoningReport
 
 
 class Explanation(NamedTuple):
-    """The answers by task, in the usual order, and what they took."""
+    """The answers by task, in the order of `TASKS`, and a report of their cost."""
 
     answers: dict[str, Answer]
     report: ReasoningReport
 
 
 class _Watched(NamedTuple):
-    """What the student made of a file; see `ClipRequest.ask`."""
+    """What the student saw in a file; see `ClipRequest.ask`."""
 
     events: Sequence[Event] | None
     evidence: float | None
 
 
 class _View(NamedTuple):
-    """How a file is shown: in which profile, and which of its pictures."""
+    """How a file is shown: the profile, and the chosen pictures."""
 
     profile: str
     plan: ClipPlan
@@ -57,11 +57,11 @@ def ask_file(
     deadline_s: float | None = None,
     on_spoken: Callable[[Spoken], object] | None = None,
 ) -> Explanation:
-    """Answers to `tasks` about the whole of `clip` by a process that ends with them; see `explain_file`.
+    """Answer `tasks` about the whole of `clip` in a process that ends afterwards; see `explain_file`.
 
-    The process is opened for as many frames as the clip has, so that a short one is answered with a smaller cache. With
-    a deadline it opens while the clip is looked at, for any number of frames. `on_spoken` is given everything as it
-    comes. Raises what `ReasonerProcess` and `explain_file` raise.
+    The process is opened for as many frames as the clip has, so that a short clip uses a smaller cache. With a deadline
+    it opens while the clip is being read, for any number of frames. `on_spoken` is called with each item as it comes.
+    Raises what `ReasonerProcess` and `explain_file` raise.
     """
     spoken: list[Spoken] = []
     watched = _Watched(events, evidence)
@@ -102,15 +102,16 @@ def explain_file(
     deadline_s: float | None = None,
     wait_s: float = 0.0,
 ) -> Iterator[Spoken]:
-    """Answers to `tasks` about the whole of `clip`, text as it comes, and at the end what it took.
+    """Yield answers to `tasks` about the whole of `clip`, their text as it comes, and at the end a report.
 
-    Times of answers count from the first decoded frame, like the student's. A clip of fewer frames than the reasoner's
-    profile has is shown in the profile of that rate that fits it best, unless one was chosen. `events`, `evidence`
-    and `wait_s` as in `ClipRequest.ask` and `ReasonerProcess.begin`, which raise, as does opening the file. After
-    `deadline_s`, in which waiting, opening the model and looking at the clip count, no further frame is shown, and
-    answers are given as far as they went; a turn that does not come and a model that is not open by then are errors.
-    Raises `ConfigError` for a live source, before anything is started, and `Cancelled` where the reasoner is closed
-    meanwhile.
+    Times of answers count from the first decoded frame, like the student's. A clip with fewer frames than the
+    reasoner's profile is shown in the best-fitting profile of the same rate, unless a profile was chosen. For `events`,
+    `evidence` and `wait_s` see `ClipRequest.ask` and `ReasonerProcess.begin`. `deadline_s` includes waiting, opening
+    the model and reading the clip. After it, no further frame is shown, and answers are returned as far as they went;
+    if by then the turn has not come or the model is not open, that is an error.
+
+    Raises `ConfigError` for a live source, before anything is started, `Cancelled` if the reasoner is closed meanwhile,
+    and what the two methods above and opening the file raise.
     """
     refuse_live(clip)
     deadline = Deadline(deadline_s)
@@ -148,7 +149,7 @@ def _explain(
 
 
 def nearest_profile(language: Language, own: str, frames: int) -> str:
-    """The profile of the fewest frames that holds `frames` at the rate of the profile `own`; else `own` itself."""
+    """Return the profile with the fewest frames that holds `frames` at the rate of the profile `own`, else `own`."""
     profiles = language.profiles
     fitting = [
         name for name, each in profiles.items() if each.rate_hz == profiles[own].rate_hz and each.frames >= frames
@@ -157,9 +158,9 @@ def nearest_profile(language: Language, own: str, frames: int) -> str:
 
 
 def tasks_of(language: Language, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
-    """What is asked, each once and in the usual order: `wanted`, or everything that the bundle answers.
+    """Return the tasks to ask, each once and in the order of `TASKS`: `wanted`, or all that the bundle answers.
 
-    Raises `UnknownNameError` for no task's name, and `BundleError` for one that no adapter of the bundle answers.
+    Raises `UnknownNameError` for an unknown task, and `BundleError` for one that no adapter of the bundle answers.
     """
     able = {task for adapter in language.adapters.values() for task in adapter.tasks}
     if wanted is None:
@@ -171,6 +172,6 @@ def tasks_of(language: Language, wanted: Sequence[str] | None = None) -> tuple[s
 
 
 def answers_of(said: Sequence[Spoken]) -> dict[str, Answer]:
-    """The answers among what was said, by task, in the usual order."""
+    """Return the answers among `said`, by task, in the order of `TASKS`."""
     found = {item.task: item.answer for item in said if isinstance(item, Reply)}
     return {task.id: found[task.id] for task in TASKS if task.id in found}

@@ -1,4 +1,4 @@
-"""The frames of one event, copied out of a source's history before that overwrites them."""
+"""The frames of one event, copied out of a source's history before the history overwrites them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from edge_sdk.errors import SourceError
 from edge_sdk.events import CrashTimeline
 from edge_sdk.types import Estimate
 
-# How long before the earliest time at which a crash can have become foreseeable the frames begin (design 3.4).
+# The frames begin this long before the earliest time at which the crash can have become foreseeable (design 3.4).
 BEFORE_S = 4.0
-# How much of the crash, from its latest beginning on, they show in any case; of few frames a quarter.
+# How much of the crash the frames always show, from its latest start on; at most this share of a short run of frames.
 AFTER_S, _AFTER_SHARE = 1.5, 0.25
-# The crash is seen by frames of which the first comes at most so many intervals after its latest beginning.
+# Frames still show the crash if the first comes at most this many frame intervals after its latest start.
 _LATE_FRAMES = 2
-# Frames that are copied out of the history at once, while nobody can push.
+# Frames copied out of the history at once; nobody can push to it meanwhile.
 _BATCH = 8
 _GONE = "the frames of this event are no longer kept; ask sooner, or keep more seconds of frames"
 
 
 class KeptFrame(NamedTuple):
-    """uint8 `[height, width, 3]` RGB, when it was captured on the monotonic clock, and its number in the history."""
+    """RGB pixels, uint8 `[height, width, 3]`, capture time on the monotonic clock, and number in the history."""
 
     pixels: NDArray[np.uint8]
     captured_s: float
@@ -34,9 +34,9 @@ class KeptFrame(NamedTuple):
 
 
 def begins_s(timeline: CrashTimeline, lasts_s: float = math.inf) -> float:
-    """Where frames of `lasts_s` begin, in seconds since the source's first frame.
+    """Return where a run of frames that lasts `lasts_s` begins, in seconds since the source's first frame.
 
-    Before the first sign, but never so early that they would end before the crash.
+    It begins before the first sign, but never so early that it would end before the crash.
     """
     first, crash = timeline.pre_crash_start or timeline.crash_start, timeline.crash_start
     if first is None:
@@ -46,19 +46,23 @@ def begins_s(timeline: CrashTimeline, lasts_s: float = math.inf) -> float:
 
 
 def _least_s(crash: Estimate, lasts_s: float) -> float:
-    """Frames of `lasts_s` that begin earlier may end before the crash, whose earliest beginning they must hold, too."""
+    """Return the earliest time at which frames of `lasts_s` may begin so that they do not end before the crash.
+
+    It is before the crash's earliest start, so that the frames contain that too.
+    """
     after_s = min(AFTER_S, _AFTER_SHARE * lasts_s)
     return min(crash.hi + after_s - lasts_s, crash.lo - after_s)
 
 
 class KeptFrames:
-    """Up to `most` frames of an event, in order, as `history` has them; `frames` only grows.
+    """Up to `most` frames of an event from `history`, in order; `frames` only grows.
 
-    They are consecutive while they are taken in time; what is no longer kept by then is left out. Two threads may take.
+    The frames are consecutive if they are taken in time; frames that the history has already dropped are left out. Two
+    threads may call `take`.
     """
 
     def __init__(self, history: FrameHistory, first_s: float, timeline: CrashTimeline, most: int) -> None:
-        """`first_s` is when the source's first frame was captured, on the monotonic clock."""
+        """Choose where to begin; `first_s` is the capture time of the source's first frame on the monotonic clock."""
         rate_hz = history.settings.rate_hz
         self.frames: list[KeptFrame] = []
         self._history, self._most = history, most
@@ -70,20 +74,20 @@ class KeptFrames:
 
     @property
     def full(self) -> bool:
-        """Whether all frames are there."""
+        """Whether all frames have been taken."""
         return len(self.frames) >= self._most
 
     def shows(self, timeline: CrashTimeline) -> bool:
-        """Whether the frames, those to come among them, go on until a crash of that time can be seen."""
+        """Return whether the frames, including those still to come, last until the crash of `timeline` is visible."""
         crash = timeline.crash_start
         if crash is None:
             return True
-        # A start that is told more exactly afterwards may be a little later, and still be among them.
+        # A start that is refined afterwards may be a little later and still be covered.
         slack_s = min(AFTER_S, _AFTER_SHARE * self._lasts_s) / 2
         return self._from_s >= self._first_s + _least_s(crash, self._lasts_s) - slack_s
 
     def take(self) -> None:
-        """Copy what has come. Raises `SourceError` where what is still there begins after the crash."""
+        """Copy the frames that have come. Raises `SourceError` if the remaining frames begin after the crash."""
         while not self.full:
             with self._lock:
                 count = min(_BATCH, self._most - len(self.frames))
@@ -103,6 +107,6 @@ class KeptFrames:
                 self.frames += [KeptFrame(*each) for each in zip(found.pixels, stamps, numbers, strict=True)]
 
     def check(self) -> None:
-        """Raises `SourceError` where there is no frame."""
+        """Raise `SourceError` if there is no frame."""
         if not self.frames:
             raise SourceError(_GONE)

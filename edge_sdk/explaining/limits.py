@@ -1,4 +1,4 @@
-"""Keeping the reasoner small and patient beside the student, as far as the system lets a program do it to itself."""
+"""Limit the reasoner's memory and priority in favour of the student, as far as a process can do this to itself."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.hardware.cgroup import least_mb, memory_room_mb
 
 _MB = 1e6
-# Of the memory that is free, what the reasoner may plan with: some of it is needed by what else runs.
+# Share of the free memory that the reasoner may use; other programs need the rest.
 _FREE_SHARE = 0.9
-# When memory runs out on Linux the process with the highest score goes first: 0..1000, others have about 0.
+# When memory runs out, Linux kills the process with the highest score (0..1000) first; others have about 0.
 _OOM_SCORE = 900
 
 
 def be_patient(niceness: int) -> None:
-    """Take `niceness` more, run in batches that never preempt, and be the first to go when memory runs out.
+    """Raise the niceness by `niceness`, use the batch scheduler, and be killed first when memory runs out.
 
-    Linux has both for each thread by itself, and libraries start some when they are imported.
+    On Linux, niceness and scheduler apply to each thread, and libraries start threads when they are imported.
     """
     wanted = os.nice(niceness)
     for thread in _threads():
@@ -32,24 +32,25 @@ def be_patient(niceness: int) -> None:
                 os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
     score = Path("/proc/self/oom_score_adj")
     with suppress(OSError, ValueError):
-        # Containers may give all their processes a higher one.
+        # A container may already give all its processes a higher score.
         score.write_text(str(max(_OOM_SCORE, int(score.read_text()))))
 
 
 def _threads() -> list[int]:
-    """Every thread of this process; 0, the one that asks, where the system does not list them."""
+    """Return every thread of this process; only 0, the calling thread, if the system does not list them."""
     tasks = Path("/proc/self/task")
     return [int(each.name) for each in tasks.iterdir()] if tasks.is_dir() else [0]
 
 
 def limit_memory(budget_mb: float | None) -> float | None:
-    """Bound the process's own memory by `budget_mb`, or by what is free here; what is left of it now, 10^6 bytes.
+    """Limit the process's own memory to `budget_mb`, or else by the free memory; return the rest, in 10^6 bytes.
 
-    Free is what the machine has, or less where a container or a service manager allows less.
+    Free memory is that of the machine, or less if a container or a service manager allows less.
 
-    What is bounded is the data that Linux counts as the process's own (`RLIMIT_DATA`): not files that are only read,
-    which the system may drop, and not a GPU's memory. Beyond it an allocation fails. None where nothing is bounded.
-    A hard limit of the system's own is kept. Raises `ConfigError` for a budget, or a limit, that is spent already.
+    The limit covers the data that Linux counts as the process's own (`RLIMIT_DATA`). It does not cover mapped files
+    that are only read, which the system may drop, or GPU memory. Beyond the limit, allocations fail. An existing hard
+    limit is kept. Without Linux or its memory figures, no limit is set and `budget_mb` is returned. Raises
+    `ConfigError` if the budget or the limit is already used up.
     """
     used_mb = _status_mb("/proc/self/status", "VmData")
     free_mb = least_mb(_status_mb("/proc/meminfo", "MemAvailable"), memory_room_mb())
@@ -68,13 +69,13 @@ def limit_memory(budget_mb: float | None) -> float | None:
 
 
 def resident_mb() -> float:
-    """The most memory that the process had resident so far, 10^6 bytes."""
+    """Return the peak resident memory of the process so far, in 10^6 bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MB
 
 
 def _status_mb(path: str, name: str) -> float | None:
-    """The line `name` of a file of /proc, which gives kB of 1,024 bytes; None where it is not there."""
+    """Return line `name` of a /proc file, in 10^6 bytes (the file has kB of 1,024 bytes); None if it is missing."""
     with suppress(OSError):
         for line in Path(path).read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith(f"{name}:"):

@@ -1,9 +1,9 @@
-"""The frames of an event on a live source, before the reasoner while they come.
+"""Show the frames of an event on a live source to the reasoner while they come.
 
-Work begins when the event is provisional, so that little is left to do when it is asked about. It may all be in vain:
-the event may be rejected, another one may have the reasoner, its process may die. None of that is an error until
-somebody asks; then work is begun anew. The frames are copied out of the history from the start, by a thread of their
-own: a bundle that opens for a minute, or a reasoner that is slower than the camera, finds them all.
+Work begins when the event is provisional, so that little is left to do when someone asks about it. The work may be in
+vain: the event may be rejected, another event may occupy the reasoner, or the process may die. None of this is an error
+until someone asks; then work starts over. A separate thread copies the frames out of the history from the start, so
+that a bundle that takes a minute to open, or a reasoner slower than the camera, still finds them all.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from edge_sdk.explaining.request import ClipRequest, Deadline
 
 KEEP_S = 15.0
 _POLL_S = 0.05
-# What a thread that waits for frames takes to notice that it was told to end, with some to spare.
+# Time for a thread that waits for frames to notice that it must end, with a margin.
 _LEAVE_S = 4 * _POLL_S
-# Frames are kept in the shape of most cameras; the model's own is a little wider.
+# Frames are kept in the aspect ratio of most cameras; the model's own is a little wider.
 _WIDE = 16 / 9
 
 
 def history_settings(profile: VisionProfile) -> HistorySettings:
-    """The frames that are kept for `profile`: 16:9, at least twice as large as the model sees them, at its rate."""
+    """Return settings to keep frames for `profile`: 16:9, at least twice the model's size, at the profile's rate."""
     height = 2 * max(profile.height, round(profile.width / _WIDE))
     return HistorySettings(width=2 * round(height * _WIDE / 2), height=height, rate_hz=profile.rate_hz, keep_s=KEEP_S)
 
 
 class LiveClip:
-    """One event's frames, up to a profile's number of them, before the reasoner."""
+    """The frames of one event, at most as many as the profile has, shown to the reasoner."""
 
     def __init__(
         self, process: ReasonerProcess, history: FrameHistory, first_s: float, timeline: CrashTimeline
     ) -> None:
-        """`first_s` is when the source's first frame was captured, on the monotonic clock."""
+        """Prepare the clip; `first_s` is the capture time of the source's first frame on the monotonic clock."""
         self._process, self._history, self._first_s = process, history, first_s
         self._kept = KeptFrames(history, first_s, timeline, process.language.profiles[process.profile].frames)
         self._stopped, self._dropped = threading.Event(), False
@@ -51,18 +51,18 @@ class LiveClip:
         self._pushed = 0
 
     def follow(self) -> None:
-        """Keep frames and show them as they come, on threads of its own, until `ask` or `drop`."""
+        """Keep frames and show them to the reasoner as they come, on separate threads, until `ask` or `drop`."""
         threading.Thread(target=self._keep, name="edge-sdk frames of an event", daemon=True).start()
         self._thread = threading.Thread(target=self._follow, name="edge-sdk reasoning", daemon=True)
         self._thread.start()
 
     def keep(self) -> None:
-        """Copy what is there of the event's frames. Raises `SourceError` where those of the crash are gone."""
+        """Copy the available frames of the event. Raises `SourceError` if those of the crash are gone."""
         self._kept.take()
         self._kept.check()
 
     def shows(self, timeline: CrashTimeline) -> bool:
-        """Whether the frames go on until a crash of that time can be seen; see `KeptFrames.shows`."""
+        """Return whether the frames last until the crash of `timeline` is visible; see `KeptFrames.shows`."""
         return self._kept.shows(timeline)
 
     def ask(
@@ -74,9 +74,9 @@ class LiveClip:
         deadline_s: float | None,
         wait_s: float,
     ) -> Iterator[Piece | Reply | ReasoningReport]:
-        """Answers about the frames that have come; their times count from the source's first frame.
+        """Yield answers about the frames that have come; times of answers count from the source's first frame.
 
-        `deadline_s` as in `explain_file`. Raises `SourceError` where those of the crash are no longer kept, and what
+        For `deadline_s` see `explain_file`. Raises `SourceError` if the frames of the crash are gone, and what
         `ClipRequest` raises.
         """
         self._deadline = deadline = Deadline(deadline_s)
@@ -91,13 +91,13 @@ class LiveClip:
             self._forget()
 
     def drop(self) -> None:
-        """Give the work up, and wait for nothing."""
+        """Abandon the work without waiting."""
         self._dropped = True
         self._stopped.set()
         self._forget()
 
     def _stop(self, within_s: float | None) -> bool:
-        """Tell the thread that follows to end; whether it did so in time."""
+        """Tell the following thread to end, and return whether it did so in time."""
         self._stopped.set()
         if self._thread is None:
             return True
@@ -105,14 +105,14 @@ class LiveClip:
         return not self._thread.is_alive()
 
     def _as_it_is(self) -> ClipRequest:
-        """The request of a thread that is still at work. Raises `RuntimeFailure` where that has shown nothing yet."""
+        """Return the request of a thread that is still working. Raises `RuntimeFailure` if no frame was shown yet."""
         if self._request is not None and self._pushed:
             return self._request
         self._dropped = True
         raise RuntimeFailure("the reasoner was not ready before the deadline; ask again later, or give it more time")
 
     def _keep(self) -> None:
-        with suppress(EdgeError):  # whoever asks is told
+        with suppress(EdgeError):  # `ask` raises it again
             self._kept.take()
             while not self._kept.full and not self._stopped.wait(_POLL_S):
                 self._kept.take()
@@ -128,8 +128,8 @@ class LiveClip:
             self._forget()
 
     def _whole(self, end: int, wait_s: float) -> ClipRequest:
-        """The request with all frames before the number `end`: the one that follows, else a new one."""
-        self.keep()  # before a turn is waited for and a model opened
+        """Return a request with all frames before the number `end`: the following thread's, or else a new one."""
+        self.keep()  # before the time it may take to wait for a turn and open the model
         if self._request is not None:
             with suppress(EdgeError):
                 self._extend(self._request, end)
@@ -147,7 +147,7 @@ class LiveClip:
         return request
 
     def _extend(self, request: ClipRequest, end: int) -> None:
-        """Push the frames before the number `end` that were not pushed yet, one at least; fewer when told to stop."""
+        """Push the frames before the number `end` that were not pushed yet, at least one; stops early when told to."""
         frames = self._kept.frames
         while self._pushed < len(frames) and (not self._pushed or frames[self._pushed].number < end):
             frame = frames[self._pushed]
@@ -159,7 +159,7 @@ class LiveClip:
                 return
 
     def _leaving(self) -> bool:
-        """Whether this is the thread that follows, and it was told to end."""
+        """Return whether the calling thread is the following thread and was told to end."""
         return self._stopped.is_set() and threading.current_thread() is self._thread
 
     def _forget(self) -> None:

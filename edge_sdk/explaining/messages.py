@@ -1,6 +1,6 @@
-"""What a program and its reasoner tell each other: plain values, and pixels beside them.
+"""The messages between a program and its reasoner: plain values, with pixels beside them.
 
-Nothing here is code or can become code. A message is MessagePack of one of these values, refused when it is of none.
+Nothing here is code or can become code. A message is one of these values in MessagePack; anything else is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edge_sdk.types import Value
 
 
 class Piece(Value, frozen=True, kw_only=True, tag=True):
-    """Text that an answer has gained."""
+    """A piece of text that was added to an answer."""
 
     task: str
     text: str
@@ -28,12 +28,13 @@ class Reply(Value, frozen=True, kw_only=True, tag=True):
 
 
 class ReasoningReport(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What answering took. `ms`: vision, prefill, after_last_frame and decode, as the reasoner measured them.
+    """The cost of answering. `ms` has the times vision, prefill, after_last_frame and decode in milliseconds.
 
-    `frames` of `grid` pixels went in, of whose tokens `kept_ratio` stayed; `steps` calls of the decoders advanced the
-    answers, and `weight_reads` is how often their weights were read in all. `slots` are those of the largest cache; in
-    `rounds` were the questions asked, more than one where caches had no room for all answers together. `memory_mb` is
-    what the reasoner holds, `resident_mb` the most that its process had resident, 10^6 bytes.
+    The clip had `frames` of `grid` pixels, and compression kept `kept_ratio` of their tokens. `steps` calls of the
+    decoders advanced the answers, and their weights were read `weight_reads` times in all. `slots` is the size of the
+    largest cache. The questions were asked in `rounds`, more than one if the caches had no room for all answers
+    together. `memory_mb` is what the reasoner holds, `resident_mb` the peak resident memory of its process; both are in
+    10^6 bytes.
     """
 
     ms: dict[str, float]
@@ -49,10 +50,10 @@ class ReasoningReport(Value, frozen=True, kw_only=True, forbid_unknown_fields=Fa
 
 
 class Open(Value, frozen=True, kw_only=True, tag=True):
-    """Open the bundle in the folder `bundle`, whose manifest has `sha256`, for clips of `profile` of at most
-    `max_frames`. First message of all.
+    """Open a bundle for clips of `profile` with at most `max_frames`. This is always the first message.
 
-    Where it is `pinned`, all its files are hashed again. `Opened` or `Failed` answers it.
+    `bundle` is the bundle's folder and `sha256` the hash of its manifest. If it is `pinned`, all its files are hashed
+    again. `Opened` or `Failed` answers it.
     """
 
     bundle: str
@@ -69,7 +70,7 @@ class Open(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Begin(Value, frozen=True, kw_only=True, tag=True):
-    """Begin the clip `job` in `profile`, pictures of `source` (width, height) where that is known."""
+    """Begin the clip `job` in `profile`, with pictures of size `source` (width, height) if that is known."""
 
     job: int
     profile: str
@@ -86,12 +87,12 @@ class Picture(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Ask(Value, frozen=True, kw_only=True, tag=True):
-    """Ask `tasks` of the clip as it is; answered by `Said`, and `Finished` or `Failed` at the end.
+    """Ask `tasks` about the clip as it is; answered by `Said` messages, and `Finished` or `Failed` at the end.
 
-    `deadline_s` counts from when this arrives: pictures that still wait then are left out, but for a clip's first.
-    Answers count their times from `zero_s` of the clip's. `events` are what the student made of it, the last revision
-    of each; None where no student watched. `evidence` is its highest of the whole clip, None
-    where it is not to go into answers.
+    `deadline_s` counts from the arrival of this message. Pictures that still wait after it are left out, except a
+    clip's first. Times of answers count from the clip's time `zero_s`. `events` are the student's events of the clip,
+    the last revision of each; None if no student watched. `evidence` is the student's highest score of the whole clip;
+    None if it must not be used in answers.
     """
 
     job: int
@@ -103,25 +104,25 @@ class Ask(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Drop(Value, frozen=True, kw_only=True, tag=True):
-    """Give the clip up, at once; nothing answers it."""
+    """Abandon the clip at once; nothing answers this message."""
 
     job: int
 
 
 class Opened(Value, frozen=True, kw_only=True, tag=True):
-    """The reasoner is ready, and holds `memory_mb`."""
+    """The reasoner is ready, and holds `memory_mb` of memory, in 10^6 bytes."""
 
     memory_mb: float
 
 
 class Taken(Value, frozen=True, kw_only=True, tag=True):
-    """A picture has gone into the clip, or was left out for want of time."""
+    """A picture was added to the clip, or left out for lack of time."""
 
     job: int
 
 
 class Said(Value, frozen=True, kw_only=True, tag=True):
-    """Something of an answer."""
+    """A piece of an answer's text, or a whole answer."""
 
     job: int
     said: Piece | Reply
@@ -135,7 +136,7 @@ class Finished(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Failed(Value, frozen=True, kw_only=True, tag=True):
-    """The clip, or opening where `job` is None, came to an end by the error called `kind` in `edge_sdk.errors`."""
+    """An error ended the clip, or opening if `job` is None; `kind` is the name of its class in `edge_sdk.errors`."""
 
     job: int | None
     kind: str
@@ -143,9 +144,9 @@ class Failed(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Beat(Value, frozen=True, kw_only=True, tag=True):
-    """The process is alive, and at the step of its work that has the number `step`; 0 while it has nothing to do.
+    """The process is alive and at step number `step` of its work; 0 while it has nothing to do.
 
-    A step is at most one run of a graph. Opening the bundle is none.
+    A step is at most one run of a graph. Opening the bundle does not count as a step.
     """
 
     step: int = 0
@@ -166,10 +167,10 @@ _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
 def encode(message: Message) -> bytes:
-    """`message` as bytes."""
+    """Encode `message` as bytes."""
     return _ENCODER.encode(message)
 
 
 def decode(data: bytes | bytearray) -> Message:
-    """The message in `data`. Raises `msgspec.DecodeError` for bytes that are none."""
+    """Decode the message in `data`. Raises `msgspec.DecodeError` for bytes that are no message."""
     return _DECODER.decode(data)

@@ -1,7 +1,7 @@
-"""What a program has still to tell its reasoner's process: whoever says something waits for nothing.
+"""Queue of messages to the reasoner's process, so that senders never wait.
 
-A process that is stopped, or swaps, reads nothing for as long. Pictures are larger than what a socket holds, and the
-loop that watches cameras gives up clips whose pictures are on their way.
+A process that is stopped or swapping reads nothing meanwhile, and a picture is larger than a socket's buffer. The loop
+that watches cameras must not wait for either, even when it abandons a clip whose pictures are still being sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge_sdk.explaining.messages import Drop, Message, encode
 
 
 class _Waiting(NamedTuple):
-    """A message that was not sent yet, and the clip that it is about."""
+    """A message that is not sent yet, and the clip it belongs to."""
 
     job: int | None
     body: bytes
@@ -24,7 +24,7 @@ class _Waiting(NamedTuple):
 
 
 class Outbox:
-    """Sends over a channel what it is given, in order, on a thread of its own. Any thread may give."""
+    """Sends messages over a channel, in order, on its own thread. Any thread may call `put`."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -35,10 +35,10 @@ class Outbox:
         self._thread.start()
 
     def put(self, message: Message, data: memoryview | bytes = b"") -> None:
-        """Have `message` sent with a copy of `data`, contiguous; it is lost when there is no other side any more.
+        """Queue `message` with a copy of contiguous `data`; it is lost if the other side is gone.
 
-        A clip that is dropped takes along what waits for it, so that clips that come and go leave nothing behind.
-        Raises `UnicodeEncodeError` for text that no message can carry.
+        Dropping a clip also removes its queued messages, so that abandoned clips leave nothing behind. Raises
+        `UnicodeEncodeError` for text that a message cannot carry.
         """
         given = _Waiting(getattr(message, "job", None), encode(message), bytes(data))
         with self._news:
@@ -49,9 +49,9 @@ class Outbox:
                 self._news.notify()
 
     def close(self) -> None:
-        """Send nothing more, and wait until the thread is gone; the channel must be shut, or its other side read."""
+        """Stop sending and wait for the thread to end; the channel must be shut, or the other side must be reading."""
         self._end()
-        # What is no longer used is put away by whichever thread comes by, which may be this one.
+        # The garbage collector may call this on any thread, including the sending thread itself.
         if self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -64,7 +64,7 @@ class Outbox:
             self._end()
 
     def _next(self) -> _Waiting | None:
-        """What is to be sent next, waited for; None when there will be no more."""
+        """Wait for the next message to send; None if there will be no more."""
         with self._news:
             self._news.wait_for(lambda: self._waiting or not self._open)
             return self._waiting.popleft() if self._open else None

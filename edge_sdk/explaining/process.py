@@ -1,8 +1,9 @@
-"""The reasoner in a process of its own: clips go in, answers come out, and its death costs one request.
+"""The reasoner in its own process: clips go in, answers come out, and a crash of the process costs one request.
 
-One clip is worked on at a time, for a prefix takes the memory that there is; a second request waits, or is refused with
-what is running. The process is started when it is first needed, and again after it has died. Pictures are pushed a few
-ahead and no more, so that what waits is bounded and a request that is dropped ends at the next chunk of work.
+The process works on one clip at a time, because a clip's cache takes most of the memory. A second request waits, or is
+refused with a description of the running one. The process is started when first needed, and again after it has died.
+Only a few pictures are pushed ahead, so that the queue stays small and a dropped request ends at the next chunk of
+work.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from edge_sdk.forks import only_here
 
 
 class ReasonerClosedError(ConfigError):
-    """A reasoner is used after it was closed."""
+    """A reasoner was used after it was closed."""
 
 
 @contextmanager
 def while_open() -> Iterator[None]:
-    """Around a question that began when its reasoner was open: where that is closed since, it is `Cancelled`."""
+    """Raise `Cancelled` if the reasoner is closed during a question that began while it was open."""
     try:
         yield
     except ReasonerClosedError as error:
@@ -43,14 +44,16 @@ class ReasonerProcess:
     def __init__(
         self, bundle: Bundle, settings: ReasonerSettings | None = None, *, max_frames: int | None = None
     ) -> None:
-        """Nothing is started yet. Caches are chosen for clips of `max_frames`, None for all that the profile has; of a
-        longer clip they hold as much as they can. Raises `BundleError` for a bundle that has no language part, and
-        `UnknownNameError` for a profile that it has not.
+        """Check the settings; no process is started yet.
+
+        Caches are chosen for clips of `max_frames`, None for the number of the profile; of a longer clip they hold as
+        much as fits. Raises `BundleError` for a bundle without a language part, and `UnknownNameError` for a profile
+        that the bundle does not have.
         """
         self.settings = settings or ReasonerSettings()
         self.bundle, self.language = bundle, language_of(bundle)
         self.profile = profile_of(self.language, self.settings)
-        # Always a number: a cache that would not hold the clip is refused at once, and not when most of it was shown.
+        # Always a number, so that caches too small for the clip are refused at once instead of late in the clip.
         self._max_frames = self.language.profiles[self.profile].frames if max_frames is None else max_frames
         self._children: list[Child] = []
         self._lock, self._turn = threading.Lock(), threading.Lock()
@@ -60,12 +63,12 @@ class ReasonerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Id of the process; None while there is none."""
+        """The id of the process; None while there is none."""
         with self._lock:
             return self._children[0].pid if self._children and not self._children[0].ended else None
 
     def start(self) -> None:
-        """Start the process, unless it runs; it opens the bundle while the caller goes on."""
+        """Start the process unless it is running; it opens the bundle while the caller continues."""
         self._living()
 
     def begin(
@@ -76,15 +79,15 @@ class ReasonerProcess:
         wait_s: float = 0.0,
         until_s: float | None = None,
     ) -> ClipRequest:
-        """A new clip, of pictures of `source` (width, height) where that is known; close it when it is done with.
+        """Begin a new clip with pictures of size `source` (width, height), if known; the caller must close it.
 
-        `profile` is the reasoner's own unless given. Raises `RuntimeFailure` when another clip is worked on for longer
-        than `wait_s`, or the bundle is not open at `until_s` on the monotonic clock, which goes on all the same; and
-        what opening the bundle raises: `ConfigError` for a budget that is too small,
-        `MissingDependencyError`, `BundleError`, ..., and `Cancelled` when it is closed meanwhile. One that was closed
-        before is a `ConfigError`, but see `while_open`.
+        `profile` defaults to the reasoner's own. Raises `RuntimeFailure` if another clip is worked on for longer than
+        `wait_s`, or if the bundle is not open at `until_s` on the monotonic clock; opening then continues. Raises what
+        opening the bundle raises: `ConfigError` for a budget that is too small, `MissingDependencyError`,
+        `BundleError`, and others. Raises `Cancelled` if the reasoner is closed meanwhile, and `ConfigError` if it was
+        closed before, but see `while_open`.
         """
-        # Before its turn: who gives up while the bundle opens holds up nobody.
+        # Wait before taking a turn, so that a caller who gives up while the bundle opens delays nobody.
         self._living().wait_open(until_s)
         if until_s is not None:
             wait_s = max(0.0, min(wait_s, until_s - time.monotonic()))
@@ -107,7 +110,7 @@ class ReasonerProcess:
         return request
 
     def close(self) -> None:
-        """End the process; a clip that is being worked on fails."""
+        """End the process; a clip in progress fails."""
         with self._lock:
             self._finish()
 
@@ -120,7 +123,7 @@ class ReasonerProcess:
         self.close()
 
     def _living(self) -> Child:
-        """The process, started anew when it has died."""
+        """Return the process, restarted if it has died."""
         with self._lock:
             if not self._finish.alive:
                 raise ReasonerClosedError("this reasoner was closed; make another")
@@ -154,7 +157,7 @@ class ReasonerProcess:
 
 
 def _hand_on(owner: weakref.ref[ReasonerProcess], message: Message) -> None:
-    """Give a message to the clip that it is about; what is said of an earlier one is lost."""
+    """Pass a message to the clip it belongs to; messages about earlier clips are discarded."""
     process = owner()
     request = process._request if process is not None else None
     if request is not None and getattr(message, "job", None) == request.number:

@@ -1,4 +1,4 @@
-"""One clip that the reasoner's process works on, as the program that asks sees it."""
+"""One clip that the reasoner's process works on, seen from the program that asks."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from edge_sdk.explaining.messages import (
     Taken,
 )
 
-# Pictures that may wait in the process: enough that it never waits for one, little memory.
+# Pictures that may wait in the process: enough that it never waits for the next, few enough to need little memory.
 AHEAD = 4
-# What answers may take beyond their deadline, which is kept between chunks of work, before the process is ended.
+# How long answers may exceed their deadline, which is checked between chunks of work, before the process is killed.
 GRACE_S = 10.0
 
 
 def check_deadline(seconds: float | None) -> None:
-    """Raises `ConfigError` for a deadline that is no number."""
+    """Raise `ConfigError` for a deadline that is NaN."""
     if seconds is not None and math.isnan(seconds):
         raise ConfigError("expected a deadline in seconds, found nan; leave it out where there is none")
 
 
 class Deadline:
-    """So many seconds from now; None is never. Raises what `check_deadline` raises."""
+    """A deadline in `seconds` from its creation; None means never. Raises what `check_deadline` raises."""
 
     def __init__(self, seconds: float | None) -> None:
         check_deadline(seconds)
@@ -59,11 +59,11 @@ class Deadline:
         return time.monotonic() >= self._until_s
 
     def left_s(self) -> float | None:
-        """The seconds that are left, 0 when it is over; None for ever."""
+        """Return the seconds left, 0 when the deadline is over; None for never."""
         return None if math.isinf(self._until_s) else max(0.0, self._until_s - time.monotonic())
 
     def within_s(self, wait_s: float) -> float:
-        """`wait_s`, or what is left where that is less."""
+        """Return `wait_s`, or the time left if that is less."""
         left_s = self.left_s()
         return wait_s if left_s is None else min(wait_s, left_s)
 
@@ -75,7 +75,7 @@ class ClipRequest:
     """
 
     def __init__(self, child: Child, number: int, release: Callable[[], None]) -> None:
-        """The clip `number` of `child`, which was told of it; `release` is called when it is closed."""
+        """Represent the clip `number`, which `child` has been told to begin; closing it calls `release`."""
         self.number = number
         self.report: ReasoningReport | None = None
         self._child, self._release = child, release
@@ -86,10 +86,10 @@ class ClipRequest:
         self._open = True
 
     def push(self, pixels: NDArray[np.uint8], time_s: float, *, until_s: float | None = None) -> bool:
-        """Add a picture, RGB uint8 `[height, width, 3]`, shown at `time_s` of the clip; waits while enough are ahead.
+        """Add a copy of an RGB picture, uint8 `[height, width, 3]`, shown at `time_s` of the clip.
 
-        It is copied. False where there is no room for it at `until_s` on the monotonic clock: it is not added then.
-        Raises `ConfigError` for another array, and what ended the clip.
+        Waits while `AHEAD` pictures are queued. Returns False, without adding the picture, if there is still no room at
+        `until_s` on the monotonic clock. Raises `ConfigError` for another array, and the error that ended the clip.
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
             raise ConfigError(f"expected a picture uint8 [height, width, 3], found {pixels.dtype} {pixels.shape}")
@@ -112,7 +112,7 @@ class ClipRequest:
         return True
 
     def check(self) -> None:
-        """Raises what ended the clip, or the process that works on it."""
+        """Raise the error that ended the clip or its process, if either has ended."""
         if failure := self._failure or self._child.failure():
             raise failure
 
@@ -125,14 +125,14 @@ class ClipRequest:
         events: Sequence[Event] | None = None,
         evidence: float | None = None,
     ) -> Iterator[Piece | Reply]:
-        """Ask `tasks`; text as it comes, and each answer when it is whole. `report` is there at the end.
+        """Ask `tasks`; yield text as it comes and each answer when it is complete. At the end, `report` is set.
 
-        Answers that are not whole after `deadline_s` are given as far as they went, with `abstain`; pictures that still
-        wait in the process then are left out of the clip, but for its first. `zero_s` is what the clip's times say at
-        the source's first decoded frame, from which the times of answers shall count; `events` are what the student
-        made of the clip, the last revision of each, None where it did not watch, and `evidence` is its highest of the
-        whole clip, None where it is not to go into answers. An answer comes again where a later one contradicts it.
-        Raises `ConfigError` while an earlier question is not answered to its end, and what ended the clip.
+        Answers that are incomplete after `deadline_s` are returned as far as they went, with `abstain` set; pictures
+        that still wait in the process by then are left out of the clip, except its first. `zero_s` is the clip's time
+        of the source's first decoded frame, from which the times of answers count. `events` are the student's events of
+        the clip, the last revision of each, None if it did not watch. `evidence` is the student's highest score of the
+        whole clip, None if it must not be used in answers. An answer comes again if a later one contradicts it. Raises
+        `ConfigError` while an earlier question is not fully answered, and the error that ended the clip.
         """
         self._check_open()
         if self._asked:
@@ -159,10 +159,10 @@ class ClipRequest:
             yield item
 
     def close(self) -> None:
-        """Give the clip up, and wait for nothing: work on it ends at the next chunk, and a thread that waits for it
-        gets `Cancelled`.
+        """Abandon the clip without waiting.
 
-        Further calls do nothing.
+        Work on it ends at the next chunk, and a thread that waits for it gets `Cancelled`. Further calls of `close` do
+        nothing.
         """
         with self._child.news:
             if not self._open:
@@ -174,7 +174,7 @@ class ClipRequest:
         self._release()
 
     def describe(self) -> str:
-        """What is being worked on, for whom it keeps waiting."""
+        """Describe the work in progress, for those it keeps waiting."""
         asked = f", asked for {self._asked}" if self._asked else ""
         return f" with a clip of {self._pushed} pictures{asked}, for {time.monotonic() - self._since_s:.1f} s"
 
@@ -187,7 +187,7 @@ class ClipRequest:
         self.close()
 
     def take(self, message: Message) -> None:
-        """Take in what the process says of this clip; called by the thread that listens, which holds `news`."""
+        """Take in a message about this clip; called by the listening thread, which holds `news`."""
         if isinstance(message, Taken):
             self._room += 1
         elif isinstance(message, Said):
@@ -202,7 +202,7 @@ class ClipRequest:
             raise ConfigError("this clip was closed; begin another")
 
     def _wait(self, ready: Callable[[], bool], until_s: float | None = None) -> None:
-        """Wait for what is `ready`. Raises what ended the clip, `Cancelled` where that was its closing."""
+        """Wait until `ready` is true. Raises the error that ended the clip, `Cancelled` if it was closed."""
         self._child.wait_for(lambda: self._failure is not None or ready(), until_s)
         if self._failure is not None and not (self._open and ready()):
             raise self._failure

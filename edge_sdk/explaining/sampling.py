@@ -1,12 +1,12 @@
-"""A whole file as the reference samples it: which pictures the model sees, and the times that its prompts say.
+"""Sample a whole file as the reference does: which pictures the model sees, and the times in its prompts.
 
-The reference lets FFmpeg bring a file to a fixed rate (`fps=fps=10:round=down`), takes every frame of a short clip, and
-spreads its frames over a long one. Which they are depends on where the file ends, so a file is read twice: once for the
-times of its pictures, at a size that costs decoding alone, and once for the pictures that are wanted.
+The reference lets FFmpeg convert a file to a fixed rate (`fps=fps=10:round=down`), takes every frame of a short clip,
+and spreads its frames over a long one. The choice depends on where the file ends. So a file is read twice: once for the
+times of its pictures, at a tiny size so that decoding is the only cost, and once for the chosen pictures.
 
-Rule: `mm_utils.py` of VideoLLaMA3, `load_video`; `libavfilter/vf_fps.c` of FFmpeg. It differs from the reference in
-three ways. A clip whose only slot FFmpeg would drop gives its first picture. Pixels that are not square are made
-square, and a rotated picture is turned. The offset of an MPEG-TS file is what GStreamer makes of its clock.
+Rule: `mm_utils.py` of VideoLLaMA3, `load_video`; `libavfilter/vf_fps.c` of FFmpeg. This module differs from the
+reference in three ways. A clip whose only slot FFmpeg would drop gives its first picture. Non-square pixels are made
+square, and rotated pictures are turned upright. The time offset of an MPEG-TS file is that of GStreamer's clock.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from edge_sdk.bundle.manifest_language import VisionProfile
 from edge_sdk.capture import CaptureSettings, SourceInfo, open_source
 from edge_sdk.errors import SourceError
 
-# Two presentation times, each cut to a nanosecond, may say 1 ns less than their difference. Clocks of containers are
-# coarser than a microsecond, so that no true time lies this close below a slot.
+# Presentation times are truncated to nanoseconds, so their difference may be 1 ns too small. The clocks of containers
+# are coarser than a microsecond, so no true time lies this close below a slot.
 _CLOCK_S = 1e-6
 # Containers give their duration to the millisecond.
 _DURATION_S = 1e-3
-# As small as a picture gets: the first reading is for times.
+# The smallest possible picture, because the first reading only needs times.
 _SMALL = 16
-# Slots fill all the time between the first picture and the last, and a time stamp of a few bytes may lie years ahead.
+# Slots fill the whole time between the first and last picture, and a single wrong time stamp may lie years ahead.
 MAX_CLIP_S = 86_400.0
 
 
 class Shown(NamedTuple):
-    """One frame of a clip: uint8 `[height, width, 3]` RGB, and the time in seconds that the prompt says."""
+    """One frame of a clip: RGB pixels, uint8 `[height, width, 3]`, and its time in the prompt, in seconds."""
 
     pixels: NDArray[np.uint8]
     time_s: float
 
 
 class ClipPlan(NamedTuple):
-    """Which pictures of a file a clip is made of.
+    """The pictures of a file that make up a clip.
 
-    `pictures` are their numbers in order of presentation, from 0; one number may stand several times. `times_s` are
-    those of the prompt, which begin at the container's time of the first picture, `info.start_time_s`. `seen_s` are
-    those at which the pictures appear, from 0 for the first picture of the file.
+    `pictures` are their numbers in order of presentation, from 0; a number may occur several times. `times_s` are their
+    times in the prompt, which start at the container's time of the first picture, `info.start_time_s`. `seen_s` are the
+    times at which the pictures appear, counted from the first picture of the file.
     """
 
     info: SourceInfo
@@ -57,10 +57,10 @@ class ClipPlan(NamedTuple):
 
 
 def plan_clip(clip: str | Path, profile: VisionProfile, *, until_s: float | None = None) -> ClipPlan:
-    """Read the times of a file's pictures and choose `profile.frames` of them at `profile.rate_hz`, or fewer.
+    """Read the times of a file's pictures and choose up to `profile.frames` of them at `profile.rate_hz`.
 
-    At `until_s` on the monotonic clock no further picture is looked at, and the plan is of those before: there is no
-    time to show any then. Raises `SourceError` for a clip of more than 24 hours, and what `open_source` raises.
+    At `until_s` on the monotonic clock reading stops, and the plan covers only the pictures before; no time to show
+    others is left then. Raises `SourceError` for a clip of more than 24 hours, and what `open_source` raises.
     """
     times_s: list[float] = []
     whole = True
@@ -84,9 +84,9 @@ def plan_clip(clip: str | Path, profile: VisionProfile, *, until_s: float | None
 
 
 def read_clip(clip: str | Path, plan: ClipPlan, *, until_s: float | None = None) -> Iterator[Shown]:
-    """The frames of `plan` at the file's own size, as they are decoded; the rest of the file is left unread.
+    """Yield the frames of `plan` at the file's own size as they are decoded; the rest of the file is not read.
 
-    At `until_s` on the monotonic clock no further one is given, but for the first.
+    After `until_s` on the monotonic clock no further frame is yielded, except the first.
     """
     settings = CaptureSettings(width=plan.info.width, height=plan.info.height, pixels="rgb")
     left = list(zip(plan.pictures, plan.times_s, strict=True))[::-1]
@@ -111,9 +111,9 @@ def _over(until_s: float | None) -> bool:
 
 
 def slots_of(times_s: Sequence[float], end_s: float, rate_hz: float) -> list[int]:
-    """The number of the picture that each slot of the rate shows: the last that began in it or before, at least one.
+    """Return, for each slot of the rate, the number of the last picture that began in or before it; at least one slot.
 
-    `times_s` rise from 0; slots end where `end_s` lies.
+    `times_s` ascend from 0; the slots end at the slot of `end_s`.
     """
     begins = _slot(np.asarray(times_s), rate_hz)
     stop = max(int(_slot(np.asarray(end_s), rate_hz)), int(begins[0]) + 1)
@@ -122,10 +122,10 @@ def slots_of(times_s: Sequence[float], end_s: float, rate_hz: float) -> list[int
 
 
 def end_of(times_s: Sequence[float], info: SourceInfo, lost_s: float = 0.0) -> float:
-    """When the last picture leaves the screen: a period after it appeared, by the declared rate or the last gap.
+    """Return when the last picture leaves the screen: one period after it appeared, by the declared rate or last gap.
 
-    The container's own end is taken where it says a little more: at a variable rate up to two of the widest gaps, else
-    up to `lost_s`, what may be missing at the end.
+    The container's own end is used instead if it is slightly later: at a variable rate by up to two of the widest gaps,
+    else by up to `lost_s`, the time that may be missing at the end.
     """
     last_s, declared_s = times_s[-1], info.duration_s or 0.0
     gaps_s = np.diff(times_s)
@@ -139,22 +139,22 @@ def end_of(times_s: Sequence[float], info: SourceInfo, lost_s: float = 0.0) -> f
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Up to `most` of `count` slots, spread over them all and rounded down as the reference does."""
+    """Return up to `most` of `count` slots, spread evenly and rounded down as in the reference."""
     if count <= most:
         return list(range(count))
     return [int(slot) for slot in np.linspace(0, count - 1, most, dtype=int)]
 
 
 def stamps_s(start_s: float, count: int, rate_hz: float) -> NDArray[np.float64]:
-    """Times of `count` slots, float64 `[count]`: numpy's own steps from the start as FFprobe prints it, six digits."""
+    """Return the times of `count` slots, float64 `[count]`, by `np.arange` from the start in FFprobe's six digits."""
     start_s, step_s = round(start_s, 6), 1 / rate_hz
     return np.arange(start_s, start_s + (count + 1) * step_s, step_s)[:count]
 
 
 def _is_mp4(uri: str) -> bool:
-    """Whether the file is MP4 or QuickTime, of which GStreamer plays no more than the duration from time 0 on.
+    """Return whether the file is MP4 or QuickTime, which GStreamer plays only up to the duration counted from time 0.
 
-    Without an edit list pictures begin later, and the last ones are not given.
+    If the file has no edit list, its pictures begin later and the last ones are lost.
     """
     path = Path(unquote(urlsplit(uri).path, errors="surrogateescape"))
     if not uri.startswith("file:") or not path.is_file():

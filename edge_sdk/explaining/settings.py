@@ -1,4 +1,4 @@
-"""How the reasoner's process may use the machine, and what a bundle must have for it."""
+"""Settings for the reasoner's process, and the parts of a bundle that it needs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from edge_sdk.types import Value
 class ReasonerSettings(Value, frozen=True, kw_only=True):
     """How the reasoner's process may use the machine.
 
-    `budget_mb` is the most memory of its own that the process may have, 10^6 bytes, libraries included: a bundle that
-    needs more is refused, and what would exceed it at work fails. None: 90 % of what is free when it is opened, of a
-    container's limit too.
-    `priority` is added to the process's niceness. It is ended when it says nothing for `silence_s`, when its bundle is
-    not open after `open_s`, or when a single run of a graph takes longer than `stall_s`. `profile` names the bundle's
-    vision profile; None is the one of the most frames.
+    `budget_mb` is the most memory of its own that the process may have, in 10^6 bytes, libraries included. A bundle
+    that needs more is refused, and an allocation that would exceed it fails. None means 90 % of the memory that is free
+    on opening, within the machine and within its container. `priority` is added to the process's niceness. The process
+    is killed if it says nothing for `silence_s`, if its bundle is not open after `open_s`, or if a single run of a
+    graph takes longer than `stall_s`. `profile` names the bundle's vision profile; None means the one with the most
+    frames.
     """
 
     runtime: str = DEFAULT_RUNTIME
@@ -30,10 +30,10 @@ class ReasonerSettings(Value, frozen=True, kw_only=True):
     budget_mb: float | None = None
     priority: int = 10
     silence_s: float = 60.0
-    # No call of a slow board comes near: 128 tokens of a 7B are 2 TFLOP, 200 s at 10 GFLOP/s, and its 15 GB of weights
-    # in half precision are read from a card of 50 MB/s in 300 s.
+    # Even a slow board stays below this: 128 tokens of a 7B model are 2 TFLOP, 200 s at 10 GFLOP/s, and reading its
+    # 15 GB of half-precision weights from a card at 50 MB/s takes 300 s.
     stall_s: float = 900.0
-    # The same card takes 300 s for the weights, and an engine that is made for its GPU as it is loaded some minutes.
+    # The same card needs 300 s for the weights, and an engine that is compiled for its GPU on loading some minutes.
     open_s: float = 1800.0
 
     def __post_init__(self) -> None:
@@ -41,14 +41,14 @@ class ReasonerSettings(Value, frozen=True, kw_only=True):
             raise ConfigError(f"the memory budget must be above 0 MB, found {self.budget_mb:g}")
         if not 0 <= self.priority <= 19:
             raise ConfigError(f"the priority must be 0..19, higher being more patient, found {self.priority}")
-        # It gives a sign every second.
+        # The process sends a beat every second.
         for name, seconds in (("silence_s", self.silence_s), ("stall_s", self.stall_s), ("open_s", self.open_s)):
             if not seconds >= 5:
                 raise ConfigError(f"{name} must be at least 5, found {seconds:g}")
 
 
 def language_of(bundle: Bundle) -> Language:
-    """The bundle's language part. Raises `BundleError` saying where one comes from."""
+    """Return the bundle's language part. Raises `BundleError`, which says how to get one, if there is none."""
     if bundle.manifest.language is None:
         raise BundleError(
             f"bundle {bundle.manifest.name!r} has no language part, so it answers no questions; name a bundle that "
@@ -58,7 +58,7 @@ def language_of(bundle: Bundle) -> Language:
 
 
 def profile_of(language: Language, settings: ReasonerSettings) -> str:
-    """The profile that `settings` name, or the one of the most frames. Raises `UnknownNameError`."""
+    """Return the profile that `settings` name, or else the one with the most frames. Raises `UnknownNameError`."""
     profiles = language.profiles
     name = settings.profile or max(profiles, key=lambda each: profiles[each].frames)
     if name not in profiles:

@@ -1,4 +1,4 @@
-"""Answers on a terminal while they come: a line a task that grows, redrawn in place; elsewhere a line an answer."""
+"""Show answers as they come: on a terminal a growing line per task, redrawn in place; elsewhere a line per answer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _REFRESH_S = 0.05
 
 
 class AnswersView:
-    """Shows answers to `tasks`. Call it with what is said; `close` it at the end, or use it as a context manager.
+    """Shows answers to `tasks`. Call it with each item; `close` it at the end, or use it as a context manager.
 
-    `stream` shows text as it comes, where that is possible: on a terminal, and of one task anywhere.
+    `stream` shows text as it comes where that is possible: on a terminal, and for a single task anywhere.
     """
 
     def __init__(self, tasks: Sequence[str], *, stream: bool = True) -> None:
@@ -31,7 +31,7 @@ class AnswersView:
         self._drawn, self._drawn_s = 0, 0.0
 
     def __call__(self, item: Piece | Reply | ReasoningReport) -> None:
-        """Show one more thing."""
+        """Show one more item."""
         if isinstance(item, Piece):
             self._texts[item.task] = self._texts.get(item.task, "") + item.text
             if self._running:
@@ -52,7 +52,7 @@ class AnswersView:
             self._draw()
 
     def close(self) -> None:
-        """Put the whole answers in the place of the growing lines."""
+        """Replace the growing lines with the complete answers."""
         if not self._terminal:
             return
         self._erase()
@@ -72,7 +72,7 @@ class AnswersView:
         self.close()
 
     def _draw(self) -> None:
-        """A line a task, each with the end of its text where that is longer."""
+        """Draw one line per task, with only the end of a text that is longer than the line."""
         width = shutil.get_terminal_size().columns - 1
         self._erase()
         for task in self._tasks:
@@ -89,25 +89,25 @@ class AnswersView:
 
 
 def costs(report: ReasoningReport) -> str:
-    """What answering took, in a line for people."""
+    """Return the cost of answering as one readable line."""
     took = ", ".join(f"{name.replace('_', ' ')} {ms:.0f} ms" for name, ms in report.ms.items())
     rounds = f"; asked in {report.rounds} rounds, for want of slots in the cache" if report.rounds > 1 else ""
     return f"  {report.frames} frames of {report.grid}, {report.kept_ratio:.0%} of their tokens kept; {took}{rounds}"
 
 
 def answer_line(task: str, answer: Answer) -> str:
-    """One answer for people: the task, what is answered, and how sure it is."""
+    """Return one answer as a readable line: the task, the answer, and how certain it is."""
     return f"{task:15} {in_words(answer.value, answer.text)} {remarks(answer)}".rstrip()
 
 
 def _taken(answer: Answer) -> str:
-    """What is answered, where the words that were said as they came are others."""
+    """Return the answer in words if they differ from the text that was streamed, else nothing."""
     words = in_words(answer.value, answer.text)
     return "" if words == answer.text else f"-> {words} "
 
 
 def remarks(answer: Answer) -> str:
-    """What is to be known about an answer, in brackets; nothing where there is nothing to say."""
+    """Return remarks about an answer in brackets; empty if there are none."""
     notes = []
     if answer.probability is not None and answer.form == "yes_no":
         chance = f"{answer.probability:.2f}"

@@ -1,4 +1,4 @@
-"""What a unit does about its events: begin to reason when one may be coming, and answer when it is asked."""
+"""Reasoning about a unit's events: start work when an event is provisional, and answer when someone asks."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from edge_sdk.explaining.request import check_deadline
 from edge_sdk.explaining.settings import ReasonerSettings
 from edge_sdk.feeders import Feeder, LiveFeeder
 
-# How long a question may wait for one that is being answered.
+# How long a question may wait for another that is being answered.
 QUEUE_S = 60.0
 
 
 class EventExplainer:
-    """The reasoner of a unit. `notice` is called by the unit's loop and waits for nothing; any thread may ask.
+    """The reasoner of a unit. The unit's loop calls `notice`, which never waits; any thread may ask.
 
-    A question goes before what nobody has asked about: the events that are followed are given up, and none is followed
-    until it is answered.
+    A question has priority over work that nobody has asked for: all other events being followed are dropped, and no
+    event is followed until the question is answered.
     """
 
     def __init__(self, bundle: Bundle, settings: ReasonerSettings) -> None:
-        """Raises what `ReasonerProcess` raises. The process is started by the first event."""
+        """Prepare the reasoner; the first event starts its process. Raises what `ReasonerProcess` raises."""
         self.process = ReasonerProcess(bundle, settings)
-        # One thread may take it twice: the collector closes what was asked and left in whichever thread it runs.
+        # Re-entrant, because the garbage collector may close an abandoned question on a thread that holds the lock.
         self._lock = threading.RLock()
         self._following: dict[str, LiveClip] = {}
         self._questions = 0
         self._pid = os.getpid()
 
     def notice(self, event: Event, feeder: Feeder) -> None:
-        """A revision of an event: begin with its frames when it is provisional, give them up when it is rejected."""
+        """Handle a revision of an event: follow its frames when it is provisional, drop them when it is rejected."""
         if event.state == "rejected":
             with self._lock:
                 clip = self._following.pop(event.id, None)
@@ -54,13 +54,13 @@ class EventExplainer:
     def explain(
         self, event: Event, feeder: Feeder, tasks: Sequence[str] | None, deadline_s: float | None
     ) -> Iterator[Piece | Reply | ReasoningReport | Event]:
-        """Answers about `event` of `feeder`, what they took, and at the end the event with the answers in it.
+        """Yield answers about `event` of `feeder`, a report of their cost, and at the end the event with its answers.
 
-        Raises `ConfigError` for a live source that keeps no frames and for a deadline that is no number, `Cancelled`
-        where this is closed meanwhile, and what `LiveClip.ask` and `explain_file` raise.
+        Raises `ConfigError` for a live source that keeps no frames and for a deadline that is NaN, `Cancelled` if this
+        is closed meanwhile, and what `LiveClip.ask` and `explain_file` raise.
         """
         asked = tasks_of(self.process.language, tasks)
-        check_deadline(deadline_s)  # before the event's clip is taken, which only an answer gives back
+        check_deadline(deadline_s)  # before the event's clip is taken, because only answering it closes that clip
         said: list[Piece | Reply | ReasoningReport] = []
         with while_open(), self._question(event.id) as followed:
             for item in self._ask(event, feeder, followed, asked, deadline_s):
@@ -69,14 +69,14 @@ class EventExplainer:
         yield msgspec.structs.replace(event, reasoning=answers_of(said))
 
     def close(self) -> None:
-        """End the work and the process; in a process that was forked from this one nothing happens."""
+        """End the work and the process; does nothing in a process forked from this one."""
         if os.getpid() == self._pid:
             self._give_up()
             self.process.close()
 
     @contextmanager
     def _question(self, event: str) -> Iterator[LiveClip | None]:
-        """While a question is asked: what was begun for the event `event`, if anything; all else is given up."""
+        """During a question, hold the clip that was begun for `event`, if there is one, and drop all others."""
         with self._lock:
             self._questions += 1
             followed = self._following.pop(event, None)
@@ -88,7 +88,7 @@ class EventExplainer:
                 self._questions -= 1
 
     def _follow(self, event: str, clip: LiveClip) -> None:
-        """Begin with `clip` in place of what is followed, unless somebody asks."""
+        """Follow `clip` instead of the clips followed so far, unless a question is being answered."""
         self._give_up()
         with self._lock:
             if not self._questions:
@@ -109,7 +109,7 @@ class EventExplainer:
         tasks: Sequence[str],
         deadline_s: float | None,
     ) -> Iterator[Piece | Reply | ReasoningReport]:
-        # Of what was triggered by hand the student may have seen nothing, which is no word against a crash.
+        # The student may have seen nothing of an event triggered by hand; that is no evidence against a crash.
         seen, score = [event] if event.trigger == "student" else None, event.evidence
         if not isinstance(feeder, LiveFeeder):
             return explain_file(
@@ -119,7 +119,7 @@ class EventExplainer:
         return clip.ask(tasks, events=seen, evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S)
 
     def _best(self, event: Event, feeder: LiveFeeder, followed: LiveClip | None) -> LiveClip:
-        """What was begun with at the first sign, unless it ends before the crash and later frames are there still."""
+        """Return the clip followed since the first sign, unless it ends before the crash and later frames are kept."""
         if followed is not None and followed.shows(event.happened):
             return followed
         clip = self._clip(event, feeder)
@@ -141,7 +141,7 @@ class EventExplainer:
 
 
 def with_frames_kept(live: LiveSettings, explainer: EventExplainer) -> LiveSettings:
-    """`live` with frames kept for the reasoner's profile, unless it says which."""
+    """Return `live` with a frame history for the reasoner's profile, unless it already has one."""
     process = explainer.process
     history = live.history or history_settings(process.language.profiles[process.profile])
     return msgspec.structs.replace(live, history=history)

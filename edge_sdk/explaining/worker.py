@@ -1,9 +1,9 @@
-"""The process that holds the sessions and answers: `main`, whose only argument is the number of its end of the channel.
+"""The process that holds the sessions and answers: `main` gets the file descriptor of its end of the channel.
 
-One thread works; one only listens, so that a clip that is dropped is noticed while work goes on, and so that the end of
-the connection, which is the end of the parent, ends this process wherever it is; one says that it is alive, and how far
-the work has come, for a run of a graph may never end. An error of this SDK ends the request that met it; anything else
-ends the process, for what it left behind is not known.
+One thread works. A second only listens, so that a dropped clip is noticed during work, and so that the end of the
+connection, which means the end of the parent, ends this process at any point. A third reports that the process is alive
+and how far the work has come, because a run of a graph may never end. An error of this SDK ends only the request that
+caused it; any other error ends the process, because it leaves an unknown state.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from edge_sdk.explaining.answering import Answering
 
 BEAT_S = 1.0
-# How runtimes name an allocation that failed.
+# How runtimes describe a failed allocation.
 _NO_MEMORY = ("bad_alloc", "Failed to allocate", "out of memory", "OutOfMemory")
 
 
@@ -51,19 +51,19 @@ class Worker:
 
     def __init__(self, channel: Channel, opening: Open) -> None:
         self._channel, self._opening = channel, opening
-        # Each with when it arrived, on the monotonic clock.
+        # Each message with its arrival time on the monotonic clock.
         self._inbox: queue.SimpleQueue[tuple[Parcel, float]] = queue.SimpleQueue()
         # Requests are numbered in order, so all up to this one are over.
         self._dropped = 0
-        # The one that is worked on, 0 for none, and how many pictures it has got.
+        # The request being worked on, 0 for none, and the number of its pictures so far.
         self._job = self._pictures = 0
-        # The last question's request, and when no more pictures are taken in for it.
+        # The request of the last question, and the time after which no more of its pictures are taken in.
         self._until: tuple[int, float] = (0, math.inf)
         # Steps of work so far, and whether there is work.
         self._steps, self._working = 0, False
 
     def run(self) -> NoReturn:
-        """Open the bundle, then work until the process is ended."""
+        """Open the bundle, then work until the process ends."""
         for each in (self._listen, self._beat):
             threading.Thread(target=each, daemon=True).start()
         answers = self._open()
@@ -76,7 +76,7 @@ class Worker:
 
     def _open(self) -> Answering:
         try:
-            # Here and not above: its packages are heavy, and this process shall say that it lives while they load.
+            # Imported here because its packages are heavy, and the process must send beats while they load.
             from edge_sdk.explaining.answering import Answering
 
             return Answering(self._opening, self._check)
@@ -86,7 +86,7 @@ class Worker:
             self._leave(self._explained(error), error)
 
     def _work(self, answers: Answering, parcel: Parcel, arrived_s: float) -> None:
-        """Do what a message asks for; an error of this SDK ends its request."""
+        """Handle a message; an error of this SDK ends only its request."""
         try:
             self._handle(answers, parcel, arrived_s)
         except MemoryError:
@@ -118,7 +118,7 @@ class Worker:
             self._ask(answers, message, arrived_s)
 
     def _ask(self, answers: Answering, message: Ask, arrived_s: float) -> None:
-        """Answer in what is left of the time since the question arrived."""
+        """Answer within the rest of the deadline, which counts from the arrival of the question."""
         if message.deadline_s is not None:
             left_s = max(0.0, arrived_s + message.deadline_s - time.monotonic())
             message = msgspec.structs.replace(message, deadline_s=left_s)
@@ -130,12 +130,12 @@ class Worker:
         self._channel.send(Finished(job=message.job, report=answers.report(resident_mb())))
 
     def _late(self) -> bool:
-        """Whether the request that is worked on was asked for, and its time is over."""
+        """Return whether the current request has been asked with a deadline that is over."""
         job, until_s = self._until
         return job == self._job and time.monotonic() >= until_s
 
     def _check(self) -> None:
-        """Called at each chunk of work. Raises `Cancelled` when the clip was dropped."""
+        """Count a chunk of work. Raises `Cancelled` if the clip was dropped."""
         self._steps += 1
         if self._job <= self._dropped:
             raise Cancelled("the clip was dropped")
@@ -148,7 +148,7 @@ class Worker:
         raise SystemExit(1) from cause
 
     def _explained(self, error: EdgeError) -> EdgeError:
-        """`error`, with what to do where a runtime's allocation failed, of which it says no more than that."""
+        """Return `error`, with a remedy added if it says that a runtime's allocation failed."""
         if isinstance(error, RuntimeFailure) and any(word in str(error) for word in _NO_MEMORY):
             return RuntimeFailure(f"{self._no_memory()} ({error})")
         return error
@@ -188,7 +188,7 @@ class Worker:
 
 
 def main() -> None:
-    """Entry point of the process."""
+    """Run the process."""
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     opening = channel.receive().message
     if not isinstance(opening, Open):

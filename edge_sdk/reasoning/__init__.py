@@ -1,4 +1,4 @@
-"""What is shown to the video LLM, what it is asked, and what it says: pictures as patches, prompts as ids, text."""
+"""Input and output of the video LLM: pictures as patches, prompts as token ids, and answers read from logits."""
 
 from edge_sdk.reasoning.answer import Answer, AnswerContext, AnswerReader, Growth
 from edge_sdk.reasoning.forms import reader_for

@@ -1,8 +1,8 @@
-"""What the video LLM answers, and how an answer is read: the contract between those who decode and those who read.
+"""Answers of the video LLM, and the interface between the decoder and the readers of answers.
 
-A reader looks at logits and says which tokens are to be taken in next; it owns no model. Tokens form a tree: leaf 0 is
-the end of the question, and each growth becomes the next leaf, so that a reader may follow several continuations at
-once and a decoder may serve many readers in one call.
+A reader looks at logits and says which tokens the decoder must take in next; it owns no model. Tokens form a tree: leaf
+0 is the end of the question, and each growth becomes the next leaf. So a reader can follow several continuations at
+once, and a decoder can serve many readers in one call.
 """
 
 from __future__ import annotations
@@ -25,20 +25,24 @@ Span = tuple[float, float]
 
 
 class Answer(Value, frozen=True, kw_only=True):
-    """One answer. Times are seconds as the prompt counted them, to a tenth.
+    """One answer. Times are seconds on the prompt's clock, to a tenth.
 
-    `value` is a bool for `yes_no`, seconds for `time`, (start, end) for `interval`, None for `text` and for an answer
-    that was not read to its end. `text` is what greedy decoding says, the words of the reference. An interval's `value`
-    is the one of the highest expected IoU by all that the model believes, a time's is the median, so they may differ
-    from `text`: minimum Bayes risk, see `forms.joint`. `probability` is that of the answer given, a "No" included, and
-    of a time or interval that `value` is right, as `forms.scores` defines it; `calibrated` says whether validation
-    clips stand behind it. `lo..hi` is the central 80 % of the model's distribution, for an interval a pair
-    each: `lo` (start, end) and `hi` (start, end); it always holds `value`. `form_share` is the share of the model's
-    probability that went to what the form allows, where there was a choice; None for free text. `tokens` is how many
-    tokens the decoder took in for it, `grid` the size of the pictures in pixels ("364x196"). `abstain`: do not rely on
-    it. `contradiction` is None where there was nothing to compare with. `with_student`: what the student saw of the
-    clip went into `value`, `probability`, `lo` and `hi`, see `sighting`. `text` is the video LLM's own all the same,
-    but for a task of the form `text`: it says nothing that belies the verdict of both.
+    `value` is a bool for `yes_no`, seconds for `time`, and (start, end) for `interval`. It is None for `text` and for
+    an answer that was not read to its end. `text` is the output of greedy decoding, as in the reference implementation.
+    The `value` of an interval has the highest expected IoU under the model's distribution, and that of a time is the
+    median, so both may differ from `text` (minimum Bayes risk, see `forms.joint`).
+
+    `probability` is that of the given answer, also for a "No". For a time or interval it is the probability that
+    `value` is right, as `forms.scores` defines it. `calibrated` says whether it was fitted on validation clips.
+    `lo..hi` is the central 80 % of the model's distribution and always contains `value`; for an interval both `lo` and
+    `hi` are pairs (start, end). `form_share` is the share of the model's probability on tokens that the form allows,
+    where there was a choice; None for free text. `tokens` counts the tokens that the decoder took in for the answer.
+    `grid` is the size of the pictures in pixels ("364x196"). `abstain`: do not rely on the answer. `contradiction` is
+    None if there was nothing to compare with.
+
+    `with_student`: `value`, `probability`, `lo` and `hi` take into account what the student saw of the clip, see
+    `sighting`. `text` is still the video LLM's own, except for a task of the form `text`, where it never contradicts
+    the joint verdict of both.
     """
 
     task: str
@@ -58,7 +62,7 @@ class Answer(Value, frozen=True, kw_only=True):
 
 
 class Growth(Value, frozen=True, kw_only=True):
-    """Tokens to be taken in behind `leaf`; the growth becomes the next leaf: 1, 2, 3, … in the order returned."""
+    """Tokens to take in behind `leaf`; growths become the leaves 1, 2, 3, … in the order returned."""
 
     leaf: int
     tokens: tuple[int, ...]
@@ -66,10 +70,10 @@ class Growth(Value, frozen=True, kw_only=True):
 
 @dataclass
 class Verdict:
-    """Whether both hold a crash for likelier than none, with which `probability`; None until the question is answered.
+    """The joint verdict of video LLM and student on a crash, with its `probability`; None until it is known.
 
-    Texts of one conversation are told of it, so that none of them denies what the others describe; but not where the
-    vocabulary spells the two words in several tokens: a text has begun by then.
+    Texts of the same conversation follow the verdict, so that none denies what the others describe. They cannot where
+    the vocabulary spells "Yes" or "No" in several tokens, because a text has begun by the time the word is read.
     """
 
     crash: bool | None = None
@@ -77,20 +81,20 @@ class Verdict:
 
 
 class Fusion(NamedTuple):
-    """The fit of answers with the student, and what that saw of the clip."""
+    """The fit for answers joined with the student, and what the student saw of the clip."""
 
     fit: FusedFit
     sighting: Sighting
 
 
 class AnswerContext(Value, frozen=True, kw_only=True):
-    """What a reader must know of the clip, the model and the decoder.
+    """What a reader must know about the clip, the model and the decoder.
 
-    `first_s` and `last_s` are the times of the clip's first and last frame as the prompt said them, `period_s` is how
-    far apart frames were sampled: times may lie that much beyond the first and the last. `calibration` is by
-    task; a task that is not in it is not calibrated. `sighting` is what the student made of the clip, None where it did
-    not watch, and `verdict` is shared by the readers of one conversation. `width` bounds the tokens that one reader
-    asks for at a time: only the answer itself may exceed it, forks fill what it leaves.
+    `first_s` and `last_s` are the prompt's times of the clip's first and last frame. `period_s` is the sampling period
+    of the frames; answers may lie that far before the first and after the last frame. `calibration` is by task; tasks
+    without an entry are not calibrated. `sighting` is what the student saw of the clip, None if it did not watch.
+    `verdict` is shared by the readers of one conversation. `width` limits the tokens that one reader requests at a
+    time: only the answer itself may exceed it, and other branches fill the rest.
     """
 
     first_s: float
@@ -105,7 +109,7 @@ class AnswerContext(Value, frozen=True, kw_only=True):
     width: Annotated[int, msgspec.Meta(ge=1)] = 8
 
     def fused(self, task: str) -> Fusion | None:
-        """What answers to `task` are given by with the student; None where it did not watch, or nothing was fitted."""
+        """Return the fit for `task` with the student; None if the student did not watch or nothing was fitted."""
         fit = self.calibration.get(task)
         if fit is None or self.sighting is None or isinstance(fit.with_student, msgspec.UnsetType):
             return None
@@ -113,21 +117,21 @@ class AnswerContext(Value, frozen=True, kw_only=True):
 
 
 class AnswerReader(Protocol):
-    """Reads one answer out of logits."""
+    """A reader of one answer from logits."""
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Tokens of the answer's text that are decided, without an end token; text that is forced has none."""
+        """The decided tokens of the answer's text, without an end token; text that needs no decoding has none."""
 
     def read(self, logits: Mapping[int, Floats]) -> Sequence[Growth]:
-        """Take logits float32 `[vocab]` after each leaf that was grown last (at first: leaf 0); what to grow next.
+        """Take float32 logits `[vocab]` after each leaf grown last (at first leaf 0), and return what to grow next.
 
-        Nothing to grow: the answer is complete. Raises `RuntimeFailure`, naming the task, where logits hold a NaN or
-        nothing finite.
+        An empty result means that the answer is complete. Raises `RuntimeFailure`, naming the task, for logits with a
+        NaN or without any finite value.
         """
 
     def pieces(self) -> str:
-        """Text that became final since the last call, often empty."""
+        """Return the text that became final since the last call, often empty."""
 
     def answer(self) -> Answer:
-        """The answer; before completion what there is, with `abstain`."""
+        """Return the answer; before completion, what is known so far, with `abstain` set."""

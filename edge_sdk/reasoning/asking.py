@@ -1,7 +1,7 @@
-"""Several questions answered together: each step of the decoder takes one growth of every answer that is not finished.
+"""Answer several questions together: each decoder step takes the growths of every unfinished answer.
 
-The questions are the first growth, so an answer that needs no token of its own is there before anything is decoded. An
-answer that is complete leaves; the step is then shorter, never more frequent.
+The questions are the first growth, so an answer that needs no token of its own is complete before anything is decoded.
+A complete answer drops out, which makes the remaining steps shorter; their number does not grow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Spoken = Generator["Piece | Answer", None, None]
 
 
 class Piece(Value, frozen=True, kw_only=True):
-    """Text of an answer that has just become final."""
+    """A piece of an answer's text that has just become final."""
 
     task: str
     text: str
@@ -34,7 +34,7 @@ class Piece(Value, frozen=True, kw_only=True):
 
 @dataclass(eq=False)
 class Branch:
-    """One question on its way to an answer; `nodes` are those of the reader's leaves."""
+    """One question and its answer so far; `nodes[i]` is the cache node of the reader's leaf i."""
 
     prefix: Prefix
     reader: AnswerReader
@@ -47,14 +47,14 @@ class Branch:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One addition of a step, and whose it is."""
+    """One addition of a step, and the branch it belongs to."""
 
     branch: Branch
     addition: Addition
 
 
 class Conversation:
-    """Asks `branches` together. `expired` says when there is no time for another call."""
+    """Asks `branches` together. `expired` returns whether there is no time for another call."""
 
     def __init__(
         self, branches: Sequence[Branch], table: EmbeddingTable, expired: Callable[[], bool], watch: Stopwatch
@@ -66,7 +66,7 @@ class Conversation:
         self.steps = 0
 
     def speak(self) -> Spoken:
-        """Answers as they become complete, and free text as it comes; at the end of the time, all as they stand."""
+        """Yield answers as they complete and free text as it comes; when time runs out, the rest as they stand."""
         while self._step and not self._expired():
             step, self._step = self._step, []
             for prefix, parts in groupby(step, lambda part: part.branch.prefix):
@@ -89,7 +89,7 @@ class Conversation:
                 self.steps += prefix.calls - calls
 
     def _take(self, branch: Branch, grown: Grown) -> list[Piece | Answer]:
-        """Give a branch the logits of one of its leaves, and let it read when all of the step's are there."""
+        """Store the logits of one leaf of a branch; once all of the step's leaves have arrived, let the reader read."""
         branch.logits[len(branch.nodes)] = grown.logits
         branch.nodes.append(grown.node)
         if len(branch.logits) < branch.awaited:
@@ -109,7 +109,7 @@ class Conversation:
 
 
 def _fitting(prefix: Prefix, parts: Sequence[_Part]) -> list[_Part]:
-    """The parts of the branches, the first first, for which there is room; the others' answers stay as they stand."""
+    """Return the parts of the branches that fit, in order; the answers of the other branches grow no further."""
     left, kept = prefix.free, list[_Part]()
     for _, group in groupby(parts, lambda part: id(part.branch)):
         own = list(group)

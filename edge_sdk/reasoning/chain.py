@@ -1,8 +1,9 @@
 """From patches to logits through the sessions of a bundle: vision, projector, and the decoder with its cache.
 
-The decoder is called with a fixed number of tokens, as engines are built for a few. A call of fewer is padded: a padded
-row attends the call's first slot alone, for a row that may attend nothing is not a number, and what it leaves in the
-cache is dead until the next call overwrites it. Whether the graph or the session writes the cache is not seen here.
+The decoder is called with a fixed number of tokens, because engines are built for few shapes. Shorter calls are padded:
+a padded row attends only to the call's first slot, because a row that attends to nothing gives NaN. No later row
+attends to what it leaves in the cache before the next call overwrites it. This module does not depend on whether the
+graph or the session writes the cache.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Ids = NDArray[np.int64]
 
 
 class Widths(Value, frozen=True, kw_only=True):
-    """How many tokens a call of the decoder has: while a prompt goes in, and for each token of an answer."""
+    """How many tokens a call of the decoder has: `prefill` for a prompt, and `step` for a token of an answer."""
 
     prefill: int = 128
     step: int = 1
@@ -32,14 +33,14 @@ class Widths(Value, frozen=True, kw_only=True):
 
 
 def encode_frames(vision: Session, patches: Array) -> Array:
-    """Vision tokens `[frames, tokens, width]` of normalised `patches [frames, patches, values]`, a frame at a time."""
+    """Encode normalised `patches [frames, patches, values]` one frame at a time, as `[frames, tokens, width]`."""
     return np.concatenate([vision.run({"patches": patches[i : i + 1]})["tokens"] for i in range(len(patches))])
 
 
 def merge_rows(ids: Ids, images: Array, table: EmbeddingTable, image_token: int) -> Array:
-    """What the decoder is given for `ids [n]`: rows of the table, and at image tokens those of `images` in order.
+    """Return the decoder's input for `ids [n]`: rows of the table, and at image tokens the rows of `images` in order.
 
-    `images [m, hidden]` are the projector's, and the result is of their type. Raises `ConfigError` unless there are m
+    `images [m, hidden]` is the projector's output; the result has its type. Raises `ConfigError` unless there are m
     image tokens.
     """
     at = ids == image_token
@@ -64,7 +65,7 @@ class CachedDecoder:
         fixed: Feeds | None = None,
         widths: Widths | None = None,
     ) -> None:
-        """`state` is the graph's; `fixed` are inputs that are the same in every call, such as LoRA matrices."""
+        """Bind the graph's `state`; `fixed` are inputs that are the same in every call, such as LoRA matrices."""
         self._bound = session.bind_state(state, {})
         self._table, self._image_token = table, image_token
         self._fixed, self._widths = dict(fixed or {}), widths or Widths()
@@ -74,18 +75,18 @@ class CachedDecoder:
         self.used = 0
 
     def prefill(self, ids: Ids, images: Array) -> Array:
-        """Take in `ids [n]` with `images [m, hidden]` at its image tokens; logits `[vocab]` after the last.
+        """Take in `ids [n]` with `images [m, hidden]` at its image tokens; return the logits `[vocab]` after the last.
 
-        Raises `ConfigError` where the slots do not suffice, before anything is taken in.
+        Raises `ConfigError` if there are too few slots, before anything is taken in.
         """
         return self._extend(merge_rows(ids, images, self._table, self._image_token))
 
     def step(self, token: int) -> Array:
-        """Take in one token of text; logits `[vocab]` after it. Raises `ConfigError` where no slot is left."""
+        """Take in one text token and return the logits `[vocab]` after it. Raises `ConfigError` if no slot is left."""
         return self._extend(self._table.rows(np.array([token], np.int64)))
 
     def restart(self) -> None:
-        """Begin another sequence; what the cache holds is dead, since no later row attends it."""
+        """Begin another sequence. The cache need not be cleared, because no later row attends to its old contents."""
         self.used = 0
 
     def _extend(self, embeds: Array) -> Array:
@@ -114,7 +115,7 @@ class CachedDecoder:
         return logits
 
     def _mask(self, count: int, width: int) -> NDArray[np.bool_]:
-        """Bool `[1, 1, width, slots]`: each row attends all slots up to its own."""
+        """Return the mask, bool `[1, 1, width, slots]`: each row attends to all slots up to its own."""
         last = self.used + np.arange(width)
         mask = np.arange(self.slots) <= last[:, None]
         mask[count:] = np.arange(self.slots) == self.used

@@ -1,8 +1,8 @@
-"""One clip as it arrives, and the questions that are asked of it.
+"""One clip as it arrives, and the questions asked about it.
 
-A frame is encoded once, whatever the number of adapters, and goes at once to each adapter's prefix; so when the last
-one is there, only what did not fill a call and the questions are left to be prefilled. A clip may be asked, go on, and
-be asked again.
+A frame is encoded once, whatever the number of adapters, and goes to each adapter's prefix immediately. So after the
+last frame only the questions and the tokens that did not fill a call remain to be prefilled. A clip may be asked,
+continue with more frames, and be asked again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROOMS = {"yes_no": 8, "time": 64, "interval": 64}
 
 @dataclass(frozen=True, eq=False)
 class Speaking:
-    """What clips are made with: the parts of a bundle, opened. `max_tokens` bounds each task's answer as text."""
+    """The opened parts of a bundle that clips use. `max_tokens` limits each task's answer when it is read as text."""
 
     max_tokens: Mapping[str, int]
     language: Language
@@ -57,26 +57,26 @@ class Speaking:
 
 
 class _Seen(NamedTuple):
-    """What goes into answers beside the model's own belief."""
+    """What answers take into account besides the model's own output."""
 
     sighting: Sighting | None
     verdict: Verdict
 
 
 def answer_room(task: str, max_tokens: int, *, free: bool) -> int:
-    """Slots that are kept for the answer to `task`; `max_tokens` are those of text."""
+    """Return how many slots to reserve for the answer to `task`; `max_tokens` is the limit for text."""
     return max_tokens if free else ROOMS.get(find_task(task).form, max_tokens)
 
 
 def _followed(tasks: Sequence[str], step: int) -> int:
-    """Tokens that each time among `tasks` may ask for at a step of `step`, in which every text takes one."""
+    """Return how many tokens each time or interval in `tasks` may request in a step of `step`; each text takes one."""
     forms = [find_task(task).form for task in tasks]
     times = forms.count("time") + forms.count("interval")
     return max(2, (step - forms.count("text")) // max(1, times))
 
 
 class Clip:
-    """A clip of one profile; made by `Reasoner.begin`. Not for use by two threads at once."""
+    """A clip of one profile, created by `Reasoner.begin`. Not for use by two threads at once."""
 
     def __init__(
         self,
@@ -90,10 +90,10 @@ class Clip:
         on_tokens: Callable[[float, Array], None] | None = None,
         threads: int = 1,
     ) -> None:
-        """`source` is the width and height of the pictures, where they are known; others are then refused.
+        """Begin an empty clip. `source` is the width and height of the pictures, if known; others are then refused.
 
-        `on_chunk` is called after every run of a graph, and may raise to stop the work. `on_tokens` is given each
-        frame's time and the vision tower's tokens `[tokens, width]` of it, row by row of the picture.
+        `on_chunk` is called after every run of a graph, and may raise to stop the work. `on_tokens` gets each frame's
+        time and its tokens `[tokens, width]` from the vision tower, in row order of the picture.
         """
         self._parts, self._vision, self._profile, self._source = parts, vision, profile, source
         self._on_chunk, self._on_close, self._on_tokens = on_chunk, on_close, on_tokens
@@ -101,7 +101,7 @@ class Clip:
         self._input = VisionInput.of(parts.language, profile, threads=threads)
         self._keeper = self._input.keeper(parts.language.compression)
         self._watch, self._busy, self._closed = Stopwatch(), False, False
-        # Answers that somebody reads or may still read.
+        # Iterators of answers that callers are reading or may still read.
         self._asked: WeakSet[Spoken] = WeakSet()
         for model in parts.models:
             model.prefix.on_call = on_chunk
@@ -115,22 +115,22 @@ class Clip:
 
     @property
     def grid(self) -> str:
-        """Size of the pictures as the model sees them, such as "364x196"."""
+        """The size of the pictures as the model sees them, in pixels, such as "364x196"."""
         return f"{self._profile.width}x{self._profile.height}"
 
     @property
     def frames(self) -> int:
-        """How many frames the clip has."""
+        """The number of frames in the clip."""
         return len(self._times)
 
     @property
     def kept_ratio(self) -> float:
-        """Share of the pictures' tokens that compression kept."""
+        """The share of the pictures' tokens that compression kept."""
         return self._keeper.kept_ratio
 
     @property
     def timings(self) -> ReasoningTimes:
-        """How long the parts have taken so far; what follows the last frame is that of the last `ask`."""
+        """The time spent on each part so far; times after the last frame are those of the last `ask`."""
         watch = self._watch
         return ReasoningTimes(
             vision_ms=watch.ms("vision"),
@@ -145,12 +145,12 @@ class Clip:
         )
 
     def push(self, pixels: Pixels, time_s: float) -> None:
-        """Take in one frame, uint8 `[height, width, 3]` RGB, at `time_s`, in seconds as the video counts them.
+        """Take in one RGB frame, uint8 `[height, width, 3]`, at `time_s`, in seconds on the video's clock.
 
-        Raises `ConfigError` for a frame too many, one that is earlier than the last, a picture of another type or size,
-        and one that the caches have no room for; the clip is then as it was. Raises `RuntimeFailure` where a graph
-        fails; only `reset` helps then. What `on_chunk` raises stops the work, not the clip: the frame is in it or not,
-        as `frames` says.
+        Raises `ConfigError` for one frame too many, a frame earlier than the last, a picture of another type or size,
+        or one for which the caches have no room; the clip is then unchanged. Raises `RuntimeFailure` if a graph fails;
+        the clip must then be `reset`. An exception from `on_chunk` stops the work but leaves the clip usable; `frames`
+        says whether the frame was taken in.
         """
         with self._working():
             self._check_frame(pixels, time_s)
@@ -171,30 +171,31 @@ class Clip:
         sighting: Sighting | None = None,
         verdict: Verdict | None = None,
     ) -> Spoken:
-        """Answers to `tasks`, by default all that the bundle can be asked, each as soon as it is complete.
+        """Return an iterator of answers to `tasks`, by default all tasks of the bundle, each as soon as it is complete.
 
-        They are about the clip as it is when the first is read. Free text comes in pieces before its answer. `free`
-        reads every answer as plain greedy text. `sighting` is what the student made of the clip, for the answers that
-        the bundle's calibration gives with it; among them are texts, which follow the verdict of both where recognition
-        is asked too, or the `verdict` that is given. After `deadline_s` seconds no further call is made, and what is
-        not complete is given as it stands. Questions for which the caches have no room together are asked one after the
-        other. Raises `UnknownNameError` for a task that no adapter has, `ConfigError` for a clip without frames, one
-        that is being asked already, and where there is no room; all at once, and by the iterator where the clip has
-        become such a one since. The iterator raises `RuntimeFailure` where a graph fails or gives what is not a number;
-        only `reset` helps then.
+        The answers are about the clip as it is when the first is read. Free text comes in pieces before its answer.
+        `free` reads every answer as plain greedy text. `sighting` is what the student saw of the clip; it is used for
+        the answers that the bundle's calibration joins with the student. Texts among these follow the joint verdict if
+        recognition is asked too, or else the given `verdict`. After `deadline_s` seconds no further call is made, and
+        unfinished answers are returned as they stand. Questions that do not fit into the caches together are asked one
+        after the other.
+
+        Raises `UnknownNameError` for a task that no adapter has, and `ConfigError` for a clip without frames, a clip
+        that is already being asked, or too little room; the iterator raises them too if the clip has changed since. It
+        raises `RuntimeFailure` if a graph fails or gives NaN; the clip must then be `reset`.
         """
         self._check_free()
         wanted = tuple(self._parts.questions) if tasks is None else tuple(tasks)
-        self._rounds(wanted, free)  # for its errors: the clip may have gone on when answers are read
+        self._rounds(wanted, free)  # only to raise errors early: the clip may change before answers are read
         until = math.inf if deadline_s is None else time.monotonic() + deadline_s
         spoken = self._speak(wanted, free, until, _Seen(sighting, verdict or Verdict()))
         self._asked.add(spoken)
         return spoken
 
     def belief(self, task: str) -> TimeBelief:
-        """What the model believes of the times of the answer to `task`, as far as it has been read.
+        """Return the model's distribution over the times of the answer to `task`, as far as it has been read.
 
-        Raises `ConfigError` for a task that was not asked of this clip as a time or an interval.
+        Raises `ConfigError` for a task that was not asked about this clip as a time or an interval.
         """
         reader = self._readers.get(task)
         if not isinstance(reader, TimeReader):
@@ -214,7 +215,7 @@ class Clip:
             model.prefix.reset()
 
     def close(self) -> None:
-        """Give the caches back to the reasoner, for another clip; answers that are being read end."""
+        """Return the caches to the reasoner for another clip; iterators of answers that are being read end."""
         if self._closed:
             return
         for spoken in tuple(self._asked):
@@ -227,7 +228,7 @@ class Clip:
             self._on_close()
 
     def _take(self, pixels: Pixels, time_s: float) -> None:
-        """Encode a frame and let its tokens wait in every prefix, or in none."""
+        """Encode a frame and add its tokens to the waiting ones of every prefix, or of none if that fails."""
         parts, keeper = self._parts, copy(self._keeper)
         patches = self._input.from_rgb(pixels)
         tokens = self._vision.run({"patches": self._input.normalised(patches)[None]})["tokens"][0]
@@ -256,7 +257,7 @@ class Clip:
         return merge_rows(ids, images, self._parts.table, self._parts.language.image_token)
 
     def _rounds(self, tasks: Sequence[str], free: bool) -> list[list[tuple[TunedModel, list[str]]]]:
-        """Which tasks are asked together: all of an adapter for which there is room, the adapters side by side."""
+        """Group the tasks that are asked together: as many of an adapter's as fit, all adapters in parallel."""
         if not self._times:
             raise ConfigError("expected a clip with at least 1 frame to ask about, found none; push frames first")
         known = self._parts.questions
@@ -267,7 +268,7 @@ class Clip:
             raise ConfigError(f"expected 1 task or more, each once, found {', '.join(tasks) or 'none'}")
         packs = []
         for model in self._parts.models:
-            # Yes or no comes first: texts follow its verdict.
+            # Yes/no tasks come first, because texts follow their verdict.
             mine = [task for task in tasks if task in model.tasks]
             own = sorted(mine, key=lambda task: find_task(task).form != "yes_no")
             packs.append([(model, pack) for pack in self._packed(model, own, free)])

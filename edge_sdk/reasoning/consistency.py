@@ -1,7 +1,7 @@
-"""Where answers contradict one another, or what the student saw.
+"""Find contradictions between answers, and between answers and what the student saw.
 
-The student has watched every frame and the video LLM has read a few; neither is always right, so a contradiction is
-said, not settled. An answer that abstains has claimed nothing, and is not compared.
+The student has watched every frame, the video LLM only a few, and neither is always right. So a contradiction is
+reported but not resolved. An answer that abstains claims nothing and is not compared.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ MARGIN_S = 1.0
 
 
 def denies(answer: Answer) -> bool | None:
-    """Whether the answer says that there is no crash; None where it cannot say so, as a time, or abstains.
+    """Return whether the answer says that there is no crash; None if it abstains or cannot say so, such as a time.
 
-    A text denies that `says_none`.
+    A text denies a crash if `says_none` holds for it.
     """
     if answer.abstain or find_task(answer.task).negative is None:
         return None
@@ -31,9 +31,9 @@ def denies(answer: Answer) -> bool | None:
 
 
 def says_none(task: str, text: str) -> bool:
-    """Whether a text begins as the task's own sentence for clips without a crash does ("no collision", "No accident").
+    """Return whether a text begins like the task's sentence for clips without a crash ("no collision", "No accident").
 
-    Whatever its case, and whatever follows; False for a task that has no such sentence.
+    Case is ignored, and so is the rest of the text. False for a task that has no such sentence.
     """
     negative = find_task(task).negative
     if negative is None:
@@ -45,11 +45,11 @@ def says_none(task: str, text: str) -> bool:
 def contradictions(
     answer: Answer, others: Sequence[Answer], events: Sequence[Event] | None, *, offset_s: float = 0.0
 ) -> tuple[str, ...] | None:
-    """What `answer` contradicts, a sentence each; None where there was nothing to compare it with.
+    """Return one sentence for each contradiction of `answer`; None if there was nothing to compare it with.
 
-    `events` are what the student made of the same clip, the last revision of each; None where no student watched. One
-    that is still provisional says neither yes nor no.
-    `offset_s` is the prompt's time of the first decoded frame, from which events count.
+    `events` are the student's events of the same clip, the last revision of each; None if no student watched. An event
+    that is still provisional says neither yes nor no. `offset_s` is the prompt's time of the first decoded frame, at
+    which the events' clock starts.
     """
     if answer.abstain:
         return None
@@ -64,7 +64,7 @@ def contradictions(
 def compared(
     answers: Mapping[str, Answer], events: Sequence[Event] | None, *, offset_s: float = 0.0
 ) -> dict[str, Answer]:
-    """`answers` by task, each with its `contradiction` set."""
+    """Return `answers`, by task, each with its `contradiction` set."""
     found = {}
     for task, answer in answers.items():
         others = [other for name, other in answers.items() if name != task]
@@ -74,9 +74,9 @@ def compared(
 
 
 def _with(answer: Answer, other: Answer) -> str | None:
-    """How two answers contradict; empty where they agree, None where they speak of different things.
+    """Say how two answers contradict; empty if they agree, None if they are about different things.
 
-    A time contradicts a denial, but not the other way round: asked for a time, a model cannot say that there is none.
+    A time contradicts a denial but not the reverse, because a model asked for a time cannot say that there is none.
     """
     mine, theirs = denies(answer), denies(other)
     if mine is not None and theirs is not None:
@@ -92,7 +92,7 @@ def _with(answer: Answer, other: Answer) -> str | None:
 
 
 def _order(answer: Answer, other: Answer) -> tuple[Span | None, Span | None]:
-    """Of a first sign and a crash, in either order: the span of the sign, and that of the crash's start."""
+    """From a first sign and a crash, in either order, return the span of the sign and that of the crash's start."""
     by_form = {answer.form: answer, other.form: other}
     sign, crash = by_form.get("time"), by_form.get("interval")
     if sign is None or crash is None:
@@ -124,7 +124,7 @@ def _verdict(denied: bool, seen: bool) -> str:
 
 
 def _span(answer: Answer) -> Span | None:
-    """The seconds that an answer of time speaks of, its own uncertainty included."""
+    """Return the span in seconds of an answer's times, including its uncertainty."""
     low, high = answer.lo, answer.hi
     if isinstance(low, tuple) and isinstance(high, tuple):
         return low[0], high[1]
@@ -134,7 +134,7 @@ def _span(answer: Answer) -> Span | None:
 
 
 def _student_span(answer: Answer, event: Event, offset_s: float) -> Span | None:
-    """The student's seconds for what `answer` speaks of; None where its timeline does not say."""
+    """Return the student's span in seconds for what `answer` is about; None if its timeline does not say."""
     line = event.timeline
     if answer.form == "time":
         sign = line.pre_crash_start

@@ -1,4 +1,4 @@
-"""The token embedding table on the host: mapped, because an answer reads one row of a gigabyte for each token."""
+"""The token embedding table on the host, about a gigabyte; mapped, because an answer reads only one row per token."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _DTYPES = {"float32": "<f4", "float16": "<f2"}
 
 
 class EmbeddingTable:
-    """Rows of a mapped table."""
+    """Rows of a memory-mapped table."""
 
     def __init__(self, rows: Array) -> None:
-        """`rows [vocab, hidden]`, which are only read."""
+        """Wrap `rows [vocab, hidden]`, which are only read."""
         self._rows = rows
 
     @classmethod
     def open(cls, path: Path, entry: Embedding) -> EmbeddingTable:
-        """The table in `path`, which `entry` describes.
+        """Open the table in `path` that `entry` describes.
 
-        Raises `BundleError` for an element type that numpy does not have, and for a file that does not hold the table.
+        Raises `BundleError` for an element type other than float32 and float16, and for a file of the wrong size.
         """
         if entry.dtype not in _DTYPES:
             raise BundleError(
@@ -48,7 +48,10 @@ class EmbeddingTable:
         return int(self._rows.shape[1])
 
     def rows(self, ids: NDArray[np.int64]) -> Array:
-        """Copies of the rows of `ids [n]`, `[n, hidden]`, in the table's type. Raises `ConfigError` for no row's id."""
+        """Return copies of the rows `ids [n]` as `[n, hidden]` in the table's type.
+
+        Raises `ConfigError` for an id outside the table.
+        """
         outside = ids[(ids < 0) | (ids >= len(self._rows))]
         if outside.size:
             raise ConfigError(f"expected token ids of 0..{len(self._rows) - 1}, found {int(outside[0])}")

@@ -1,8 +1,8 @@
-"""Which graphs of a bundle a reasoner opens: the dialect that the runtime reads, and caches that are large enough.
+"""Choose the graphs of a bundle that a reasoner opens: in a dialect the runtime reads, with large enough caches.
 
-An engine computes over all slots of its cache, used or not, so the smallest that holds a whole clip with its questions
-and answers is the fastest. Where memory is short a smaller one is taken: the questions are then asked one after the
-other, and where not even one would find room the bundle is refused, unless the caller can do with shorter clips.
+An engine computes over all slots of its cache, used or not. So the smallest cache that holds a whole clip with its
+questions and answers is the fastest. If memory is short, a smaller cache is chosen and the questions are asked one
+after the other. If not even one question fits, the bundle is refused, unless the caller accepts shorter clips.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from edge_sdk.reasoning.cache.calls import CallShape
 from edge_sdk.reasoning.cache.feeding import prefix_bytes, standing_bytes
 from edge_sdk.types import Dialect, Value
 
-# Where a runtime computes in a device's memory, each input lies there and pinned on the host for as long as a sequence
-# is bound, and in the arrays that it is given in. LoRA matrices are given in a mapped file, whose pages are not held.
+# Copies of each input where a runtime computes in device memory: on the device, pinned on the host while a sequence is
+# bound, and in the arrays passed in. LoRA matrices are passed as a mapped file, whose pages need not stay in memory.
 _INPUTS_ON_DEVICE, _LORA_ON_DEVICE = 3, 2
 
 
 class Fit(Value, frozen=True, kw_only=True):
-    """What is opened: the dialect, the decoder graph of each adapter, and what all of it holds in MB of 10^6 bytes.
+    """What a reasoner opens: the dialect, the decoder graph of each adapter, and their memory in MB of 10^6 bytes.
 
-    `memory_mb` is weights, LoRA matrices, caches and the inputs of calls, with the copies of them that a device needs;
-    what a runtime takes while it computes comes on top. `buckets` are the slots of all graphs of an adapter's decoder.
+    `memory_mb` covers weights, LoRA matrices, caches and call inputs, including the copies that a device needs. The
+    runtime's own working memory comes on top. `buckets` are the slot counts of all graphs of an adapter's decoder.
     """
 
     dialect: Dialect
@@ -39,7 +39,7 @@ class Fit(Value, frozen=True, kw_only=True):
 
 
 class Need(NamedTuple):
-    """Slots that an adapter's prefix would fill with all questions and answers together, and at `least` with one."""
+    """Slots that an adapter needs for a clip with all questions and answers, and at `least`, with only one question."""
 
     slots: int
     least: int
@@ -57,11 +57,11 @@ def fit(
     whole: bool = False,
     on_device: bool = False,
 ) -> Fit:
-    """The graphs for clips of `profile`, where each adapter's prefix has its `needs`.
+    """Choose the graphs for clips of `profile`, with the `needs` of each adapter's prefix.
 
-    `whole`: where a cache of the bundle holds the least that is needed, no smaller one is taken. `on_device`: the
-    runtime computes in a device's memory, which counts as the host's does. Raises `BundleError` for a bundle that has
-    no dialect of `dialects` whole, and `ConfigError` where even the smallest caches exceed `max_memory_mb`.
+    `whole`: if any cache of the bundle holds the least that an adapter needs, do not choose a smaller one. `on_device`:
+    the runtime computes in device memory, which counts like host memory. Raises `BundleError` if the bundle has all
+    graphs in none of `dialects`, and `ConfigError` if even the smallest allowed caches exceed `max_memory_mb`.
     """
     dialect = _dialect(language, profile, needs, dialects)
     known = {name: _graphs(language, name, dialect) for name in needs}
@@ -77,7 +77,7 @@ def fit(
         if max_memory_mb is None or smallest <= max_memory_mb:
             buckets = {name: tuple(graph.slots for graph in graphs) for name, graphs in known.items()}
             return Fit(dialect=dialect, decoders=chosen, buckets=buckets, memory_mb=smallest)
-    # Rounded apart, so that the numbers never say what is not so.
+    # Rounded in opposite directions, so that the message never shows a budget that seems large enough.
     found = floor((max_memory_mb or 0.0) * 10) / 10
     raise ConfigError(
         f"expected a memory budget of at least {ceil(smallest)} MB, for weights and caches of {last} slots, found "
@@ -106,7 +106,7 @@ def _graphs(language: Language, adapter: str, dialect: Dialect) -> list[DecoderG
 
 
 def _choose(graphs: Sequence[DecoderGraph], slots: int, cap: int) -> DecoderGraph:
-    """The smallest graph that has `slots`, else the largest; none above `cap` where one is not."""
+    """Return the smallest graph with `slots`, else the largest, ignoring graphs above `cap` unless all are above it."""
     allowed = [graph for graph in graphs if graph.slots <= cap] or [graphs[0]]
     return next((graph for graph in allowed if graph.slots >= slots), allowed[-1])
 
@@ -114,7 +114,7 @@ def _choose(graphs: Sequence[DecoderGraph], slots: int, cap: int) -> DecoderGrap
 def _weight_bytes(
     bundle: Bundle, language: Language, profile: str, dialect: Dialect, decoders: Mapping[str, DecoderGraph]
 ) -> int:
-    """Bytes of the graphs and of the files beside them, each file once."""
+    """Return the bytes of the graphs and of their weight files, counting each file once."""
     names = {language.profiles[profile].graphs[dialect], *(graph.graph for graph in decoders.values())}
     names |= {language.adapters[name].projector[dialect] for name in decoders}
     files = set[str]()
@@ -128,7 +128,7 @@ def _weight_bytes(
 def _sequence_bytes(
     bundle: Bundle, language: Language, adapter: str, decoder: DecoderGraph, shape: CallShape, on_device: bool
 ) -> int:
-    """Bytes of an adapter's sequence in its decoder: cache, inputs of calls, and its own LoRA matrices."""
+    """Return the bytes of an adapter's sequence in its decoder: cache, call inputs, and the adapter's LoRA matrices."""
     graph, _ = bundle.graph(decoder.graph)
     if on_device:
         lora = _LORA_ON_DEVICE * standing_bytes(graph.inputs, graph.state, shape)

@@ -1,7 +1,7 @@
-"""How large a frame is when the video LLM sees it: the reference's rule, and the sizes that bundles are exported for.
+"""The size of a frame as the video LLM sees it: the reference's rule, and the sizes that bundles are exported for.
 
-The size follows from how many frames share the budget of tokens. On a device it is fixed when the bundle is exported,
-so that a frame can be encoded when it arrives, whatever comes after it.
+The size follows from the number of frames that share the token budget. On a device it is fixed when the bundle is
+exported, so that a frame can be encoded on arrival, whatever comes after it.
 
 Rule: `image_processing_videollama3.py` of VideoLLaMA3. Budget: CrashChat was trained with 10,240 tokens a clip; its
 evaluation used 16,384.
@@ -15,24 +15,24 @@ from edge_sdk.errors import ConfigError, UnknownNameError
 from edge_sdk.types import Value
 
 TRAINING_BUDGET, EVALUATION_BUDGET = 10_240, 16_384
-# Pixels along a side of the window that becomes one token, and the fewest windows of a frame.
+# Side in pixels of the window that becomes one token, and the minimum number of windows in a frame.
 WINDOW, SMALLEST_WINDOWS = 28, 16
 
 
 class FrameSize(Value, frozen=True, kw_only=True):
-    """Pixels across and down a frame as the model sees it, multiples of `WINDOW`."""
+    """Width and height in pixels of a frame as the model sees it, both multiples of `WINDOW`."""
 
     width: int
     height: int
 
     @property
     def tokens(self) -> int:
-        """Tokens of one frame."""
+        """The number of tokens of one frame."""
         return self.width * self.height // WINDOW**2
 
 
 class Profile(Value, frozen=True, kw_only=True):
-    """A clip that a bundle is exported for: frames a clip, frames a second, and the size of each."""
+    """The shape of clips that a bundle is exported for: frames per clip, frames per second, and frame size."""
 
     frames: int
     rate_hz: float
@@ -40,15 +40,15 @@ class Profile(Value, frozen=True, kw_only=True):
 
 
 def frame_size(width: int, height: int, frames: int, budget: int = TRAINING_BUDGET) -> FrameSize:
-    """The size to which a source of `width` x `height` is resized when `frames` of it share `budget` tokens.
+    """Return the size to which a source of `width` x `height` pixels is resized if `frames` share `budget` tokens.
 
-    The aspect ratio is kept about, not exactly. Raises `ConfigError` for a length below 1.
+    The aspect ratio is kept only approximately. Raises `ConfigError` for a value below 1.
     """
     if min(width, height, frames, budget) < 1:
         raise ConfigError(
             f"expected a picture, frames and a budget of at least 1, found {width}x{height}, {frames} and {budget}"
         )
-    # round() halves to even, as the reference does.
+    # round() rounds halves to even, as the reference does.
     across, down = round(width / WINDOW) * WINDOW, round(height / WINDOW) * WINDOW
     most, least = budget * WINDOW**2 // frames, SMALLEST_WINDOWS * WINDOW**2
     if across * down > most:
@@ -72,7 +72,7 @@ PROFILES["24f"] = Profile(frames=24, rate_hz=4.0, size=FrameSize(width=140, heig
 
 
 def find_profile(name: str) -> Profile:
-    """The profile called `name`. Raises `UnknownNameError`."""
+    """Return the profile called `name`. Raises `UnknownNameError`."""
     if name not in PROFILES:
         raise UnknownNameError("profile", name, list(PROFILES))
     return PROFILES[name]

@@ -1,8 +1,8 @@
-"""Pictures as the vision tower takes them: patches in its order, normalised, and which of their tokens are kept.
+"""Pictures as the vision tower takes them: patches in its order, normalised, and which tokens are kept.
 
-A patch is `patch` x `patch` pixels; four neighbouring patches, a window, become one token, and a window's patches
-follow one another. Order, normalisation and the rule of compression: `image_processing_videollama3.py` and
-`videollama3_arch.py` of VideoLLaMA3.
+A patch is `patch` x `patch` pixels. A window of 2 x 2 patches becomes one token, and its patches are consecutive.
+Order, normalisation and the compression rule: `image_processing_videollama3.py` and `videollama3_arch.py` of
+VideoLLaMA3.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Values = NDArray[np.float32]
 
 
 def patchify(frames: Pixels, patch: int) -> Pixels:
-    """RGB `[frames, height, width, 3]` as `[frames, patches, 3 * patch * patch]`, values by channel, row and column.
+    """Cut RGB `[frames, height, width, 3]` into `[frames, patches, 3 * patch * patch]`, by channel, row and column.
 
-    Raises `ConfigError` for sides that are no multiple of a window.
+    Raises `ConfigError` for sides that are not multiples of a window.
     """
     count, height, width, channels = frames.shape
     window = MERGE * patch
@@ -35,7 +35,7 @@ def patchify(frames: Pixels, patch: int) -> Pixels:
 
 
 def normalised(patches: Pixels, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Values:
-    """(x / 255 - mean) / std by channel, float32, for `patches [frames, patches, values]` of `patchify`."""
+    """Return (x / 255 - mean) / std by channel, float32, for `patches [frames, patches, values]` from `patchify`."""
     frames, count, values = patches.shape
     shares = patches.reshape(frames, count, len(mean), -1).astype(np.float32) / np.float32(255)
     centred = shares - np.array(mean, np.float32)[:, None]
@@ -43,10 +43,10 @@ def normalised(patches: Pixels, mean: tuple[float, float, float], std: tuple[flo
 
 
 def kept_tokens(patches: Values, compression: Compression | None) -> NDArray[np.bool_]:
-    """Which tokens of a clip go to the decoder: bool `[frames, tokens]`, from normalised `[frames, patches, values]`.
+    """Return which tokens go to the decoder, bool `[frames, tokens]`, for normalised `[frames, patches, values]`.
 
-    All of the first frame, and all of every frame without compression. On float32 as transformers has it; CrashChat's
-    own code takes pixels in bfloat16, so that a window at the threshold may differ.
+    The first frame keeps all its tokens; without compression, every frame does. This computes in float32 as
+    transformers does. CrashChat's own code uses bfloat16 pixels, so a window at the threshold may differ.
     """
     frames, count, _ = patches.shape
     keep = np.ones((frames, count // MERGE**2), bool)

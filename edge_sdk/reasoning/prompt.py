@@ -1,15 +1,15 @@
-"""The prompt as VideoLLaMA3 was tuned on it, in pieces that can be made while frames arrive.
+"""The prompt on which VideoLLaMA3 was tuned, in pieces that can be built while frames arrive.
 
     <|im_start|>user
     Time 0.0s:<image>…<image>,Time 0.1s:<image>…<image>,…
     QUESTION<|im_end|>
     <|im_start|>assistant
 
-(a line break at the end of each line, the last included).
+(a line break at the end of each line, including the last).
 
-The pieces are the header, each frame, and the question with what follows it. No token spans two of them (there is a
-control token or a line break between), so their ids, joined, are the ids of the whole text. There is no system prompt,
-as in CrashChat's training and evaluation.
+The pieces are the header, each frame, and the question with the rest of the text. No token spans two pieces, because a
+control token or a line break separates them; so the joined ids of the pieces are the ids of the whole text. As in
+CrashChat's training and evaluation, there is no system prompt.
 
 Form: chat template of VideoLLaMA3's processor (`videollama3/model/processor.py`), as CrashChat calls it.
 """
@@ -30,7 +30,7 @@ EVALUATION_MARK = "<video>\n"
 
 
 class PromptFrame(Value, frozen=True, kw_only=True):
-    """One frame of a prompt: its time in seconds, as the video counts them, and how many image tokens stand for it."""
+    """One frame of a prompt: its time in seconds on the video's clock, and how many image tokens represent it."""
 
     time_s: float
     tokens: int
@@ -43,18 +43,18 @@ class PromptFrame(Value, frozen=True, kw_only=True):
 
 
 def kept_frame(time_s: float, keep: NDArray[np.bool_]) -> PromptFrame:
-    """A frame that token compression has thinned: `keep` is bool `[tokens]`, True for the tokens that remain.
+    """Return the frame after token compression: `keep` is bool `[tokens]`, True for the tokens that remain.
 
-    Raises `ConfigError` where none remains.
+    Raises `ConfigError` if none remains.
     """
     return PromptFrame(time_s=time_s, tokens=int(np.count_nonzero(keep)))
 
 
 class Prompt:
-    """Makes prompts with one tokenizer.
+    """Builds prompts with one tokenizer.
 
-    CrashChat was tuned on the bare question, but its evaluation left `<video>` and a line break in front of it;
-    `eval_compat` does the same, to compare numbers with the published ones.
+    CrashChat was tuned on the bare question, but its evaluation put `<video>` and a line break before it. With
+    `eval_compat` the prompt does the same, so that results can be compared with the published ones.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, eval_compat: bool = False) -> None:
@@ -65,27 +65,27 @@ class Prompt:
         self._tail = np.array([control.im_end, *encode("\n"), control.im_start, *encode("assistant\n")], np.int64)
 
     def header(self) -> Ids:
-        """Ids before the first frame, int64 `[n]`."""
+        """Return the ids before the first frame, int64 `[n]`."""
         return self._header.copy()
 
     def frame(self, frame: PromptFrame, *, first: bool) -> Ids:
-        """Ids of one frame, int64 `[n]`; the last `frame.tokens` of them stand for the picture's rows."""
+        """Return the ids of one frame, int64 `[n]`; the last `frame.tokens` are placeholders for the picture."""
         stamp = self._tokenizer.encode(_stamp(frame.time_s, first))
         return np.concatenate([stamp, np.full(frame.tokens, self._tokenizer.control.image, np.int64)])
 
     def question(self, question: str) -> Ids:
-        """Ids from the end of the last frame to where the answer begins, int64 `[n]`."""
+        """Return the ids from the end of the last frame to the beginning of the answer, int64 `[n]`."""
         return np.concatenate([self._tokenizer.encode(self._asked(question)), self._tail])
 
     def whole(self, frames: Sequence[PromptFrame], question: str) -> Ids:
-        """Ids of a whole prompt, int64 `[n]`. Raises `ConfigError` without a frame."""
+        """Return the ids of a whole prompt, int64 `[n]`. Raises `ConfigError` without a frame."""
         pieces = [self.frame(frame, first=index == 0) for index, frame in enumerate(_some(frames))]
         return np.concatenate([self._header, *pieces, self.question(question)])
 
     def text(self, frames: Sequence[PromptFrame], question: str) -> str:
-        """A whole prompt as text, which a tokenizer that knows the control tokens turns into the same ids.
+        """Return a whole prompt as text, which a tokenizer that knows the control tokens encodes to the same ids.
 
-        That holds for questions that spell no control token. Raises `ConfigError` without a frame.
+        This holds unless the question itself spells a control token. Raises `ConfigError` without a frame.
         """
         shown = ((_stamp(f.time_s, index == 0), IMAGE * f.tokens) for index, f in enumerate(_some(frames)))
         body = "".join(chain.from_iterable(shown))
@@ -96,7 +96,7 @@ class Prompt:
 
 
 def _stamp(time_s: float, first: bool) -> str:
-    """The words before a frame. numpy rounds 0.05 to 0.0 where Python gives 0.1; the reference's times are numpy's."""
+    """Return the time stamp before a frame, rounded as in the reference: numpy rounds 0.05 to 0.0, Python to 0.1."""
     return f"{'' if first else ','}Time {float(np.round(time_s, 1))}s:"
 
 

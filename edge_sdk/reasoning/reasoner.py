@@ -1,4 +1,4 @@
-"""The video LLM of a bundle, opened: one clip at a time, in memory that is stated before it is taken."""
+"""The opened video LLM of a bundle: one clip at a time, in memory whose size is checked before it is allocated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edge_sdk.runtime import Array, Session, SessionOptions
 from edge_sdk.tasks import TASK_IDS, find_task
 from edge_sdk.types import Dialect
 
-# A time as long as any that a clip of minutes has: the words before a frame take the most tokens then.
+# The latest time in clips of minutes: its stamp before a frame takes the most tokens.
 _LATE_S = 999.9
 
 ANSWER_TOKENS = 128
@@ -47,13 +47,14 @@ class Reasoner:
         eval_compat: bool = False,
         max_tokens: int | Mapping[str, int] = ANSWER_TOKENS,
     ) -> None:
-        """Open it for clips of `profile`, by default the one of most frames, with caches for `max_frames` of them: no
-        fewer, where the bundle has such caches.
+        """Open the language model for clips of `profile`, by default the profile with the most frames.
 
-        `dialect` and `shape` are what suits the runtime unless given; `eval_compat` asks as the reference's evaluation
-        did. `max_tokens` is the most of an answer that is text, for all tasks or by task. Raises `BundleError` for a
-        bundle that cannot speak or not in this runtime, `ConfigError` where `max_memory_mb` is too little,
-        `UnknownNameError`, `MissingDependencyError` and `RuntimeFailure`.
+        The caches have room for `max_frames` of them, and if this is given, no smaller caches are chosen where the
+        bundle has large enough ones. `dialect` and `shape` default to those that suit the runtime. `eval_compat` asks
+        questions as the reference's evaluation did. `max_tokens` limits answers that are text, for all tasks or by
+        task. Raises `BundleError` for a bundle without a language model or without graphs for this runtime,
+        `ConfigError` if `max_memory_mb` is too small, `UnknownNameError`, `MissingDependencyError` and
+        `RuntimeFailure`.
         """
         self._bundle, self._options = bundle, options or SessionOptions()
         self._max_tokens = _limits(max_tokens)
@@ -108,17 +109,17 @@ class Reasoner:
 
     @property
     def memory_mb(self) -> float:
-        """What is held at rest, in MB of 10^6 bytes; see `Fit`."""
+        """The memory held at rest, in MB of 10^6 bytes; see `Fit`."""
         return self._fit.memory_mb
 
     @property
     def fit(self) -> Fit:
-        """Which graphs were opened."""
+        """The graphs that were opened."""
         return self._fit
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What this bundle can be asked."""
+        """The tasks that this bundle can be asked."""
         return tuple(self._parts.questions)
 
     def begin(
@@ -129,10 +130,10 @@ class Reasoner:
         on_chunk: Callable[[], None] | None = None,
         on_tokens: Callable[[float, Array], None] | None = None,
     ) -> Clip:
-        """A clip of `profile`, by default the reasoner's; another one's vision graph takes the place of the last.
+        """Begin a clip of `profile`, by default the reasoner's; another profile's vision graph replaces the last one.
 
-        See `Clip` for `source`, `on_chunk` and `on_tokens`. Raises `ConfigError` while another clip is open, and
-        `UnknownNameError`.
+        See `Clip` for `source`, `on_chunk` and `on_tokens`. Raises `ConfigError` while another clip is open,
+        `UnknownNameError` for an unknown profile, and `BundleError` for one without vision in the opened dialect.
         """
         if self._clip:
             raise ConfigError("a clip is open already, and there is room for one; close it first")
@@ -141,7 +142,7 @@ class Reasoner:
             graph = self._language.profiles[name].graphs.get(self._fit.dialect)
             if graph is None:
                 raise BundleError(f"profile {name!r} has no vision in {self._fit.dialect}; export it with that dialect")
-            # There may be no room for two. Where the other does not open, this one is opened again by the next clip.
+            # Memory may not hold two vision graphs. If the new one does not open, the next clip opens its own again.
             self._vision_of = ""
             self._vision.close()
             self._vision = self._open(graph)
@@ -154,14 +155,14 @@ class Reasoner:
             on_chunk=on_chunk,
             on_close=self._closed,
             on_tokens=on_tokens,
-            # 0 leaves the number of its own threads to the runtime.
+            # In the options, 0 lets the runtime choose its own number of threads.
             threads=max(1, self._options.threads),
         )
         self._clip = True
         return clip
 
     def close(self) -> None:
-        """Release everything; clips of this reasoner cannot go on."""
+        """Release everything; clips of this reasoner cannot be used afterwards."""
         self._stack.close()
 
     def _closed(self) -> None:
@@ -172,7 +173,7 @@ class Reasoner:
         return self._runtime.open(path, graph, self._options)
 
     def _needs(self, prompt: Prompt, frames: int, questions: Mapping[str, Ids]) -> Need:
-        """Slots for a whole clip of `frames` with its questions and answers, together and one by one."""
+        """Return the slots for a whole clip of `frames` with all its questions and answers, and with only one."""
         profile, language = self._language.profiles[self.profile], self._language
         tokens = profile.width * profile.height // (2 * language.patch) ** 2
         frame = len(prompt.frame(PromptFrame(time_s=_LATE_S, tokens=tokens), first=False))

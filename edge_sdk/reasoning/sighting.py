@@ -1,9 +1,9 @@
-"""What the student made of a clip, as answers take it into account.
+"""What the student saw of a clip, in the form in which answers take it into account.
 
-The student has watched every frame and the video LLM a few of them; they err on different clips. Where validation
-clips show that both together are right more often, their evidence is joined: log odds are added for a yes or no, and
-for an interval what each believes is multiplied, as independent opinions are (a logarithmic opinion pool: Genest and
-Zidek 1986). Texts follow the verdict on yes or no.
+The student has watched every frame, the video LLM only a few, and they err on different clips. Where validation clips
+show that both together are right more often, their evidence is joined. For a yes or no, log odds are added. For an
+interval, the two distributions are multiplied as independent opinions (a logarithmic opinion pool: Genest and Zidek
+1986). Texts follow the verdict on yes or no.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ EVEN_SHARE = 0.1
 """How much of a student's density lies evenly over the clip: it may have seen another incident. From 0.01 to 0.2 the
 answers are alike."""
 
-# From the median of a normal distribution to the end of its central 80 %.
+# Standard deviations from the median of a normal distribution to the end of its central 80 %.
 _EIGHTY = 1.2816
 _LEAST_S = 0.05
-# Beyond so many deviations nothing is left of a normal distribution.
+# Beyond this many standard deviations, a normal distribution is negligible.
 _TAILS = 6
 
 
 class Sighting(Value, frozen=True, kw_only=True):
-    """The student's probability of a crash, and when the one that it saw began and ended, on the prompt's clock."""
+    """The student's probability of a crash, and the start and end of the crash it saw, on the prompt's clock."""
 
     score: float
     start: Estimate | None = None
@@ -40,10 +40,10 @@ class Sighting(Value, frozen=True, kw_only=True):
 
 
 def sighting_of(events: Sequence[Event] | None, evidence: float | None, *, offset_s: float = 0.0) -> Sighting | None:
-    """What `evidence`, the student's highest of a clip, and `events`, the last revision of each, say of it.
+    """Combine `evidence`, the student's highest score of a clip, with `events`, the last revision of each.
 
-    The times are those of the closed event of the highest score. `offset_s` is the prompt's time of the first decoded
-    frame. None where the student did not watch, or its score is not to go into answers.
+    The times are those of the closed event with the highest score. `offset_s` is the prompt's time of the first decoded
+    frame. Returns None if the student did not watch, or if its score is not to be used in answers.
     """
     if events is None or evidence is None:
         return None
@@ -56,10 +56,10 @@ def sighting_of(events: Sequence[Event] | None, evidence: float | None, *, offse
 
 
 def density(seen: Estimate | None, times: NDArray[np.int64], first: int, last: int) -> Masses:
-    """How likely the student holds each of `times`, tenths of a second among `first..last`: float64 as they are.
+    """Return the student's probability of each of `times`, in tenths of a second within `first..last`, as float64.
 
-    Halves of two normal distributions meet at `seen.t`, as wide as its central 80 % on either side. `EVEN_SHARE`, and
-    what lies outside of the clip, is spread over all tenths. Ones where the student says nothing.
+    Halves of two normal distributions meet at `seen.t`; their widths match its central 80 % on either side.
+    `EVEN_SHARE`, and the part that lies outside the clip, is spread over all tenths. Without `seen`, returns ones.
     """
     if seen is None:
         return np.ones(len(times))

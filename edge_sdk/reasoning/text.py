@@ -1,11 +1,12 @@
-"""Text to token ids and back, by the tokenizer that travels in a bundle.
+"""Convert text to token ids and back with the tokenizer of a bundle.
 
 Control tokens steer the model, so only this SDK may place them: text that happens to spell one is encoded as plain
-text. Their ids are the tokenizer's: a small model has a vocabulary of its own. One that has Qwen2.5's must have them
-where VideoLLaMA3 learnt them, since a neighbour's id gives fluent nonsense; this is checked on opening.
+text. Their ids come from the tokenizer, because a small model may have its own vocabulary. A tokenizer with Qwen2.5's
+vocabulary must have them at the ids that VideoLLaMA3 was trained with, because a wrong id gives fluent nonsense; this
+is checked on opening.
 
-Tokens are pieces of bytes, not of text: one character may be spread over several. A stream of answers therefore holds
-bytes back until they make a character.
+Tokens are pieces of bytes rather than text, so one character may span several tokens. A stream of answers therefore
+holds bytes back until they form a whole character.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ CONTROL_TOKENS: Mapping[str, int] = MappingProxyType(
 
 
 class ControlTokens(Value, frozen=True, kw_only=True):
-    """Ids of the tokens that a prompt is made with, in one tokenizer."""
+    """The ids of a prompt's control tokens in one tokenizer."""
 
     im_start: int
     im_end: int
@@ -66,7 +67,7 @@ class Tokenizer:
 
     @classmethod
     def open(cls, path: Path) -> Tokenizer:
-        """Open a `tokenizer.json`. Raises `BundleError` when it cannot be read, or has a control token elsewhere."""
+        """Open a `tokenizer.json`. Raises `BundleError` if it cannot be read or has wrong ids for control tokens."""
         try:
             backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # the tokenizers package raises nothing more precise
@@ -74,16 +75,16 @@ class Tokenizer:
         return cls(backend, str(path))
 
     def encode(self, text: str) -> Ids:
-        """Ids of plain text, int64 `[n]`; nothing is added before or after it."""
+        """Return the ids of plain text, int64 `[n]`; nothing is added before or after it."""
         return np.array(self._backend.encode(text, add_special_tokens=False).ids, np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of `ids`, control tokens left out; bytes that make no character become U+FFFD."""
+        """Return the text of `ids` without control tokens; bytes that form no character become U+FFFD."""
         stream = self.stream()
         return "".join([*(stream.push(int(token)) for token in ids), stream.finish()])
 
     def stream(self) -> TextStream:
-        """A decoder for ids that come one by one."""
+        """Return a decoder for ids that come one by one."""
         return TextStream(self)
 
     @property
@@ -92,7 +93,7 @@ class Tokenizer:
         return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
 
     def agree(self, image: int, end: Collection[int]) -> None:
-        """Raise `BundleError` unless `image` is the image's token here, and `<|im_end|>` is among the `end` tokens."""
+        """Raise `BundleError` unless `image` is this tokenizer's image token and `end` contains `<|im_end|>`."""
         for content, found, stated in ((IMAGE, self.control.image, {image}), (IM_END, self.control.im_end, {*end})):
             if found not in stated:
                 raise BundleError(
@@ -101,14 +102,14 @@ class Tokenizer:
                 )
 
     def token_bytes(self, token: int) -> bytes:
-        """Bytes of one token: none for a control token and for an id that only pads the vocabulary."""
+        """Return the bytes of one token; empty for a control token and for an id that only pads the vocabulary."""
         if token in self._added:
             return self._added[token]
         piece = self._backend.id_to_token(token) or ""
         return b"".join(_BYTES_OF.get(character, character.encode()) for character in piece)
 
     def _control_tokens(self) -> dict[str, int]:
-        """Ids by content: all of `CONTROL_TOKENS` behind Qwen2.5's vocabulary, else those that there are."""
+        """Return control token ids by content: all of `CONTROL_TOKENS` for Qwen2.5's vocabulary, else those present."""
         learnt = self._backend.get_vocab_size(with_added_tokens=False) >= BASE_VOCABULARY
         ids: dict[str, int] = {}
         for content, expected in CONTROL_TOKENS.items():
@@ -139,16 +140,16 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
-        """Text that `token` completes; often a word, sometimes nothing."""
+        """Return the text that `token` completes; often a word, sometimes nothing."""
         return self._decoder.decode(self._tokenizer.token_bytes(token))
 
     def finish(self) -> str:
-        """What is left at the end: U+FFFD for a character that never became whole, else nothing."""
+        """Return the rest at the end: U+FFFD for an incomplete character, else nothing."""
         return self._decoder.decode(b"", final=True)
 
 
 def _byte_alphabet() -> dict[str, bytes]:
-    """The byte behind each character of a byte-level vocabulary: bytes without a glyph move up to U+0100 (GPT-2)."""
+    """Return the byte for each character of a byte-level vocabulary; bytes without a glyph map to U+0100 on (GPT-2)."""
     glyphs = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in glyphs]
     characters = {chr(byte): byte for byte in glyphs} | {chr(0x100 + n): byte for n, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-"""How long the parts of an answer took, counting only the time in which this SDK was at work."""
+"""How long the parts of an answer took, counting only the time in which this SDK was working."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from edge_sdk.types import Value
 class ReasoningTimes(Value, frozen=True, kw_only=True):
     """Times of one clip in milliseconds.
 
-    `vision_ms` is from pictures to the decoder's rows, `prefill_ms` the clip and the questions in the decoder,
-    `decode_ms` the answers. The others begin when the last frame was handed over, and count that frame: up to the first
-    answer, until all questions are in the decoder, and to the last answer. What the caller did in between is left out.
-    `steps` are calls of the decoder for answers, `weight_reads` all of its calls. In `rounds` the questions of the
-    last ask were put to it; more than one where its caches had no room for all answers together.
+    `vision_ms` is the time from pictures to the decoder's input rows, `prefill_ms` the time of clip and questions in
+    the decoder, `decode_ms` that of the answers. `first_answer_ms`, `questions_ms` and `after_last_frame_ms` start when
+    the last frame is handed over and include that frame: they end at the first answer, when all questions are in the
+    decoder, and at the last answer. Time that the caller spends in between is left out.
+
+    `steps` counts the decoder's calls for answers, `weight_reads` all of its calls. `rounds` is the number of groups in
+    which the questions of the last `ask` were asked; more than one if the caches had no room for all together.
     """
 
     vision_ms: float = 0.0
@@ -37,13 +39,13 @@ class Stopwatch:
         self._spent: dict[str, float] = {}
 
     def reset(self, *names: str) -> None:
-        """Forget the times called `names`, or all."""
+        """Forget the times called `names`, or all times if none are given."""
         for name in names or tuple(self._spent):
             self._spent.pop(name, None)
 
     @contextmanager
     def running(self, *names: str) -> Iterator[None]:
-        """Add the time of a block to each of `names`, also when it raises."""
+        """Add the duration of a block to each of `names`, even if it raises."""
         start = time.perf_counter()
         try:
             yield
@@ -53,5 +55,5 @@ class Stopwatch:
                 self._spent[name] = self._spent.get(name, 0.0) + spent
 
     def ms(self, name: str) -> float:
-        """What was added to `name`."""
+        """Return the total time of `name`, in milliseconds."""
         return self._spent.get(name, 0.0)

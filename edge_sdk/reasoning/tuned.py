@@ -1,4 +1,4 @@
-"""The adapters of a bundle as a reasoner holds them: a projector, a prefix in the adapter's decoder, and its tasks."""
+"""The adapters of a bundle in a reasoner: a projector, a prefix in the adapter's decoder, and the adapter's tasks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from edge_sdk.tasks import find_task
 from edge_sdk.tensors import allocate, describe, numpy_dtype, shape_of
 from edge_sdk.types import DType, StateSpec, TensorSpec
 
-# How safetensors calls them.
+# Element types as safetensors names them.
 _CODES: dict[DType, str] = {"float32": "F32", "float16": "F16"}
 
 
 @dataclass(frozen=True, eq=False)
 class TunedModel:
-    """One adapter: the tasks that it is asked, and where its clip and their answers are."""
+    """One adapter: its tasks, its projector, and the prefix that holds its clip and answers."""
 
     name: str
     tasks: tuple[str, ...]
@@ -38,7 +38,7 @@ class TunedModel:
 
 
 def read_questions(path: Path, prompt: Prompt, tasks: Sequence[str]) -> dict[str, Ids]:
-    """Ids of each task's question, from its text in the bundle's file of prompts. Raises `BundleError`."""
+    """Return the ids of each task's question, from the texts in the bundle's file of prompts. Raises `BundleError`."""
     try:
         texts = {name: entry["text"] for name, entry in json.loads(path.read_text(encoding="utf-8")).items()}
         return {task: prompt.question(texts[find_task(task).id]) for task in tasks}
@@ -47,10 +47,10 @@ def read_questions(path: Path, prompt: Prompt, tasks: Sequence[str]) -> dict[str
 
 
 def lora_feeds(path: Path | None, inputs: Sequence[TensorSpec], state: Sequence[StateSpec]) -> dict[str, Array]:
-    """Values of a decoder's LoRA inputs from a safetensors file; zeros for an adapter that was never tuned.
+    """Return the values of a decoder's LoRA inputs from a safetensors file; zeros for an adapter without LoRA.
 
-    The file is mapped, so that a device that has the values leaves none in memory here. The arrays cannot be changed: a
-    runtime may then keep them. Raises `BundleError` for a file that does not have them all.
+    The file is mapped, so that the host need not keep values that are on a device. The arrays are read-only, so that a
+    runtime may hold them between calls. Raises `BundleError` for a file that lacks any of them.
     """
     specs = standing_inputs(inputs, state)
     feeds = _mapped(path, specs) if path else {spec.name: allocate(spec, {}) for spec in specs}
@@ -60,19 +60,19 @@ def lora_feeds(path: Path | None, inputs: Sequence[TensorSpec], state: Sequence[
 
 
 def _mapped(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
-    """Views of the file. Its header is checked by `safetensors`, which gives copies alone."""
+    """Return views of the file. `safetensors` checks the header, but can itself only return copies."""
     try:
         with safe_open(path, framework="np"), path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
-        # A plain array of it: a runtime that asked for one would get another view in every call.
+        # A plain array instead of a memmap: a runtime would convert the memmap to a new view in every call.
         values = np.asarray(np.memmap(path, np.uint8, mode="r", offset=8 + size))
         return {spec.name: _view(path, spec, header[spec.name], values) for spec in specs}
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise BundleError(f"{path}: expected the decoder's LoRA matrices, found {error}; export again") from error
 
 
-# Any: JSON that `safetensors` has found to be its header.
+# Any: JSON that `safetensors` has accepted as its header.
 def _view(path: Path, spec: TensorSpec, entry: dict[str, Any], values: Array) -> Array:
     dtype = numpy_dtype(spec).newbyteorder("<")
     if entry["dtype"] != _CODES.get(spec.dtype) or tuple(entry["shape"]) != spec.shape:

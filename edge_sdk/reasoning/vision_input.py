@@ -1,8 +1,8 @@
-"""Pictures from a camera or file as the video LLM takes them, a frame at a time: patches, and which tokens are kept.
+"""Prepare pictures from a camera or file for the video LLM, a frame at a time: patches, and which tokens are kept.
 
-The work is in C++ (`csrc/vision_input.h`); `patches.py` says the same in numpy. Bytes come first and normalised values
-from them: bytes are a quarter of the memory where frames wait, and the rule of compression needs them exact, which
-values in float16 are not.
+The work is done in C++ (`csrc/vision_input.h`); `patches.py` is the same in numpy. Patches are bytes first, and
+normalised values are computed from them: waiting frames need a quarter of the memory, and the compression rule needs
+exact values, which float16 cannot hold.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ PerChannel = tuple[float, float, float]
 # float16, float32 or uint8, as the vision graph takes them
 Patches = NDArray[Any]
 
-# Pictures with more lines than this are taken for BT.709 where nothing says what they are; GStreamer does the same.
+# Pictures with more lines than this are assumed to be BT.709 if nothing declares their colour, as in GStreamer.
 STANDARD_LINES = 576
 
-# Share of the threshold within which float32 decides. Three roundings of a value, each by 2^-24 of it at most, move a
-# change of one level by less than 1e-4 of it where the mean is a level of the picture.
+# Share of the threshold within which float32 decides. Three roundings of a value, each by at most 2^-24 of it, move a
+# change of one grey level by less than 1e-4 of it, provided that the mean is itself a possible grey level.
 UNSURE = 1e-3
 
 
 class Colour(Value, frozen=True, kw_only=True):
-    """How video codes colour: the luma weights (ITU-R BT.601 or BT.709), and whether black is 16 or 0."""
+    """How video encodes colour: the luma weights (ITU-R BT.601 or BT.709), and whether black is 16 or 0."""
 
     matrix: Literal["bt601", "bt709"] = "bt709"
     range: Literal["limited", "full"] = "limited"
 
 
 def usual_colour(height: int) -> Colour:
-    """What video of `height` lines is taken for when it does not say: limited range, BT.709 above 576 lines.
+    """Return the colour to assume for undeclared video of `height` lines: limited range, BT.709 above 576 lines.
 
-    FFmpeg, with which the reference reads its clips, takes BT.601 at any height, and so does `capture` with files.
+    FFmpeg, with which the reference reads its clips, assumes BT.601 at any height, and so does `capture` for files.
     """
     return Colour(matrix="bt709" if height > STANDARD_LINES else "bt601")
 
 
 class VisionInput:
-    """Pictures of any size to patches of one size: resized, cut, and in the order of the vision tower.
+    """Converts pictures of any size to patches: resized to one size, cut, and in the order of the vision tower.
 
-    Resizing is Pillow's antialiased bicubic, byte for byte (across first, as in every Pillow before 13). Weights are
-    worked out anew when the size of the pictures changes. One instance serves one thread at a time.
+    Resizing equals Pillow's antialiased bicubic byte for byte (horizontal first, as in every Pillow before 13). Filter
+    weights are recomputed when the size of the pictures changes. Only one thread at a time may use an instance.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class VisionInput:
         dtype: DType = "float32",
         threads: int = 1,
     ) -> None:
-        """`size` in whole windows of 2 x 2 patches; `dtype` of `normalised`: "float32", "float16", or "uint8" for none.
+        """Take a `size` in whole windows of 2 x 2 patches, and the `dtype` that `normalised` returns.
 
-        Raises `ConfigError` for values that are not usable.
+        `dtype` is "float32", "float16", or "uint8" for no normalisation. Raises `ConfigError` for unusable values.
         """
         if dtype not in ("float32", "float16", "uint8"):
             raise ConfigError(f"expected patches of float32, float16 or uint8, found {dtype}")
@@ -82,7 +82,7 @@ class VisionInput:
 
     @classmethod
     def of(cls, language: Language, profile: VisionProfile, *, threads: int = 1) -> VisionInput:
-        """For a profile of a bundle: its size and the model's patch, pixel statistics and element type."""
+        """Create the input for a bundle's profile, with its size and the model's patch, pixel statistics and type."""
         return cls(
             FrameSize(width=profile.width, height=profile.height),
             patch=language.patch,
@@ -93,9 +93,9 @@ class VisionInput:
         )
 
     def from_rgb(self, pixels: Pixels) -> Pixels:
-        """Patches uint8 `[patches, values]` of an RGB picture uint8 `[height, width, 3]`; rows may lie apart.
+        """Return uint8 patches `[patches, values]` of an RGB picture, uint8 `[height, width, 3]`.
 
-        Raises `ConfigError` for another type or shape.
+        Rows need not be contiguous. Raises `ConfigError` for another type or shape.
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
             raise ConfigError(f"expected a picture uint8 [height, width, 3], found {_told(pixels)}")
@@ -104,11 +104,11 @@ class VisionInput:
         return patches
 
     def from_nv12(self, luma: Pixels, chroma: Pixels, colour: Colour | None = None) -> Pixels:
-        """Patches uint8 `[patches, values]` of NV12: what `from_rgb` gives for the picture converted to RGB.
+        """Return uint8 patches `[patches, values]` of an NV12 picture, as `from_rgb` would after conversion to RGB.
 
-        `luma` is uint8 `[height, width]`, `chroma` uint8 `[ceil(height / 2), ceil(width / 2), 2]` (U, V); rows may lie
-        apart. A chroma sample stands for the pixels that it covers. `colour` is `usual_colour` where not given. Raises
-        `ConfigError` for other types or shapes.
+        `luma` is uint8 `[height, width]`, `chroma` uint8 `[ceil(height / 2), ceil(width / 2), 2]` (U, V); their rows
+        need not be contiguous. Each chroma sample applies unfiltered to the pixels it covers. `colour` defaults to
+        `usual_colour`. Raises `ConfigError` for other types or shapes.
         """
         height, width = luma.shape if luma.ndim == 2 else (0, 0)
         expected = ((height + 1) // 2, (width + 1) // 2, 2)
@@ -124,10 +124,10 @@ class VisionInput:
         return patches
 
     def normalised(self, patches: Pixels) -> Patches:
-        """(x / 255 - mean) / std by channel, in `dtype`, for `patches [..., values]` of `from_rgb` or `from_nv12`.
+        """Return (x / 255 - mean) / std by channel, in `dtype`, for `patches [..., values]`.
 
-        float16 is the float32 value rounded to nearest even; with uint8 the patches come back as they are. Raises
-        `ConfigError` for another type or shape.
+        The patches come from `from_rgb` or `from_nv12`. float16 is the float32 value rounded to nearest even; with
+        uint8 the patches are returned unchanged. Raises `ConfigError` for another type or shape.
         """
         if patches.dtype != np.uint8 or not patches.ndim or patches.shape[-1] != self._shape[1]:
             raise ConfigError(f"expected patches uint8 [..., {self._shape[1]}], found {_told(patches)}")
@@ -136,7 +136,7 @@ class VisionInput:
         return _normalised(patches, self._mean, self._std, self.dtype)
 
     def keeper(self, compression: Compression | None) -> TokenKeeper:
-        """A keeper for one stream of this input's patches."""
+        """Return a token keeper for one stream of this input's patches."""
         return TokenKeeper(compression, mean=self._mean, std=self._std)
 
     def _for(self, width: int, height: int) -> _native.VisionInput:
@@ -149,11 +149,11 @@ class VisionInput:
 
 
 class TokenKeeper:
-    """Which tokens of a stream go to the decoder, told when each frame arrives; the rule is `patches.kept_tokens`.
+    """Decides which tokens of a stream go to the decoder, frame by frame; the rule is that of `patches.kept_tokens`.
 
-    A frame is compared with the one before it, kept or not. Changes are summed in whole grey levels; where their mean
-    comes so near the threshold that the rounding of float32 decides, it is worked out in float32 as the rule does.
-    `kept` of `seen` tokens went on since the last `reset`.
+    A frame is compared with the previous one, whether or not its tokens were kept. Changes are summed in whole grey
+    levels. Where their mean is so near the threshold that float32 rounding decides, the change is computed in float32
+    as in the rule. Since the last `reset`, `kept` of `seen` tokens went to the decoder.
     """
 
     def __init__(
@@ -163,24 +163,25 @@ class TokenKeeper:
         mean: PerChannel = (0.5, 0.5, 0.5),
         std: PerChannel = (0.5, 0.5, 0.5),
     ) -> None:
-        """`compression` of the manifest, None to keep everything; `mean` and `std` are those of the model's pixels."""
+        """Take the manifest's `compression`, None to keep everything, and the model's pixel `mean` and `std`."""
         self._compression, self._mean, self._std = compression, mean, std
         self.reset()
 
     def reset(self) -> None:
-        """Forget the stream: its next frame is a first one, and the counts begin anew."""
+        """Begin a new stream: the next frame counts as its first, and the counts restart at 0."""
         self._last: Pixels | None = None
         self.kept = self.seen = 0
 
     @property
     def kept_ratio(self) -> float:
-        """Share of the tokens that were kept, 1.0 before the first frame."""
+        """The share of tokens that were kept; 1.0 before the first frame."""
         return self.kept / self.seen if self.seen else 1.0
 
     def push(self, patches: Pixels) -> NDArray[np.bool_]:
-        """Bool `[tokens]` for the next frame, uint8 `[patches, values]`.
+        """Return which tokens of the next frame, uint8 `[patches, values]`, are kept: bool `[tokens]`.
 
-        Raises `ConfigError` for another type, or a shape that is not that of the frames before; nothing is counted.
+        Raises `ConfigError` for another type, or a shape that differs from the previous frames'; the frame is then not
+        counted.
         """
         self._check(patches)
         if self._last is None or self._compression is None:
@@ -195,7 +196,7 @@ class TokenKeeper:
     def _changed(self, before: Pixels, now: Pixels, compression: Compression) -> NDArray[np.bool_]:
         sums = np.empty((len(now), 3), np.uint32)
         _native.sum_changes(before, now, sums)
-        # A level is 1 / std of a 255th of a normalised value.
+        # A change of one grey level changes the normalised value by 1 / (255 * std); the rule multiplies it by 255.
         change = sums.reshape(-1, MERGE**2, 3).sum(1) @ (1 / np.array(self._std)) / (MERGE**2 * now.shape[1])
         if (np.abs(change - compression.threshold) <= UNSURE * abs(compression.threshold)).any():
             pair = _normalised(np.stack((before, now)), self._mean, self._std, "float32")
@@ -224,7 +225,7 @@ def _normalised(patches: Pixels, mean: PerChannel, std: PerChannel, dtype: str) 
 
 
 def _rows(pixels: Pixels) -> Pixels:
-    """`pixels` where the values of each row lie side by side and the rows follow one another, else such a copy."""
+    """Return `pixels` if the values of each row are contiguous and the rows are in order, else such a copy."""
     inner = int(np.prod(pixels.shape[2:]))
     in_order = pixels.strides[0] >= pixels.shape[1] * inner or pixels.shape[0] == 1
     side_by_side = pixels.strides[1:] == (inner, 1)[: pixels.ndim - 1]

@@ -1,8 +1,8 @@
-"""The whole way of an answer on a runtime, against the answer that the checkpoint gives in float32.
+"""Compare whole answers on a runtime with the answers that the checkpoint gives in float32.
 
-Each graph may be right and the answer wrong: rows merged at the wrong tokens, a mask that is off by one, a cache that
-is not written where it is read. Every step is given the reference's token, not its own, so that one token that was
-nearly another does not spoil the comparison of those behind it.
+Every graph may be right and the answer still wrong: rows merged at the wrong tokens, a mask off by one, a cache that is
+written and read at different places. Every step is fed the reference's token rather than its own, so that one near tie
+does not spoil the comparison of the following steps.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from edge_sdk.verify.comparison import Comparison, compare
 from edge_sdk.verify.reference_files import ChainCase, load_inputs
 
 _PER_CALL = ("embeds", "position_ids", "mask", "write_index", "rows")
-# Less than a prompt, so that the cache goes from call to call within it.
+# Shorter than a prompt, so that the prompt takes several calls and the check covers the cache between them.
 WIDTHS = Widths(prefill=96, step=1)
 
 
 class ChainCheck(Value, frozen=True, kw_only=True):
-    """One adapter's answer by one decoder graph, and the vision and projector of its dialect.
+    """One adapter's answer through one decoder graph, and the vision tower and projector of the same dialect.
 
-    `relative_error` is that of the worst step over the reference's largest logits, `cosine` the lowest. A token counts
-    as equal, or as a near tie when the reference's own logits of the two lie within the tolerance; errors are None
-    where `problem` says why they have no value.
+    `relative_error` is the error of the worst step on the reference's top logits, `cosine` the lowest of all steps. A
+    token counts as equal, or as a near tie if the reference's own logits for both tokens lie within the tolerance. Both
+    errors are None where `problem` says why they have no value.
     """
 
     adapter: str
@@ -71,10 +71,10 @@ def check_chain(
     dialects: Collection[Dialect],
     unbuilt: Collection[str] = (),
 ) -> list[ChainCheck]:
-    """Give `case`, a clip of `profile`, to the adapter `name` in each of `dialects` that it has whole.
+    """Run `case`, a clip of `profile`, through the adapter `name` in each of `dialects` for which it has all graphs.
 
-    `unbuilt` are graphs that the runtime has no engine of. Raises `BundleError` for a case that does not fit the
-    bundle, `MissingDependencyError`, and `RuntimeFailure` where a graph does not open or run.
+    `unbuilt` are graphs for which the runtime has no engine. Raises `BundleError` for a case that does not fit the
+    bundle, `MissingDependencyError`, and `RuntimeFailure` if a graph does not open or run.
     """
     language = _language(bundle)
     adapter = language.adapters[name]
@@ -94,7 +94,7 @@ def check_chain(
 
 
 class _Chain:
-    """An adapter's graphs, each opened only while it runs: together they may not fit."""
+    """An adapter's graphs, each open only while it runs, because together they may not fit in memory."""
 
     def __init__(
         self, bundle: Bundle, language: Language, adapter: Adapter, runtime: str, options: SessionOptions
@@ -104,7 +104,7 @@ class _Chain:
         self._dtype = np.dtype(language.dtype)
 
     def images(self, case: ChainCase, vision: str, projector: str) -> Array:
-        """The decoder's rows for the image tokens, `[m, hidden]`; those that compression drops are left out."""
+        """Return the decoder's input rows `[m, hidden]` for the image tokens that compression keeps."""
         language = self._language
         patches = normalised(case.patches, language.pixel_mean, language.pixel_std)
         with closing(self._open(vision)) as session:
@@ -114,7 +114,7 @@ class _Chain:
             return session.run({"tokens": kept})["embeds"]
 
     def answer(self, case: ChainCase, decoder: DecoderGraph, images: Array) -> list[Array]:
-        """Logits `[vocab]` of each step."""
+        """Return the logits `[vocab]` of each step."""
         language, graph = self._language, self._bundle.manifest.graphs[decoder.graph]
         table = EmbeddingTable.open(self._bundle.path(language.embedding.file), language.embedding)
         with closing(self._open(decoder.graph)) as session:
@@ -135,7 +135,7 @@ class _Chain:
         return self._runtime.open(path, graph, self._options)
 
     def _fixed(self, session: Session, state: set[str]) -> dict[str, Array]:
-        """LoRA matrices: the adapter's, or zeros for one that was never tuned."""
+        """Return the adapter's LoRA matrices, or zeros for an adapter without LoRA."""
         specs = [spec for spec in session.inputs if spec.name not in state and spec.name not in _PER_CALL]
         if self._adapter.lora is None:
             return {spec.name: allocate(spec, {}) for spec in specs}
@@ -151,9 +151,9 @@ def _language(bundle: Bundle) -> Language:
 def _decoder(
     language: Language, adapter: Adapter, dialect: Dialect, tokens: int, unbuilt: Collection[str]
 ) -> DecoderGraph | None:
-    """The adapter's decoder with the fewest slots that hold `tokens`; None where none of the dialect can be opened.
+    """Return the adapter's smallest decoder with slots for `tokens`; None if none of the dialect can be opened.
 
-    Raises `BundleError` where all of that dialect have too few.
+    Raises `BundleError` if all decoders of the dialect have too few slots.
     """
     known = [graph for graph in language.decoders[adapter.decoder].graphs if graph.dialect == dialect]
     large = [graph for graph in known if graph.slots >= tokens]
@@ -163,7 +163,7 @@ def _decoder(
 
 
 def compare_answer(adapter: str, graph: str, case: ChainCase, logits: Sequence[Array], tolerance: float) -> ChainCheck:
-    """Compare the `logits [vocab]` of each step, which `graph` gave, with `case`."""
+    """Compare `logits`, which `graph` gave as `[vocab]` for each step, with `case`."""
     steps = [_step(case, index, found) for index, found in enumerate(logits)]
     problem = next((f"step {i}: {step.problem}" for i, step in enumerate(steps) if step.problem), None)
     margins = [_margin(case, index, int(found.argmax())) for index, found in enumerate(logits)]
@@ -195,7 +195,10 @@ def _step(case: ChainCase, index: int, logits: Array) -> Comparison:
 
 
 def _margin(case: ChainCase, index: int, token: int) -> float:
-    """How far below the reference's best token its own logits have `token`, over the largest; 0 for that very token."""
+    """Return how far `token` lies below the best token in the reference's logits, relative to the largest logit.
+
+    It is 0 for the best token itself, and infinite for a token outside the reference's top ids.
+    """
     ids, logits = case.top_ids[index], case.top_logits[index]
     if token == ids[0]:
         return 0.0

@@ -1,8 +1,8 @@
-"""Does a runtime, on this machine, give what the bundle's reference outputs say it must?
+"""Check that a runtime on this machine gives the bundle's reference outputs.
 
-Compilers have turned correct graphs into wrong answers without a word. Each graph of a bundle may carry seeded inputs
-and their fp32 outputs, and each adapter of the video LLM a clip with its answer; running the one and comparing with the
-other needs no torch, so it is done on the device.
+Compilers have silently turned correct graphs into wrong answers. Each graph of a bundle may carry seeded inputs with
+their fp32 outputs, and each adapter of the video LLM a clip with its answer. Running and comparing them needs no torch,
+so the check runs on the device.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from edge_sdk.verify.reference_files import load_chain
 
 
 class VerifyReport(Value, frozen=True, kw_only=True):
-    """Every output and answer compared, and what was not: graphs without a reference or of a dialect that the runtime
-    does not read, adapters without an answer to compare, and graphs that are not built for this device, with the
-    reason. An empty comparison is not ok, nor is a stored proof of what few bits cost whose files are not those of the
-    bundle.
+    """Every output and answer that was compared, and everything that was not.
+
+    Not compared are graphs without a reference, graphs of a dialect that the runtime does not read, adapters without a
+    reference answer, and graphs that are not built for this device, with the reason. A report without any comparison is
+    not ok, nor is one whose stored proof of the cost of quantisation belongs to other files than the bundle's.
     """
 
     bundle: str
@@ -67,12 +68,13 @@ def verify(
     graphs: Collection[str] | None = None,
     dialects: Collection[Dialect] | None = None,
 ) -> VerifyReport:
-    """Run every graph and every adapter of `bundle` that has a reference, and compare; only `graphs` where given.
+    """Run every graph and adapter of `bundle` that has a reference, and compare the outputs.
 
-    `dialects` are those that are run, by default what the runtime reads.
+    If `graphs` are given, only these graphs and no adapters are compared. Only graphs of `dialects` are run, by default
+    those that the runtime reads.
 
-    A wrong output is a report, not an exception. Raises `MissingDependencyError`, `RuntimeFailure` where a graph does
-    not open or run, `BundleError` for a reference file that cannot be used, and `UnknownNameError`.
+    A wrong output is reported, not raised. Raises `MissingDependencyError`, `RuntimeFailure` if a graph does not open
+    or run, `BundleError` for a reference file that cannot be used, and `UnknownNameError` for an unknown graph.
     """
     settled, spoken = options or SessionOptions(), dialects or runtime_dialects(runtime)
     outputs: list[OutputCheck] = []
@@ -124,14 +126,14 @@ def require(report: VerifyReport) -> None:
 
 
 def _is_read(dialects: Collection[Dialect], spoken: Collection[Dialect], runtime: str) -> bool:
-    """A graph that keeps to no dialect is read by what compiles no graphs for TensorRT."""
+    """Return whether the runtime reads a graph; any runtime but TensorRT's reads a graph that declares no dialect."""
     return bool(set(spoken) & set(dialects)) or not (dialects or runtime in PACKAGES)
 
 
 def _verify_answers(
     bundle: Bundle, runtime: str, options: SessionOptions, dialects: Collection[Dialect], unbuilt: Collection[str]
 ) -> tuple[list[ChainCheck], list[str]]:
-    """What was compared, and the adapters for which nothing was."""
+    """Return the comparisons, and the adapters for which nothing was compared."""
     checks: list[ChainCheck] = []
     mute: list[str] = []
     language = bundle.manifest.language

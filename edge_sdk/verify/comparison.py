@@ -1,4 +1,4 @@
-"""How far one array is from another that it should be: the numbers of every verification."""
+"""Measure how far an array is from its reference; every verification uses these numbers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from edge_sdk.types import Value
 
 
 class Comparison(Value, frozen=True, kw_only=True):
-    """`relative_error` is max |a - b| / max |b|, `cosine` that of the two as vectors.
+    """The difference between an array and its reference.
 
-    Both are None where `problem` says why they have no value.
+    `relative_error` is max |a - b| / max |b|, and `cosine` the cosine similarity of the two as vectors. Both are None
+    where `problem` says why they have no value.
     """
 
     relative_error: float | None
@@ -19,12 +20,12 @@ class Comparison(Value, frozen=True, kw_only=True):
     problem: str | None = None
 
     def within(self, tolerance: float) -> bool:
-        """Whether there is an error, and it is at most `tolerance`."""
+        """Return whether `relative_error` has a value, and it is at most `tolerance`."""
         return self.relative_error is not None and self.relative_error <= tolerance
 
 
 def compare(found: Array, expected: Array) -> Comparison:
-    """Compare in float64."""
+    """Compare two arrays in float64."""
     problem = _problem(found, expected)
     if problem:
         return Comparison(relative_error=None, cosine=None, problem=problem)

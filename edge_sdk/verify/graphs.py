@@ -1,4 +1,4 @@
-"""One graph on a runtime against values that it must give."""
+"""Compare the outputs of one graph on a runtime with their reference values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from edge_sdk.verify.reference_files import load_inputs, load_reference, widened
 
 
 class OutputCheck(Value, frozen=True, kw_only=True):
-    """One output against its reference.
+    """One output compared with its reference.
 
-    `relative_error` is max |a - b| / max |b|, `cosine` that of the two as vectors; both are None where `problem`
-    says why they have no value.
+    `relative_error` is max |a - b| / max |b|, and `cosine` the cosine similarity of the two as vectors. Both are None
+    where `problem` says why they have no value.
     """
 
     graph: str
@@ -40,9 +40,9 @@ class OutputCheck(Value, frozen=True, kw_only=True):
 
 
 class GraphCase(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What a graph is given and what it must give, by the names of its inputs and outputs.
+    """The inputs of a graph and its expected outputs, by name.
 
-    State inputs that are not given begin as zeros. `inputs_from` is a file of the bundle with more inputs.
+    State inputs that are not given start as zeros. `inputs_from` is a file of the bundle with more inputs.
     """
 
     inputs: Mapping[str, Array]
@@ -52,9 +52,9 @@ class GraphCase(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 def reference_case(bundle: Bundle, name: str) -> GraphCase | None:
-    """The bundle's own case for the graph `name`, None without.
+    """Return the bundle's own case for the graph `name`; None if it has none.
 
-    Raises `UnknownNameError`, and `BundleError` for a file of no use.
+    Raises `UnknownNameError` for an unknown graph, and `BundleError` for a file that cannot be used.
     """
     graph, _ = bundle.graph(name)
     reference = graph.reference
@@ -73,15 +73,15 @@ def reference_case(bundle: Bundle, name: str) -> GraphCase | None:
 
 
 def why_unbuilt(bundle: Bundle, name: str, runtime: str, options: SessionOptions) -> str | None:
-    """Why the runtime cannot open the graph `name` before it is built; None where it can."""
+    """Return why the graph `name` must be built before the runtime can open it; None if it can be opened."""
     _, path = bundle.graph(name)
     return open_runtime(runtime).why_unbuilt(path, options)
 
 
 def check_graph(bundle: Bundle, name: str, case: GraphCase, runtime: str, options: SessionOptions) -> list[OutputCheck]:
-    """Run the graph `name` on `case` and compare every output of it.
+    """Run the graph `name` on `case` and compare every output in `case`.
 
-    Raises `MissingDependencyError`, `BundleError`, and `RuntimeFailure` where the graph does not open or run.
+    Raises `MissingDependencyError`, `BundleError`, and `RuntimeFailure` if the graph does not open or run.
     """
     graph, path = bundle.graph(name)
     inputs = widened(case.inputs, graph.inputs)
@@ -94,7 +94,7 @@ def check_graph(bundle: Bundle, name: str, case: GraphCase, runtime: str, option
 
 
 def check_outputs(graph: str, found: Mapping[str, Array], case: GraphCase) -> list[OutputCheck]:
-    """Compare what `graph` gave with every output of `case`."""
+    """Compare the outputs `found` of `graph` with every output in `case`."""
     return [_checked(graph, output, found[output], case) for output in sorted(case.outputs)]
 
 
@@ -112,7 +112,7 @@ def _checked(graph: str, output: str, found: Array, case: GraphCase) -> OutputCh
 
 
 def _run(session: Session, graph: Graph, inputs: Mapping[str, Array], wanted: Mapping[str, Array]) -> dict[str, Array]:
-    """Outputs by name. State is bound, as a device runs the graph, and read back where it is wanted."""
+    """Return outputs by name. State is bound, as on a device, and the state outputs in `wanted` are read back."""
     if not graph.state:
         return session.run(inputs)
     kept = {entry.input for entry in graph.state}
@@ -136,7 +136,7 @@ def _free_lengths(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
 
 
 def _written(buffer: Array, entry: StateSpec, inputs: Mapping[str, Array], wanted: Array) -> Array:
-    """What a call left in a state's `buffer`: all of it, or the rows that were appended."""
+    """Return what a call wrote into a state's `buffer`: all of it, or the rows that were appended."""
     if entry.kind == "alias" or entry.axis is None or entry.index is None:
         return buffer
     start = int(inputs[entry.index].reshape(-1)[0])

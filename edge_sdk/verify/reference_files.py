@@ -1,7 +1,7 @@
-"""The files of a bundle's `reference/`: read with suspicion, written small.
+"""The files in a bundle's `reference/`: validated on reading, kept small on writing.
 
-Inputs whose every value float16 holds are stored so and widened for a graph that takes float32: those that are chosen
-with that in mind need half the bytes, and a picture's patches then fit into a file.
+Inputs whose values are all exact in float16 are stored as float16, and widened for a graph that takes float32. Inputs
+chosen with that in mind need half the bytes, so that the patches of a picture fit into a file.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _IN, _OUT = "in.", "out."
 
 
 class ChainCase(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """A clip, a prompt, and the answer that they must have; see `ChainReference` for shapes and types.
+    """A clip, a prompt, and the expected answer; see `ChainReference` for shapes and types.
 
-    `tokens` are what is fed step by step, `top_ids[:, 0]` what each step must say. They differ only where the answer of
-    one model is given to another.
+    `tokens` are fed step by step; `top_ids[:, 0]` is the expected output of each step. The two differ only where one
+    model is fed the answer of another.
     """
 
     patches: Array
@@ -46,7 +46,10 @@ _CHAIN: dict[str, tuple[str, int]] = {
 
 
 def reference_bytes(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
-    """The safetensors file of a `ReferenceCase`. Raises `ConfigError` above 2 MB or for outputs that are not finite."""
+    """Return the safetensors file of a `ReferenceCase`.
+
+    Raises `ConfigError` above 2 MB or for outputs that are not finite.
+    """
     for name, array in outputs.items():
         if not np.isfinite(array).all():
             raise ConfigError(f"reference output {name!r} holds values that are not finite; choose other inputs")
@@ -55,12 +58,12 @@ def reference_bytes(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -
 
 
 def chain_bytes(case: ChainCase) -> bytes:
-    """The safetensors file of a `ChainReference`. Raises `ConfigError` above 2 MB."""
+    """Return the safetensors file of a `ChainReference`. Raises `ConfigError` above 2 MB."""
     return _bytes(msgspec.structs.asdict(case))
 
 
 def load_reference(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Inputs and outputs of a `ReferenceCase`, by name. Raises `BundleError` for a file that is none."""
+    """Read the inputs and outputs of a `ReferenceCase`, by name. Raises `BundleError` for any other file."""
     tensors = _load(path)
     stray = [name for name in tensors if not name.startswith((_IN, _OUT))]
     if stray:
@@ -71,7 +74,7 @@ def load_reference(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
 
 
 def load_chain(path: Path) -> ChainCase:
-    """The clip, prompt and answer of a `ChainReference`. Raises `BundleError` for a file that is none."""
+    """Read the clip, prompt and answer of a `ChainReference`. Raises `BundleError` for any other file."""
     tensors = _load(path)
     found = {name: (str(array.dtype), array.ndim) for name, array in tensors.items()}
     if found != _CHAIN:
@@ -86,9 +89,9 @@ def load_chain(path: Path) -> ChainCase:
 
 
 def load_inputs(path: Path, specs: Iterable[TensorSpec]) -> dict[str, Array]:
-    """Those inputs among `specs` that the safetensors file `path` holds under their own names, one read at a time.
+    """Read the inputs in `specs` that the safetensors file `path` holds under their own names, one at a time.
 
-    Raises `BundleError` for a file that is none.
+    Raises `BundleError` for a file that is not safetensors.
     """
     try:
         with safe_open(path, framework="np") as file:
@@ -99,7 +102,7 @@ def load_inputs(path: Path, specs: Iterable[TensorSpec]) -> dict[str, Array]:
 
 
 def widened(inputs: Mapping[str, Array], specs: Iterable[TensorSpec]) -> dict[str, Array]:
-    """`inputs`, float16 ones as float32 where that is what the graph takes."""
+    """Return `inputs`, with float16 arrays widened to float32 where the graph takes float32."""
     wide = {spec.name for spec in specs if spec.dtype == "float32"}
     return {
         name: array.astype(np.float32) if name in wide and array.dtype == np.float16 else array
@@ -108,7 +111,7 @@ def widened(inputs: Mapping[str, Array], specs: Iterable[TensorSpec]) -> dict[st
 
 
 def _narrowed(array: Array) -> Array:
-    """`array` as float16 where that loses nothing."""
+    """Return `array` as float16 if that loses nothing."""
     if array.dtype != np.float32:
         return array
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""A clip in a decoder's cache with the questions and answers that branch from it: slots, masks and calls."""
+"""A clip in a decoder's cache, and the questions and answers that branch from it: slots, masks and calls."""
 
 from edge_sdk.reasoning.cache.calls import CallShape
 from edge_sdk.reasoning.cache.prefix import Addition, Grown, Mark, Prefix

@@ -1,7 +1,7 @@
-"""How a run of tokens is cut into calls of the decoder.
+"""How a run of tokens is split into calls of the decoder.
 
-An engine with captured graphs wants the same few shapes in every call; a runtime that takes any shape wants no padding,
-for a padded row costs as much as a true one there.
+An engine with captured graphs needs the same few shapes in every call. A runtime that takes any shape should get no
+padding, because there a padded row costs as much as a real one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from edge_sdk.types import Value
 
 
 class CallShape(Value, frozen=True, kw_only=True):
-    """The calls that a decoder is given.
+    """The sizes of a decoder's calls.
 
-    At most `prefill` tokens go in together, of which at most `rows` get logits. `fixed`: every call has exactly
-    `prefill` tokens, or `step` where those are enough, and `rows` logits; else a call is as long as what it is given.
+    A call takes at most `prefill` tokens, and at most `rows` of them get logits. With `fixed`, every call has exactly
+    `prefill` tokens, or `step` tokens if these are enough, and `rows` logits. Otherwise a call is as long as its input.
 
-    A call computes over every slot that it is given. A runtime that can is asked for no more than are in use, in steps
-    of `slot_step`: few enough that little is computed for nothing, and what lies in the cache is seldom moved.
+    A call computes over every slot it is given. Where the runtime allows it, calls are limited to the slots in use,
+    rounded up to a multiple of `slot_step`: small enough to waste little, large enough to move the cache seldom.
     """
 
     prefill: int = PREFILL_TOKENS
@@ -38,18 +38,18 @@ class CallShape(Value, frozen=True, kw_only=True):
 
     @property
     def slack(self) -> int:
-        """Slots that stay free at the end, so that the last call may be padded."""
+        """Slots kept free at the end so that the last call can be padded."""
         return self.step - 1 if self.fixed else 0
 
     def slots_for(self, used: int) -> int:
-        """How many slots are asked for where the first `used` are in use or about to be."""
+        """Return how many slots to request when the first `used` are in use or about to be."""
         return -(-used // self.slot_step) * self.slot_step
 
 
 class Call(Value, frozen=True, kw_only=True):
-    """One call: its tokens `begin .. begin + count` of the run, its padded width, and which ends of the run it holds.
+    """One call: the tokens `begin .. begin + count` of the run, their padded width, and the ends among them.
 
-    `ends` is the range of them, `first .. last + 1`.
+    `ends` is the range of their indices in the list of ends, `first .. last + 1`.
     """
 
     begin: int
@@ -59,10 +59,10 @@ class Call(Value, frozen=True, kw_only=True):
 
 
 def cut(count: int, ends: Sequence[int], room: int, shape: CallShape) -> list[Call]:
-    """The calls for `count` tokens where `room` slots are free, in order.
+    """Return the calls for `count` tokens, in order, with `room` free slots.
 
-    `ends` are the tokens after which logits are wanted, rising. Raises `ConfigError` unless the calls fit, padding
-    included.
+    `ends` are the indices of the tokens after which logits are wanted, ascending. Raises `ConfigError` unless the calls
+    fit, padding included.
     """
     if count + shape.slack > room:
         raise ConfigError(f"expected room for {count} tokens and {shape.slack} of padding, found {room} slots")
@@ -81,7 +81,7 @@ def cut(count: int, ends: Sequence[int], room: int, shape: CallShape) -> list[Ca
 
 
 def _next(left: int, room: int, shape: CallShape) -> tuple[int, int]:
-    """Width of the next call, and how many of the `left` tokens it takes."""
+    """Return the width of the next call, and how many of the `left` tokens it takes."""
     width = _width(left, room, shape)
     return width, min(left, width)
 

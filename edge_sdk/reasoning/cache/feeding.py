@@ -1,7 +1,7 @@
-"""The inputs of a decoder's calls, in arrays that stay where they are.
+"""The inputs of a decoder's calls, in arrays that stay in place.
 
-A mask of ten thousand slots for each token, allocated anew, would be the largest cost of a step; and a captured graph
-wants to find its inputs where they were.
+Allocating a mask of ten thousand slots for each token in every call would be the largest cost of a step. A captured
+graph also needs its inputs at fixed addresses.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def _lengths(shape: CallShape) -> Mapping[str, int]:
 
 
 def prefix_bytes(inputs: Sequence[TensorSpec], state: Sequence[StateSpec], shape: CallShape, *, copies: int = 1) -> int:
-    """Memory of one sequence in a decoder, from its graph's inputs and state: the cache, and the inputs of a call.
+    """Return the bytes of one sequence in a decoder, from its graph's inputs and state: the cache and a call's inputs.
 
-    `copies` is how many times the latter lie in memory.
+    `copies` is how many copies of the call's inputs are in memory.
     """
     kept = {entry.input for entry in state}
     sizes = {spec.name: _bytes(spec, shape) for spec in inputs if spec.name in kept.union(PER_CALL)}
@@ -36,12 +36,12 @@ def prefix_bytes(inputs: Sequence[TensorSpec], state: Sequence[StateSpec], shape
 
 
 def standing_bytes(inputs: Sequence[TensorSpec], state: Sequence[StateSpec], shape: CallShape) -> int:
-    """Bytes of the inputs of a decoder that stay the same from call to call: LoRA matrices."""
+    """Return the bytes of a decoder's inputs that stay the same from call to call: LoRA matrices."""
     return sum(_bytes(spec, shape) for spec in standing_inputs(inputs, state))
 
 
 def standing_inputs(inputs: Sequence[TensorSpec], state: Sequence[StateSpec]) -> list[TensorSpec]:
-    """The inputs of a decoder that stay the same from call to call."""
+    """Return the inputs of a decoder that stay the same from call to call."""
     other = {entry.input for entry in state}.union(PER_CALL)
     return [spec for spec in inputs if spec.name not in other]
 
@@ -51,7 +51,7 @@ def _bytes(spec: TensorSpec, shape: CallShape) -> int:
 
 
 class Feeding:
-    """Room for the inputs of any call of `shape`; each call overwrites those of the last."""
+    """Memory for the inputs of any call of `shape`; each call overwrites the inputs of the last."""
 
     def __init__(self, inputs: Sequence[TensorSpec], shape: CallShape) -> None:
         specs = {spec.name: spec for spec in inputs}
@@ -65,10 +65,10 @@ class Feeding:
     def fill(
         self, tree: SlotTree, first: int, call: Call, embeds: Array, rows: Sequence[int], slots: int | None = None
     ) -> dict[str, Array]:
-        """The inputs of `call`, whose tokens `embeds [call.count, hidden]` have the slots of `tree` from `first` on.
+        """Return the inputs of `call`, whose tokens `embeds [call.count, hidden]` take slots of `tree` from `first` on.
 
-        Logits are wanted after the tokens `rows`. Padding has the position of the last token, and no embedding. `slots`
-        are those that the call is given, by default all.
+        `rows` are the tokens after which logits are wanted. Padding has the position of the last token and zero
+        embeddings. `slots` is how many slots the call is given, by default all.
         """
         count, width, slots = call.count, call.width, slots or self.slots
         mask = self._mask.reshape(-1)[: width * slots].reshape(1, 1, width, slots)

@@ -1,9 +1,9 @@
 """One clip in the cache of a decoder, and the questions and answers that branch from it.
 
-The clip is prefilled while its frames arrive, in whole calls, so that the calls are the same however the frames came:
-streamed or at once, the cache is the same to the last bit. What does not fill a call waits and goes in with the
-questions. All additions of one growth go through the decoder together, each seeing only its own path (`slots.py`), so
-the weights are read once for all of them.
+The clip is prefilled in whole calls while its frames arrive. The calls do not depend on how the frames came: streamed
+or all at once, the cache is bit-identical. Tokens that do not fill a call wait and go in with the questions. All
+additions of one growth go through the decoder together, each seeing only its own path (`slots.py`), so the weights are
+read once for all of them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from edge_sdk.types import StateSpec, Value
 
 
 class Addition(NamedTuple):
-    """Rows `embeds [n, hidden]` to be taken in behind the node `parent`."""
+    """Rows `embeds [n, hidden]` to take in behind the node `parent`."""
 
     parent: int
     embeds: Array
 
 
 class Grown(NamedTuple):
-    """What came of an addition, by its place in the growth: its node, and float32 `logits [vocab]` after its end."""
+    """The result of one addition: its place in the growth, its node, and float32 `logits [vocab]` after its end."""
 
     place: int
     node: int
@@ -38,17 +38,17 @@ class Grown(NamedTuple):
 
 
 class Mark(Value, frozen=True, kw_only=True):
-    """A length of the clip to come back to."""
+    """A length of the clip that `rewind` can return to."""
 
     clip: int
     tokens: int
 
 
 class Prefix:
-    """A clip's tokens in one decoder session, with branches behind them; its memory is taken when it is made.
+    """A clip's tokens in one decoder session, with branches behind them; all memory is allocated on construction.
 
-    `calls` counts the calls of the decoder, each of which reads its weights once. `on_call` is called after each of
-    them and may raise: what was taken in till then stays, but for branches that were growing.
+    `calls` counts the calls of the decoder, each of which reads its weights once. `on_call` is called after each call
+    and may raise: tokens taken in until then stay, except for branches that were growing.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Prefix:
         buckets: Sequence[int] = (),
         on_call: Callable[[], None] | None = None,
     ) -> None:
-        """`state` is the graph's; `fixed` are inputs that stay the same, such as LoRA matrices, handed on as they are.
+        """Bind the graph's `state`; `fixed` are inputs that stay the same, such as LoRA matrices, passed on unchanged.
 
-        `buckets` are the slots of all graphs with these weights, for what a refusal proposes.
+        `buckets` are the slot counts of all graphs with these weights, which errors suggest when a clip does not fit.
         """
         self.shape, self.on_call, self.calls = shape or CallShape(), on_call, 0
         self._feeding = Feeding(session.inputs, self.shape)
@@ -72,18 +72,18 @@ class Prefix:
         self._bound = session.bind_state(state, {})
         self._fixed, self._buckets = dict(fixed or {}), sorted({*buckets, self.slots})
         self._tree, self._clip, self._written, self._sound = SlotTree(self.slots), 0, 0, True
-        # Slots before this one hold what no logits have looked at.
+        # Slots below this one may hold values that no checked logits depend on.
         self._unseen = 0
         self._waiting = self._nothing = np.zeros((0, self.hidden), self._feeding.dtype)
 
     @property
     def tokens(self) -> int:
-        """Tokens of the clip, those that wait for a whole call among them."""
+        """Tokens of the clip, including those that wait for a whole call."""
         return self._tree.trunk
 
     @property
     def used(self) -> int:
-        """Slots in use or spoken for."""
+        """Slots in use or reserved for waiting tokens."""
         return self._tree.used
 
     @property
@@ -93,19 +93,19 @@ class Prefix:
 
     @property
     def nodes(self) -> int:
-        """How many nodes there are; the additions of the next growth are numbered from here."""
+        """The number of nodes; the additions of the next growth are numbered from here."""
         return self._tree.nodes
 
     def append(self, embeds: Array) -> None:
-        """Take `embeds [n, hidden]` in behind the clip; branches are dropped first. Raises as `take`."""
+        """Append `embeds [n, hidden]` to the clip; branches are dropped first. Raises as `take`."""
         self.take(embeds)
         self.flush()
 
     def take(self, embeds: Array) -> None:
-        """As `append`, but no call is made: all of it waits.
+        """Append `embeds [n, hidden]` to the clip without a call of the decoder: all of them wait.
 
-        Raises `ConfigError` where they do not fit, and `RuntimeFailure` for values that are not finite; nothing is
-        taken in then.
+        Raises `ConfigError` if they do not fit, and `RuntimeFailure` for values that are not finite; in both cases
+        nothing is taken in.
         """
         rows = self._checked(embeds)
         self.check_room(len(rows), behind_clip=True)
@@ -114,19 +114,19 @@ class Prefix:
         self._waiting = np.concatenate([self._waiting, rows])
 
     def flush(self) -> None:
-        """Put what fills whole calls through the decoder."""
+        """Run the waiting tokens that fill whole calls through the decoder."""
         while len(self._waiting) >= self.shape.prefill:
             self._run(Call(begin=0, count=self.shape.prefill, width=self.shape.prefill, ends=(0, 0)), ())
 
     def grow(self, additions: Sequence[Addition]) -> list[Grown]:
-        """Take in every addition as a new node, together. Raises as `growing`."""
+        """Take in all additions together, each as a new node. Raises as `growing`."""
         return list(self.growing(additions))
 
     def growing(self, additions: Sequence[Addition]) -> Generator[Grown, None, None]:
-        """As `grow`, each result as soon as its call is done; all branches are lost when the iterator is given up.
+        """Like `grow`, but yield each result as soon as its call is done; abandoning the iterator drops all branches.
 
-        Raises `ConfigError` for additions that do not fit or whose parent is not there, and `RuntimeFailure` for values
-        that are not finite, before anything is taken in.
+        Raises `ConfigError` for additions that do not fit or whose parent does not exist, and `RuntimeFailure` for
+        values that are not finite, before anything is taken in.
         """
         rows = [self._checked(each.embeds) for each in additions]
         for each in additions:
@@ -135,7 +135,7 @@ class Prefix:
         return self._grow([each.parent for each in additions], rows)
 
     def forget_branches(self) -> None:
-        """Drop everything behind the clip; its slots are free again."""
+        """Drop all branches behind the clip and free their slots."""
         self._tree.drop_branches()
         self._cut()
 
@@ -145,16 +145,16 @@ class Prefix:
         self._tree.cut_trunk(0)
         self._cut()
         if not self._sound or self._unseen:
-            # What is not a number spoils every sum that it is in, even with a weight of zero.
+            # A NaN in the cache spoils every sum it enters, even with a weight of zero.
             self._bound.reset()
             self._sound, self._unseen = True, 0
 
     def mark(self) -> Mark:
-        """The clip as long as it is now."""
+        """Return a mark of the clip's current length."""
         return Mark(clip=self._clip, tokens=self._tree.trunk)
 
     def rewind(self, mark: Mark) -> None:
-        """Drop the branches and what the clip has got since `mark`. Raises `ConfigError` for a mark of another clip."""
+        """Drop the branches and the clip's tokens since `mark`. Raises `ConfigError` for a mark of another clip."""
         if mark.clip != self._clip or mark.tokens > self._tree.trunk:
             raise ConfigError(
                 f"expected a mark of this clip's {self._tree.trunk} tokens, found {mark.tokens} tokens of clip "
@@ -164,7 +164,7 @@ class Prefix:
         self._cut()
 
     def check_room(self, count: int, *, behind_clip: bool = False) -> None:
-        """Raise `ConfigError` unless `count` tokens fit, behind the branches or, once they are dropped, the clip."""
+        """Raise `ConfigError` unless `count` tokens fit behind the branches, or `behind_clip`, after the clip alone."""
         used = self._tree.trunk if behind_clip else self._tree.used
         needed = used + count + self.shape.slack
         if needed <= self.slots:
@@ -195,7 +195,7 @@ class Prefix:
                 self.forget_branches()
 
     def _run(self, call: Call, rows: Sequence[int]) -> Array:
-        """One call with the next `call.count` tokens that wait; logits of its `rows`."""
+        """Run one call with the next `call.count` waiting tokens, and return the logits of its `rows`."""
         slots = self._bound.limit(self.shape.slots_for(self._written + call.width))
         feeds = self._feeding.fill(self._tree, self._written, call, self._waiting[: call.count], rows, slots)
         self._unseen = max(self._unseen, self._written + call.count)
@@ -204,7 +204,7 @@ class Prefix:
         self._written += call.count
         self._waiting = self._waiting[call.count :]
         self._sound = self._sound and bool(np.isfinite(found).all())
-        # Every token of a growth has been looked at when its last one has; what was given up may lie behind it.
+        # Logits after the last token of a growth cover all its tokens; abandoned values may still lie behind it.
         if rows and rows[-1] == call.count - 1 and self._written >= self._unseen:
             self._unseen = 0
         if self.on_call:
@@ -222,7 +222,7 @@ class Prefix:
         return embeds.astype(self._feeding.dtype, copy=False)
 
     def _cut(self) -> None:
-        """Bring what is written and what waits in line with a tree that has been cut."""
+        """Shorten the written and the waiting tokens to match a tree that has been cut."""
         self._written = min(self._written, self._tree.trunk)
         left = self._tree.trunk - self._written
         self._waiting = self._waiting[:left] if left else self._nothing

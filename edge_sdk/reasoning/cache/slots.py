@@ -1,8 +1,8 @@
-"""Which slot of the cache holds which token: a tree whose every path from the trunk to a leaf is one sequence.
+"""Which slot of the cache holds which token: a tree in which every path from the trunk to a leaf is one sequence.
 
-The trunk (node 0) is the clip. A node behind it continues the last token of its parent, so that two nodes of one parent
-are two continuations that do not see each other, and neither costs a copy of what they share. Tokens take consecutive
-slots in the order in which they come, whatever their node: a node's slots are one range, and the trunk's are the first.
+The trunk (node 0) is the clip. Every other node continues after the last token of its parent. Two nodes of one parent
+are two continuations that do not see each other, and their shared tokens are not copied. Tokens of all nodes take
+consecutive slots in the order in which they come, so a node's slots are one range, and the trunk's range is the first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 
 
 class SlotTree:
-    """Nodes and positions of the slots in use; what lies behind `used` is free."""
+    """Nodes and positions of the slots in use; slots from `used` on are free."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
@@ -32,20 +32,20 @@ class SlotTree:
 
     @property
     def nodes(self) -> int:
-        """How many nodes there are, the trunk among them; the next one gets this number."""
+        """The number of nodes, including the trunk; the next node gets this number."""
         return len(self._paths)
 
     def extend_trunk(self, count: int) -> None:
-        """Append `count` tokens to the trunk. Raises `ConfigError` where branches grow behind it."""
+        """Append `count` tokens to the trunk. Raises `ConfigError` if there are branches behind it."""
         if self.nodes > 1:
             raise ConfigError(f"the trunk cannot grow below {self.nodes - 1} branches; drop them first")
         self._take(TRUNK, count, self.trunk)
         self.trunk = self._stops[TRUNK] = self._lengths[TRUNK] = self.used
 
     def grow(self, parent: int, count: int) -> int:
-        """A new node of `count` tokens behind the last token of `parent`; its number.
+        """Add a node of `count` tokens behind the last token of `parent`, and return its number.
 
-        Raises `ConfigError` for a parent that is not there.
+        Raises `ConfigError` for a parent that does not exist.
         """
         self.check_node(parent)
         node, first = self.nodes, self._lengths[parent]
@@ -57,7 +57,7 @@ class SlotTree:
         return node
 
     def check_node(self, node: int) -> None:
-        """Raise `ConfigError` for a node that is not there."""
+        """Raise `ConfigError` for a node that does not exist."""
         if not 0 <= node < self.nodes:
             raise ConfigError(f"expected a node of 0..{self.nodes - 1}, found {node}")
 
@@ -68,22 +68,25 @@ class SlotTree:
             del held[1:]
 
     def cut_trunk(self, length: int) -> None:
-        """Drop the branches, and the trunk's tokens from `length` on. Raises `ConfigError` for a shorter trunk."""
+        """Drop the branches and the trunk's tokens from `length` on.
+
+        Raises `ConfigError` if the trunk is shorter than `length`.
+        """
         if not 0 <= length <= self.trunk:
             raise ConfigError(f"expected a length of 0..{self.trunk} to cut the trunk to, found {length}")
         self.drop_branches()
         self.trunk = self.used = self._stops[TRUNK] = self._lengths[TRUNK] = length
 
     def positions(self, first: int, count: int) -> NDArray[np.int64]:
-        """Position in its own sequence of each token in the slots `first` .. `first + count`."""
+        """Return the position of each token in the slots `first` .. `first + count` within its own sequence."""
         return self._position[first : first + count]
 
     def write_mask(self, first: int, count: int, mask: Mask) -> None:
-        """Fill `mask [width, n]` for a call whose `count` tokens have the slots from `first` on, all among the first n.
+        """Fill `mask [width, n]` for a call whose `count` tokens take slots from `first` on, all among the first n.
 
-        A token may attend every token of the nodes above its own, and of its own node those up to itself. Rows behind
-        `count` pad the call: they may attend the call's first slot alone, since a row that attends nothing is not a
-        number.
+        A token attends to all tokens of the nodes above its own, and to its own node's tokens up to itself. Rows from
+        `count` on are padding: they attend only to the call's first slot, because a row that attends to nothing gives
+        NaN.
         """
         mask[...] = False
         mask[count:, first] = True
@@ -101,7 +104,7 @@ class SlotTree:
         rows[:, begin:stop] = np.tri(stop - begin, dtype=bool)
 
     def _runs(self, first: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Node, begin and end of every run of slots of one node."""
+        """Yield node, begin and end of every run of slots that belong to one node."""
         while first < stop:
             node = int(self._node[first])
             end = min(self._stops[node], stop)

@@ -1,4 +1,4 @@
-"""How each form of answer is read out of logits: yes or no, a time, an interval, free text."""
+"""Readers of each form of answer from logits: yes or no, a time, an interval, free text."""
 
 from edge_sdk.reasoning.forms.readers import prepare, reader_for
 from edge_sdk.reasoning.forms.scores import MIN_FORM_SHARE, MIN_TEXT_PROBABILITY

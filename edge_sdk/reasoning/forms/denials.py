@@ -1,4 +1,4 @@
-"""Which tokens begin a task's own sentence for clips without a crash, such as "No accident, no cause."."""
+"""Find the tokens that begin a task's own sentence for clips without a crash, such as "No accident, no cause."."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from edge_sdk.tasks import TASKS
 
 
 class Denials:
-    """The tokens of one tokenizer that a text which denies a crash may begin with."""
+    """The tokens of one tokenizer that may begin a text that denies a crash."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Looks at every token once: those of blanks alone, and those of the first word from the front on."""
+        """Scan every token once for those that are only blanks, or a beginning of the sentence's first word."""
         words = {task.negative.split()[0].casefold() for task in TASKS if task.form == "text" and task.negative}
         self._begin: dict[str, list[int]] = {word: [] for word in words}
         longest = max(map(len, words))
@@ -30,13 +30,13 @@ class Denials:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Denials:
-        """Those of `tokenizer`, looked for once."""
+        """Return the denials of `tokenizer`, computed once."""
         if tokenizer not in _KNOWN:
             _KNOWN[tokenizer] = cls(tokenizer)
         return _KNOWN[tokenizer]
 
     def first(self, negative: str) -> NDArray[np.int64]:
-        """Tokens, ascending, with which the sentence `negative` of a task of free text may begin, in any case."""
+        """Return the tokens, ascending, that may begin the sentence `negative` of a free-text task, ignoring case."""
         return np.array(self._begin[negative.split()[0].casefold()], np.int64)
 
 

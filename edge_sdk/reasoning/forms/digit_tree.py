@@ -1,7 +1,8 @@
-"""The tree of tokens that spell a time: which branch is the answer, and which others are worth a place in a step.
+"""The tree of tokens that spell a time: which branch is the answer, and which others are worth decoding with it.
 
-Greedy decoding is one way down the tree. A decoding step has room for more tokens than that way needs, so the likeliest
-other branches go along; what they show of the model's belief costs no further reading of its weights.
+Greedy decoding is one path down the tree. A decoding step has room for more tokens than this path needs, so the
+likeliest other branches are decoded too. They reveal more of the model's distribution without reading its weights
+again.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from edge_sdk.types import Value
 
 
 class Search(Value, frozen=True, kw_only=True):
-    """How far a distribution is looked into.
+    """How far a distribution is explored.
 
-    Steps follow the answer's last one, at most `extra_reads`, while more than `settled` of what is known of a number is
-    its first digits only; a negative share follows every branch. A branch whose number is less likely than `least`,
-    given those before it, is never followed; `forks` bounds the tokens of all branches beside the answer's own.
+    After the answer's last step, up to `extra_reads` more steps follow while more than the share `settled` of a
+    number's known probability has only its first digits; with a negative `settled`, they do not stop early. A branch is
+    never followed if its number, given the numbers before it, is less likely than `least`. `forks` limits the tokens of
+    all branches besides the answer's own.
     """
 
     settled: float = 0.05
@@ -36,9 +38,9 @@ class Search(Value, frozen=True, kw_only=True):
 
 
 class Branch(NamedTuple):
-    """A beginning of the answer: `tokens` not yet taken in behind `leaf`, `ids` from the start, where they lead.
+    """A beginning of the answer: `tokens` not yet taken in behind `leaf`, all `ids` so far, and the `state` they reach.
 
-    `mass` is its probability, `base` that of the numbers before the one it is in.
+    `mass` is its probability, `base` the probability of the complete numbers before its current one.
     """
 
     leaf: int
@@ -51,7 +53,7 @@ class Branch(NamedTuple):
 
     @property
     def weight(self) -> float:
-        """How likely its number is, given those before it: ends are wanted for the likeliest start first."""
+        """The probability of its number given the numbers before it, so that ends of the likeliest start come first."""
         return self.mass / self.base if self.base else 0.0
 
 
@@ -59,9 +61,9 @@ _ROOT = Branch(0, (), (), START, 1.0, 1.0, greedy=True)
 
 
 class DigitTree:
-    """The part of the tree that has been seen.
+    """The explored part of the tree.
 
-    `best` is greedy decoding's way so far; `share` the probability that the model gave to legal text along it.
+    `best` is the path of greedy decoding so far; `share` is the probability that the model gave to legal text along it.
     """
 
     def __init__(self, grammar: Grammar, spelling: Spelling, search: Search) -> None:
@@ -74,20 +76,20 @@ class DigitTree:
 
     @property
     def told(self) -> bool:
-        """Whether greedy decoding has said every number."""
+        """Whether greedy decoding has given every number."""
         return self.grammar.told(self.best.state)
 
     @property
     def stuck(self) -> bool:
-        """Whether the model gave no probability at all to what the form allows next."""
+        """Whether the model gave no probability at all to any text that the form allows next."""
         return not self.share
 
     def grown(self, leaf: int, branch: Branch) -> None:
-        """`branch` is taken in, and is `leaf` now."""
+        """Record that `branch` is being taken in as `leaf`."""
         self._waiting[leaf] = branch
 
     def expand(self, leaf: int, logits: Floats, task: str) -> None:
-        """Divide the probability of `leaf` among what may follow it. Raises `RuntimeFailure` naming `task`."""
+        """Divide the probability of `leaf` among the tokens that may follow. Raises `RuntimeFailure` naming `task`."""
         branch, scores = self._waiting.pop(leaf), Scores(logits, task)
         tokens, states = self._spelling.allowed(self.grammar, branch.state)
         known = tokens < len(logits)
@@ -106,9 +108,9 @@ class DigitTree:
             self._keep(Branch(leaf, (token,), (*branch.ids, token), state, branch.mass * share, base, greedy))
 
     def chosen(self, width: int) -> Iterator[Branch]:
-        """Branches to be taken in next, with what must follow them; none where nothing is left to be known.
+        """Yield the branches to take in next, each with the text that must follow; none if nothing is left to learn.
 
-        They are the answer's own, and others as far as `width` has room for their tokens.
+        These are the answer's own branch, and others as far as `width` has room for their tokens.
         """
         if self.stuck or (self.told and (self._extra == self._search.extra_reads or self._settled())):
             return
@@ -129,11 +131,11 @@ class DigitTree:
             yield longer
 
     def distributions(self) -> list[Masses]:
-        """What the model believes of each number: float64 `[n]`, sum 1, a tenth apart from the grammar's first on."""
+        """Return the distribution of each number: float64 `[n]`, sum 1, in tenths from the grammar's first time on."""
         return marginals(self.grammar, self._beliefs())
 
     def joint(self) -> JointBelief:
-        """What the model believes of both numbers of an interval together, when greedy decoding has said the first."""
+        """Return the joint distribution of an interval's start and end; greedy decoding must have given the start."""
         return joint(self.grammar, self._beliefs())
 
     def _beliefs(self) -> list[Belief]:
@@ -149,7 +151,7 @@ class DigitTree:
             self.best = child
 
     def _settled(self) -> bool:
-        """Whether little of each number's distribution is spread over what its first digits can become."""
+        """Return whether only a small share of each number's probability is on incomplete numbers."""
         known, spread = np.zeros((2, self.grammar.numbers))
         for branch in (*self._ended, *self._open):
             told = len(branch.state.times)

@@ -1,9 +1,9 @@
-"""What a model believes of times, from the part of its answers that was read, on the grid of 0.1 s.
+"""The model's distribution over times on a grid of 0.1 s, from the part of its answers that was read.
 
-Only the likely continuations are followed to their end. What was not followed still has its probability and a
-beginning: it is spread evenly over the times that beginning can become. An end that was not read at all is taken to lie
-as far behind its start as those that were read lie behind theirs; where the model's ends do not follow its starts, that
-makes the end's interval wider than it need be, never narrower.
+Only likely continuations are followed to their end. The probability of the others is spread evenly over the times that
+their known beginning can become. An end that was not read at all is assumed to lie as far behind its start as the ends
+that were read. Where the model's ends do not depend on its starts, this makes the interval of the end wider than
+necessary, never narrower.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ Masses = NDArray[np.float64]
 TAIL = 0.1
 """Left out at each side of the central 80 %."""
 _ROUNDING = 1e-9
-# Tenths of a second up to which a convolution is summed as it is defined.
+# Up to this many tenths of a second, a convolution is computed directly; above, by FFT.
 _PLAIN = 4096
 
 
 class Belief(NamedTuple):
-    """How likely the answer goes on from `state`, of all that the grammar allows."""
+    """The probability `mass`, among all legal answers, of an answer that continues from `state`."""
 
     state: State
     mass: float
 
 
 class TimeBelief(NamedTuple):
-    """How likely each time of an answer is: per number float64 `[n]` of sum 1, in tenths of a second from `first_s` on.
+    """The distribution of an answer's times: for each number float64 `[n]` of sum 1, in tenths from `first_s` on.
 
-    Times count as the prompt's do.
+    Times are seconds on the prompt's clock.
     """
 
     first_s: float
@@ -42,9 +42,9 @@ class TimeBelief(NamedTuple):
 
 
 def marginals(grammar: Grammar, beliefs: Iterable[Belief]) -> list[Masses]:
-    """For each number of the grammar its distribution, float64 `[last - first + 1]`, from tenth `first` on.
+    """Return the distribution of each number of the grammar, float64 `[last - first + 1]`, from the tenth `first` on.
 
-    The masses of `beliefs` sum to 1.
+    The masses of `beliefs` must sum to 1.
     """
     size, zero = grammar.last - grammar.first + 1, grammar.first
     starts, ends, lengths, unread = np.zeros((4, size))
@@ -66,20 +66,20 @@ def marginals(grammar: Grammar, beliefs: Iterable[Belief]) -> list[Masses]:
 
 
 def central(masses: Masses) -> tuple[int, int]:
-    """Indices of the first and last place of the central 80 % of a distribution `[n]`."""
+    """Return the first and last index of the central 80 % of a distribution `[n]`."""
     summed = np.cumsum(masses) / masses.sum()
     low, high = np.searchsorted(summed, (TAIL - _ROUNDING, 1 - TAIL - _ROUNDING))
     return int(low), int(high)
 
 
 def median(masses: Masses) -> int:
-    """Index of the median of a distribution `[n]`: the answer of the least expected error in time."""
+    """Return the index of the median of a distribution `[n]`, which minimises the expected absolute error."""
     summed = np.cumsum(masses) / masses.sum()
     return int(np.searchsorted(summed, 0.5 - _ROUNDING))
 
 
 def spread(masses: Masses, ranges: Iterable[tuple[int, int]], mass: float, zero: int) -> None:
-    """Add `mass` evenly over `ranges` of tenths, both ends included, where place 0 is the tenth `zero`."""
+    """Add `mass` evenly over `ranges` of tenths, both ends included; index 0 is the tenth `zero`."""
     ranges = list(ranges)
     each = mass / sum(end - start + 1 for start, end in ranges)
     for start, end in ranges:
@@ -87,7 +87,7 @@ def spread(masses: Masses, ranges: Iterable[tuple[int, int]], mass: float, zero:
 
 
 def _behind(starts: Masses, lengths: Masses) -> Masses:
-    """Where the ends lie of `starts [n]`, by the known `lengths [n]` as far as the clip has room, else evenly."""
+    """Return the ends for `starts [n]`, by the known `lengths [n]` that fit into the clip, or evenly if none fits."""
     size = len(starts)
     left = size - 1 - np.arange(size)
     room = np.cumsum(lengths)[left]
@@ -99,7 +99,7 @@ def _behind(starts: Masses, lengths: Masses) -> Masses:
 
 
 def _convolved(first: Masses, second: Masses) -> Masses:
-    """The first `[n]` of the convolution of two distributions `[n]`; of hours in time that grows hardly faster."""
+    """Return the first n values of the convolution of two distributions `[n]`, in near-linear time for long clips."""
     size = len(first)
     if size <= _PLAIN:
         return np.convolve(first, second)[:size]

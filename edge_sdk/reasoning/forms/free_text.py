@@ -1,7 +1,7 @@
-"""Free text, read greedily: at every step the most likely token of the whole vocabulary, until one that ends.
+"""Free text, read greedily: at every step the most likely token of the whole vocabulary, until an end token.
 
-This is the decoding of the reference's evaluation, and the only one whose tokens can be compared with those of another
-implementation. A text that follows the verdict of video LLM and student has a first token that does not deny it.
+The reference's evaluation decodes this way, and only greedy tokens can be compared with those of another
+implementation. If a text follows the joint verdict of video LLM and student, its first token cannot deny that verdict.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from edge_sdk.tasks import Task
 class TextReader:
     """Reads a task's answer as text, whatever its form.
 
-    The probability is the geometric mean of the tokens', that of the end included. An answer abstains that is empty,
-    less likely than `MIN_TEXT_PROBABILITY` (its calibration's threshold, where there is one), or has not ended within
-    the context's `max_tokens`.
+    The probability is the geometric mean of the tokens' probabilities, including the end token's. An answer abstains if
+    it is empty, less likely than `MIN_TEXT_PROBABILITY` (or its calibration's threshold, if there is one), or has not
+    ended within the context's `max_tokens`.
 
-    Where it is to be given with the student, it follows the verdict of both: without a crash it is the task's own
-    sentence for that, and nothing is decoded; with one the words that begin this sentence are not to be chosen. The
-    probability is then that of the verdict, with a crash times the calibrated one of the words.
+    An answer joined with the student follows their joint verdict. Without a crash, it is the task's own sentence for
+    that, and nothing is decoded. With a crash, tokens that begin this sentence cannot be chosen first. The probability
+    is then that of the verdict; with a crash, it is multiplied by the calibrated probability of the text.
     """
 
     def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext) -> None:
@@ -44,11 +44,11 @@ class TextReader:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Tokens so far, without an end token."""
+        """The tokens so far, without an end token."""
         return tuple(self._ids)
 
     def read(self, logits: Mapping[int, Floats]) -> Sequence[Growth]:
-        """Take the next logits; what to grow. Raises `RuntimeFailure`."""
+        """Take the next logits and return what to grow. Raises `RuntimeFailure`."""
         row = logits[self._leaf]
         if not self._steps and (verdict := self._told()):
             self._verdict = verdict
@@ -72,12 +72,12 @@ class TextReader:
         return (Growth(leaf=self._leaf - 1, tokens=(token,)),)
 
     def pieces(self) -> str:
-        """Text since the last call, whole characters."""
+        """Return the text since the last call, in whole characters."""
         start, self._shown = self._shown, len(self._text)
         return self._text[start:]
 
     def answer(self) -> Answer:
-        """What was said so far; `abstain` until it has ended."""
+        """Return the text so far; `abstain` is set until it has ended."""
         own = math.exp(self._log_sum / self._steps) if self._steps else None
         fit: AnswerFit | None = self._context.calibration.get(self._task.id)
         both, verdict = self._context.fused(self._task.id), self._verdict
@@ -100,7 +100,7 @@ class TextReader:
         )
 
     def _told(self) -> Verdict | None:
-        """The verdict that this text follows; None where there is none, or it is to be the model's own."""
+        """Return the verdict that this text must follow; None if there is none, or the text is the model's own."""
         settled = self._context.verdict.crash is not None and self._task.negative is not None
         mine = self._task.form == "text" and self._context.fused(self._task.id) is not None
         return self._context.verdict if settled and mine else None

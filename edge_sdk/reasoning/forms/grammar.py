@@ -1,7 +1,8 @@
-"""What a time or an interval may be, as an automaton over bytes: "d.d seconds", "d.d - d.d seconds".
+"""The legal times and intervals, as an automaton over bytes: "d.d seconds", "d.d - d.d seconds".
 
-A state is reached only if a legal answer lies ahead of it: numbers have no leading zero and one decimal, lie inside the
-clip, and an interval ends after it starts. Since states are of bytes, a vocabulary may cut the text wherever it likes.
+A state is reachable only if it can still lead to a legal answer: numbers have no leading zero and one decimal and lie
+inside the clip, and an interval ends after it starts. Because states advance by bytes, a vocabulary may split the text
+anywhere.
 
 Form: every answer of CrashChat's test annotations to the two localisation tasks (1,162 of 1,162 each).
 """
@@ -27,9 +28,9 @@ PARTS: dict[str, tuple[bytes | None, ...]] = {
 
 
 class State(NamedTuple):
-    """Where in the text one is: `part`, bytes of it that are there, and of a number its integer part so far.
+    """A position in the text: the `part`, `at` bytes into it, and for a number its integer part so far.
 
-    `times` are the numbers that are complete, in tenths of a second.
+    `times` are the complete numbers, in tenths of a second.
     """
 
     part: int = 0
@@ -46,10 +47,10 @@ class Grammar:
     """The legal answers of one form for one clip; `first..last` are the earliest and latest time, in tenths."""
 
     def __init__(self, form: str, first_s: float, last_s: float, period_s: float = 0.1) -> None:
-        """`first_s` and `last_s` are the times of the clip's first and last frame.
+        """Set the limits from `first_s` and `last_s`, the times of the clip's first and last frame.
 
-        Answers may lie `period_s`, what one frame stands for, beyond both: 5.0 s is common in labels of clips whose
-        last frame is at 4.9 s. Raises `ConfigError`.
+        Answers may lie up to `period_s`, the duration of one frame, outside these limits: 5.0 s is common in labels of
+        clips whose last frame is at 4.9 s. Raises `ConfigError` for times that are not finite or not in order.
         """
         if not (math.isfinite(first_s) and math.isfinite(last_s) and first_s <= last_s):
             raise ConfigError(f"expected the times of a clip's first and last frame, found {first_s} and {last_s}")
@@ -60,21 +61,21 @@ class Grammar:
         self._after: dict[State, Mapping[int, State]] = {}
 
     def after(self, state: State) -> Mapping[int, State]:
-        """The bytes that may follow, ascending, each with the state behind it; none at the end of an answer."""
+        """Return the bytes that may follow, ascending, each with the state after it; empty at the end of an answer."""
         if state not in self._after:
             self._after[state] = self._follow(state)
         return self._after[state]
 
     def told(self, state: State) -> bool:
-        """Whether every number is there, so that the rest of the text is known."""
+        """Return whether every number is complete, so that the rest of the text is known."""
         return len(state.times) == self.numbers
 
     def begun(self, state: State) -> bool:
-        """Whether the number that is next has a digit yet."""
+        """Return whether the next number has at least one digit."""
         return not self.told(state) and self._parts[state.part] is None and state.at > 0
 
     def forced(self, state: State) -> tuple[bytes, State]:
-        """The bytes that must follow, up to where there is a choice or all is told, and the state behind them."""
+        """Return the bytes that must follow, up to a choice or the last number's end, and the state after them."""
         said = bytearray()
         while not self.told(state) and len(self.after(state)) == 1:
             ((byte, state),) = self.after(state).items()
@@ -82,7 +83,7 @@ class Grammar:
         return bytes(said), state
 
     def ending(self, state: State, *, short: bool) -> bytes:
-        """One way from `state` to the end: with the shortest and lowest numbers, or the longest and highest."""
+        """Return one path from `state` to the end: with the shortest and lowest numbers, or the longest and highest."""
         said = bytearray()
         while options := self.after(state):
             byte = _DOT if short and _DOT in options else (min if short else max)(options)
@@ -91,12 +92,12 @@ class Grammar:
         return bytes(said)
 
     def text(self, times: tuple[int, ...]) -> str:
-        """The answer with these numbers, in tenths."""
+        """Return the answer's text for these numbers, in tenths."""
         numbers = iter(f"{time // TENTHS}.{time % TENTHS}" for time in times)
         return "".join(next(numbers) if part is None else part.decode() for part in self._parts)
 
     def reach(self, state: State) -> list[tuple[int, int]]:
-        """What the number that is next may become: ranges in tenths, both ends included."""
+        """Return the possible values of the next number: ranges in tenths, both ends included."""
         low, high = self._bounds(state.times)
         if state.dot:
             ranges = [(state.number * TENTHS, state.number * TENTHS + 9)]
@@ -140,7 +141,7 @@ class Grammar:
 
 
 def _longer(number: int, high: int) -> Iterator[tuple[int, int]]:
-    """Ranges in tenths of the times up to `high` whose integer part begins with the digits of `number`."""
+    """Yield ranges in tenths of the times up to `high` whose integer part begins with the digits of `number`."""
     count = 1
     while number * TENTHS <= high:
         yield number * TENTHS, (number + count) * TENTHS - 1

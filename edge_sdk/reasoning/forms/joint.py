@@ -1,11 +1,11 @@
-"""Which interval to give where a model believes in many: the one of the highest expected overlap.
+"""Choose the interval with the highest expected overlap under the model's joint distribution.
 
-The likeliest answer is right as a whole more often than any other, and still nearly never: what counts is how much of a
+The likeliest interval is exactly right more often than any other, and still almost never; what counts is how much of a
 crash an interval covers. Minimum Bayes risk decoding (Kumar and Byrne 2004) gives the answer that does best on average
-over all that the model believes; here the risk is 1 - IoU.
+over the model's distribution; here the risk is 1 - IoU.
 
-An end that was not read is taken to lie behind its start as in `distribution`. A start of which no more than the first
-digits were read is left out.
+Ends that were not read are placed behind their starts as in `distribution`. Starts of which only the first digits were
+read are left out.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from edge_sdk.reasoning.forms.distribution import Belief, Masses, spread
 from edge_sdk.reasoning.forms.grammar import Grammar
 
 Tenths = NDArray[np.int64]
-# Of so many starts and ends, the likeliest, the work stays below a few ms; a clip of 25 s has no more ends.
+# With this many likeliest starts and ends, the work takes at most a few ms; a clip of 25 s has no more ends.
 _STARTS, _ENDS = 64, 256
 _ROUNDING = 1e-9
 
 
 class JointBelief(NamedTuple):
-    """How likely intervals are: float64 `[starts, ends]` of sum 1, for `starts` and `ends`, in tenths, ascending."""
+    """The distribution of intervals: `masses` is float64 `[starts, ends]`, sum 1; both axes ascend, in tenths."""
 
     starts: Tenths
     ends: Tenths
     masses: Masses
 
     def expected_iou(self) -> Masses:
-        """The mean IoU with what is believed, float64 `[starts, ends]`, of the interval from each start to each end.
+        """Return the expected IoU, float64 `[starts, ends]`, of the interval from each start to each end.
 
-        0 where it ends before it starts. No interval has a higher one than the best of these: between two believed
-        starts, or ends, the mean is a sum of functions that are convex.
+        It is 0 for an interval that ends before it starts. No interval outside this grid can do better, because between
+        two neighbouring starts, or ends, the expectation is a sum of convex functions.
         """
         ends, found = self.ends, np.zeros(self.masses.shape)
         for place, start in enumerate(self.starts):
             first, later = (each(start, self.starts)[:, None] for each in (np.minimum, np.maximum))
-            # Believed ends that come before this one, itself included, bound the overlap; later ones the union. Where
-            # an end is not behind its start there is neither mass nor overlap, and 1 only keeps from dividing by 0.
+            # Ends up to this one limit the overlap, later ends the union. An end that is not behind its start has no
+            # mass and no overlap; the 1 there only avoids a division by 0.
             union, overlap = np.maximum(ends - first, 1), np.maximum(ends - later, 0)
             before = np.cumsum(self.masses * overlap, axis=1) / union
             shares = self.masses / union
@@ -51,28 +51,28 @@ class JointBelief(NamedTuple):
         return found
 
     def best(self) -> tuple[int, int]:
-        """The interval of the highest expected IoU, in tenths; of several the first to start, then to end."""
+        """Return the interval of the highest expected IoU, in tenths; of equals, the first to start, then to end."""
         expected = self.expected_iou()
-        # Sums in another order differ in their last digits.
+        # Sums computed in another order differ in their last digits.
         start, end = np.argwhere(expected >= expected.max() - _ROUNDING)[0]
         return int(self.starts[start]), int(self.ends[end])
 
     def weighed(self, start: Masses, end: Masses) -> JointBelief:
-        """What is believed when starts and ends are as likely, by an independent opinion, as `start` and `end` say.
+        """Multiply the distribution by an independent opinion of starts and ends, and normalise it.
 
-        They are float64 `[starts]` and `[ends]`, above 0.
+        `start` is float64 `[starts]` and `end` float64 `[ends]`, both above 0.
         """
         masses = self.masses * start[:, None] * end
         return self._replace(masses=masses / masses.sum())
 
     def marginals(self, first: int, last: int) -> list[Masses]:
-        """How likely each tenth of `first..last` is the start, and the end: float64 `[last - first + 1]`."""
+        """Return the distributions of start and end over tenths `first..last`: float64 `[last - first + 1]` each."""
         found = np.zeros((2, last - first + 1))
         found[0, self.starts - first], found[1, self.ends - first] = self.masses.sum(axis=1), self.masses.sum(axis=0)
         return list(found)
 
     def near(self, start: int, end: int, least: float) -> float:
-        """The share of what is believed whose IoU with `start..end`, in tenths, is at least `least`."""
+        """Return the probability of intervals whose IoU with `start..end`, in tenths, is at least `least`."""
         starts = self.starts[:, None]
         overlap = np.maximum(np.minimum(self.ends, end) - np.maximum(starts, start), 0)
         union = np.maximum(np.maximum(self.ends, end) - np.minimum(starts, start), 1)
@@ -80,7 +80,7 @@ class JointBelief(NamedTuple):
 
 
 def joint(grammar: Grammar, beliefs: Iterable[Belief]) -> JointBelief:
-    """What `beliefs` say of an interval's start and end together. One of them at least has a start."""
+    """Return the joint distribution of an interval's start and end. At least one of `beliefs` must have a start."""
     begun = [belief for belief in beliefs if belief.state.times]
     known: dict[int, float] = {}
     for state, mass in begun:
@@ -106,7 +106,7 @@ def joint(grammar: Grammar, beliefs: Iterable[Belief]) -> JointBelief:
 
 
 def _add_unread(rows: Masses, unread: Masses, starts: Tenths) -> None:
-    """Give each of `starts [n]` its ends that were not read, by the lengths in `rows [n, size]`, else evenly."""
+    """Add the unread ends of each of `starts [n]`, by the lengths in `rows [n, size]`, or evenly if none fits."""
     size = rows.shape[1]
     lengths = np.zeros(size)
     for row, start in zip(rows, starts, strict=True):

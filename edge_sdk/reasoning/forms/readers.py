@@ -13,7 +13,7 @@ from edge_sdk.tasks import Task
 
 
 def prepare(tokenizer: Tokenizer) -> None:
-    """Sort the vocabulary now (about 0.9 s for 152,000 tokens), that the first answer need not wait for it.
+    """Sort the vocabulary in advance (about 0.9 s for 152,000 tokens), so that the first answer need not wait for it.
 
     Raises `BundleError` for a tokenizer that cannot spell a time.
     """
@@ -22,9 +22,9 @@ def prepare(tokenizer: Tokenizer) -> None:
 
 
 def reader_for(task: Task, tokenizer: Tokenizer, context: AnswerContext, *, free: bool = False) -> AnswerReader:
-    """A reader for one answer to `task`; `free` reads any form as plain greedy text.
+    """Return a reader for one answer to `task`; `free` reads any form as plain greedy text.
 
-    Raises `ConfigError` for impossible times of the clip, and `BundleError` for a tokenizer that cannot spell them.
+    Raises `ConfigError` for invalid times of the clip, and `BundleError` for a tokenizer that cannot spell times.
     """
     if free or task.form == "text":
         return TextReader(task, tokenizer, context)

@@ -1,4 +1,4 @@
-"""Logits as probabilities, and from which of them on an answer is worth giving."""
+"""Logits as probabilities, and the thresholds below which an answer abstains."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVEN = 0.5
 RIGHT_S, RIGHT_IOU = 0.5, 0.5
 """A time this near the truth is right, in seconds, and an interval of this overlap, as CrashChat counts AP@50."""
 
-# Keeps the log odds of a certainty finite: as far as fits look.
+# Keeps the log odds of a certainty finite; calibration fits use the same limit.
 _EDGE = 1e-6
 
 
@@ -31,7 +31,10 @@ class Scores:
     """Log probabilities of the tokens after one leaf."""
 
     def __init__(self, logits: Floats, task: str) -> None:
-        """`logits` float32 `[vocab]`. Raises `RuntimeFailure`, naming `task`, for a NaN, +inf, or nothing finite."""
+        """Take float32 `logits` `[vocab]`.
+
+        Raises `RuntimeFailure`, naming `task`, for logits with a NaN or +inf, or without any finite value.
+        """
         top = logits.max()
         if not np.isfinite(top):
             raise RuntimeFailure(
@@ -42,38 +45,38 @@ class Scores:
 
     @property
     def best(self) -> int:
-        """The most likely token; the lower id of two alike."""
+        """The most likely token; of equals, the one with the lowest id."""
         return int(self._logits.argmax())
 
     def log_total(self) -> float:
-        """Log of the sum over the vocabulary, from which log probabilities are counted."""
+        """Return the log of the sum of exponentials over the vocabulary; a logit minus it is a log probability."""
         return float(self._top) + math.log(float(np.exp(self._logits - self._top).sum()))
 
     def of(self, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Logits `[n]` of `tokens [n]`."""
+        """Return the logits `[n]` of `tokens [n]`."""
         return self._logits[tokens].astype(np.float64)
 
 
 def calibrated(probability: float, fit: AnswerFit | None) -> float:
-    """`probability` as `fit` corrects it; unchanged without one."""
+    """Return `probability` corrected by `fit`; unchanged without a fit."""
     return probability if fit is None else sigmoid(fit.scale * log_odds(probability) + fit.offset)
 
 
 def doubtful(probability: float | None, fit: AnswerFit | None, least: float = 0.0) -> bool:
-    """Whether an answer of the calibrated `probability` is not worth giving: below the fit's threshold, else `least`.
+    """Return whether a calibrated `probability` is below the threshold of `fit`, or below `least` if it has none.
 
-    An answer without a probability is.
+    True for an answer without a probability.
     """
     own = None if fit is None else fit.abstain_below
     return probability is None or probability < (least if own is None else own)
 
 
 def sigmoid(log_odds: float) -> float:
-    """The probability with these log odds, which may be infinite."""
+    """Return the probability with these log odds, which may be infinite."""
     return 1 / (1 + math.exp(-log_odds)) if log_odds >= 0 else 1 - 1 / (1 + math.exp(log_odds))
 
 
 def log_odds(probability: float) -> float:
-    """The log odds of `probability`; of a certainty the largest that are told apart from one."""
+    """Return the log odds of `probability`, limited so that a certainty stays finite."""
     inner = min(max(probability, _EDGE), 1 - _EDGE)
     return math.log(inner / (1 - inner))

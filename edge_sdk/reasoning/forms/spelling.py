@@ -1,7 +1,7 @@
-"""Which tokens may follow where a grammar stands, whatever the vocabulary: single digits, "10", ".5", " seconds".
+"""Which tokens may follow a state of the grammar, in any vocabulary: single digits, "10", ".5", " seconds".
 
-The tokens that lie wholly in the grammar's alphabet are put into a tree by their bytes, once a tokenizer. Walking it
-with the automaton visits only what may follow, some ten or twenty nodes, and never the vocabulary.
+Tokens made only of bytes in the grammar's alphabet are put into a prefix tree, once for each tokenizer. Walking it
+together with the automaton visits only the legal continuations, some ten or twenty nodes, never the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ ALPHABET = frozenset(b"0123456789." + b"".join(part for parts in PARTS.values() 
 
 
 class Node(NamedTuple):
-    """A place in the tree: the tokens whose bytes end here, and what follows by byte."""
+    """A node of the tree: the tokens whose bytes end here, and the next nodes by byte."""
 
     tokens: list[int]
     after: dict[int, Node]
 
 
 class Allowed(NamedTuple):
-    """Tokens that may follow, int64 `[n]` ascending, and the state behind each."""
+    """Tokens that may follow, int64 `[n]` ascending, and the state after each."""
 
     tokens: NDArray[np.int64]
     states: tuple[State, ...]
 
 
 class Spelling:
-    """The tokens of one tokenizer that times can be spelled with."""
+    """The tokens of one tokenizer that can spell times."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Raises `BundleError` where a byte has no token of its own, so that an answer could not be finished."""
+        """Build the tree. Raises `BundleError` if a byte has no token of its own: an answer could then get stuck."""
         self._tokenizer = tokenizer
         self._root = Node([], {})
         for token in range(tokenizer.size):
@@ -54,13 +54,13 @@ class Spelling:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Spelling:
-        """That of `tokenizer`, made once."""
+        """Return the spelling of `tokenizer`, built once."""
         if tokenizer not in _KNOWN:
             _KNOWN[tokenizer] = cls(tokenizer)
         return _KNOWN[tokenizer]
 
     def allowed(self, grammar: Grammar, state: State) -> Allowed:
-        """Tokens whose bytes keep a legal answer possible."""
+        """Return the tokens whose bytes keep a legal answer possible."""
         found: dict[int, State] = {}
         waiting = [(self._root, state)]
         while waiting:
@@ -74,10 +74,10 @@ class Spelling:
         return Allowed(np.array(tokens, np.int64), tuple(found[token] for token in tokens))
 
     def jump(self, grammar: Grammar, ids: tuple[int, ...], state: State) -> tuple[int, ...]:
-        """Tokens of what must follow `ids`, whose text stands at `state`, as far as their spelling is certain.
+        """Return the tokens of the forced text after `ids`, whose text ends at `state`, as far as they are certain.
 
-        A token is certain if every way on, spelled as the tokenizer would spell the whole answer, has it next. None is
-        where a token may reach beyond the forced text, or where `ids` are no such spelling themselves.
+        A token is certain if the tokenizer's own spelling of every possible whole answer has it next. No token is
+        certain once it may extend beyond the forced text, or if `ids` differ from the tokenizer's own spelling.
         """
         forced, after = grammar.forced(state)
         if not forced:
@@ -92,13 +92,16 @@ class Spelling:
         return self._fitting(certain or (), len(forced))
 
     def walk(self, grammar: Grammar, state: State, tokens: Sequence[int]) -> State:
-        """The state behind legal `tokens`."""
+        """Return the state after legal `tokens`."""
         for byte in b"".join(map(self._tokenizer.token_bytes, tokens)):
             state = grammar.after(state)[byte]
         return state
 
     def _ways(self, grammar: Grammar, forced: bytes, state: State) -> Iterator[bytes]:
-        """Ways on from `state` that show every spelling of `forced`: two suffice where no token spans its end."""
+        """Yield continuations from `state` that reveal every spelling of `forced`.
+
+        The lowest and the highest next byte suffice if no token spans the end of `forced`; else every byte is tried.
+        """
         options = grammar.after(state)
         spanned = any(self._spans(forced[start:], options) for start in range(len(forced)))
         for byte in options if spanned else {min(options), max(options)}:

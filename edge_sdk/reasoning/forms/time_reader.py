@@ -1,9 +1,9 @@
-"""A time or an interval, read under a grammar, with a distribution.
+"""Read a time or an interval under a grammar, with its distribution.
 
-Greedy decoding under the grammar gives the text, so that it is the reference's wherever the reference's own greedy
-answer is well formed. The value is what serves best by all that the model believes: greedy decoding takes the likeliest
-digit each time, and the likeliest time may have most of the belief on one side of it. Text that must follow is not
-asked for: it is taken in with the digit before it, and at the end not at all.
+Greedy decoding under the grammar gives the text, which equals the reference's wherever the reference's own greedy
+answer is well formed. The value is the best answer under the model's whole distribution: greedy decoding takes the
+likeliest digit at each step, and most of the probability may lie on one side of the resulting time. Forced text is not
+decoded: it is taken in together with the digit before it, and at the end of the answer not at all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edge_sdk.tasks import Task
 
 
 class _Chosen(NamedTuple):
-    """A value in tenths, how far it is believed to be right, the distributions behind it, and what it is worth by."""
+    """A value in tenths, the model's belief that it is right, the distributions behind it, and the fit to apply."""
 
     times: Sequence[int]
     belief: float
@@ -39,16 +39,16 @@ class _Chosen(NamedTuple):
 class TimeReader:
     """Reads a task of the form `time` or `interval`.
 
-    `text` is what greedy decoding under the grammar says. `value` is the interval of the highest expected IoU, see
-    `joint`, or the median of a time, whose expected error is the least. `probability` is how far the model believes
-    that `value` is right: within `RIGHT_S` of the true time, or with an IoU of at least `RIGHT_IOU`. The answer
-    abstains where the model gave less than `MIN_FORM_SHARE` to legal text along the way of `text`, and below the
-    threshold of its calibration. Where an interval is to be given with the student, and that saw a crash, all of this
-    is of what the model believes times what the student says.
+    `text` is the output of greedy decoding under the grammar. `value` is the interval of the highest expected IoU, see
+    `joint`, or for a time the median, which has the smallest expected error. `probability` is the calibrated
+    probability that `value` is right: within `RIGHT_S` of the true time, or with an IoU of at least `RIGHT_IOU`. The
+    answer abstains if the model gave less than `MIN_FORM_SHARE` to legal text along `text`, or if `probability` is
+    below the threshold of its calibration. If an interval is joined with the student, and the student saw a crash, the
+    value, its probability and its bounds use the model's distribution multiplied by the student's.
     """
 
     def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext, search: Search | None = None) -> None:
-        """Raises `ConfigError` for impossible times of the clip, `BundleError` for an unfit tokenizer."""
+        """Raise `ConfigError` for invalid times of the clip, `BundleError` for a tokenizer that cannot spell times."""
         self._task, self._tokenizer, self._context = task, tokenizer, context
         self._grammar = Grammar(task.form, context.first_s, context.last_s, context.period_s)
         self._tree = DigitTree(self._grammar, Spelling.of(tokenizer), search or Search())
@@ -56,20 +56,20 @@ class TimeReader:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Tokens of the value so far."""
+        """The tokens of greedy decoding so far."""
         return self._tree.best.ids
 
     @property
     def first_s(self) -> float:
-        """The earliest time that an answer may say."""
+        """The earliest time that an answer may give, in seconds."""
         return self._grammar.first / TENTHS
 
     def distributions(self) -> list[Masses]:
-        """What the model believes of each number so far: float64 `[n]`, sum 1, a tenth apart from `first_s` on."""
+        """Return each number's distribution so far: float64 `[n]`, sum 1, in tenths of a second from `first_s` on."""
         return self._tree.distributions()
 
     def read(self, logits: Mapping[int, Floats]) -> Sequence[Growth]:
-        """Look at the leaves grown last; what to grow. Raises `RuntimeFailure`."""
+        """Read the leaves grown last and return what to grow next. Raises `RuntimeFailure`."""
         self._reads += 1
         for leaf, row in logits.items():
             self._tree.expand(leaf, row, self._task.id)
@@ -82,13 +82,13 @@ class TimeReader:
         return growths
 
     def pieces(self) -> str:
-        """Text since the last call: digits as they are decided, and what must follow them."""
+        """Return the text since the last call: digits as they are decided, and the text that must follow them."""
         start, text = self._shown, self._text()
         self._shown = len(text)
         return text[start:]
 
     def answer(self) -> Answer:
-        """The answer; without a value as long as greedy decoding has not told every number."""
+        """Return the answer, which has no value until greedy decoding has given every number."""
         answer = Answer(
             task=self._task.id,
             form=self._task.form,
@@ -128,7 +128,7 @@ class TimeReader:
         return _Chosen((self._grammar.first + place,), near, masses, fit)
 
     def _fused(self) -> _Chosen | None:
-        """An interval by what the model believes times what the student says; None where that is not to be given."""
+        """Return the interval of the model's distribution times the student's; None if the two are not joined."""
         both = self._context.fused(self._task.id) if self._grammar.numbers > 1 else None
         if both is None or both.sighting.start is None:
             return None
@@ -140,7 +140,7 @@ class TimeReader:
         return _interval(weighed, weighed.marginals(first, last), both.fit)._replace(with_student=True)
 
     def _intervals(self, chosen: _Chosen) -> Iterator[Span]:
-        """The central 80 % of each number in seconds, widened as calibration says and to hold the value."""
+        """Yield the central 80 % of each number in seconds, widened by calibration and to contain the value."""
         first_s, last_s = self.first_s, self._grammar.last / TENTHS
         margin_s = 0.0 if chosen.fit is None else chosen.fit.margin_s
         for time, masses in zip(chosen.times, chosen.masses, strict=True):

@@ -1,8 +1,8 @@
-"""Yes or no, read from the question's own logits: two words are weighed, and nothing is decoded if each is one token.
+"""Read yes or no from the logits after the question; if each word is one token, nothing is decoded.
 
-Which tokens count is found by content. Where "Yes" and "No" are a token each, so do the single tokens that differ from
-them in case or by a leading space. A small vocabulary may spell a word in several pieces; such a word is followed along
-its spelling, and its probability is the product of its pieces' probabilities.
+The tokens that count are found by their text. Besides "Yes" and "No", these are the single tokens that differ from them
+in case or by a leading space. A small vocabulary may spell a word in several tokens; such a word is followed along its
+spelling, and its probability is the product of its tokens' probabilities.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WORDS = {"Yes": True, "No": False}
 
 
 def spellings(tokenizer: Tokenizer) -> dict[Path, bool]:
-    """Token paths that say yes (True) or no: the tuned words as the tokenizer spells them, and one-token variants."""
+    """Return the token paths that mean yes (True) or no (False): the tuned words' spelling, and one-token variants."""
     found: dict[Path, bool] = {}
     for word, meaning in WORDS.items():
         for variant in (word, *_variants(word)):
@@ -35,12 +35,12 @@ def spellings(tokenizer: Tokenizer) -> dict[Path, bool]:
 
 
 class YesNoReader:
-    """Weighs the two words.
+    """Weighs the two words against each other.
 
-    The value is what greedy decoding says if it may say nothing else; `probability` that of the value, between the two
-    words. The answer abstains where both words together hold less than `MIN_FORM_SHARE`, and where calibration holds
-    the other word for likelier, or this one for less likely than its threshold. With the student the value is what both
-    together hold for likelier.
+    The value is the result of greedy decoding restricted to the two words; `probability` is that of the value relative
+    to the other word. The answer abstains if both words together have less than `MIN_FORM_SHARE`, or if after
+    calibration the other word is likelier or this one is below the calibration's threshold. Joined with the student,
+    the value is the word that is likelier by their joint evidence.
     """
 
     def __init__(self, task: Task, tokenizer: Tokenizer, context: AnswerContext) -> None:
@@ -54,11 +54,11 @@ class YesNoReader:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The word that greedy decoding says, once it is known."""
+        """The tokens of the word that greedy decoding gives, once it is known."""
         return self._greedy or ()
 
     def read(self, logits: Mapping[int, Floats]) -> Sequence[Growth]:
-        """Weigh what follows each prefix of a word; what to grow. Raises `RuntimeFailure`."""
+        """Weigh the tokens after each prefix of a word, and return what to grow. Raises `RuntimeFailure`."""
         begun: list[Path] = []
         for leaf, row in logits.items():
             scores, prefix = Scores(row, self._task.id), self._grown.pop(leaf)
@@ -74,20 +74,20 @@ class YesNoReader:
         return growths
 
     def _settle(self) -> None:
-        """Tell the conversation what both hold for likelier."""
+        """Store the joint verdict for the other answers of the conversation."""
         answer, verdict = self.answer(), self._context.verdict
         if answer.with_student and isinstance(answer.value, bool) and answer.probability is not None:
             verdict.crash, verdict.probability = answer.value, answer.probability
 
     def pieces(self) -> str:
-        """The word, once."""
+        """Return the word, once."""
         if self._greedy is None or self._shown:
             return ""
         self._shown = True
         return self._tokenizer.decode(self._greedy).strip()
 
     def answer(self) -> Answer:
-        """The word with its probability; without a value where neither word is possible at all."""
+        """Return the word with its probability; without a value if neither word is possible at all."""
         told = self._greedy is not None
         yes, no = (self._log_of(meaning) if told else -math.inf for meaning in (True, False))
         share = min(math.exp(yes) + math.exp(no), 1.0)
@@ -116,10 +116,10 @@ class YesNoReader:
         )
 
     def _calibrated(self, odds: float, both: Fusion | None) -> tuple[float, AnswerFit | None]:
-        """The log odds of yes by what was fitted, with the student's where `both` answer; and that fit."""
+        """Return the calibrated log odds of yes, joined with the student's if `both` is given, and the fit used."""
         if both is not None:
             fit, sighting = both
-            own = log_odds(sigmoid(odds))  # bounded, that no certainty leaves the student without a say
+            own = log_odds(sigmoid(odds))  # bounded, so that no certainty outweighs the student completely
             return fit.scale * own + fit.student_weight * log_odds(sighting.score) + fit.offset, fit
         alone = self._context.calibration.get(self._task.id)
         return (odds if alone is None else alone.scale * odds + alone.offset), alone
@@ -135,7 +135,7 @@ class YesNoReader:
         return Growth(leaf=self._leaves[path[:-1]], tokens=path[-1:])
 
     def _walk(self) -> Path:
-        """The likeliest piece after the likeliest piece, from the beginning to the end of a word."""
+        """Return the word that greedy decoding gives: the likeliest token at each step."""
         path: Path = ()
         while path not in self._meanings:
             path = max(((*path, token) for token in sorted(self._following(path))), key=self._logs.__getitem__)
@@ -151,7 +151,7 @@ def _variants(word: str) -> list[str]:
 
 
 def _log_sum(logs: Iterable[float]) -> float:
-    """Log of the sum of the exponentials, -inf for none."""
+    """Return the log of the sum of exponentials, -inf for no values."""
     values = list(logs)
     top = max(values, default=-math.inf)
     return top if math.isinf(top) else top + math.log(sum(math.exp(each - top) for each in values))
