@@ -1,8 +1,8 @@
-"""Which clips activations are taken from: a list that is the same on every machine, balanced, and hashed.
+"""The clips that activations are taken from: a list that is the same on every machine, balanced, and hashed.
 
-Crashes and clips without one alternate. Of those that are left the next is one whose view, light and weather have come
-least so far, so that a folder of a thousand day-time clips does not drown the few at night, and so that every beginning
-of the list is as balanced as the whole. Order follows from hashes of names, never from the file system.
+Crashes and clips without one alternate. The next clip is always one whose view, light and weather have been used least
+so far. So a thousand daytime clips do not outweigh a few at night, and every beginning of the list is as balanced as
+the whole. The order follows from hashes of names, never from the file system.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge_sdk.files import sha256_of
 from edge_sdk.types import Value
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".ts")
-# Clips that may take each other's place: of one label and one view, light and weather.
+# Clips that can replace each other: of the same label, view, light and weather.
 _Cell = tuple[bool | None, str, str, str]
 _NO_LABEL: _Cell = (None, "", "", "")
 
@@ -29,7 +29,7 @@ _NO_LABEL: _Cell = (None, "", "", "")
 class ChosenClip(Value, frozen=True, kw_only=True):
     """One clip: its file, the SHA-256 of its bytes, and what its label says; `condition` is view, light, weather.
 
-    A table of labels says nothing of light and weather; `condition` is the view alone then.
+    A table of labels says nothing about light and weather; `condition` is then only the view.
     """
 
     path: str
@@ -39,10 +39,10 @@ class ChosenClip(Value, frozen=True, kw_only=True):
 
 
 def choose_clips(folder: Path, count: int) -> tuple[ChosenClip, ...]:
-    """At most `count` clips of `folder`: those of its `labels.csv`, rendered scenes, or any clips without labels.
+    """Choose at most `count` clips of `folder`: those of its `labels.csv`, rendered scenes, or clips without labels.
 
     A copy of a clip under another name is left out. Raises `ConfigError` for a folder with fewer than two clips, for
-    labels of which none is a crash, for copies of different labels, and for a table or record that cannot be read.
+    labels without a crash, for copies with different labels, and for a table or record that cannot be read.
     """
     if count < 2:
         raise ConfigError(f"a calibration needs at least 2 clips, {count} were asked for; give a larger --count")
@@ -63,7 +63,7 @@ def choose_clips(folder: Path, count: int) -> tuple[ChosenClip, ...]:
 
 
 def _labelled(folder: Path) -> list[tuple[Path, _Cell]]:
-    """The clips of a folder with labels, none for one without."""
+    """The labelled clips of a folder; empty for a folder without labels."""
     table = folder / LABELS_NAME
     if not table.is_file() and not any(folder.glob("[!.]*.json")):
         return []
@@ -71,7 +71,7 @@ def _labelled(folder: Path) -> list[tuple[Path, _Cell]]:
 
 
 def _balanced(folder: Path, clips: list[tuple[Path, _Cell]]) -> Iterator[ChosenClip]:
-    """Every clip once, the least used condition first; of as many crashes as other clips a crash."""
+    """Yield every clip once, the least used condition first; after as many crashes as other clips, a crash."""
     queues: dict[_Cell, deque[tuple[str, str, Path]]] = {}
     for path, cell in sorted(clips, key=lambda clip: _rank(folder, clip[0])):
         queues.setdefault(cell, deque()).append((*_rank(folder, path), path))
@@ -87,7 +87,7 @@ def _balanced(folder: Path, clips: list[tuple[Path, _Cell]]) -> Iterator[ChosenC
         if not queues[cell]:
             del queues[cell]
         sha256 = sha256_of(path)
-        if sha256 in seen:  # a copy under another name says nothing new
+        if sha256 in seen:  # a copy under another name adds nothing
             _check_copy(path, cell, *seen[sha256])
             continue
         seen[sha256] = path, cell

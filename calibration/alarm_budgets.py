@@ -1,11 +1,11 @@
 """Operating points for budgets of false alarms per hour of ordinary footage.
 
-`balanced` is the point with the best F1. `quiet` and `sensitive` are the lowest thresholds whose false alarms on the
-validation clips keep to a budget, with intervals of their own: a crash that only the sensitive point sees is timed less
-surely. Ordinary footage is all that is neither a crash nor a near miss. Near misses fill a third of the rendered clips
-and next to nothing of a road's hours, so alarms on them are counted apart and have no part in a rate per hour.
+`balanced` is the point with the best F1. `quiet` and `sensitive` have the lowest thresholds whose false alarms on the
+validation clips stay within a budget. They have their own intervals, because a crash that only the sensitive point sees
+is timed less surely. Ordinary footage is everything that is neither a crash nor a near miss. Near misses fill a third
+of the rendered clips but almost none of a road's hours, so alarms on them are counted separately, not per hour.
 
-Minutes of clips prove little about an hour: beside every count stands the highest rate that it leaves possible.
+Minutes of clips prove little about an hour, so every count comes with the highest rate that it leaves possible.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from edge_sdk.perception.timeline import Timeline
 
 
 class Budgets(msgspec.Struct, frozen=True, kw_only=True):
-    """False alarms that each point may raise per hour of ordinary footage; `balanced` has the best F1 where None."""
+    """False alarms that each point may raise per hour of ordinary footage; if None, `balanced` has the best F1."""
 
     quiet: float = 1.0
     balanced: float | None = None
@@ -52,9 +52,9 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True):
 def fit_student(
     student: Student, scored: Sequence[ScoredClip], budgets: Budgets | None = None
 ) -> tuple[Student, FitReport]:
-    """`student` with all three operating points fitted on `scored`. Raises `ConfigError` as `fit_operating_point`.
+    """Fit all three operating points of `student` on `scored`. Raises `ConfigError` as `fit_operating_point`.
 
-    `quiet` is never more sensitive than `balanced`, and `sensitive` never less, whatever their budgets: a budget that
+    Whatever the budgets, `quiet` is never more sensitive than `balanced`, and `sensitive` never less; a budget that
     cannot be kept shows in the point's `false_alarms`.
     """
     asked = budgets or Budgets()
@@ -81,17 +81,17 @@ def fit_student(
 
 
 def at_threshold(student: Student, scored: Sequence[ScoredClip], name: str, threshold: float) -> Student:
-    """`student` that confirms at `threshold`, with intervals fitted for the crashes that it then finds."""
+    """Let `student` confirm at `threshold`, with intervals fitted on the crashes that it then finds."""
     point = msgspec.structs.replace(at_level(student.operating_point, threshold), name=name)
     point, _ = fit_residuals(msgspec.structs.replace(student, operating_point=point), scored)
     return msgspec.structs.replace(student, operating_point=point)
 
 
 def budget_threshold(student: Student, scored: Sequence[ScoredClip], per_hour: float) -> float:
-    """The lowest threshold at which false alarms in ordinary footage keep to `per_hour`.
+    """The lowest threshold at which false alarms in ordinary footage stay within `per_hour`.
 
-    Thresholds lie between the clips' highest levels, at least one crash's; alarms fall as they rise, so they are
-    halved. Above all levels there is no alarm, hence there always is one.
+    Candidates lie between the highest levels of the clips, from the lowest of a crash on. Alarms fall as thresholds
+    rise, so a binary search finds it. Above all levels there is no alarm, so there always is one.
     """
     frames = student.operating_point.confirm_frames
     levels = sorted({peak_level(item.scores, frames) for item in scored} | {0.0, 1.0})
@@ -105,7 +105,7 @@ def budget_threshold(student: Student, scored: Sequence[ScoredClip], per_hour: f
 
 
 def watch(student: Student, item: ScoredClip) -> Watched:
-    """What a device at the student's operating point makes of one scored clip."""
+    """The alarms of a device at the student's operating point on one scored clip."""
     timeline = Timeline(student)
     updates = [(row.time_s, update) for row in item.scores for update in timeline.push(row)]
     alarms_s = tuple(time_s for time_s, update in updates if update.state == "confirmed")
@@ -120,7 +120,7 @@ def watch(student: Student, item: ScoredClip) -> Watched:
 
 
 def count_false_alarms(watched: Sequence[tuple[str, Watched]], budget_per_hour: float | None = None) -> FalseAlarms:
-    """The false alarms of clips that were watched, each with its kind."""
+    """Count the false alarms of clips that were watched, each with its kind."""
     rate = false_alarm_rate([clip for kind, clip in watched if kind != "near_miss"])
     near = [clip for kind, clip in watched if kind == "near_miss"]
     return FalseAlarms(

@@ -1,10 +1,10 @@
-"""What answers of the video LLM are worth, learnt from answers to clips whose truth is known.
+"""Calibration of the video LLM's answers, learnt from answers about clips whose truth is known.
 
-Platt scaling (Platt 1999) turns the model's own probability of an answer into a share of right answers; conformalised
-quantiles (Romano et al. 2019) widen an interval until it covers what it says; and an answer whose calibrated
-probability is below a stated least one abstains, which is Chow's rule (Chow 1970) where a wrong answer costs
-`least / (1 - least)` times what none does. The model is not changed, nor is what it says. Where answers with the
-student are right more often, they get fits of their own.
+Platt scaling (Platt 1999) turns the model's own probability of an answer into a share of right answers. Conformalised
+quantiles (Romano et al. 2019) widen an interval until its stated coverage holds. An answer whose calibrated probability
+is below a stated `least` abstains, which is Chow's rule (Chow 1970) if a wrong answer costs `least / (1 - least)` times
+what a right one gains. Neither the model nor what it says is changed. Where answers with the student are right more
+often, they get their own fits.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from edge_sdk.types import Value
 MIN_ANSWERS = 20
 LEAST = 0.5
 FOLDS, ROUNDS = 5, 1000
-# A probability that says nothing of right and wrong is given up: all answers get the share of right ones.
+# A probability that does not tell right from wrong is ignored: all answers get the share of right ones.
 _NO_SCALE = 1e-6
-# What is said of the sentence for clips without a crash, which is not decoded.
+# The probability of the sentence for clips without a crash, which is not decoded.
 _CANNED = 1.0
 
 Fitting = Callable[[Sequence["Judged"], float], AnswerFit]
@@ -42,13 +42,13 @@ TruthValue = Any
 
 
 class Judged(Value, frozen=True, kw_only=True):
-    """One answer beside its truth. `weight` is how often the clip counts; `said` is the model's own probability.
+    """One answer compared with its truth. `weight` is how often the clip counts; `said` is the model's own probability.
 
-    `said` is of "yes" for a task of yes and no, and `right` is then whether yes is true; for other forms `said` is the
-    probability of the answer and `right` whether the answer is. `misses_s` says by how much each number of the truth
-    lies outside of `lo..hi` (inside: below 0), none for text and yes/no. `student` is the student's probability of a
-    crash in the clip, where the answer is to be given with it. `verdict` is how probable the verdict is that a text
-    follows, and `teaches` whether its words can be right at all, so that a fit may learn from them.
+    For a yes/no task `said` is the probability of "yes", and `right` says whether yes is true; for other forms `said`
+    is the probability of the answer, and `right` says whether the answer is right. `misses_s` says by how much each
+    number of the truth lies outside `lo..hi` (inside: below 0); it is empty for text and yes/no. `student` is the
+    student's probability of a crash in the clip, if the answer is given with it. `verdict` is the probability of the
+    verdict that a text follows. `teaches` says whether its words can be right at all, so that a fit learns from them.
     """
 
     clip: str
@@ -62,10 +62,10 @@ class Judged(Value, frozen=True, kw_only=True):
 
 
 class Pair(NamedTuple):
-    """An answer of the video LLM alone, and `fused` with what the student saw, None where that is no part of it.
+    """An answer of the video LLM alone, and one `fused` with what the student saw; None where that is not used.
 
-    Of a text `fused` waits for the verdict: it will be `denial`, the task's sentence for clips without a crash, or
-    `claim`, what the model says when it must not deny one.
+    For a text, `fused` waits for the verdict: it becomes `denial`, the task's sentence for clips without a crash, or
+    `claim`, what the model says when it must not deny a crash.
     """
 
     alone: Judged
@@ -75,13 +75,14 @@ class Pair(NamedTuple):
 
 
 class TaskFit(Value, frozen=True, kw_only=True):
-    """What was fitted for one task on `answers` answers, and how good it was on clips that it was not fitted on.
+    """What was fitted for one task on `answers` answers, and its quality on clips that it was not fitted on.
 
-    `raw` and `fitted` judge probabilities before and after. `given` is the share that does not abstain,
-    `right_of_given` and `right_of_kept_back` the shares of right ones in both. `coverage_raw` and `coverage` are shares
-    of truths inside `lo..hi`, the worse of both numbers of an interval; None for other forms. Clips count by their
-    weights, as in the fit, but for margins and coverage, which are of clips as they come. `with_student` is the same of
-    answers with the student, where more of them are right than of the video LLM's own about the same clips.
+    `raw` and `fitted` judge probabilities before and after. `given` is the share of answers that do not abstain;
+    `right_of_given` and `right_of_kept_back` are the shares of right ones among the given and among the others.
+    `coverage_raw` and `coverage` are the shares of truths inside `lo..hi` before and after, for an interval the worse
+    of both numbers; None for text and yes/no. Clips count by their weights, as in the fit, except for margins and
+    coverage, where each counts once. `with_student` is the same for answers with the student, if more of them are right
+    than of the video LLM's own answers about the same clips.
     """
 
     fit: AnswerFit
@@ -98,9 +99,9 @@ class TaskFit(Value, frozen=True, kw_only=True):
 
 
 def judge(answer: Answer, truth: str, clip: str, *, offset_s: float = 0.0, weight: float = 1.0) -> Judged | None:
-    """`answer` beside the annotated `truth`; None for an answer without a value.
+    """Compare `answer` with the annotated `truth`; None for an answer without a value.
 
-    `offset_s` is what the answer's times say at the clip's first frame, from which the truth counts.
+    `offset_s` is the time of the clip's first frame in the answer's times; the truth counts from that frame.
     """
     if answer.probability is None:
         return None
@@ -123,7 +124,7 @@ def judge(answer: Answer, truth: str, clip: str, *, offset_s: float = 0.0, weigh
 
 
 def fit_task(judged: Sequence[Judged], least: float = LEAST) -> AnswerFit:
-    """What `judged` answers to a task teach; no probability below `least` is to be given."""
+    """Fit the calibration of a task on `judged` answers; those with a probability below `least` abstain."""
     said, right, weights = _columns(judged)
     scale, offset = fit_platt(said, right, weights)
     if scale <= _NO_SCALE:
@@ -132,9 +133,9 @@ def fit_task(judged: Sequence[Judged], least: float = LEAST) -> AnswerFit:
 
 
 def fit_fused(judged: Sequence[Judged], least: float = LEAST) -> FusedFit:
-    """The same of answers with the student, whose own scores have a weight where every answer has one.
+    """Like `fit_task`, for answers with the student, whose own scores have a weight if every answer has one.
 
-    Of texts, what the words of claims are worth where there is a crash.
+    For texts, fit how likely the words of claims are right where there is a crash.
     """
     if any(each.verdict is not None for each in judged):
         claims = [each for each in judged if each.teaches]
@@ -146,7 +147,7 @@ def fit_fused(judged: Sequence[Judged], least: float = LEAST) -> FusedFit:
     scale, weight, offset = fit_logistic(np.stack([said, np.array(scores)], axis=1), right, weights)
     if scale > _NO_SCALE and weight > 0:
         return FusedFit(scale=scale, student_weight=weight, offset=offset, abstain_below=least)
-    # One of the two speaks against the truth beside the other, and is left out.
+    # Beside the other, one of the two has a weight of the wrong sign, and is left out.
     if scale > _NO_SCALE:
         return FusedFit(**msgspec.structs.asdict(fit_task(judged, least)))
     weight, offset = fit_platt(np.array(scores), right, weights)
@@ -154,7 +155,7 @@ def fit_fused(judged: Sequence[Judged], least: float = LEAST) -> FusedFit:
 
 
 def _margin_s(judged: Sequence[Judged]) -> float:
-    """One margin that serves both numbers of an interval: that of the worse one."""
+    """One margin for both numbers of an interval: the larger one."""
     margins = [conformal_margin([each.misses_s[n] for each in judged]) for n in range(len(judged[0].misses_s))]
     return max(margins, default=0.0)
 
@@ -162,14 +163,14 @@ def _margin_s(judged: Sequence[Judged]) -> float:
 def conformal_margin(misses_s: Sequence[float]) -> float:
     """By how much intervals must be widened so that `COVERAGE` of new truths lie inside, at least 0.
 
-    The ceil((n + 1) c)-th smallest miss of n (Romano et al. 2019, equation 9); the largest where n is too small for it.
+    It is the ceil((n + 1) c)-th smallest of n misses (Romano et al. 2019, equation 9); the largest if n is too small.
     """
     ordered, count = sorted(misses_s), len(misses_s)
     return max(0.0, round(ordered[min(count, math.ceil((count + 1) * COVERAGE)) - 1], 3))
 
 
 def fit_pairs(task: str, pairs: Sequence[Pair], least: float = LEAST) -> TaskFit | None:
-    """What `pairs` teach of answers to `task`, those with the student among them where they are better.
+    """Fit answers to `task` on `pairs`, also those with the student if they are better.
 
     None with fewer than `MIN_ANSWERS`.
     """
@@ -181,13 +182,13 @@ def fit_pairs(task: str, pairs: Sequence[Pair], least: float = LEAST) -> TaskFit
 
 
 def _best_alone(task: str, judged: Sequence[Judged], least: float) -> float:
-    """The share of right answers without the student: of the model's own words, or of what a fit of them decides."""
+    """The share of right answers without the student: of the model's own words or of a fit's decision, the larger."""
     found = [fit_and_judge(task, judged, least, fitting=fitting) for fitting in (fit_task, fit_fused)]
     return max((each.right for each in found if each is not None), default=1.0)
 
 
 def settled(texts: Sequence[Pair], recognition: Sequence[Pair]) -> list[Pair]:
-    """`texts` with what they are under the verdict of both, for each clip by fits that did not see it."""
+    """Give `texts` their `fused` answers by the verdict of LLM and student, from fits that did not see the clip."""
     seen = [pair.fused for pair in recognition if pair.fused]
     fits = _fold_fits(seen, LEAST, fit_fused)
     crash = {each.clip: _corrected(each, fit) for each, fit in zip(seen, fits, strict=True)}
@@ -199,14 +200,14 @@ def _settled(pair: Pair, crash: float | None) -> Judged | None:
         return None
     if crash < EVEN:
         return msgspec.structs.replace(pair.denial, verdict=1 - crash, teaches=False)
-    # Where the denial is right no words about a crash are.
+    # Where the denial is right, no words about a crash are right.
     return msgspec.structs.replace(pair.claim, verdict=crash, teaches=not pair.denial.right)
 
 
 def fit_and_judge(
     task: str, judged: Sequence[Judged], least: float = LEAST, *, fitting: Fitting = fit_task
 ) -> TaskFit | None:
-    """The fit for `task` on all of `judged`, judged on clips that each of five fits did not see.
+    """Fit `task` on all of `judged`; its quality is that of five fits, each on answers that it did not see.
 
     `fitting` is `fit_task`, or `fit_fused` for answers with the student. None with fewer than `MIN_ANSWERS`.
     """
@@ -219,7 +220,7 @@ def fit_and_judge(
     weights = np.array([each.weight for each in judged])
     draws = Draws(Draws.over([each.clip for each in judged], rounds=ROUNDS, seed=0).weights * weights)
     words = find_task(task).form == "yes_no"
-    # The word that is given is the model's own, or what both hold for likelier.
+    # The word given is the model's own or, with the student, the one that is likelier by both.
     yes = np.array(said if fitting is fit_task else corrected) >= EVEN
     value, sure = _decided(yes, corrected, right) if words else (right, corrected)
     given = np.array(sure) >= (max(least, EVEN) if words else least)
@@ -238,14 +239,14 @@ def fit_and_judge(
 
 
 def _fold_fits(judged: Sequence[Judged], least: float, fitting: Fitting) -> list[AnswerFit]:
-    """For each answer the fit of the other folds."""
+    """For each answer, the fit on the other folds."""
     order = np.random.default_rng(0).permutation(len(judged))
     fits = [fitting([judged[n] for n in order if n % FOLDS != fold], least) for fold in range(FOLDS)]
     return [fits[n % FOLDS] for n in range(len(judged))]
 
 
 def _corrected(each: Judged, fit: AnswerFit) -> float:
-    """The calibrated probability of an answer, as the device works it out."""
+    """The calibrated probability of an answer, as the device computes it."""
     if each.verdict is not None:
         return each.verdict * (calibrated(each.said, fit) if each.said < _CANNED else 1.0)
     if not isinstance(fit, FusedFit) or each.student is None:
@@ -267,7 +268,7 @@ def _columns(judged: Sequence[Judged]) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def _log_odds(right: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
-    """Of the weighted share of right answers, with one more of each kind."""
+    """Log odds of the weighted share of right answers, with one more of each kind."""
     good, bad = weights[right].sum() + 1, weights[~right].sum() + 1
     return math.log(good / bad)
 

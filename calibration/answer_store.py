@@ -1,4 +1,4 @@
-"""Judged answers, one JSON file a clip, kept while a calibration lasts: one that was stopped goes on behind them."""
+"""Judged answers, one JSON file per clip, kept during a calibration, so that a stopped one resumes after them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from edge_sdk.clips import LabelledClip, SceneTruth
 from edge_sdk.files import sha256_of, write_bytes
 from edge_sdk.runtime import SessionOptions
 
-# (task, answer beside its truth), in the order in which they were given.
+# (task, judged answer), in the order in which they were given.
 Rows = list[tuple[str, Pair]]
 _LETTERS = 24
 
 
 class AnswerStore:
-    """What `bundle` answers in one runtime; answers of another bundle, runtime or version are never taken for its."""
+    """Answers of `bundle` in one runtime, never mixed with those of another bundle, runtime or version."""
 
     def __init__(self, work: Path, bundle: Bundle, runtime: str, options: SessionOptions) -> None:
         how = [runtime, options.device, options.float_products]
         self._work, self.folder = work, work / f"answers-{_digest([bundle.sha256, *how, __version__])}"
 
     def rows(self, clip: LabelledClip, truth: SceneTruth, ask: Callable[[], Rows]) -> Rows:
-        """Those of `clip`, from an earlier run or by `ask`; a file that is not whole counts as none."""
+        """The answers about `clip`, from an earlier run or by `ask`; an incomplete file is ignored."""
         path = self.folder / f"{_digest([sha256_of(clip.path), clip.record, truth])}.json"
         with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
             return msgspec.json.decode(path.read_bytes(), type=Rows)
@@ -41,7 +41,7 @@ class AnswerStore:
         return found
 
     def clear(self) -> None:
-        """Remove the answers, and the work folder where nothing else is in it."""
+        """Remove the answers, and the work folder if nothing else is in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._work.rmdir()

@@ -1,7 +1,7 @@
-"""Answers of a bundle's video LLM to rendered scenes, and the bundle with what they teach.
+"""Calibration of a bundle's video LLM on its answers about rendered scenes.
 
-Clips go the device's way: sampling, pictures, one prefix for each adapter, answers by their forms. Those that a task
-was not tuned on are not asked it: a clip without a crash has no times.
+Clips are processed as on the device: sampling, pictures, one prefix for each adapter, answers by their forms. A task is
+asked only about the kind of clips that it was tuned on: a clip without a crash has no times.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ def calibrate_answers(
     work: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, TaskFit]:
-    """Ask `bundle` about at most `count` scenes of `folder`, and write it with the fits to `out`; the fits by task.
+    """Ask `bundle` about at most `count` scenes of `folder`, and write it with the fits to `out`; returns them.
 
-    Answers are kept in `work`, which is `out` with `.work` behind its name unless given, until `out` stands: a run that
-    was stopped goes on. `options` are of one thread unless given. The bundle's student watches clips that have as many
-    pictures a second as it needs; where answers with what it saw are right more often, they get fits too.
+    Answers are kept in `work`, by default `out` with `.work` added to its name, until `out` is written, so that a
+    stopped run resumes. `options` default to one thread. The bundle's student watches clips that have as many
+    pictures per second as it needs; where answers with what it saw are right more often, they get fits too.
     `calibration/answers.json` in the bundle holds all fits with their figures. A task with fewer than `MIN_ANSWERS`
-    answers stays as it is. Raises `ConfigError` for a folder without truths, with too few clips of either kind, or
-    where no task has enough answers, `BundleError` for a bundle that cannot answer, and what opening and asking it
-    raise.
+    answers keeps its calibration. Raises `ConfigError` for a folder without truths, with too few clips of either kind,
+    or where no task has enough answers, and if `out` exists; `BundleError` for a bundle that cannot answer; and what
+    opening and asking the bundle raise.
     """
     language = language_of(bundle)
     if out.exists():
@@ -96,7 +96,7 @@ def calibrate_answers(
 
 
 def _labelled(folder: Path, count: int | None) -> tuple[list[LabelledClip], dict[str, SceneTruth]]:
-    """Scenes whose truths are known, crashes and others in turn so that any number of them holds both."""
+    """Scenes whose truths are known; crashes and others alternate, so that any number of them holds both."""
     truths = read_truths(folder)
     known = [clip for clip in read_scenes(folder) if clip.group in truths]
     sides = [[clip for clip in known if clip.crash is crash] for crash in (True, False)]
@@ -110,14 +110,14 @@ def _labelled(folder: Path, count: int | None) -> tuple[list[LabelledClip], dict
 
 
 def _watch(bundle: Bundle, clip: LabelledClip, runtime: str, options: SessionOptions) -> AnalysedClip | None:
-    """What the bundle's student makes of a clip; None without one."""
+    """Analyse a clip with the bundle's student; None without a student."""
     if bundle.manifest.student is None:
         return None
     return analyze(clip.path, bundle, runtime=runtime, threads=options.threads, device=options.device)
 
 
 def _weighted(found: Pair, weight: float) -> Pair:
-    """The answers of a clip that counts so often."""
+    """Set the weight of a clip's answers."""
     others = (each and msgspec.structs.replace(each, weight=weight) for each in found[1:])
     return Pair(msgspec.structs.replace(found.alone, weight=weight), *others)
 
@@ -129,7 +129,7 @@ def _answers(
     truth: SceneTruth,
     watched: AnalysedClip | None,
 ) -> Rows:
-    """What comes of asking about one clip, by task, in the profile that the device would take."""
+    """Ask about one clip, in the profile that the device would take; returns judged answers by task."""
     if clip.record is None:
         raise ConfigError(f"{clip.path}: expected a rendered scene with its record, found none; render scenes")
     right = scene_answers(clip.record, truth)
@@ -143,7 +143,7 @@ def _answers(
         seen = _sighting(watched, offset_s)
         said = [each for each in shown.ask(tasks) if isinstance(each, Answer)]
         fused = {} if seen is None else _with_student(shown, tasks, seen)
-    # Where the word itself is decoded, texts have begun before there is a verdict.
+    # Where the word itself is decoded, texts begin before there is a verdict.
     at_once = any(each.form == "yes_no" and not each.tokens for each in said)
 
     def of(answer: Answer | None) -> Judged | None:
@@ -169,14 +169,14 @@ def _answers(
 
 
 def _with_student(shown: Clip, tasks: Sequence[str], seen: Sighting) -> dict[str, Answer]:
-    """Intervals with the student's, and what texts say where both hold a crash for likelier."""
+    """Ask for intervals fused with the student's, and for texts under the verdict that there is a crash."""
     again = [task for task in tasks if find_task(task).form != "yes_no"]
     answers = shown.ask(again, sighting=seen, verdict=Verdict(crash=True, probability=1.0)) if again else ()
     return {each.task: each for each in answers if isinstance(each, Answer)}
 
 
 def _fit_all(judged: dict[str, list[Pair]], least: float) -> dict[str, TaskFit]:
-    """The fits by task; texts follow the verdict where yes and no are answered better with the student."""
+    """Fit every task; texts follow the verdict if yes and no are answered better with the student."""
     asked = {task: rows for task, rows in judged.items() if find_task(task).form == "yes_no"}
     fits = {task: fit_pairs(task, rows, least) for task, rows in asked.items()}
     verdicts = next(
@@ -194,7 +194,7 @@ def _sighting(watched: AnalysedClip | None, offset_s: float) -> Sighting | None:
 
 
 def _without_fits(bundle: Bundle) -> Bundle:
-    """`bundle` as it answers without any calibration; with a sighting its intervals and texts are those of both."""
+    """`bundle` without any calibration; given a sighting, it fuses intervals and texts with the student's."""
     language = language_of(bundle)
     both = {t.id: AnswerCalibration(with_student=FusedFit()) for t in TASKS if t.form in ("interval", "text")}
     bare = {name: msgspec.structs.replace(each, calibration=both) for name, each in language.adapters.items()}
@@ -203,7 +203,7 @@ def _without_fits(bundle: Bundle) -> Bundle:
 
 
 def _fitted(language: Language, fits: dict[str, TaskFit]) -> Language:
-    """`language` with each fit in every adapter that is asked the task; others' tasks keep theirs."""
+    """`language` with each fit in every adapter that has the task; other tasks keep their calibration."""
     adapters = {
         name: msgspec.structs.replace(
             each,
@@ -218,7 +218,7 @@ def _fitted(language: Language, fits: dict[str, TaskFit]) -> Language:
 
 
 def _calibration(found: TaskFit) -> AnswerCalibration:
-    """A task's fits as a manifest has them."""
+    """A task's fits in the form of a manifest."""
     both = found.with_student and found.with_student.fit
     return AnswerCalibration(
         **msgspec.structs.asdict(found.fit), with_student=both if isinstance(both, FusedFit) else msgspec.UNSET

@@ -1,7 +1,7 @@
-"""What a fit is worth on clips that it has not seen: made again without a fifth of them at a time, and judged there.
+"""Quality of a fit on clips that it has not seen: it is repeated without a fifth of them at a time, and judged there.
 
-The numbers that a fit shows on its own clips flatter it. Here every clip is judged by a fit of the others, so all of
-them count once and none was seen; what is then put into the bundle was fitted on all.
+The numbers that a fit shows on its own clips flatter it. Here every clip is judged by a fit of other clips, so all
+clips count once and none was seen by its fit. The fit that goes into the bundle is one on all clips.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from edge_sdk.types import Estimate, Value
 
 FOLDS = 5
 ROUNDS, SEED = 1000, 0
-# boundary of a timeline -> where a clip's label gives its truth
+# boundary of a timeline -> field of a clip's label that gives its truth
 TRUTHS = {"pre_crash_start": "pre_crash_s", "crash_start": "start_s", "crash_end": "end_s"}
 
 
 class IntervalFit(Value, frozen=True, kw_only=True):
-    """Whether a boundary's 80 % intervals hold the truth in 80 %, and their median width in seconds."""
+    """How often a boundary's 80 % intervals hold the truth, and their median width and error in seconds."""
 
     covered: Proportion
     median_width_s: float | None
@@ -125,7 +125,7 @@ def fold_of(scored: Sequence[ScoredClip], folds: int) -> list[int]:
 
 
 def _fewest(scored: Sequence[ScoredClip], parts: Sequence[int], fold: int) -> int:
-    """Crashes or others, whichever are fewer, outside a fold."""
+    """The number of crashes or of other clips outside a fold, whichever is smaller."""
     crashes = [item.clip.crash for item, part in zip(scored, parts, strict=True) if part != fold]
     return min(sum(crashes), len(crashes) - sum(crashes))
 

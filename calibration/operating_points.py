@@ -1,9 +1,9 @@
-"""Chooses where the timeline fires, and learns what its numbers mean, on validation clips.
+"""Chooses the level at which the timeline raises an alarm, and calibrates its numbers, on validation clips.
 
-Three fits, all on clips that neither training nor any test has seen: the threshold with the best clip F1, a logistic
-map from raw score to probability (Platt 1999), and the residual quantiles that turn a boundary into an 80 % interval
-(split conformal prediction, Vovk et al. 2005). The first two depend on how common crashes are, so clips are weighed to
-a stated mix, `MIX`, whatever was rendered for validation.
+There are three fits, all on clips that neither training nor any test has seen: the threshold with the best clip F1, a
+logistic map from raw score to probability (Platt 1999), and the residual quantiles that turn a boundary into an 80 %
+interval (split conformal prediction, Vovk et al. 2005). The first two depend on how common crashes are, so clips are
+weighted to a stated mix, `MIX`, whatever was rendered for validation.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from edge_sdk.perception.timeline import FrameScores, Timeline
 from edge_sdk.types import Estimate, Value
 
 COVERAGE = 0.8
-# An alarm this near a crash is one for it; residuals are fitted on all of those, the far ones included.
+# An alarm this near a crash counts as an alarm for it; residuals are fitted on all of these, even distant ones.
 MATCH_S = 4.0
 CONFIRM_FRAMES = (1, 2, 3, 4, 5)
 MIN_CLIPS = 20
-# Shares of clips that an operating point is made for: those of the committed suite (`scenes/suite.py`).
+# The mix of clips that an operating point is fitted for: that of the committed suite (`scenes/suite.py`).
 MIX = {"crash": 0.40, "near_miss": 0.33, "normal": 0.27}
 RESAMPLES, RESAMPLING_SEED = 300, 0
 PRE_CRASH_LEVELS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
@@ -47,16 +47,16 @@ class ScoredClip(NamedTuple):
 
 
 class Boundary(NamedTuple):
-    """One predicted boundary beside its truth, seconds."""
+    """One predicted boundary and its truth, in seconds."""
 
     predicted_s: float
     truth_s: float
 
 
 class FitReport(Value, frozen=True, kw_only=True):
-    """What was fitted, on how many clips, and how good it looked there; `f1` is for the shares of `MIX`.
+    """How many clips a fit used, and how good it looked on them; `f1` is for the shares of `MIX`.
 
-    `pairs` says from how many detected crashes each boundary's interval comes; none was fitted from fewer than
+    `pairs` says from how many detected crashes each boundary's interval comes; none is fitted from fewer than
     `MIN_CLIPS` / 2.
     """
 
@@ -73,9 +73,9 @@ def score_clips(
 ) -> tuple[list[ScoredClip], tuple[str, ...]]:
     """Run the bundle's student over every clip, through the same capture as on the device.
 
-    Clips of fewer pictures a second than the student is made for are left out, their names told beside: what is fitted
-    on their scores would not hold for others. Raises `ConfigError` where too few are left (`check_clips`), and for a
-    crash that lies behind its clip's end.
+    Clips of fewer pictures per second than the student is made for are left out, and their names are returned too: a
+    fit on their scores would not hold for other clips. Raises `ConfigError` if too few are left (`check_clips`), and
+    for a crash that lies after its clip's end.
     """
     scored, slow = [], list[str]()
     for done, clip in enumerate(clips, start=1):
@@ -94,7 +94,7 @@ def score_clips(
 
 
 def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple[OperatingPoint, FitReport]:
-    """The balanced operating point for `scored`.
+    """Fit the balanced operating point on `scored`.
 
     Raises `ConfigError` without enough clips of both kinds, and for scores that are the same for every clip.
     """
@@ -115,7 +115,7 @@ def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple
 
 
 def fit_at(student: Student, scored: Sequence[ScoredClip], threshold: float) -> tuple[OperatingPoint, FitReport]:
-    """The student's operating point confirming at `threshold`; pre-crash level and intervals are of what it finds."""
+    """Fit the operating point that confirms at `threshold`; what it finds gives its pre-crash level and intervals."""
     point, (labels, weights) = at_level(student.operating_point, threshold), _truth(scored)
     point = msgspec.structs.replace(point, pre_crash=best_pre_crash_level(student, point, scored))
     point, pairs = fit_residuals(msgspec.structs.replace(student, operating_point=point), scored)
@@ -149,7 +149,7 @@ def check_clips(clips: Sequence[LabelledClip]) -> None:
 
 
 def at_level(point: OperatingPoint, confirm: float) -> OperatingPoint:
-    """`point` that confirms at another level; an event opens and ends at fixed shares of it."""
+    """`point` with another level of confirmation; an event opens and ends at fixed shares of it."""
     return msgspec.structs.replace(
         point, confirm=confirm, provisional=PROVISIONAL_SHARE * confirm, release=RELEASE_SHARE * confirm
     )
@@ -162,7 +162,7 @@ def peak_level(scores: Sequence[FrameScores], frames: int) -> float:
 
 
 def mix_weights(clips: Sequence[LabelledClip]) -> NDArray[np.float64]:
-    """A weight for each clip, of mean 1, under which the kinds that are there have the proportions of `MIX`."""
+    """A weight for each clip, of mean 1, that gives the kinds that are present the proportions of `MIX`."""
     kinds = [kind_of(clip) for clip in clips]
     weights = np.array([MIX[kind] / kinds.count(kind) for kind in kinds])
     weighed: NDArray[np.float64] = weights * len(clips) / weights.sum()
@@ -170,7 +170,7 @@ def mix_weights(clips: Sequence[LabelledClip]) -> NDArray[np.float64]:
 
 
 def kind_of(clip: LabelledClip) -> str:
-    """One of the kinds of `MIX`: a clip without a crash is a near miss where its record says so."""
+    """One of the kinds of `MIX`: a clip without a crash is a near miss if its record says so."""
     if clip.crash:
         return "crash"
     return "near_miss" if clip.record is not None and clip.record.kind == "near_miss" else "normal"
@@ -179,7 +179,7 @@ def kind_of(clip: LabelledClip) -> str:
 def best_threshold(
     scored: Sequence[ScoredClip], labels: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> tuple[int, float]:
-    """`(confirm_frames, threshold)` with the best weighted F1; among equal ones the fewest frames."""
+    """`(confirm_frames, threshold)` with the best weighted F1; on a tie, the one with the fewest frames."""
     found = []
     for frames in CONFIRM_FRAMES:
         peaks = np.array([peak_level(item.scores, frames) for item in scored])
@@ -192,8 +192,8 @@ def best_threshold(
 def stable_threshold(peaks: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
     """The median of the thresholds with the best F1 on resamples of the clips.
 
-    The best one on the clips themselves is wherever a few of them happened to fall; the median of resamples (bagging,
-    Breiman 1996) moves less from one set of clips to the next.
+    The best one on the clips themselves depends on where a few of them happened to fall; the median over resamples
+    (bagging, Breiman 1996) moves less from one set of clips to the next.
     """
     order = np.argsort(-peaks, kind="stable")
     cuts = (peaks[order][:-1] + peaks[order][1:]) / 2
@@ -203,13 +203,13 @@ def stable_threshold(peaks: NDArray[np.float64], labels: NDArray[np.bool_], weig
     fired = np.cumsum(drawn[:, order], axis=1)
     f1 = 2 * hits[:, :-1] / np.maximum(fired[:, :-1] + hits[:, -1:], 1e-12)
     tied = f1 >= f1.max(axis=1, keepdims=True) - 1e-12
-    # Cuts of one resample that part its clips alike: the middle of them.
+    # Several cuts may be equally good on a resample: take the middle of them.
     middles = [float((cuts[row][0] + cuts[row][-1]) / 2) for row in tied]
     return float(np.median(middles))
 
 
 def weighted_f1(labels: NDArray[np.bool_], detected: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
-    """F1 of decisions on clips that count by their weights."""
+    """F1 of decisions on weighted clips."""
     return float(2 * weights[labels & detected].sum() / (weights[labels].sum() + weights[detected].sum()))
 
 
@@ -224,7 +224,7 @@ def fit_platt(
 def fit_logistic(
     raw: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
 ) -> list[float]:
-    """The same for several scores `raw [n, k]` of a clip: a scale for the log odds of each, and the offset."""
+    """Like `fit_platt`, for several scores `raw [n, k]` of a clip: a scale for the log odds of each, and the offset."""
     counts = np.ones(len(raw)) if weights is None else weights
     clipped = np.clip(raw, 1e-6, 1 - 1e-6)
     design = np.concatenate([np.log(clipped / (1 - clipped)), np.ones((len(raw), 1))], axis=1)
@@ -244,8 +244,8 @@ def fit_logistic(
 def best_pre_crash_level(student: Student, point: OperatingPoint, scored: Sequence[ScoredClip]) -> float:
     """The level with the least mean absolute error of the pre-crash start around its median error.
 
-    An event without a pre-crash start counts `MISSING_PRE_CRASH_S`. The level of `point` where no label says when a
-    detected crash was foreseeable.
+    An event without a pre-crash start counts as an error of `MISSING_PRE_CRASH_S`. Returns the level of `point` if no
+    label says when a detected crash was foreseeable.
     """
     errors = {level: pre_crash_error(student, point, level, scored) for level in PRE_CRASH_LEVELS}
     judged = [(error, level) for level, error in errors.items() if error is not None]
@@ -255,7 +255,7 @@ def best_pre_crash_level(student: Student, point: OperatingPoint, scored: Sequen
 def pre_crash_error(
     student: Student, point: OperatingPoint, level: float, scored: Sequence[ScoredClip]
 ) -> float | None:
-    """Mean absolute error in seconds of the pre-crash start at one level, freed of its median.
+    """Mean absolute error in seconds of the pre-crash start at one level, after subtracting its median.
 
     None where no detected crash has a label for it.
     """
@@ -278,10 +278,10 @@ def pre_crash_error(
 
 
 def fit_residuals(student: Student, scored: Sequence[ScoredClip]) -> tuple[OperatingPoint, dict[str, list[Boundary]]]:
-    """The operating point with residuals fitted on detected crashes, and the boundaries behind them by name.
+    """Fit residuals on detected crashes; returns the operating point with them, and their boundaries by name.
 
-    A boundary with fewer than `MIN_CLIPS` / 2 of them gets the wide interval of a point that was never fitted: what was
-    fitted for other clips, or at another threshold, says nothing of these crashes.
+    A boundary with fewer than `MIN_CLIPS` / 2 crashes gets the wide interval of a point that was never fitted: a fit on
+    other clips, or at another threshold, says nothing about these crashes.
     """
     boundaries: dict[str, list[Boundary]] = {"pre_crash_start": [], "crash_start": [], "crash_end": []}
     unfitted = OperatingPoint()
@@ -321,11 +321,11 @@ def matched_timeline(student: Student, clip: LabelledClip, scores: Sequence[Fram
 
 
 def residual(pairs: Sequence[Boundary]) -> Residual:
-    """Shift by the median error, then the conformal quantiles around it for `COVERAGE`."""
+    """The shift by the median error, and the conformal quantiles around it for `COVERAGE`."""
     errors = np.sort([pair.truth_s - pair.predicted_s for pair in pairs])
     shift, count = float(np.median(errors)), len(errors)
-    # The floor((n + 1) tail)-th from either end, as a whole number: a share of n, multiplied back, may land beside it.
-    # Rounded as a decimal, lest a rank that is a whole number falls short of it.
+    # The floor((n + 1) tail)-th error from either end, by its rank: a quantile given as a share of n may pick a
+    # neighbour. The product is rounded first, so that float error cannot take a whole rank one lower.
     rank = max(1, math.floor(round((count + 1) * (1 - COVERAGE) / 2, 9)))
     low, high = float(errors[rank - 1]) - shift, float(errors[-rank]) - shift
     return Residual(shift_s=shift, lo_s=min(0.0, low), hi_s=max(0.0, high))

@@ -1,4 +1,4 @@
-"""A student's operating points fitted on labelled clips: the end of `distil student`, and what `distil refit` does."""
+"""Fits a student's operating points on labelled clips: the last step of `distil student`, and all of `distil refit`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from edge_sdk.errors import ConfigError
 
 
 class Refitted(NamedTuple):
-    """The student with its operating points, how good they look where they were fitted, and on clips held out.
+    """The student with its operating points, and their quality on the clips of the fit and on held-out clips.
 
-    `held_out` is None where there were too few clips to hold any out; `slow` are the names of clips that were left out.
+    `held_out` is None if there were too few clips to hold any out; `slow` are the names of clips that were left out.
     """
 
     student: Student
@@ -34,9 +34,9 @@ def calibrate_bundle(
     on_progress: Callable[[int, int], None] | None = None,
     budgets: Budgets | None = None,
 ) -> Refitted:
-    """The bundle's student with operating points fitted on `clips`, which its training must not have seen.
+    """Fit operating points of the bundle's student on `clips`, which its training must not have seen.
 
-    Their false alarms are those on clips held out, where there were enough. Raises `ConfigError` for a bundle without a
+    Their false alarms are those on held-out clips, if there were enough. Raises `ConfigError` for a bundle without a
     student, and for too few clips.
     """
     student = bundle.manifest.student
@@ -50,7 +50,7 @@ def calibrate_bundle(
 
 
 def with_held_out(student: Student, judged: HeldOut) -> Student:
-    """`student` whose operating points say what `judged` has counted."""
+    """`student` whose operating points have the false alarms that `judged` counted."""
     counted = {point.name: msgspec.structs.replace(point.false_alarms, held_out=True) for point in judged.points}
 
     def said(point: OperatingPoint) -> OperatingPoint:

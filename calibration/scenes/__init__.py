@@ -6,9 +6,9 @@ the same seed, size and library versions give the same bytes. Importing this pac
 
 # Part of every record: bump it with any change that alters pixels or labels.
 GENERATOR_VERSION = "2"
-# The broad family's; the same holds for it.
+# The broad family's version; the same holds for it.
 BROAD_VERSION = "3"
-# The close family's.
+# The close family's version.
 CLOSE_VERSION = "c1"
-# The soft family's.
+# The soft family's version.
 SOFT_VERSION = "s1"

@@ -1,7 +1,7 @@
-"""What is neither car, truck nor bus: people on foot, cyclists, guard rails and things lost on the road.
+"""Bodies other than cars, trucks and buses: people on foot, cyclists, guard rails and things lost on the road.
 
-To the physics each is a `Vehicle`: a box with a mass that slides and turns in the plane; who walks or rides has a
-driver as well. Drawing is one mesh a body and, where there are legs, two more that take turns; every geometry costs.
+To the physics each is a `Vehicle`: a box with a mass that slides and turns in the plane. People who walk or ride have a
+driver as well. A body is drawn as one mesh and, for legs, two more that alternate; every geometry costs time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge_sdk.calibration.scenes.vehicles import Mesh, MeshBuilder, Paint, Vehic
 BodyKind = Literal["pedestrian", "cyclist", "barrier", "object"]
 BODY_KINDS: tuple[BodyKind, ...] = ("pedestrian", "cyclist", "barrier", "object")
 WITH_LEGS: tuple[BodyKind, ...] = ("pedestrian", "cyclist")
-# Too light to shake a car, to break parts off it or to raise dust when it hits them.
+# Too light to shake a car, break parts off it or raise dust when it hits them.
 LIGHT_KINDS: tuple[BodyKind, ...] = ("pedestrian", "cyclist", "object")
 _SIZES: dict[BodyKind, tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     # kind: length_m, width_m, height_m, mass_kg; a guard rail is as good as fixed to the ground.
@@ -39,7 +39,7 @@ def draw_body(rng: Rng, kind: BodyKind) -> Vehicle:
 
 
 def body_palette(rng: Rng, vehicle: Vehicle, lights_on: bool) -> Image:
-    """The paints of a vehicle or a body; people have skin for glass and trousers for trim."""
+    """The paints of a vehicle or a body; for people, the glass paint is skin and the trim paint is trousers."""
     palette = car_palette(rng, lights_on)
     if vehicle.kind in WITH_LEGS:
         palette[:, Paint.BODY] = rng.integers(20, 236, 3)
@@ -71,7 +71,7 @@ def light_cars(cars: Sequence[Car]) -> frozenset[int]:
 
 
 def hard_contacts(track: Track, cars: Sequence[Car]) -> Track:
-    """The track with only those contacts in which no light body takes part."""
+    """The track without the contacts of light bodies."""
     light = light_cars(cars)
     return replace(
         track, contacts=tuple(c for c in track.contacts if c.touch.first not in light and c.touch.second not in light)

@@ -41,5 +41,5 @@ def frame_boxes(plan: ScenePlan, framing: Framing, shake: Shake, time_s: float) 
 
 
 def _hull(points: Floats) -> Floats:
-    """The rectangle around points, cut off at the picture's border."""
+    """The rectangle around points, clipped at the picture's border."""
     return np.concatenate([np.clip(points.min(axis=0), 0, 1), np.clip(points.max(axis=0), 0, 1)])

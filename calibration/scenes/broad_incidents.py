@@ -1,6 +1,6 @@
 """Incidents of the broad family: head-on, people on foot, cyclists, loss of control, lost loads, and mere scares.
 
-They keep to the contract of `incidents`: parameters are drawn once, and `stage(severity)` gives the same two cars with
+They follow the contract of `incidents`: parameters are drawn once, and `stage(severity)` gives the same two cars with
 severity 0 for a comfortable outcome and 1 for a crash. Traffic keeps right.
 """
 
@@ -27,7 +27,7 @@ from edge_sdk.calibration.scenes.streams import Rng, chance, lerp, uniform
 from edge_sdk.calibration.scenes.vehicles import draw_vehicle
 
 _STEADY = Habits()
-# People on foot stop within a step; a cyclist's habits after a fall hold the wreck to the road.
+# After a contact people on foot stop within a step, and a fallen cyclist's wreck is braked by the road.
 _FALLEN = Habits(crash_brake_mps2=6.0)
 
 
@@ -48,7 +48,7 @@ def _oncoming(
 
 
 def wrong_lane(cast: Cast) -> Incident:
-    """An oncoming car strays over the centre line, and comes back in time or does not."""
+    """An oncoming car strays over the centre line, and comes back in time or not."""
     rng, when, road = cast.rng, cast.time_s, cast.road
     speed, other = cast.speed(0.4, 0.8), cast.speed(0.4, 0.8)
     over, back = uniform(rng, 1.4, 2.8), uniform(rng, 0.2, 0.8)
@@ -71,7 +71,7 @@ def wrong_lane(cast: Cast) -> Incident:
 
 
 def overtaking(cast: Cast) -> Incident:
-    """An oncoming car overtakes a slow one, and is back in its lane in time or is not."""
+    """An oncoming car overtakes a slow one, and is back in its lane in time or not."""
     rng, when, road = cast.rng, cast.time_s, cast.road
     speed, other = cast.speed(0.4, 0.75), cast.speed(0.55, 0.85)
     apart = road.lane_y(-1, 0) - road.lane_y(1, 0)
@@ -93,7 +93,7 @@ def overtaking(cast: Cast) -> Incident:
 
 
 def _across(cast: Cast, x_m: float, y_m: float, speed_mps: float) -> Driver:
-    """Somebody who crosses the main road at x_m, from either side, and is at y_m when it counts."""
+    """Somebody who crosses the main road at x_m, from either side, and is at y_m at the time of the incident."""
     side = 1.0 if chance(cast.rng, 0.6) else -1.0
     return Driver(
         path=straight((x_m, -side * ROAD_REACH_M), (x_m, side * ROAD_REACH_M)),
@@ -131,7 +131,7 @@ def _walking_mps(cast: Cast) -> float:
 def _crossed(
     cast: Cast, x_m: float, lane: int, crossing_mps: float, speed_mps: float, late_share: float = 0.5
 ) -> Incident:
-    """A car in a lane and somebody slower across it: who crosses is late or stops, or the car brakes."""
+    """A car in a lane and somebody slower who crosses it: either the one who crosses is late, or the car brakes."""
     rng, when, y = cast.rng, cast.time_s, cast.road.lane_y(1, lane)
     nose = cast.first.length_m / 2 + 0.3 + uniform(rng, -0.6, 0.6)
     first = cast.along(lane, x_m - nose - speed_mps * when, speed_mps, blind=FOREVER)
@@ -151,7 +151,7 @@ def _crossed(
 
 
 def cyclist_ahead(cast: Cast) -> Incident:
-    """A car passes a cyclist at the edge of the lane, who swerves, or whom it leaves no room."""
+    """A car passes a cyclist at the edge of the lane; the cyclist swerves, or the car leaves too little room."""
     rng, when, road = cast.rng, cast.time_s, cast.road
     lane = road.lanes - 1
     speed, riding = cast.speed(0.5, 0.9), uniform(rng, 3.2, 6.0)
@@ -201,18 +201,18 @@ def skid_parked(cast: Cast) -> Incident:
 
 
 def _beside_y(cast: Cast, beyond_m: float) -> float:
-    """`beyond_m` past the right kerb."""
+    """The y of a place `beyond_m` past the right kerb."""
     return -(cast.road.half_m + beyond_m)
 
 
 def _slide(cast: Cast, second: Car, aim_y_m: float, way: float) -> Incident:
-    """The first car's rear lets go `way` seconds or so before it would reach aim_y_m."""
+    """The first car's rear loses its grip about `way` seconds before the car would reach aim_y_m."""
     rng, when, road = cast.rng, cast.time_s, cast.road
     lane = road.lanes - 1
     speed = max(cast.speed(0.6, 1.05), uniform(rng, 11.0, 15.0))
     begins = max(when - way - uniform(rng, 0.2, 0.8), 0.3)
     wet = road.grip < 0.78
-    # On a dry road it takes more of the wheel, on a wet one less.
+    # On a dry road it takes a stronger jerk of the wheel than on a wet one.
     jerk = uniform(rng, 0.06, 0.14) * (1.0 if wet else 1.7) * (1.0 if chance(rng, 0.5) else -1.0)
     lasts, worst = uniform(rng, 1.2, 2.5), uniform(rng, 0.03, 0.12)
     first = cast.along(lane, -speed * when, speed, blind=FOREVER)
@@ -265,7 +265,7 @@ def passing(cast: Cast) -> Incident:
     return Incident(lambda severity: (first, second), 0.0, road.lane_y(1, lane), when, tuple(row))
 
 
-# Shares among the scenes that stage a conflict, whatever comes of it: a third old kinds, two thirds new ones.
+# Shares among the scenes that stage a conflict, whatever its outcome; about a third are kinds of the first family.
 BROAD_SCENARIOS: dict[str, Scenario] = {
     **{
         name: replace(SCENARIOS[name], share=share)
@@ -292,12 +292,12 @@ BROAD_SCENARIOS: dict[str, Scenario] = {
     "lone_brake": Scenario(lone_brake, 0.0),
     "passing": Scenario(passing, 0.0, crossing=False, parking=True, light_only=True),
 }
-# Shares of the scenes in which nothing is staged, among those without a conflict; the rest stage one that stays mild.
+# Among scenes of a normal outcome, the shares that stage no conflict; the rest stage one that stays mild.
 CALM_SHARES: dict[str, float] = {"cruise": 0.15, "lone_brake": 0.18, "passing": 0.17}
 
 
 def draw_rail(rng: Rng, road: Road) -> Car:
-    """A guard rail beside the road, as scenery: where one stands, a car need not run into it."""
+    """A guard rail beside the road, as scenery, so that a rail in the picture does not announce a crash."""
     vehicle = draw_body(rng, "barrier")
     side = 1.0 if chance(rng, 0.5) else -1.0
     y = side * (road.half_m + vehicle.width_m / 2 + uniform(rng, 0.7, 1.1))

@@ -1,8 +1,8 @@
-"""Plans a scene of the broad family: more kinds of crashes, and more that looks like one and is none.
+"""Plans a scene of the broad family: more kinds of crashes, and more events that only look like crashes.
 
-It goes the way of `plan`: conditions from the seed, then traffic whose physics have the wanted outcome. The shares of
-all kinds are data (`BROAD_SCENARIOS` and `CALM_SHARES` of `broad_incidents`, `EFFECT_SHARES` of `effects`, and those
-below), and only severity tells a crash from a near miss from a scene that stays mild.
+It works like `plan`: conditions from the seed, then traffic whose physics have the wanted outcome. The shares of all
+kinds are data (`BROAD_SCENARIOS` and `CALM_SHARES` of `broad_incidents`, `EFFECT_SHARES` of `effects`, and those
+below). Only severity distinguishes crashes, near misses and scenes that stay mild.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _LIGHT_SHARES = {"day": 0.55, "dusk": 0.15, "night": 0.30}
 _WEATHER_SHARES = {"clear": 0.60, "rain": 0.32, "fog": 0.08}
 _RAIL_SHARE = 0.25
 _MOST_CARS = 11
-# A few conditions have no traffic for what was drawn; then something else is staged.
+# For a few conditions no traffic is found for the drawn scenario; then another one is staged.
 _ATTEMPTS, _ROUNDS = 150, 5
-# Pixels of a 320 pixel wide image; a guard rail cannot be missed.
+# Least widths in pixels of a 320 pixel wide image; a guard rail is always wide enough.
 _FEWEST_PX = {"pedestrian": 8.0, "cyclist": 12.0, "object": 12.0}
 _ACROSS = ("zebra", "cyclist_crossing")
 
@@ -89,9 +89,9 @@ def plan_broad(seed: int) -> ScenePlan:
 
 
 def draw_scenario(seed: int, turn: int = 0) -> str:
-    """Draw what a seed stages; not anew for every attempt, or the kinds that are easy to stage would be more frequent.
+    """Draw what a seed stages; not anew for every attempt, or kinds that are easy to stage would be more frequent.
 
-    `turn` counts how often the traffic for what was drawn has not been found.
+    `turn` counts how often no traffic was found for the drawn scenario.
     """
     rng = stream(seed, f"broad scenario {turn}")
     if draw_broad_conditions(seed).outcome == "normal" and chance(rng, sum(CALM_SHARES.values())):
@@ -169,7 +169,7 @@ def _covers(mount: Mount, cars: tuple[Car, ...], track: Track, at_s: float) -> b
 
 
 def _overlap(first: Floats | None, second: Floats | None) -> bool:
-    """Whether two boxes (x0, y0, x1, y1) share a visible part of the picture of some size."""
+    """Whether two boxes (x0, y0, x1, y1) overlap in a visible part of the picture of some size."""
     if first is None or second is None:
         return False
     low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
@@ -208,7 +208,7 @@ def _with_tricks(plan: ScenePlan) -> ScenePlan:
 
 
 def _seen_times(times: CrashTimes | None, tricks: Tricks) -> CrashTimes | None:
-    """Nothing is foreseen before a cut."""
+    """The times with the pre-crash start after the cut: nothing can be foreseen before it."""
     if times is None or tricks.cut_s is None:
         return times
     return replace(times, pre_crash_start_s=max(times.pre_crash_start_s, min(tricks.cut_s, times.crash_start_s)))

@@ -1,7 +1,7 @@
 """The held-out scenes of the broad family, chosen before anybody trained on it: the first seeds that fill the quotas.
 
-A quota is a number of scenes for what is staged and what comes of it. Both are drawn from the seed before any traffic,
-so no scene was chosen for being easy or hard. Seeds from `FIRST_BROAD_SUITE_SEED` on are for testing only.
+A quota is a number of scenes per scenario and outcome. Both are drawn from the seed before any traffic, so no scene was
+chosen for being easy or hard. Seeds from `FIRST_BROAD_SUITE_SEED` on are for testing only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge_sdk.calibration.scenes.suite import Suite, read_suite, save_suite, sui
 FIRST_BROAD_SUITE_SEED = 19_000_000
 BROAD_SUITE_PATH = Path(__file__).with_name("broad_suite.json")
 
-# What is staged: scenes with a crash, with a near miss, and in which it stays mild.
+# For each scenario, the numbers of scenes with a crash, with a near miss, and with a mild outcome.
 BROAD_QUOTAS: dict[str, tuple[int, int, int]] = {
     "wrong_lane": (9, 5, 2),
     "overtaking": (7, 4, 2),

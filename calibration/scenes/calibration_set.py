@@ -1,7 +1,7 @@
-"""The committed calibration set: scenes for activation statistics, even in crash or none, view, light and weather.
+"""The committed calibration set: scenes for activation statistics, balanced by crash, view, light and weather.
 
-Seeds are the first from `FIRST_CALIBRATION_SEED` on that fill even quotas; nothing but conditions drawn from a seed
-decides. Each scene's record has its hash: clips' bytes differ between builds of FFmpeg, records do not.
+Seeds are the first from `FIRST_CALIBRATION_SEED` on that fill even quotas; only conditions drawn from a seed decide.
+The set holds hashes of records: the bytes of clips differ between builds of the encoder, records do not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CELLS = tuple(product((True, False), ("dashcam", "roadside"), ("day", "dusk", "
 
 
 class CalibrationScene(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One scene; `record_sha256` is of its record as compact JSON."""
+    """One scene; `record_sha256` is the digest of its record as compact JSON."""
 
     seed: int
     view: View
@@ -43,7 +43,7 @@ class CalibrationScene(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The scenes, and how they are rendered: frames a second, pixels, and the generator version of their records."""
+    """The scenes, and how they are rendered: frames per second, pixels, and the generator version of their records."""
 
     family: str
     generator: str
@@ -78,7 +78,7 @@ def read_calibration_set(path: Path = SET_PATH) -> CalibrationSet:
 
 
 def pick_calibration_seeds(clips: int = CLIPS) -> list[int]:
-    """The first seeds that fill even quotas of so many clips."""
+    """The first seeds that fill even quotas of `clips` clips."""
     return list(_filling(_quotas(clips)))
 
 
@@ -103,7 +103,7 @@ def _filling(left: Counter[tuple[object, ...]]) -> Iterator[int]:
 
 
 def calibration_scene(record: SceneRecord) -> CalibrationScene:
-    """The set's line about a record."""
+    """The entry of the set for a record."""
     return CalibrationScene(
         seed=record.seed,
         view=record.view,
@@ -115,7 +115,7 @@ def calibration_scene(record: SceneRecord) -> CalibrationScene:
 
 
 def compare(expected: CalibrationSet, records: Sequence[SceneRecord]) -> RenderedSet:
-    """Hold rendered records against the committed ones; both in the order of the set."""
+    """Compare rendered records with the committed ones; both are in the order of the set."""
     lines = [calibration_scene(record) for record in records]
     pairs = zip(records, lines, expected.scenes, strict=True)
     return RenderedSet(
@@ -126,7 +126,7 @@ def compare(expected: CalibrationSet, records: Sequence[SceneRecord]) -> Rendere
 
 
 def list_sha256(scenes: Sequence[CalibrationScene]) -> str:
-    """What stands for the records of all `scenes`, in their order."""
+    """The digest of the records of all `scenes`, in their order."""
     return hashlib.sha256("".join(scene.record_sha256 for scene in scenes).encode()).hexdigest()
 
 
@@ -160,7 +160,7 @@ def save_calibration_set(records: Sequence[SceneRecord], path: Path) -> Calibrat
     """Write the set of these records, in their order."""
     scenes = tuple(map(calibration_scene, records))
     generator = find_family(FAMILY).generator
-    # One line a scene, so that a change of the set reads well in a diff.
+    # One line per scene, so that a change of the set reads well in a diff.
     lines = ",\n".join("  " + msgspec.json.encode(scene).decode() for scene in scenes)
     how = f'"family": "{FAMILY}", "generator": "{generator}", "fps": {FPS}, "width": {SIZE[0]}, "height": {SIZE[1]}'
     write_text(path, f'{{{how}, "scenes": [\n{lines}\n]}}\n')

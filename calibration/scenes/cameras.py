@@ -1,4 +1,4 @@
-"""Cameras: where they hang, how they shake, and what they can see.
+"""Cameras: where they are mounted, how they shake, and what they can see.
 
 A camera looks along its forward axis; image x grows to the right and y downwards.
 """
@@ -126,7 +126,7 @@ def _blocks(eye: Floats, point: Floats, pose: Floats, car: Car) -> bool:
 
 
 def dashcam(rng: Rng, ego: int, car: Car, aspect: float) -> Mount:
-    """Behind the windscreen of a car, with the usual spread of lenses and of care in mounting."""
+    """Draw a camera behind a car's windscreen, with the usual spread of lenses and of care in mounting."""
     fov_x = math.radians(uniform(rng, 58, 112))
     return Mount(
         car=ego,
@@ -142,7 +142,7 @@ def dashcam(rng: Rng, ego: int, car: Car, aspect: float) -> Mount:
 
 
 def roadside(rng: Rng, target: tuple[float, float], half_road_m: float, crossing_half_m: float, aspect: float) -> Mount:
-    """On a pole beside the road, looking roughly at a place; the place is not centred."""
+    """Draw a camera on a pole beside the road that looks roughly at `target`; the target is not centred."""
     height = uniform(rng, 4.0, 12.0)
     fov_x = math.radians(uniform(rng, 38, 85))
     away = uniform(rng, 9.0, 26.0) + (uniform(rng, 0, 26.0) if chance(rng, 0.3) else 0.0)
@@ -222,7 +222,7 @@ def _knocks(rng: Rng, count: int, rate_hz: float, strength: float) -> Floats:
 
 
 def _impact(rng: Rng, count: int, time_s: float, impact: float) -> Floats:
-    """What a blow to the own car does to the windscreen: 6 mrad a m/s, ringing at 4 to 8 Hz for about 0.3 s."""
+    """Shake of the windscreen by an impact on the own car: up to 6 mrad per m/s, at 4 to 8 Hz for about 0.3 s."""
     rest = np.maximum(np.arange(count) * RECORD_S - time_s, 0.0)
     ring = np.exp(-rest / 0.3) * np.sin(2 * math.pi * uniform(rng, 4.0, 8.0) * rest)
     strength = 0.006 * min(impact, 15.0) * uniform(rng, 0.4, 1.0)
@@ -230,7 +230,7 @@ def _impact(rng: Rng, count: int, time_s: float, impact: float) -> Floats:
 
 
 def dashcam_shake(rng: Rng, track: Track, ego: int, light: frozenset[int] = frozenset()) -> Shake:
-    """Suspension, engine and road under a dashcam; the road's part grows with speed.
+    """Shake of a dashcam by suspension, engine and road; the road's part grows with speed.
 
     A contact with one of the `light` bodies shakes a fifth as much as one with a car.
     """
@@ -252,7 +252,7 @@ def dashcam_shake(rng: Rng, track: Track, ego: int, light: frozenset[int] = froz
 
 
 def roadside_shake(rng: Rng, track: Track) -> Shake:
-    """A pole in the wind; some hardly move, some swing and get knocked."""
+    """Shake of a pole in the wind; some poles hardly move, some swing and get knocked."""
     count = len(track.pose)
     calm = chance(rng, 0.55)
     sway = uniform(rng, 0.0, 0.0007) if calm else uniform(rng, 0.0007, 0.006)

@@ -1,8 +1,8 @@
-"""Plans a scene of the close family: what the broad one stages, near enough for a model that sees 60 patches a picture.
+"""Plans a scene of the close family: incidents of the broad one, near enough for a model that sees 60 patches.
 
-Parties are large in the picture, contacts are hard, light is good and bystanders are few, so that who hits whom is to
-be seen in 140x84 pixels. It is made for a small video LLM to learn from and to be judged on; a student that is to be
-used learns from the other families.
+Parties are large in the picture, contacts are hard, light is good and bystanders are few, so that 140x84 pixels show
+who hits whom. The family is for training and judging a small video LLM; students for real use learn from the other
+families.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from edge_sdk.calibration.scenes.traffic import fill, observer
 
 FIRST_CLOSE_SUITE_SEED, CLOSE_SUITE_SIZE = 19_000_000, 200
 OUTCOME_SHARES = {"crash": 0.50, "near_miss": 0.12, "normal": 0.38}
-# Shares among the scenes that stage a conflict; each gives its crashes one cause, or two that differ in distance.
+# Shares among the scenes that stage a conflict; each kind gives its crashes one cause, or two that differ in distance.
 CLOSE_SHARES = {
     "lead_brake": 0.14,
     "stopped_queue": 0.12,
@@ -45,25 +45,25 @@ CLOSE_SHARES = {
     "step_out": 0.13,
     "cyclist_crossing": 0.11,
 }
-# Among the scenes without a conflict; the rest stage one that stays mild.
+# Among scenes of a normal outcome, the shares that stage no conflict; the rest stage one that stays mild.
 CALM_SHARES = {"cruise": 0.25, "lone_brake": 0.10}
 _LIGHT_SHARES = {"day": 0.8, "dusk": 0.2}
 _WEATHER_SHARES = {"clear": 0.85, "rain": 0.15}
-# Pixels of a 320 pixel wide image: about twice what the broad family asks for.
+# Least widths in pixels of a 320 pixel wide image: about twice what the broad family asks for.
 _FEWEST_PX = {"pedestrian": 14.0, "cyclist": 26.0}
 _FEWEST_CAR_PX = 50.0
 # Softer contacts hardly change how anybody moves.
 _SOFTEST_MPS = 3.0
-# Metres across that a pole's picture holds at the incident, and a dashcam's field of view in degrees.
+# The width in metres that a pole camera's picture spans at the incident, and a dashcam's field of view in degrees.
 _ACROSS_M = (11.0, 19.0)
 _DASHCAM_DEG = (52.0, 80.0)
 _MOST_CARS = 5
-# Few attempts, then something else: some conditions have no traffic for what was drawn.
+# Few attempts, then another scenario: for some conditions no traffic is found for the drawn one.
 _ATTEMPTS, _ROUNDS = 12, 40
 
 
 def close_suite_seeds() -> list[int]:
-    """The seeds kept for judging: never trained on, the first of their range, so that none was chosen."""
+    """The seeds kept for judging: never trained on, and the first of their range, so that none was hand-picked."""
     return list(range(FIRST_CLOSE_SUITE_SEED, FIRST_CLOSE_SUITE_SEED + CLOSE_SUITE_SIZE))
 
 
@@ -84,7 +84,7 @@ def draw_close_conditions(seed: int) -> Conditions:
 
 
 def draw_close_scenario(seed: int, turn: int = 0) -> str:
-    """Draw what a seed stages; `turn` counts how often the traffic for what was drawn has not been found."""
+    """Draw what a seed stages; `turn` counts how often no traffic was found for the drawn scenario."""
     rng = stream(seed, f"close scenario {turn}")
     if draw_close_conditions(seed).outcome == "normal" and chance(rng, sum(CALM_SHARES.values())):
         return pick(rng, CALM_SHARES)
@@ -123,7 +123,7 @@ def _attempt(seed: int, conditions: Conditions, name: str, rng: Rng) -> ScenePla
 
 
 def _close_camera(rng: Rng, road: Road, incident: Incident, cars: list[Car], ego: int | None) -> Mount:
-    """The usual cameras with a narrower view: through a windscreen, or of a pole that looks at the incident."""
+    """The usual cameras with a narrower view: through a windscreen, or from a pole that looks at the incident."""
     if ego is not None:
         mount = dashcam(rng, ego, cars[ego], REFERENCE_ASPECT)
         return replace(mount, fov_y_rad=_fov_y(math.radians(uniform(rng, *_DASHCAM_DEG))))

@@ -58,7 +58,7 @@ class Habits:
 
 @dataclass(frozen=True, kw_only=True)
 class Driver:
-    """One driver: a path, a wished speed and timed actions.
+    """One driver: a path, a desired speed and timed actions.
 
     In the `blind` window the driver looks at nobody; outside it follows the car ahead. `hold_until_s` keeps the car
     standing.
@@ -79,7 +79,7 @@ class Driver:
     habits: Habits = Habits()
 
     def rear_share(self, time_s: float) -> float:
-        """What is left of the rear tyres' grip, 1 but for slips."""
+        """The share of the rear tyres' grip that is left; 1 except during slips."""
         return min((slip.rear_share for slip in self.slips if slip.at_s <= time_s < slip.until_s), default=1.0)
 
     def start_pose(self) -> tuple[float, float, float]:
@@ -87,7 +87,7 @@ class Driver:
         return self.path.at(self.start_m, self.left_m)
 
     def offset_m(self, time_s: float) -> float:
-        """Wished offset to the left of the path."""
+        """Desired offset to the left of the path."""
         offset = self.left_m
         for shift in self.shifts:
             share = min(max((time_s - shift.at_s) / shift.over_s, 0.0), 1.0)

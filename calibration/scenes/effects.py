@@ -1,9 +1,9 @@
-"""Things done to a camera and its file that look like events and are none: jolts, wipers, glare, freezes, cuts.
+"""Effects on a camera and its file that look like events but are none: jolts, wipers, glare, freezes, cuts.
 
-They are drawn the same way whatever comes of the scene, so that none of them tells a crash from a normal drive. Freezes
-and cuts keep away from the incident as it is planned, which the drawing knows, not from what the physics make of it: a
+They are drawn in the same way for every outcome, so that none of them gives a crash away. Freezes and cuts keep away
+from the planned time of the incident, which is known when they are drawn, not from the time that physics give it. A
 contact is mostly within a second of its plan, but nothing ensures that a much earlier or later one can be seen (in the
-first family's plans contacts came up to 4.3 s before and 2.5 s after), nor the moment when all is at rest.
+first family's plans contacts came up to 4.3 s before and 2.5 s after), nor the moment when everything is at rest.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ EFFECT_SHARES: dict[Effect, float] = {
     "cut": 0.06,
     "low_bitrate": 0.20,
 }
-# Freezes and cuts stay this far from the incident as planned. Most collisions are foreseeable for less; labels look 2 s
-# ahead of each moment, and the moments reach back up to 2.5 s in crashes of the first family, 3.1 s in the soft one.
+# Freezes and cuts stay this far from the planned incident. Most collisions are foreseeable for less time: labels look
+# 2 s ahead of each moment, and such moments reach back up to 2.5 s in crashes of the first family, 3.1 s in the soft.
 _CLEAR_BEFORE_S = 2.3
 _CLEAR_AFTER_S = 1.5
 
@@ -56,7 +56,7 @@ class Glare:
     drift_per_s: float
 
     def level(self, time_s: float) -> float:
-        """Rises and falls as sin squared."""
+        """The strength at a time, which rises and falls as sin squared."""
         share = (time_s - self.at_s) / self.lasts_s
         return self.strength * math.sin(math.pi * share) ** 2 if 0.0 < share < 1.0 else 0.0
 
@@ -83,7 +83,7 @@ class Tricks:
     bitrate: float = 1.0
 
     def shown_frame(self, index: int, fps: float) -> float:
-        """The frame that the file shows at a place: the one where it froze, while it is frozen."""
+        """The frame that the file shows at an index: during a freeze, the one at which it began."""
         if self.freeze_s is None or not self.freeze_s[0] <= index / fps < self.freeze_s[1]:
             return index
         return self.freeze_s[0] * fps
@@ -102,7 +102,7 @@ class Tricks:
 
 
 def draw_tricks(rng: Rng, view: View, duration_s: float, incident_s: float) -> Tricks:
-    """Draw the effects of a scene; all draws are made whether used or not, so that effects do not depend on another."""
+    """Draw the effects of a scene; every draw is made, used or not, so that effects are independent of each other."""
     dashcam = view == "dashcam"
     drawn: dict[Effect, bool] = {effect: chance(rng, share) for effect, share in EFFECT_SHARES.items()}
     knocks = tuple(_knock(rng, duration_s, dashcam) for _ in range(int(rng.integers(1, 4))))
@@ -164,7 +164,7 @@ class Front:
         self._tricks = tricks
 
     def over(self, image: Plane, time_s: float, brightness: float) -> Plane:
-        """The frame behind it, linear RGB."""
+        """Add glare and wipers to a frame of linear RGB."""
         for glare in self._tricks.glares:
             level = glare.level(time_s)
             if level > 0.0:

@@ -17,9 +17,9 @@ from edge_sdk.calibration.scenes.textures import Image
 from edge_sdk.errors import EdgeError, MissingDependencyError
 from edge_sdk.files import atomic_path
 
-# gst-launch does not always end where its pipeline fails. So long it may take nothing of a frame, or need for the end.
+# gst-launch does not always exit when its pipeline fails. It may accept no data, or take to finish, this long.
 PATIENCE_S = 60.0
-# What it is given to end by itself, so that it can say why.
+# The time it has to exit by itself after a failure, so that it can report the cause.
 _LEAVE_S = 5.0
 
 
@@ -30,7 +30,7 @@ class Encoder:
         self._path, self._process, self._complaints = path, process, complaints
 
     def write(self, frame: Image) -> None:
-        """Encode one RGB frame. Raises `EdgeError` where the encoder has ended, or takes nothing any more."""
+        """Encode one RGB frame. Raises `EdgeError` if the encoder has ended, or stops accepting data."""
         assert self._process.stdin is not None
         pipe, left = self._process.stdin.fileno(), frame.tobytes()
         try:
@@ -43,7 +43,7 @@ class Encoder:
             raise self._failure() from error
 
     def finish(self, part: Path) -> None:
-        """Let the encoder write what it has. Raises `EdgeError` where `part` is not whole then."""
+        """Let the encoder write what it has. Raises `EdgeError` if `part` is then incomplete."""
         try:
             self._process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired as error:
@@ -68,7 +68,7 @@ class Encoder:
 
 @contextmanager
 def encoder(path: Path, size: tuple[int, int], fps: float, bitrate_kbps: int, key_interval: int) -> Iterator[Encoder]:
-    """What takes the frames of one clip; the file appears under its name only when it is complete and on the disk."""
+    """Yield an encoder for one clip; the file appears under its name only when it is complete and on the disk."""
     launcher = shutil.which("gst-launch-1.0")
     if launcher is None:
         raise MissingDependencyError(
@@ -82,7 +82,7 @@ def encoder(path: Path, size: tuple[int, int], fps: float, bitrate_kbps: int, ke
         tempfile.TemporaryFile() as complaints,
         tempfile.TemporaryDirectory() as folder,
     ):
-        # The words are parsed again as one text, in which a quotation mark of a name would begin elements of its own.
+        # gst-launch parses its arguments again as one text, which a quotation mark in a file name would break.
         (Path(folder) / "clip").symlink_to(part.absolute())
         pipeline = [
             "fdsrc", "fd=0", "!", "rawvideoparse", "format=rgb", f"width={size[0]}", f"height={size[1]}",

@@ -22,7 +22,7 @@ from edge_sdk.errors import MissingDependencyError
 # A soft, damped contact stands in for crumpling bodywork: about 0.1 s of contact and half a metre of crush at 15 m/s.
 _CONTACT = 'solref="0.05 1.1" solimp="0.9 0.95 0.3" friction="0.35 0.005 0.0001"'
 
-# People and loose things are smaller than that crush is deep: they get a stiff contact, which goes before the soft one.
+# People and loose things are smaller than that depth of crush: they get a stiff contact, which overrides the soft one.
 _STIFF_CONTACT = 'solref="0.015 1.1" solimp="0.95 0.99 0.05" friction="0.35 0.005 0.0001" priority="1"'
 _STIFF_KINDS = ("pedestrian", "cyclist", "object")
 
@@ -168,7 +168,7 @@ _context: list[Any] = []
 
 
 def gl_context() -> Any:
-    """This process's EGL context, made current; one a process, because making one is slow."""
+    """This process's EGL context, made current; one per process, because making one is slow."""
     _mujoco()
     if not _context:
         try:
@@ -178,7 +178,7 @@ def gl_context() -> Any:
             raise MissingDependencyError(
                 f"no EGL context ({error}); install libegl1 and libgl1-mesa-dri, and leave MUJOCO_GL unset or at egl"
             ) from error
-        # Freed before mujoco ends its display, which it does at exit too.
+        # Freed before mujoco ends its display, which also happens at exit.
         atexit.register(_context[0].free)
     _context[0].make_current()
     return _context[0]

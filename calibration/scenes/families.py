@@ -1,6 +1,6 @@
 """The families of scenes: what a seed means in each, and the generator version that its records carry.
 
-A family is never changed, only added to: clips that students learnt from, and suites they are tested on, stay what they
+Families are added, never changed: clips that students learnt from, and suites that they are tested on, stay what they
 are.
 """
 
@@ -23,7 +23,7 @@ from edge_sdk.errors import UnknownNameError
 class Family:
     """A name, the generator version of its records, the first word of its clips' names, its planner and its test seeds.
 
-    `with_truth` says that its records hold who hit whom and why; `truths.jsonl` beside them does for the others.
+    `with_truth`: whether its records say who hit whom and why; for other families `truths.jsonl` beside them does.
     """
 
     name: str

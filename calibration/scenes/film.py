@@ -31,7 +31,7 @@ from edge_sdk.calibration.scenes.textures import Image
 
 _UPRIGHT = np.eye(3)
 _FALL_S = 0.5
-# Metres gone between two phases of the legs.
+# Distance in metres between two phases of the legs.
 _STEP_M = {"pedestrian": 0.7, "cyclist": 1.6}
 
 
@@ -79,7 +79,7 @@ def _shoot(plan: ScenePlan, fps: float, size: tuple[int, int], frames: range) ->
 
 
 def _source_fps(rng: Rng, fps: float) -> float:
-    """The rate at which the camera really sees: a tenth of the cameras are slower than their stream."""
+    """Draw the real frame rate of the camera: a tenth of the cameras are slower than their stream."""
     slow, rate = chance(rng, 0.1), uniform(rng, 5.0, 8.0)
     return min(rate, fps) if slow else fps
 
@@ -122,7 +122,7 @@ class _Camera:
         self._studio.tint(f"brake{i}", (1.0, 0.08, 0.06, float(self._plan.track.braking[index, i])))
 
     def _place_body(self, i: int, time_s: float, pose: Floats) -> None:
-        """A body that moves its legs with the way it has gone, and falls when it is hit."""
+        """Place a body: its legs move with the distance it has gone, and it falls when it is hit."""
         hit_s, kind = self._hits.get(i), self._plan.cars[i].vehicle.kind
         fallen = 0.0 if hit_s is None else min(max(time_s - hit_s, 0.0) / _FALL_S, 1.0)
         lean = math.radians(85) * fallen if kind in WITH_LEGS else 0.0

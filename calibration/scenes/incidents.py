@@ -72,7 +72,7 @@ class Cast:
         brakes: tuple[Brake, ...] = (),
         shifts: tuple[Shift, ...] = (),
     ) -> Driver:
-        """A driver on the main road at x_m, who keeps that speed unless told otherwise."""
+        """A driver on the main road at x_m, who keeps `speed_mps` unless told otherwise."""
         return Driver(
             path=self.road.main_path(1, lane),
             start_m=ROAD_REACH_M + x_m,
@@ -175,7 +175,7 @@ def cut_in(cast: Cast) -> Incident:
 
 
 def lane_drift(cast: Cast) -> Incident:
-    """A car beside drifts over the line, and comes back or does not."""
+    """A car in the next lane drifts over the line, and comes back or not."""
     rng, when = cast.rng, cast.time_s
     lane = cast.lane()
     other = lane + 1 if lane == 0 or (lane + 1 < cast.road.lanes and chance(rng, 0.5)) else lane - 1
@@ -289,7 +289,7 @@ def _crossing_point(path: Path, y_m: float) -> tuple[float, float, float]:
 
 
 def late_or_braking(cast: Cast, first: Driver, second: Driver) -> Stage:
-    """Severity as the second car's lateness, or as the lateness of one car's braking."""
+    """Let severity bring the second car's arrival closer to the first one's, or delay one car's braking."""
     rng, when = cast.rng, cast.time_s
     how = ("late", "first brakes", "second brakes")[int(rng.choice(3, p=[0.4, 0.35, 0.25]))]
     late_s, sign = uniform(rng, 2.0, 3.2), -1.0 if chance(rng, 0.5) else 1.0
@@ -334,7 +334,7 @@ def cruise(cast: Cast) -> Incident:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A generator and what it needs: a crossing or not (None: either), lanes, a parking lane, what the second is."""
+    """A generator and its needs: a crossing or none (None: either), lanes, a parking lane, the second party's kind."""
 
     make: Callable[[Cast], Incident]
     share: float

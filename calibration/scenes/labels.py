@@ -88,7 +88,7 @@ def crashed_cars(track: Track) -> set[int]:
 
 
 def first_hits(track: Track) -> dict[int, float]:
-    """When each car that touches another one does so first."""
+    """The time of the first contact of each car that touches another one."""
     found: dict[int, float] = {}
     for contact in track.contacts:
         for car in (contact.touch.first, contact.touch.second):
@@ -123,7 +123,7 @@ def _smoothed(velocity: Floats) -> Floats:
 def _foreseeable_s(track: Track, outlines: list[Outline], contact: Contact) -> float:
     a, b = contact.touch.first, contact.touch.second
     stride = round(_SAMPLE_S / RECORD_S)
-    # The record at or just before the contact already shows overlap or its force; samples end before it.
+    # A record at the contact already shows overlap or its force; samples end before it.
     last = max(int((contact.time_s - 1e-9) / RECORD_S), 0)
     samples = np.arange(last, -1, -stride)
     ahead = np.arange(0.0, HORIZON_S + 1e-9, 0.05)

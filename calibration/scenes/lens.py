@@ -1,6 +1,6 @@
 """From a drawn frame to what a camera would deliver: light, exposure, glass, sensor, overlays.
 
-One `Lens` is one camera in one scene. Frames are numpy RGB; inside, float32 in 0..1.
+One `Lens` is one camera in one scene. Frames are numpy RGB; internally they are float32 in 0..1.
 """
 
 from __future__ import annotations

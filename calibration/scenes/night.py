@@ -41,7 +41,7 @@ class Enlarge:
 
 
 def _neighbours(full: int, small: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Plane]:
-    """For every full-size place its two neighbours in the small one and the share of the second."""
+    """For every full-size place, its two neighbours at the small size and the share of the second."""
     place = np.clip((np.arange(full) + 0.5) * small / full - 0.5, 0, small - 1)
     low = place.astype(np.intp)
     return low, np.minimum(low + 1, small - 1), (place - low).astype(np.float32)

@@ -10,7 +10,7 @@ from edge_sdk.calibration.scenes.geometry import Floats
 from edge_sdk.calibration.scenes.streams import Rng, chance, uniform
 from edge_sdk.calibration.scenes.textures import Plane
 
-# Digits on a grid of 3 by 5, one number a row, most significant bit left.
+# Digits on a grid of 3 by 5, one number per row, most significant bit left.
 _DIGITS = {
     "0": (7, 5, 5, 5, 7), "1": (2, 6, 2, 2, 7), "2": (7, 1, 7, 4, 7), "3": (7, 1, 3, 1, 7), "4": (5, 5, 7, 1, 1),
     "5": (7, 4, 7, 1, 7), "6": (7, 4, 7, 5, 7), "7": (7, 1, 2, 2, 2), "8": (7, 5, 7, 5, 7), "9": (7, 5, 7, 1, 7),
@@ -106,7 +106,7 @@ class Bars:
         return (self.width - self.inner_width) // 2, (self.height - self.inner_height) // 2
 
     def squeeze(self, image: Plane) -> Plane:
-        """The picture between its bars."""
+        """Squeeze a picture between its bars."""
         if (self.inner_width, self.inner_height) == (self.width, self.height):
             return image
         rows = np.arange(self.inner_height) * self.height // self.inner_height
@@ -124,7 +124,7 @@ class Bars:
 
 
 def draw_bars(rng: Rng, size: tuple[int, int]) -> Bars:
-    """Most pictures have none; some are squeezed from the sides, some from above and below."""
+    """Draw bars: most pictures have none; some are squeezed from the sides, some from above and below."""
     width, height = size
     draw, squeezed = rng.random(), uniform(rng, 0.6, 0.92)
     if draw < 0.12:

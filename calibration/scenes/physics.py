@@ -58,7 +58,7 @@ class Track:
         return (len(self.pose) - 1) * RECORD_S
 
     def pose_at(self, time_s: float) -> Floats:
-        """Interpolated poses [cars, 3]; yaw is continuous in the physics, so it interpolates plainly."""
+        """Interpolated poses [cars, 3]; yaw is continuous in the physics, so it is interpolated linearly too."""
         return _between(self.pose, time_s)
 
     def velocity_at(self, time_s: float) -> Floats:
@@ -151,7 +151,7 @@ def _control(time_s: float, cars: Sequence[Car], controls: list[Controls], world
 
 
 def _look_ahead(pose: Floats, velocity: Floats, cars: Sequence[Car]) -> list[Ahead | None]:
-    """For every car the nearest one in the corridor that its own width sweeps straight ahead."""
+    """For every car, the nearest car in the corridor that its own width sweeps straight ahead."""
     length = np.array([car.vehicle.length_m for car in cars])
     width = np.array([car.vehicle.width_m for car in cars])
     cos, sin = np.cos(pose[:, 2])[:, None], np.sin(pose[:, 2])[:, None]

@@ -1,8 +1,8 @@
-"""Plans a scene: draws conditions and an outcome from the seed, then searches traffic whose physics have it.
+"""Plans a scene: draws conditions and an outcome from the seed, then searches for traffic whose physics have it.
 
-Conditions (view, light, weather, length, camera, traffic density) are drawn from streams of their own, the same way for
-every outcome; only the severity of the incident tells a crash from a near miss from a normal drive. Nothing is drawn
-here, so a plan takes about a second.
+Conditions (view, light, weather, length, camera, traffic density) are drawn from their own streams, in the same way for
+every outcome; only the severity of the incident distinguishes crashes, near misses and normal drives. Nothing is
+rendered here, so a plan takes about a second.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from edge_sdk.errors import EdgeError
 
 NEAR_MISS_M = 1.0
 REFERENCE_ASPECT = 320 / 192
-# Closer misses and softer contacts than these cannot be told apart in a picture.
+# Closer misses and softer contacts than these cannot be distinguished in a picture.
 _NEAREST_MISS_M = 0.15
 _SOFTEST_IMPACT_MPS = 1.0
-# Share of crashes that are searched for the mildest contact of their incident.
+# Share of crashes that get the mildest contact of their incident.
 _MILD_SHARE = 0.12
 _MOST_CARS = 11
 _ATTEMPTS = 200
@@ -38,7 +38,7 @@ _ATTEMPTS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What a seed settles before any traffic is drawn."""
+    """What a seed decides before any traffic is drawn."""
 
     view: View
     outcome: str
@@ -51,7 +51,7 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Staged:
-    """Traffic that has been simulated, and the camera that looks at it; nobody has checked yet what came of it."""
+    """Simulated traffic, and the camera that looks at it; its outcome is unchecked."""
 
     seed: int
     conditions: Conditions
@@ -67,7 +67,7 @@ class Staged:
 class ScenePlan(Staged):
     """A scene that can be drawn: conditions, cars, what they did, the camera and the labels.
 
-    `tricks` are done to the camera and its file; where they cut, the pictures before the cut show the scene `before`.
+    `tricks` are effects on the camera and its file; if they cut, the pictures before the cut show the scene `before`.
     """
 
     kind: SceneKind
@@ -158,7 +158,7 @@ def _scenario_name(rng: Rng, conditions: Conditions) -> str:
 def search_severity(
     rng: Rng, incident: Incident, conditions: Conditions, road: Road, mild_share: float = _MILD_SHARE
 ) -> float | None:
-    """Search the severity with the two actors alone on the road; for `mild_share` of crashes, the mildest contact."""
+    """Search for a severity with the two actors alone on the road; for `mild_share` of crashes, the mildest contact."""
 
     def gap(severity: float) -> float:
         cars = incident.stage(severity)
@@ -209,7 +209,7 @@ def seen_stretch(incident: Incident, cars: list[Car], ego: int | None, condition
 
 
 def starts_overlap(cars: list[Car]) -> bool:
-    """Whether two cars start in one place; a cheap test on circles around front and rear."""
+    """Whether two cars start in one place, closer than 0.3 m; a cheap test of distances comes first."""
     poses = [car.driver.start_pose() for car in cars]
     for i, (xi, yi, _) in enumerate(poses):
         for j, (xj, yj, _) in enumerate(poses[:i]):
@@ -229,7 +229,7 @@ def accept(
 ) -> ScenePlan | None:
     """The plan, if the physics have the wanted outcome and the camera sees it; None otherwise.
 
-    `shows` tells whether the camera sees what it must at the times given, `kind` what a family calls the scene.
+    `shows` tells whether the camera sees what it must at the given times; `kind` gives the family's kind of the scene.
     """
     conditions, track, ego = staged.conditions, staged.track, staged.ego
     outlines = [car.vehicle.outline for car in staged.cars]
@@ -289,7 +289,7 @@ def _shows(staged: Staged, moments: list[float]) -> bool:
 
 
 def first_kind(staged: Staged) -> SceneKind:
-    """The kind of a collision of two vehicles by how they touch first; otherwise the outcome that was drawn."""
+    """The kind of a collision of two vehicles by how they touch first; without a contact, the drawn outcome."""
     if staged.track.contacts:
         return contact_kind(staged.cars, staged.track, staged.track.contacts[0])
     return "near_miss" if staged.conditions.outcome == "near_miss" else "normal"

@@ -34,7 +34,7 @@ _LEAST_KBPS = 20
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: clips done of all, seconds spent and the estimate of what is left."""
+    """How far a run is: clips done and in all, seconds spent and estimated to be left, and the latest record."""
 
     done: int
     total: int
@@ -71,8 +71,8 @@ def render(
 ) -> list[SceneRecord]:
     """Render the scenes of `seeds` of a family into folder `out` and return their records in the order of the seeds.
 
-    Clips that are complete (of this generator version, size and rate) are kept, so an interrupted run goes on where
-    it stopped. `jobs` processes render side by side, each with a graphics context of its own.
+    Clips that are complete (of this generator version, size and rate) are kept, so an interrupted run resumes where it
+    stopped. `jobs` processes render side by side, each with its own graphics context.
     """
     _check(seeds, fps, size, jobs)
     find_family(family)
@@ -124,7 +124,7 @@ def _run(todo: list[Job], jobs: int) -> Iterator[SceneRecord]:
 
 
 def _end_with_parent() -> None:
-    """In a worker: end when the run that started it is killed, which cannot tell it so."""
+    """Make a worker end when the run that started it is killed: a killed run cannot tell its workers to."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -137,7 +137,7 @@ def _end_with_parent() -> None:
 
 
 def _finished(job: Job) -> SceneRecord | None:
-    """The record of a clip that needs no rendering; None, too, where a file is empty or no record."""
+    """The record of a clip that needs no rendering; None for others, also if a file is empty or unreadable."""
     path = job.path.with_suffix(".json")
     if not all(_filled(path.with_suffix(suffix)) for suffix in (".json", ".mp4", ".boxes.npy")):
         return None
@@ -161,7 +161,7 @@ def render_scene(job: Job) -> SceneRecord:
     bitrate = _bitrate_kbps(plan, job.size, rng)
     path = job.path
     boxes: list[NDArray[np.float32]] = []
-    # The record goes first and comes last: where it lies, the scene is complete.
+    # The record is removed first and written last: where it exists, the scene is complete.
     path.with_suffix(".json").unlink(missing_ok=True)
     with encoder(path, job.size, job.fps, bitrate, int(rng.integers(10, 100))) as film:
         for shot in shoot(plan, job.fps, job.size):

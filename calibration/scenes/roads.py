@@ -25,22 +25,22 @@ class Road:
 
     @property
     def half_m(self) -> float:
-        """From the axis of the main road to its kerb."""
+        """Distance from the axis of the main road to its kerb."""
         return self.median_m / 2 + self.lanes * self.lane_m + self.shoulder_m
 
     @property
     def cross_half_m(self) -> float:
-        """From the axis of the crossing road to its kerb (0 without one)."""
+        """Distance from the axis of the crossing road to its kerb (0 without one)."""
         return self.cross_lanes * self.lane_m + 0.5 if self.cross_lanes else 0.0
 
     @property
     def stop_m(self) -> float:
-        """From the axis of the crossing road to the stop line on the main road."""
+        """Distance from the axis of the crossing road to the stop line on the main road."""
         return self.cross_half_m + 4.0
 
     @property
     def cross_stop_m(self) -> float:
-        """From the axis of the main road to the stop line on the crossing road."""
+        """Distance from the axis of the main road to the stop line on the crossing road."""
         return self.half_m + 4.0
 
     def lane_y(self, direction: int, lane: int) -> float:

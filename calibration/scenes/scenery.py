@@ -32,7 +32,7 @@ from edge_sdk.calibration.scenes.textures import (
 from edge_sdk.calibration.scenes.vehicles import Mesh, MeshBuilder, Paint, Vehicle
 
 _FAR_M = 420.0
-# The physics ran before: what is drawn collides with nothing.
+# The physics have run already: what is drawn collides with nothing.
 _UNTOUCHABLE = 'contype="0" conaffinity="0"'
 
 
@@ -68,7 +68,7 @@ class _Model:
         self.bodies: list[str] = []
 
     def texture(self, name: str, image: Image, emission: float = 0.0, specular: float = 0.0) -> None:
-        """A texture and the material of the same name."""
+        """Add a texture and a material of the same name."""
         rows, columns, _ = image.shape
         self.stage.textures[name] = image
         self.assets.append(
@@ -78,7 +78,7 @@ class _Model:
         )
 
     def mesh(self, name: str, mesh: Mesh) -> None:
-        """A mesh asset."""
+        """Add a mesh asset."""
         self.assets.append(
             f'<mesh name="{name}" inertia="shell" vertex="{_numbers(mesh.vertices)}" face="{_numbers(mesh.faces)}" '
             f'texcoord="{_numbers(mesh.texcoords)}"/>'
@@ -325,7 +325,7 @@ def _cars(rng: Rng, model: _Model, plan: ScenePlan, lights_on: bool) -> None:
 
 
 def _changing(model: _Model, i: int, vehicle: Vehicle) -> str:
-    """The geometries that come and go: brake lamps of a vehicle, the two phases of legs."""
+    """The geometries that appear and disappear: brake lamps of a vehicle, the two phases of legs."""
     if vehicle.kind in WITH_LEGS:
         for phase, mesh in enumerate(leg_meshes(vehicle)):
             model.mesh(f"legs{i}.{phase}", mesh)

@@ -1,4 +1,4 @@
-"""The search for a scene: one thing staged after another, a few times each, until physics have the wanted outcome."""
+"""The search for a scene: scenarios are staged in turn, a few times each, until physics have the wanted outcome."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Contact sheets: a row of pictures for every clip, so that a person can look at what the generator makes.
+"""Contact sheets: a row of pictures for every clip, so that a person can inspect what the generator makes.
 
-A frame of a crash has a red edge, one from which it was foreseeable an amber one.
+A frame of a crash has a red edge, and a frame from which the crash was foreseeable has an amber one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Dust of impacts and smoke of tyres: puffs that grow, drift and fade. Hard braking smokes whatever comes of it."""
+"""Dust of impacts and smoke of tyres: puffs that grow, drift and fade. Hard braking smokes whatever the outcome."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _puff(rng: Rng, start_s: float, place: tuple[float, float], opacity: float, 
 
 
 def _braking_start(track: Track, car: int) -> float | None:
-    """When a car first brakes hard at speed, if it does; blows of a contact do not count."""
+    """When a car first brakes hard at speed, if it does; deceleration by a contact does not count."""
     until = len(track.pose) if not track.contacts else int(track.contacts[0].time_s / RECORD_S)
     speed = np.hypot(track.velocity[:until, car, 0], track.velocity[:until, car, 1])
     window = round(0.2 / RECORD_S)

@@ -1,9 +1,9 @@
-"""Plans a scene of the soft family: the first one's traffic, where its contacts are hardest to tell.
+"""Plans a scene of the soft family: traffic of the first family, with contacts that are hardest to recognise.
 
-Two things are staged, in shares that do not depend on what comes of the scene. A *brush*: the conflict's contact is
-slow, and after it both roll on as if nothing had been. And an *aftermath*: the camera does not see both when they meet,
-but what follows. Near misses and mild drives are filmed the same way. It is made for students that take a plain
-contact for proof, and miss crashes that show none.
+Two forms are staged, in shares that do not depend on the outcome. A *brush*: the contact is slow, and afterwards both
+cars roll on as if nothing had happened. An *aftermath*: the camera does not see both cars when they meet, only what
+follows. Near misses and mild drives are filmed in the same way. The family is for students that rely on a plain
+contact, and miss crashes that show none.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ AFTERMATH_SHARES = {"lead_brake": 0.28, "stopped_queue": 0.22, "crossing": 0.30,
 _AFTERMATH_SHARE = 0.35
 _LIGHT_SHARES = {"day": 0.48, "dusk": 0.15, "night": 0.37}
 _WEATHER_SHARES = {"clear": 0.62, "rain": 0.24, "fog": 0.14}
-# A brush: the fastest meeting of its two parties, how hard they brake afterwards, and how far they then steer.
+# A brush: the highest impact speed of its two parties, how hard they brake afterwards, and how far they then steer.
 _FASTEST_BRUSH_MPS, _BRUSH_BRAKE_MPS2, _BRUSH_STEER_RAD = 6.0, 1.0, 0.03
-# Where one runs into the other the mildest contact is a brush; whoever drifts over has to drift far to be felt at all.
+# Where one car runs into the other, the mildest contact is a brush; a car that drifts over must drift far to be felt.
 _MILD_SHARES = {"lead_brake": 0.7, "stopped_queue": 0.7, "pull_out": 0.5}
-# Pixels of a 320 pixel wide image, a third more than elsewhere: a brush that is small nobody can tell.
+# Least width in pixels of a 320 pixel wide image, a third more than elsewhere: nobody can recognise a small brush.
 _FEWEST_BRUSH_PX = 32.0
-# An aftermath has to be seen so long after the contact.
+# The times after the contact at which an aftermath must be seen.
 _SEEN_AFTER_S = (0.6, 1.2)
-# What a pole looks at, so far down the road from the incident.
+# How far down the road from the incident a pole camera looks.
 _ASIDE_M = (8.0, 22.0)
 _NOWHERE_M = 1e6
 _MOST_CARS = 11
-# Few attempts at one thing, since some conditions have no traffic for it; in each, so many places for the camera.
+# Few attempts per scenario, since some conditions have no traffic for it; each attempt tries so many camera places.
 _ATTEMPTS, _ROUNDS, _PLACES = 12, 100, 8
 
 
 def soft_suite_seeds() -> list[int]:
-    """The seeds kept for judging: never trained on, the first of their range, so that none was chosen."""
+    """The seeds kept for judging: never trained on, and the first of their range, so that none was hand-picked."""
     return list(range(FIRST_SOFT_SUITE_SEED, FIRST_SOFT_SUITE_SEED + SOFT_SUITE_SIZE))
 
 
@@ -79,12 +79,12 @@ def draw_soft_conditions(seed: int) -> Conditions:
 
 
 def shows_aftermath(seed: int) -> bool:
-    """Whether a seed's camera sees what follows alone; a brush is staged otherwise."""
+    """Whether a seed's camera sees only what follows the contact; otherwise a brush is staged."""
     return chance(stream(seed, "soft view"), _AFTERMATH_SHARE)
 
 
 def draw_soft_scenario(seed: int, turn: int = 0) -> str:
-    """Draw what a seed stages; `turn` counts how often the traffic for what was drawn has not been found."""
+    """Draw what a seed stages; `turn` counts how often no traffic was found for the drawn scenario."""
     shares = AFTERMATH_SHARES if shows_aftermath(seed) else BRUSH_SHARES
     return pick(stream(seed, f"soft scenario {turn}"), shares)
 
@@ -122,9 +122,9 @@ def _attempt(seed: int, conditions: Conditions, name: str, rng: Rng) -> ScenePla
 def _view(
     rng: Rng, road: Road, incident: Incident, actors: tuple[Car, Car], conditions: Conditions, name: str, after: bool
 ) -> tuple[list[Car], int | None, Mount] | None:
-    """The cast, which of it carries the camera, and the camera; None where no place for it shows what it should.
+    """The cast, the number of the car with the camera, and the camera; None if no camera place shows what it should.
 
-    That is tried with the cast alone, which is soon done; whether the whole traffic shows it is for `accept`.
+    This is tried with the cast alone, which is fast; `accept` checks it with the whole traffic.
     """
     at_s, track = conditions.incident_s, None
     ego = (0 if conditions.ego_takes_part else 2) if conditions.view == "dashcam" else None
@@ -143,7 +143,7 @@ def _view(
 
 
 def _brush(rng: Rng, incident: Incident) -> Incident:
-    """The incident, with drivers whom a contact hardly moves."""
+    """The incident, with drivers who hardly react to a contact."""
     habits = [(uniform(rng, 0.0, _BRUSH_BRAKE_MPS2), uniform(rng, -1, 1) * _BRUSH_STEER_RAD) for _ in range(2)]
 
     def stage(severity: float) -> tuple[Car, Car]:
@@ -161,7 +161,7 @@ def _after(brake_mps2: float, steer_rad: float) -> dict[str, float]:
 
 
 def _aside(rng: Rng, road: Road, incident: Incident) -> Mount:
-    """A pole that looks past the incident, at a stretch of the road where what follows may come to rest."""
+    """A pole that looks past the incident, at a stretch of the road where the cars may come to rest."""
     aside = uniform(rng, *_ASIDE_M) * (1 if chance(rng, 0.7) else -1)
     target = incident.x_m + aside, incident.y_m
     return roadside(rng, target, road.half_m, road.cross_half_m, REFERENCE_ASPECT)
@@ -173,7 +173,7 @@ def _sees_both(mount: Mount, cars: Sequence[Car], track: Track, at_s: float, few
 
 
 def _misses_one(mount: Mount, cars: Sequence[Car], track: Track, at_s: float) -> bool:
-    """Whether one of the two is not seen; that the other one is before it would show where they meet."""
+    """Whether one of the two is out of view; hidden behind the other does not count, as that shows where they meet."""
     for car, other in ((0, 1), (1, 0)):
         pose = track.pose_at(at_s)
         pose[other, :2] = _NOWHERE_M
@@ -183,7 +183,7 @@ def _misses_one(mount: Mount, cars: Sequence[Car], track: Track, at_s: float) ->
 
 
 def _follows(mount: Mount, cars: Sequence[Car], track: Track, at_s: float) -> bool:
-    """Whether both are seen after a moment, and one of them not in it."""
+    """Whether both are seen after a moment, but one of them not at that moment."""
     later = [at_s + shift for shift in _SEEN_AFTER_S]
     if later[-1] > track.duration_s or not _misses_one(mount, cars, track, at_s):
         return False
@@ -191,12 +191,12 @@ def _follows(mount: Mount, cars: Sequence[Car], track: Track, at_s: float) -> bo
 
 
 def _slow(track: Track) -> bool:
-    """Whether nothing touches, or slowly."""
+    """Whether nothing touches, or only slowly."""
     return not track.contacts or impact_mps(track, track.contacts[0]) <= _FASTEST_BRUSH_MPS
 
 
 def _shows_brush(staged: Staged, moments: list[float]) -> bool:
-    """Whether both are seen as they meet, and a contact is slow."""
+    """Whether both are seen as they meet, and any contact is slow."""
     track = staged.track
     return _slow(track) and all(
         _sees_both(staged.mount, staged.cars, track, at_s, _FEWEST_BRUSH_PX) for at_s in moments
@@ -204,5 +204,5 @@ def _shows_brush(staged: Staged, moments: list[float]) -> bool:
 
 
 def _shows_aftermath(staged: Staged, moments: list[float]) -> bool:
-    """Whether what follows the moment that matters, the last of `moments`, is seen alone."""
+    """Whether only what follows the decisive moment, the last of `moments`, is seen."""
     return _follows(staged.mount, staged.cars, staged.track, moments[-1])

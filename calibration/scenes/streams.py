@@ -15,7 +15,7 @@ def stream(seed: int, name: str) -> Rng:
 
 
 def uniform(rng: Rng, low: float, high: float) -> float:
-    """A plain float in [low, high)."""
+    """Draw a plain float in [low, high)."""
     return float(rng.uniform(low, high))
 
 

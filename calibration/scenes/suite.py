@@ -1,7 +1,7 @@
 """The committed test suite: 200 seeds with quotas, disjoint from training seeds, chosen before any training.
 
-The seeds are the first ones from `FIRST_SUITE_SEED` that fill the quotas; nothing but the conditions drawn from a seed
-(view, outcome, whether the ego car takes part) decides, so no scene was chosen for being easy or hard.
+The seeds are the first ones from `FIRST_SUITE_SEED` that fill the quotas; only the conditions drawn from a seed (view,
+outcome, whether the ego car takes part) decide, so no scene was chosen for being easy or hard.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_sdk.files import write_text
 FIRST_SUITE_SEED = 9_000_000
 SUITE_PATH = Path(__file__).with_name("suite.json")
 
-# Clips per view, outcome and part of the ego car: 80 crashes (58 of them without the ego car, 18 of those seen from a
+# Clips per view, outcome and role of the ego car: 80 crashes (58 of them without the ego car, 18 of those seen from a
 # dashcam), 66 near misses, 54 normal drives; half of each from the roadside.
 _QUOTAS: dict[tuple[str, str, bool | None], int] = {
     ("roadside", "crash", None): 40,
@@ -69,12 +69,12 @@ def suite_seeds() -> list[int]:
 
 
 def suite_size() -> int:
-    """Scenes in the suite."""
+    """Number of scenes in the suite."""
     return sum(_QUOTAS.values())
 
 
 def pick_seeds(first: int = FIRST_SUITE_SEED, suites: float = 1.0) -> list[int]:
-    """The first seeds from `first` on that fill the quotas that many times, each rounded."""
+    """The first seeds from `first` on that fill the quotas times `suites`, each rounded."""
     left, seeds, seed = Counter({cell: round(clips * suites) for cell, clips in _QUOTAS.items()}), [], first
     while left.total() > 0:
         cell = _cell(draw_conditions(seed))
@@ -91,7 +91,7 @@ def _cell(conditions: Conditions) -> tuple[str, str, bool | None]:
 
 
 def suite_scene(plan: ScenePlan) -> SuiteScene:
-    """The suite's line about a plan."""
+    """The entry of the suite for a plan."""
     return SuiteScene(
         seed=plan.seed,
         view=plan.conditions.view,
@@ -112,6 +112,6 @@ def write_suite(path: Path = SUITE_PATH) -> Suite:
 
 def save_suite(suite: Suite, path: Path) -> None:
     """Write a suite."""
-    # One line a scene, so that a change of the suite reads well in a diff.
+    # One line per scene, so that a change of the suite reads well in a diff.
     lines = ",\n".join("  " + msgspec.json.encode(scene).decode() for scene in suite.scenes)
     write_text(path, f'{{"generator": "{suite.generator}", "scenes": [\n{lines}\n]}}\n')

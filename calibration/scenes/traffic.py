@@ -48,7 +48,7 @@ def _behind(rng: Rng, road: Road, vehicle: Vehicle, actor: Car) -> Driver:
 
 
 def _waiting(rng: Rng, road: Road, vehicle: Vehicle, actors: tuple[Car, Car]) -> Driver:
-    """Standing at one of the stop lines that neither actor uses."""
+    """A driver who waits at one of the stop lines that neither actor uses."""
     free = [("main", -1), ("cross", 1), ("cross", -1)]
     yaw = actors[1].driver.start_pose()[2]
     busy = ("cross", round(math.sin(yaw))) if abs(math.sin(yaw)) > 0.5 else ("main", round(math.cos(yaw)))

@@ -1,8 +1,8 @@
-"""Who hit whom and why, read off the plan of a scene: its drivers' orders and what the physics made of them.
+"""Who hit whom and why, taken from the plan of a scene: its drivers' orders and the physics that follow from them.
 
-The cause names the order that made the crash: each generator of incidents gives one party an order that a careful
-driver would not follow, and severity only says how far it goes. Where two causes share a generator, the motion before
-the contact decides between them.
+The cause names the order that led to the crash: each generator of incidents gives one party an order that a careful
+driver would not follow, and severity only says how far it goes. Where two causes share a generator, the plan or the
+motion before the contact decides between them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from edge_sdk.clips import (
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import write_bytes
 
-# Below this time gap to the vehicle ahead no driver of ordinary reaction can answer its hard braking.
+# With a smaller time gap to the vehicle ahead, no driver of ordinary reaction can respond to its hard braking.
 CLOSE_HEADWAY_S = 0.7
 _PARTIES: dict[str, Party] = {
     "truck": "truck",
@@ -41,7 +41,7 @@ _PARTIES: dict[str, Party] = {
     "barrier": "barrier",
     "object": "object",
 }
-# The scenario's cause and which of the two actors (0 or 1) gives it.
+# The scenario's cause, and which of the two actors (0 or 1) is responsible for it.
 _CAUSES: dict[str, tuple[Cause, int]] = {
     "lead_brake": ("late_reaction", 0),
     "stopped_queue": ("standing_ahead", 0),
@@ -82,7 +82,7 @@ def scene_truth(plan: ScenePlan) -> SceneTruth:
 
 
 def _cause(plan: ScenePlan) -> tuple[Cause, int]:
-    """The cause and the actor who gives it."""
+    """The cause, and the actor responsible for it."""
     cause, culprit = _CAUSES[plan.scenario]
     if cause == "late_reaction" and _headway_s(plan) < CLOSE_HEADWAY_S:
         return "following_too_closely", culprit
@@ -95,12 +95,12 @@ def _cause(plan: ScenePlan) -> tuple[Cause, int]:
 
 
 def party(plan: ScenePlan, car: int) -> Party:
-    """What a car of the plan is called."""
+    """The name of a car of the plan as a party."""
     return "ego-car" if car == plan.ego else _PARTIES.get(plan.cars[car].vehicle.kind, "car")
 
 
 def _striker(plan: ScenePlan, contact: Contact) -> tuple[int, int]:
-    """The pair of a contact, first the car whose own velocity points more towards the place of contact."""
+    """The pair of a contact; the first is the car whose own velocity points more towards the place of contact."""
     pair = contact.touch.first, contact.touch.second
     pose, velocity = plan.track.pose_at(contact.time_s), plan.track.velocity_at(contact.time_s - RECORD_S)
     place = np.array([contact.touch.x_m, contact.touch.y_m])
@@ -121,10 +121,10 @@ def _headway_s(plan: ScenePlan) -> float:
 
 
 def truth_of(record: SceneRecord) -> SceneTruth:
-    """The truth of a rendered scene: its record's, or that of its seed planned again without drawing.
+    """The truth of a rendered scene: its record's, or that of its seed, planned again without rendering.
 
-    A record's own truth is of the plan that was drawn. Raises ConfigError for a record of a generator that is not this
-    one, and where the new plan is not the one that was drawn.
+    A record's own truth belongs to the plan that was rendered. Raises ConfigError for a record of another generator
+    version, and where the new plan differs from the record.
     """
     if isinstance(record.truth, SceneTruth):
         return record.truth
@@ -140,7 +140,7 @@ def truth_of(record: SceneRecord) -> SceneTruth:
 
 
 def _check_same(record: SceneRecord, plan: ScenePlan) -> None:
-    """Raises ConfigError for a plan of other traffic than the record's: other versions of mujoco may find that."""
+    """Raise ConfigError for a plan of other traffic than the record's, which other versions of mujoco may give."""
     start_s = None if plan.times is None else round(plan.times.crash_start_s, 3)
     pairs = {
         "kind": (record.kind, plan.kind),
@@ -162,7 +162,7 @@ def write_truths(
 ) -> dict[str, SceneTruth]:
     """Write `truths.jsonl` of a folder of rendered scenes and return the truths by name.
 
-    A crash costs a few tenths of a second; truths already there are kept, so that an interrupted run goes on. Raises
+    A crash costs a few tenths of a second; existing truths are kept, so that an interrupted run resumes. Raises
     ConfigError for a folder without records, and as `truth_of`.
     """
     found = read_truths(folder)

@@ -44,7 +44,7 @@ class Rain:
         return self._wipe(image, time_s)
 
     def _wipe(self, image: Plane, time_s: float) -> Plane:
-        """A dark arm that swings across and back in 0.7 s, once a period."""
+        """Draw a dark arm that swings across and back in 0.7 s, once per period."""
         if math.isinf(self._wiper_period_s):
             return image
         phase = (time_s + self._wiper_phase_s) % self._wiper_period_s

@@ -1,7 +1,7 @@
-"""Makes one window of luma look like another camera saw it.
+"""Augmentation that makes one window of luma look as if another camera had filmed it.
 
-Whatever is drawn holds for the whole window, as it would for a real camera; only shake and noise change from frame to
-frame. Everything is done on luma before the motion planes, so a held frame or a shake shows in them as it would live.
+Random settings apply to the whole window, as they would for a real camera; only shake and noise change from frame to
+frame. Luma is changed before the motion planes are computed, so a held frame or a shake affects them as it would live.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _NOISE = torch.from_numpy(np.random.default_rng(0).standard_normal(1 << 20, np.f
 
 
 class Bars(NamedTuple):
-    """Black bars at both ends of an axis of `[frames, h, w]`, each of a share of its length; 0 for none."""
+    """Black bars at both ends of an axis of `[frames, h, w]`; each covers `share` of its length, 0 for no bars."""
 
     axis: int
     share: float
 
     def cover(self, x: Tensor) -> Tensor:
-        """Pictures or maps `[n, h, w]`, changed in place: 0 under the bars."""
+        """Set pictures or maps `[n, h, w]` to 0 under the bars, in place; returns them."""
         length = x.shape[self.axis]
         size = round(length * self.share)
         x.narrow(self.axis, 0, size).fill_(0)
@@ -36,21 +36,21 @@ class Bars(NamedTuple):
 
 
 class Framing(NamedTuple):
-    """Where a window's content has gone: by the warp float32 `[2, 3]`, and below which bars."""
+    """How the content of a window was moved and covered: the warp float32 `[2, 3]`, and the bars."""
 
     matrix: Tensor
     bars: Bars
 
     def move(self, maps: Tensor) -> Tensor:
-        """Maps float32 `[n, h, w]` of the window as it was, where its pictures show what they speak of; else 0."""
+        """Move maps float32 `[n, h, w]` of the original window with its pictures; 0 off the source and under bars."""
         moved = warp(maps, self.matrix)
         return self.bars.cover(moved.clone()) if self.bars.share else moved
 
 
 def augment(luma: Luma, rng: Rng, height: int, width: int, enlarged: float = 1.0) -> tuple[Luma, Framing]:
-    """A window uint8 `[frames, h, w]` as uint8 `[frames, height, width]`, changed at random and so far enlarged.
+    """Change a window uint8 `[frames, h, w]` at random, enlarge it, and resize it to `[frames, height, width]`.
 
-    Also returns where its content is then, for maps to follow.
+    Returns the new window, uint8, and its `Framing`, by which maps follow it.
     """
     luma = _hold(_shade(luma, rng), rng)
     matrix = _enlarge(_draw_warp(rng), enlarged)
@@ -61,7 +61,7 @@ def augment(luma: Luma, rng: Rng, height: int, width: int, enlarged: float = 1.0
 
 
 def resize(luma: Luma, height: int, width: int) -> Luma:
-    """A window at another size and nothing else changed, for validation at a training stage's size."""
+    """Resize a window without augmenting it, for validation at a training stage's size."""
     if luma.shape[1:] == (height, width):
         return luma
     return _to_luma(_resize(torch.from_numpy(luma).float(), height, width))
@@ -75,13 +75,13 @@ def _to_luma(x: Tensor) -> Luma:
 def _resize(x: Tensor, height: int, width: int) -> Tensor:
     across, down = x.shape[2] // width, x.shape[1] // height
     if x.shape[1:] == (height * down, width * across):
-        # The same mean over an area, several times faster.
+        # The same area mean as below, several times faster.
         return x if down == across == 1 else functional.avg_pool2d(x[None], (down, across))[0]
     return functional.interpolate(x[None], (height, width), mode="area")[0]
 
 
 def _shade(luma: Luma, rng: Rng) -> Luma:
-    """Exposure, contrast and gamma by a table of 256 entries."""
+    """Change exposure, contrast and gamma through a table of 256 entries."""
     level = np.linspace(0, 1, 256) ** math.exp(rng.uniform(-0.5, 0.5))
     level = 0.5 + (level - 0.5) * rng.uniform(0.6, 1.3) + rng.uniform(-0.15, 0.15)
     table = (level.clip(0, 1) * 255).round().astype(np.uint8)
@@ -90,7 +90,7 @@ def _shade(luma: Luma, rng: Rng) -> Luma:
 
 
 def _hold(luma: Luma, rng: Rng) -> Luma:
-    """A source slower than ours: frames are shown again until the next one comes."""
+    """Imitate a source with a lower frame rate: each frame repeats until the next one arrives."""
     if rng.random() >= 0.15:
         return luma
     share = rng.uniform(0.5, 0.85)
@@ -100,7 +100,7 @@ def _hold(luma: Luma, rng: Rng) -> Luma:
 
 
 def _draw_warp(rng: Rng) -> Tensor:
-    """Mirror, zoom, stretch, shift and a slight roll, as a map from places in the result to places in the source."""
+    """Draw mirroring, zoom, stretch, shift and a slight roll, as a map from result to source coordinates."""
     mirror = -1.0 if rng.random() < 0.5 else 1.0
     if rng.random() < 0.3:
         return torch.tensor([[mirror, 0, 0], [0, 1, 0]])
@@ -110,14 +110,14 @@ def _draw_warp(rng: Rng) -> Tensor:
 
 
 def _enlarge(matrix: Tensor, zoom: float) -> Tensor:
-    """A warp that shows less of the source, around its middle rather than where it was shifted to."""
+    """Enlarge a warp's picture by `zoom`, and halve its shift, so that it shows more of the source's middle."""
     if zoom == 1.0:
         return matrix
     return matrix * torch.tensor([1 / zoom, 1 / zoom, 0.5])
 
 
 def warp(x: Tensor, matrix: Tensor) -> Tensor:
-    """Pictures or maps float32 `[n, h, w]` under a drawn warp; what lies outside the source is 0."""
+    """Warp pictures or maps float32 `[n, h, w]`; pixels from outside the source are 0."""
     if matrix[1].tolist() == [0, 1, 0]:
         return x.flip(2) if matrix[0, 0] < 0 else x
     grid = functional.affine_grid(matrix[None], [1, *x.shape], align_corners=False)
@@ -125,7 +125,7 @@ def warp(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _shake(x: Tensor, rng: Rng) -> Tensor:
-    """A camera that trembles: each frame is shifted by whole pixels, whatever the shift of the one before it."""
+    """Imitate a trembling camera: shift each frame by whole pixels, independently of the frame before it."""
     if rng.random() >= 0.2:
         return x
     reach = rng.uniform(0.3, 2.0)
@@ -141,7 +141,7 @@ def _blur(x: Tensor, rng: Rng) -> Tensor:
 
 
 def _noise(x: Tensor, rng: Rng) -> Tensor:
-    """Sensor noise: stretches of one table of normal numbers, a different one for each frame."""
+    """Add sensor noise: each frame takes another stretch of one table of normally distributed numbers."""
     if rng.random() >= 0.4:
         return x
     sigma, size = rng.uniform(1, 10), x[0].numel()
@@ -152,7 +152,7 @@ def _noise(x: Tensor, rng: Rng) -> Tensor:
 
 
 def _draw_bars(rng: Rng) -> Bars:
-    """Letterbox or pillarbox bars, as files with another aspect have them."""
+    """Draw letterbox or pillarbox bars, as in files padded to another aspect ratio."""
     if rng.random() >= 0.12:
         return Bars(1, 0.0)
     return Bars(int(rng.integers(1, 3)), rng.uniform(0.04, 0.22))

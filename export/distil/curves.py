@@ -14,7 +14,7 @@ from edge_sdk.files import atomic_path
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that size in inches, drawn without a window."""
+    """Return an empty figure of `width` x `height` inches that needs no window to be drawn."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -1,6 +1,6 @@
 """Clips decoded once: every frame at the student's size and rate, as luma, in one memory-mapped file.
 
-Decoding costs more than a training step, and epochs repeat it.
+Decoding costs more than a training step, and every epoch would repeat it.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def load_clips(
     on_progress: Progress | None = None,
     read: Reader = read_frames,
 ) -> list[CachedClip]:
-    """The clips' frames from the cache in `folder`, decoding what is not there yet.
+    """Load the clips' frames from the cache in `folder`, and decode into it the clips that it lacks.
 
-    Raises `ConfigError` for a clip without a frame or whose crash lies behind its end, and what `read` raises.
+    Raises `ConfigError` for a clip without a frame or with a crash after its end, and whatever `read` raises.
     """
     tag = hashlib.sha256(msgspec.json.encode(pictures)).hexdigest()[:12]
     store = PictureStore(folder, f"frames-{tag}", (pictures.height, pictures.width))
@@ -87,9 +87,9 @@ def load_clips(
 
 
 def read_boxes(path: Path, frames: int) -> NDArray[np.float32] | None:
-    """The boxes that a rendered scene has beside its clip, `NAME.boxes.npy`; None where there are none.
+    """Read the boxes that a rendered scene has beside its clip, `NAME.boxes.npy`; None without that file.
 
-    Raises `ConfigError` when they are not boxes of that many frames.
+    Raises `ConfigError` unless they are `[frames, vehicles, 6]`.
     """
     beside = path.with_suffix(".boxes.npy")
     if not beside.is_file():

@@ -1,13 +1,12 @@
-"""Trains the stages of a student on one process or many, GPUs or CPUs, with or without a teacher's lessons.
+"""Training of a student's stages in one process or many, on GPUs or CPUs, with or without a teacher's lessons.
 
-`accelerate` says which process this is, where it computes and in which precision: the same command runs on one CPU, and
-under `accelerate launch` or torchrun on several GPUs or machines. A step's windows are cut into groups of `micro`,
-which are shared out over the processes; gradients and batch statistics are then summed over all groups. A group is
-normalised by itself wherever it is computed, so that a step is the same for any number of processes, up to the order in
-which float32 is summed.
+`accelerate` gives each process its rank, device and precision: the same command runs on one CPU and, under `accelerate
+launch` or torchrun, on several GPUs or machines. A step's windows are split into groups of `micro`, which are
+distributed over the processes; gradients and batch statistics are then summed over all groups. Each group is normalised
+by itself, so a step gives the same result for any number of processes, up to the order of float32 sums.
 
-Windows are drawn from the seed, the step and their number. A checkpoint holds everything else, so that a run that was
-killed goes on as if it had not been.
+Each window is drawn from the seed, the step and its number. A checkpoint holds all other state, so a killed run resumes
+as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ from edge_sdk.export.mini.training import check_together
 from edge_sdk.export.state_file import save_state
 
 Progress = Callable[[int, int, str], object]
-# Validation clips scored after an epoch; all of them after a stage's last.
+# Validation clips scored after an epoch; after a stage's last epoch all are scored.
 QUICK_VALIDATION = 60
 _BATCH = ("planes", "targets", "weights", "maps", "map_weights")
 
 
 class Telling(nn.Module):
-    """A student, and a layer over its last memory that tells what the teacher sees; it goes when training ends."""
+    """A student with a layer over its last memory that predicts the teacher's features, used in training only."""
 
     def __init__(self, student: Student, width: int) -> None:
         super().__init__()
@@ -53,7 +52,7 @@ class Telling(nn.Module):
         self._hook = student.memory[-1].register_forward_hook(self._keep)
 
     def forward(self, planes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits and maps of the student, and what it tells of the teacher's features, float32 `[n, t, width]`."""
+        """Return the student's logits, its maps, and the predicted teacher features, float32 `[n, t, width]`."""
         logits, maps = self.student(planes)
         kept, self._features = self._features, None
         if kept is None:
@@ -61,7 +60,7 @@ class Telling(nn.Module):
         return logits.float(), maps.float(), self.tell(kept.transpose(1, 2)).float()
 
     def release(self) -> None:
-        """Leave the student as it was found."""
+        """Remove the hook from the student."""
         self._hook.remove()
 
     def _keep(self, _layer: nn.Module, _given: Any, found: Tensor) -> None:
@@ -69,7 +68,7 @@ class Telling(nn.Module):
 
 
 class Distillation:
-    """One run of `recipe.stages`, and where it stands; `losses` are those of its steps."""
+    """One run of `recipe.stages` and its progress; `losses` has one value per step."""
 
     def __init__(
         self,
@@ -80,7 +79,7 @@ class Distillation:
         lessons: Lessons | None,
         path: Path,
     ) -> None:
-        """`path` is the checkpoint, read where it is there; without `lessons` labels alone are learnt from."""
+        """Prepare the run; it resumes from the checkpoint `path` if any. Without `lessons` only labels are used."""
         precision = "bf16" if recipe.optimiser.bfloat16 else "no"
         self._accelerator = library("accelerate").Accelerator(
             mixed_precision=precision, cpu=not torch.cuda.is_available()
@@ -98,7 +97,7 @@ class Distillation:
         self._restore()
 
     def train(self, held_out: Sequence[CachedClip], report: Progress) -> bool:
-        """Train to the end; the run then holds the student, on the CPU. Whether this is the main process."""
+        """Train to the end, and leave the student in the run, on the CPU; returns whether this is the main process."""
         sampler: WindowSampler | None = None
         for epoch in range(len(self._run.losses), len(self._plan)):
             stage = self._plan[epoch]
@@ -129,7 +128,7 @@ class Distillation:
         self._run.losses.append(sum(self.losses[before:]) / self._steps[epoch])
 
     def _step(self, sampler: WindowSampler, stage: Stage, chosen: Sequence[int]) -> float:
-        """One step on windows that end in the clips `chosen`; the loss of all processes together."""
+        """Take a step on windows that end in the clips `chosen`; returns the loss over all processes."""
         optimiser = self._recipe.optimiser
         for each in (self._run.optimiser, self._teller):
             self._run.set_rate(optimiser.learning_rate, optimiser.warm_up_share, sum(self._steps), each)
@@ -162,7 +161,7 @@ class Distillation:
         return loss.detach()
 
     def _least(self, examples: Sequence[Example]) -> float:
-        """Over how many frames labels are averaged at least: a window's, where some have none."""
+        """The least number of frames to average a label loss over: a window's if any of its clips has no labels."""
         shown = np.unique(np.concatenate([each.origins[:, 0] for each in examples]))
         whole = all(self._clips[number].label.labelled for number in shown)
         return 1.0 if whole else float(len(examples[0].origins))
@@ -195,7 +194,7 @@ class Distillation:
         draw_curves(self._path.with_name("curves.png"), self._run.losses, self._run.metrics)
 
     def _save(self) -> None:
-        """Write the checkpoint; every process waits until it stands."""
+        """Write the checkpoint; every process waits until it is written."""
         if self._accelerator.is_main_process:
             state = {
                 "run": self._run.state(),
@@ -208,7 +207,7 @@ class Distillation:
 
     def _restore(self) -> None:
         if self._path.is_file():
-            # Loading copies to where each tensor is; a process's own "cpu:1" is no place that torch maps to.
+            # Loading copies to each tensor's device; torch cannot map to a process's own device such as "cpu:1".
             state = torch.load(self._path, weights_only=True, map_location="cpu")
             self._run.load(state["run"])
             self._telling.tell.load_state_dict(state["tell"])
@@ -218,7 +217,7 @@ class Distillation:
 
 
 class _Statistics:
-    """The running statistics of a step's groups: each group begins from those before the step, and all are averaged."""
+    """Running batch statistics of a step: each group starts from those before the step, then all are averaged."""
 
     def __init__(self, model: nn.Module) -> None:
         self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
@@ -226,16 +225,16 @@ class _Statistics:
         self.summed = [torch.zeros_like(buffer) for buffer in self._buffers]
 
     def rewind(self) -> None:
-        """Before a group."""
+        """Restore the statistics from before the step; call before a group."""
         self._set(self._before)
 
     def add(self, share: float) -> None:
-        """After a group that makes up `share` of the step."""
+        """Add the statistics of a group that makes up `share` of the step; call after it."""
         for total, buffer in zip(self.summed, self._buffers, strict=True):
             total += share * buffer
 
     def apply(self) -> None:
-        """After the step."""
+        """Set the mean over all groups; call after the step."""
         self._set(self.summed)
 
     def _set(self, values: Sequence[Tensor]) -> None:

@@ -1,7 +1,7 @@
-"""How good a student is on labelled clips, from its raw scores: what a training curve shows.
+"""Metrics of a student on labelled clips, from its raw scores, for training curves.
 
-The timeline and its operating point come later; here a clip's score is the highest smoothed crash score, and its start
-is where the start heat peaks.
+They use no timeline and no operating point: a clip's score is its highest smoothed crash score, and its start is the
+peak of the start heat.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from edge_sdk.perception.planes import window_planes
 from edge_sdk.types import Value
 
 SMOOTHING_FRAMES = 3
-# Longer than any rendered scene, so that one of those is surveyed whole.
+# Longer than any rendered scene, so that a scene is scored in one piece.
 PIECE_FRAMES = 300
 
 
 class Metrics(Value, frozen=True, kw_only=True):
-    """Raw-score metrics; `best_f1` picks its threshold on these very clips, so it is an upper bound.
+    """Raw-score metrics; `best_f1` picks its threshold on the same clips, so it is an upper bound.
 
     `start_mae_s` is the mean absolute error of the start heat's peak over crash clips.
     """
@@ -40,9 +40,9 @@ class Metrics(Value, frozen=True, kw_only=True):
 
 
 def score_clip(model: Student, clip: CachedClip, recipe: Recipe, height: int, width: int) -> Floats:
-    """Scores float32 `[frames, 4]` in 0..1 of a whole clip from its first frame, at `height` x `width`."""
+    """Score a whole clip from its first frame at `height` x `width`: float32 `[frames, 4]` in 0..1."""
     count, parts = len(clip.luma), list[Floats]()
-    # A piece begins with all that its first frame remembers; planes and features of an hour would be a hundred GB.
+    # Each piece is preceded by the frames that its first frame remembers; a whole hour would take a hundred GB.
     before = model.shape.memory_frames + max(recipe.pictures.lags)
     for first in range(0, count, PIECE_FRAMES):
         begin = max(0, first - before)
@@ -54,7 +54,7 @@ def score_clip(model: Student, clip: CachedClip, recipe: Recipe, height: int, wi
 
 
 def measure(scores: Sequence[Floats], clips: Sequence[CachedClip], recipe: Recipe) -> Metrics:
-    """Metrics of `score_clip` results."""
+    """Compute the metrics of `score_clip` results."""
     truth = [clip.label.crash for clip in clips]
     clip_scores = [clip_score(score) for score in scores]
     frames = np.concatenate([score[:, CRASH] for score in scores])
@@ -76,7 +76,7 @@ def measure(scores: Sequence[Floats], clips: Sequence[CachedClip], recipe: Recip
 
 
 def clip_score(scores: Floats) -> float:
-    """The highest mean crash score of consecutive frames."""
+    """The highest mean crash score of `SMOOTHING_FRAMES` consecutive frames."""
     window = np.ones(min(SMOOTHING_FRAMES, len(scores))) / min(SMOOTHING_FRAMES, len(scores))
     return float(np.convolve(scores[:, CRASH], window, "valid").max())
 

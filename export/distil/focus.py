@@ -1,7 +1,7 @@
-"""Windows around what happens in a clip, more of them where a student still fails, and some enlarged.
+"""Training windows around incidents: more from the clips that a student still gets wrong, and some enlarged.
 
-A window that begins anywhere is mostly ordinary traffic, which is learnt first. What is left to learn is how vehicles
-meet, from the roadside and from a car that has no part in it.
+A window that begins anywhere shows mostly ordinary traffic, which is learnt first. What remains to be learnt is how
+vehicles meet, seen from the roadside and from a car that is not involved.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class FocusSampler(WindowSampler):
         self._lengths = [len(clip.times_s) for clip in clips]
 
     def enlarged(self, rng: Rng) -> float:
-        """The recipe's zoom, about, for its share of the windows."""
+        """Draw a zoom near the recipe's for its share of the windows, and 1 for the others."""
         if rng.random() >= self._focus.zoomed:
             return 1.0
         return self._focus.zoom * math.exp(rng.uniform(-_ZOOM_SPREAD, _ZOOM_SPREAD))
 
     def first_frame(self, rng: Rng, clip: int, frames: int) -> int:
-        """Where a piece begins so that it holds the incident well inside; anywhere for the rest of the pieces."""
+        """Draw where a piece begins: so that it holds the incident well inside, or anywhere for the other pieces."""
         latest = self._lengths[clip] - frames
         if rng.random() >= self._focus.share:
             return int(rng.integers(latest + 1))
@@ -49,7 +49,7 @@ class FocusSampler(WindowSampler):
 
 
 def shares(clips: Sequence[CachedClip], focus: Focus) -> NDArray[np.float64]:
-    """How often each clip is shown, relative to the others; clips without a record count as any."""
+    """How often each clip is shown relative to the others; 1 for clips without a record."""
     found = np.ones(len(clips))
     for index, clip in enumerate(clips):
         record = clip.label.record
@@ -61,14 +61,15 @@ def shares(clips: Sequence[CachedClip], focus: Focus) -> NDArray[np.float64]:
 
 
 def drawn(rng: Rng, weights: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """`count` different numbers in random order, likelier the greater their weight (Efraimidis and Spirakis 2006)."""
+    """Draw `count` distinct indices in random order, likelier with greater weight (Efraimidis and Spirakis 2006)."""
     return np.argsort(rng.exponential(size=len(weights)) / weights)[:count]
 
 
 def incident_frame(clip: CachedClip) -> int:
-    """The frame at which a crash begins; else the vehicles of the incident are nearest for their size.
+    """The frame at which the crash begins; without a crash, the one at which the incident's vehicles are closest.
 
-    What meets the camera's own car is nearest when it is largest. The middle of the clip where nothing says.
+    Closeness is relative to their size; a vehicle that meets the camera's own car is closest when it is largest. Where
+    neither is known, it is the middle of the clip.
     """
     if clip.label.start_s is not None:
         return int(np.abs(clip.times_s - clip.label.start_s).argmin())
@@ -84,7 +85,7 @@ def incident_frame(clip: CachedClip) -> int:
 
 
 def _gap(boxes: NDArray[np.float32]) -> float:
-    """Distance of the first two of boxes `[n, 4]`, in their mean size; infinite unless there are two."""
+    """Distance between the first two of boxes `[n, 4]`, in units of their mean size; infinite with fewer than two."""
     if len(boxes) < 2:
         return math.inf
     middles, size = (boxes[:, :2] + boxes[:, 2:]) / 2, float((boxes[:, 2:] - boxes[:, :2]).mean())

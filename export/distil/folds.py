@@ -1,11 +1,11 @@
-"""Cross-validation on labelled clips: for each fold a student that was trained on the others.
+"""Cross-validation on labelled clips: for each fold, a student trained on the other folds.
 
     python -m edge_sdk.export.distil.folds --clips DIR [--from BUNDLE] --work DIR --out DIR
 
-`DIR` of `--clips` holds the clips and their `labels.csv`. Every clip is first brought to one detail and codec. `OUT`
-gets `folds.json`, a bundle a fold, and checkpoints in `OUT/work`; a run that was stopped goes on where it was, and one
-of other clips, labels or recipe is refused. `--work` keeps decoded clips, for several runs. What the students are worth
-is measured by `python -m edge_sdk.benchmarks.real_clips`.
+`--clips` is a folder of clips with their `labels.csv`. Every clip is first converted to one level of detail and one
+codec. `--out` receives `folds.json`, one bundle per fold, and checkpoints in `work`. A stopped run resumes; folds made
+from other clips, labels or another recipe are refused. `--work` keeps decoded clips for further runs. Measure the
+students with `python -m edge_sdk.benchmarks.real_clips`.
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ def train_folds(
     *,
     scratch: bool = False,
 ) -> None:
-    """Write `out` as `edge_sdk.evaluation.folds.Folds` describes it; folds that are there are kept.
+    """Write `out` as `edge_sdk.evaluation.folds.Folds` describes it; existing folds are kept.
 
-    Raises `ConfigError` before anything is trained for a fold that was made of other clips or in another way.
+    With `scratch`, students begin with random weights instead of those of `start`, and none of `start` are blended in.
 
-    With `scratch` students begin with random weights instead of those of `start`, and none of `start` are blended in.
-    Raises as `tune` does.
+    Raises `ConfigError` before any training for an existing fold made of other clips or in another way, for a number of
+    folds that the clips cannot fill and, without `scratch`, for clips that the student of `start` was trained on. Also
+    raises what `load_student` and `level_clips` raise.
     """
     if not scratch:
         refuse_seen(start, clips)
@@ -82,7 +83,7 @@ def train_folds(
             continue
         held_out = [clip for clip in cached if assigned[clip.label.group] == fold]
         torch.manual_seed(plan.seed)
-        # Training changes a student in place: each fold begins with one of its own.
+        # Training changes a student in place, so each fold starts from its own copy.
         begun = Student(recipe.shape) if scratch else copy.deepcopy(model)
 
         def tell(done: int, total: int, note: str, fold: int = fold) -> None:
@@ -97,12 +98,12 @@ def train_folds(
 
 
 def _made_of(checkpoint: Path, plan: Tuning) -> str:
-    """What tells a fold's student from all that would be another one: its checkpoint's name, and how it is blended."""
+    """What identifies a fold's student: the name of its checkpoint, and its blend."""
     return f"{checkpoint.stem} {plan.blend:g}"
 
 
 def _check_made_of(bundle: Path, wanted: str) -> None:
-    """Raises `ConfigError` for a fold that is there and was made of something else: it may have seen its own clips."""
+    """Raise `ConfigError` for an existing fold made of something else: it may have seen the clips it is tested on."""
     if not bundle.exists():
         return
     found = Bundle.open(bundle).manifest.provenance.get(_MADE_OF)
@@ -113,7 +114,7 @@ def _check_made_of(bundle: Path, wanted: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train the folds asked for; returns 0."""
+    """Train the requested folds; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True, help="folder with labels.csv")
     parser.add_argument("--from", type=Path, dest="start", help="bundle to begin with; the demo bundle by default")

@@ -1,7 +1,7 @@
-"""A student back from its bundle, as the torch module that it was: where fine-tuning begins.
+"""A student loaded from its bundle as a torch module, to be fine-tuned.
 
-The graph holds every weight under the module's own name, normalisations folded into their convolutions. Training goes
-on without them, which for a few hundred clips is no loss: batch statistics of so few would be noise.
+The graph holds every weight under its name in the module, with normalisations folded into the convolutions. Training
+continues without them. With a few hundred clips this is no loss: batch statistics of so few would be noise.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from edge_sdk.verify.graphs import GraphCase, reference_case
 
 # The exporter's name for the module inside `student_onnx`.
 _PREFIX = "student."
-# What only training looks at is not in the graph and begins anew.
+# Layers that only training uses are not in the graph, and start with new weights.
 TRAINING_ONLY = ("flow.",)
 
 
 def load_student(bundle: Bundle) -> tuple[Student, Recipe]:
-    """The student of `bundle`, normalisations folded, and the recipe that made it, at the size the bundle runs at.
+    """Load the student of `bundle`, normalisations folded, and its recipe, at the picture size the bundle runs at.
 
-    The module is held against the bundle's reference outputs. Raises `ConfigError` for a bundle without a student or
-    without its recipe, `BundleError` for a graph that the recipe's module did not write.
+    The module's outputs are compared with the bundle's reference outputs. Raises `ConfigError` for a bundle without a
+    student or without its recipe, `BundleError` for a graph that the recipe's module did not write.
     """
     entry = bundle.manifest.student
     if entry is None:
@@ -60,21 +60,21 @@ def recipe_text(bundle: Bundle) -> str:
 
 # Any: see Manifest.provenance.
 def origin(bundle: Bundle) -> dict[str, Any]:
-    """Of a student that went on from another, which one that was and by what recipes that was made; else nothing."""
+    """The provenance entry `start` of a student that continued from another one; empty for other students."""
     known = student_origin(bundle)["provenance"]
     return {"start": known["start"]} if "start" in known else {}
 
 
 # Any: see Manifest.provenance.
 def as_start(bundle: Bundle) -> dict[str, Any]:
-    """What a student that goes on from that of `bundle` keeps of it: its digest, and how it was made and tuned."""
+    """What a student that continues from the one in `bundle` records of it: its digest, its making and its tuning."""
     known = student_origin(bundle)["provenance"]
     made = {"bundle": bundle.manifest.name, "sha256": bundle.sha256, "recipe": recipe_text(bundle)}
     return made | {key: known[key] for key in ("tuning", "tuned_from", "start", CLIPS_SEEN) if key in known}
 
 
 def _recipe_of(bundle: Bundle) -> Recipe:
-    """The recipe of a bundle's student; its shape is that at the end of the run, where attention has joined."""
+    """The recipe of a bundle's student, with the shape at the end of the run: attention and views added."""
     try:
         recipe = msgspec.toml.decode(recipe_text(bundle), type=Recipe)
     except msgspec.DecodeError as error:
@@ -109,7 +109,7 @@ def _fill(model: Student, weights: Mapping[str, Tensor], bundle: Bundle) -> None
 
 
 def _check(model: Student, case: GraphCase | None, bundle: Bundle) -> None:
-    """Weights alone do not say that the module computes what the graph does."""
+    """Compare outputs: equal weights alone do not prove that the module computes what the graph does."""
     if case is None:
         return
     given = {name: torch.from_numpy(value).float() for name, value in case.inputs.items()}

@@ -1,7 +1,7 @@
-"""The end of a training run: the grid stays as it is, and what judges a frame's pooled features is trained anew.
+"""The end of a training run: the grid is frozen, and the layers that judge a frame's pooled features are trained anew.
 
-Seconds an epoch on features that fit in memory. Attention to the places of the maps joins here, now that the maps have
-been learnt.
+An epoch takes seconds, because the features fit in memory. Attention to the places of the maps is added here, once the
+maps have been learnt.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from edge_sdk.export.graphs.masks import MASKS, masks_of
 from edge_sdk.export.graphs.student import Student
 
 Progress = Callable[[int, int, str], object]
-# What is trained here, by the first part of its name; the rest is taken over.
+# The modules trained here, by the first part of their names; all others keep their weights.
 JUDGES = ("level", "pooled", "memory", "head")
 QUICK_VALIDATION = 60
-# Keeps the order of windows apart from that of the earlier stages.
+# Makes the order of windows differ from that of the earlier stages.
 _STREAM = 2
 
 
@@ -52,7 +52,7 @@ def train_head(
 
 
 def attentive_student(before: Student, recipe: Recipe) -> Student:
-    """The student with attention; what is trained here begins anew, the rest is taken over and frozen."""
+    """Add attention to the student; modules trained here start anew, all others keep their weights and are frozen."""
     if recipe.head is None:
         raise ConfigError("this recipe has no end; give it a table [head]")
     torch.manual_seed(recipe.seed)

@@ -1,8 +1,8 @@
-"""A late stage of training: pictures stay as they are seen, and what follows is trained again.
+"""A late stage of training: the picture part is frozen, and the layers after it keep training.
 
-What tells a crash from a near miss is how things move on, not how a picture looks. After the earlier stages the part
-that sees single pictures changes little, while the rest still learns; so its results are computed once, and the rest
-goes over them again, with more weight on a window's peak.
+A crash differs from a near miss in how things move afterwards, not in how a picture looks. After the earlier stages the
+part that sees single pictures changes little, while the rest still learns. So the picture part's features are computed
+once, and the rest trains on them, with more weight on a window's peak.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from edge_sdk.export.graphs.student import MAPS, Student
 Progress = Callable[[int, int, str], object]
 # Validation clips scored after an epoch.
 QUICK_VALIDATION = 60
-# Keeps the order of windows apart from that of the earlier stages.
+# Makes the order of windows differ from that of the earlier stages.
 _STREAM = 1
 
 
@@ -41,7 +41,7 @@ def train_late(
     checkpoint: Path,
     report: Progress,
 ) -> Run:
-    """Train by `recipe.late` from where `early` ended, on what its part for pictures gave.
+    """Train by `recipe.late` from the end of `early`, on the features of its picture part.
 
     Returns a run with the losses and metrics of all epochs, the early ones first.
     """
@@ -65,7 +65,7 @@ def train_late(
 
 
 def late_student(early: Student) -> Student:
-    """A copy of the student whose part for pictures is frozen."""
+    """Copy the student and freeze its picture part."""
     model = copy.deepcopy(early)
     model.picture.requires_grad_(False)
     return model

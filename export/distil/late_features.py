@@ -1,7 +1,7 @@
-"""What the student's single pictures gave, kept on disk: the late stages train on it without looking at pictures.
+"""The student's features of single pictures, kept on disk: the late stages train on them instead of on pictures.
 
-The first two thirds of the network see one frame at a time and cost most. Once they stay as they are, each clip needs
-to go through them once a copy; an epoch of what follows is then three times cheaper. A byte a value is enough: the
+The first two thirds of the network see one frame at a time and cost most. Once they are frozen, each clip passes
+through them only once per copy; an epoch of the layers after them costs a third. One byte per value is enough: the
 values come after a ReLU, and the network computes in bfloat16 in training.
 """
 
@@ -36,9 +36,9 @@ Rng = np.random.Generator
 _PICTURES = 16
 # Clips in flight.
 _CLIPS = 8
-# A channel's values are kept up to so many times their quantile in some clips, and cut off above.
+# A channel's values are clipped at this quantile, measured over some clips, times the headroom.
 _QUANTILE, _HEADROOM = 0.9995, 1.5
-# Clips that the quantile is of, spread over all; and at most how many values of a channel each gives to it.
+# The quantile is measured on this many clips, spread over all, with at most so many values per channel from each.
 _SCALE_CLIPS, _SCALE_VALUES = 30, 4096
 _AS_IS = Framing(torch.tensor([[1.0, 0, 0], [0, 1, 0]]), Bars(1, 0.0))
 
@@ -47,8 +47,8 @@ _AS_IS = Framing(torch.tensor([[1.0, 0, 0], [0, 1, 0]]), Bars(1, 0.0))
 class Copy:
     """Every frame of every clip: features uint8 `[frames, width, rows, cols]`, maps uint8 `[frames, 4, rows, cols]`.
 
-    Copy 0 is made of the clips as they are, the others of augmented ones. Features are in units of a scale for each
-    channel, maps in 1 / 255; these are the first four of `frame_maps` on the grid.
+    Copy 0 is made from the clips as they are, the others from augmented ones. Features are in units of a scale per
+    channel. Maps are the first four of `frame_maps` on the grid, in units of 1 / 255.
     """
 
     features: Bytes
@@ -78,8 +78,8 @@ class Place(NamedTuple):
 class LateFeatures:
     """The copies of `clips` that the late stage of `recipe` learns from.
 
-    They lie in files whose names begin with `stem`, and are made where they do not. `stem` must tell the model, the
-    recipe and the clips: what lies there is taken as it is, the features' scale with it.
+    They are kept in files whose names begin with `stem`; missing files are made. `stem` must identify the model, the
+    recipe and the clips: existing files, including the features' scale, are used without a check.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class LateFeatures:
         self._copies = [self._copy(seer, number, stem, on_progress) for number in range(copies)]
 
     def pooled(self, model: Student, number: int) -> Floats:
-        """What `model` pools from every frame of a copy, each clip from its beginning: float32 `[frames, k]`."""
+        """Pool every frame of a copy with `model`, each clip from its beginning: float32 `[frames, k]`."""
 
         def pool(span: tuple[int, int]) -> Floats:
             seen = self._see(self._copies[number].features[slice(*span)]).permute(0, 3, 1, 2)[None]
@@ -112,7 +112,7 @@ class LateFeatures:
             return np.concatenate(list(threads.map(pool, pairwise(self._starts))))
 
     def draw(self, rng: Rng, clip: int) -> LateWindow:
-        """A window of one copy of a clip."""
+        """Draw a window from one copy of a clip."""
         place = self.place(rng, clip)
         copied = self._copies[place.copy]
         return LateWindow(
@@ -124,7 +124,7 @@ class LateFeatures:
         )
 
     def place(self, rng: Rng, clip: int) -> Place:
-        """Where a window lies that is drawn from a clip; its lack of length is made of its first frame."""
+        """Draw where a window of a clip lies; a clip that is too short is padded with copies of its first frame."""
         wanted, settings = self._recipe.windows.frames, self._recipe.windows
         number = int(rng.integers(len(self._copies)))
         length = len(self._clips[clip].times_s)
@@ -137,7 +137,7 @@ class LateFeatures:
         return Place(number, self._starts[clip] + places, targets, weights)
 
     def _see(self, units: Bytes) -> Tensor:
-        """Features float32 `[frames, rows, cols, width]` from how they are kept."""
+        """Convert stored features to float32 `[frames, rows, cols, width]`."""
         return torch.from_numpy(np.array(units)).permute(0, 2, 3, 1).float() * self._scale
 
     def _copy(self, seer: _Seer, number: int, stem: Path, on_progress: Callable[[int, int], object]) -> Copy:
@@ -189,23 +189,23 @@ class _Seer:
         if not path.is_file():
             with atomic_path(path) as stage:
                 np.save(stage, self._measured(clips).numpy())
-        # What is kept on disk was written by this scale; measured again, it might be another in its last digits.
+        # The stored features use exactly this scale; measured again, it might differ in its last digits.
         self.scale = torch.from_numpy(np.load(path, allow_pickle=False))
 
     def _measured(self, clips: Sequence[CachedClip]) -> Tensor:
-        """The scale that some of `clips` ask for."""
+        """Measure the scale on some of `clips`."""
         count = min(len(clips), _SCALE_CLIPS)
-        # A few positions of each, for all together would be hundreds of megabytes.
+        # Only a few positions of each clip: all of them would take hundreds of megabytes.
         some = torch.cat([self._sampled(clips[index * len(clips) // count]) for index in range(count)], 1)
         return (some.quantile(_QUANTILE, dim=1) * _HEADROOM / 255).clamp(min=1e-4)
 
     def _sampled(self, clip: CachedClip) -> Tensor:
-        """Features of random positions in a clip, the same ones each time: float32 `[width, positions]`."""
+        """Features at random positions of a clip, the same ones each time: float32 `[width, positions]`."""
         found = self._features(np.array(clip.luma)).transpose(0, 1).flatten(1)
         return found[:, torch.randperm(found.shape[1], generator=torch.Generator().manual_seed(0))[:_SCALE_VALUES]]
 
     def look(self, clip: CachedClip, rng: Rng | None) -> tuple[Bytes, Bytes]:
-        """Features and maps of a clip, augmented where there is a generator to draw from."""
+        """Compute a clip's features and maps, augmented if `rng` is given."""
         luma, framing = np.array(clip.luma), _AS_IS
         if rng is not None:
             luma, framing = augment(luma, rng, *luma.shape[1:])

@@ -1,7 +1,7 @@
-"""Clips of many origins in one form, as the evaluation shows them: a student must not learn what an archive looks like.
+"""Clips of many origins in one form, so that a student cannot learn what an archive looks like.
 
-Crash clips of one archive and normal ones of another differ in size, sharpness and codec before they differ in what
-happens. See `edge_sdk.evaluation.detail` for the form.
+Crash clips of one archive and normal clips of another already differ in size, sharpness and codec. The form is the one
+that evaluation uses, see `edge_sdk.evaluation.detail`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def level_clips(
     detail: Detail | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> list[LabelledClip]:
-    """The clips, written again into `folder` at the detail and with the codec of `detail`; what is there is kept.
+    """Write the clips again into `folder`, in the form of `detail`; existing files are kept.
 
     Padding at a clip's end is cut off. Raises `SourceError` for a clip that cannot be decoded, `ConfigError` for one
-    that shows nothing.
+    that shows nothing but one colour.
     """
     form = detail or Detail()
     levelled = []
@@ -43,7 +43,7 @@ def level_clips(
 
 
 def _made_of(digest: str, form: Detail) -> str:
-    """What stands for a levelled clip: the SHA-256 of its source and the form."""
+    """The identity of a levelled clip: a SHA-256 over its source's digest and the form."""
     return hashlib.sha256(f"{digest} {form}".encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What a student is trained to get right: scores, the peak of a window, the maps of the grid and the motion there."""
+"""Losses of a student against labels: scores, the peak of a window, the maps of the grid and the motion there."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch.nn import functional
 from edge_sdk.export.distil.recipe import PEAK_FRAMES, Recipe
 from edge_sdk.export.distil.targets import ACTORS, CRASH, FLOW
 
-# Units of motion in one unit of its loss: some two pixels at full size.
+# Units of motion per unit of its loss: about two pixels at full size.
 FLOW_SCALE = 4.0
 
 
 def label_loss(logits: Tensor, maps: Tensor, batch: Mapping[str, Tensor], recipe: Recipe, least: float = 1.0) -> Tensor:
-    """All that labels say of a batch of windows: its scores, the maps of the grid, and the peak of each window.
+    """The loss of a batch of windows against labels: its scores, the maps of the grid, and the peak of each window.
 
-    Means of scores are over the frames that count, and over `least` frames at least: a few that have labels beside
-    many that have none are not to weigh as much as whole windows.
+    Scores are averaged over the frames that count, but over no fewer than `least`: a few labelled frames among many
+    unlabelled ones must not weigh as much as whole windows.
     """
     loss = window_loss(logits, batch["targets"], batch["weights"], recipe, least)
     loss = loss + map_loss(maps, batch["maps"], batch["map_weights"], recipe)
@@ -27,7 +27,7 @@ def label_loss(logits: Tensor, maps: Tensor, batch: Mapping[str, Tensor], recipe
 
 
 def window_loss(logits: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe, least: float = 1.0) -> Tensor:
-    """Binary cross-entropy of logits `[n, time, 4]`, averaged over the frames that count, weighted over scores."""
+    """Binary cross-entropy of logits `[n, time, 4]`, averaged over the frames that count, weighted and summed."""
     positive = logits.new_tensor(recipe.loss.positive)
     each = functional.binary_cross_entropy_with_logits(logits, targets, weights, pos_weight=positive, reduction="none")
     mean = each.sum((0, 1)) / weights.sum((0, 1)).clamp(min=least)
@@ -37,8 +37,8 @@ def window_loss(logits: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe
 def peak_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Binary cross-entropy of each window's highest crash logits against whether the window shows a crash.
 
-    An alarm is raised by the highest scores, so they are what a near miss must not have. The mean is over all windows,
-    of which those that show only a moment of a crash, or whose label does not say, have no loss.
+    The highest scores raise an alarm, so a near miss must not have them. The mean is over all windows; a window that
+    shows only a moment of a crash, or whose label does not say, adds no loss.
     """
     known = torch.where(weights[..., CRASH] > 0, logits[..., CRASH], -torch.inf)
     peak = known.topk(PEAK_FRAMES, dim=1).values.mean(1)
@@ -51,10 +51,10 @@ def peak_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def map_loss(found: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
     """The loss of maps and motion `[n, time, 5, rows, cols]`, averaged over cells and all frames.
 
-    `targets` `[n, time, 6, rows, cols]` are those of `frame_maps`; `weights` `[n, time]` are 0 for frames without
-    boxes, which have no loss: a few with boxes beside many without are not to weigh as much as whole windows. Maps are
-    judged as in `window_loss`; motion, in `FLOW_SCALE` units, by its distance where a vehicle is (Huber 1964,
-    threshold 1).
+    `targets` `[n, time, 6, rows, cols]` are those of `frame_maps`. `weights` `[n, time]` are 0 for frames without
+    boxes: they add no loss but count in the mean, so that a few frames with boxes do not weigh as much as whole
+    windows. Maps are judged as in `window_loss`. Motion, in units of `FLOW_SCALE`, has a Huber loss where a vehicle is
+    (Huber 1964, threshold 1).
     """
     vehicles = (targets[:, :, :1] > 0.5) * _shares(targets, recipe)
     distance = functional.smooth_l1_loss(found[:, :, ACTORS:], targets[:, :, FLOW] / FLOW_SCALE, reduction="none")
@@ -64,7 +64,7 @@ def map_loss(found: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) ->
 
 
 def cell_loss(maps: Tensor, targets: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
-    """The part of `map_loss` that judges the maps `[n, time, 3, rows, cols]`; of the targets the first four count."""
+    """The part of `map_loss` that judges the maps `[n, time, 3, rows, cols]`; it uses the first four targets."""
     positive = maps.new_tensor(recipe.loss.map_positive)[:, None, None]
     each = functional.binary_cross_entropy_with_logits(
         maps, targets[:, :, :ACTORS], pos_weight=positive, reduction="none"

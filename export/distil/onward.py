@@ -1,8 +1,8 @@
-"""The last stage of a training run: the finished student goes on learning, from what it still gets wrong.
+"""The last stage of a training run: the finished student keeps learning, mostly from what it still gets wrong.
 
-Normalisations are folded by now, so a step costs less and nothing depends on the few windows of a batch. The rate stays
-where it is and falls in the last part alone (Zhai et al. 2022, Hu et al. 2024). A recipe of another length is another
-run, with a checkpoint of its own.
+Normalisations are folded, so a step costs less and does not depend on the statistics of a small batch. The learning
+rate is constant and falls only in the last part (Zhai et al. 2022, Hu et al. 2024). A recipe with another number of
+steps is another run, with its own checkpoint.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edge_sdk.export.distil.workers import WORKERS, Workers
 from edge_sdk.export.graphs.student import Student
 
 Progress = Callable[[int, int, str], object]
-# Validation clips scored at the end; the caller scores them all.
+# Validation clips scored at the end; the caller scores all of them.
 QUICK_VALIDATION = 60
 # Steps between two checkpoints.
 SAVE_EVERY = 60
@@ -40,21 +40,21 @@ def train_onward(
     checkpoint: Path,
     report: Progress,
 ) -> Run:
-    """Train `student` by `onward`, and go on from `checkpoint` where there is one.
+    """Train `student` by `onward`, and resume from `checkpoint` if it exists.
 
-    Returns a run with one more loss and metric than `before`, those of this stage.
+    Returns a run with the losses and metrics of `before`, and one more of each for this stage.
     """
     change = msgspec.structs.replace
     recipe = change(
         recipe,
         windows=change(recipe.windows, frames=onward.focus.frames, splice_share=onward.focus.splice_share),
-        # A student from its bundle has no layer for motion, and a fresh one would push the grid about.
+        # A student from a bundle has no motion layer, and the gradients of a new one would disturb the grid.
         loss=change(recipe.loss, flow_weight=0.0, window_weight=onward.window_weight),
     )
     run = begin(onward_student(student, onward), recipe, onward.average)
     run.restore(checkpoint)
     sampler, weights = FocusSampler(clips, recipe, onward.focus), shares(clips, onward.focus)
-    # Half of the clips make a round, the likelier ones more often than every other round.
+    # A round shows half of the clips; those of greater weight appear in more than every other round.
     round_steps = max(1, len(clips) // onward.windows // 2)
     run.model.train()
     with Workers(run.model, WORKERS) as workers:
@@ -63,7 +63,7 @@ def train_onward(
             chosen = drawn(np.random.default_rng([recipe.seed, turn]), weights, round_steps * onward.windows)
             chosen = chosen[index * onward.windows : (index + 1) * onward.windows]
             _set_rate(run, onward)
-            # Those of steps until the end, so that a checkpoint holds them.
+            # One loss per step until the end, so that a checkpoint holds them.
             run.losses.append(train_step(run, recipe, sampler, workers, onward.micro, chosen))
             recent = run.losses[-50:]
             report(run.step, onward.steps, f"onward loss {sum(recent) / len(recent):.4f}")
@@ -77,7 +77,7 @@ def train_onward(
 
 
 def onward_student(student: Student, onward: Onward) -> Student:
-    """A copy of `student`, folded, with the views of `onward`; its first layers are frozen."""
+    """Copy `student`, fold its normalisations, take the views of `onward`, and freeze its first layers."""
     folded = copy.deepcopy(student).fuse()
     model = Student(msgspec.structs.replace(folded.shape, views=onward.views)).fuse()
     model.load_state_dict(folded.state_dict())
@@ -86,7 +86,7 @@ def onward_student(student: Student, onward: Onward) -> Student:
 
 
 def _set_rate(run: Run, onward: Onward) -> None:
-    """Linear warm-up, a constant rate, and a linear fall to zero."""
+    """Set the learning rate: linear warm-up, a constant rate, and a linear fall to zero."""
     rise = min(1.0, (run.step + 1) / max(1, onward.warm_up_steps))
     fall = min(1.0, (onward.steps - run.step) / (onward.decay_share * onward.steps))
     for group in run.optimiser.param_groups:

@@ -19,12 +19,12 @@ from edge_sdk.export.ranges import check_ranges
 from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.types import Value
 
-# A window's peak is the mean over this many of its frames: as many as the longest confirmation of an alarm.
+# A window's peak is the mean of its highest logits, of this many frames: as in the longest confirmation of an alarm.
 PEAK_FRAMES = 5
 
 
 class Seeds(Value, frozen=True, kw_only=True):
-    """Rendered scenes of the first `count` seeds from `first` on, or of such seeds of one kind; see `choose_seeds`.
+    """Rendered scenes of the first `count` seeds from `first` on, or only of seeds of one kind; see `choose_seeds`.
 
     `family` is named as in `edge-sdk scenes render`; only the family "first" can tell kinds apart by seed.
     """
@@ -165,7 +165,7 @@ class Focus(Value, frozen=True, kw_only=True):
 
 
 class Onward(Value, frozen=True, kw_only=True):
-    """The last stage, see `onward.py`: all of the student trains but the first `frozen` layers of its picture part.
+    """The last stage, see `onward.py`: all of the student is trained but the first `frozen` layers of its picture part.
 
     The learning rate rises over `warm_up_steps`, is then constant, and falls to zero over the last `decay_share` of all
     steps. `views` are those of the finished student. Other settings are as in `Stage`, `Head` and `Late`.

@@ -1,4 +1,4 @@
-"""What changes while a student is trained: weights, their running average, the optimiser, and the record of epochs."""
+"""The state of a training run: weights, their running average, the optimiser, and the record of epochs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edge_sdk.export.state_file import save_state
 
 @dataclass
 class Run:
-    """A training run, and what a checkpoint of it holds."""
+    """A training run; a checkpoint holds all of its fields."""
 
     model: Student
     average: AveragedModel
@@ -34,7 +34,7 @@ class Run:
     def set_rate(
         self, learning_rate: float, warm_up_share: float, total: int, optimiser: torch.optim.AdamW | None = None
     ) -> None:
-        """Linear warm-up, then half a cosine to zero after `total` steps, for this run's optimiser or another one."""
+        """Set the rate, by default in this run's optimiser: linear warm-up, then half a cosine to zero at `total`."""
         warm = max(1.0, warm_up_share * total)
         past = max(0.0, (self.step - warm) / max(1.0, total - warm))
         share = min(1.0, (self.step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * past))
@@ -42,9 +42,10 @@ class Run:
             group["lr"] = learning_rate * share
 
     def advance(self, clip_norm: float) -> None:
-        """One step of the optimiser along the gradients that lie in the model.
+        """Take one optimiser step along the gradients in the model.
 
-        Raises `RuntimeFailure` before anything is changed where they are not finite: a checkpoint must not hold that.
+        Raises `RuntimeFailure`, before any weight changes, for gradients that are not finite: no checkpoint must hold
+        the resulting weights.
         """
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
         if not norm.isfinite():
@@ -58,7 +59,7 @@ class Run:
         self.step += 1
 
     def averaged(self) -> Student:
-        """The student of the averaged weights, in evaluation mode."""
+        """The student with the averaged weights, in evaluation mode."""
         model = self.average.module
         if not isinstance(model, Student):
             raise TypeError("the averaged module is the student it was made from")
@@ -73,7 +74,7 @@ class Run:
         return found.hexdigest()
 
     def note(self) -> str:
-        """The last epoch in words."""
+        """Describe the last epoch in words."""
         found = self.metrics[-1]
         if found is None:
             return f"loss {self.losses[-1]:.4f}"
@@ -84,7 +85,7 @@ class Run:
 
     # Any: what torch saves.
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint must hold."""
+        """Everything that a checkpoint must hold."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -99,12 +100,12 @@ class Run:
         save_state(path, self.state())
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint, where there is one."""
+        """Resume from a checkpoint, if there is one."""
         if path.is_file():
             self.load(torch.load(path, weights_only=True))
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Resume from what `state` returned."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -113,10 +114,10 @@ class Run:
 
 
 def begin(model: Student, recipe: Recipe, average: float | None = None) -> Run:
-    """A run that has not begun. `average` is the decay of the kept weights, the recipe's own where None.
+    """Create a run at step 0. `average` is the decay of the averaged weights, the recipe's own if None.
 
-    The decay of step n is (1 + n) / (10 + n) at most, as in TensorFlow's `ExponentialMovingAverage`: in a run of a few
-    dozen steps the first ones would be half of the average otherwise.
+    The decay at step n is at most (1 + n) / (10 + n), as in TensorFlow's `ExponentialMovingAverage`. Otherwise, in a
+    run of a few dozen steps, the first weights would make up half of the average.
     """
     decay = recipe.optimiser.average if average is None else average
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
@@ -129,7 +130,7 @@ def begin(model: Student, recipe: Recipe, average: float | None = None) -> Run:
 # Any: lists of tensors in torch's own signature.
 def _warming(decay: float) -> Any:
     def average(kept: Any, found: Any, steps: Tensor | int) -> None:
-        # The first weights were copied, and count as a step.
+        # Copying the first weights counted as a step.
         done = int(steps)
         get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(kept, found, steps)
 

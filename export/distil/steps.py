@@ -1,4 +1,4 @@
-"""One step of a student on windows of pictures, as all stages that look at pictures take it."""
+"""One training step on windows of pictures, shared by the stages that train on pictures with `Workers`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def train_step(
     # Any: numpy's integer arrays carry their width in the type, and the width does not matter here.
     chosen: np.ndarray[Any, Any],
 ) -> float:
-    """Learn from one window of each of the clips `chosen`, `micro` at a time in each worker; returns the loss.
+    """Train on one window from each of the clips `chosen`, `micro` at a time in each worker; returns the loss.
 
-    Windows are drawn from the recipe's seed, the step and their number, and so are masks of dropout.
+    Windows are drawn from the recipe's seed, the step and their number, and so are dropout masks.
     """
 
     def run_pass(model: Student, numbers: Sequence[int]) -> float:

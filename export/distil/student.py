@@ -45,7 +45,7 @@ from edge_sdk.files import write_text
 Progress = Callable[[int, int, str], object]
 # Validation clips scored after an epoch; all of them after the last one.
 QUICK_VALIDATION = 60
-# Of a digest in a file name.
+# Letters of a digest in a file name.
 _LETTERS = 12
 
 
@@ -63,10 +63,11 @@ def train(
 ) -> Path | None:
     """Train by `recipe` and write the bundle to `out`; caches, checkpoints and curves go to `work`. Returns `out`.
 
-    `teacher` is a teacher's cache, for a recipe with a table [teacher]. `further` clips are shown in the stage [onward]
-    only, the one that is run where `start` holds what the stages before it made. Of several processes one writes the
-    bundle, the others return None. Raises `ConfigError` when there are no clips on a side or `out` exists, for a recipe
-    and a cache that do not belong together, and for a `start` of another recipe or for one without [onward].
+    `teacher` is a teacher's cache, for a recipe with a table [teacher]. `further` clips are shown only in the stage
+    [onward]. `start` holds a student made by the stages before [onward]; with it, only [onward] is run. Of several
+    processes one writes the bundle, and the others return None. Raises `ConfigError` when there are no clips to train
+    or to validate on, when `out` exists, for clips without labels and without a teacher, for a recipe and a cache that
+    do not match, and for a `start` of another recipe or a recipe without [onward].
     """
     cache = open_cache(recipe, teacher)
     if cache is None and not all(clip.labelled for clip in clips):
@@ -121,16 +122,16 @@ def train(
 
 
 def check(recipe: Recipe, teacher: Path | None, start: Bundle | None) -> None:
-    """Raise what `train` raises for a `teacher` or a `start` that does not belong to `recipe`; it needs no clips."""
+    """Raise what `train` raises for a `teacher` or a `start` that does not match `recipe`; needs no clips."""
     open_cache(recipe, teacher)
     if start is not None:
         begun(recipe, start)
 
 
 def begun(recipe: Recipe, start: Bundle) -> Student:
-    """The student of `start`, which the stages of `recipe` before [onward] must have made, on whatever scenes.
+    """Load the student of `start`, which the stages of `recipe` before [onward] must have made, on any scenes.
 
-    Raises `ConfigError`, also for a recipe without [onward].
+    Raises `ConfigError` if they did not, and for a recipe without [onward].
     """
     if recipe.onward is None:
         raise ConfigError(
@@ -164,10 +165,10 @@ def _early_stages(
     report: Progress,
     cache: TeacherCache | None,
 ) -> tuple[Run, str] | None:
-    """A run at the end of all stages before [onward], and what stands for the weights that [[stages]] made.
+    """Run all stages before [onward]; returns the run, and a digest of the weights that [[stages]] made.
 
-    Each stage goes on from its checkpoint. The files of those after [[stages]] are named by these weights: a GPU and a
-    CPU make different ones of the same recipe and clips. None for a process that only took part.
+    [[stages]] and [late] resume from their checkpoints. Files of the stages after [[stages]] are named by the digest: a
+    GPU and a CPU make different weights from one recipe and its clips. Returns None in all processes but the main one.
     """
     recipe = msgspec.structs.replace(recipe, onward=None)
     made_early = digest(msgspec.structs.replace(recipe, late=None, head=None), clips)
@@ -203,20 +204,20 @@ def _early_stages(
 
 
 def spread(cache: TeacherCache | None) -> bool:
-    """Whether the stages before [late] go by way of `accelerate`: with a teacher, on a GPU, or on several processes.
+    """Whether the stages before [late] run under `accelerate`: with a teacher, on a GPU, or in several processes.
 
-    On one CPU labels are learnt faster by two threads, see `workers`.
+    On one CPU and with labels only, two threads are faster, see `workers`.
     """
     return cache is not None or torch.cuda.is_available() or int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def taught(cache: TeacherCache | None) -> str:
-    """What a teacher adds to the names of the files that its lessons had a part in; nothing without one."""
+    """The suffix in names of files made with a teacher's lessons; empty without a teacher."""
     return "" if cache is None else f"-{cache.digest}"
 
 
 def open_cache(recipe: Recipe, teacher: Path | None) -> TeacherCache | None:
-    """The cache that `recipe` is to be trained with. Raises `ConfigError` where the two do not belong together."""
+    """Open the cache that `recipe` is trained with. Raises `ConfigError` where the two do not match."""
     return cache_for(recipe.name, recipe.teacher is not msgspec.UNSET, teacher)
 
 
@@ -228,7 +229,7 @@ def train_stages(
     checkpoint: Path,
     report: Progress,
 ) -> None:
-    """All epochs of the recipe's stages that are not done yet; a checkpoint and the curves are written after each."""
+    """Train the remaining epochs of the recipe's stages; a checkpoint and the curves are written after each epoch."""
     plan = [stage for stage in recipe.stages for _ in range(stage.epochs)]
     steps = [_steps(clips, recipe, stage) for stage in plan]
     sampler: WindowSampler | None = None
@@ -248,7 +249,7 @@ def train_stages(
 
 
 def _steps(clips: Sequence[CachedClip], recipe: Recipe, stage: Stage) -> int:
-    """Steps of an epoch: each clip ends one window, so a frame is seen about once."""
+    """Steps per epoch: one window ends in each clip, so a frame is seen about once."""
     return max(1, len(clips) // stage.windows)
 
 
@@ -274,16 +275,16 @@ def _epoch(
 
 
 def digest(recipe: Recipe, clips: Sequence[LabelledClip]) -> str:
-    """Of the recipe, the clips and their labels: what a checkpoint may be resumed for."""
+    """The digest of the recipe, the clips and their labels: a checkpoint may be resumed only for the same ones."""
     rows = [f"{_content(clip)} {label_line(clip)}" for clip in clips]
     return hashlib.sha256("\n".join([msgspec.json.encode(recipe).decode(), *rows]).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=100_000)
 def _content(clip: LabelledClip) -> str:
-    """A run asks several times, and its clips stay as they are."""
+    """Cached `content_of`: a run asks several times, and its clips do not change."""
     return content_of(clip)
 
 
 def silent(done: int, total: int, note: str) -> None:
-    """Nobody wants to know."""
+    """Ignore the progress."""

@@ -1,7 +1,7 @@
-"""Labels to per-frame targets, maps of the grid, and their weights.
+"""Per-frame targets, maps of the grid, and their weights, made from labels.
 
-Crash and pre-crash are true while they last. An instant (start, end) becomes a short Gaussian bump, given some frames
-late: one picture seldom shows that a crash begins, but the half second after it does.
+Crash and pre-crash are true while they last. An instant (start, end) becomes a short Gaussian bump, some frames late:
+one picture seldom shows that a crash begins, but the half second after it does.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ CRASH, PRE_CRASH, START, END = range(4)
 MAP_HEIGHT, MAP_WIDTH = 48, 80
 # Roles of a box whose vehicle takes part in the incident, and of one that crashes.
 ACTOR, CRASHED = 1, 2
-# Places of the map that weighs cells, and of the two of motion.
+# Indices of the map that weighs cells, and of the two maps of motion.
 ACTORS, FLOW = 3, slice(4, 6)
-# A vehicle's motion is learnt over the longest lag of the demo student's planes; most move less than 127 units in it.
+# Motion is learnt over the longest lag of the demo student's planes; most vehicles move less than 127 units in it.
 FLOW_FRAMES, FLOW_UNIT = 3, 1 / 512
 # A bump reaches about this many standard deviations; inside it an unknown label must not be learnt from.
 _REACH = 3.0
@@ -73,10 +73,10 @@ def _bump(times_s: NDArray[np.float64], at_s: float, sigma_s: float) -> Floats:
 def frame_maps(clip: CachedClip, targets: Targets) -> Maps | None:
     """Maps int8 `[frames, 6, MAP_HEIGHT, MAP_WIDTH]`; None without boxes.
 
-    The first three say where a vehicle is, crashes, and will. The fourth is no target: it covers the vehicles that the
-    clip is about, crash or near miss, and those are the cells worth learning from. The last two are how far the vehicle
-    there has moved across and down in `FLOW_FRAMES` frames, in `FLOW_UNIT` of the picture's width and height. All are
-    finer than the grid, so that they can be warped with the picture before cells are taken from them.
+    The first three mark where a vehicle is, where one crashes, and where one will crash. The fourth is not a target: it
+    marks the vehicles of the incident, crash or near miss, whose cells are most worth learning from. The last two hold
+    the vehicle's motion across and down over `FLOW_FRAMES` frames, in units of `FLOW_UNIT` of the picture's width and
+    height. All are finer than the grid, so that they can be warped with the picture before they are reduced to cells.
     """
     if clip.boxes is None:
         return None
@@ -98,8 +98,8 @@ def frame_maps(clip: CachedClip, targets: Targets) -> Maps | None:
 def known_boxes(clip: CachedClip) -> Floats:
     """1 for frames whose vehicles have boxes, float32 `[frames]`.
 
-    A rendered scene may begin with other footage, up to a cut, and boxes are of what follows. An incident has its
-    vehicles in every frame, hidden ones too: a frame in which none has a role lies before the cut.
+    A rendered scene may begin with other footage up to a cut, and boxes exist only for what follows. An incident lists
+    its vehicles in every frame, even hidden ones: a frame in which no vehicle has a role lies before the cut.
     """
     known = np.zeros(len(clip.times_s), np.float32)
     if clip.boxes is not None:
@@ -108,9 +108,9 @@ def known_boxes(clip: CachedClip) -> Floats:
 
 
 def _moved(boxes: Floats) -> Maps:
-    """Displacement of every vehicle's middle over the last `FLOW_FRAMES` frames, int8 `[frames, vehicles, 2]`.
+    """Displacement of every vehicle's centre over the last `FLOW_FRAMES` frames, int8 `[frames, vehicles, 2]`.
 
-    0 where it was not in the picture then.
+    0 unless the vehicle is visible in both frames.
     """
     middle = (boxes[..., :2] + boxes[..., 2:4]) / 2
     moved = np.zeros((*boxes.shape[:2], 2), np.float32)
@@ -120,7 +120,7 @@ def _moved(boxes: Floats) -> Maps:
 
 
 def frame_states(clip: CachedClip, aftermath_s: float) -> Maps:
-    """Whether a crash lasts, and whether it is foreseeable: int8 `[frames, 2]`."""
+    """Whether a crash is under way, and whether one is foreseeable: int8 `[frames, 2]`."""
     label, times = clip.label, clip.times_s
     states = np.zeros((len(times), 2), np.int8)
     if label.start_s is not None:

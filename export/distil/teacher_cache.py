@@ -1,7 +1,7 @@
-"""What a teacher said of clips, kept once and for all students: one safetensors file a clip, and who the teacher was.
+"""A teacher's answers on clips, stored once for all students: one safetensors file per clip, and who the teacher was.
 
-A clip is known by the SHA-256 of its bytes. A file appears whole or not at all, so a run that was stopped goes on with
-the clips that are missing, and several may fill one folder. Nothing here needs the teacher, its runtime or a GPU.
+A clip is identified by the SHA-256 of its bytes. Files are written atomically, so a stopped run continues with the
+missing clips, and several runs may fill one folder. Nothing here needs the teacher, its runtime or a GPU.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ TEACHER_NAME = "teacher.json"
 
 
 class TeacherInfo(Value, frozen=True, kw_only=True):
-    """Who taught, and how it was asked; a cache is of one teacher and one way of asking.
+    """The teacher, and how it was asked; a cache holds the lessons of one teacher and one way of asking.
 
-    `rate_hz` frames a second are seen; tokens are pooled to `grid` (rows, columns). A window of `window_s` is asked
-    about every `stride_s`. Boundary densities are smoothed by a Gaussian of `smoothing_s`. `prompts_sha256` is of the
-    questions' texts.
+    The teacher sees `rate_hz` frames per second; tokens are pooled to `grid` (rows, columns). It is asked about a
+    window of `window_s` every `stride_s`. Boundary densities are smoothed by a Gaussian of `smoothing_s`.
+    `prompts_sha256` is the digest of the prompts.
     """
 
     schema: int = SCHEMA
@@ -46,15 +46,15 @@ class TeacherInfo(Value, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What a teacher made of one clip; all times are seconds since its first decoded frame.
+    """What a teacher said about one clip; all times are seconds since the clip's first decoded frame.
 
-    Times of pictures are those at which they appear, whatever a prompt says of them.
+    The time of a picture is when it appears, even where a prompt states another one.
 
     `features` float16 `[n, rows * columns + 1, width]`: the vision tower's tokens of the frames at `feature_times_s
     [n]`, averaged over each cell of the grid, row by row, and over the whole picture (last). `yes` float32 `[w]`: the
-    probability that a crash happens in the window that ends at `score_times_s [w]`. `densities` float32 `[2, m]`: how
-    likely the crash starts, and ends, at each of `boundary_times_s [m]`, each of sum 1; m is 0 for a teacher that is
-    not asked for times, as w is for one that is not asked for a crash.
+    probability that a crash happens in the window that ends at `score_times_s [w]`. `densities` float32 `[2, m]`: the
+    probabilities that the crash starts, and ends, at each of `boundary_times_s [m]`, each row of sum 1. m is 0 for a
+    teacher that is not asked for times, and w is 0 for one that is not asked for a crash.
     """
 
     feature_times_s: NDArray[np.float32]
@@ -73,7 +73,7 @@ class TeacherCache:
 
     @classmethod
     def create(cls, folder: Path, info: TeacherInfo) -> TeacherCache:
-        """The cache of the teacher `info`, new or begun earlier. Raises `ConfigError` for that of another one."""
+        """Create the cache of the teacher `info`, or open it. Raises `ConfigError` for the cache of another teacher."""
         if (folder / TEACHER_NAME).is_file():
             there = cls.open(folder)
             if there.info != info:
@@ -88,7 +88,7 @@ class TeacherCache:
 
     @classmethod
     def open(cls, folder: Path) -> TeacherCache:
-        """A cache that is there. Raises `ConfigError`."""
+        """Open an existing cache. Raises `ConfigError` for a folder that is none, or one of another schema."""
         try:
             info = msgspec.json.decode((folder / TEACHER_NAME).read_bytes(), type=TeacherInfo)
         except (OSError, msgspec.DecodeError) as error:
@@ -101,20 +101,20 @@ class TeacherCache:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits of who taught and how."""
+        """Twelve hex digits that identify the teacher and how it was asked."""
         return hashlib.sha256(msgspec.json.encode(self.info)).hexdigest()[:12]
 
     def path(self, sha256: str) -> Path:
-        """Where the lesson of a clip lies or will lie."""
+        """The path of a clip's lesson, whether it exists or not."""
         return self.folder / f"{sha256}.safetensors"
 
     def write(self, sha256: str, lesson: Lesson) -> None:
-        """Keep the lesson of a clip."""
+        """Write the lesson of a clip."""
         arrays = {name: np.ascontiguousarray(value) for name, value in vars(lesson).items()}
         write_bytes(self.path(sha256), save(arrays))
 
     def read(self, sha256: str) -> Lesson | None:
-        """The lesson of a clip, None where it was not taught. Raises `ConfigError` for a file that is none."""
+        """Read the lesson of a clip; None if there is none. Raises `ConfigError` for a file that is not a lesson."""
         path = self.path(sha256)
         if not path.is_file():
             return None
@@ -127,9 +127,9 @@ class TeacherCache:
 
 
 def cache_for(recipe: str, asked: bool, folder: Path | None) -> TeacherCache | None:
-    """The cache in `folder` for a `recipe`, named so in errors, that has a table [teacher] or not: `asked`.
+    """Open the cache in `folder`; `asked` says whether the recipe has a table [teacher], `recipe` names it in errors.
 
-    Raises `ConfigError` where one is there and the other is not, and for a folder that is no cache.
+    Raises `ConfigError` for a cache without a table, a table without a cache, and a folder that is no cache.
     """
     if asked != (folder is not None):
         found = "has no table [teacher], and a cache is" if folder else "has a table [teacher], and no cache is"

@@ -1,4 +1,4 @@
-"""What a student is to learn from a teacher, beside its labels; every term is 0 where the teacher says nothing."""
+"""Losses of a student against a teacher, in addition to labels; every term is 0 where the teacher says nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SURE = 1e-4
 
 
 def teacher_loss(logits: Tensor, told: Tensor | None, batch: Mapping[str, Tensor], teacher: Teacher) -> Tensor:
-    """The weighted sum of the terms for logits `[n, t, 4]`; `told [n, t, width]` is what features tell of a teacher."""
+    """The weighted sum of the terms for logits `[n, t, 4]`; `told [n, t, width]` are predicted teacher features."""
     loss = logits.new_zeros(())
     if told is not None:
         loss = loss + teacher.feature_weight * feature_loss(told, batch["taught"], batch["taught_known"])
@@ -38,12 +38,12 @@ def feature_loss(told: Tensor, taught: Tensor, known: Tensor) -> Tensor:
 def score_loss(crash: Tensor, spans: Tensor, yes: Tensor, known: Tensor, temperature: float) -> Tensor:
     """KL divergence of the student's probability from the teacher's, both softened, times temperature squared.
 
-    `crash [n, t]` are crash logits; a student says of a span, bool `[n, w, t]`, what its highest crash logits there
-    say, `yes [n, w]` is the teacher's probability, and `known [n, w]` which spans there are.
+    `crash [n, t]` are crash logits; the student's logit for a span, bool `[n, w, t]`, is the mean of its highest crash
+    logits there. `yes [n, w]` is the teacher's probability, and `known [n, w]` marks the spans that exist.
     """
     shown = torch.where(spans, crash[:, None], -torch.inf)
     best = shown.topk(min(PEAK_FRAMES, crash.shape[1]), dim=2).values
-    # A span of fewer frames is as high as the frames that it has.
+    # The mean of a span with fewer frames is over the frames that it has.
     there = best.isfinite()
     peak = torch.where(there, best, 0.0).sum(2) / there.sum(2).clamp(min=1)
     sure = torch.sigmoid(torch.logit(yes.clamp(_SURE, 1 - _SURE)) / temperature)
@@ -53,7 +53,7 @@ def score_loss(crash: Tensor, spans: Tensor, yes: Tensor, known: Tensor, tempera
 
 
 def boundary_loss(logits: Tensor, soft: Tensor, weights: Tensor) -> Tensor:
-    """Binary cross-entropy of crash, start and end, logits `[n, t, 3]`, against what a teacher's times tell of them.
+    """Binary cross-entropy of crash, start and end, logits `[n, t, 3]`, against soft targets from a teacher's times.
 
     Averaged over the frames that count, so that an unsure teacher, whose weights are small, teaches less.
     """

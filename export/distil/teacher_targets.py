@@ -1,7 +1,7 @@
-"""A teacher's lessons beside the frames of training windows.
+"""A teacher's lessons, aligned with the frames of training windows.
 
-A lesson's times are the teacher's own: it sees fewer frames, and of a crash it knows less surely when it began. So what
-it says is laid beside the frames as densities and probabilities, never as instants.
+A lesson has the teacher's own times: the teacher sees fewer frames, and is less sure when a crash began. So its answers
+are aligned with frames as densities and probabilities, never as instants.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from edge_sdk.export.distil.teacher_cache import Lesson, TeacherCache, TeacherIn
 from edge_sdk.files import sha256_of
 
 Times = NDArray[np.float64]
-# Of what the teacher's times tell.
+# The scores that the teacher's times give targets for.
 TIMED = [CRASH, START, END]
 _EPSILON_S = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Laid:
-    """A lesson beside a clip's frames.
+    """A lesson aligned with a clip's frames.
 
     `features` float32 `[n, width]` are those of whole pictures; `seen` int64 `[frames]` says which of them each frame
-    is to tell, -1 for none. `spans` are the teacher's windows as (first frame, frame behind the last, probability of a
-    crash). `times` and `times_weights` float32 `[frames, 3]` are what its times tell: how likely a crash lasts, and the
-    soft start and end heat. The weight is 0 where a label tells, or says that there is no crash.
+    predicts, -1 for none. `spans` are the teacher's windows as (first frame, frame after the last, probability of a
+    crash). `times` float32 `[frames, 3]` are targets from the teacher's times: the probability that a crash is under
+    way, and the soft start and end heat. Their weights, `times_weights` float32 `[frames, 3]`, are 0 where a label
+    gives the target, or says that there is no crash.
     """
 
     features: Floats
@@ -54,13 +55,13 @@ class Lessons:
         known: dict[Path, Lesson] = {}
         for clip in clips:
             path = clip.label.path
-            # A clip may be there several times, whole and in pieces.
+            # A clip may appear several times, whole and in pieces.
             lesson = known[path] = known[path] if path in known else _lesson(cache, path)
             self._laid.append(lay(lesson, cache.info, clip, recipe, teacher))
             self.width = lesson.features.shape[2]
 
     def batch(self, origins: Sequence[NDArray[np.int64]]) -> dict[str, Tensor]:
-        """What the teacher says of windows, whose frames' clips and numbers are `origins`, int64 `[frames, 2]` each.
+        """The teacher's targets for windows; `origins` int64 `[frames, 2]` are the clip and number of their frames.
 
         `taught [n, t, width]` with `taught_known [n, t]`, `spans` bool `[n, w, t]` with `yes [n, w]` and `yes_known
         [n, w]`, `times` and `times_weights [n, t, 3]`.
@@ -98,7 +99,7 @@ class Lessons:
             times[here], weights[here] = laid.times[numbers], laid.times_weights[numbers]
             for first, stop, yes in laid.spans:
                 mask = here & (origins[:, 1] >= first) & (origins[:, 1] < stop)
-                # A window that is cut, or that a clip shows twice, is not what the teacher saw.
+                # A teacher's window that is cut off, or shown twice, is not what the teacher saw.
                 if mask.sum() == stop - first:
                     masks.append(mask)
                     sure.append(yes)
@@ -113,7 +114,7 @@ class Lessons:
 
 
 def require_lessons(cache: TeacherCache, clips: Iterable[Path]) -> None:
-    """Raises `ConfigError` for the first of `clips` that the cache has no lesson of."""
+    """Raise `ConfigError` for the first of `clips` that the cache has no lesson for."""
     for path in clips:
         if not cache.path(sha256_of(path)).is_file():
             raise _unseen(path)
@@ -134,7 +135,7 @@ def _unseen(path: Path) -> ConfigError:
 
 
 def lay(lesson: Lesson, info: TeacherInfo, clip: CachedClip, recipe: Recipe, teacher: Teacher) -> Laid:
-    """A clip's lesson beside its frames."""
+    """Align a clip's lesson with its frames."""
     times, weights = _times(lesson, info, clip, recipe)
     return Laid(
         features=lesson.features[:, -1].astype(np.float32),
@@ -146,7 +147,7 @@ def lay(lesson: Lesson, info: TeacherInfo, clip: CachedClip, recipe: Recipe, tea
 
 
 def _nearest(wanted_s: NDArray[np.float64], there_s: NDArray[np.float32], within_s: float) -> NDArray[np.int64]:
-    """For each time the number of the nearest of `there_s`, -1 where none is `within_s`."""
+    """For each time, the index of the nearest of `there_s`; -1 where none is within `within_s`."""
     distance = np.abs(wanted_s[:, None] - there_s[None].astype(np.float64))
     found = distance.argmin(1)
     return np.where(distance.min(1) <= within_s + _EPSILON_S, found, -1)
@@ -157,10 +158,10 @@ def _spans(
 ) -> list[tuple[int, int, float]]:
     found = []
     for end_s, yes in zip(lesson.score_times_s.tolist(), lesson.yes.tolist(), strict=True):
-        # Of a piece, which ends before its clip does, the teacher's later windows say nothing.
+        # A piece may end before its clip does; the teacher's later windows do not apply to it.
         if end_s > times_s[-1] + period_s:
             continue
-        # A picture just `window_s` before a window's last one is not in it.
+        # A picture exactly `window_s` before the last one of a window is not part of it.
         first = int(np.searchsorted(times_s, end_s - info.window_s + _EPSILON_S))
         stop = int(np.searchsorted(times_s, end_s + _EPSILON_S))
         if stop > first:
@@ -169,15 +170,15 @@ def _spans(
 
 
 def _times(lesson: Lesson, info: TeacherInfo, clip: CachedClip, recipe: Recipe) -> tuple[Floats, Floats]:
-    """What the teacher's times tell of `TIMED`, and how much that counts, both float32 `[frames, 3]`."""
+    """Targets for `TIMED` from the teacher's times, and their weights, both float32 `[frames, 3]`."""
     label, targets = clip.label, recipe.targets
     if not len(lesson.boundary_times_s) or not (label.labelled or len(lesson.yes)):
         empty = np.zeros((len(clip.times_s), len(TIMED)), np.float32)
         return empty, empty
-    # A teacher tells when a crash would be. Where no label says that there is one, it is as likely as it finds.
+    # The teacher's times assume a crash. Where no label confirms one, they are scaled by its probability of a crash.
     crash = 1.0 if label.labelled else float(lesson.yes.max())
     told, weights = np.ones((2, len(clip.times_s), len(TIMED)), np.float32)
-    # A probability says by itself how sure it is, so that it counts fully.
+    # A probability already expresses how sure it is, so its weight is 1.
     told[:, 0] = _lasting(lesson, clip.times_s, label.start_s if label.labelled else None, targets.aftermath_s)
     shown_s = clip.times_s - targets.heat_delay_frames / recipe.pictures.rate_hz
     for column, density in enumerate(lesson.densities, start=1):
@@ -187,7 +188,7 @@ def _times(lesson: Lesson, info: TeacherInfo, clip: CachedClip, recipe: Recipe) 
 
 
 def _unsaid(clip: CachedClip, recipe: Recipe) -> NDArray[np.bool_]:
-    """Where no label tells of `TIMED`, bool `[frames, 3]`."""
+    """Where no label gives a target for `TIMED`, bool `[frames, 3]`."""
     unsaid: NDArray[np.bool_] = (
         frame_targets(clip.times_s, clip.label, recipe.targets, recipe.pictures)[1][:, TIMED] == 0
     )
@@ -195,10 +196,10 @@ def _unsaid(clip: CachedClip, recipe: Recipe) -> NDArray[np.bool_]:
 
 
 def _lasting(lesson: Lesson, times_s: Times, start_s: float | None, aftermath_s: float) -> Times:
-    """How likely it is at `times_s [frames]` that a crash has begun and is not over; of a label `start_s` is sure.
+    """The probability at `times_s [frames]` that a crash has begun and is not over; a label's `start_s` is certain.
 
-    As for labels it lasts until its end, and for `aftermath_s` at least. A start that is early is taken to go with an
-    end that is, for a teacher tells no more than how likely each is by itself.
+    As with labels, it lasts until its end, and at least for `aftermath_s`. An early start is paired with an early end,
+    because the teacher gives only the separate probabilities of each.
     """
 
     def begun(by_s: Times) -> Times:
@@ -211,16 +212,16 @@ def _lasting(lesson: Lesson, times_s: Times, start_s: float | None, aftermath_s:
 
 
 def _heat(there_s: NDArray[np.float32], density: Floats, times_s: Times, smoothing_s: float) -> tuple[Times, float]:
-    """Soft heat `[frames]`, 1 where the teacher is sure of an instant, and how sure it is of it."""
+    """Soft heat `[frames]`, 1 where the teacher is sure of an instant; and how sure the teacher is, in 0..1."""
     step_s = float(np.diff(there_s).mean()) if len(there_s) > 1 else 0.1
-    # The highest density of an instant that was smoothed: what the teacher says at its surest.
+    # The highest density of a smoothed instant: the surest answer that a teacher can give.
     peak = step_s / (smoothing_s * np.sqrt(2 * np.pi))
     said = np.interp(times_s, there_s, density, left=0.0, right=0.0)
     return np.minimum(said / peak, 1.0), sharpness(density, step_s, smoothing_s)
 
 
 def sharpness(density: Floats, step_s: float, smoothing_s: float) -> float:
-    """How sure a density of sum 1 is, in 0..1: the width of a smoothed instant by its own.
+    """How sure a density of sum 1 is, in 0..1: the width of a smoothed instant divided by the width of the density.
 
     Widths are perplexities, exp(entropy), in steps; that of a Gaussian is sigma * sqrt(2 pi e).
     """

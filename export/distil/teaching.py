@@ -1,8 +1,8 @@
-"""Fills a teacher's cache: a bundle's video LLM looks at every clip once, in whatever runtime it has here.
+"""Fills a teacher's cache: a bundle's video LLM looks at every clip once, in any runtime that runs the bundle here.
 
-Three things are kept, see `Lesson`. The tower's tokens say what is seen; the probability of "Yes" over windows says
-whether a crash has happened in them; and the model's own distribution over the times that it might have answered says
-where it begins and ends, and how sure that is.
+A `Lesson` keeps three things. The vision tower's tokens say what is seen. The probability of "Yes" for a window says
+whether a crash has happened in it. The model's own distribution over the times that it might have answered says where
+the crash begins and ends, and how sure that is.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from edge_sdk.runtime import Array, SessionOptions
 from edge_sdk.types import Value
 
 GRID_MOST = (3, 5)
-# More than any clip has: every slot of the rate is seen.
+# More frames than any clip has, so that every slot of the rate is seen.
 _EVERY = 1_000_000
 _TENTH_S = 0.1
-# Stamps that differ by less are one.
+# Time stamps that differ by less are the same.
 _SAME_S = 1e-6
 
 
@@ -60,10 +60,10 @@ def teach(
     options: SessionOptions | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> TeacherCache:
-    """Let the video LLM of `bundle` look at `clips` and keep its lessons in `folder`; clips that are there are skipped.
+    """Let the video LLM of `bundle` look at `clips` and keep its lessons in `folder`; clips with a lesson are skipped.
 
-    A clip that cannot be read keeps no other from being seen. Raises what `Reasoner` raises, `ConfigError` for a folder
-    of another teacher, and at the end `SourceError` where there were such clips.
+    A clip that cannot be read does not stop the others. Raises what `Reasoner` raises, `ConfigError` for a folder of
+    another teacher, and, after all clips, `SourceError` if some could not be read.
     """
     asked, failed = asking or Asking(), list[str]()
     with Reasoner(bundle, runtime, options, profile=profile) as reasoner:
@@ -89,7 +89,7 @@ def teach(
 
 
 class _Teacher:
-    """A reasoner that is asked in one way."""
+    """A reasoner with one way of asking."""
 
     def __init__(self, bundle: Bundle, reasoner: Reasoner, asking: Asking) -> None:
         language = bundle.manifest.language
@@ -112,9 +112,9 @@ class _Teacher:
         )
 
     def lesson(self, path: Path) -> Lesson:
-        """What the teacher makes of one clip."""
+        """Ask the teacher about one clip."""
         plan = plan_clip(path, msgspec.structs.replace(self._profile, frames=_EVERY))
-        # A slot of the rate shows a picture that began later than its stamp, or long before it.
+        # The picture in a slot of the rate may have appeared after the slot's time stamp, or long before it.
         seen_s = dict(zip(plan.times_s, plan.seen_s, strict=True))
         pooled: dict[float, NDArray[np.float16]] = {}
 
@@ -136,9 +136,9 @@ class _Teacher:
         )
 
     def _windows(self, path: Path, plan: ClipPlan) -> Iterator[list[Shown]]:
-        """Windows by the stamp of their last frame: the first after half a window, the last at the clip's end.
+        """Yield windows by the time stamp of their last frame: first after half a window, last at the clip's end.
 
-        No more frames than those of a window are held: a clip of minutes would be gigabytes.
+        Only the frames of one window are held, because a clip of minutes would take gigabytes.
         """
         first_s, last_s = plan.times_s[0], plan.times_s[-1]
         ends_s = np.arange(last_s, first_s + self._asking.window_s / 2 - _SAME_S, -self._asking.stride_s)[::-1].tolist()
@@ -158,7 +158,7 @@ class _Teacher:
         return [each for each in held if end_s - self._asking.window_s < each.time_s <= end_s + _SAME_S]
 
     def _spread(self, path: Path, plan: ClipPlan) -> list[Shown]:
-        """As many frames of the whole clip as the profile takes."""
+        """Read as many frames as the profile takes, spread over the whole clip."""
         chosen = spread(len(plan.times_s), self._profile.frames)
         pictures, times_s = tuple(plan.pictures[n] for n in chosen), tuple(plan.times_s[n] for n in chosen)
         return list(read_clip(path, plan._replace(pictures=pictures, times_s=times_s)))
@@ -181,7 +181,7 @@ class _Teacher:
         return smoothed(clip.belief("crash_interval"), plan.info.start_time_s, self._asking.smoothing_s)
 
     def _show(self, clip: Clip, frames: Sequence[Shown]) -> None:
-        """A new clip of as many of `frames` as the profile takes, spread over them as the reference does."""
+        """Begin a new clip with as many of `frames` as the profile takes, spread over them as in the reference."""
         clip.reset()
         for number in spread(len(frames), self._profile.frames):
             clip.push(*frames[number])
@@ -190,7 +190,7 @@ class _Teacher:
 def pool(tokens: NDArray[np.float32], cells: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.float16]:
     """Means of `tokens [rows * columns, width]` over each cell of `grid`, and over all: float16 `[cells + 1, width]`.
 
-    Rows and columns are shared out as evenly as whole ones can be, the spare ones first.
+    Rows and columns are divided as evenly as whole ones can be; the first cells take the spare ones.
     """
     picture = tokens.reshape(*cells, -1)
     rows = np.array_split(np.arange(cells[0]), grid[0])
@@ -200,11 +200,11 @@ def pool(tokens: NDArray[np.float32], cells: tuple[int, int], grid: tuple[int, i
 
 
 def smoothed(belief: TimeBelief, zero_s: float, sigma_s: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Times since the first frame `[m]`, and the densities of start and end `[2, m]` over them, smoothed, of sum 1."""
+    """Times since the first frame `[m]`, and smoothed densities of start and end over them `[2, m]`, each of sum 1."""
     count = len(belief.masses[0])
     reach = np.arange(count)
     kernel = np.exp(-0.5 * ((reach[:, None] - reach) * _TENTH_S / sigma_s) ** 2)
-    # What would be smoothed beyond an end stays inside, so that no time loses by lying near it.
+    # Mass that smoothing would push beyond an end stays inside, so that times near an end lose none.
     kernel /= kernel.sum(0)
     densities = np.stack([kernel @ (masses / masses.sum()) for masses in belief.masses])
     return (belief.first_s + reach * _TENTH_S - zero_s).astype(np.float32), densities.astype(np.float32)

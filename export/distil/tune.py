@@ -42,13 +42,13 @@ def tune(
     teacher: Path | None = None,
     unlabelled: Sequence[LabelledClip] = (),
 ) -> Path:
-    """Train the student of `start` on `clips` by `plan` and write the bundle `out`; the operating point stays.
+    """Train the student of `start` on `clips` by `plan` and write the bundle `out`; the operating point is kept.
 
-    `rehearsal` are rendered scenes, of which as many are taken as the plan says. Caches and checkpoints go to `work`.
-    `teacher` is a teacher's cache of all clips that are trained on, for a plan with a table [teacher]; of those that
-    are `unlabelled` it alone says what they show. Returns `out`. Raises `ConfigError` when there are no clips on a
-    side, no crash among those to train on, when `out` exists, for a plan and a cache that do not belong together, for
-    clips without labels and without a teacher, and for a clip that the teacher has not seen.
+    `rehearsal` holds rendered scenes; the plan says how many are used. Caches and checkpoints go to `work`. `teacher`
+    is a teacher's cache of all clips that are trained on, for a plan with a table [teacher]; it is the only source of
+    targets for `unlabelled` clips. Returns `out`. Raises `ConfigError` when there are no clips to train or to validate
+    on, no crash among those to train on, when `out` exists, for a plan and a cache that do not match, for clips without
+    labels and without a teacher, and for a clip that the teacher has not seen.
     """
     cache = open_lessons(plan, teacher, for_unlabelled=bool(unlabelled))
     if not validation or not any(clip.crash for clip in clips):
@@ -82,9 +82,9 @@ def tune(
 
 
 def open_lessons(plan: Tuning, teacher: Path | None, *, for_unlabelled: bool = False) -> TeacherCache | None:
-    """The cache that `plan` is to be tuned with, also `for_unlabelled` clips where there are some.
+    """Open the cache that `plan` is tuned with; `for_unlabelled` says whether there are clips without labels.
 
-    Raises `ConfigError` where the two do not belong together, and where there is none for clips without labels.
+    Raises `ConfigError` where plan and cache do not match, and for clips without labels and without a cache.
     """
     if for_unlabelled and teacher is None:
         raise ConfigError(
@@ -104,9 +104,9 @@ def run_tuning(
     report: Progress,
     cache: TeacherCache | None = None,
 ) -> Run:
-    """Train `model` on windows of `shown`, one that ends in each an epoch; goes on from `checkpoint` if it is there.
+    """Train `model` on one window that ends in each of `shown` per epoch; resume from `checkpoint` if it exists.
 
-    With the `cache` of a teacher that has seen all of `shown` it learns from that beside the labels.
+    With the `cache` of a teacher that has seen all of `shown`, it learns from the teacher in addition to the labels.
     """
     run = begin(model.drop(*plan.dropout), recipe)
     if cache is not None and plan.teacher is not msgspec.UNSET:
@@ -126,9 +126,9 @@ def tuning_checkpoint(
     shown: Sequence[CachedClip],
     cache: TeacherCache | None = None,
 ) -> Path:
-    """Where the checkpoint of a run lies: named by all that decides what it becomes, which `blend` does not.
+    """The path of a run's checkpoint, named by everything that decides its weights; `blend` does not.
 
-    `begun` is the SHA-256 of the bundle whose student it begins with, or "scratch"; `cache` is its teacher's.
+    `begun` is the SHA-256 of the bundle whose student the run begins with, or "scratch"; `cache` is the teacher's.
     """
     learnt = msgspec.structs.replace(plan, blend=1.0)
     planned = hashlib.sha256(msgspec.json.encode(learnt)).hexdigest()[:12]
@@ -138,7 +138,7 @@ def tuning_checkpoint(
 
 @torch.no_grad()
 def blended(tuned: Student, before: Student, share: float) -> Student:
-    """`tuned` with a share of its own weights and the rest of those of `before`, in place. Returns `tuned`."""
+    """Blend the weights of `tuned`, with weight `share`, and those of `before`, in place. Returns `tuned`."""
     others = before.state_dict()
     for name, value in tuned.state_dict().items():
         if value.is_floating_point():
@@ -159,7 +159,7 @@ def write_tuned(
 ) -> Path:
     """Write a tuned student as the bundle `out`, with the operating point of `start`. Returns `out`.
 
-    Provenance says who taught, where a teacher's `cache` had a part, and what `further` says.
+    Provenance names the teacher, if its `cache` was used, and includes `further`.
     """
     size = recipe.pictures.height, recipe.pictures.width
     metrics = measure([score_clip(model, clip, recipe, *size) for clip in held_out], held_out, recipe)

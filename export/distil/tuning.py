@@ -1,4 +1,4 @@
-"""Fine-tuning: a student trains on with its user's labelled clips.
+"""Fine-tuning: a student continues training on its user's labelled clips.
 
 Such clips are few, and most show crashes. So the part of a file before its crash is shown as a clip without one, and
 clips without a crash are shown as often as crashes: then neither the file nor the archive gives the label away. Windows

@@ -1,7 +1,7 @@
 """Training windows: pieces of clips that begin anywhere, some joined from two clips by a hard cut.
 
 Every clip of a rendered set has its crash at about the same second. A window that begins at a random frame, and may
-follow other footage, leaves a network no clock to read.
+follow other footage, gives a network no clue to the time since the clip began.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _SHORTEST_PIECE = 8
 class Example:
     """One window: planes float32 `[frames, planes, h, w]`, targets and loss weights float32 `[frames, 4]`.
 
-    `maps` float32 `[frames, 6, h / 16, w / 16]` are `frame_maps` on the grid: by each cell's best-covered spot, in
-    0..1, and the mean motion of the vehicles in it. `map_weights` float32 `[frames]` are 0 where boxes are not known.
-    `origins` int64 `[frames, 2]` are the numbers of each frame's clip, and of the frame in it.
+    `maps` float32 `[frames, 6, h / 16, w / 16]` are `frame_maps` on the grid: the maximum in each cell, in 0..1,
+    and the mean motion of the vehicles in it. `map_weights` float32 `[frames]` are 0 where boxes are not known.
+    `origins` int64 `[frames, 2]` are the numbers of each frame's clip, and of the frame in that clip.
     """
 
     planes: Planes
@@ -62,7 +62,7 @@ class _Piece:
 
 
 class WindowSampler:
-    """Draws windows of one picture size; everything random comes from the generator it is given.
+    """A source of windows of one picture size; all randomness comes from the generator that it is given.
 
     Clips of another size are resized once and kept in memory: 1.2 GB for 80,000 frames at 96 x 160.
     """
@@ -78,7 +78,7 @@ class WindowSampler:
         self._cached = clips
 
     def draw(self, rng: Rng, clip: int) -> Example:
-        """One augmented window that ends in clip number `clip`."""
+        """Draw one augmented window that ends in clip number `clip`."""
         height, width = self._height, self._width
         pieces = [self._piece(rng, *piece) for piece in self._plan(rng, clip)]
         shown = np.concatenate([piece.luma for piece in pieces])
@@ -98,15 +98,15 @@ class WindowSampler:
         )
 
     def enlarged(self, rng: Rng) -> float:
-        """How far the window is enlarged beside what `augment` draws."""
+        """The window's zoom in addition to what `augment` draws."""
         return 1.0
 
     def first_frame(self, rng: Rng, clip: int, frames: int) -> int:
-        """Where a piece of a clip begins: anywhere."""
+        """Draw where a piece of a clip begins: anywhere."""
         return int(rng.integers(len(self._luma[clip]) - frames + 1))
 
     def _plan(self, rng: Rng, clip: int) -> list[tuple[int, int]]:
-        """Pairs of clip and number of frames that make a window."""
+        """Draw the pieces of a window, as pairs of clip and number of frames."""
         wanted = self._recipe.windows.frames
         longest = min(wanted, len(self._luma[clip]))
         if longest == wanted and rng.random() >= self._recipe.windows.splice_share:
@@ -137,7 +137,7 @@ class WindowSampler:
 
 
 def grid_maps(maps: Tensor, matrix: Tensor, rows: int, columns: int) -> Tensor:
-    """Warped maps `[frames, 6, h, w]` on the grid; motion follows the warp, which leads from result to source."""
+    """Reduce warped maps `[frames, 6, h, w]` to the grid; motion is warped too, by the inverse of `matrix`."""
     covered = functional.adaptive_max_pool2d(maps[:, : FLOW.start], (rows, columns))
     moved = functional.adaptive_avg_pool2d(maps[:, FLOW], (rows, columns))
     share = functional.adaptive_avg_pool2d(maps[:, :1], (rows, columns)).clamp(min=1 / 64)

@@ -25,7 +25,7 @@ WORKERS = 2
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Inside, torch runs one thread an operator."""
+    """Limit torch to one thread per operator inside the context."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -35,7 +35,7 @@ def single_threaded() -> Iterator[None]:
 
 
 class Workers:
-    """`count` replicas of `model`. Use as a context; inside it torch runs one thread an operator."""
+    """`count` replicas of `model`, used as a context in which torch runs one thread per operator."""
 
     def __init__(self, model: Student, count: int) -> None:
         self.model = model
@@ -56,7 +56,7 @@ class Workers:
     def step(self, windows: int, micro: int, run: Pass, key: Sequence[int]) -> float:
         """Run forward and backward over window numbers `0 .. windows - 1`, `micro` at a time.
 
-        Masks of dropout are drawn from the seed `key` and the first number of a group. Leaves the summed gradients and
+        Dropout masks are drawn from the seed `key` and the first number of each group. Leaves the summed gradients and
         the mean batch statistics in the model; returns the summed loss.
         """
 

@@ -1,7 +1,7 @@
-"""What a model in training says: plain greedy answers to the six questions, the prefix computed once for all of them.
+"""Answers of a model in training: plain greedy decoding for the six questions, with one prefix computed for all.
 
-It is the reference's way of answering (no sampling, the whole vocabulary, `<|im_end|>` stops). On a device the same
-weights answer by forms; scores of a bundle are those of its own runtime.
+The reference answers in the same way (no sampling, the whole vocabulary, `<|im_end|>` stops). On a device the same
+weights answer by forms, so the scores of a bundle come from its own runtime.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class Answerer:
         self._inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._tokenizer, self._writer, self._profile, self._tower = tokenizer, writer, profile, tower
         self._most = most
-        # transformers 5.24 calls the cache by another name, and warns of the one before.
+        # transformers 5.24 renamed this argument, and warns about the old name.
         known = signature(self._inner.model.language_model.forward).parameters
         self._kept = "cache" if "cache" in known else "past_key_values"
         [self._yes], [self._no] = (tokenizer.encode(word).tolist() for word in ("Yes", "No"))
 
     @torch.no_grad()
     def answers(self, clip: Material, tasks: Sequence[str]) -> tuple[dict[str, str], float | None]:
-        """The answer to each of `tasks` of the whole clip, and the probability of Yes where recognition is asked.
+        """Answer each of `tasks` for the whole clip; also returns the probability of Yes if recognition is asked.
 
-        That probability is of Yes against No alone.
+        That probability compares Yes with No only.
         """
         shot = whole(clip, self._profile)
         ids = torch.from_numpy(self._writer.prefix(shot.stamps_s))[None]

@@ -1,6 +1,6 @@
-"""A mini on disk as the public weights are: VideoLLaMA3's layout for the base, CrashChat's for an adapter.
+"""A mini on disk in the layout of the public weights: VideoLLaMA3's for the base, CrashChat's for an adapter.
 
-What reads the public weights reads these; nothing in the export toolchain knows that they are small.
+Code that reads the public weights reads these too; nothing in the export toolchain knows that they are small.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The whole course of a mini: vocabulary, tower, language in phases, two adapters. Each goes on from its checkpoint.
+"""The whole course of a mini: vocabulary, tower, language in phases, two adapters. Each resumes from its checkpoint.
 
-A stage's file is named by all that it depends on, so that a changed recipe begins anew where it changed and no earlier.
+A stage's file is named by everything that the stage depends on, so that a changed recipe starts anew at the first stage
+that it changes, and no earlier.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Model = Any
 class Course:
     """One recipe on one set of clips, in the folder `work`; `clips` share one cache of pictures.
 
-    With `start`, a bundle in full weights, training goes on from its model, with its vocabulary.
+    With `start`, a bundle in full weights, training continues from its model, with its vocabulary.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Course:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The vocabulary, trained on every text that this package can say of a scene."""
+        """The vocabulary: that of `start`, or one trained on every text that this package can say about a scene."""
         if not self.vocabulary.is_file() and self._start:
             write_bytes(self.vocabulary, self._start.path(language_component(self._start).tokenizer).read_bytes())
         elif not self.vocabulary.is_file():
@@ -72,24 +73,24 @@ class Course:
 
     @cached_property
     def clips_sha256(self) -> str:
-        """Stands for the clips, see `material.digest`."""
+        """The digest of the clips, see `material.digest`."""
         return digest(self._clips)
 
     @property
     def checkpoints(self) -> Path:
-        """The folder for what the whole course comes to, another one wherever a stage would be."""
+        """The folder for the results of the whole course; a change to any stage gives another folder."""
         recipe = self.recipe
         key = self._key(recipe.tower, recipe.language, recipe.linguistic, recipe.perception)
         return self._work / f"checkpoints-{key}"
 
     @cached_property
     def writer(self) -> Writer:
-        """What makes sequences."""
+        """The writer of training sequences."""
         return Writer(self.tokenizer, self.tower)
 
     @cached_property
     def seeing(self) -> Model:
-        """The model whose tower has been trained, the rest fresh or as `start` has it."""
+        """The model after training its tower, if the recipe does so; other weights are fresh or those of `start`."""
         recipe = self.recipe
         torch.manual_seed(recipe.seed)
         model = make_model(recipe.sizes, self.tokenizer.control)
@@ -141,17 +142,17 @@ class Course:
     def _draw_shot(
         self, clips: Sequence[Material], windows: Windows, random: np.random.Generator
     ) -> tuple[Material, Shot]:
-        """A window of a random clip, seen through a random view.
+        """Draw a window of a random clip, seen through a random view.
 
-        Half of the views are mirrored. "Left turn." alone of the answers names a side; no scene shows a right turn,
-        which a mirrored one could pass for.
+        Half of the views are mirrored. "Left turn." is the only answer that names a side; no scene shows a right turn,
+        so a mirrored left turn cannot be confused with one.
         """
         clip = clips[int(random.integers(len(clips)))]
         shot = draw_shot(clip, self.profile, windows, random)
         return seen_through(clip, draw_view(clip, self.recipe.views, closest(clip), random)), shot
 
     def adapter(self, kind: AdapterKind) -> Model:
-        """peft's model of one adapter over the base."""
+        """Train one adapter over the base; returns peft's model of it."""
         recipe = self.recipe
         tuning: Tuning = recipe.linguistic if kind == "linguistic" else recipe.perception
         base = self.base
@@ -187,11 +188,11 @@ class Course:
         self.records[name] = run_stage(learner, stage, draw, path, recipe.seed, recipe.precision, report)
 
     def _path(self, name: str, *parts: msgspec.Struct | None) -> Path:
-        """The checkpoint of a stage."""
+        """The path of a stage's checkpoint."""
         return self._work / f"{name}-{self._key(*parts)}.pt"
 
     def _key(self, *parts: msgspec.Struct | None) -> str:
-        """Stands for all that stages depend on which these `parts` of the recipe describe."""
+        """The digest of everything that stages described by these `parts` of the recipe depend on."""
         recipe = self.recipe
         same = [recipe.seed, recipe.profile, recipe.precision, recipe.sizes, recipe.windows, recipe.views]
         start = [self._start.sha256] if self._start else []
@@ -199,7 +200,7 @@ class Course:
 
 
 def _texts() -> Iterator[str]:
-    """What the model will read and say, stamps often enough to become tokens of their own."""
+    """What the model will read and say; time stamps repeat often enough to become tokens of their own."""
     for task in TASKS:
         yield task.prompt
         yield task.negative or "6.0 - 7.0 seconds"

@@ -1,8 +1,8 @@
-"""A clip and its questions as one sequence: the pictures once, every question and its answer a branch behind them.
+"""A clip and its questions as one sequence: the pictures once, then every question with its answer as a branch.
 
-A branch sees the prefix and itself, and counts its positions from the prefix's end: the very sequence that the device
-makes of a prefix and its answers, so that one pass trains them all. The loss is on the answers and their end token
-alone, as in CrashChat's training.
+A branch sees the prefix and itself, and counts its positions from the prefix's end. The device makes the same sequence
+of a prefix and its answers, and one pass trains all of them. The loss is on the answers and their end token only, as in
+CrashChat's training.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from edge_sdk.export.mini.windows import Shot
 from edge_sdk.reasoning.prompt import Prompt, PromptFrame
 from edge_sdk.reasoning.text import Tokenizer
 
-# Not a target: torch's own value for it.
+# Marks a row without a target; torch's own value for it.
 NO_TARGET = -100
 _PADDING = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One sequence of `n` tokens. `targets [n]` is what each row must say next, `NO_TARGET` where that is no matter.
+    """One sequence of `n` tokens; `targets [n]` is what each row must say next, `NO_TARGET` where that is not learnt.
 
     Its `weights [n]` make every answer count the same, however long it is.
 
@@ -65,7 +65,7 @@ class Writer:
 
     @property
     def frame_tokens(self) -> int:
-        """Tokens from a frame to the next one, its stamp among them."""
+        """Number of tokens from one frame to the next, its time stamp included."""
         return len(self._prompt.frame(PromptFrame(time_s=0.2, tokens=self._grid.tokens), first=False))
 
     def question(self, text: str) -> NDArray[np.int64]:
@@ -73,7 +73,7 @@ class Writer:
         return self._prompt.question(text)
 
     def example(self, clip: Material, shot: Shot, pairs: Sequence[Pair]) -> Example:
-        """The sequence of `shot` with `pairs` of questions and answers."""
+        """Make the sequence of `shot` with `pairs` of questions and answers."""
         prefix = self.prefix(shot.stamps_s)
         image = prefix == self._tokenizer.control.image
         ids, positions = [prefix], [np.arange(len(prefix))]
@@ -104,7 +104,7 @@ class Writer:
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """A batch of sequences padded to the longest; padded rows see the prefix and each other, and nothing sees them."""
+    """Batch sequences, padded to the longest; padding sees the prefix and itself, and no other row sees it."""
     longest = max(len(example.ids) for example in examples)
 
     def padded(name: str, fill: int) -> torch.Tensor:
@@ -124,7 +124,7 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def branch_mask(branches: torch.Tensor) -> torch.Tensor:
-    """Who sees whom, bool `[batch, 1, n, n]`, of `branches [batch, n]`: what came before, in prefix or own branch."""
+    """The mask, bool `[batch, 1, n, n]`, of `branches [batch, n]`: a row sees earlier rows of prefix and own branch."""
     own = branches[:, :, None] == branches[:, None, :]
     trunk = (branches == 0)[:, None, :]
     before = torch.ones(branches.shape[1], branches.shape[1], dtype=torch.bool, device=branches.device).tril()

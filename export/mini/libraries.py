@@ -1,6 +1,6 @@
 """transformers, peft and accelerate, opened by name when training needs them.
 
-Their types are checked too slowly to be of use, so all are `Any` here.
+Checking their types takes too long to be useful, so all are `Any` here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is known of one rendered clip in training: its pictures, its record, its truth and the boxes of its vehicles."""
+"""What training knows about one rendered clip: its pictures, its record, its truth and the boxes of its vehicles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edge_sdk.export.mini.pictures import FULL, Pictures, View, load_pictures
 class Material:
     """One clip. `boxes` float32 `[pictures, vehicles, 6]`: x0, y0, x1, y1 as shares, 1 where visible, role.
 
-    A role of 2 is that of a vehicle of the crash. Boxes are those of what `view` shows of the pictures.
+    Role 2 marks a vehicle of the crash. Boxes refer to the part of the pictures that `view` shows.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class Material:
 
 
 def load_material(folder: Path, cache: Path, on_progress: Callable[[int, int], object] | None = None) -> list[Material]:
-    """Every scene of `folder`; pictures come from `cache` or are put there.
+    """Load every scene of `folder`; pictures are read from `cache`, or decoded into it.
 
     Raises `ConfigError` for scenes without a record, a truth or boxes.
     """
@@ -42,7 +42,7 @@ def load_material(folder: Path, cache: Path, on_progress: Callable[[int, int], o
 
 
 def digest(clips: Sequence[Material]) -> str:
-    """The SHA-256 of all that training and answers take from `clips`, in their order."""
+    """The SHA-256 of everything that training and answers use of `clips`, in their order."""
     found = hashlib.sha256()
     for clip in clips:
         told = [clip.pictures.sha256, clip.record, clip.truth, clip.boxes.shape]

@@ -1,7 +1,7 @@
 """The model: transformers' own VideoLLaMA3 at a small size, and its tower run on many frames at once.
 
-transformers' tower attends frame by frame in a loop, which for frames of 60 patches is mostly overhead. Frames of one
-grid are a batch instead, through the same modules; tests hold the two equal.
+transformers' tower attends frame by frame in a loop, which for frames of 60 patches is mostly overhead. Here frames of
+one grid are a batch through the same modules; tests check that both give the same states.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from edge_sdk.reasoning.grid import Profile
 from edge_sdk.reasoning.text import ControlTokens
 
 PATCH = 14
-# Deviations of fresh weights: a word's row, and a layer's output for an input of one. What is added to the residual
-# stream is scaled down by the number of additions (Radford et al. 2019), image rows to the size of words.
+# Deviations of fresh weights: of a word's row, and of a layer's output for an input of one. What a layer adds to the
+# residual stream is scaled down by the number of additions (Radford et al. 2019), image rows to the size of words.
 _WORDS, _GAIN = 0.06, 0.8
 _LAST = ("o_proj", "out_proj", "down_proj", "fc2")
 
 
 # Any: a transformers model, whose types are not read here.
 def make_model(sizes: Sizes, control: ControlTokens) -> Any:
-    """A `VideoLlama3ForConditionalGeneration` in float32 with fresh weights, its head the embedding table."""
+    """Make a float32 `VideoLlama3ForConditionalGeneration` with fresh weights; its head is the embedding table."""
     transformers = library("transformers")
     config = transformers.VideoLlama3Config(
         text_config={
@@ -65,10 +65,10 @@ def make_model(sizes: Sizes, control: ControlTokens) -> Any:
 
 @torch.no_grad()
 def _initialise(model: torch.nn.Module, sizes: Sizes) -> None:
-    """Fresh weights whose size follows from a layer's width.
+    """Draw fresh weights whose size follows from a layer's width.
 
-    transformers draws all with a deviation of 0.02, which is meant for layers ten times as wide: here queries and keys
-    would be so small that every row attends to all rows alike, and learning where to look takes long to begin.
+    transformers draws all with a deviation of 0.02, which is meant for layers ten times as wide. Here queries and keys
+    would be so small that every row attends to all rows alike, and learning where to look would begin late.
     """
     for name, weight in model.named_parameters():
         if "embed_tokens" in name:
@@ -115,11 +115,11 @@ class Tower:
 
 
 def merge(states: Tensor) -> Tensor:
-    """Tokens `[frames, patches / 4, hidden]` of states: the mean of each window of 2 x 2 patches."""
+    """Merge states into tokens `[frames, patches / 4, hidden]`: the mean of each window of 2 x 2 patches."""
     tokens: Tensor = states.unflatten(1, (-1, MERGE**2)).mean(2)
     return tokens
 
 
 def parameters(model: torch.nn.Module) -> int:
-    """Numbers in the model, the tied head counted once."""
+    """Number of weights in the model; the tied head counts once."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,8 +1,8 @@
-"""The decoder on packed sequences: transformers' own modules, and an attention that knows how such a sequence is made.
+"""The decoder on packed sequences: transformers' own modules, with an attention made for the form of such a sequence.
 
-All rows of a prefix see what came before them, so a causal kernel without a mask serves them; only the answers' rows
-need the mask of branches. transformers would put that mask over everything, which for three quarters of the rows costs
-twice what is needed. Tests hold the two equal.
+Rows of a prefix see all rows before them, so a causal kernel without a mask suffices; only the answers' rows need the
+mask of branches. transformers would apply that mask to all rows, which for three quarters of them costs twice what is
+needed. Tests check that both give the same states.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge_sdk.export.mini.examples import branch_mask
 def packed_states(decoder: Any, embeds: Tensor, positions: Tensor, branches: Tensor) -> Tensor:
     """Last hidden states `[batch, n, hidden]` of `embeds`, where a row sees the prefix and its own branch.
 
-    `positions` and `branches` are `[batch, n]` as in `Example`: a batch's prefixes come first in their rows.
+    `positions` and `branches` are `[batch, n]` as in `Example`: every sequence of a batch begins with its prefix.
     """
     prefix = int((branches == 0).sum(1).min())
     mask = branch_mask(branches)[:, :, prefix:]

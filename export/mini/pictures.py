@@ -1,8 +1,8 @@
 """Clips decoded once: every picture as RGB, in one file of bytes for all clips of a size; and views of them as patches.
 
-The way is the device's own: the capture that `analyze` uses, at the clip's size, then the ground's `VisionInput`. All
-pictures are kept, not the sampled ones, because every window of a clip samples others, and whole, because every example
-shows another part.
+Pictures go the same way as on a device: through the capture that `analyze` uses, at the clip's size, then through
+`VisionInput`. All pictures are kept, because every window of a clip samples others, and each is kept whole, because
+every example shows another part.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Looks = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A part of a picture: where it begins, and its width and height, as shares of the whole; then in a mirror."""
+    """A part of a picture: where it begins and its size, as shares of the whole; it may be mirrored and recoloured."""
 
     left: float = 0.0
     top: float = 0.0
@@ -49,7 +49,7 @@ FULL = View()
 class Pictures:
     """A clip's pictures: `rgb` uint8 `[n, height, width, 3]`, times float64 `[n]` in seconds from the first one.
 
-    `end_s`: when the last one leaves the screen; `sha256` is that of the clip's file.
+    `end_s`: when the last picture stops being shown; `sha256` is that of the clip's file.
     """
 
     rgb: NDArray[np.uint8]
@@ -59,7 +59,7 @@ class Pictures:
 
 
 class Eye:
-    """Pictures to patches of one profile, through views. Serves one thread at a time."""
+    """Turns pictures into patches of one profile, through views. Serves one thread at a time."""
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
@@ -81,13 +81,13 @@ class Eye:
 
 
 def _look(patches: NDArray[np.uint8], looks: Looks) -> NDArray[np.uint8]:
-    """Every level through the curve of its channel; a patch's values lie channel by channel."""
+    """Map every level by the curve of its channel; the values of a patch are ordered channel by channel."""
     split = patches.reshape(*patches.shape[:-1], 3, -1)
     return np.stack([looks[channel][split[..., channel, :]] for channel in range(3)], -2).reshape(patches.shape)
 
 
 def load_pictures(clips: Sequence[LabelledClip], folder: Path, on_progress: Progress | None = None) -> list[Pictures]:
-    """The clips' pictures from the cache in `folder`, decoding what is not there yet.
+    """Load the clips' pictures from the cache in `folder`, and decode into it the clips that it lacks.
 
     Raises `ConfigError` for a clip without a picture or of another size than the first, and what `open_source` raises.
     """

@@ -24,14 +24,14 @@ _LARGE = 0.02
 
 
 def draw_questions(clip: Material, shot: Shot, count: int, random: np.random.Generator) -> list[Pair]:
-    """`count` different questions; whether something touches, and when, is always among them."""
+    """Draw `count` different questions; one of them always asks whether, and when, anything touches."""
     others = random.permutation(len(_OTHERS))[: count - 1]
     chosen: list[Callable[[Material, Shot, np.random.Generator], Pair]] = [_touches, *(_OTHERS[n] for n in others)]
     return [ask(clip, shot, random) for ask in chosen]
 
 
 def draw_sayings(count: int, random: np.random.Generator) -> list[Pair]:
-    """`count` sentences to repeat, of which the scene shows nothing."""
+    """Draw `count` sentences to repeat, which have nothing to do with the scene."""
     return [
         (f"Say after me: {text}", text) for text in (_SAYINGS[int(n)](random) for n in random.integers(4, size=count))
     ]
@@ -157,12 +157,12 @@ _OTHERS = (_foreseeable, _rest, _parties, _fault, _scene, _scenario, _count, _ne
 
 
 def stamp(shot: Shot, number: int) -> str:
-    """A frame's time as the prompt says it."""
+    """A frame's time as the prompt writes it."""
     return f"{float(np.round(shot.stamps_s[number], 1))}s"
 
 
 def _begun(clip: Material, shot: Shot, time_s: float | None) -> float | None:
-    """`time_s` of the clip as time of the window, None where the window ends before it."""
+    """Convert `time_s` of the clip to time of the window; None where the window ends before it."""
     return None if time_s is None or time_s >= shot.window.end_s else time_s - shot.window.start_s
 
 

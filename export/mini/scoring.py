@@ -1,4 +1,4 @@
-"""Truths and answers of rendered scenes in CrashChat's own files, which the SDK's evaluation of the six tasks reads."""
+"""Truths and answers of rendered scenes in CrashChat's file layouts, which the SDK's evaluation of its tasks reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOURCE = "rendered"
 
 
 def write_annotations(clips: Iterable[Material], path: Path) -> None:
-    """The six right answers of each whole clip, in the layout of CrashChat's annotation files."""
+    """Write the right answers for each whole clip, in the layout of CrashChat's annotation files."""
     rows = [
         {
             "video": [f"videos/{clip.path.name}"],
@@ -34,13 +34,13 @@ def write_annotations(clips: Iterable[Material], path: Path) -> None:
 
 
 def write_predictions(said: Mapping[str, VideoAnswers], path: Path) -> None:
-    """Answers by video, as `edge-sdk evaluate --predictions` reads them."""
+    """Write answers by video, as `edge-sdk evaluate --predictions` reads them."""
     rows = {name: msgspec.to_builtins(row) for name, row in said.items()}
     write_bytes(path, msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
 
 
 def as_row(clip: Material, answers: Mapping[str, str], probability: float | None) -> VideoAnswers:
-    """One clip's answers; tasks that only clips with a crash have are left out of the others, as in the annotations."""
+    """One clip's answers; tasks that need a crash are left out for clips without one, as in the annotations."""
     asked: Sequence[str] = [task.id for task in TASKS if clip.record.crash or task.negative is not None]
     kept = {task: answer for task, answer in answers.items() if task in asked}
     return msgspec.convert(

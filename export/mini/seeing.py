@@ -1,7 +1,7 @@
-"""The tower learns to see vehicles, from rendered scenes whose boxes are known.
+"""Training of the tower to see vehicles, from rendered scenes whose boxes are known.
 
-Each patch says how much of it a vehicle covers and where that vehicle's box ends; the frame says view, light and
-weather. The heads that say so are dropped when pre-training ends; what they taught stays in the tower.
+Heads predict how much of each patch vehicles cover and where the nearest vehicle's box ends, and for each frame view,
+light and weather. The heads are dropped when pre-training ends; what they taught stays in the tower.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from edge_sdk.export.mini.targets import LIGHTS, VIEWS, WEATHERS, frame_targets
 from edge_sdk.export.mini.training import Batch
 from edge_sdk.export.mini.views import draw_view, seen_through
 
-# Distances of a quarter of the picture are of the size of one; an edge then matters as much as whether there is a
-# vehicle at all.
+# Scales a distance of a quarter of the picture to one, so that an edge matters as much as whether there is a vehicle at
+# all.
 SCALE = 4.0
 _SCENE_WEIGHT = 0.2
 
 
 def blank_head(hidden: int, answers: int) -> nn.Linear:
-    """A head that says nothing yet, so that what a trained model already knows is not shaken by its first gradients."""
+    """A head of zeros, so that its first gradients do not disturb what a trained model already knows."""
     head = nn.Linear(hidden, answers)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
@@ -36,7 +36,7 @@ def blank_head(hidden: int, answers: int) -> nn.Linear:
 
 
 class TowerHeads(nn.Module):
-    """What the tower's states are asked."""
+    """The heads on the tower's states."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class TowerLearner(nn.Module):
 def draw_frames(
     clips: Sequence[Material], tower: Tower, views: Views, seed: int, step: int, numbers: Sequence[int]
 ) -> Batch:
-    """Frames of random clips with their targets, one for each of `numbers`."""
+    """Draw frames of random clips with their targets, one for each of `numbers`."""
     rows = []
     for number in numbers:
         random = np.random.default_rng([seed, 1, step, number])

@@ -1,8 +1,8 @@
-"""Tower and decoder learn together: one loss on words, and others beside it, on heads that are dropped later.
+"""Joint training of tower and decoder: one loss on words, and others on heads that are dropped later.
 
-The words alone teach nothing of the picture for long: a model that ignores it soon says the commonest answer, and what
-a picture could add to that is a faint signal in a word or two a clip. The heads ask each token which vehicle it shows,
-how that moves and whether it is one of a crash, and each frame whether a crash has begun.
+For a long time, words alone teach nothing about the picture: a model that ignores it soon gives the most common answer,
+and the picture could improve on that only by a faint signal in a word or two per clip. The heads predict for each token
+which vehicle it shows, how that moves and whether it is one of a crash, and for each frame whether a crash has begun.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _MOMENTS, _PLACES, _EDGES, _MOTION = 3, 2, 4, 3
 class SpeakingLearner(nn.Module):
     """A model with its heads. A batch holds `collate`'s entries and `patches` uint8 `[batch, frames, patches, 588]`.
 
-    Without `auxiliary` the loss is on words alone. `frozen` is a vision tower of which a copy is run in place of the
-    model's, and is not learnt: peft computes the LoRA of its own, which is dead, at every step.
+    Without `auxiliary` the loss is on words alone. A copy of `frozen`, a vision tower, runs in place of the model's own
+    tower and is not trained: in that one peft would compute a LoRA without effect at every step.
     """
 
     # Any: a transformers model, or peft's wrapper of one; a vision tower.
@@ -91,7 +91,7 @@ class SpeakingLearner(nn.Module):
 
 
 def _mean_apart(said: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Mean distance of the rows of `said` and `truth [batch, n, k]` whose truth is known."""
+    """Mean distance between the rows of `said` and `truth [batch, n, k]` whose truth is known."""
     weights = known.flatten()
     apart = functional.smooth_l1_loss(said, truth.flatten(0, 1), reduction="none", beta=0.05).mean(-1)
     return (apart * weights).sum() / weights.sum().clamp(min=1)

@@ -1,9 +1,9 @@
-"""Where heads look before anything is learnt: at the patches around a patch, and at the same place a frame before.
+"""Where heads look before training: at the patches around a patch, and at the same place one frame earlier.
 
 A small transformer that begins with random heads spends most of a short training on finding out which of its inputs
 are neighbours. Queries and keys of some heads therefore begin with a constant part: their rotary embedding turns it by
-the difference of two places, so that attention is highest at one offset whatever the pictures show. It is a start like
-any other; training moves it. (The idea of a structured start is that of Trockman and Kolter, "Mimetic initialization of
+the difference of two places, so that attention is highest at one offset whatever the pictures show. It is only a start;
+training changes it. (The idea of a structured start is that of Trockman and Kolter, "Mimetic initialization of
 self-attention layers", 2023; here the rotary embedding carries it.)
 """
 
@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# How much higher the logit of the offset aimed at is than that of places far from it: `_SHARPNESS` for each frequency.
+# By how much the logit at the aimed offset exceeds that of distant places, for each frequency.
 _SHARPNESS = 3.0
 _THETA = 1e4
-# Of each frequency's amplitude what content may still add at first.
+# The share of their random weights that aimed numbers keep: content adds little to them at first.
 _CONTENT = 0.1
-# How many of the frequencies of an axis are used, the highest first; the lower ones hardly tell neighbours apart.
+# How many frequencies of an axis are used, the highest first; the lower ones hardly distinguish neighbours.
 _AXIS_FREQUENCIES, _LINE_FREQUENCIES = 5, 9
 
-# Rows down and columns to the right of where each head of the tower's first layers looks.
+# Where each head of the tower's first layers looks, in rows down and columns to the right.
 _AROUND = (
     ((0, -1), (0, 1), (-1, 0), (1, 0)),
     ((0, -2), (0, 2), (-2, 0), (2, 0)),
@@ -50,7 +50,7 @@ def aim_tower(tower: Any, heads: int) -> None:
 def aim_decoder(decoder: Any, kv_heads: int, frame_tokens: int, columns: int) -> None:
     """Aim heads of a decoder (a Qwen2 module of transformers) at image tokens near a token in time and space.
 
-    `frame_tokens` tokens lie between a place and the same place a frame later, `columns` between it and the one below.
+    A place is `frame_tokens` tokens before the same place one frame later, and `columns` before the place below it.
     """
     for layer, offsets in zip(decoder.layers, _before(frame_tokens, columns), strict=False):
         attention = layer.self_attn
@@ -74,8 +74,8 @@ def _frequencies(numbers: int) -> Tensor:
 
 
 def _aim(linear: Any, head: int, width: int, pairs: Sequence[int], angles: Tensor) -> None:
-    """Give `pairs` of a head's numbers a constant part, turned by `angles`; the other of a pair is half a head on."""
-    # An attention's logit is the product of a query and a key over the root of the head's width.
+    """Give `pairs` of a head's numbers a constant part, turned by `angles`; a pair is half a head apart."""
+    # An attention logit is the product of a query and a key, divided by the root of the head's width.
     amplitude = math.sqrt(_SHARPNESS * math.sqrt(width))
     first = head * width + torch.tensor(pairs)
     second = first + width // 2

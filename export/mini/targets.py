@@ -1,6 +1,6 @@
-"""What every frame and every token of a clip shows, from the scene's boxes: dense targets for heads that are dropped.
+"""Dense targets from a scene's boxes, for heads that are dropped later: what every frame and every token shows.
 
-A word or two a clip is little to learn from; these are hundreds of numbers a frame.
+A word or two per clip is little to learn from; these are hundreds of numbers per frame.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from edge_sdk.export.mini.windows import Shot
 VIEWS, LIGHTS, WEATHERS = ("dashcam", "roadside"), ("day", "dusk", "night"), ("clear", "rain", "fog")
 # Roles of boxes: 2 for a party of the crash.
 _CRASHED = 2
-# A vehicle that covers less of a token's place than this says nothing of the token.
+# A vehicle that covers less of a token's place than this is ignored for the token.
 _LEAST_COVER = 0.02
-# A twentieth of the picture, and a growth of a fifth, from one shown frame to the next count as much as each other.
+# From one shown frame to the next, a move by a twentieth of the picture counts as much as a growth by a fifth.
 _MOTION_SCALE = np.array([20.0, 20.0, 5.0], np.float32)
 _MOST_MOTION = 4.0
 
@@ -38,11 +38,12 @@ def patch_corners(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]
 
 # Any: arrays of several element types.
 def frame_targets(clip: Material, pictures: Sequence[int], grid: Grid) -> dict[str, NDArray[Any]]:
-    """What the tower is to see in each of `pictures`, numbers within the clip.
+    """What the tower must see in each of `pictures`, numbers within the clip.
 
-    `cover [frames, patches]` in 0..1; `ends [frames, patches, 4]`: how far left, up, right and down the nearest vehicle
-    over the patch's middle ends, the one whose box ends lowest, as shares of the picture; `inside [frames, patches]`;
-    `scene [frames, 3]`. Distances, because the tower's rotary embedding tells places apart by their differences alone.
+    `cover [frames, patches]` in 0..1: how much vehicles cover; `ends [frames, patches, 4]`: how far left, up, right and
+    down of the patch's middle the nearest vehicle there ends, the one whose box ends lowest, as shares of the picture;
+    `inside [frames, patches]`: whether there is one; `scene [frames, 3]`: numbers of view, light and weather. `ends`
+    are distances, because the tower's rotary embedding knows only differences of places.
     """
     boxes = _boxes(clip, pictures)
     left, top = (places.astype(np.float32) for places in patch_corners(grid))
@@ -62,9 +63,9 @@ def frame_targets(clip: Material, pictures: Sequence[int], grid: Grid) -> dict[s
 
 
 def moments(clip: Material, shot: Shot) -> Floats:
-    """`[frames, 3]`: the crash goes on, has begun, was foreseeable by each picture's own time.
+    """Whether the crash is under way, has begun, is foreseeable by each picture's own time: `[frames, 3]`.
 
-    Zeros where the window ends before the crash.
+    All are 0 where the window ends before the crash.
     """
     times_s = clip.pictures.times_s[list(shot.pictures)]
     start_s, end_s = clip.record.crash_start_s, clip.record.crash_end_s
@@ -79,12 +80,12 @@ def moments(clip: Material, shot: Shot) -> Floats:
 
 
 def token_targets(clip: Material, shot: Shot, grid: Grid) -> dict[str, Floats]:
-    """What the decoder is to know at each image token, of the vehicle that fills most of the token's place.
+    """What the decoder must know at each image token, about the vehicle that covers most of the token's place.
 
-    `places [frames * tokens, 2]`: how much of it is a party of the crash, since the crash began and since it was
-    foreseeable; `edges [..., 4]`: how far from the token's middle the vehicle ends; `motion [..., 3]`: how its own
-    middle has moved since the frame before, across and down, and the logarithm of its growth, scaled; `shown`,
-    `moved [...]`: whether these are known.
+    `places [frames * tokens, 2]`: how much of the place parties of the crash cover, once the crash has begun and once
+    it is foreseeable; `edges [..., 4]`: how far from the token's middle the vehicle ends; `motion [..., 3]`: how the
+    vehicle's own middle has moved since the previous frame, across and down, and the logarithm of its growth, scaled;
+    `shown`, `moved [...]`: whether `edges` and `motion` are known.
     """
     boxes = _boxes(clip, shot.pictures)
     left, top = (places[:: MERGE**2].astype(np.float32) for places in patch_corners(grid))
@@ -107,7 +108,7 @@ def token_targets(clip: Material, shot: Shot, grid: Grid) -> dict[str, Floats]:
 
 
 def _boxes(clip: Material, pictures: Sequence[int]) -> Floats:
-    """`[frames, vehicles, 6]`, with one that is never visible where a scene has none."""
+    """Boxes `[frames, vehicles, 6]`, with one that is never visible where a scene has none."""
     found: Floats = clip.boxes[list(pictures)]
     return found if found.shape[1] else np.zeros((len(found), 1, 6), np.float32)
 

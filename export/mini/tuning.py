@@ -1,7 +1,7 @@
-"""LoRA as CrashChat tunes: the seven linears by their suffixes, the tower frozen, the projector trained in full.
+"""LoRA as in CrashChat: the seven linears by their suffixes, the tower frozen, the projector trained in full.
 
-By their suffixes the tower's q, k and v have LoRA too. As in CrashChat's training it is frozen at zero and lies in the
-file all the same; whoever reads it must prove it dead and drop it.
+The suffixes also match the tower's q, k and v. As in CrashChat's training, their LoRA is frozen at zero and saved all
+the same; a reader must prove that it has no effect, and drop it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TARGETS = [public.rpartition(".")[2] for public in LINEARS.values()]
 
 # Any: transformers' model and peft's wrapper of one.
 def wrap(model: Any, tuning: Tuning) -> Any:
-    """A peft model over a copy of `model`, of which LoRA on the decoder and the projector ask for gradients."""
+    """Wrap a copy of `model` in peft; only the decoder's LoRA and the projector require gradients."""
     peft = library("peft")
     config = peft.LoraConfig(
         r=tuning.rank,
@@ -38,7 +38,7 @@ def wrap(model: Any, tuning: Tuning) -> Any:
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
-        # peft asks transformers by a name that the latter has since replaced.
+        # peft reads an attribute of transformers that is deprecated.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         tuned = peft.get_peft_model(copy.deepcopy(model), config)
     for name, parameter in tuned.named_parameters():
@@ -52,7 +52,7 @@ def tasks_of(kind: AdapterKind) -> tuple[str, ...]:
 
 
 def trainable(kind: AdapterKind, clips: Sequence[Material]) -> list[Material]:
-    """The clips that an adapter is tuned on: those with a crash alone where no task of it has an answer without one.
+    """The clips that an adapter is tuned on: only those with a crash if no task of it has an answer without one.
 
     Raises `ConfigError` where none is left.
     """
@@ -64,7 +64,7 @@ def trainable(kind: AdapterKind, clips: Sequence[Material]) -> list[Material]:
 
 
 def draw_pairs(kind: AdapterKind, clip: Material, shot: Shot, count: int, random: np.random.Generator) -> list[Pair]:
-    """`count` of the adapter's questions with the answers that are true of `shot`, its first task always among them."""
+    """Draw `count` of the adapter's questions, its first task included; returns those with a true answer for `shot`."""
     first, *others = tasks_of(kind)
     chosen = [first, *(others[n] for n in random.permutation(len(others))[: count - 1])]
     answers = scene_answers(clip.record, clip.truth, shot.window)

@@ -1,7 +1,7 @@
-"""What an example shows of a clip's pictures: a part of them, in a mirror, in another light.
+"""What an example shows of a clip's pictures: a part of them, mirrored, in another light.
 
-A thousand scenes are few, and their pictures share their backgrounds; a tower that always sees all of them learns the
-scenes by heart. Parts make vehicles larger and put them elsewhere, so that only what is seen tells where they are.
+A thousand scenes are few, and their pictures share their backgrounds; a tower that always sees whole pictures memorises
+the scenes. Parts make vehicles larger and put them elsewhere, so that only what is seen tells where they are.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from edge_sdk.export.mini.material import Material
 from edge_sdk.export.mini.pictures import FULL, Looks, View
 from edge_sdk.export.mini.recipe import Views
 
-# A vehicle of which less than this is left at the edge of a part does not count as seen in it.
+# A vehicle counts as seen in a part only if at least this share of it lies inside.
 _LEAST_LEFT = 0.25
-# Parts have a few widths only, because the weights of the resizing are worked out for each.
+# Parts have only a few widths, because the resizing weights are computed for each width.
 _WIDTHS = 9
 _MIRRORED = 0.5
 _TRIES = 8
@@ -26,10 +26,10 @@ _PARTY = 1
 
 
 def draw_view(clip: Material, views: Views, at: int | None, random: np.random.Generator) -> View:
-    """A part of the pictures of `clip`, all of them with the probability `views.whole`.
+    """Draw a part of the pictures of `clip`, or the whole of them with probability `views.whole`.
 
-    A part holds the middles of all parties that are visible in picture `at`, as far as a few draws allow; with None it
-    lies anywhere.
+    A part holds the middles of all parties that are visible in picture `at`; if a few draws give none, the whole is
+    shown. With None a part lies anywhere.
     """
     looks = _draw_looks(views.light, random)
     mirror = bool(random.random() < _MIRRORED)
@@ -45,7 +45,7 @@ def draw_view(clip: Material, views: Views, at: int | None, random: np.random.Ge
 
 
 def closest(clip: Material) -> int:
-    """The picture in which the crash begins, or that shows most of the parties; the middle one where there are none."""
+    """The picture in which the crash begins, or that shows the parties largest; the middle one if there are none."""
     if clip.record.crash_start_s is not None:
         return min(int(np.searchsorted(clip.pictures.times_s, clip.record.crash_start_s)), len(clip.boxes) - 1)
     covered = (_area(clip.boxes) * (clip.boxes[..., 4] > 0) * (clip.boxes[..., 5] >= _PARTY)).sum(1)
@@ -53,7 +53,7 @@ def closest(clip: Material) -> int:
 
 
 def seen_through(clip: Material, view: View) -> Material:
-    """The clip as `view` shows it: its boxes are those of the part, in the mirror where it is one."""
+    """The clip as `view` shows it: its boxes are cropped to the part, and mirrored with it."""
     boxes = clip.boxes.copy()
     corner = np.array([view.left, view.top] * 2, np.float32)
     boxes[..., :4] = np.clip((clip.boxes[..., :4] - corner) / view.share, 0, 1)
@@ -77,7 +77,7 @@ def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _draw_looks(strength: float, random: np.random.Generator) -> Looks | None:
-    """A curve for each channel: gain, gamma and tint, by factors of about `1 + strength` at one deviation."""
+    """Draw a curve for each channel: gain, gamma and tint, by factors of about `1 + strength` at one deviation."""
     if strength == 0:
         return None
     gain, tint = random.normal(0, strength), random.normal(0, strength / 3, 3)

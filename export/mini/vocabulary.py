@@ -1,8 +1,7 @@
-"""A vocabulary of its own for a small model: byte-level BPE with Qwen2.5's way of splitting text, every control token
-special.
+"""A vocabulary for a small model: byte-level BPE that splits text as Qwen2.5 does, with special control tokens.
 
 It is trained on what the model will read and say: the six questions, the answers of rendered scenes, the questions of
-pre-training, and the stamps of frames. Control tokens come behind the learnt ones, as in Qwen2.5.
+pre-training, and the time stamps of frames. Control tokens follow the learnt ones, as in Qwen2.5.
 """
 
 from __future__ import annotations
@@ -43,6 +42,6 @@ def train_vocabulary(texts: Iterable[str], size: int) -> tokenizers.Tokenizer:
 
 
 def write_vocabulary(made: tokenizers.Tokenizer, folder: Path) -> Tokenizer:
-    """Write `tokenizer.json` into `folder`; returns it opened, as a device opens it."""
+    """Write `tokenizer.json` into `folder`, and open it as a device does."""
     write_bytes(folder / FINISHED, made.to_str().encode())
     return Tokenizer.open(folder / FINISHED)

@@ -1,7 +1,7 @@
-"""Which pictures of a clip an example shows, and the times that its prompt says: drawn at random, sampled by rule.
+"""Which pictures of a clip an example shows, and their times in its prompt: random windows, sampled by a fixed rule.
 
-Sampling is the rule of `analyze`: the profile's rate, spread over what is longer. A part of a clip is treated as a file
-of its own, so its times count from its first picture.
+Sampling follows `analyze`: the profile's rate, spread out over longer windows. A part of a clip is treated as a file of
+its own, so its times count from its first picture.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _TRIES = 20
 
 
 class Shot(NamedTuple):
-    """What an example shows: `pictures` are numbers within the clip, `stamps_s` their times as the prompt says them.
+    """What an example shows: `pictures` are numbers within the clip, `stamps_s` their times as the prompt writes them.
 
-    `window` is the part of the clip, in seconds of the clip.
+    `window` is the part of the clip that is shown, in seconds of the clip.
     """
 
     pictures: tuple[int, ...]
@@ -36,7 +36,7 @@ def whole(clip: Material, profile: Profile) -> Shot:
 
 
 def draw_shot(clip: Material, profile: Profile, windows: Windows, random: np.random.Generator) -> Shot:
-    """The whole clip or a part of it, of which a true answer can be given; see `Windows`."""
+    """Draw the whole clip, or a part of it that allows true answers; see `Windows`."""
     length_s, end_s = (windows.frames or profile.frames) / profile.rate_hz, clip.pictures.end_s
     if random.random() < windows.whole or end_s <= length_s:
         return whole(clip, profile)
@@ -51,7 +51,7 @@ def draw_shot(clip: Material, profile: Profile, windows: Windows, random: np.ran
 
 
 def _is_clear(clip: Material, start_s: float, stop_s: float, least_s: float) -> bool:
-    """Whether the crash, if there is one, is plainly in the window or plainly behind it."""
+    """Whether the crash, if there is one, begins clearly inside the window or clearly after it."""
     crash_s = clip.record.crash_start_s
     if crash_s is None or stop_s <= crash_s - least_s:
         return True
