@@ -1,4 +1,4 @@
-"""What people see on a terminal: lines, a progress line with an estimate, sizes as text."""
+"""Terminal output and exit codes: lines, a progress line with an estimate, errors as one line."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import typer
 
 from edge_sdk.errors import ConfigError, EdgeError, MissingDependencyError, RuntimeFailure
 from edge_sdk.files import FULL
+from edge_sdk.outputs import is_closed_pipe, leave_silently, prepare_outputs, silence
 from edge_sdk.packages import extra_of, missing
 
 REFRESH_S = 0.2
-# Errors of the system that are not the caller's, and end by themselves or with another process.
+# System errors that are not the caller's fault, and that may pass by themselves or when another process ends.
 _PASSING = FULL | {
     errno.EAGAIN,
     errno.EINTR,
@@ -31,7 +32,7 @@ _PASSING = FULL | {
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
-# torch has errors of its own for memory: told by class and words, for it may not be installed.
+# torch has its own out-of-memory errors. They are recognised by class name and text, because torch may be missing.
 _GPU_CLASS = "OutOfMemoryError"
 _GPU_FULL = re.compile(r"CUDA error: out of memory|(?:CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
 _HOST_FULL = re.compile(
@@ -46,9 +47,18 @@ def say(line: str) -> None:
 
 
 def warn(lines: Iterable[str]) -> None:
-    """Print lines to stderr: what was odd, though the work was done."""
+    """Print lines to stderr as warnings: something was odd, although the work was done."""
     for line in lines:
-        typer.echo(f"edge-sdk: warning: {line}", err=True)
+        typer.echo(f"edge-sdk: warning: {without_secrets(line)}", err=True)
+
+
+def without_secrets(text: str) -> str:
+    """`text` with user names, passwords and secret-looking values of the addresses in it hidden."""
+    if "@" not in text and "=" not in text:
+        return text  # neither is written without one of these; most texts need no loading of `capture`
+    from edge_sdk.capture.redaction import redact_typed
+
+    return redact_typed(text)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -66,7 +76,7 @@ def bar(value: float, width: int = 20) -> str:
 
 
 class Progress:
-    """A line on stderr that counts what is done and estimates what remains. Call it with (done, total)."""
+    """A line on stderr that counts what is done and estimates the time left. Call it with (done, total)."""
 
     def __init__(self, label: str, *, quiet: bool = False) -> None:
         self._label = label
@@ -77,7 +87,7 @@ class Progress:
         self._tenth, self._note = 0, ""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Show `done` of `total`; on a terminal the line is redrawn, elsewhere one is printed every tenth.
+        """Show `done` of `total`: a terminal's line is redrawn; elsewhere, a line is printed for each tenth.
 
         A note that differs from the last is shown at once.
         """
@@ -113,7 +123,7 @@ def duration(seconds: float) -> str:
 
 
 def run_script(main: Callable[[], int]) -> NoReturn:
-    """Leave with the exit code that `main` returns, or with that of what it raises, as `edge-sdk` does."""
+    """Run `main`, then exit with the code that it returns, or with the code of its error, as `edge-sdk` does."""
     with exit_codes(Path(sys.argv[0]).stem):
         code = main()
     sys.exit(code)
@@ -121,14 +131,19 @@ def run_script(main: Callable[[], int]) -> NoReturn:
 
 @contextmanager
 def exit_codes(program: str) -> Iterator[None]:
-    """Inside, an error that is no bug of ours ends the process: one line on stderr, after `program`, and its code.
+    """Turn an error that is not a bug of ours into one line on stderr, after `program`, and an exit code.
 
-    That of an `EdgeError` is its own; a package of an extra that is missing is 3, a path that cannot be used 2, one
-    that may be used again, as on a full disk or a share that does not answer, 3, as is memory that ran out, of the
-    machine or of its GPU; Ctrl-C 130.
+    An `EdgeError` has its own code. The code is 2 for an unusable path, and 3 for a missing package of an extra, for a
+    path whose trouble may pass (a full disk, a share that does not answer) and for memory that ran out, of the machine
+    or its GPU. Ctrl-C exits with 130, and an output whose reader is gone with 141, silently.
     """
+    prepare_outputs()
     try:
         yield
+    except SystemExit as left:
+        if left.code == 1 and is_closed_pipe(left.__context__):  # as Typer and Rich leave for it
+            leave_silently()
+        raise
     except EdgeError as error:
         _leave(program, str(error), error.exit_code)
     except ModuleNotFoundError as error:
@@ -136,7 +151,9 @@ def exit_codes(program: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         _leave(program, _memory_ran_out(error), RuntimeFailure.exit_code)
     except OSError as error:
-        # What may pass: as with what is missing, a service is to be started anew.
+        if is_closed_pipe(error):
+            leave_silently()
+        # For an error that may pass, use the code that tells a service manager to start the program again.
         code = RuntimeFailure.exit_code if error.errno in _PASSING else ConfigError.exit_code
         _leave(program, _of_path(error), code)
     except KeyboardInterrupt:
@@ -144,7 +161,10 @@ def exit_codes(program: str) -> Iterator[None]:
 
 
 def _leave(program: str, text: str, code: int) -> NoReturn:
-    typer.echo(f"{program}: {text}", err=True)
+    try:
+        typer.echo(f"{program}: {without_secrets(text)}", err=True)
+    except OSError:
+        silence(sys.stderr)
     sys.exit(code)
 
 
@@ -157,7 +177,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 
 def _memory_ran_out(error: MemoryError | RuntimeError | OSError) -> str:
-    """Which memory ran out, and what to do; `error` is raised again where it tells of something else."""
+    """Which memory ran out, and what to do; raises `error` again if it is about something else."""
     told = str(error)
     if any(each.__name__ == _GPU_CLASS for each in type(error).__mro__) or _GPU_FULL.search(told):
         where, instead = "the GPU's memory", "take a smaller model, or compute on the CPU (--device cpu)"
@@ -165,7 +185,7 @@ def _memory_ran_out(error: MemoryError | RuntimeError | OSError) -> str:
         where, instead = "memory", "add memory or swap, or take a smaller model"
     else:
         raise error
-    # What was asked for stands in the first sentences; torch goes on with advice for those who wrote the program.
+    # The first sentences say how much was asked for; torch's further advice is for the program's authors.
     detail = ". ".join(told.partition("\n")[0].split(". ")[:2]).rstrip(".")
     return f"{where} ran out{f' ({detail})' if detail else ''}; close other programs, {instead}"
 
@@ -173,7 +193,7 @@ def _memory_ran_out(error: MemoryError | RuntimeError | OSError) -> str:
 def _of_path(error: OSError) -> str:
     """What is wrong with a path that the caller gave, or that there is no room.
 
-    A path of our own, or an error of none at all, is our bug: raised again.
+    Raises `error` again if it names a path inside this package, or no path: that is a bug of ours.
     """
     if error.errno in FULL:
         place = f"{os.fsdecode(error.filename)} is not written: " if error.filename else ""

@@ -1,4 +1,4 @@
-"""The verbs of the device: what it has, what it sees, how fast and how right it is."""
+"""The verbs used on a device: check it, watch and analyse video, verify outputs, plan and measure speed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from edge_sdk.registry import open_room
 
 @app.command()
 def doctor(bundle: BundleOption = None, json: JsonOption = False) -> None:
-    """What this machine can run, and why the rest is missing."""
+    """Show what this machine can run, why anything is missing, and how to fix it."""
     from edge_sdk.cli.doctor import examine
 
     checks = examine(bundle)
@@ -49,10 +49,10 @@ def demo(
     trust: TrustOption = None,
     device: DeviceOption = "cpu",
     operating_point: PointOption = None,
-    out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Output folder for the picture.")] = Path("demo"),
     json: JsonOption = False,
 ) -> None:
-    """Run the bundle's own clip through everything: scores, event, answers, a picture; then a normal drive."""
+    """Analyse the bundle's demo clip (scores, event, answers, a picture), then watch a normal drive."""
     from edge_sdk.bundle import open_bundle
     from edge_sdk.cli.demo import run_demo
 
@@ -66,10 +66,10 @@ def demo(
 def run(
     source: Annotated[
         list[str] | None,
-        typer.Argument(help="Files, rtsp://, v4l2://, csi://, test://; several at once.", show_default=False),
+        typer.Argument(help="One or more files, or rtsp://, v4l2://, csi:// or test:// addresses.", show_default=False),
     ] = None,
     sources: Annotated[
-        Path | None, typer.Option(help="A file with more of them, one a line: passwords are then on no command line.")
+        Path | None, typer.Option(help="File with more sources, one per line; keeps passwords off the command line.")
     ] = None,
     bundle: BundleOption = None,
     expect: ExpectOption = None,
@@ -78,25 +78,31 @@ def run(
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
     operating_point: PointOption = None,
-    rate_hz: Annotated[float | None, typer.Option(help="Rounds a second of live sources; the student's rate.")] = None,
-    stall_timeout_s: Annotated[float, typer.Option(help="Silence after which a live source is rebuilt.")] = 2.0,
-    protocol: Annotated[str, typer.Option(help="RTSP transport: tcp, udp.")] = "tcp",
-    save: Annotated[
-        Path | None, typer.Option(help="Folder for each event of a live source: a clip that plays, and its JSON.")
+    rate_hz: Annotated[
+        float | None, typer.Option(help="Frames per second scored for live sources; default: the student's rate.")
     ] = None,
-    pre_roll: Annotated[float | None, typer.Option(help="Seconds of a clip before the crash or trigger; 10.")] = None,
-    post_roll: Annotated[float | None, typer.Option(help="Seconds of a clip after the event's end; 5.")] = None,
+    stall_timeout_s: Annotated[
+        float, typer.Option(help="Seconds without a frame after which a live source is rebuilt.")
+    ] = 2.0,
+    protocol: Annotated[str, typer.Option(help="RTSP transport: tcp or udp.")] = "tcp",
+    save: Annotated[
+        Path | None, typer.Option(help="Folder for events of live sources: a playable clip and its JSON for each.")
+    ] = None,
+    pre_roll: Annotated[
+        float | None, typer.Option(help="Seconds kept before the crash or trigger; default: 10.")
+    ] = None,
+    post_roll: Annotated[float | None, typer.Option(help="Seconds kept after the event closes; default: 5.")] = None,
     save_mb: Annotated[
-        float | None, typer.Option(help="What the folder may hold; the oldest events are removed for the newest.")
+        float | None, typer.Option(help="Limit for saved events, MB; removes the oldest first. Default: no limit.")
     ] = None,
     ring_mb: Annotated[
-        float | None, typer.Option(help="Memory for the pictures that are kept to be saved, for each source; 64.")
+        float | None, typer.Option(help="Memory for video not yet saved, MB per source; default: 64.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
     """Watch every SOURCE; print event revisions and source states as JSON lines.
 
-    Ctrl-C and SIGTERM close what is open and print it before they end the run. SIGUSR1 triggers an event by hand.
+    Ctrl-C and SIGTERM close and print open events before the run ends. SIGUSR1 triggers an event by hand.
     """
     from edge_sdk.bundle import open_bundle
     from edge_sdk.capture import LiveSettings
@@ -119,15 +125,13 @@ def run(
         saving=saving_of(save, pre_roll, post_roll, save_mb, ring_mb),
         quiet=json,
     )
-    if json:
-        say(msgspec.json.encode(summary).decode())
     if summary.signal == "SIGINT":
         raise typer.Exit(130)
 
 
 @app.command()
 def analyze(
-    clip: Annotated[str, typer.Argument(help="A video file, or file:// URI.")],
+    clip: Annotated[str, typer.Argument(help="Video file, or file:// URI.")],
     bundle: BundleOption = None,
     expect: ExpectOption = None,
     trust: TrustOption = None,
@@ -140,14 +144,14 @@ def analyze(
     memory_mb: MemoryOption = None,
     deadline_s: Annotated[
         float | None,
-        typer.Option(min=0, help="Answers are given as far as they went by then, counted from the last score."),
+        typer.Option(min=0, help="Seconds for the answers, from the last score on; unfinished ones are cut short."),
     ] = None,
-    no_reasoning: Annotated[bool, typer.Option("--no-reasoning", help="Ask the video LLM nothing.")] = False,
+    no_reasoning: Annotated[bool, typer.Option("--no-reasoning", help="Do not ask the video LLM.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Analyse a whole file: was there a crash, when, and what the bundle's video LLM says of it, if it has one.
+    """Analyse a whole file: whether and when it shows a crash, and what the bundle's video LLM, if any, says about it.
 
-    Where the video LLM fails, what was found without it is printed all the same.
+    If the video LLM fails, what was found without it is still printed.
     """
     from edge_sdk.analysis import AnalysedClip, asked_of, describe
     from edge_sdk.analysis import analyze as analyze_clip
@@ -196,7 +200,7 @@ def analyze(
 def explain(
     what: Annotated[
         str,
-        typer.Argument(help="A clip, or what `run` or `analyze --json` printed, as text or as a file: its last event."),
+        typer.Argument(help="Clip, or output of `run` or `analyze --json` (text or file), whose last event counts."),
     ],
     bundle: BundleOption = None,
     expect: ExpectOption = None,
@@ -208,12 +212,13 @@ def explain(
     profile: ProfileOption = None,
     memory_mb: MemoryOption = None,
     deadline_s: Annotated[
-        float | None, typer.Option(min=0, help="Answers are given as far as they went by then, counted from the start.")
+        float | None,
+        typer.Option(min=0, help="Seconds for the answers, from the start; unfinished ones are cut short."),
     ] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Show text as it comes.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print text as it is generated.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Ask the bundle's video LLM about a clip, or about an event that `edge-sdk run` or `analyze` has found in one."""
+    """Ask the bundle's video LLM about a clip, or about an event that `edge-sdk run` or `analyze` found in one."""
     from edge_sdk.bundle import open_bundle
     from edge_sdk.cli.explain import explain as explain_clip
     from edge_sdk.explaining import AnswersView, ReasonerSettings, language_of, tasks_of
@@ -237,13 +242,17 @@ def verify(
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
-    against: Annotated[Path | None, typer.Option(help="Checkpoint that everything is computed from anew.")] = None,
-    adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of each of its adapters, with --against.")] = None,
-    base_projector: Annotated[bool, typer.Option("--base-projector", help="The adapters bring none.")] = False,
-    out: Annotated[Path | None, typer.Option(help="File for the report as JSON, with --against.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Checkpoint to recompute and compare every stage with.")] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="With --against: NAME=DIR of an adapter of the bundle; repeatable.")
+    ] = None,
+    base_projector: Annotated[
+        bool, typer.Option("--base-projector", help="With --against: the adapters have no projector of their own.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="With --against: file for the JSON report.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare a runtime's outputs with the bundle's references, or every stage with a checkpoint, on this machine."""
+    """Compare a runtime's outputs on this machine with the bundle's references, or every stage with a checkpoint."""
     from edge_sdk.bundle import open_bundle
     from edge_sdk.runtime import SessionOptions
     from edge_sdk.verify import verify as verify_bundle
@@ -273,13 +282,13 @@ def verify(
 
 @app.command()
 def plan(
-    target: Annotated[str, typer.Option(help="A known target's name, or `here` for this machine's CPU, measured.")],
+    target: Annotated[str, typer.Option(help="Name of a known target, or `here` to measure this machine's CPU.")],
     bundle: BundleOption = None,
-    tensorrt: Annotated[str | None, typer.Option(help="TensorRT version that is installed there.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Cores of a CPU that take part; all by default.")] = None,
+    tensorrt: Annotated[str | None, typer.Option(help="TensorRT version installed on the target.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU targets: number of cores used; default: all.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Say whether the bundle fits on a target, how fast it will be, and what bounds it; nothing is built."""
+    """Estimate whether the bundle fits on a target, how fast it will run and what limits it; nothing is built."""
     from edge_sdk.bundle import open_bundle
     from edge_sdk.hardware import find_target
     from edge_sdk.hardware.host import measure_host
@@ -304,19 +313,19 @@ def bench(
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
     scenario: Annotated[
-        str, typer.Option(help="single: pictures back to back; paced: at --fps, late answers charged to what waits.")
+        str, typer.Option(help="single: frames back to back; paced: frames at --fps, with queueing delay counted.")
     ] = "single",
-    fps: Annotated[float, typer.Option(help="Pictures a second of the scenario paced.")] = 10.0,
-    warmup_s: Annotated[float, typer.Option(help="Seconds that do not count.")] = 10.0,
-    duration_s: Annotated[float, typer.Option(help="Seconds that are measured, or longer for --min-samples.")] = 60.0,
-    min_samples: Annotated[int, typer.Option(help="Least frames; p99 is told from 662 on, p99.9 from 6636.")] = 662,
+    fps: Annotated[float, typer.Option(help="Frames per second of the scenario paced.")] = 10.0,
+    warmup_s: Annotated[float, typer.Option(help="Seconds of warm-up, not measured.")] = 10.0,
+    duration_s: Annotated[float, typer.Option(help="Seconds measured, or longer for --min-samples.")] = 60.0,
+    min_samples: Annotated[int, typer.Option(help="Minimum number of frames; p99 needs 662, p99.9 needs 6636.")] = 662,
     threads: ThreadsOption = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the report and its raw values.")] = Path("out/bench"),
+    out: Annotated[Path, typer.Option(help="Output folder for the report and its raw values.")] = Path("out/bench"),
     json: JsonOption = False,
 ) -> None:
-    """Measure the student on this machine: latency with its conditions, raw values kept.
+    """Measure the student's latency on this machine; report its conditions and keep the raw values.
 
-    Timed is the student alone, from a picture on the host to its scores there, without capture and decoding.
+    Only the student is timed, from a frame in host memory to its scores there; capture and decoding are excluded.
     """
     if context.invoked_subcommand is not None:
         return
@@ -345,15 +354,15 @@ def bench(
 
 @bench_app.command("compare")
 def bench_compare(
-    old: Annotated[Path, typer.Argument(help="JSON of an earlier bench.")],
-    new: Annotated[Path, typer.Argument(help="JSON of a later one.")],
+    old: Annotated[Path, typer.Argument(help="JSON report of the earlier bench.")],
+    new: Annotated[Path, typer.Argument(help="JSON report of the later bench.")],
     fail: Annotated[
         list[str] | None,
-        typer.Option(help="How much slower is too much; may be repeated; p50:3% and p95:5% if not given."),
+        typer.Option(help="Largest slowdown allowed, such as p50:3%; repeatable; default: p50:3% and p95:5%."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare two measurements; leaves with 5 where NEW is slower than `--fail` allows."""
+    """Compare two measurements; exit with 5 if NEW is slower than `--fail` allows."""
     result = open_room("benchmarks.compare").compare(old, new, fail=tuple(fail or ()))
     say(msgspec.json.encode(result).decode() if json else str(result))
     if not result.ok:

@@ -1,4 +1,4 @@
-"""The `edge-sdk` command: every verb, and what becomes of an error."""
+"""The `edge-sdk` command: register every verb, and turn errors into exit codes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from edge_sdk.console import exit_codes
 
 
 def main() -> None:
-    """Entry point of the `edge-sdk` command."""
-    with exit_codes("edge-sdk"):  # a closed pipe has ended in `app` already
+    """Run the `edge-sdk` command."""
+    with exit_codes("edge-sdk"):
         app()

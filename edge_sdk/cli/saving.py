@@ -1,9 +1,9 @@
-"""What `edge-sdk run --save` does beside the watching: events become files on a thread of their own.
+"""`edge-sdk run --save`: write events to files on a thread of their own, beside the watching.
 
-Each is written as soon as it is confirmed, for a crash may cut the power, again when its times are refined, and whole
-when it is closed. What waits is an event, not its pictures: those lie in the source's ring until they are written. So a
-slow disk, which gets to early files first, costs the beginning of whole clips and then clips, but no memory, and it
-never holds up the sources.
+An event is written as soon as it is confirmed, because a crash may cut the power, again when its times are refined, and
+whole when it is closed. The queue holds events, not frames: those stay in the source's ring until they are written.
+Early files are written first. A slow disk therefore costs the beginnings of whole clips, then whole clips, but no
+memory, and it never delays the sources.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from edge_sdk.types import Value
 from edge_sdk.unit import Unit
 
 _EARLY = ("confirmed", "refined")
-# Events that wait, of each kind, those for their post-roll among them. Of more, with a disk that slow, the ring has
-# nothing any more.
+# The most events that wait in each queue, including those in their post-roll. If a disk is so slow that more would
+# wait, the ring has already lost their frames.
 _ROOM, _ROOM_FOR_SOURCE = 16, 2
 _POLL_S = 0.05
-# The ring covers an event of this length, which by hand is the longest, and the writing of those before it.
+# The ring covers an event of this length, the longest possible by hand, and the time to write the events before it.
 _EVENT_S = 60.0
 _WRITING_S = 30.0
 _RING_MB = LiveSettings().ring_limit_mb
-# What ends the program waits so long at most: for one file that hangs, and for those that come after it quickly.
+# The most that the end of a run waits: time for one file that hangs, and for the rest to follow quickly.
 _END_S = LIMIT_S + 10.0
 
 
 class Saved(Value, frozen=True, kw_only=True):
-    """What became of an event's clip. `reason` says why there is none, or what it lacks."""
+    """The result of saving an event's clip. `reason` says why there is no clip, or what it lacks."""
 
     schema: int = 1
     event: str
@@ -57,7 +57,7 @@ class Saved(Value, frozen=True, kw_only=True):
 
 
 class SavedCounts(Value, frozen=True, kw_only=True):
-    """Clips that were saved to the end of a run, and those that were lost."""
+    """Numbers of clips saved and lost by the end of a run."""
 
     saved: int
     lost: int
@@ -70,7 +70,10 @@ def saving_of(
     limit_mb: float | None,
     ring_mb: float | None,
 ) -> Saving | None:
-    """What the options of `run` say, None without a folder. Raises `ConfigError` for some that say nothing then."""
+    """Return what the options of `run` ask for, None without a folder.
+
+    Raises `ConfigError` for `ring_mb` that is not above 0, and for options that have no effect without a folder.
+    """
     if folder is None:
         refuse_stray(
             "without --save nothing is saved",
@@ -92,7 +95,7 @@ def saving_of(
 
 
 def with_ring(live: LiveSettings, saving: Saving) -> LiveSettings:
-    """`live`, with a ring that holds what is to be saved of an event."""
+    """Return `live` with a ring that holds all that is to be saved of an event."""
     rolls_s = saving.settings.pre_roll_s + saving.settings.post_roll_s
     kept_s = rolls_s + LATE_S + _EVENT_S + _WRITING_S
     limit_mb = live.ring_limit_mb if saving.ring_mb is None else saving.ring_mb
@@ -100,7 +103,10 @@ def with_ring(live: LiveSettings, saving: Saving) -> LiveSettings:
 
 
 class Saving(NamedTuple):
-    """Where to, and what; `ring_mb` (10^6 bytes) is what the units kept for it may take for each source, if given."""
+    """Where events are saved, and how much of them.
+
+    `ring_mb` (10^6 bytes) limits the encoded video kept for saving, per source; None leaves the usual limit.
+    """
 
     folder: Path
     settings: SaveSettings
@@ -108,13 +114,20 @@ class Saving(NamedTuple):
 
 
 class EventSaver:
-    """Saves the events of live sources that it is given; use as a context manager, whose end waits for the last.
+    """Saves events of live sources. Use it as a context manager; leaving waits for the last event.
 
-    `complain` is given what was not saved, or not whole. All but the writing is for the thread that reads `unit`.
-    Raises `ConfigError` for a folder that cannot be one, and where no source is live.
+    `complain` receives what was not saved, or not whole, and `tell_line` the lines for stdout. Call every method from
+    the thread that reads `unit`; only the writing runs on a thread of its own. Raises `ConfigError` for a folder that
+    cannot be one, and if no source is live.
     """
 
-    def __init__(self, unit: Unit, saving: Saving, complain: Callable[[Sequence[str]], None]) -> None:
+    def __init__(
+        self,
+        unit: Unit,
+        saving: Saving,
+        complain: Callable[[Sequence[str]], None],
+        tell_line: Callable[[str], None] = say,
+    ) -> None:
         feeders = [stream.feeder for stream in unit.streams if isinstance(stream.feeder, LiveFeeder)]
         if not feeders:
             raise ConfigError(
@@ -122,13 +135,13 @@ class EventSaver:
             )
         check_folder(saving.folder)
         self._live = {feeder.uri: feeder for feeder in feeders}
-        self._unit, self._saving, self._complain = unit, saving, complain
+        self._unit, self._saving, self._complain, self._tell_line = unit, saving, complain, tell_line
         self._room = max(_ROOM, _ROOM_FOR_SOURCE * len(feeders))
         self._lock = threading.Lock()
         self._begun: list[Event] = []
         self._closed: list[Event] = []
         self._writing: Event | None = None
-        # Of events that are not closed: the revision that was saved, and the states that were.
+        # For events that are not closed, by id: the revision that was saved, and the states whose saving was asked.
         self._early: dict[str, Event] = {}
         self._asked: dict[str, set[str]] = {}
         self._news: deque[Saved] = deque()
@@ -138,11 +151,11 @@ class EventSaver:
 
     @property
     def counts(self) -> SavedCounts:
-        """Counts of what was told."""
+        """The clips that `tell` has reported so far."""
         return SavedCounts(saved=self._saved, lost=self._lost)
 
     def notice(self, event: Event) -> None:
-        """Have `event`, of a live source, saved in the states that are; waits for nothing."""
+        """Queue `event` for saving if its source is live and its state is one that is saved; never blocks."""
         if event.source not in self._live:
             return
         if event.state == "closed":
@@ -150,12 +163,12 @@ class EventSaver:
             if not self._put(event, self._closed):
                 self._lose(event, f"{self._room} events wait to be written already: the disk is too slow")
         elif event.state in _EARLY:
-            # Its times may be refined often.
+            # Times may be refined often; each state is saved once.
             asked = self._asked.setdefault(event.id, set())
             if event.state not in asked:
                 asked.add(event.state)
-                self._forget_begun(event.id)  # one that still waits has less to show
-                self._put(event, self._begun)  # without room for it there is still the whole one
+                self._forget_begun(event.id)  # an earlier revision that still waits would show less
+                self._put(event, self._begun)  # if the queue is full, the whole clip still follows
 
     def tell(self) -> None:
         """Print what was saved and lost since the last call, one JSON line each."""
@@ -163,7 +176,7 @@ class EventSaver:
             saved = self._news.popleft()
             self._saved += saved.clip is not None
             self._lost += saved.clip is None
-            say(msgspec.json.encode({"saved": saved}).decode())
+            self._tell_line(msgspec.json.encode({"saved": saved}).decode())
             if saved.reason:
                 self._complain([f"event {saved.event}: {saved.reason}"])
 
@@ -174,7 +187,7 @@ class EventSaver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Save what waits, without its post-roll; not where the program is interrupted."""
+        """Save the waiting events without their post-roll, unless the program is interrupted."""
         self._ending = True
         if kind is None or issubclass(kind, Exception):
             self._unit.stop()
@@ -200,7 +213,7 @@ class EventSaver:
 
     def _next(self) -> Event | None:
         while True:
-            # Asked before: the last event may come between a look that finds none and this.
+            # Read before looking: otherwise an event could arrive between a look that finds none and this read.
             ending = self._ending
             if (event := self._take()) is not None:
                 return event
@@ -209,9 +222,9 @@ class EventSaver:
             time.sleep(_POLL_S)
 
     def _take(self) -> Event | None:
-        """The next one that need not be waited for; those that a crash may still cut short come first."""
+        """Take the next event that is ready to write; early files come first, as a crash may still cut the power."""
         with self._lock:
-            # Asked once: a source that ends meanwhile is for the next look.
+            # Evaluated once: a source that ends meanwhile counts at the next look.
             over = {event.id for event in self._closed if self._is_over(event)}
             self._begun[:] = (event for event in self._begun if event.id not in over)
             for place, event in enumerate(self._begun):
@@ -227,26 +240,26 @@ class EventSaver:
             self._begun[:] = (event for event in self._begun if event.id != event_id)
 
     def _has_come(self, event: Event) -> bool:
-        """Whether the crash or trigger is among the units that are kept by now, which come a moment later."""
+        """Whether the encoded video kept so far reaches the crash or trigger; it arrives a moment after the event."""
         if self._ending or time.monotonic() >= event.time.monotonic_s + LATE_S:
             return True
-        with suppress(ConfigError):  # where nothing is kept, it is for `Unit.save` to say so
+        with suppress(ConfigError):  # if nothing is kept, `Unit.save` reports it
             clip = self._live[event.source].clip(event.began_s, 0.0)
             return bool(clip.units) and clip.end_s >= clip.at_s
         return True
 
     def _is_over(self, event: Event) -> bool:
-        """Whether `Unit.save` would not wait for a post-roll, behind which no early file is to wait."""
+        """Whether `Unit.save` need not wait for the post-roll; such a wait would hold up early files."""
         end_s = event.time.monotonic_s + self._saving.settings.post_roll_s + LATE_S
         return self._ending or time.monotonic() >= end_s or self._live[event.source].state != "live"
 
     def _save_early(self, event: Event) -> None:
-        """What goes wrong is not told: it is tried again when the event is closed."""
+        """Save an early file. Errors are not reported: it is tried again when the event is closed."""
         with suppress(Exception):
             self._early[event.id] = self._unit.save(event, self._saving.folder, self._saving.settings)
 
     def _save(self, event: Event) -> Saved:
-        """Whatever goes wrong with one event costs no other."""
+        """Save a closed event; any error is reported and affects no other event."""
         try:
             clip = self._unit.save(event, self._saving.folder, self._saving.settings).clip
             reason = self._kept(event, clip) or shortfall(clip)
@@ -256,9 +269,9 @@ class EventSaver:
         return Saved(event=event.id, source=event.source, clip=clip, reason=reason)
 
     def _kept(self, event: Event, clip: EventClip | None) -> str:
-        """Why the early file has stayed, empty where it has not.
+        """Return why the early file has stayed, empty if it was replaced.
 
-        A whole clip may have the same bytes, where no picture came behind: then its beginning is still in the ring.
+        A whole clip may have the same bytes if no frame followed; its beginning is then still in the ring.
         """
         early = self._early.get(event.id)
         if clip is None or early is None or early.clip is None or clip.sha256 != early.clip.sha256:
@@ -268,14 +281,14 @@ class EventSaver:
         return f"{_ends(clip)}: when it was closed, the crash or trigger was no longer kept"
 
     def _without(self, event: Event, why: str) -> Saved:
-        """What is told of an event whose whole clip cannot be there."""
+        """Return the report for an event whose whole clip was not written."""
         early = self._early.pop(event.id, None)
         clip = None if early is None else clip_for(event, early)
         reason = f"its clip is lost: {why}" if clip is None else f"{_ends(clip)}: {why}"
         return Saved(event=event.id, source=event.source, clip=clip, reason=reason)
 
     def _give_up(self) -> None:
-        """What still waits behind a disk that does not answer."""
+        """Report as lost what still waits for a disk that does not respond."""
         with self._lock:
             left, self._closed = self._closed, []
             self._begun.clear()

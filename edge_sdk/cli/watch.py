@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -20,8 +20,8 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.capture import LiveSettings, SourceChange, is_live, limit_arenas
 from edge_sdk.capture.ages import AgeReport
 from edge_sdk.capture.settings import SourceStats
+from edge_sdk.cli.printing import Outputs
 from edge_sdk.cli.saving import EventSaver, SavedCounts, Saving, with_ring
-from edge_sdk.console import say, warn
 from edge_sdk.errors import EdgeError
 from edge_sdk.events import Event
 from edge_sdk.feeders import SourceView
@@ -43,7 +43,11 @@ class SourceSummary(Value, frozen=True, kw_only=True):
 
 
 class RunSummary(Value, frozen=True, kw_only=True):
-    """The last line that `edge-sdk run --json` prints."""
+    """The last line that `edge-sdk run --json` prints.
+
+    `dropped_lines` counts lines of stdout that were dropped because its reader stalled. `output_errors` names the
+    outputs that failed, with the reason.
+    """
 
     schema: int = 1
     sources: tuple[SourceSummary, ...]
@@ -51,6 +55,8 @@ class RunSummary(Value, frozen=True, kw_only=True):
     missed_rounds: int
     signal: str | None
     clips: SavedCounts | None = None
+    dropped_lines: int = 0
+    output_errors: tuple[str, ...] = ()
 
 
 def run_sources(
@@ -68,14 +74,17 @@ def run_sources(
 ) -> RunSummary:
     """Watch `sources` until they end or a signal arrives; print as the module docstring says.
 
+    With `quiet`, there is no status line, and the summary is the last line on stdout.
+
     `live` with its default values is accepted even if all sources are files, because the command line always passes it.
-    Raises what `Unit` and `EventSaver` raise.
+    Raises what `Unit` and `EventSaver` raise, and what `Outputs.end` raises if an output failed.
     """
     limit_arenas()
     chosen = live if live != LiveSettings() else None
     if saving is not None and any(is_live(source) for source in sources):
         chosen = with_ring(live or LiveSettings(), saving)
     with (
+        Outputs(needed=saving is None) as outputs,
         _button() as button,
         Unit(
             sources,
@@ -89,9 +98,9 @@ def run_sources(
         ) as unit,
         _draining(unit) as heard,
     ):
-        status = Status(unit, quiet=quiet)
-        with EventSaver(unit, saving, status.complain) if saving is not None else nullcontext() as saver:
-            events = _watch(unit, status, button, saver)
+        status = Status(unit, outputs, quiet=quiet)
+        with _saver(unit, saving, status, outputs) as saver:
+            events = _watch(unit, outputs, status, button, saver)
         if button.pressed():
             status.complain(["no event was triggered by the last SIGUSR1: the run was ending already"])
         status.clear()
@@ -101,12 +110,25 @@ def run_sources(
             missed_rounds=unit.missed_rounds,
             signal=heard[0] if heard else None,
             clips=saver.counts if saver is not None else None,
+            dropped_lines=outputs.dropped,
+            output_errors=outputs.failures,
         )
-    status.warn()
+        status.warn()
+        if quiet:
+            outputs.say(msgspec.json.encode(summary).decode())
+    outputs.end()
     return summary
 
 
-def _watch(unit: Unit, status: Status, button: Button, saver: EventSaver | None) -> int:
+def _saver(
+    unit: Unit, saving: Saving | None, status: Status, outputs: Outputs
+) -> AbstractContextManager[EventSaver | None]:
+    if saving is None:
+        return nullcontext()
+    return EventSaver(unit, saving, status.complain, outputs.say)
+
+
+def _watch(unit: Unit, outputs: Outputs, status: Status, button: Button, saver: EventSaver | None) -> int:
     """Print what `unit` delivers until it ends; return the number of event revisions."""
     events = 0
 
@@ -115,6 +137,7 @@ def _watch(unit: Unit, status: Status, button: Button, saver: EventSaver | None)
             status.complain(trigger_all(unit))
         if saver is not None:
             saver.tell()
+        outputs.check()
         status.show()
 
     for item in unit.watch(on_round=on_round):
@@ -122,15 +145,15 @@ def _watch(unit: Unit, status: Status, button: Button, saver: EventSaver | None)
             events += 1
             if saver is not None:
                 saver.notice(item)
-        say(item.to_json() if isinstance(item, Event) else _line(item))
+        outputs.say(item.to_json() if isinstance(item, Event) else _line(item))
     return events
 
 
 class Status:
     """A status line for all sources: redrawn each second on a terminal, written once a minute to a log."""
 
-    def __init__(self, unit: Unit, *, quiet: bool = False) -> None:
-        self._unit = unit
+    def __init__(self, unit: Unit, outputs: Outputs, *, quiet: bool = False) -> None:
+        self._unit, self._outputs = unit, outputs
         self._terminal = sys.stderr.isatty()
         self._quiet = quiet
         self._every_s = STATUS_EVERY_S if self._terminal else LOG_EVERY_S
@@ -147,23 +170,23 @@ class Status:
         """Clear the status line and print `texts` as warnings."""
         if texts:
             self.clear()
-            warn(texts)
+            self._outputs.warn(texts)
 
     def show(self) -> None:
-        """Print new warnings and draw the status line, if it is due."""
+        """Print new warnings and, unless quiet, draw the status line, if they are due."""
         now_s = time.monotonic()
-        if self._quiet or now_s < self._next_s:
+        if now_s < self._next_s:
             return
         self._next_s = now_s + self._every_s
         self.warn()
-        line = describe_sources(self._unit.sources)
-        sys.stderr.write(f"\r\x1b[K{line}" if self._terminal else f"edge-sdk: {line}\n")
-        sys.stderr.flush()
+        if not self._quiet:
+            line = describe_sources(self._unit.sources)
+            self._outputs.draw(f"\r\x1b[K{line}" if self._terminal else f"edge-sdk: {line}\n")
 
     def clear(self) -> None:
         """Erase the status line from the terminal."""
         if self._terminal and not self._quiet:
-            sys.stderr.write("\r\x1b[K")
+            self._outputs.draw("\r\x1b[K")
 
 
 class Button:
