@@ -4,7 +4,7 @@
         for event in unit.events():
             print(event.state, event.timeline.crash_start)
 
-Importing this package loads nothing heavy; runtimes, GStreamer and the rooms are opened when asked for.
+Importing this package loads nothing heavy; runtimes, GStreamer and the optional parts load when they are first used.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = ["__version__", "open"]
 
 __version__ = "0.1.0"
 
-if not TYPE_CHECKING:  # to whom every name would be one of ours
+if not TYPE_CHECKING:  # with a module `__getattr__`, type checkers would accept any attribute name
 
     def __getattr__(name: str) -> object:
-        """The modules that callers of `open` need, imported when they are first named."""
+        """Import the modules that callers of `open` need when they are first accessed."""
         from importlib import import_module
 
         if name in ("analysis", "errors", "events"):
@@ -56,13 +56,12 @@ def open(  # noqa: A001 - reads as edge_sdk.open; the builtin is not used here
 ) -> Unit:
     """Watch `source` (a path, a URI, a `Feed`, or several of them) with a bundle's student; the demo bundle by default.
 
-    `operating_point` chooses how much false alarms weigh: `quiet`, `balanced` or `sensitive`, where the bundle was
-    fitted for them. With `expect`, the SHA-256 of a bundle, or `trust`, PEM files of public keys, no other bundle is
-    opened, as by `edge_sdk.bundle.open_bundle`. Returns a context manager with `.events()`, `.scores()`, `.frames()`,
-    `.watch()`, which gives the states of live sources too, `.trigger()`, which makes an event by hand, and
-    `.explain(event)`, which asks the bundle's video LLM.
-    Raises `ConfigError`, `SourceError`, `BundleError`, `EngineError`, `MissingDependencyError` or `RuntimeFailure`,
-    each saying what to do.
+    `operating_point` chooses how much false alarms weigh: `quiet`, `balanced` or `sensitive`, if the bundle was fitted
+    for them. `expect`, the SHA-256 of a bundle, or `trust`, PEM files of public keys, restrict which bundle is opened,
+    as in `edge_sdk.bundle.open_bundle`. Returns a context manager with `.events()`, `.scores()`, `.frames()`,
+    `.watch()` (events and the states of live sources), `.trigger()` (begins an event by hand) and `.explain(event)`
+    (asks the bundle's video LLM). Raises `ConfigError`, `SourceError`, `BundleError`, `EngineError`,
+    `MissingDependencyError` or `RuntimeFailure`, each saying what to do.
     """
     from edge_sdk.unit import Unit
 

@@ -1,4 +1,4 @@
-"""A whole file at once: was there a crash, when, what the video LLM says of it, and what did finding out cost."""
+"""Analyse a whole file: whether and when there was a crash, what the video LLM says of it, and what that cost."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class SourceReport(Value, frozen=True, kw_only=True, forbid_unknown_fields=False
 class CrashReport(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """Whether a crash was confirmed at the student's operating point, and the highest score of the clip.
 
-    `calibrated`: the score is the probability of a crash; not for a file of fewer pictures a second than the student is
-    made for.
+    `calibrated`: the score is the probability of a crash; false for a file that has fewer pictures per second than the
+    student is made for.
     """
 
     detected: bool
@@ -52,7 +52,7 @@ class CrashReport(Value, frozen=True, kw_only=True, forbid_unknown_fields=False)
 
 
 class FrameCounts(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """Frames decoded, given to the student, and left out or `repeated` on the way to reach the student's rate."""
+    """Frames decoded, given to the student, and dropped or repeated to reach the student's rate."""
 
     decoded: int
     analysed: int
@@ -61,14 +61,14 @@ class FrameCounts(Value, frozen=True, kw_only=True, forbid_unknown_fields=False)
 
 
 class Quantiles(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """Median and 95th percentile in ms; null where nothing was measured."""
+    """Median and 95th percentile in ms; null if nothing was measured."""
 
     p50: float | None
     p95: float | None
 
 
 class Latency(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """Per frame: waiting for the decoded frame, and planes plus student."""
+    """Time per frame: `decode` waits for the decoded frame, `student` makes the planes and runs the student."""
 
     decode: Quantiles
     student: Quantiles
@@ -82,12 +82,12 @@ class BundleReport(Value, frozen=True, kw_only=True, forbid_unknown_fields=False
 
 
 class Analysis(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What `edge-sdk analyze --json` prints. `events` holds every revision's last state, one an incident.
+    """What `edge-sdk analyze --json` prints. `events` holds the last revision of each event.
 
-    `answers` are the video LLM's about the whole clip, by task, `reasoning_ms` what they took (vision, prefill,
-    after_last_frame and decode), and `reasoning` that beside the frames, the tokens that were kept and the memory; null
-    where nothing was asked. A single event that was not rejected carries the answers too. `warnings` say what was
-    wrong with the file.
+    `answers` are the video LLM's answers about the whole clip, by task. `reasoning_ms` is the time they took (vision,
+    prefill, after_last_frame and decode); `reasoning` adds the frames, the tokens kept and the memory. All three are
+    null if nothing was asked. If exactly one event was not rejected, it carries the answers too. `warnings` say what
+    was wrong with the file.
     """
 
     schema: int = 1
@@ -106,8 +106,8 @@ class Analysis(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
 class AnalysedClip(NamedTuple):
     """An analysis, the scores behind it, and the times of the frames that confirmed an event.
 
-    `evidence` is the probability of a crash that may go into answers of the video LLM: None where the score is none, as
-    of a file of fewer pictures a second than the student is made for, which `slow` tells apart.
+    `evidence` is the probability of a crash that answers of the video LLM may use, None if the score is not a
+    probability. `slow`: it is none because the file has fewer pictures per second than the student is made for.
     """
 
     analysis: Analysis
@@ -134,19 +134,19 @@ def analyze(
 ) -> AnalysedClip:
     """Run the student over the whole of `clip`, ask the video LLM `tasks`, by default none, and report.
 
-    None asks all that the bundle answers, which may be nothing. `operating_point` as for `Unit`. `reasoning` says how
-    the video LLM may use the machine, by default as the student does, and `deadline_s` counts from when the student is
-    done, as in `explain_file`. `on_step` is given each frame's scores, `on_watched` what the student has found when it
-    is done, and `on_spoken` what is said as it comes. Raises `ConfigError` for a live source, which has no whole,
-    `SourceError` or `BundleError` as opening does, `BundleError` for tasks that the bundle does not answer,
-    `UnknownNameError` for a profile that it has not, and what the reasoner raises.
+    `tasks=None` asks every task that the bundle answers, which may be none. `operating_point` is as for `Unit`.
+    `reasoning` says how the video LLM may use the machine, by default as the student does. `deadline_s` counts from
+    when the student is done, as in `explain_file`. `on_step` receives each frame's step, `on_watched` what the student
+    found once it is done, and `on_spoken` what the video LLM says as it is generated. Raises `ConfigError` for a live
+    source, which has no end; `SourceError` or `BundleError` as opening does; `BundleError` for tasks that the bundle
+    does not answer; `UnknownNameError` for a profile that it does not have; and what the reasoner raises.
     """
     refuse_live(clip)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     asked = asked_of(opened, tasks)
     settings = reasoning or ReasonerSettings(runtime=runtime, threads=threads, device=device)
     if asked:
-        profile_of(language_of(opened), settings)  # for its error, before the clip is watched
+        profile_of(language_of(opened), settings)  # raises for a bad profile before time is spent on the clip
     unit = Unit(clip, opened, runtime=runtime, threads=threads, device=device, operating_point=operating_point)
     found = _watch(unit, on_step)
     if on_watched is not None:
@@ -167,9 +167,10 @@ def analyze(
 
 
 def asked_of(bundle: Bundle, tasks: Sequence[str] | None) -> tuple[str, ...]:
-    """The tasks that `bundle` is asked for `tasks` of `analyze`: none of a bundle that has no language part, by None.
+    """The tasks that `tasks` of `analyze` stands for with this `bundle`.
 
-    Raises `BundleError` and `UnknownNameError`.
+    None stands for every task, or for no task if the bundle has no language part. Raises `BundleError` and
+    `UnknownNameError`.
     """
     if tasks is None and bundle.manifest.language is None:
         return ()
@@ -217,7 +218,7 @@ def _watch(opened: Unit, on_step: Callable[[Step], None] | None) -> AnalysedClip
 
 
 def _answered(analysis: Analysis, explained: Explanation) -> Analysis:
-    """`analysis` with answers, which its only event carries as well."""
+    """`analysis` with the answers; if exactly one event was not rejected, it carries them as well."""
     events, kept = analysis.events, [event for event in analysis.events if event.state != "rejected"]
     if len(kept) == 1:
         answered = msgspec.structs.replace(kept[0], reasoning=explained.answers)
@@ -232,7 +233,7 @@ def _answered(analysis: Analysis, explained: Explanation) -> Analysis:
 
 
 def describe(report: Analysis) -> str:
-    """The analysis in a few lines for people."""
+    """The analysis as a few lines of text for people."""
     verdict = "crash" if report.crash.detected else "no crash"
     kind = "probability of a crash" if report.crash.calibrated else "score of a crash, not calibrated:"
     lines = [f"{report.source.uri}: {verdict} ({kind} {report.crash.score:.3f})"]

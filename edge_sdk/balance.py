@@ -1,4 +1,4 @@
-"""Choosing evenly: which of the things that are left has attributes that were chosen least."""
+"""Balanced choice: prefer the remaining things whose attributes were chosen least so far."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import combinations
 
-# So many are chosen from a stretch of a list: fewer would leave little to choose among, and lists have periods.
+# Things chosen from one stretch of a list: with fewer, stretches are short, and the periods of a list would show.
 _TOGETHER = 4
 
 
 class Balance:
-    """How often each value was chosen, each two of one thing together, and all of them together.
+    """Counts of how often each value was chosen, each pair of values in one thing, and each whole thing.
 
     A thing is a sequence of values, always of the same attributes in the same order, the most important first.
     """
@@ -20,23 +20,23 @@ class Balance:
         self._chosen: Counter[Hashable] = Counter()
 
     def used(self, values: Sequence[Hashable]) -> tuple[int, ...]:
-        """The smaller, the sooner such a thing should be chosen.
+        """A sort key: the smaller, the sooner such a thing should be chosen.
 
-        Each value by itself decides, then the first two together, all together, and every two. Without the latter a
-        list could be even in two attributes and never show a value of one but with the same of the other.
+        The counts of the single values decide first, then those of the first pair, of the whole thing and of all pairs.
+        Without the pairs, a list could be even in two attributes and yet always show the same two values together.
         """
         ones, twos, whole = _parts(values)
         first, every = [self._chosen[two] for two in twos[:1]], sum(self._chosen[two] for two in twos)
         return (*(self._chosen[one] for one in ones), *first, self._chosen[whole], every)
 
     def choose(self, values: Sequence[Hashable]) -> None:
-        """Count one such thing as chosen."""
+        """Count one thing with these values as chosen."""
         ones, twos, whole = _parts(values)
         self._chosen.update([*ones, *twos, whole])
 
 
 def spread(things: Sequence[Sequence[Hashable]], count: int) -> Iterator[int]:
-    """Numbers of `count` of `things`, balanced among themselves, from even stretches all over the list."""
+    """The indices of `count` of `things`, balanced among themselves, from equal stretches across the whole list."""
     balance, stretches = Balance(), max(1, count // _TOGETHER)
     for stretch in range(stretches):
         (begin, end), (done, due) = (_part(size, stretch, stretches) for size in (len(things), count))

@@ -1,4 +1,4 @@
-"""How much a decoder is given at once: what a reasoner asks for, what engines are tuned for, and what a plan counts."""
+"""How much a decoder gets in one call: reasoners use these sizes, engines are tuned for them, and plans count them."""
 
 PREFILL_TOKENS = 128
 """Tokens of one call of a prefill. With so many a decoder of 4 bits is bound by arithmetic on CPUs and on every Jetson:

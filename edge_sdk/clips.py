@@ -1,4 +1,4 @@
-"""Labelled clips: the record written beside every rendered scene, and readers for folders and label tables.
+"""Labelled clips: the record beside every rendered scene, and readers for folders and label tables.
 
 Times are seconds since the clip's first decoded frame.
 """
@@ -45,7 +45,7 @@ Cause = Literal[
     "abrupt_steering",
     "object_on_road",
 ]
-# What was done to the road or to the picture to make a harmless moment look like more, or to hide one.
+# What was done to the road or the picture to make a harmless moment look like a crash, or to hide a crash.
 Effect = Literal["hard_braking", "pothole", "wipers", "cut", "glare", "freeze", "parked_overlap", "low_bitrate"]
 
 SCHEMA = 1
@@ -58,8 +58,8 @@ T = TypeVar("T")
 class SceneTruth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who hit whom in a rendered scene, and why; all parties and the cause are None without a crash.
 
-    `striker` is the party whose own motion carried it into the contact, `struck` the other; `culprit` is the one whose
-    scripted behaviour is the cause. `crossing` says that their ways crossed (the struck party came from the side).
+    `striker` is the party whose own motion carried it into the contact, `struck` the other; `culprit` is the party
+    whose scripted behaviour is the cause. `crossing`: their paths crossed (the struck party came from the side).
     """
 
     striker: Party | None = None
@@ -73,7 +73,7 @@ class SceneTruth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 # Archives of surveillance footage call the fixed camera CCTV; this SDK calls it roadside.
 _VIEW_NAMES: dict[str, View] = {"dashcam": "dashcam", "roadside": "roadside", "cctv": "roadside"}
 _YES_NO = {"yes": True, "no": False}
-# By so much a container's last picture may come before the label's idea of the clip's end.
+# A container's last picture may come this much earlier than the end of the clip by its label.
 _PAST_END_S = 1.0
 
 
@@ -114,9 +114,9 @@ class SceneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class LabelledClip:
     """One clip with its label. `group` names the recording: clips of one group never go to both sides of a split.
 
-    `made_of` stands for what this file was made from, and how, where it is a copy in another form, and `copy_of` for
-    the clip itself. Of one that is not `labelled` nobody has said what it shows: only a teacher can, and `view`,
-    `crash` and times mean nothing.
+    For a copy in another form, `made_of` identifies what the file was made from, and how, and `copy_of` identifies the
+    original clip. If `labelled` is false, nobody has said what the clip shows: only a teacher model can, and `view`,
+    `crash` and the times mean nothing.
     """
 
     path: Path
@@ -133,7 +133,7 @@ class LabelledClip:
 
 
 def check_within(clip: LabelledClip, last_s: float) -> None:
-    """Raises `ConfigError` where a crash starts more than a second after the clip's last picture, at `last_s`."""
+    """Raise `ConfigError` if a crash starts more than a second after the clip's last picture, which is at `last_s`."""
     if clip.crash and clip.start_s is not None and clip.start_s > last_s + _PAST_END_S:
         raise ConfigError(
             f"{clip.path}: expected its crash to start within it, found crash_start_s {clip.start_s:g} where the last "
@@ -143,9 +143,10 @@ def check_within(clip: LabelledClip, last_s: float) -> None:
 
 
 def content_of(clip: LabelledClip) -> str:
-    """What stands for the pictures and boxes of a clip, also when it is made again: a container holds the time of day.
+    """An identifier of a clip's pictures and boxes that stays the same when the file is made again.
 
-    Of a copy in another form what that was made from, of a rendered scene its record, else the clip's bytes.
+    The file's bytes alone would not do, because a container holds the time of day. For a copy in another form it is
+    `made_of`, for a rendered scene the SHA-256 of its record, else that of the file.
     """
     if clip.made_of is not None:
         return clip.made_of
@@ -155,20 +156,20 @@ def content_of(clip: LabelledClip) -> str:
 
 
 def without_label(clip: LabelledClip) -> LabelledClip:
-    """The clip as one that nobody has labelled; nothing that was known of it is left in it."""
+    """The clip without its label and without anything else that was known about its content."""
     bare = replace(clip, crash=False, start_s=None, end_s=None, pre_crash_s=None, labelled=False)
     return replace(bare, record=None, made_of=None, copy_of=None)
 
 
 def label_line(clip: LabelledClip) -> str:
-    """What training is told of a clip beside its pictures, in a line."""
+    """What training learns about a clip besides its pictures, as one line."""
     if not clip.labelled:
         return "not labelled"
     return f"{clip.crash} {clip.start_s} {clip.end_s} {clip.pre_crash_s}"
 
 
 def read_record(path: Path) -> SceneRecord:
-    """Read one scene record; raise ConfigError naming the file and the field when it does not fit."""
+    """Read one scene record. Raises `ConfigError` naming the file and the field for an invalid record."""
     try:
         record = msgspec.json.decode(path.read_bytes(), type=SceneRecord)
     except OSError as error:
@@ -192,7 +193,7 @@ class TruthLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 def read_truths(folder: Path) -> dict[str, SceneTruth]:
     """The truths of a folder of rendered scenes by scene name, from its `truths.jsonl` and from its records.
 
-    Raises ConfigError when a file is broken; a scene without a truth is absent from the answer.
+    A scene without a truth is absent from the result. Raises `ConfigError` for a broken file.
     """
     path = folder / TRUTHS_NAME
     try:
@@ -209,7 +210,7 @@ def read_truths(folder: Path) -> dict[str, SceneTruth]:
 
 
 def read_scenes(folder: Path) -> list[LabelledClip]:
-    """Read a folder of rendered scenes (`NAME.mp4` with `NAME.json`), sorted by name."""
+    """Read a folder of rendered scenes (`NAME.mp4` with `NAME.json`), sorted by name. Raises `ConfigError`."""
     if not folder.is_dir():
         raise ConfigError(f"scene folder {folder} does not exist")
     clips = [_scene_clip(path) for path in sorted(folder.glob("[!.]*.json"))]
@@ -219,7 +220,7 @@ def read_scenes(folder: Path) -> list[LabelledClip]:
 
 
 def read_folder(folder: Path) -> list[LabelledClip]:
-    """The labelled clips of a folder: those of its `labels.csv` where there is one, else its rendered scenes."""
+    """The labelled clips of a folder: those of its `labels.csv` if there is one, else its rendered scenes."""
     table = folder / LABELS_NAME
     if table.is_file():
         return read_labels(table)
@@ -232,7 +233,7 @@ def read_folder(folder: Path) -> list[LabelledClip]:
 
 
 def read_labels(csv_path: Path) -> list[LabelledClip]:
-    """Read a label table with the `COLUMNS`; clips lie beside the table. Raises `ConfigError` for one without rows."""
+    """Read a label table with `COLUMNS`; its clips lie beside or below it. Raises `ConfigError` for a bad table."""
     rows = read_table(csv_path)
     found = [name for name in rows[0][1] if name] if rows else []
     if missing := [name for name in COLUMNS if name not in found]:
@@ -246,7 +247,7 @@ def read_labels(csv_path: Path) -> list[LabelledClip]:
 
 
 def _check_agree(table: Path, lines: Sequence[int], clips: Sequence[LabelledClip]) -> None:
-    """Raises `ConfigError` for two rows that say different things of one file."""
+    """Raise `ConfigError` for two rows that label the same file differently."""
     first: dict[Path, tuple[int, LabelledClip]] = {}
     for line, clip in zip(lines, clips, strict=True):
         before, other = first.setdefault(clip.path, (line, clip))
@@ -258,7 +259,7 @@ def _check_agree(table: Path, lines: Sequence[int], clips: Sequence[LabelledClip
 
 
 def read_groups(csv_path: Path) -> dict[Path, str]:
-    """The clips of a label table and the recording of each, whatever labels it has; raises as `read_labels` does."""
+    """Read each clip of a label table with its recording, ignoring the labels. Raises `ConfigError` for a bad table."""
     found: dict[Path, str] = {}
     for line, row in read_table(csv_path):
         where = f"label table {csv_path}, line {line}"
@@ -269,9 +270,9 @@ def read_groups(csv_path: Path) -> dict[Path, str]:
 
 
 def read_table(path: Path) -> list[tuple[int, dict[str, str | None]]]:
-    """The rows of a label table, each with the line on which it ends; a cell that a short row lacks is None.
+    """The rows of a label table, each with the line on which it ends; cells missing from a short row are None.
 
-    UTF-8, with or without the mark that spreadsheets put before it. Raises `ConfigError` for anything else.
+    The table is UTF-8 CSV, with or without a byte order mark. Raises `ConfigError` for anything else.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
@@ -326,7 +327,7 @@ def _table_clip(table: Path, line: int, row: dict[str, str | None]) -> LabelledC
 
 def _file_beside(table: Path, row: dict[str, str | None], where: str) -> Path:
     name = Path(_field(row, "clip", where))
-    # A table of others is not to reach beyond its folder.
+    # A table from someone else must not reach outside its folder.
     if name.is_absolute() or ".." in name.parts:
         raise ConfigError(
             f"{where}: field clip is {name}, expected a path below the table's folder; move the clip there, or link it"

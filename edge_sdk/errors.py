@@ -21,8 +21,7 @@
     ├── VerificationError          a session's outputs are not the bundle's reference outputs (4)
     └── Cancelled                  work that nobody waits for any more (1)
 
-Each message says what was expected, what was found and what to do. `exit_code` is the code with which the
-command line leaves.
+Each message says what was expected, what was found and what to do. `exit_code` is what the command line exits with.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class MissingDependencyError(EdgeError):
 class RuntimeFailure(EdgeError):
     """An inference runtime refused a graph or a feed, or failed at it: memory is full, a kernel or a process died.
 
-    What starts programs again may do so: the bundle is good.
+    A service manager may start the program again: the bundle is good.
     """
 
     exit_code = 3
@@ -101,7 +100,7 @@ class BundleKeyError(BundleError):
 
 
 class BundleNameError(BundleError):
-    """A name in the manifest becomes part of a file's name, and is none."""
+    """A name in the manifest that becomes part of a file name is not usable as one."""
 
 
 class BundlePathError(BundleError):
@@ -113,7 +112,7 @@ class BundleSchemaError(BundleError):
 
 
 class EngineError(EdgeError):
-    """An engine cannot be built here, or is not the one that was asked for."""
+    """An engine cannot be built here, or is foreign, stale or damaged."""
 
     exit_code = 4
 

@@ -1,9 +1,9 @@
 """Files and folders that appear whole or not at all.
 
-Power fails on a vehicle without notice. So what is written goes to a temporary name beside its target, reaches the
-disk (`fsync`), takes its name by one rename, and the folder that holds the name is synchronised too. An exception or
-Ctrl-C removes the temporary name and leaves what stood there before. A killed process leaves its temporary name, which
-tells the process, so that others can remove it; the next writer of a folder does.
+On a vehicle, power fails without notice. So data is written under a temporary name beside its target, flushed to the
+disk (`fsync`) and renamed to the target in one step; then the folder that holds the name is synchronised too. An
+exception or Ctrl-C removes the temporary name and leaves the earlier target in place. A killed process leaves its
+temporary name behind. That name contains the process's number, so the next writer of a folder can remove it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pathlib import Path
 
 from edge_sdk.errors import ConfigError
 
-# Errors of a disk, or of a share of it, that is full: they name no file, or one that the caller did not.
+# A full disk or quota: such errors name no file, or one that the caller did not name.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CHUNK_BYTES = 1 << 20
 _POSIX = os.name == "posix"
-# Without POSIX, asking whether a process runs would end it: there, a writer that has not written for so long is gone.
+# Without POSIX, `os.kill(pid, 0)` would end the process: there, a writer that was silent for this long counts as dead.
 _QUIET_S = 300
 _HALF_FILE = re.compile(r"\..+\.tmp-(?P<tag>\d+-[0-9a-f]{8})(?:\.[^.]+)?")
 _HALF_FOLDER = re.compile(r"(?P<target>.+)\.(?P<kind>tmp|old)-(?P<tag>\d+-[0-9a-f]{8})")
@@ -38,10 +38,10 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Give a temporary path in the target's folder; on leaving, what was written there becomes `target`.
+    """Yield a temporary path in the target's folder; on leaving, the file written there becomes `target`.
 
-    The temporary name keeps the suffix, by which many writers choose their format. Missing parents are made. An
-    existing file is replaced. Raises `FileNotFoundError` when the body wrote nothing.
+    The temporary name keeps the suffix, by which many writers choose their format. Missing parent folders are created.
+    An existing file is replaced. Raises `FileNotFoundError` if the body wrote nothing.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with _tagged() as tag:
@@ -58,7 +58,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def check_folder(target: Path) -> None:
-    """Raises `ConfigError` unless `target` is a folder that takes files, or could be made one. Nothing is made."""
+    """Raise `ConfigError` unless `target` is a writable folder, or one could be created there. Creates nothing."""
     place = target
     while not os.path.lexists(place):
         place = place.parent
@@ -81,12 +81,12 @@ def write_text(target: Path, text: str) -> None:
 
 @contextmanager
 def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give an empty folder beside `target`; on leaving, it becomes `target` with all that was written into it.
+    """Yield an empty folder beside `target`; on leaving, it becomes `target` with all that was written into it.
 
-    Begins with `recover`. Raises `ConfigError` when `target` exists and `overwrite` is false: at once, and again at the
-    end should it have appeared meanwhile. Once the new folder has the name, nothing but a disk that cannot keep it is
-    an error: what could not be removed of the old one, or was not for Ctrl-C, is left for the next `recover`. Where
-    `target` is a link, the folder that it leads to is replaced, and the link stays.
+    Calls `recover` first. Raises `ConfigError` if `target` exists and `overwrite` is false: at once, and at the end if
+    it has appeared meanwhile. Once the new folder has its name, only a failure to sync it is an error: whatever could
+    not be removed of the old folder, or was left by Ctrl-C, is left to the next `recover`. If `target` is a link, the
+    folder that it points to is replaced, and the link stays.
     """
     if target.is_symlink():
         target = target.resolve()
@@ -115,22 +115,22 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _name_full(error: BaseException, target: Path) -> None:
-    """Tell the reader of `error` what could not be written, where there is no room for it or it grew too large."""
+    """Set the file name of `error` to `target` if there was no room for it, or it grew too large."""
     if isinstance(error, OSError) and error.errno in (*FULL, errno.EFBIG):
         error.filename = str(target)
         if error.filename2 is not None:
-            # Not set to None, which would be printed.
+            # Deleted, because a value of None would be printed.
             del error.filename2
 
 
 def recover(target: Path) -> None:
-    """Mend what killed writers of `atomic_folder(target)` left, as `remove_half_written`; what cannot be is left."""
+    """Clean up after killed writers of `atomic_folder(target)`, as `remove_half_written` does; ignores `OSError`."""
     with suppress(OSError):
         remove_half_written(target.parent, target.name)
 
 
 def half_written_files(folder: Path) -> Iterator[Path]:
-    """What killed writers of `atomic_path` left in `folder`."""
+    """The temporary files that killed writers of `atomic_path` left in `folder`."""
     for path in folder.iterdir():
         found = _HALF_FILE.fullmatch(path.name)
         if found and path.is_file() and not _alive(found["tag"], path):
@@ -138,9 +138,9 @@ def half_written_files(folder: Path) -> Iterator[Path]:
 
 
 def remove_half_written_files(folder: Path) -> None:
-    """Remove what killed writers of `atomic_path` left in `folder` and nobody has written to for five minutes.
+    """Remove temporary files that killed writers of `atomic_path` left in `folder`, if unchanged for five minutes.
 
-    A writer in another container or on another machine has a process number that says nothing here.
+    The wait protects writers in other containers or on other machines, whose process numbers mean nothing here.
     """
     for path in half_written_files(folder):
         with suppress(OSError):
@@ -149,9 +149,9 @@ def remove_half_written_files(folder: Path) -> None:
 
 
 def remove_half_written(folder: Path, target: str | None = None) -> None:
-    """Remove what killed writers of `atomic_folder(folder / target)` left in `folder`; of any target if it is None.
+    """Remove what killed writers of `atomic_folder(folder / target)` left in `folder`; for any target if it is None.
 
-    A folder that was put aside for one that never came has its name back.
+    A folder that was moved aside for a new one that never came gets its name back.
     """
     for path in list(folder.iterdir()):
         found = _HALF_FOLDER.fullmatch(path.name)
@@ -164,12 +164,12 @@ def remove_half_written(folder: Path, target: str | None = None) -> None:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether `name` is one of letters, digits and `._-` behind a first letter or digit: a file's name anywhere."""
+    """Whether `name` is a letter or digit followed by letters, digits and `._-`: a valid file name on any system."""
     return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content in hexadecimal, read a piece at a time."""
+    """The SHA-256 of a file's content in hexadecimal; the file is read in chunks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -178,7 +178,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's names, reach the disk. Folders are left alone where that is not possible."""
+    """Flush a file's bytes, or a folder's names, to the disk; skips folders without POSIX, where it is impossible."""
     if path.is_dir() and os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
@@ -190,7 +190,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def _tagged() -> Iterator[str]:
-    """The end of a temporary name: it tells this process, and that it is still at it as long as the body runs."""
+    """Yield the tag of a temporary name, which identifies this process and counts as live while the body runs."""
     tag = f"{os.getpid()}-{secrets.token_hex(4)}"
     _LIVE.add(tag)
     try:
@@ -200,9 +200,9 @@ def _tagged() -> Iterator[str]:
 
 
 def _alive(tag: str, path: Path) -> bool:
-    """Whether the writer of `path` is at it.
+    """Whether the writer of `path` is still at work.
 
-    What bears the own number and is not written by this process was left by one that had the number before.
+    A tag that has this process's number but is not in `_LIVE` was left by an earlier process with the same number.
     """
     if tag in _LIVE:
         return True
@@ -221,12 +221,12 @@ def _alive(tag: str, path: Path) -> bool:
 
 
 def _written_s(path: Path) -> float:
-    """When `path`, or what lies in it, was last written to, seconds since 1970."""
+    """When `path` or anything in it was last written, in seconds since 1970."""
     return max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
 
 
 def _stands(target: Path, made: os.stat_result) -> bool:
-    """Whether `target` is the folder of which `made` was told."""
+    """Whether `target` is the same folder that `made` describes."""
     try:
         return os.path.samestat(target.lstat(), made)
     except OSError:
@@ -246,10 +246,10 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _swap_in(stage: Path, target: Path, old: Path) -> None:
-    """Rename `stage` to `target`; what stood there is `stage` or `old` then.
+    """Rename `stage` to `target`; an earlier `target` ends up as `stage` or `old`.
 
-    Two names that change places leave no moment in which `target` is nothing. Where that cannot be had, the old folder
-    is kept aside until the new one is in its place.
+    An atomic exchange of the two names leaves no moment without a `target`. If the system has none, the old folder is
+    moved aside until the new one is in place.
     """
     if not os.path.lexists(target):
         stage.rename(target)
@@ -269,7 +269,7 @@ if sys.platform == "linux":
     _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # fcntl.h, stdio.h
 
     def _exchange(a: Path, b: Path) -> bool:
-        """Let two names change places in one step; whether the C library, the kernel and the file system could."""
+        """Exchange two names in one step; returns whether the C library, the kernel and the file system could."""
         renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
         if renameat2 is None:
             return False

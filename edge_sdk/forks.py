@@ -1,4 +1,4 @@
-"""What a process that was forked from this one must leave alone: threads do not go along, and ends wait for them."""
+"""Keep forked processes from closing what this one opened: closing waits for threads, which a fork does not copy."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 import weakref
 from collections.abc import Callable
 
-# What a runtime opened, of this process.
+# What runtimes have opened in this process.
 _held: weakref.WeakSet[object] = weakref.WeakSet()
 
 
 def only_here(work: Callable[[], object]) -> Callable[[], None]:
-    """`work`, which does nothing in a process that was forked from this one.
+    """Wrap `work` so that it does nothing in a process that was forked from this one.
 
-    Finalisers run there too, as that process ends: they would wait for threads that only this one has, or take down
-    what it still uses.
+    Finalisers also run when a forked process ends. There they would wait for threads that only this process has, or
+    close what it still uses.
     """
     pid = os.getpid()
 
@@ -27,13 +27,13 @@ def only_here(work: Callable[[], object]) -> Callable[[], None]:
 
 
 def hold_in_forks(thing: object) -> None:
-    """Have `thing` never put away in a process that is forked from this one: its destructor would wait for threads."""
+    """Keep `thing` from being destroyed in forked processes, where its destructor would wait for missing threads."""
     _held.add(thing)
 
 
 def _hold() -> None:
     for thing in list(_held):
-        # A reference of its own, that of a list would go with the interpreter.
+        # An extra reference count is never released; a reference from a list would be, when the interpreter ends.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 

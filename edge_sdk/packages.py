@@ -1,7 +1,7 @@
 """What each extra of this project installs, as a command that works wherever the SDK came from.
 
-An error must not name an extra of the SDK itself: pip would ask PyPI, where that name is another project's. So it names
-the packages. The table repeats `pyproject.toml`, and a test compares the two.
+An error message must not name an extra of the SDK itself, because pip would ask PyPI, where that name belongs to
+another project. So it names the packages. The table repeats `pyproject.toml`, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GSTREAMER = {
     "win32": ("gstreamer-python", "gstreamer-bundle"),
 }
 
-# extra -> what it installs, but for `gst`, which differs between systems
+# extra -> what it installs, except `gst`, which differs between systems
 EXTRAS: dict[str, tuple[str, ...]] = {
     "cpu": ("onnxruntime>=1.23",),
     "cuda": ("onnxruntime-gpu>=1.23", _BINDINGS),
@@ -39,12 +39,12 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 
 
 def packages_of(extra: str, platform: str = sys.platform) -> tuple[str, ...]:
-    """The packages of an extra as pip takes them, none of a name that is no extra."""
+    """The packages of an extra, as pip requirements; empty for an unknown extra."""
     return _GSTREAMER.get(platform, ()) if extra == "gst" else EXTRAS.get(extra, ())
 
 
 def extra_of(module: str) -> str | None:
-    """The extra that installs a top-level `module` under its own name; None where none does."""
+    """The extra with a package named like the top-level `module`; None if there is none."""
     for extra, packages in EXTRAS.items():
         if module in (re.split("[<>=]", package)[0].replace("-", "_") for package in packages):
             return extra
@@ -52,13 +52,13 @@ def extra_of(module: str) -> str | None:
 
 
 def missing(package: str, extra: str) -> str:
-    """What to say of a top-level `package` of an extra that could not be imported, or not all of it."""
+    """The message for a top-level `package` of an extra that could not be imported, or only in part."""
     if find_spec(package) is not None:
         return f"the installed package {package!r} lacks a part; take a newer one: {pip_install(extra)} --upgrade"
     return f"this needs the package {package!r}, which is not installed; run: {pip_install(extra)}"
 
 
 def pip_install(extra: str, *, again: bool = False) -> str:
-    """The command that installs the packages of an extra; `again`: also where they are there, and do not load."""
+    """The command that installs the packages of an extra; `again` reinstalls packages that do not load."""
     options = "--force-reinstall --no-deps " if again else ""
     return f"pip install {options}{' '.join(f'{package!r}' for package in packages_of(extra))}"

@@ -1,6 +1,6 @@
-"""Pictures: a clip's timeline beside the truth, how reliable scores are, what few bits cost by layer.
+"""Plots: a clip's timeline beside the truth, the reliability of scores, the cost of few-bit weights by layer.
 
-The only user of matplotlib in the ground.
+This is the only user of matplotlib outside `export` and `benchmarks`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLOURS = {"pre_crash_start": "#e0a000", "crash_start": "#d03030", "crash_end": 
 def draw_timeline(
     found: AnalysedClip, truth: SceneRecord, strip: Sequence[tuple[float, NDArray[np.uint8]]], out: Path
 ) -> None:
-    """Write the picture to `out` as PNG, replacing what is there."""
+    """Write the plot of a clip's timeline to `out` as PNG, replacing what is there."""
     figure = Figure(figsize=(14, 7), layout="constrained")
     grid = figure.add_gridspec(3, max(1, len(strip)), height_ratios=[1.2, 2.2, 1.3])
     for column, (time_s, pixels) in enumerate(strip):
@@ -81,9 +81,9 @@ def draw_spans(axes: Axes, found: AnalysedClip, truth: SceneRecord) -> None:
 
 
 def draw_reliability(series: Mapping[str, Calibration], out: Path) -> None:
-    """Write a reliability diagram to `out` as PNG: what scores said against what happened, one line a series.
+    """Write a reliability diagram to `out` as PNG: predicted against observed crash rate, one line per series.
 
-    Bins hold about as many clips each (weighted); the diagonal is a score that means what it says.
+    All bins hold about the same number of clips (weighted); a perfectly calibrated score lies on the diagonal.
     """
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -100,16 +100,16 @@ def draw_reliability(series: Mapping[str, Calibration], out: Path) -> None:
 
 
 def draw_errors(evidence: Evidence, out: Path) -> None:
-    """Write a picture of what few bits cost to `out` as PNG; see `errors_figure`, also for what it raises."""
+    """Write the figure of `errors_figure` to `out` as PNG; raises what that raises."""
     figure = errors_figure(evidence)
     with atomic_path(out) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
 
 
 def errors_figure(evidence: Evidence) -> Figure:
-    """The error of every matrix by layer, a panel for each decoder and the vision tower, and KL of each layer alone.
+    """The error of every few-bit matrix by layer, a panel per decoder and vision tower, and the KL of each layer alone.
 
-    Raises `BundleError` where no matrix of a layer is in few bits.
+    Raises `BundleError` if no matrix of a layer has few bits.
     """
     parts: dict[str, list[MatrixError]] = {}
     for each in evidence.matrices:
@@ -132,7 +132,7 @@ def errors_figure(evidence: Evidence) -> Figure:
 
 
 def draw_matrices(axes: Axes, part: str, matrices: Sequence[MatrixError]) -> None:
-    """A line for each kind of matrix of one decoder or the tower, over its layers; those of more bits have a ring."""
+    """A line over the layers for each kind of matrix of one decoder or the tower; a ring marks those with more bits."""
     lowest = min(each.bits for each in matrices)
     lines: dict[str, list[tuple[int, float]]] = {}
     high = []
@@ -151,9 +151,9 @@ def draw_matrices(axes: Axes, part: str, matrices: Sequence[MatrixError]) -> Non
 
 
 def draw_layers(axes: Axes, decoders: Sequence[Sensitivity]) -> None:
-    """A bar for each layer alone, those of several decoders side by side; a line for the vision tower alone.
+    """A bar for each layer alone, with several decoders side by side; a line for the vision tower alone.
 
-    The axis is logarithmic where the bars span a decade or more: in less, its floor would make them look unlike.
+    The axis is logarithmic if the bars span a decade or more; over less, a log axis would exaggerate the differences.
     """
     width = 0.8 / len(decoders)
     for number, each in enumerate(decoders):

@@ -1,7 +1,7 @@
-"""Rooms by name: runtimes and the modules behind them, imported only when asked for.
+"""Rooms by name: runtimes and other optional modules, imported only when they are asked for.
 
-The ground never imports a room: it opens one by name, so `import edge_sdk` costs nothing and a missing package is
-one clear error at the moment it is needed.
+The core of the SDK, the ground, never imports a room (runtimes, export, calibration, benchmarks). It opens one by name,
+so `import edge_sdk` stays cheap, and a missing package is one clear error when it is needed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def open_runtime(name: str) -> Runtime:
 
 
 def why_missing(name: str) -> str | None:
-    """None when the runtime `name` can be opened here, else the reason in one line."""
+    """Why the runtime `name` cannot be opened here, in one line; None if it can."""
     try:
         open_runtime(name)
     except MissingDependencyError as error:
@@ -51,11 +51,11 @@ def why_missing(name: str) -> str | None:
     return None
 
 
-# Any: the ground depends on no room; a room's functions are typed where they stand.
+# Any: the ground depends on no room; the functions of a room are typed in that room.
 def open_room(module: str) -> Any:
     """The module `edge_sdk.MODULE` of one of the rooms, such as `export.pipeline`.
 
-    Raises `MissingDependencyError` where a package is not installed that one of this project's extras brings.
+    Raises `MissingDependencyError` if a package from one of this project's extras is not installed.
     """
     try:
         return import_module(f"edge_sdk.{module}")

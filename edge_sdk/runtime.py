@@ -1,4 +1,4 @@
-"""The runtime contract: a graph opened by a runtime is a `Session`; its state stays where the runtime keeps it.
+"""The runtime contract: a runtime opens a graph as a `Session`, and keeps the session's state itself.
 
 Implementations live in `runtimes/`, one file each, and are opened by name through `edge_sdk.registry`.
 """
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from edge_sdk.errors import ConfigError
 from edge_sdk.types import Dialect, StateSpec, TensorSpec
 
-if TYPE_CHECKING:  # a bundle checks its graphs' tensors by the rules of runtimes
+if TYPE_CHECKING:  # edge_sdk.bundle imports the tensor rules, which import this module
     from edge_sdk.bundle.manifest import Graph
 
-# Any: tensors of several element types travel in one mapping; the specs say which.
+# Any: one mapping holds tensors of several element types; the specs say which.
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
@@ -26,10 +26,10 @@ Feeds = Mapping[str, Array]
 class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a session may use the machine. `threads` = 0 leaves the number to the runtime.
 
-    `device` is "cpu" or "cuda", for the runtime `ort`; engines run on the GPU in any case. `engines` is the folder of
-    built engines for the runtimes that need one, by default the user's cache; `engine` is the digest of the one to
-    open, by default the one for the graph that was chosen last. `float_products` multiplies few-bit weights in floats,
-    as an engine does, where `ort` on a CPU would round each row of their inputs to 8 bits for speed. Raises
+    `device` is "cpu" or "cuda", for the runtime `ort`; engines always run on the GPU. `engines` is the folder of built
+    engines, for the runtimes that need them, by default the user's cache; `engine` is the digest of the engine to open,
+    by default the one that was last chosen for the graph. `float_products` multiplies few-bit weights in floating
+    point, as an engine does; without it, `ort` on a CPU rounds each row of their inputs to 8 bits for speed. Raises
     `ConfigError` for a number of threads below 0.
     """
 
@@ -45,34 +45,35 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BoundState(Protocol):
-    """A session with its state kept between calls, on the device; called by the recogniser and the reasoner."""
+    """A session whose state is kept on the device between calls; the recogniser and the reasoner use it."""
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run once: `feeds` are the inputs that are not state; returns the outputs that are not state.
 
         The arrays returned belong to the caller. Raises `RuntimeFailure` for a wrong feed, or for rows that do not
-        fit; the state is then as it was.
+        fit; the state is then unchanged.
         """
 
     def limit(self, rows: int) -> int | None:
-        """Give calls only the first `rows` rows of state that the graph writes row by row, until the next limit.
+        """Until the next limit, show calls only the first `rows` rows of the state that the graph writes row by row.
 
-        Rows behind them are dropped, and are zero when they come back. Returns how many calls have now, never more than
-        there are; masks over them have as many columns. None: this runtime gives all of them always.
+        The rows after these are dropped, and are zero if a later limit includes them again. Returns the number of rows
+        that calls see, never more than were bound; masks over the rows have as many columns. Returns None if this
+        runtime always shows all rows.
         """
 
     def reset(self) -> None:
         """Set every state tensor to zero."""
 
     def read(self, name: str) -> Array:
-        """Copy of the state input `name` as the next call will see it."""
+        """A copy of the state input `name`, as the next call will see it."""
 
     def write(self, name: str, value: Array) -> None:
-        """Replace the state input `name`; shape and dtype must be those it was bound with."""
+        """Replace the state input `name`; shape and dtype must be those that it was bound with."""
 
 
 class Session(Protocol):
-    """One graph, opened and ready; called by consumers that hold no opinion about the runtime."""
+    """One graph, opened and ready; its users need not know which runtime opened it."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -84,13 +85,13 @@ class Session(Protocol):
 
     @property
     def engine_sha256(self) -> str | None:
-        """Digest of the engine's file that this was loaded from; None where the graph's own file was opened."""
+        """SHA-256 of the engine file that was loaded; None if the graph's own file was opened."""
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """Run once with every input given; returns every output. Raises `RuntimeFailure` for a wrong feed."""
+        """Run once with every input; returns every output. Raises `RuntimeFailure` for a wrong feed."""
 
     def bind_state(self, state: Sequence[StateSpec], dims: Mapping[str, int]) -> BoundState:
-        """Allocate the state tensors as zeros, free dimensions taken from `dims`, and keep them between calls."""
+        """Allocate the state tensors as zeros, with free dimensions from `dims`, and keep them between calls."""
 
     def close(self) -> None:
         """Release what the session holds; using it afterwards is an error."""
@@ -103,23 +104,23 @@ class Runtime(Protocol):
 
     @property
     def version(self) -> str | None:
-        """The version of the package that computes; None where there is none."""
+        """The version of the package that computes; None if there is no such package."""
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:
-        """The dialects of graphs that it reads here, the one to take first in front."""
+        """The graph dialects that this runtime reads here, the preferred one first."""
 
     def open(self, path: Path, graph: Graph, options: SessionOptions) -> Session:
-        """Open the ONNX file at `path` (or what was built from it), which the manifest describes as `graph`.
+        """Open the ONNX file at `path` (or the engine built from it), which the manifest describes as `graph`.
 
-        The session's tensors are those of `graph`, free dimensions under its names. Raises `RuntimeFailure` saying
-        what was refused, and naming the tensor in which the file differs from `graph`.
+        The session's tensors are those of `graph`, with its names for free dimensions. Raises `RuntimeFailure`, which
+        says what was refused and names the tensor in which the file differs from `graph`.
         """
 
     def why_unbuilt(self, path: Path, options: SessionOptions) -> str | None:
-        """Why `open` would find nothing that was built for the ONNX file at `path`, and what to do.
+        """Why `open` would find no engine built for the ONNX file at `path`, and what to do.
 
-        None where it would, and for a runtime that opens the file itself.
+        None if it would find one, and for a runtime that opens the file itself.
         """
 
     def describe(self) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """The six tasks of CrashChat as data: what is asked, which adapter answers, and what an answer looks like.
 
-The model was tuned on these words to the letter, so they are part of the contract and nothing may tidy them: a
-sentence that runs into the next, or a missing space before an example, is as it was in training.
+The model was tuned on exactly these prompts, so they are part of the contract and must not be tidied up. A sentence
+that runs into the next, or a missing space before an example, was the same in training.
 
-Prompts, answer forms and the sentences of clips without a crash: the CrashChat data set, where each task has one
-prompt throughout its test and validation files.
+Prompts, answer forms and the sentences for clips without a crash come from the CrashChat data set, where each task has
+one prompt throughout its test and validation files.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ AnswerForm = Literal["yes_no", "interval", "time", "text"]
 
 
 class Task(Value, frozen=True, kw_only=True):
-    """One question that can be asked of a clip.
+    """One question that can be asked about a clip.
 
-    `adapter` is the kind of adapter that answers it best: what is said of a crash, or where it lies in time. `form`:
-    `yes_no` is one of two words, `interval` "d.d - d.d seconds", `time` "d.d seconds", `text` free words. `negative` is
-    the exact answer for a clip without a crash, None where the task was tuned on crashes alone.
+    `adapter` is the kind of adapter that answers it best: `linguistic` says what happened, `perception` says when.
+    `form`: `yes_no` is one of two words, `interval` "d.d - d.d seconds", `time` "d.d seconds", `text` free text.
+    `negative` is the exact answer for a clip without a crash, None if the task was tuned on crashes alone.
     """
 
     id: str
@@ -123,9 +123,9 @@ TASK_IDS: tuple[str, ...] = tuple(task.id for task in TASKS)
 
 
 def in_words(value: bool | float | tuple[float, float] | None, text: str) -> str:
-    """An answer in its task's form: a time or an interval, seconds to a tenth, as `value` says it, else `text`.
+    """An answer in its task's form: `value` in words if it is a time or an interval (to 0.1 s), else `text`.
 
-    A yes or no that is not what `text` says is the word alone.
+    For a yes or no, `text` is kept if it begins with the same word as `value`; otherwise only the word is returned.
     """
     if isinstance(value, bool):
         word = "Yes" if value else "No"

@@ -1,7 +1,7 @@
-"""What every runtime owes to feeds and state, written once.
+"""Checks of feeds and rules for state that all runtimes share.
 
-A wrong feed is refused here, in the words of the manifest, before a runtime sees it; and rows are appended here by
-one rule, so that no runtime has a meaning of its own.
+A wrong feed is refused here, in the manifest's terms, before a runtime sees it. Rows are appended by one rule here, so
+all runtimes treat state the same way.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
 
 
 def allocate(spec: TensorSpec, dims: Mapping[str, int]) -> Array:
-    """A zero tensor of `spec`. Raises `RuntimeFailure` as `shape_of`."""
+    """A tensor of zeros for `spec`. Raises `RuntimeFailure` as `shape_of` and `numpy_dtype` do."""
     return np.zeros(shape_of(spec, dims), numpy_dtype(spec))
 
 
@@ -50,10 +50,10 @@ def shape_of(spec: TensorSpec, dims: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def check_feeds(specs: Sequence[TensorSpec], feeds: Feeds, dims: Mapping[str, int]) -> dict[str, int]:
-    """Compare feeds with the inputs they are for; returns the length of every free dimension.
+    """Check feeds against the inputs that they are for; returns the length of every free dimension.
 
-    `dims` are lengths that stand already, such as those a state was bound with. Raises `RuntimeFailure` naming the
-    tensor, what was expected and what was found.
+    `dims` are lengths that are already fixed, such as those that a state was bound with. Raises `RuntimeFailure` naming
+    the tensor, what was expected and what was found.
     """
     names = {spec.name for spec in specs}
     if feeds.keys() != names:
@@ -82,7 +82,7 @@ def _check_feed(spec: TensorSpec, array: Array, known: dict[str, int]) -> None:
 def state_problem(
     inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], state: Sequence[StateSpec]
 ) -> str | None:
-    """None when every state entry fits the graph's tensors, else what is wrong, in one sentence."""
+    """What is wrong with the state entries for these tensors, in one sentence; None if they all fit."""
     ins = {spec.name: spec for spec in inputs}
     outs = {spec.name: spec for spec in outputs}
     carried = {entry.input for entry in state}
@@ -133,7 +133,7 @@ def check_append(name: str, buffer: Sequence[int], rows: Sequence[int], index: A
 
 
 def append_rows(buffer: Array, rows: Array, index: Array, axis: int) -> None:
-    """Write `rows` into `buffer` along `axis` beginning at `index`, in place; `check_append` has passed."""
+    """Write `rows` into `buffer` in place, along `axis` beginning at `index`; call `check_append` first."""
     starts = index.reshape(-1)
     if starts.size == 1:
         _rows(buffer, int(starts[0]), rows.shape[axis], axis)[...] = rows

@@ -1,4 +1,4 @@
-"""Values that pass between floors: frames, tensors, intervals. Frozen, without behaviour beyond their own shape."""
+"""Values that pass between layers: frames, tensors, intervals. They are frozen, and check only their own shape."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ Dialect = Literal["native", "decomposed"]
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the values that are read from and written to JSON: immutable, unknown keys refused.
 
-    Those that one release may read of another, as events, pass over keys that they do not know, and say so. Every value
-    repeats `frozen=True, kw_only=True`: type checkers and msgspec do not hand them down.
+    Values that another release may have written, such as events, ignore unknown keys and set
+    `forbid_unknown_fields=False`. Every subclass repeats `frozen=True, kw_only=True`, because type checkers do not
+    inherit them, and msgspec does not inherit `kw_only`.
     """
 
 
 class TensorSpec(Value, frozen=True, kw_only=True):
     """Name, element type and shape of one graph input or output.
 
-    A dimension is a fixed length or the name of a free one (`"streams"`); equal names mean equal lengths in one call.
+    A dimension is a fixed length or the name of a free one (`"streams"`); within one call, equal names have equal
+    lengths.
     """
 
     name: str
@@ -35,8 +37,8 @@ class TensorSpec(Value, frozen=True, kw_only=True):
 class StateSpec(Value, frozen=True, kw_only=True):
     """One tensor that a graph carries from call to call.
 
-    `alias`: output `out` is the next call's input `in`. Without `index` the whole tensor is new at each call; with it
-    the graph itself writes rows of `in` at `index` along `axis`, so that both may share one buffer.
+    `alias`: output `out` is the next call's input `in`. Without `index` each call replaces the whole tensor; with
+    `index` the graph itself writes rows of `in` at `index` along `axis`, so both may share one buffer.
     `append`: the rows of `out` are written into `in` along `axis`, beginning at the value of input `index`.
     """
 
@@ -62,12 +64,12 @@ class Estimate(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
 class CaptureTime(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """When a picture was taken, as well as this device can know it.
 
-    `monotonic_s` is on the clock of `time.monotonic()`. `utc_s` is seconds since 1970-01-01 UTC: by the sender's clock
-    for "sender", else by this device's where a time service keeps it, None where neither speaks. `uncertainty_s` is
-    half the width of the interval that holds the truth, None when unknown. `source`: "arrival", this device received it
-    (transport and camera delay are not known); "driver", the capture driver's stamp; "sender", the camera's own clock
-    by RTCP sender reports (RFC 3550 6.4.1); "host", the program that pushed it; "file", the moment it was read, which
-    says nothing of when it was taken.
+    `monotonic_s` is on the clock of `time.monotonic()`. `utc_s` is seconds since 1970-01-01 UTC, by the sender's clock
+    for "sender", otherwise by this device's clock if a time service keeps it right; None if neither is available.
+    `uncertainty_s` is half the width of the interval that holds the true time, None if unknown. `source` is where the
+    time comes from: "arrival", when this device received it (transport and camera delay are not known); "driver", the
+    capture driver's stamp; "sender", the camera's own clock by RTCP sender reports (RFC 3550 6.4.1); "host", the
+    program that pushed it; "file", when it was read, which says nothing about when it was taken.
     """
 
     monotonic_s: float
@@ -80,10 +82,10 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One decoded picture.
 
     `pixels` is uint8, `[height, width]` for luma and `[height, width, 3]` for RGB; it belongs to the receiver.
-    `time_s` is the presentation time in seconds since the source's first decoded frame; `sequence` counts the frames
-    delivered by this source from 0; `captured_s` is `capture.monotonic_s`. `restarted`: a live source was built anew
-    before this frame, or a long gap of a file left out, so that it need not follow from the frame before. `repeated`: a
-    live source had no new frame when one was due, and this is its last one again, a period later.
+    `time_s` is the presentation time in seconds since the source's first decoded frame. `sequence` counts the frames
+    that this source has delivered, from 0. `captured_s` is `capture.monotonic_s`. `restarted`: a live source was
+    rebuilt before this frame, or a long gap in a file was left out, so it need not continue from the frame before.
+    `repeated`: a live source had no new frame when one was due, so this is its last frame again, one period later.
     """
 
     pixels: NDArray[np.uint8]

@@ -1,9 +1,9 @@
-"""A model on disk: one folder with a manifest that vouches for every byte in it.
+"""A model on disk: one folder with a manifest that lists and hashes every file in it.
 
-`folder` opens and writes it; `manifest` and `manifest_language` say what its manifest may hold, `manifest_text` reads
-and writes that. `pins` tells whether it is the one that was meant, `signing` who has signed it. `proof` is what few
-bits cost, `student_origin` where its student comes from, `show` tells people all of it. The one that travels with the
-package lies in `edge_sdk/bundles`.
+`folder` opens and writes bundles. `manifest` and `manifest_language` define what the manifest may hold, and
+`manifest_text` reads and writes it. `pins` checks that a bundle is the intended one, and `signing` signs it. `proof`
+holds what quantisation cost, `student_origin` where the student comes from, and `show` describes a bundle to people.
+The demo bundle that ships with the package is in `edge_sdk/bundles`.
 """
 
 from edge_sdk.bundle.folder import Bundle, default_bundle, open_bundle, rewrite, write_bundle

@@ -1,8 +1,8 @@
-"""What a calibration saw of a model's activations, channel by channel: `quantise/activations.safetensors` of a bundle.
+"""Activation statistics of a calibration, by channel: the file `quantise/activations.safetensors` of a bundle.
 
-Of the inputs of every group of linears it holds `NAME.largest`, the largest |x| of each channel, and of decoders
-`NAME.mean`, the mean of |x| over tokens; all float32 `[channels]`. NAME is `decoder.KEY.LAYER.GROUP` or
-`vision.LAYER.GROUP`. They are of the model in full weights.
+For the inputs of every group of linear layers it holds `NAME.largest`, the largest |x| of each channel, and for
+decoders also `NAME.mean`, the mean of |x| over tokens; all float32 `[channels]`. NAME is `decoder.KEY.LAYER.GROUP` or
+`vision.LAYER.GROUP`. All statistics are of the model in full weights.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ LARGEST, MEAN = ".largest", ".mean"
 
 
 class Channels(NamedTuple):
-    """Of one group's inputs: the largest |x| and the mean |x|, `[channels]`; `mean` is None in the vision tower."""
+    """The largest |x| and the mean |x| of one group's inputs, `[channels]`; `mean` is None in the vision tower."""
 
     largest: NDArray[np.float32]
     mean: NDArray[np.float32] | None
 
 
 def read_activations(bundle: Bundle) -> dict[str, Channels]:
-    """The statistics in a bundle by the names of groups, in order; empty for one that was not calibrated.
+    """Read the statistics in a bundle, by group name in sorted order; empty if the bundle has none.
 
     Raises `BundleError` for a file that cannot be read, or holds anything but such statistics.
     """
@@ -52,7 +52,7 @@ def read_activations(bundle: Bundle) -> dict[str, Channels]:
 
 
 def describe(found: dict[str, Channels]) -> str:
-    """Statistics, at least of one group, in a line for people."""
+    """Describe the statistics of at least one group in one line for people."""
     name = max(found, key=lambda each: float(found[each].largest.max()))
     largest, mean = found[name]
     channel = int(largest.argmax())

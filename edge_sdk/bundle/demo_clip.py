@@ -1,4 +1,4 @@
-"""The clip that travels with a bundle, which `edge-sdk demo` shows beside what is true of it."""
+"""The demo clip of a bundle, which `edge-sdk demo` shows beside its truth."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ DEMO = DemoClip(video="demo/clip.mp4", record="demo/clip.json")
 
 
 def with_demo(bundle: Bundle, clip: Path, out: Path) -> Bundle:
-    """Write a copy of `bundle` to `out`, which must not exist, with `clip` and the record beside it for its demo.
+    """Write a copy of `bundle` to `out`, which must not exist, with `clip` and the record beside it as its demo.
 
-    Raises `ConfigError` for a clip or a record that is not there or not whole, and as `rewrite`.
+    Raises `ConfigError` for a clip that is missing or a record that is missing or damaged, and what `rewrite` raises.
     """
     if not clip.is_file():
         raise ConfigError(f"{clip}: expected a rendered clip, found no such file; run: edge-sdk scenes render")

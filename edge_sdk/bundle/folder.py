@@ -1,9 +1,9 @@
-"""A bundle: one folder with a manifest that vouches for every byte in it, but for a signature of the manifest itself.
+"""A bundle: one folder with a manifest that vouches for every byte in it, except a signature of the manifest itself.
 
-Opening checks everything and executes nothing: paths stay inside, no file is missing, changed or unlisted, and no
-graph reads weights the manifest does not vouch for or need never end. Symbolic links inside are refused, for what they
-point to can move. One that leads to the folder is followed once: whoever moves it meanwhile changes nothing here.
-Writing stages a whole folder, opens it as a user would, and renames it into place.
+Opening checks everything and executes nothing. Paths stay inside the folder, and no file is missing, changed or
+unlisted. No graph reads weights that the manifest does not list, or might never end. Symbolic links inside are refused,
+because their targets can move. A link to the folder is resolved once, so moving the link later has no effect. Writing
+stages a whole folder, opens it as a user would, and renames it into place.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ from edge_sdk.files import atomic_folder, recover, sha256_of
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
-    """A bundle that has been checked: its folder behind all links, manifest, and the SHA-256 of the manifest.
+    """A checked bundle: its folder with all links resolved, its manifest, and the SHA-256 of the manifest.
 
-    `pinned`: it was told by its digest or by who signed it, so that another process that opens it hashes it again.
+    `pinned` is true if a digest or a signature was required; another process that opens the bundle then hashes it
+    again.
     """
 
     folder: Path
@@ -60,17 +61,17 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     def open(cls, folder: str | Path, *, expect: str | None = None, trust: KeyFiles | None = None) -> Bundle:
         """Open and check the bundle in `folder`, hashing every file.
 
-        With `expect`, the SHA-256 of a bundle in hexadecimal, no other bundle is opened. With `trust`, PEM files of
-        Ed25519 public keys, none that is not signed by one of them. What is refused is so before anything but its
-        manifest and signature is read. Raises `BundleMissingFileError`, `BundleChangedFileError`,
-        `BundleUnlistedFileError`, `BundleKeyError`, `BundleNameError`, `BundlePathError` or `BundleSchemaError`;
-        another fault, or another bundle, is a plain `BundleError`. `ConfigError` for what is no digest or no such key,
-        and `MissingDependencyError` for keys without `cryptography`.
+        `expect` is the SHA-256 of the only bundle to accept, in hexadecimal. `trust` names PEM files of Ed25519 public
+        keys, one of which must have signed the bundle. A bundle that fails either is refused before anything except its
+        manifest and signature is read. Raises `BundleMissingFileError`, `BundleUnreadableError`,
+        `BundleChangedFileError`, `BundleUnlistedFileError`, `BundleKeyError`, `BundleNameError`, `BundlePathError` or
+        `BundleSchemaError`; a plain `BundleError` for any other fault and for a bundle refused by `expect` or `trust`;
+        `ConfigError` for an invalid digest or key; `MissingDependencyError` for keys without `cryptography`.
         """
         pins = Pins.of(expect, trust)
         root = _resolved(folder)
         if any("\udc80" <= letter <= "\udcff" for letter in str(root)):
-            # Runtimes and the reasoner's process are told the path as text.
+            # Runtimes and the reasoner's process receive the path as text.
             raise BundleError(f"the bundle's path must be UTF-8, found {os.fsencode(root)!r}; rename the folder")
         with _readable(root):
             manifest, digest = read_manifest(root, partial(pins.check, root))
@@ -81,20 +82,20 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         return bundle
 
     def check_files(self) -> None:
-        """Hash every file again. Raises as `open` does where one is not what the manifest says."""
+        """Hash every file again. Raises what `open` raises for a file that does not match the manifest."""
         with _readable(self.folder):
             _check_presence(self.folder, self.manifest)
             for path, entry in sorted(self.manifest.files.items()):
                 _check_bytes(self.folder, path, entry)
 
     def path(self, relative: str) -> Path:
-        """Where the listed file `relative` lies. Raises `BundleMissingFileError` when the manifest does not list it."""
+        """Return the path of the file `relative`. Raises `BundleMissingFileError` if the manifest does not list it."""
         if relative not in self.manifest.files:
             raise BundleMissingFileError(f"{relative!r} is not a file of the bundle {self.folder}")
         return self.folder / relative
 
     def graph(self, name: str = "student") -> tuple[Graph, Path]:
-        """The graph called `name` and its ONNX file. Raises `UnknownNameError`."""
+        """Return the graph called `name` and the path of its ONNX file. Raises `UnknownNameError`."""
         if name not in self.manifest.graphs:
             raise UnknownNameError("graph", name, list(self.manifest.graphs))
         graph = self.manifest.graphs[name]
@@ -102,14 +103,14 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def default_bundle() -> Path:
-    """The folder of the demo bundle that travels with the package."""
+    """Return the folder of the demo bundle that ships with the package."""
     return Path(__file__).parents[1] / "bundles" / "demo"
 
 
 def open_bundle(
     folder: str | Path | None = None, *, expect: str | None = None, trust: KeyFiles | None = None
 ) -> Bundle:
-    """Open the bundle in `folder`, or the demo bundle; no other than `expect` and `trust` say. As `Bundle.open`."""
+    """Open the bundle in `folder`, by default the demo bundle; `expect`, `trust` and errors as for `Bundle.open`."""
     return Bundle.open(default_bundle() if folder is None else folder, expect=expect, trust=trust)
 
 
@@ -130,13 +131,13 @@ def write_bundle(
     overwrite: bool = False,
     link: bool = False,
 ) -> Bundle:
-    """Write a bundle to `folder` whole, and return it opened.
+    """Write a bundle to `folder` atomically, and return it opened.
 
-    `files` maps paths in the bundle to bytes, or to files that are copied; `link` gives the files themselves another
-    name instead, where the file system can, for weights that the disk would not hold twice: nobody may write into them
-    afterwards. `created_utc` is now unless given. `expected` are entries that files must have once they are there.
-    Raises `ConfigError` when `folder` exists and `overwrite` is false, `BundleChangedFileError` for a file that is not
-    as `expected`, and what `Bundle.open` raises for a bundle that would not open; nothing is left behind then.
+    `files` maps paths in the bundle to bytes, or to files to copy. With `link`, files are hard-linked instead if the
+    file system allows it, for weights that the disk cannot hold twice; nobody may write into them afterwards.
+    `created_utc` is by default the time of the call. `expected` holds entries that the written files must match. Raises
+    `ConfigError` if `folder` exists and `overwrite` is false, `BundleChangedFileError` for a file that does not match
+    `expected`, and what `Bundle.open` raises for a bundle that would not open. After an error nothing is left behind.
     """
     target = _resolved(folder)
     with atomic_folder(target, overwrite=overwrite) as stage:
@@ -172,11 +173,12 @@ def rewrite(
     extra_files: Mapping[str, Path | bytes] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write a changed copy of `bundle` to `folder`, which may be its own with `overwrite`; returns it opened.
+    """Write a changed copy of `bundle` to `folder` and return it opened; with `overwrite` it may be the same folder.
 
-    What is not given stays. `provenance` adds its keys to the old ones, `extra_files` their files; an equal key or
-    path replaces. What a killed writer put aside has its name back first. The old files are checked again, and so are
-    their copies, lest a changed byte be vouched for. Raises as `write_bundle`.
+    Parts that are not given stay as they are. `provenance` adds keys and `extra_files` adds files; an existing key or
+    path is replaced. A folder that a killed writer had set aside first gets its name back. The old files are checked
+    again, and so are their copies, so that the new manifest never vouches for a changed byte. Raises what
+    `write_bundle` raises.
     """
     recover(bundle.folder)
     current = Bundle.open(bundle.folder)
@@ -200,7 +202,7 @@ def rewrite(
 
 @contextmanager
 def _readable(root: Path) -> Iterator[None]:
-    """Inside, a disk that fails is `BundleUnreadableError`."""
+    """Turn an `OSError` inside the block into `BundleUnreadableError`."""
     try:
         yield
     except OSError as error:
@@ -208,7 +210,7 @@ def _readable(root: Path) -> Iterator[None]:
 
 
 def _resolved(folder: str | Path) -> Path:
-    """Where `folder` lies behind all links. Raises `BundleUnreadableError` for what can be no path."""
+    """Resolve all links of `folder`. Raises `BundleUnreadableError` for text that cannot be a path."""
     try:
         return Path(os.path.realpath(folder))
     except ValueError as error:
@@ -229,13 +231,13 @@ def _place(target: Path, stage: Path, path: str, source: Path | bytes, link: boo
 def _linked(source: Path, place: Path) -> bool:
     try:
         os.link(source, place)
-    except OSError:  # another file system, or one without links
+    except OSError:  # another file system, or one without hard links
         return False
     return True
 
 
 def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every entry below `root` that is not a folder, as a POSIX path relative to it; links are not followed."""
+    """Yield every entry below `root` that is not a folder, as a relative POSIX path; links are not followed."""
     for parent, folders, names in os.walk(root, onerror=_raise):
         for name in [*folders, *names]:
             place = Path(parent, name)

@@ -1,8 +1,8 @@
-"""Ed25519 keys, and what they sign of a manifest; the only user of `cryptography`.
+"""Ed25519 keys that sign manifests and verify signatures; the only module that uses `cryptography`.
 
-A signature is over the exact bytes of the manifest, which vouches for all other files, behind a text that no other
-program puts before what it signs with the same key. Importing this module raises `MissingDependencyError` without the
-package.
+A signature covers `CONTEXT`, followed by the exact bytes of the manifest, which vouches for all other files. `CONTEXT`
+keeps the signature from being valid for anything else that the same key signs. Importing this module without
+`cryptography` raises `MissingDependencyError`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ SIGNATURE_BYTES = 64
 
 
 class PublicKeys:
-    """Keys of which any may have signed; as text the names of their files."""
+    """Public keys, any one of which may have signed; `str` gives the names of their files."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Reads PEM files. Raises `ConfigError` for one that cannot be read or is no Ed25519 public key."""
+        """Read PEM files. Raises `ConfigError` for one that cannot be read or is not an Ed25519 public key."""
         self._names = ", ".join(map(str, paths))
         self._keys = [_public_key(path) for path in paths]
 
@@ -36,7 +36,7 @@ class PublicKeys:
         return self._names
 
     def signed(self, manifest: bytes, signature: Path) -> bool:
-        """Whether the file `signature` is that of `manifest` by one of the keys."""
+        """Whether the file `signature` holds a signature of `manifest` by one of the keys."""
         with signature.open("rb") as file:
             found = file.read(SIGNATURE_BYTES + 1)
         return any(_verifies(key, found, CONTEXT + manifest) for key in self._keys)
@@ -46,11 +46,11 @@ class PrivateKey:
     """A key that signs."""
 
     def __init__(self, path: Path) -> None:
-        """Reads a PEM file. Raises `ConfigError` unless it is an Ed25519 private key without a password."""
+        """Read a PEM file. Raises `ConfigError` unless it is an Ed25519 private key without a password."""
         self._key = _private_key(path)
 
     def sign(self, manifest: bytes) -> bytes:
-        """The signature of `manifest`, of `SIGNATURE_BYTES`."""
+        """Sign `manifest`; the signature has `SIGNATURE_BYTES` bytes."""
         return self._key.sign(CONTEXT + manifest)
 
 
@@ -75,7 +75,7 @@ def _public_key(path: Path) -> Ed25519PublicKey:
 def _private_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(_pem(path), password=None)
-    except TypeError as error:  # what the library says of a key that takes a password
+    except TypeError as error:  # the library raises it for a key with a password
         raise ConfigError(f"{path}: expected a key without a password; write one with `openssl pkey -in`") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _no_key(path, "private", "openssl genpkey -algorithm ed25519") from error

@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what `manifest.json` may hold, and nothing else.
+"""The manifest of a bundle: the schema of `manifest.json`.
 
 `folder.py` reads, checks and writes it. Times are in seconds, rates in hertz, paths relative to the bundle's folder.
 """
@@ -14,7 +14,7 @@ from edge_sdk.types import Dialect, StateSpec, TensorSpec, Value
 
 SCHEMA = 1
 
-# Bounds of what is kept in memory for every stream: far above any use, far below what no memory holds.
+# Bounds of what is kept in memory for each stream: far above any real use, far below what would exhaust any memory.
 Side = Annotated[int, msgspec.Meta(ge=1, le=16_384)]
 Frames = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
 Delay = Annotated[int, msgspec.Meta(ge=0, le=1_000)]
@@ -31,11 +31,11 @@ class FileEntry(Value, frozen=True, kw_only=True):
 
 
 class ReferenceCase(Value, frozen=True, kw_only=True):
-    """Seeded inputs and fp32 outputs of a graph, in one safetensors file, and how far a session may be from them.
+    """Seeded inputs and fp32 outputs of a graph in one safetensors file, and the tolerance for a session's outputs.
 
     Tensors are called `in.NAME` and `out.NAME`. The error of an output is max |a - b| / max |b|. A float32 input may be
-    stored as float16. A state input that the file does not give begins as zeros; `inputs_from` is a file with more
-    inputs under their own names, such as LoRA matrices that the bundle holds anyway.
+    stored as float16. A state input that the file lacks starts as zeros. `inputs_from` is a file with more inputs under
+    their own names, such as LoRA matrices that the bundle holds anyway.
     """
 
     file: str
@@ -44,10 +44,10 @@ class ReferenceCase(Value, frozen=True, kw_only=True):
 
 
 class Graph(Value, frozen=True, kw_only=True):
-    """One ONNX graph: its file, whose name ends in `.onnx`, tensors and state.
+    """One ONNX graph: its file, whose name ends in `.onnx`, its tensors and its state.
 
-    `dialects` are the dialects whose operators it keeps to; a graph of plain operators keeps to both. One that keeps to
-    none is for ONNX Runtime alone.
+    `dialects` lists the dialects whose operators the graph keeps to. A graph of plain operators keeps to both; one that
+    keeps to none is for ONNX Runtime only.
     """
 
     file: str
@@ -60,7 +60,7 @@ class Graph(Value, frozen=True, kw_only=True):
 
 
 class Residual(Value, frozen=True, kw_only=True):
-    """Calibrated error of one timeline boundary, seconds: truth lies in `t + lo_s .. t + hi_s` for 80 % of events."""
+    """Calibrated error of a timeline boundary, seconds: for 80 % of events the truth is in `t + lo_s .. t + hi_s`."""
 
     shift_s: float = 0.0
     lo_s: float
@@ -68,14 +68,14 @@ class Residual(Value, frozen=True, kw_only=True):
 
 
 class FalseAlarms(Value, frozen=True, kw_only=True):
-    """What an operating point costs: false alarms per hour of ordinary footage.
+    """The cost of an operating point: false alarms in ordinary footage.
 
-    `held_out`: counted on clips that its fits had not seen; otherwise on those that it was fitted on, which flatters
-    it, and the bound holds for none but them.
+    `held_out` is true if they were counted on clips that the fits had not seen. Otherwise they were counted on the
+    clips used for fitting, which flatters the point, and the bound holds only for those.
 
-    `alarms` in `hours`; `upper_per_hour` is the highest rate that they leave possible (exact Poisson, one-sided 95 %).
-    `budget_per_hour` is what the point was chosen for, null for one that was chosen otherwise. Alarms on near misses,
-    which fill clips but not roads, are counted apart: `near_miss_alarms` of `near_misses` clips.
+    `alarms` occurred in `hours`. `upper_per_hour` is the upper bound of the rate (exact Poisson, one-sided 95 %).
+    `budget_per_hour` is the rate that the point was chosen for, null if it was chosen otherwise. Near misses are much
+    more frequent in clips than on roads, so their alarms are counted apart: `near_miss_alarms` in `near_misses` clips.
     """
 
     budget_per_hour: float | None
@@ -88,11 +88,11 @@ class FalseAlarms(Value, frozen=True, kw_only=True):
 
 
 class OperatingPoint(Value, frozen=True, kw_only=True):
-    """Where the timeline fires, and what its numbers mean; chosen on validation clips by `calibration`.
+    """The thresholds and calibration of the timeline, fitted on validation clips by `calibration`.
 
-    `provisional`, `confirm` and `release` are levels of the running mean of the crash score over `confirm_frames`;
-    `pre_crash` is the level from which a frame counts as foreseeable. The score is calibrated as
-    sigmoid(scale * logit(raw) + offset) when `calibrated` is true. `false_alarms` is absent in older bundles.
+    `provisional`, `confirm` and `release` are levels of the running mean of the crash score over `confirm_frames`.
+    `pre_crash` is the level from which a frame counts as one where the crash is foreseeable. If `calibrated` is true,
+    the score is calibrated as sigmoid(scale * logit(raw) + offset). `false_alarms` is absent in older bundles.
     """
 
     name: str = "balanced"
@@ -113,10 +113,10 @@ class OperatingPoint(Value, frozen=True, kw_only=True):
 class Student(Value, frozen=True, kw_only=True):
     """The student component: how frames become planes, and how its scores are read.
 
-    `lags` are the frame distances of the motion planes; `heat_delay_frames` is how many frames after an instant its
-    start and end heat are given; `scores` names the columns of the output `scores [streams, n]`. `operating_point` is
-    used unless another of `operating_points`, which older bundles lack, is asked for by its name. `cpu_graph` has the
-    same tensors and weights as `graph`, in the form that a CPU computes fastest.
+    `lags` are the frame distances of the motion planes. `heat_delay_frames` is the delay, in frames, of the start and
+    end heat of an instant. `scores` names the columns of the output `scores [streams, n]`. `operating_point` is the
+    default; another of `operating_points`, which older bundles lack, is selected by name. `cpu_graph` has the same
+    tensors and weights as `graph`, in the form that a CPU computes fastest.
     """
 
     graph: str = "student"
@@ -138,7 +138,7 @@ class Student(Value, frozen=True, kw_only=True):
 
     @property
     def picture_bytes(self) -> int:
-        """What the pictures of one stream take: a uint8 one for each frame of the longest lag, and float32 planes."""
+        """Bytes of one stream's pictures: uint8 frames for the longest lag and the current one, and float32 planes."""
         kept, planes = max(self.lags) + 1, 1 + len(self.lags)
         return self.height * self.width * (kept + 4 * planes)
 
@@ -148,12 +148,12 @@ class Student(Value, frozen=True, kw_only=True):
         return (self.graph, *filter(None, [self.cpu_graph]))
 
     def graph_on(self, runtime: str, device: str = "cpu") -> str:
-        """The graph that `runtime` opens on `device`."""
+        """Return the name of the graph that `runtime` opens on `device`."""
         return self.cpu_graph if self.cpu_graph and runtime == "ort" and device == "cpu" else self.graph
 
 
 class DemoClip(Value, frozen=True, kw_only=True):
-    """A rendered clip that travels with the bundle, and the scene record that is its truth."""
+    """A rendered clip in the bundle, and the scene record with its truth."""
 
     video: str
     record: str
@@ -170,6 +170,6 @@ class Manifest(Value, frozen=True, kw_only=True):
     student: Student | None = None
     language: Language | None = None
     demo: DemoClip | None = None
-    # Any: provenance is whatever the recipe recorded (recipe text, metrics, versions); it is shown, never interpreted.
+    # Any: provenance is whatever the recipe recorded (recipe text, metrics, versions); the schema does not restrict it.
     provenance: dict[str, Any] = msgspec.field(default_factory=dict)
     files: dict[str, FileEntry]

@@ -1,9 +1,9 @@
 """The language component of a manifest: the video LLM that answers on demand, split as the device runs it.
 
-Vision tokens are shared by every adapter. An adapter is a projector and a decoder: one of its own with the LoRA summed
-into the weights, or one that several adapters share and that takes the LoRA matrices as inputs. Graphs of one part
-differ in dialect, in the number of cache slots, or in the grid of the pictures; their weights are the same files.
-Graphs are named by their key in the manifest's `graphs`, files by their path in the bundle.
+All adapters share the vision tokens. An adapter is a projector and a decoder. The decoder is either its own, with the
+LoRA merged into the weights, or shared by several adapters and given the LoRA matrices as inputs. Graphs of one part
+differ in dialect, in the number of cache slots, or in the grid of the frames; their weights are the same files. Graphs
+are named by their key in the manifest's `graphs`, files by their path in the bundle.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Number = Literal["int", "fp8"]
 
 
 class Embedding(Value, frozen=True, kw_only=True):
-    """The token embedding table: its values row by row, little-endian, `[vocab, hidden]`.
+    """The token embedding table, `[vocab, hidden]`: its values row by row, little-endian.
 
-    It stays on the host, mapped; a text token reads one row. `file` holds nothing else, or is the weight file of a
-    decoder whose head is the table: then that begins at `offset_bytes`.
+    It stays on the host, memory-mapped; a text token reads one row. `file` holds nothing else, or it is the weight file
+    of a decoder whose head is the table, which then begins at `offset_bytes`.
     """
 
     file: str
@@ -39,10 +39,10 @@ class Embedding(Value, frozen=True, kw_only=True):
 
 
 class Compression(Value, frozen=True, kw_only=True):
-    """When a token is dropped: the mean change of its pixels since the frame before is at most `threshold`.
+    """The rule for dropping a token: its pixels changed by at most `threshold` on average since the previous frame.
 
-    The change is |a - b| of normalised pixels times 255, over the window of one token; at least `min_tokens` of a frame
-    stay (VideoLLaMA3, `_compress_visual_tokens`).
+    The change is |a - b| of normalised pixels times 255, over the window of one token. At least `min_tokens` of each
+    frame are kept (VideoLLaMA3, `_compress_visual_tokens`).
     """
 
     threshold: float = 0.1
@@ -50,9 +50,9 @@ class Compression(Value, frozen=True, kw_only=True):
 
 
 class VisionProfile(Value, frozen=True, kw_only=True):
-    """Pictures of one size, in pixels, and the vision graph of each dialect.
+    """Frames of one size, in pixels, and the vision graph of each dialect.
 
-    `frames` at `rate_hz` are what the size was chosen for; fewer frames may be given, their size stays the same.
+    The size was chosen for `frames` frames at `rate_hz`. Fewer frames may be given; their size stays the same.
     """
 
     frames: Positive
@@ -63,7 +63,7 @@ class VisionProfile(Value, frozen=True, kw_only=True):
 
 
 class DecoderGraph(Value, frozen=True, kw_only=True):
-    """One decoder graph: its dialect, how many cache slots it has, and its name among the manifest's graphs."""
+    """One decoder graph: its dialect, its number of cache slots, and its name in the manifest's `graphs`."""
 
     dialect: Dialect
     slots: Positive
@@ -71,18 +71,18 @@ class DecoderGraph(Value, frozen=True, kw_only=True):
 
 
 class DecoderSet(Value, frozen=True, kw_only=True):
-    """The graphs of one set of decoder weights. `lora_rank` is the rank of its LoRA inputs, 0 where it has none."""
+    """The graphs of one set of decoder weights. `lora_rank` is the rank of its LoRA inputs, 0 if it has none."""
 
     graphs: tuple[DecoderGraph, ...]
     lora_rank: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class ChainReference(Value, frozen=True, kw_only=True):
-    """A clip that goes through all graphs, with the answer that the checkpoint gives to it in float32.
+    """A clip for a run through all graphs, with the checkpoint's answer to it in float32.
 
     `file` is safetensors: `patches` uint8 `[frames, patches, 588]` of a clip in `profile`, `ids` int64 `[n]` of a whole
-    prompt, `tokens` int64 `[m]` of the greedy answer, `top_ids` int64 and `top_logits` float32 `[m, k]`, the largest
-    logits of each step. The error of a step is max |a - b| / max |b| over those.
+    prompt, `tokens` int64 `[m]` of the greedy answer, and `top_ids` int64 and `top_logits` float32 `[m, k]`, the
+    largest logits of each step. The error of a step is max |a - b| / max |b| over these logits.
     """
 
     file: str
@@ -91,12 +91,12 @@ class ChainReference(Value, frozen=True, kw_only=True):
 
 
 class AnswerFit(Value, frozen=True, kw_only=True):
-    """What turns a model's own probability of an answer into a share of right answers, fitted on validation clips.
+    """The calibration of a model's own probability of an answer, fitted on validation clips.
 
-    Its log odds z become `scale` z + `offset` (Platt 1999), and `lo..hi` of a time is widened by `margin_s` on each
-    side (conformalised quantiles, Romano et al. 2019). For yes/no, z are the log odds of "yes", for text those of the
-    answer given, for a time or an interval those of its being right. Below the probability `abstain_below` the answer
-    abstains; None leaves that to the form.
+    It turns the log odds z into `scale` z + `offset` (Platt 1999), whose probability is the expected share of right
+    answers, and widens `lo..hi` of a time by `margin_s` on each side (conformalised quantiles, Romano et al. 2019). z
+    are the log odds of "yes" for yes/no, of the given answer for text, and of being right for a time or an interval.
+    Below the probability `abstain_below` the answer abstains; None leaves that to the form of the answer.
     """
 
     scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0
@@ -106,28 +106,28 @@ class AnswerFit(Value, frozen=True, kw_only=True):
 
 
 class FusedFit(AnswerFit, frozen=True, kw_only=True):
-    """The same for answers of the video LLM and the student together.
+    """The calibration of answers by the video LLM and the student together.
 
-    For yes/no the log odds of "yes" are `scale` z + `student_weight` s + `offset`, s those of the student's score. For
-    an interval what the LLM believes is multiplied by what the student's times say, and the rest is of that product.
-    A text follows the verdict on yes or no: the fit is that of its words where there is a crash.
+    For yes/no, the log odds of "yes" are `scale` z + `student_weight` s + `offset`, where s are the log odds of the
+    student's score. For an interval, the LLM's distribution is multiplied by that of the student's times, and the other
+    fields apply to the product. A text follows the yes/no verdict; its fit is for the words where there is a crash.
     """
 
     student_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 class AnswerCalibration(AnswerFit, frozen=True, kw_only=True):
-    """What the video LLM's answers to a task are worth alone, and `with_student`, where that is better, beside it."""
+    """The calibration of one task: for the video LLM alone, and `with_student` if the student improves the answers."""
 
     with_student: FusedFit | msgspec.UnsetType = msgspec.UNSET
 
 
 class Adapter(Value, frozen=True, kw_only=True):
-    """One tuned model: its projector graphs, its decoder, and the tasks that it is asked.
+    """One tuned model: its projector graphs, its decoder, and the tasks that it answers.
 
-    `decoder` names an entry of `decoders`. `lora` is the safetensors file with the values of that decoder's LoRA inputs
-    under their names, None for weights that are merged or were never tuned. `calibration` is by task; a task without
-    one gives the model's own probabilities.
+    `decoder` names an entry of `decoders`. `lora` is the safetensors file with the values of that decoder's LoRA
+    inputs, by name; None for weights that are merged or were never tuned. `calibration` is by task; a task without
+    calibration gives the model's own probabilities.
     """
 
     projector: dict[Dialect, str]
@@ -139,14 +139,15 @@ class Adapter(Value, frozen=True, kw_only=True):
 
 
 class Quantisation(Value, frozen=True, kw_only=True):
-    """How the decoders' matrices are stored where they are in few bits.
+    """How the matrices of a quantised video LLM are stored.
 
-    `bits` and `block` are those of most linears, `head_bits` those of the head, `vision_bits` those of the vision
-    tower's linears, `activation_bits` and `vision_activation_bits` those of most of their inputs; 16 for the element
-    type of the graphs. `number` is that of most linears, `head_number`, `vision_number` and `exception_number` those of
-    the head, the tower and linears that are stored otherwise: absent where they are the same, and in older bundles.
-    `exception_bits` is 4 where linears that are stored otherwise have 4 bits, and most have more; absent elsewhere.
-    `evidence` is the file with what it cost: errors by matrix and graph, and how answers changed.
+    `bits` and `block` are those of most of the decoders' linears, `head_bits` those of the head, and `vision_bits`
+    those of the vision tower's linears. `activation_bits` and `vision_activation_bits` are those of most inputs of
+    these linears. 16 stands for the element type of the graphs. `number` is the number format of most linears.
+    `head_number`, `vision_number` and `exception_number` are the formats of the head, the tower and linears stored
+    differently; they are absent if the same, and in older bundles. `exception_bits` is 4 if differently stored linears
+    have 4 bits while most have more, and absent otherwise. `evidence` is the file with the measured cost: errors by
+    matrix and graph, and changes of answers.
     """
 
     recipe: str
@@ -165,12 +166,12 @@ class Quantisation(Value, frozen=True, kw_only=True):
 
     @property
     def fp8(self) -> bool:
-        """Whether any matrix is of FP8."""
+        """Whether any matrix is in FP8."""
         return "fp8" in (self.number, self.head_number, self.vision_number, self.exception_number)
 
     @property
     def four_bits(self) -> bool:
-        """Whether any matrix is of 4 bits."""
+        """Whether any matrix has 4 bits."""
         return 4 in (self.bits, self.head_bits, self.vision_bits, self.exception_bits)
 
 
@@ -202,9 +203,10 @@ class Language(Value, frozen=True, kw_only=True):
 
 
 def shared_out(language: Language) -> dict[str, tuple[str, ...]]:
-    """The tasks of each adapter, the order of `TASKS` in both: a task goes to the adapter of its kind if that has it.
+    """Assign each task to one adapter; adapters and their tasks are in the order of `TASKS`.
 
-    An adapter that gets none is left out.
+    A task goes to the adapter of its kind if that adapter answers it, else to the first that does. An adapter without
+    tasks is left out.
     """
     owners: dict[str, list[str]] = {}
     for task in TASKS:
@@ -215,7 +217,7 @@ def shared_out(language: Language) -> dict[str, tuple[str, ...]]:
 
 
 def files_of(language: Language) -> Iterator[tuple[str, str]]:
-    """Every file that the component speaks of: where it is said, and its path."""
+    """Yield every file that the component names, as (place in the manifest, path)."""
     yield "$.language.embedding.file", language.embedding.file
     yield "$.language.tokenizer", language.tokenizer
     yield "$.language.prompts", language.prompts
@@ -229,7 +231,7 @@ def files_of(language: Language) -> Iterator[tuple[str, str]]:
 
 
 def named_in(language: Language, graphs: Collection[str]) -> Iterator[tuple[str, str, Collection[str]]]:
-    """Every name that must stand somewhere else: where it is said, the name, and the names that there are."""
+    """Yield every name that refers to another entry, as (place in the manifest, name, known names)."""
     for name, profile in language.profiles.items():
         for graph in profile.graphs.values():
             yield f"$.language.profiles.{name}.graphs", graph, graphs

@@ -1,9 +1,9 @@
-"""The text of a manifest: read with suspicion, written one way only.
+"""The text of a manifest: read as untrusted input, written in one canonical form.
 
-A manifest comes from wherever the bundle came from. Its size is bounded before it is read, keys may not repeat (two
-readers would see two manifests), and every path is judged as text before the disk is touched. Writing is
-deterministic, and the digest is taken over that form, so reformatting changes nothing and `sha256sum manifest.json`
-of a bundle this SDK wrote is the bundle's digest.
+A manifest is as untrusted as the bundle it came with. Its size is bounded before it is read, keys may not repeat
+(readers could disagree about which counts), and every path is checked as text before the disk is touched. Writing is
+deterministic, and the digest is taken over the written form. Reformatting therefore does not change the digest, and
+`sha256sum manifest.json` prints the digest of a bundle that this SDK wrote.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ from edge_sdk.tensors import state_problem
 from edge_sdk.types import TensorSpec
 
 MANIFEST_NAME = "manifest.json"
-# Of the manifest, beside it and not in it: it would have to sign itself.
+# The manifest's signature lies beside the manifest and is not listed in it: the manifest would have to sign itself.
 SIGNATURE_NAME = "manifest.sig"
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 GRAPH_SUFFIX = ".onnx"
-# As a location of weights it is no file to ONNX Runtime: offset and length are an address in its own memory.
+# ONNX Runtime does not read a weight location with this tag as a file: offset and length address its own memory.
 _MEMORY_TAG = "_ORT_MEM_ADDR_"
 _BFLOAT16_BYTES = 2
-# Beyond it a size is not told: a shape may have numbers that Python refuses to print.
+# Larger sizes are reported as this one: a shape may hold numbers that Python refuses to print.
 _MOST_TOLD_BYTES = 10**18
 
 
 def read_manifest(folder: Path, admit: Callable[[bytes, str], object] | None = None) -> tuple[Manifest, str]:
-    """The manifest in `folder` and the SHA-256 of its canonical text, after every check that needs no other file.
+    """Read the manifest in `folder`, run every check that needs no other file, and return it with its SHA-256.
 
-    `admit` is given the manifest's bytes and that digest before what it says is looked at, and may raise. Raises
-    `BundleMissingFileError`, `BundleKeyError`, `BundleSchemaError`, `BundleNameError` or `BundlePathError`.
+    The SHA-256 is that of the canonical text. `admit` receives the manifest's bytes and this digest before the content
+    is interpreted, and may raise. Raises `BundleMissingFileError`, `BundleUnreadableError`, `BundleKeyError`,
+    `BundleSchemaError`, `BundleNameError` or `BundlePathError`.
     """
     source = folder / MANIFEST_NAME
     raw = _read_bounded(source)
@@ -69,7 +70,7 @@ def read_manifest(folder: Path, admit: Callable[[bytes, str], object] | None = N
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """The one text of a manifest. Raises `BundleKeyError` for a value that JSON in UTF-8 cannot hold, such as NaN."""
+    """Return a manifest's canonical text. Raises `BundleKeyError` for a value that UTF-8 JSON cannot hold, as NaN."""
     try:
         text = _canonical_text(msgspec.to_builtins(manifest))
         text.encode()
@@ -80,12 +81,12 @@ def manifest_text(manifest: Manifest) -> str:
 
 # Any: a parsed JSON document, before its shape is known.
 def _canonical_text(document: Any) -> str:
-    """JSON with sorted keys, two spaces of indent, plain UTF-8 and a newline at the end."""
+    """Encode JSON with sorted keys, an indent of two spaces, unescaped UTF-8 and a final newline."""
     return json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _check_schema(source: Path, document: Any) -> None:
-    """Refuse a manifest of another schema before its keys are judged by this one."""
+    """Refuse a manifest of another schema before its keys are checked against this one."""
     if not isinstance(document, dict):
         raise BundleKeyError(f"{source}: expected a JSON object, found {type(document).__name__}")
     schema = document.get("schema")
@@ -101,7 +102,7 @@ def _check_schema(source: Path, document: Any) -> None:
 
 
 def check_path(source: Path, where: str, path: str) -> None:
-    """Raise `BundlePathError` unless `path` is relative and of plain names alone, so that it stays in its folder."""
+    """Raise `BundlePathError` unless `path` is relative and has only plain names, so that it stays in its folder."""
     reason = _path_problem(path)
     if reason:
         raise BundlePathError(
@@ -120,9 +121,9 @@ def check_file_path(source: Path, path: str) -> None:
 
 
 def _check_references(source: Path, manifest: Manifest) -> None:
-    """Check that paths stay inside, that every file spoken of is vouched for, and that names refer to something.
+    """Check that paths stay inside, that every file mentioned is listed, and that every name refers to an entry.
 
-    A graph's name becomes the name of its engine's file.
+    Graph names must be plain, because they become part of the file names of engines.
     """
     for name in manifest.graphs:
         if not is_plain_name(name):
@@ -216,7 +217,7 @@ def _mentioned(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _named(manifest: Manifest) -> Iterator[tuple[str, str, Collection[str]]]:
-    """Every name that must stand somewhere else: where it is said, the name, and the names that there are."""
+    """Yield every name that refers to another entry, as (place in the manifest, name, known names)."""
     if manifest.student:
         yield "$.student.graph", manifest.student.graph, manifest.graphs
         if manifest.student.cpu_graph is not None:
@@ -236,7 +237,7 @@ def _check_tensors(where: str, graph: Graph) -> None:
 
 
 def _check_memory(source: Path, manifest: Manifest) -> None:
-    """Refuse a student whose pictures and state would take more memory than any stream needs."""
+    """Refuse a student whose frames and state would take more memory than any stream needs."""
     student = manifest.student
     if student is None:
         return
@@ -253,7 +254,7 @@ def _check_memory(source: Path, manifest: Manifest) -> None:
 
 
 def _size_bytes(spec: TensorSpec) -> int:
-    """Of one stream: free dimensions count once."""
+    """Return the bytes of a tensor for one stream; a free dimension counts as 1."""
     # numpy has no bfloat16
     each = _BFLOAT16_BYTES if spec.dtype == "bfloat16" else np.dtype(spec.dtype).itemsize
     return each * math.prod(length for length in spec.shape if isinstance(length, int))

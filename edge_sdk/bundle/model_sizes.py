@@ -1,4 +1,4 @@
-"""Shapes of the video LLM's parts in numbers: what a manifest states of a model, and what plans are worked out from."""
+"""Sizes of the video LLM's parts, as a manifest states them and as plans are computed from them."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ class DecoderSizes(Value, frozen=True, kw_only=True):
 
     @property
     def kv_values(self) -> int:
-        """Values that one token leaves in the cache."""
+        """Values that one token adds to the KV cache."""
         return self.layers * 2 * self.kv_heads * self.head_dim

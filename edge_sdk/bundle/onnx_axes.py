@@ -1,7 +1,7 @@
-"""An ONNX file some of whose tensors have an axis of any length, made without the onnx package.
+"""Make axes of an ONNX file's inputs and outputs free, without the onnx package.
 
-A runtime takes the length that a file declares as a demand, and compilers want it to be one. Where the graph itself
-does not depend on it, a runtime that reads the file as it is can be given it without.
+Runtimes enforce an axis length that a file declares, and compilers need a declared length. If the graph itself does not
+depend on the length, a runtime that does not compile can be given a copy of the file in which the axis is free.
 
 Field numbers: `onnx.proto3` of the ONNX project.
 """
@@ -19,9 +19,9 @@ _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_NAME = 1
 
 
 def with_free_axes(graph: Path, axes: Mapping[str, int], name: str) -> bytes:
-    """The ONNX file `graph`, in which `axes` of inputs and outputs, by tensor, are the free dimension `name`.
+    """Return the ONNX file `graph` with one axis of some inputs and outputs replaced by the free dimension `name`.
 
-    Raises `BundleError` when the file is not an ONNX protobuf.
+    `axes` maps a tensor's name to the index of its axis. Raises `BundleError` if the file is not an ONNX protobuf.
     """
     data, free = graph.read_bytes(), delimited(_DIM_NAME, name.encode())
 
@@ -40,7 +40,7 @@ _SHAPE = (_VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE)
 
 
 def _below(path: tuple[int, ...], change: Change) -> Change:
-    """`change` made to the message that lies at `path` below a field."""
+    """Apply `change` to the message at `path` below a field."""
     for number in reversed(path):
         change = _one_below(number, change)
     return change
@@ -51,7 +51,7 @@ def _one_below(number: int, change: Change) -> Change:
 
 
 def _axis(axis: int, free: bytes) -> Change:
-    """A shape whose dimension `axis` becomes `free`."""
+    """Replace dimension `axis` of a shape by `free`."""
 
     def shape(data: Data, field: Field) -> bytes:
         dims = [each for each in fields(data, field.start, field.end) if each.number == _SHAPE_DIM]

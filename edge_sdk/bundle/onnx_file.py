@@ -1,8 +1,8 @@
-"""What an ONNX graph reads, how many weights it has and whether it must end, found without the onnx package.
+"""Files that an ONNX graph reads, its number of weights, and whether it must end, found without the onnx package.
 
 An initialiser may name a file beside the graph that holds its bytes, and a runtime opens whatever is named there. A
-bundle must vouch for those files, and the device has no onnx package; so this walks the protobuf wire format, enters
-only the messages that lead to tensors, and skips everything else by its length. Weights are never read.
+bundle must vouch for those files, and the device has no onnx package. This module therefore walks the protobuf wire
+format, enters only the messages that it needs, and skips everything else by its length. Weights are never read.
 
 Field numbers: `onnx.proto3` of the ONNX project. Wire format: protobuf's encoding page.
 """
@@ -34,29 +34,29 @@ _GRAPH, _INITIALISER, _DIMS = 7, 5, 1
 _FUNCTION, _FUNCTION_NAME = 25, 1
 _NODE, _OPERATOR, _ATTRIBUTE, _INNER_GRAPHS = 1, 4, 5, (6, 11)
 _MAX_DEPTH = 64
-# What ONNX Runtime tells its own format by, FlatBuffers, which this cannot read.
+# The mark of ONNX Runtime's own format (FlatBuffers), which this module cannot read.
 _ORT_MARK, _ORT_MARK_AT = b"ORTM", 4
 
 
 def external_locations(graph: Path) -> set[str]:
-    """Locations named by the external data of every tensor in an ONNX file, as written: relative to its folder.
+    """Return the locations of all tensors' external data in an ONNX file, as written: relative to its folder.
 
-    Raises `BundleError` when the file is not an ONNX protobuf.
+    Raises `BundleError` if the file is not an ONNX protobuf.
     """
     return _read(graph, lambda data: set(_locations(data, "Model", 0, len(data), 0)), set())
 
 
 def endless(graph: Path) -> str | None:
-    """What of an ONNX file a runtime may never come to an end of, in words; None: nothing.
+    """Describe the part of an ONNX file that a runtime might never finish; None if there is none.
 
-    An operator that holds a graph, such as Loop, Scan or If, may repeat it for ever, and functions that call one
-    another twice are put into one graph as two to the power of their number. Raises `BundleError` as above.
+    An operator that holds a graph, such as Loop, Scan or If, may repeat it forever. In a chain of n functions that each
+    call the next one twice, inlining makes 2^n copies. Raises `BundleError` if the file is not an ONNX protobuf.
     """
     return _read(graph, lambda data: next(_endless(data), None), None)
 
 
 def weights(graph: Path) -> int:
-    """How many values an ONNX file's initialisers have, whatever the bits of each. Raises `BundleError` as above."""
+    """Count the values in an ONNX file's initialisers, whatever their bits. Raises as `external_locations`."""
     return _read(graph, lambda data: sum(_sizes(data)), 0)
 
 
@@ -64,7 +64,7 @@ T = TypeVar("T")
 
 
 def _read(graph: Path, found: Callable[[mmap.mmap], T], nothing: T) -> T:
-    """What is `found` in the file's bytes, `nothing` in an empty one, which cannot be mapped."""
+    """Return `found` of the file's mapped bytes, or `nothing` for an empty file, which cannot be mapped."""
     if graph.stat().st_size == 0:
         return nothing
     with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -77,7 +77,7 @@ def _read(graph: Path, found: Callable[[mmap.mmap], T], nothing: T) -> T:
 
 
 def _sizes(data: mmap.mmap) -> Iterator[int]:
-    """Values in each initialiser."""
+    """Yield the number of values in each initialiser."""
     for graph in (each for each in fields(data, 0, len(data)) if each.number == _GRAPH):
         for tensor in (each for each in fields(data, graph.start, graph.end) if each.number == _INITIALISER):
             yield math.prod(integers(data, tensor.start, tensor.end, _DIMS))

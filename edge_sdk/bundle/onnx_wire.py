@@ -1,6 +1,6 @@
-"""Protobuf's wire format, as far as an ONNX file is walked and changed without the onnx package.
+"""Protobuf's wire format, as far as needed to walk and change an ONNX file without the onnx package.
 
-The device has no onnx package. Only messages that matter are entered; everything else is stepped over by its length.
+The device has no onnx package. Only messages that matter are entered; everything else is skipped by its length.
 Wire format: protobuf's encoding page.
 """
 
@@ -18,11 +18,11 @@ Data = bytes | mmap.mmap
 
 
 class MalformedError(Exception):
-    """The bytes are not protobuf; whoever knows the file's name turns it into an error of the SDK."""
+    """The bytes are not protobuf; the caller, who knows the file's name, turns this into an error of the SDK."""
 
 
 class Field(NamedTuple):
-    """A field: its number, where its tag begins, and `start .. end` of its content."""
+    """A field: its number, the offset `begin` of its tag, and the range `start .. end` of its content."""
 
     number: int
     begin: int
@@ -35,12 +35,12 @@ Change = Callable[[Data, Field], bytes | None]
 
 
 def fields(data: Data, start: int, end: int) -> Iterator[Field]:
-    """The length-delimited fields of one message; the others are stepped over. Raises `MalformedError`."""
+    """Return the length-delimited fields of one message and skip the others. Raises `MalformedError`."""
     return (field for kind, field in _entries(data, start, end) if kind == _BYTES)
 
 
 def integers(data: Data, start: int, end: int, number: int) -> Iterator[int]:
-    """The values, 0 to 2^64 - 1, of an integer field of one message, packed or one by one. Raises `MalformedError`."""
+    """Yield an integer field's values, 0 to 2^64 - 1, packed or one by one. Raises `MalformedError`."""
     for kind, field in _entries(data, start, end):
         position = field.start
         while field.number == number and kind in (_VARINT, _BYTES) and position < field.end:
@@ -49,14 +49,14 @@ def integers(data: Data, start: int, end: int, number: int) -> Iterator[int]:
 
 
 def _entries(data: Data, start: int, end: int) -> Iterator[tuple[int, Field]]:
-    """Every field with its wire type."""
+    """Yield every field with its wire type."""
     position = start
     while position < end:
         begin = position
         tag, position = _varint(data, position, end)
-        if tag >> _TAG_BITS:  # some readers drop the bits above and see another field
+        if tag >> _TAG_BITS:  # some readers drop the higher bits and see another field
             raise MalformedError(f"a tag of more than {_TAG_BITS} bits before byte {position}")
-        if not tag >> 3:  # no field has it; readers differ in whether they end there
+        if not tag >> 3:  # no field has the number 0; some readers stop here, others go on
             raise MalformedError(f"a field of number 0 before byte {position}")
         kind = tag & 7
         if kind == _VARINT:
@@ -74,7 +74,7 @@ def _entries(data: Data, start: int, end: int) -> Iterator[tuple[int, Field]]:
 
 
 def changed(data: Data, start: int, end: int, changes: Mapping[int, Change]) -> bytes:
-    """The message `data[start:end]` with the content of some fields replaced, by field number.
+    """Return the message `data[start:end]` with the content of some fields replaced, by field number.
 
     Raises `MalformedError`.
     """
@@ -88,7 +88,7 @@ def changed(data: Data, start: int, end: int, changes: Mapping[int, Change]) -> 
 
 
 def delimited(number: int, content: bytes) -> bytes:
-    """A length-delimited field of a message."""
+    """Encode a length-delimited field of a message."""
     return _encoded(number << 3 | _BYTES) + _encoded(len(content)) + content
 
 

@@ -1,7 +1,7 @@
-"""Which bundle may be opened: the one of a digest, or one that a key has signed which is trusted.
+"""Which bundle may be opened: the one with a given digest, or one that a trusted key has signed.
 
-A manifest vouches for the files beside it and for nothing else: whoever may write a bundle may write its manifest. What
-tells one bundle from another must come by another way, as a digest or a public key that the device was given.
+A manifest vouches for the files beside it, but not for itself: whoever can write a bundle can write its manifest. What
+identifies the right bundle must therefore reach the device another way, as a digest or a public key.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from edge_sdk.bundle.manifest_text import SIGNATURE_NAME
 from edge_sdk.errors import BundleError, ConfigError
 
-if TYPE_CHECKING:  # it loads a heavy package
+if TYPE_CHECKING:  # importing it loads `cryptography`, which is heavy and optional
     from edge_sdk.bundle.keys import PublicKeys
 
 KeyFiles = str | Path | Sequence[str | Path]
@@ -23,17 +23,17 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class Pins(NamedTuple):
-    """What a bundle must be to be opened; None where that was not asked."""
+    """Requirements that a bundle must meet to be opened; None for one that was not set."""
 
     expect: str | None
     trust: PublicKeys | None
 
     @classmethod
     def of(cls, expect: str | None, trust: KeyFiles | None) -> Pins:
-        """The pins of a digest in hexadecimal, and of PEM files with public keys of which one is enough.
+        """Make pins from a digest in hexadecimal, and from PEM files with public keys, one of which must have signed.
 
-        Raises `ConfigError` for what is no whole digest, no Ed25519 public key, or no key at all, which would otherwise
-        pass for a check that was not asked for; `MissingDependencyError` for keys without `cryptography`.
+        Raises `ConfigError` for an incomplete digest, for a file that is not an Ed25519 public key, and for an empty
+        list of keys, which would otherwise check nothing; `MissingDependencyError` for keys without `cryptography`.
         """
         if expect is not None and not _DIGEST.fullmatch(expect):
             raise ConfigError(
@@ -44,11 +44,11 @@ class Pins(NamedTuple):
 
     @property
     def given(self) -> bool:
-        """Whether anything was asked."""
+        """Whether any requirement was set."""
         return self.expect is not None or self.trust is not None
 
     def check(self, folder: Path, manifest: bytes, sha256: str) -> None:
-        """Raises `BundleError` unless the manifest's bytes in `folder`, of the digest `sha256`, are what was asked."""
+        """Raise `BundleError` unless the manifest in `folder`, with the digest `sha256`, meets the requirements."""
         if self.expect is not None and sha256 != self.expect:
             raise BundleError(
                 f"{folder}: expected the bundle of SHA-256 {self.expect}, found the one of {sha256}; put the expected "

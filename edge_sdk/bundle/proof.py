@@ -1,9 +1,9 @@
-"""What a bundle's few bits cost, as the bundle itself tells it.
+"""The measured cost of quantisation, stored in the bundle.
 
-`quantise/evidence.json` and `quantise/scores.json` are of the video LLM, `quantise/student.json` of the student.
+`quantise/evidence.json` and `quantise/scores.json` are about the video LLM, `quantise/student.json` about the student.
 
-All name the files that they were measured on with their hashes, so that a proof cannot be carried to other weights.
-Beside them lies what a calibration saw, see `bundle.activations`.
+Each names the files that it was measured on, with their hashes, so that a proof is never taken to be about other
+weights. The activation statistics of a calibration lie beside them, see `bundle.activations`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Compared = Literal["answers", "questions"]
 
 
 class MatrixError(Value, frozen=True, kw_only=True):
-    """One matrix of a decoder, or of the tower. Errors are root mean squares, relative to those of what is exact.
+    """The error of one matrix of a decoder or of the vision tower: root mean square, relative to that of exact values.
 
-    `weight_error` is of the weights, `output_error` of the products on the calibration set, None without one.
+    `weight_error` is that of the weights, `output_error` that of the products on the calibration set, None without one.
     """
 
     decoder: str
@@ -43,9 +43,9 @@ class MatrixError(Value, frozen=True, kw_only=True):
 
 
 class AnswerChange(Value, frozen=True, kw_only=True):
-    """Next-token distributions compared: steps, those whose likeliest token is the same, and KL divergence.
+    """A comparison of next-token distributions: the steps, how many have the same likeliest token, and KL divergence.
 
-    KL is of the quantised model from the exact one, in nats a token: the mean over steps, and the largest.
+    KL is that of the quantised model from the exact one, in nats per token: the mean over steps, and the largest.
     """
 
     steps: int
@@ -55,10 +55,10 @@ class AnswerChange(Value, frozen=True, kw_only=True):
 
 
 class TowerError(Value, frozen=True, kw_only=True):
-    """The vision tower in few bits on the frames of clips that a calibration has kept.
+    """The error of the quantised vision tower on the frames of clips that a calibration has kept.
 
-    Root mean squares relative to those of the tower in full weights: of the `tokens` that the decoder is given, and of
-    the rows that each adapter's projector, which stays as it is, makes of them.
+    Errors are root mean squares relative to those of the tower in full weights: `tokens` is that of the tokens that the
+    tower outputs, `embeds` that of the rows that each adapter's unquantised projector makes of them.
     """
 
     clips: int
@@ -68,12 +68,12 @@ class TowerError(Value, frozen=True, kw_only=True):
 
 
 class ProbeChange(Value, frozen=True, kw_only=True):
-    """One decoder on clips that a calibration has kept.
+    """The change of one decoder on clips that a calibration has kept.
 
-    `held_out`: the calibration's statistics have not seen them. `tower`: the clips' tokens are those of the stored
-    vision tower on the one side and of the one in full weights on the other; else both sides begin at the latter's.
-    `rows` are what is compared: tokens of the answers that the model gives in full weights or, where the calibration
-    has kept none, the last ones of every question, which are the prompt's but for the one behind the last.
+    `held_out` is true if the calibration's statistics have not seen the clips. If `tower` is true, one side gets the
+    tokens of the stored vision tower and the other those of the tower in full weights; otherwise both get the latter.
+    `rows` says what is compared: the tokens of the answers that the model gives in full weights or, if the calibration
+    has kept none, the last tokens of every question. Those are the prompt's, except the one after its end.
     """
 
     clips: int
@@ -84,9 +84,10 @@ class ProbeChange(Value, frozen=True, kw_only=True):
 
 
 class LinearCost(Value, frozen=True, kw_only=True):
-    """One linear alone in few bits: root mean square error of what its layer adds, relative, by bits.
+    """The cost of quantising one linear alone.
 
-    `kl` is its part of the layer's, shared out by squared errors.
+    `errors` are relative root mean square errors of its layer's contribution, by bits. `kl` is its share of the layer's
+    KL, in proportion to the squared errors.
     """
 
     kl: float
@@ -94,7 +95,7 @@ class LinearCost(Value, frozen=True, kw_only=True):
 
 
 class LayerCost(Value, frozen=True, kw_only=True):
-    """One layer alone in few bits: the mean KL divergence of the logits, and the part of each of its linears."""
+    """The cost of quantising one layer alone: the mean KL divergence of the logits, and the share of each linear."""
 
     layer: int
     kl: float
@@ -102,9 +103,9 @@ class LayerCost(Value, frozen=True, kw_only=True):
 
 
 class Sensitivity(Value, frozen=True, kw_only=True):
-    """One decoder: each layer alone in few bits, the head alone, the vision tower alone, and all of them together.
+    """The cost of quantising one decoder: each layer alone, the head alone, the vision tower alone, and all together.
 
-    `tower_kl` is 0 where the tower is as it was.
+    `tower_kl` is 0 if the tower is not quantised.
     """
 
     decoder: str
@@ -115,7 +116,7 @@ class Sensitivity(Value, frozen=True, kw_only=True):
 
 
 class Kept(Value, frozen=True, kw_only=True):
-    """A matrix that stays in more bits, `more_mb` of 10^6 bytes more, and why."""
+    """A matrix that is kept in more bits, which costs `more_mb` (10^6 bytes), and why."""
 
     name: str
     bits: int
@@ -124,9 +125,10 @@ class Kept(Value, frozen=True, kw_only=True):
 
 
 class Choice(Value, frozen=True, kw_only=True):
-    """Which matrices stay high under a limit. Sizes are those of the decoders' files in 10^6 bytes.
+    """The matrices kept in more bits under a limit. Sizes are those of the decoders' files in 10^6 bytes.
 
-    `expected_kl` adds up parts; `measured_kl` is of the whole on the same clips, more bits rounded to the nearest.
+    `expected_kl` is the sum of the parts. `measured_kl` is measured for the whole on the same clips, with the matrices
+    in more bits rounded to nearest.
     """
 
     max_kl: float | None
@@ -140,11 +142,11 @@ class Choice(Value, frozen=True, kw_only=True):
 
 
 class Recovered(Value, frozen=True, kw_only=True):
-    """One adapter whose LoRA inputs were trained on beside the base in few bits, as the exact model answers clips.
+    """One adapter whose LoRA inputs were trained further beside the quantised base, on the exact model's answers.
 
-    Each of `steps` took `batch` of `clips`, at most at `rate`, drawn by `seed`. `before` and `after` are of the base in
-    few bits, with the adapter as it was and as it was trained, on answers to `kept_out` more. `taken`: the latter was
-    better and is in the bundle.
+    Each of `steps` took `batch` of `clips`, drawn by `seed`; `rate` is the highest learning rate. `before` and `after`
+    compare the quantised base with the adapter as it was and as trained, on answers about `kept_out` more clips.
+    `taken` is true if training made it better, and the trained adapter is in the bundle.
     """
 
     clips: int
@@ -159,13 +161,14 @@ class Recovered(Value, frozen=True, kw_only=True):
 
 
 class Evidence(Value, frozen=True, kw_only=True):
-    """The whole of `quantise/evidence.json`. `graphs` are the relative errors of the logits, max |a - b| / max |b|, and
-    where the vision tower is in few bits of its tokens and of the rows that projectors make of them.
+    """The whole of `quantise/evidence.json`.
 
-    `answers` are those of the references' clip by adapter, `probes` clips of the calibration by decoder, `tower` what
-    the vision tower makes of those clips, None where it is as it was or their pictures were not kept. `recovered`
-    are the adapters that were trained on beside the decoder. `files` are the weights that were measured, by their
-    SHA-256, `device` what they and the probes were worked out on.
+    `graphs` are relative errors, max |a - b| / max |b|: of the logits and, if the vision tower is quantised, also of
+    its tokens and of the rows that projectors make of them.
+    `answers` are changes on the reference clip by adapter, and `probes` changes on the calibration's clips by decoder.
+    `tower` is the error of the vision tower on those clips, None if it is not quantised or their frames were not kept.
+    `recovered` holds the adapters that were trained further beside the decoder. `files` are the SHA-256 of the measured
+    weights by path, and `device` is what computed them and the probes.
     """
 
     matrices: tuple[MatrixError, ...]
@@ -181,7 +184,7 @@ class Evidence(Value, frozen=True, kw_only=True):
 
 
 class ScoreChange(Value, frozen=True, kw_only=True):
-    """One score of one task by two bundles, None where it has no value."""
+    """One score of one task by two bundles, None if it has no value."""
 
     task: str
     score: str
@@ -192,8 +195,9 @@ class ScoreChange(Value, frozen=True, kw_only=True):
 class Scores(Value, frozen=True, kw_only=True):
     """The whole of `quantise/scores.json`: the six tasks by this bundle and by one in full weights, on the same clips.
 
-    `equal_answers` of `answers` are the same word for word. `clips_sha256` stands for the clips, in order of names.
-    `float_products`: few-bit weights were multiplied in floats, as an engine does, not as the runtime does for speed.
+    `equal_answers` of `answers` are the same word for word. `clips_sha256` identifies the clips, in order of names.
+    `float_products` is true if quantised weights were multiplied in floats, as engines do, not in the runtime's faster
+    way.
     """
 
     before: str
@@ -208,9 +212,10 @@ class Scores(Value, frozen=True, kw_only=True):
 
 
 class Proof(Value, frozen=True, kw_only=True):
-    """All of it, None for what is not there. `problems` say which files are no longer those that were measured.
+    """Everything that a bundle tells of quantisation, None for parts that it lacks.
 
-    `activations` is a line about the calibration's statistics.
+    `problems` name measured files that are missing from the bundle or differ from those in it. `activations` is one
+    line about the calibration's statistics.
     """
 
     evidence: Evidence | None
@@ -221,7 +226,7 @@ class Proof(Value, frozen=True, kw_only=True):
 
 
 def read_proof(bundle: Bundle) -> Proof | None:
-    """The proof in a bundle, None for one in full weights. Raises `BundleError` for a file that cannot be read."""
+    """Read the proof in a bundle, None for full weights. Raises `BundleError` for a file that cannot be read."""
     language, held = bundle.manifest.language, bundle.manifest.files
     few = language.quantisation if language else None
     if few is None and STUDENT not in held:
@@ -245,7 +250,7 @@ def read_proof(bundle: Bundle) -> Proof | None:
 
 
 def require_evidence(bundle: Bundle) -> Evidence:
-    """The evidence in a bundle. Raises `BundleError` for one without."""
+    """Return the evidence in a bundle. Raises `BundleError` if it has none."""
     proof = read_proof(bundle)
     if proof is None or proof.evidence is None:
         raise BundleError(
@@ -255,7 +260,7 @@ def require_evidence(bundle: Bundle) -> Evidence:
 
 
 def describe(proof: Proof) -> Iterator[str]:
-    """A proof in lines for people."""
+    """Describe a proof in lines for people."""
     if proof.evidence:
         yield from _evidence_lines(proof.evidence)
     if proof.activations:
@@ -300,7 +305,7 @@ def _tower_lines(found: TowerError) -> Iterator[str]:
 
 
 def choice_lines(choice: Choice) -> Iterator[str]:
-    """A choice in lines for people."""
+    """Describe a choice in lines for people."""
     limits = [f"KL <= {choice.max_kl:g}"] if choice.max_kl is not None else []
     limits += [f"<= {choice.budget_mb:,.1f} MB"] if choice.budget_mb is not None else []
     yield (
@@ -311,7 +316,7 @@ def choice_lines(choice: Choice) -> Iterator[str]:
 
 
 def score_lines(scores: Scores) -> Iterator[str]:
-    """Scores in lines for people."""
+    """Describe scores in lines for people."""
     yield (
         f"scores on {scores.clips} clips beside {scores.before}: {scores.equal_answers} of {scores.answers} answers "
         f"word for word the same, products {'in floats' if scores.float_products else 'as the runtime makes them'}"

@@ -1,4 +1,4 @@
-"""What a bundle holds, in lines for people."""
+"""Describe what a bundle holds, in lines for people."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MB = 1e6
 
 
 def describe(bundle: Bundle) -> Iterator[str]:
-    """The bundle, its graphs, its language component where there is one, and its files.
+    """Describe the bundle, its graphs, its student and language components, its proof and its files.
 
-    What a screen would obey rather than show, such as the codes that move its cursor, is spelt out.
+    Characters that a terminal would obey rather than show, such as codes that move the cursor, are escaped.
     """
     return map(_visible, _lines(bundle))
 

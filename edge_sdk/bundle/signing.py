@@ -1,4 +1,4 @@
-"""Signs bundles: the signature of a manifest, in a file beside it.
+"""Sign bundles: write the signature of a manifest to a file beside it.
 
 Importing this module raises `MissingDependencyError` without `cryptography`.
 """
@@ -15,10 +15,10 @@ from edge_sdk.files import write_bytes
 
 
 def sign_bundle(folder: str | Path, key: Path) -> Bundle:
-    """Put the signature of the bundle's manifest beside it, in place of an earlier one; the bundle, checked whole.
+    """Check the bundle, write the signature of its manifest beside it, replacing any earlier one, and return it.
 
-    `key` is a PEM file with an Ed25519 private key that no password protects. Raises `ConfigError` for another, and
-    what `Bundle.open` raises.
+    `key` is a PEM file with an Ed25519 private key without a password. Raises `ConfigError` for any other key, and what
+    `Bundle.open` raises.
     """
     private = PrivateKey(key)
     bundle = Bundle.open(folder)

@@ -1,6 +1,6 @@
-"""The student of a bundle as a part: taken into a new bundle as it is, or put in the place of another one's.
+"""The student of a bundle as a part, to add to a new bundle or to replace another bundle's student.
 
-Its files are a few megabytes and are copied: the bundle that it comes from stays free to change.
+Its files are a few megabytes and are copied, so the bundle that it comes from may change afterwards.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from edge_sdk.bundle.student_proof import STUDENT
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import recover
 
-# What the provenance of a bundle tells of changes to a student that it took over.
+# Provenance keys about changes to a student that a bundle took over.
 _CHANGES = ("operating_point", "held_out", "quantise_student")
 
 
 @dataclass(frozen=True)
 class StudentPart:
-    """The component, its graph, its files by their paths in the bundle, and the bundle that it was made in."""
+    """The student component, its demo, graphs and files by path in the bundle, and its origin (`student_origin`)."""
 
     student: Student
     demo: DemoClip | None
@@ -36,9 +36,9 @@ class StudentPart:
 
 
 def student_part(folder: Path) -> StudentPart:
-    """The student of the bundle in `folder`.
+    """Read the student of the bundle in `folder`.
 
-    Raises `BundleError` for a bundle that is broken, `ConfigError` for one without a student.
+    Raises `BundleError` for a broken bundle, `ConfigError` for one without a student.
     """
     bundle = Bundle.open(folder)
     manifest = bundle.manifest
@@ -55,11 +55,11 @@ def student_part(folder: Path) -> StudentPart:
 
 
 def with_student(bundle: Bundle, other: Path, out: Path) -> Bundle:
-    """Write a copy of `bundle` to `out`, which must not exist, whose student is that of the bundle in `other`.
+    """Write a copy of `bundle` to `out`, which must not exist, with the student of the bundle in `other`.
 
-    The video LLM stays as it is, and so does the demo where there is one. Raises `ConfigError` for a bundle without a
-    video LLM, and for a file of the new student that has the name of one of another kind; as `student_part`, as
-    `write_bundle`.
+    The video LLM stays as it is, and so does the demo if there is one. Raises `ConfigError` for a bundle without a
+    video LLM, and if a file of the new student has the path of another part's file; also what `student_part` and
+    `write_bundle` raise.
     """
     recover(bundle.folder)
     current = Bundle.open(bundle.folder)
@@ -91,7 +91,7 @@ def with_student(bundle: Bundle, other: Path, out: Path) -> Bundle:
 
 
 def student_files(bundle: Bundle) -> set[str]:
-    """The paths of all that belongs to the student of `bundle`, what is told of its bits included."""
+    """Return the paths of all files of the student of `bundle`, including the proof of its quantisation."""
     student = bundle.manifest.student
     if student is None:
         return set()
@@ -99,7 +99,7 @@ def student_files(bundle: Bundle) -> set[str]:
 
 
 def graph_files(bundle: Bundle, names: Iterable[str]) -> set[str]:
-    """The paths of every file that graphs are made of: themselves, their weights, their references."""
+    """Return the paths of all files of the graphs `names`: ONNX files, weights and references."""
     found: set[str] = set()
     for name in names:
         graph, path = bundle.graph(name)

@@ -1,4 +1,4 @@
-"""What 8 bits cost a bundle's student, as the bundle itself tells it: `quantise/student.json`."""
+"""The measured cost of quantising a bundle's student to 8 bits: `quantise/student.json` of the bundle."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MB = 1e6
 
 
 class LayerChoice(Value, frozen=True, kw_only=True):
-    """One layer: the mean difference of the scores with it alone in 8 bits, and whether it stays float32, and why.
+    """One layer: the mean difference of the scores with only it in 8 bits, and whether and why it stays float32.
 
-    The difference is that of the worse of both graphs.
+    The difference is that of the worse of the two graphs.
     """
 
     name: str
@@ -25,7 +25,10 @@ class LayerChoice(Value, frozen=True, kw_only=True):
 
 
 class StudentScores(Value, frozen=True, kw_only=True):
-    """A student on labelled clips; `f1` is of its own alarms at the bundle's operating point, 0..1 all but the last."""
+    """A student's scores on labelled clips, 0..1, and its start error in seconds.
+
+    `f1` is that of its own alarms at the bundle's operating point.
+    """
 
     clip_ap: float | None
     clip_auc: float | None
@@ -35,7 +38,7 @@ class StudentScores(Value, frozen=True, kw_only=True):
 
 
 class HeldOut(Value, frozen=True, kw_only=True):
-    """Scores in float32 and in 8 bits on the same clips, which calibration has not seen."""
+    """Scores in float32 and in 8 bits on the same clips, which the calibration has not seen."""
 
     clips: int
     crashes: int
@@ -46,11 +49,12 @@ class HeldOut(Value, frozen=True, kw_only=True):
 class StudentEvidence(Value, frozen=True, kw_only=True):
     """The whole of `quantise/student.json`.
 
-    Errors are mean differences of the scores from the float32 student's on the calibration clips: by each method with
-    all layers of 8 bits, in the worse of the two graphs, and of each graph as it is in the bundle. `held_out` is None
-    where no clips were given. `size_bytes` are those of the graphs with their weights in float32 and in 8 bits,
-    `float_activation_bytes` what the largest operator reads and writes in float32. `files` are the graphs and weights
-    that were measured, by their SHA-256. Older bundles lack all three.
+    Errors are mean differences of the scores from the float32 student's on the calibration clips. `method_errors` are
+    those of each method with all layers in 8 bits, in the worse of the two graphs; `signed_error` and `cpu_error` are
+    those of the two graphs as stored in the bundle. `held_out` is None if no clips were given. `size_bytes` are the
+    sizes of the graphs with their weights in float32 and in 8 bits. `float_activation_bytes` is what the largest
+    operator reads and writes in float32. `files` are the SHA-256 of the measured graphs and weights, by path. Older
+    bundles lack these last three.
     """
 
     recipe: str
@@ -66,7 +70,7 @@ class StudentEvidence(Value, frozen=True, kw_only=True):
 
 
 def student_lines(found: StudentEvidence) -> Iterator[str]:
-    """It in lines for people."""
+    """Describe the evidence in lines for people."""
     kept = [layer for layer in found.layers if layer.float32]
     yield (
         f"proof: student by {found.recipe or 'a recipe without a name'}: {len(found.layers) - len(kept)} of "
@@ -84,7 +88,7 @@ def student_lines(found: StudentEvidence) -> Iterator[str]:
 
 
 def score_lines(found: HeldOut) -> Iterator[str]:
-    """Scores before and after in lines for people."""
+    """Describe scores before and after in lines for people."""
     yield f"student on {found.clips} held-out clips, {found.crashes} of them crashes:"
     for name in StudentScores.__struct_fields__:
         before, after = (_number(getattr(each, name)) for each in (found.before, found.after))

@@ -1,4 +1,4 @@
-"""Ages of frames, from capture to scores: what a user feels of latency, in bounded memory."""
+"""Ages of frames, from capture to scores: the latency that a user notices, recorded in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ EDGES_MS = tuple(round(10 ** (step / 10), 3) for step in range(51))
 class AgeReport(Value, frozen=True, kw_only=True):
     """Ages in ms. Percentiles (linear between samples) and `max_ms` are of the last `kept` ages, None without any.
 
-    `counts` are of all `count` ages: `counts[0]` is below `edges_ms[0]`, `counts[i]` from `edges_ms[i - 1]` up to but
-    not including `edges_ms[i]`, and the last one is at or above the last edge.
+    `counts` is a histogram of all `count` ages: `counts[0]` is below `edges_ms[0]`, `counts[i]` from `edges_ms[i - 1]`
+    up to but not including `edges_ms[i]`, and the last one is at or above the last edge.
     """
 
     count: int
@@ -32,7 +32,7 @@ class AgeReport(Value, frozen=True, kw_only=True):
 
 
 class FrameAges:
-    """The record of one source, or of several together; safe for several threads."""
+    """The frame ages of one source, or of several together; thread-safe."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class FrameAges:
             self._count += 1
 
     def report(self) -> AgeReport:
-        """What was recorded so far."""
+        """A report of the ages recorded so far."""
         with self._lock:
             count, counts = self._count, tuple(int(each) for each in self._counts)
             kept = self._ages_ms[: min(count, len(self._ages_ms))].copy()

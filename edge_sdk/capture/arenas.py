@@ -1,8 +1,8 @@
-"""Fewer arenas of `malloc`, so that what one connection to a camera has freed is used again by the next one.
+"""Limit the arenas of `malloc`, so that memory freed by one connection to a camera is used again by the next one.
 
-glibc gives threads arenas of their own, up to eight a core, and a live source has a dozen threads, all new after each
-reconnect. What they free in one arena is of no use in another, and a process grows although it holds no more: by 4 to
-8 KB a reconnect, by less than 1 KB with two arenas (`benchmarks/live/reconnects.py`).
+glibc gives threads their own arenas, up to eight per core. A live source has a dozen threads, all new after each
+reconnect. Memory freed in one arena is not available in another, so a process grows although it holds no more: by 4 to
+8 KB per reconnect, and by less than 1 KB with two arenas (`benchmarks/live/reconnects.py`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _M_ARENA_MAX = -8  # <malloc.h>
 
 
 def limit_arenas(count: int = ARENAS) -> bool:
-    """Have `malloc` make no more arenas than `count` (mallopt(3), M_ARENA_MAX); returns whether it will.
+    """Limit `malloc` to `count` arenas (mallopt(3), M_ARENA_MAX); returns whether the limit holds.
 
-    It holds for the whole process, so a program calls it, before it opens sources; a library would not. False where
-    `MALLOC_ARENA_MAX` has decided already, and where the C library is not glibc.
+    The limit is for the whole process, so a program should call this before it opens sources, and a library should not.
+    Returns False if `MALLOC_ARENA_MAX` is set in the environment, and if the C library is not glibc.
     """
     if "MALLOC_ARENA_MAX" in os.environ:
         return False

@@ -1,4 +1,4 @@
-"""The players of one live source, one after the other; a decoder that shows nothing gives way to the next one."""
+"""The players of one live source, one after the other; a decoder that shows nothing is replaced by the next one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_sdk.errors import EdgeError
 
 
 class Attempts:
-    """Builds players of `plan`, or of what is left of it."""
+    """Builds players of `plan`, leaving out the decoders that were blamed."""
 
     def __init__(self, gst: PlayerModule, plan: LivePlan, feed: Feed | None = None) -> None:
         self.plan = plan
@@ -26,9 +26,9 @@ class Attempts:
         return self._gst.play_live(self._without(self._blind), self.feed)
 
     def blame(self, codec_name: str, decoder: str, *, hangs: bool) -> str:
-        """Take another decoder from now on: this one was given units and gave no picture, or `hangs` after some.
+        """Stop using `decoder`: it got units and gave no picture, or `hangs` after some pictures.
 
-        Returns one sentence for people, empty where there is no other; then all of them are tried again.
+        Returns one sentence for people, empty if there is no other decoder; then all of them are tried again.
         """
         blind = self._blind | {decoder}
         codec = next((codec for codec in CODECS if codec.name == codec_name), None)

@@ -1,7 +1,7 @@
-"""The containers that are read, the codecs that are decoded, and the elements that do it, in order of preference.
+"""The supported containers and codecs, and the elements that read and decode them, in order of preference.
 
-Data only: which of these elements exist and start on a machine is found by trying (`gst.probe`), never by its name
-or by a version string.
+This is data only: which of these elements exist and start on a machine is found by trying (`gst.probe`), never from the
+machine's name or a version string.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from edge_sdk.types import Value
 class Decoder(Value, frozen=True, kw_only=True):
     """A GStreamer element that decodes one codec.
 
-    `package` is its Debian package; `after` is what brings its pictures into system memory, empty for most.
+    `package` is its Debian package; `after` is the elements that bring its pictures into system memory, empty for most.
     """
 
     element: str
@@ -31,9 +31,9 @@ class Codec(Value, frozen=True, kw_only=True):
 
 
 class Container(Value, frozen=True, kw_only=True):
-    """A kind of file: its GStreamer media type and demuxer; without one the file is a bare stream of one codec.
+    """A kind of file: its GStreamer media type and demuxer; without a demuxer it is a bare stream of one codec.
 
-    `keeps_clock`: buffers carry the times that stand in the file, while stream time begins at 0.
+    `keeps_clock`: buffers carry the times written in the file, while stream time begins at 0.
     """
 
     media: str
@@ -95,7 +95,7 @@ CODECS = (
     ),
 )
 
-# Packages of the other elements and of the introspection data, for the message that says what to install.
+# Debian packages of the other elements, for messages that say what to install.
 PACKAGES = {
     "filesink": "libgstreamer1.0-0",
     "filesrc": "libgstreamer1.0-0",
@@ -142,12 +142,12 @@ INTROSPECTION_PACKAGES = ("gir1.2-gstreamer-1.0", "gir1.2-gst-plugins-base-1.0")
 
 
 def codec_of(media: str) -> Codec | None:
-    """The codec whose GStreamer media type is `media`, None for one that is not decoded here."""
+    """The codec whose GStreamer media type is `media`, None if it is not supported."""
     return next((codec for codec in CODECS if codec.media == media), None)
 
 
 def container_of(media: str) -> Container | None:
-    """The container whose GStreamer media type is `media`, None for one that is not read here."""
+    """The container whose GStreamer media type is `media`, None if it is not supported."""
     return next((container for container in CONTAINERS if container.media == media), None)
 
 

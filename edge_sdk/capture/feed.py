@@ -4,9 +4,9 @@
     with open_live(feed, settings) as source:
         feed.push(frame, captured_s)
 
-A camera cannot be made to wait, so `push` never does: while nobody takes what is pushed, it is dropped and counted. Of
-raw frames the oldest gives way. An encoded unit that is lost spoils what follows, so then everything up to the next
-key unit is dropped.
+A camera cannot be made to wait, so `push` never does: what is pushed while nobody takes it is dropped and counted. Of
+raw frames, the oldest is dropped. After a lost encoded unit the following ones cannot be decoded, so everything up to
+the next key unit is dropped.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from edge_sdk.errors import ConfigError, UnknownNameError
 ENCODED_FORMATS = ("h264", "h265", "mjpeg")
 RAW_FORMATS = ("nv12", "rgb")
 
-# Units of these may come in another order than pictures are shown.
+# Units of these formats may come in another order than their pictures are shown.
 _REORDERED = ("h264", "h265")
-# Stamps of another clock are found out when they lie ahead of this one.
+# A time stamp this far in the future must come from another clock.
 _AHEAD_S = 1.0
 _NAME = re.compile(r"[\w.-]+")
 _START_CODE = b"\x00\x00\x01"
-# NAL units of or before a key picture (parameter sets come only there), and slices of any other picture.
+# NAL unit types of or before a key picture (parameter sets come only there), and of slices of any other picture.
 _KEYS = {"h264": (5, 7), "h265": (*range(16, 22), 32, 33)}
 _SLICES = {"h264": (1, 2), "h265": tuple(range(10))}
 
@@ -41,27 +41,27 @@ Data = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 
 class Inlet(Protocol):
-    """Where a playing pipeline takes what is pushed; no call waits."""
+    """The input of a playing pipeline for what is pushed; no call waits."""
 
     def full(self) -> bool:
-        """Whether the next one pushed finds no room."""
+        """Whether there is no room for another unit or frame."""
 
     def push(self, data: bytes, captured_s: float) -> None:
-        """Take one; when full, the oldest gives way."""
+        """Take one unit or frame; when full, drop the oldest."""
 
     def end(self) -> None:
-        """No more will come."""
+        """End the stream: nothing more will be pushed."""
 
 
 class Feed:
-    """What a program pushes. Give it to `open_live` in place of a URI; it feeds one source at a time.
+    """Pictures that a program pushes. Give it to `open_live` in place of a URI; it feeds one source at a time.
 
     `format` is `h264` or `h265` (one access unit each, byte-stream with start codes, parameter sets before each key
     unit), `mjpeg` (one JPEG each), `nv12` (`height` rows of `width` bytes of luma, then half as many of chroma; both
     even) or `rgb` (rows of `width * 3` bytes). Raw formats need `width` and `height`. Pictures may be pushed before the
-    source is opened and while it is built anew: they are dropped. `pushed` and `dropped` count.
+    source is opened and while it is rebuilt; they are then dropped. `pushed` and `dropped` count units or frames.
 
-    Any thread may push. Raises `ConfigError` for what cannot be fed.
+    Any thread may push. Raises `ConfigError` for an unusable format, name, size or rate.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class Feed:
         """Hand over one access unit, JPEG or frame; returns whether it was taken, and never waits.
 
         `data` is bytes, or for raw formats also uint8 `[height, width, 3]` (`rgb`) or `[height * 3 / 2, width]`
-        (`nv12`); it is copied. `captured_s` is when it was taken, on the clock of `time.monotonic()`; now, when not
-        given. It must grow from picture to picture, but for encoded units that are not in the order of display.
-        Raises `ConfigError` for data of another size or kind, a time of another clock, or after `end`.
+        (`nv12`); it is copied. `captured_s` is when it was taken, on the clock of `time.monotonic()`; the default is
+        now. It must not go back, except for `h264` and `h265` units, which may be out of display order. Raises
+        `ConfigError` for data of another size or kind, a time of another clock, or after `end`.
         """
         packed = self._packed(data)
         if captured_s is not None:
@@ -105,7 +105,7 @@ class Feed:
             if self._ended:
                 raise ConfigError(f"{self.source.uri}: nothing can be pushed after end()")
             if captured_s is None:
-                # Here, so that threads that push at once have their stamps in this order.
+                # Taken under the lock, so that stamps are in order when several threads push at the same time.
                 captured_s = max(time.monotonic(), self._last_s)
             if captured_s < self._last_s and self.source.format not in _REORDERED:
                 raise ConfigError(f"{self.source.uri}: captured_s went back from {self._last_s} to {captured_s}")
@@ -117,7 +117,7 @@ class Feed:
         return taken
 
     def end(self) -> None:
-        """Nothing more will come: the source ends once all that was pushed has been shown."""
+        """End the stream: the source ends once everything pushed has been shown."""
         with self._lock:
             self._ended = True
             if self._inlet is not None:

@@ -1,7 +1,7 @@
-"""The health of a live source: when it counts as live, when it is given up, when it is tried again.
+"""The health of a live source: when it counts as live, when an attempt is given up, when the next one begins.
 
-Pure: no threads, no GStreamer and no clock of its own; each call says what time it is. The owner reports what has come
-since it last looked, then does what `tick` says:
+This module is pure: it has no threads, no GStreamer and no clock; each call says what time it is. The owner reports
+what has come since the last report, then does what `tick` says:
 
     health.unit(now_s); health.picture(now_s, fingerprint); health.fault(now_s, fault)     whichever happened
     order = health.tick(now_s)
@@ -25,15 +25,15 @@ Order = Literal["start", "stop"]
 YOUNG_OUTAGE_S = 120.0
 YOUNG_WAITS_S = (0.5, 1.0, 2.0)
 OLD_WAITS_S = (4.0, 8.0, 16.0, 30.0)
-# Cameras lock out who keeps asking with a wrong password.
+# Cameras lock out clients that keep trying a wrong password.
 REFUSED_WAITS_S = (5.0, 10.0, 20.0, 30.0)
-# Nobody is asked for the pictures of a feed, and what is pushed during a wait is lost.
+# A feed needs no connection that retries could overload, and pictures pushed during a wait are lost.
 FEED_WAIT_S = 0.5
 # A picture this long after the first one of an attempt ends the outage.
 SETTLED_S = 10.0
-# Cameras that save bits send a keyframe every 10 s or so: an attempt that joins between two of them needs longer.
+# Cameras that save bits send a keyframe only every 10 s or so, and an attempt may have to wait for the next one.
 LONGEST_CONNECT_S = 20.0
-# Encoders renew a still scene at each keyframe, in a few pictures; what moves changes in every picture.
+# At each keyframe, encoders change a few pictures of a still scene; a moving scene changes in every picture.
 MOVING_PICTURES = 5
 LONGEST_STILL_S = 600.0
 
@@ -46,24 +46,24 @@ class Health:
     to `backoff` at once.
 
     An outage begins with a back-off, and is over when a picture comes 10 s or more after the first one of the same
-    attempt. Until then attempts are counted and waits go on growing, however often the source was live in between: one
-    that gives a picture and dies is tried ever more rarely.
+    attempt. Until then attempts are counted and waits keep growing, however often the source was live in between: a
+    source that gives a picture and dies is tried ever more rarely.
     The wait after a failure is 0.5, 1, 2, 2, ... s while the outage is younger than two minutes, then 4, 8, 16,
     30, 30, ... s; after a refusal it is at least 5, 10, 20, 30, 30, ... s. It is counted from the moment `backoff` is
-    entered, and no attempt begins before `stopped`. Of a source that is `fed`, to which a program pushes pictures, the
-    wait is always 0.5 s, but for a pipeline that cannot be built: that is tried ever more rarely, too.
+    entered, and no attempt begins before `stopped`. For a source that is `fed`, to which a program pushes pictures, the
+    wait is always 0.5 s, except after a refusal, such as a pipeline that cannot be built.
 
-    `attempt` of a change is the attempt under way, or in `stalled` and `backoff` the one that comes next.
+    `attempt` of a change is the current attempt, or in `stalled` and `backoff` the next one.
 
-    Each attempt has `connect_timeout_s`, and twice as long as the one before, up to 20 s, when that one received
-    encoded units but no picture: the next keyframe may have been further away.
+    Each attempt has `connect_timeout_s`. After an attempt that received encoded units but no picture, the next one has
+    twice as long, up to 20 s: the next keyframe may have been further away.
 
-    A picture that stays the same for `frozen_timeout_s` is rebuilt for once. When that does not make it move, it is
-    taken for a still scene (a parked camera at night, a test card): `warnings` says so, the source stays live, and is
-    not rebuilt for it again until five pictures in a row have each differed from the one before. The time-out then
-    doubles, up to ten minutes, until a rebuild for it has helped.
+    If a picture stays the same for `frozen_timeout_s`, the source is rebuilt once. If that does not make the picture
+    move, it counts as a still scene (a parked camera at night, a test card): `warnings` says so, the source stays live,
+    and is not rebuilt for that again until five pictures in a row have each differed from the one before. The time-out
+    then doubles, up to ten minutes, until a rebuild has helped.
 
-    Time in which nobody looked proves no silence: between two calls at most half the stall timeout counts, so that a
+    Time in which nobody looked does not prove silence. Between two calls at most half the stall timeout counts, so a
     program that was suspended, or kept from running, finds its sources as it left them.
 
     Not for two threads at once; `on_change` is called within the call that caused the change.
@@ -85,29 +85,29 @@ class Health:
         self._stillness = _Stillness(settings.frozen_timeout_s)
         self._player: Literal["none", "up", "stopping"] = "none"
         self._now_s = now_s
-        self._watched_s = 0.0  # time in which somebody looked; what follows is on this clock
+        self._watched_s = 0.0  # the time in which somebody looked; the following times are on this clock
         self._began_s = 0.0
         self._live_s = 0.0
         self._picture_s = 0.0
-        self._units_s: tuple[float, float] | None = None  # the first and the last of this attempt
+        self._units_s: tuple[float, float] | None = None  # the first and the last unit of this attempt
         self._connect_limit_s = settings.connect_timeout_s
         self._retry_at_s = now_s
         self._attempt = 1
         self.warnings: tuple[str, ...] = ()
-        # How often, since the source was last well, pictures have stopped while encoded units came.
+        # How often pictures have stopped while encoded units came, since the last outage was over.
         self.hangs = 0
         self._enter("connecting")
 
     @property
     def state(self) -> SourceState:
-        """The state now."""
+        """The current state."""
         return self.last.state
 
     def picture(self, now_s: float, fingerprint: int | None = None) -> None:
-        """Pictures have been decoded since the last call.
+        """Report that pictures have been decoded since the last call.
 
-        `fingerprint` is equal for equal pictures only: that of the newest one delivered since the last call, None when
-        none was.
+        `fingerprint` is that of the newest picture delivered since the last call, None if none was delivered. Only
+        pictures that look equal have equal fingerprints.
         """
         self._look(now_s)
         if not self._watching:
@@ -124,19 +124,19 @@ class Health:
             self._compare(fingerprint)
 
     def unit(self, now_s: float) -> None:
-        """Encoded units have come since the last call."""
+        """Report that encoded units have come since the last call."""
         self._look(now_s)
         if self._watching:
             self._units_s = (self._units_s[0] if self._units_s else self._watched_s, self._watched_s)
 
     def fault(self, now_s: float, fault: Fault) -> None:
-        """The pipeline has stopped, or could not be built. Ignored unless the source is connecting or live."""
+        """Report a pipeline that has stopped or could not be built; ignored unless the source is connecting or live."""
         self._look(now_s)
         if self._watching:
             self._fail(fault.reason, refused=fault.refused)
 
     def tick(self, now_s: float) -> Order | None:
-        """What the owner shall do now; each order is given once, and "start" and "stop" take turns."""
+        """What the owner must do; each order is given once, and "start" and "stop" alternate."""
         self._look(now_s)
         if self._watching:
             self._check_silence()
@@ -151,14 +151,14 @@ class Health:
         return None
 
     def stopped(self, now_s: float) -> None:
-        """The owner has taken the player down."""
+        """Report that the owner has taken the player down."""
         self._look(now_s)
         self._player = "none"
         if self.state == "stalled":
             self._wait(refused=False, reason=self.last.reason)
 
     def end(self, now_s: float, reason: str = "") -> None:
-        """The source is closed for good; a "stop" follows if a player is up."""
+        """Close the source for good; a "stop" follows if a player is up."""
         self._look(now_s)
         if self.state != "ended":
             self._enter("ended", reason)
@@ -190,7 +190,7 @@ class Health:
 
     @property
     def _units_come(self) -> bool:
-        """Whether encoded units went on when pictures had stopped."""
+        """Whether encoded units kept coming after pictures had stopped."""
         silent_s = self._watched_s - self._picture_s
         return self._units_s is not None and self._watched_s - self._units_s[1] < silent_s / 2
 
@@ -252,7 +252,7 @@ class _Backoff:
         self.settle()
 
     def settle(self) -> None:
-        """The outage is over."""
+        """Forget the failures: the outage is over."""
         self._since_s: float | None = None
         self._young = self._old = self._refused = 0
 
@@ -275,10 +275,10 @@ class _Backoff:
 
 
 class _Stillness:
-    """Tells a picture that has frozen from a scene in which nothing moves.
+    """Distinguishes a frozen picture from a scene in which nothing moves.
 
-    Each time that building anew did not help, twice as long is waited the next time, up to ten minutes: a quiet street
-    at night would otherwise be rebuilt after every car.
+    Each time that a rebuild did not help, the next one waits twice as long, up to ten minutes. Otherwise a camera on a
+    quiet street at night would be rebuilt after every car.
     """
 
     def __init__(self, timeout_s: float | None) -> None:
@@ -290,12 +290,12 @@ class _Stillness:
         self._began_s = 0.0
 
     def begin(self) -> None:
-        """A new attempt: its first picture is compared with none before it."""
+        """Begin an attempt: its first picture is not compared with earlier ones."""
         self._fingerprint = None
         self._moving = 0
 
     def look(self, now_s: float, fingerprint: int) -> Literal["fine", "frozen", "still"]:
-        """`frozen` asks for a rebuild, and is not said again before the picture has moved."""
+        """Judge the newest picture: `frozen` asks for a rebuild, and is given once until the picture has moved."""
         if self._fingerprint is None:
             self._began_s = now_s
         if fingerprint != self._fingerprint:
@@ -314,7 +314,7 @@ class _Stillness:
         return "frozen"
 
     def _next_wait_s(self, now_s: float) -> float | None:
-        """A rebuild has helped when the picture moves soon after it."""
+        """The next time-out: the usual one if the picture moved soon after the rebuild, else twice the last one."""
         if self._timeout_s is None or self._wait_s is None or now_s - self._began_s < self._timeout_s:
             return self._timeout_s
         return min(2 * self._wait_s, LONGEST_STILL_S)

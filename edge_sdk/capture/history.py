@@ -1,7 +1,7 @@
 """The RGB frames that are kept for reasoning: a ring of fixed memory, read by copy.
 
-Reasoning takes consecutive frames from an instant on and appends to them as they arrive, so a reader asks once for a
-window, then for what followed by sequence number, and is told when it came too late.
+Reasoning takes consecutive frames from a given time on, and appends later frames as they arrive. So a reader asks once
+for a window, then by sequence number for what followed, and learns how many frames it was too late for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class FrameWindow(NamedTuple):
     `pixels` uint8 `[count, height, width, 3]`; `captured_s` float64 `[count]` on the clock of `time.monotonic()`;
     `sender_utc_s` float64 `[count]`, seconds since 1970 by the sender's clock, NaN where it did not say. `first` is
     the sequence number of the first frame; `missed` counts the frames before it that were asked for but are no longer
-    kept. Frames of two attempts follow one another: their times tell.
+    kept. Frames of two attempts follow one another without a mark; only their times show it.
     """
 
     pixels: NDArray[np.uint8]
@@ -34,14 +34,14 @@ class FrameWindow(NamedTuple):
 
     @property
     def next(self) -> int:
-        """The sequence number that `FrameHistory.since` goes on with."""
+        """The sequence number to continue with in `FrameHistory.since`."""
         return self.first + len(self.pixels)
 
 
 class FrameHistory:
-    """The last `settings.frames` frames of a source; one thread pushes, any may read.
+    """The last `settings.frames` frames of a source; one thread pushes, any thread may read.
 
-    All memory is taken at opening: raises `ConfigError` when it is not there.
+    All memory is allocated at opening. Raises `ConfigError` if there is not enough.
     """
 
     def __init__(self, settings: HistorySettings) -> None:
@@ -54,7 +54,7 @@ class FrameHistory:
                 f"a history of {settings.frames} frames of {settings.width} x {settings.height} needs "
                 f"{settings.memory_mb:.0f} MB, which is not there; keep fewer seconds or smaller frames"
             ) from None
-        # Written once, so that the pages are this process's now and not some seconds into the drive.
+        # Written once, so that the system assigns the pages here and not some seconds into the drive.
         self._pixels.fill(0)
         self._captured_s = np.zeros(settings.frames)
         self._sender_utc_s = np.full(settings.frames, np.nan)
@@ -71,7 +71,7 @@ class FrameHistory:
         return self._pushed
 
     def push(self, pixels: NDArray[np.uint8], captured_s: float, sender_utc_s: float | None = None) -> None:
-        """Copy one frame in, unless it is not later than the last: a stream's clock may be set back while it settles.
+        """Copy one frame in, unless it is not later than the last: a stream's clock may step back while it settles.
 
         Raises `ValueError` for a frame of another shape or type: a bug, not input.
         """
@@ -92,7 +92,7 @@ class FrameHistory:
     def window(self, from_s: float, count: int) -> FrameWindow:
         """Up to `count` consecutive frames, beginning with the oldest kept that was captured at `from_s` or later.
 
-        Fewer when fewer have come; `since(window.next)` goes on.
+        There are fewer if fewer have come; continue with `since(window.next)`.
         """
         with self._lock:
             kept = self._kept(self._oldest, self._pushed)
@@ -101,7 +101,7 @@ class FrameHistory:
             return self._copy(first, count, 0)
 
     def since(self, sequence: int, count: int | None = None) -> FrameWindow:
-        """The frames from `sequence` on, at most `count` of them; empty while it has not come."""
+        """The frames from number `sequence` on, at most `count` of them; empty until that frame has come."""
         with self._lock:
             first = max(sequence, self._oldest)
             return self._copy(first, self._pushed if count is None else count, first - sequence)
@@ -111,7 +111,7 @@ class FrameHistory:
         return max(0, self._pushed - len(self._pixels))
 
     def _kept(self, first: int, end: int) -> NDArray[np.intp]:
-        """Rows of the frames `first` up to `end`, in order of time."""
+        """Rows of the frames from `first` up to but not including `end`, in order of time."""
         return np.arange(first, end) % len(self._pixels)
 
     def _copy(self, first: int, count: int, missed: int) -> FrameWindow:

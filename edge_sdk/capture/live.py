@@ -1,7 +1,7 @@
-"""A live source opened: its newest frame at any moment, without waiting, for as long as it takes.
+"""An open live source: its newest frame at any moment, without waiting.
 
-A camera that is off is no error: the source is `connecting`, then `backoff`, and tries again until it is closed. States
-and their reasons are there to be read; credentials never are.
+A camera that is off is not an error: the source is `connecting`, then `backoff`, and tries again until it is closed.
+Its states and their reasons can be read; they never show credentials.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from edge_sdk.forks import only_here
 from edge_sdk.hardware.clock import UtcTime, utc_of
 from edge_sdk.types import CaptureTime, Frame
 
-# Cameras stamp a picture when it leaves the sensor or the encoder: a frame or so late.
+# Cameras stamp a picture when it leaves the sensor or the encoder, which is about a frame late.
 _STAMPING_S = 0.05
 
 
 class LiveSource:
-    """An open live source: use it as a context manager, or call `close`. One that is dropped closes itself.
+    """An open live source: use it as a context manager, or call `close`. A source that is dropped closes itself.
 
-    `latest` is for one thread at a time; everything else is for any.
+    Only one thread at a time may call `latest`; everything else is thread-safe.
     """
 
     def __init__(self, attempts: Attempts) -> None:
@@ -53,7 +53,7 @@ class LiveSource:
 
     @property
     def info(self) -> SourceInfo | None:
-        """What is known of the source; None before its first picture."""
+        """What is known about the source; None before its first picture."""
         return self._supervisor.info
 
     @property
@@ -68,7 +68,7 @@ class LiveSource:
 
     @property
     def stats(self) -> SourceStats:
-        """Counts so far over all attempts, and what was wrong with the source."""
+        """Counts so far over all attempts, and warnings about the source."""
         counts = self._supervisor.counts()
         return SourceStats(
             decoded=counts.decoded,
@@ -117,7 +117,7 @@ class LiveSource:
         self.close()
 
     def _time(self, picture: LivePicture) -> CaptureTime:
-        """By the sender's clock where it speaks, else by this device's where a time service keeps it."""
+        """The capture time, with UTC by the sender's clock if known, else by this device's if NTP keeps it right."""
         taken_s, utc_s, info = picture.captured_s, picture.sender_utc_s, self.info
         here = utc_of(taken_s)
         if utc_s is not None:
@@ -133,15 +133,15 @@ class LiveSource:
 
 
 def _apart_s(here: UtcTime, utc_s: float) -> float:
-    """How far the sender's time may be off: as far as this device's clock differs from it, and some more.
+    """How far the sender's time may be off: its difference from this device's clock, and a margin.
 
-    The truth lies before arrival, and near both clocks when they agree; when they do not, either may be wrong.
+    The true time is before arrival. If the clocks agree, it is near both; if they do not, either may be wrong.
     """
     return abs(here.utc_s - utc_s) + (here.uncertainty_s or 0.0) + _STAMPING_S
 
 
 def _clock(source: LiveUri) -> Literal["arrival", "driver", "host"]:
-    """Whose stamp a picture of this source carries before any sender report."""
+    """Whose time stamp the pictures of this source carry before any sender report."""
     if isinstance(source, RtspSource):
         return "arrival"
     return "host" if isinstance(source, PushSource) else "driver"

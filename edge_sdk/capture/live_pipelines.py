@@ -1,9 +1,10 @@
-"""Pipeline text for live sources, from values, by pure functions: no GStreamer is needed to read or to test them.
+"""Pipeline text for live sources, made from values by pure functions; reading and testing them needs no GStreamer.
 
-Encoded units are never thrown away: a decoder that misses one shows rubbish until the next key picture. Pictures are
-dropped after decoding, in queues of one, before anything copies or touches their pixels; so what is pulled is always
-the newest, and only what is used is brought into system memory. Luma is scaled as for files (`pipelines.py`), so that
-the student sees the same pixels. Locations, credentials and device paths never enter the text: the player sets them.
+Encoded units are never dropped, because a decoder that misses one shows broken pictures until the next key picture.
+Pictures are dropped after decoding, in queues of one, before anything copies or touches their pixels. So the picture
+pulled is always the newest, and only pictures that are used are brought into system memory. Luma is scaled as for files
+(`pipelines.py`), so that the student sees the same pixels. Locations, credentials and device paths never enter the
+text: the player sets them.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from edge_sdk.errors import MissingDependencyError
 from edge_sdk.types import Value
 
 _NEWEST = "queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0"
-# Room for what comes at once after a hiccup of the network. A decoder that is slower than the stream for good fills it
-# and holds the stream back, so that pictures grow no older than this. Bytes are for a camera whose time stamps stand
-# still, or go back: by time the queue would never be full. No camera sends as many in a second.
+# Room for the burst after a hiccup of the network. A decoder that is always slower than the stream fills it and then
+# holds the stream back, so that pictures do not get older than this. The limit in bytes is for cameras whose time
+# stamps stand still or go back: by time alone the queue would never be full. No camera sends that much in a second.
 _BURST = "queue max-size-buffers=0 max-size-bytes=32000000 max-size-time=1000000000"
-# Units are collected many times a second. When nobody has done so for 600 of them, the stream is held back.
+# Units are collected many times a second. If 600 of them have not been collected, the stream is held back.
 _UNITS = "queue max-size-buffers=8 max-size-bytes=0 max-size-time=0 ! appsink name=units sync=false max-buffers=600"
-# Raw pictures may be dropped before an encoder that is too slow for them.
+# Raw pictures may be dropped if the encoder is too slow for them.
 _ENCODER_QUEUE = "queue leaky=downstream max-size-buffers=4 max-size-bytes=0 max-size-time=0"
-# Sinks that wait for a first picture would hold a branch that joins half-way up, and the pipeline with it; and without
-# the rest a sink says that the stream has ended only when all that it holds was pulled.
+# A sink that waits for a first picture would block a branch that is added while the pipeline starts, and the pipeline
+# with it. Without `wait-on-eos=false`, a sink reports the end only after everything that it holds has been pulled.
 _SINK_END = "async=false wait-on-eos=false enable-last-sample=false"
-# A connection on which nothing comes for so long is broken; the player's own timeouts are shorter.
+# A connection on which nothing comes for this long is broken; the supervisor's own time-outs are usually shorter.
 _TCP_TIMEOUT_US = 5_000_000
-# History pictures that wait to be collected: 3 s of 20 a second.
+# Room for history pictures that wait to be collected: 3 s at 20 per second.
 _HISTORY_BUFFERS = 64
 
-# What is encoded here: a key picture each second, and bits enough that number plates stay readable (1080p30: 6 Mbit/s).
+# For encoding here: a key picture each second, and enough bits to keep number plates readable (1080p30: 6 Mbit/s).
 _GOP_S = 1.0
 _BITS_PER_PIXEL = 0.1
 _USUAL = (1280, 720, 30.0)
@@ -42,7 +43,7 @@ _DEPAYLOADERS = {"h264": "rtph264depay", "h265": "rtph265depay", "mjpeg": "rtpjp
 
 
 class LivePlan(Value, frozen=True, kw_only=True):
-    """All that decides the pipeline of a live source."""
+    """Everything that determines the pipeline of a live source."""
 
     source: LiveUri
     settings: CaptureSettings
@@ -51,10 +52,10 @@ class LivePlan(Value, frozen=True, kw_only=True):
 
 
 def source_text(plan: LivePlan) -> str:
-    """The source up to the branch; for RTSP the element `source` alone, whose pads come when the server answers.
+    """Pipeline text up to the branch; for RTSP the element `source` alone, whose pads come when the server answers.
 
-    The caller sets what does not stand in text: `location`, `user-id` and `user-pw` of RTSP, `device` of V4L2, `caps`
-    of `push`. Raises `MissingDependencyError` for a CSI camera where there is no Argus.
+    The caller sets what is not in the text: `location`, `user-id` and `user-pw` for RTSP, `device` for V4L2, `caps`
+    for `push`. Raises `MissingDependencyError` for a CSI camera if there is no Argus.
     """
     source = plan.source
     if isinstance(source, RtspSource):
@@ -67,18 +68,19 @@ def source_text(plan: LivePlan) -> str:
 
 
 def branch_text(plan: LivePlan, codec: Codec | None) -> str:
-    """From an encoded pad (raw pictures where `codec` is None) to the sinks; the first element's sink pad is free.
+    """Pipeline text from an encoded pad (raw pictures if `codec` is None) to the sinks.
 
-    Counters are the identities `received` and `decoded`, sinks `frames`, `units` and `history`, as far as they are
-    asked for. Raises `ConfigError` or `MissingDependencyError` when nothing can decode or encode.
+    The sink pad of the first element is left unlinked. The identities `received` and `decoded` count; the sinks are
+    `frames`, `units` and `history`, as far as they are asked for. Raises `ConfigError` or `MissingDependencyError` if
+    nothing can decode or encode.
     """
     return _raw_branch(plan) if codec is None else _encoded_branch(plan, codec)
 
 
 def camera_format(media: frozenset[str]) -> str:
-    """The `format` for a V4L2 camera that gives these media types, where none is asked for.
+    """The `format` to use for a V4L2 camera that offers these media types, if none is asked for.
 
-    MJPEG comes first because on USB it is the only one that most cameras give at their full size and rate.
+    MJPEG comes first, because it is the only format that most USB cameras offer at their full size and rate.
     """
     known = {"image/jpeg": "mjpeg", "video/x-h264": "h264", "video/x-h265": "h265"}
     return next((name for kind, name in known.items() if kind in media), "raw")
@@ -86,7 +88,7 @@ def camera_format(media: frozenset[str]) -> str:
 
 def _rtsp(plan: LivePlan) -> str:
     live = plan.settings.live
-    # Packets over TCP come in order. When this process was paused many come at once, and none of them is to be dropped.
+    # Packets over TCP come in order. After a pause of this process many come at once, and none of them may be dropped.
     drops = "true" if live.protocol == "udp" else "false"
     values = f"protocols={live.protocol} latency={live.jitter_ms} drop-on-latency={drops} tcp-timeout={_TCP_TIMEOUT_US}"
     return f"{settings_of('rtspsrc', plan.features)} name=source {values}"
@@ -132,7 +134,7 @@ def _encoded_branch(plan: LivePlan, codec: Codec) -> str:
 
 
 def _raw_branch(plan: LivePlan) -> str:
-    """Raw pictures need no decoder: the element `decoder` only tells what they are. CSI pictures are in NVMM memory."""
+    """The branch for raw pictures, where `decoder` only shows their caps. CSI pictures are in NVMM memory."""
     nvmm = isinstance(plan.source, CsiSource)
     head = "identity name=received silent=true"
     counted = "identity name=decoder silent=true ! identity name=decoded silent=true"
@@ -144,20 +146,20 @@ def _raw_branch(plan: LivePlan) -> str:
 
 
 def _depayloader(codec: Codec, features: Features) -> str:
-    """Whole units leave it: a parser that is given pieces waits for the next unit before it lets go of one."""
+    """The depayloader, set to give whole units: with pieces, a parser would hold each unit until the next one comes."""
     whole = f"{codec.media},stream-format=byte-stream,alignment=au" if codec.name != "mjpeg" else ""
     return joined(settings_of(_DEPAYLOADERS[codec.name], features), whole)
 
 
 def _units(codec: Codec) -> str:
-    """Whole units, each key picture with its parameter sets, so that a ring may begin at any of them."""
+    """The parser, set to give whole units, each key picture with its parameter sets so that a clip can begin there."""
     if codec.name == "mjpeg":
         return f"{codec.parser} ! {codec.media}"
     return f"{codec.parser} config-interval=-1 ! {codec.media},stream-format=byte-stream,alignment=au"
 
 
 def _encoder(plan: LivePlan, nvmm: bool) -> str:
-    """Raw pictures to H.264 units."""
+    """Pipeline text from raw pictures to H.264 units."""
     choice = choose_encoder(plan.features)
     source = plan.source
     asked = [getattr(source, name, None) for name in ("width", "height", "rate_hz")]
@@ -185,10 +187,10 @@ def _pictures(plan: LivePlan, after: str) -> str:
 
 
 def _history(history: HistorySettings, after: str) -> str:
-    """RGB pictures at a lower rate, at their own times and none twice.
+    """RGB pictures at a lower rate, each at its own time and none twice.
 
-    Cameras declare any rate, or none, and videorate only drops where the declared rate is above the asked one; so it
-    is told that there may be 1,000 a second and goes by the pictures' times.
+    Cameras declare any rate, or none, and `videorate` drops pictures only if the declared rate is above the asked one.
+    So the rate is overridden with 1,000 per second, and `videorate` goes by the pictures' times.
     """
     return joined(
         _NEWEST,

@@ -1,4 +1,4 @@
-"""Luma of studio range as full range: 0 is black and 255 is white whatever the range of the stream."""
+"""Expand luma of studio range to full range, where 0 is black and 255 is white."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _FULL_RANGE = np.clip(np.round((np.arange(256) - 16.0) * (255.0 / 219.0)), 0, 25
 
 
 def widened(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A copy of `luma`, uint8 of any shape, with 16..235 spread to 0..255; what lies beyond is clipped."""
+    """A copy of `luma`, uint8 of any shape, with 16..235 spread to 0..255; values outside are clipped."""
     return _FULL_RANGE.take(luma)

@@ -1,7 +1,7 @@
 """Encoded units to a file that plays: which container, which pipeline, and when each unit is decoded.
 
-Nothing is encoded anew. Units stand in the ring in the order of decoding, each with the time of its picture; what a
-container needs beside that, the times of decoding, follow from it. GStreamer is opened by name, when a file is written.
+Nothing is re-encoded. The ring holds units in decoding order, each with the time of its picture. A container also needs
+decoding times, which follow from these. GStreamer is imported by name, only when a file is written.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from edge_sdk.capture.player import EncodedUnit, PlayerModule, TimedUnit
 from edge_sdk.errors import ConfigError
 from edge_sdk.files import atomic_path, sha256_of, sync
 
-# What a file may take to be written, before it is given up and its thread left behind: a disk that does not answer.
+# How long writing a file may take. After that the disk counts as hanging, and the writing thread is abandoned.
 LIMIT_S = 60.0
 
-# Ticks as fine as those of RTP's clock for video, so that no time is rounded that a camera tells.
+# As fine as RTP's clock for video, so that no camera's time stamp is rounded.
 _TICKS_HZ = 90_000
-# How long a picture is shown that is the only one, and the least of others, whose times may be equal.
+# How long a single picture is shown, and the least for pictures of several, whose times may be equal.
 _ALONE_S, _SHORTEST_S = 1 / 30, 1e-3
 _MUXERS = {
     ".mp4": f"mp4mux trak-timescale={_TICKS_HZ} movie-timescale={_TICKS_HZ}",
     ".mkv": "matroskamux offset-to-zero=true",
 }
-# Players read JPEGs in MP4 as the one that wrote them has it; in Matroska they are standard.
+# How JPEGs are stored in MP4 differs between programs; in Matroska it is standard.
 _SUFFIXES = {"h264": (".mp4", ".mkv"), "h265": (".mp4", ".mkv"), "mjpeg": (".mkv",)}
 
-# One file at a time. It is known how many writers were left behind, and no more are begun when they are too many.
+# One file at a time. `_patience` counts the abandoned writers, and starts no more if there are too many.
 _patience, _writing = Patience(LIMIT_S), threading.Lock()
 
 
 def suffix_of(codec: str) -> str:
-    """The ending of a file that holds units of `codec` best: `.mp4`, or for MJPEG `.mkv`."""
+    """The best file suffix for units of `codec`: `.mp4`, or `.mkv` for MJPEG."""
     return _SUFFIXES[codec][0]
 
 
 def write_units(path: Path, codec: str, units: Sequence[EncodedUnit]) -> str:
-    """Write `units`, of which the first is a key unit, into the file `path`, and return its SHA-256.
+    """Write `units`, which begin with a key unit, to the file `path`, and return its SHA-256.
 
-    What may be raised, and the rest, is as `CodedClip.save` says.
+    `CodedClip.save` describes the rest, including what is raised.
     """
     text = mux_text(codec, path, usual_step_s(units))
     if not units:
@@ -64,16 +64,17 @@ def write_units(path: Path, codec: str, units: Sequence[EncodedUnit]) -> str:
 
 
 def mux_text(codec: str, path: Path, step_s: float) -> str:
-    """From an `appsrc` named `units` to a file; `step_s` is from one picture to the next, and that of the last one.
+    """Pipeline text from an `appsrc` named `units` to a file.
 
-    Raises `ConfigError` for a name whose ending is not one of `codec`.
+    `step_s` is the usual time between pictures, and how long the last one is shown. Raises `ConfigError` for a file
+    suffix that does not suit `codec`.
     """
     known = next(each for each in CODECS if each.name == codec)
     if path.suffix not in _SUFFIXES[codec]:
         endings = " or ".join(_SUFFIXES[codec])
         raise ConfigError(f"expected a file name that ends in {endings} for {codec}, found {path.name!r}; give that")
     whole = "" if codec == "mjpeg" else ",stream-format=byte-stream,alignment=au"
-    # In MP4 the last picture is shown for as long as the rate says, or for no time, and then some players leave it out.
+    # In MP4 the rate says how long the last picture is shown. Without it that is no time, and some players skip it.
     rate = f",framerate={rate_text(1 / step_s)}" if path.suffix == ".mp4" else ""
     return joined(
         f"appsrc name=units format=time caps={known.media}{whole}{rate}",
@@ -84,16 +85,16 @@ def mux_text(codec: str, path: Path, step_s: float) -> str:
 
 
 def usual_step_s(units: Sequence[EncodedUnit]) -> float:
-    """The time from one picture to the next, as it is for most of them; that of 30 a second for a single one."""
+    """The median time from one picture to the next, at least 1 ms; 1/30 s for a single picture."""
     steps_s = [after - before for before, after in pairwise(sorted(unit.captured_s for unit in units))]
     return max(statistics.median(steps_s), _SHORTEST_S) if steps_s else _ALONE_S
 
 
 def timed(units: Sequence[EncodedUnit]) -> list[TimedUnit]:
-    """`units` with times from the first picture on, seconds.
+    """`units` with display and decoding times, in seconds from the first decoding on.
 
-    They are decoded in their order, at the times of the pictures in the order of display, and that earlier by as much
-    as reordering takes, for none may be shown before it is decoded. Without reordering both are the same.
+    Units are decoded in their order, at the pictures' times in display order. All are shown later by as much as
+    reordering needs, so that no picture is shown before it is decoded. Without reordering both times are the same.
     """
     shown = [unit.captured_s for unit in units]
     rising = sorted(shown)

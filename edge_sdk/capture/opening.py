@@ -1,6 +1,6 @@
-"""Opening a source: from what the caller named to a `Source` whose first frame is decoded, or to a `LiveSource`.
+"""Open a source by name: a file or pattern as a `Source` whose first frame is decoded, a camera as a `LiveSource`.
 
-GStreamer is opened by name, so that importing the capture package costs nothing and a missing GStreamer is one clear
+GStreamer is imported by name, so that importing the capture package costs nothing and a missing GStreamer is one clear
 error when a source is opened.
 """
 
@@ -39,8 +39,8 @@ _PLAYER_MODULE = "edge_sdk.capture.gst"
 def open_source(uri: str, settings: CaptureSettings) -> Source:
     """Open the file or test pattern that `uri` names; its first frame has been decoded when this returns.
 
-    Raises `ConfigError` for a name or setting that cannot be used, `SourceError` for a file that cannot be decoded,
-    `MissingDependencyError` when GStreamer or a plugin is missing.
+    Raises `ConfigError` for an unusable name or setting, `SourceError` for a file that cannot be decoded,
+    `MissingDependencyError` if GStreamer or a plugin is missing.
     """
     source = parse_source(uri)
     if isinstance(source, LiveUri):
@@ -53,11 +53,11 @@ def open_source(uri: str, settings: CaptureSettings) -> Source:
 
 
 def open_live(source: str | Feed, settings: CaptureSettings) -> LiveSource:
-    """Open the camera that `source` names, or what the program pushes into a feed; returns at once, `connecting`.
+    """Open the camera that `source` names, or a feed that the program pushes to; returns at once, `connecting`.
 
-    A camera that is off is no error here: see the source's `state`. `settings.rate_hz` is not used, since frames are
-    taken when they are asked for. Raises `ConfigError` for a name or setting that cannot be used, or a feed that is in
-    use; `MissingDependencyError` when GStreamer or a plugin is missing.
+    A camera that is off is not an error here: see the source's `state`. `settings.rate_hz` is not used, because frames
+    are taken when they are asked for. Raises `ConfigError` for an unusable name or setting, or a feed that is in use;
+    `MissingDependencyError` if GStreamer or a plugin is missing.
     """
     feed = source if isinstance(source, Feed) else None
     parsed = parse_source(source) if isinstance(source, str) else source.source
@@ -72,21 +72,21 @@ def open_live(source: str | Feed, settings: CaptureSettings) -> LiveSource:
 
 
 def live_uri(source: str | Path | Feed) -> str | None:
-    """The URI, without credentials, of what is for `open_live`; None for all else.
+    """The URI of a source for `open_live`, without credentials; None for any other source.
 
-    Raises `ConfigError` for a name that cannot be read.
+    Raises `ConfigError` for a name that cannot be parsed.
     """
     parsed = source.source if isinstance(source, Feed) else parse_source(str(source))
     return parsed.uri if isinstance(parsed, LiveUri) else None
 
 
 def is_live(source: str | Path | Feed) -> bool:
-    """Whether `source` is for `open_live`. Raises `ConfigError` for a name that cannot be read."""
+    """Whether `source` is for `open_live`. Raises `ConfigError` for a name that cannot be parsed."""
     return live_uri(source) is not None
 
 
 def refuse_live(source: str | Path | Feed) -> None:
-    """Raise `ConfigError` for a source that has no end, where the whole of it is asked for."""
+    """Raise `ConfigError` for a live source, for callers that need a source with an end."""
     uri = live_uri(source)
     if uri is not None:
         raise ConfigError(
@@ -115,7 +115,7 @@ def _open_file(source: FileSource, settings: CaptureSettings) -> Source:
 
 
 def _play_file(gst: PlayerModule, source: FileSource, settings: CaptureSettings) -> Source:
-    """Try the decoders in order: one that starts may still refuse the stream, as hardware does with odd profiles."""
+    """Try the decoders in order: one that starts may still refuse the stream, as hardware does for unusual profiles."""
     deadline_s = time.monotonic() + OPEN_TIMEOUT_S
     media = gst.describe(source.path, OPEN_TIMEOUT_S)
     codec = _codec(media)
@@ -135,8 +135,10 @@ def _play_file(gst: PlayerModule, source: FileSource, settings: CaptureSettings)
 
 
 def _play_rightly(gst: PlayerModule, uri: str, plan: FilePlan, deadline_s: float) -> tuple[Player, FilePlan]:
-    """Play the file, and by which plan. That its pictures lie on their side, or do not say how their colour is coded,
-    is known with the first one; then the pipeline is built anew, which only such files pay for.
+    """Play the file, upright and in the right colours; returns the player and the plan that it plays.
+
+    Only the first picture shows that pictures are rotated, or do not say how their colour is coded. The pipeline is
+    then rebuilt, which costs time for such files alone.
     """
     player = gst.play(file_text(plan), uri, _left_s(deadline_s))
     told, coloured = player.info, plan.settings.pixels == "rgb"
@@ -152,12 +154,12 @@ def _play_rightly(gst: PlayerModule, uri: str, plan: FilePlan, deadline_s: float
 
 
 def _left_s(deadline_s: float) -> float:
-    """Time until the deadline, at least a second: the last decoder to try gets a chance."""
+    """Time until the deadline, at least a second, so that the last decoder gets a chance."""
     return max(1.0, deadline_s - time.monotonic())
 
 
 def _codec(media: Media) -> Codec:
-    """The codec of the first track that can be decoded here. Raises `SourceError` when there is none."""
+    """The codec of the first track that can be decoded here. Raises `SourceError` if there is none."""
     for track in media.tracks:
         codec = codec_of(track)
         if codec is not None:
@@ -171,7 +173,7 @@ def _codec(media: Media) -> Codec:
 
 
 def _candidates(gst: PlayerModule, codec: Codec, settings: CaptureSettings) -> list[Decoder]:
-    """The decoders to try. Raises `ConfigError` for one that does not exist, `MissingDependencyError` for none."""
+    """The decoders to try. Raises `ConfigError` if the named one does not work, `MissingDependencyError` if none do."""
     usable = gst.decoders(codec)
     if settings.decoder is not None:
         usable = [decoder for decoder in usable if decoder.element == settings.decoder]
@@ -185,7 +187,7 @@ def _candidates(gst: PlayerModule, codec: Codec, settings: CaptureSettings) -> l
 
 
 def _info(uri: str, player: Player, plan: FilePlan | None = None) -> SourceInfo:
-    """What is known of a file played by `plan`, or of a test pattern, which needs none."""
+    """What is known about a file played by `plan`, or about a test pattern, which has no plan."""
     orientation = plan.orientation if plan else UPRIGHT
     width, height = player.info.width, player.info.height
     return SourceInfo(
@@ -202,7 +204,7 @@ def _info(uri: str, player: Player, plan: FilePlan | None = None) -> SourceInfo:
 
 
 def _check_file(path: str) -> None:
-    """What can be said without opening a pipeline. Raises `SourceError`."""
+    """Check what can be checked without a pipeline. Raises `SourceError`."""
     file = Path(path)
     try:
         if not file.exists():

@@ -1,11 +1,11 @@
-"""A steady beat for live sources: rounds begin at fixed instants, and a late one is skipped, never made up for."""
+"""A steady pace for live sources: rounds begin at fixed instants; a missed round is skipped, never made up for."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# Waiting is cut into pieces, so that a request to stop is heard.
+# Waits are cut into pieces of this length, so that a request to stop is noticed.
 _LONGEST_SLEEP_S = 0.05
 
 
@@ -22,7 +22,7 @@ class Pace:
         self._due_s: float | None = None
 
     def due(self) -> bool:
-        """Whether a round may begin now, which it then does; where it may not, a short while is waited."""
+        """Begin a round if one is due; otherwise sleep a short while. Returns whether a round has begun."""
         if (rest_s := self.rest_s()) > 0:
             time.sleep(rest_s)
             return False
@@ -30,13 +30,13 @@ class Pace:
         return True
 
     def rest_s(self) -> float:
-        """How long until the next round is due, 0 when it is, as the first one is; at most a short while."""
+        """How long until the next round is due, at most a short while; 0 if one is due, as the first one always is."""
         if self._due_s is None:
             return 0.0
         return min(max(self._due_s - self._clock(), 0.0), _LONGEST_SLEEP_S)
 
     def begin(self) -> None:
-        """A round begins now: the next one is due at the first instant after now."""
+        """Begin a round: the next one is due at the first instant after now."""
         now_s = self._clock()
         due_s = now_s if self._due_s is None else self._due_s
         passed = max(int((now_s - due_s) / self.period_s), 0)

@@ -1,4 +1,4 @@
-"""Work that may never return, as drivers and their services go: done aside, and left behind when it takes too long."""
+"""Run work that may never return, such as calls into drivers, on its own thread; abandon it if it takes too long."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from edge_sdk.errors import SourceError
 
 T = TypeVar("T")
 
-# So many may be left behind: each is a thread, and what it holds.
+# How many jobs may be abandoned at a time: each keeps its thread and everything that the thread holds.
 MOST_LEFT = 3
 
 
 class Patience:
-    """Does work with `limit_s` for each; for one thread at a time."""
+    """Runs jobs with a limit of `limit_s` each; for one calling thread at a time."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._left: list[threading.Thread] = []
 
     def do(self, what: str, work: Callable[[], T], late: Callable[[T], object] = lambda _: None) -> T:
-        """What `work` returns or raises. What it returns after the limit is given to `late`.
+        """Return or raise what `work` does; a result after the limit is passed to `late`.
 
-        Raises `SourceError` where it takes longer, and, without beginning, while `MOST_LEFT` others still do.
+        Raises `SourceError` if `work` takes longer than the limit. Also raises it, without starting `work`, while
+        `MOST_LEFT` earlier jobs are still running.
         """
         self._left = [thread for thread in self._left if thread.is_alive()]
         if len(self._left) >= MOST_LEFT:
@@ -34,7 +35,7 @@ class Patience:
         try:
             thread.start()
         except RuntimeError:
-            # An interpreter that ends gives no new threads; what takes a pipeline down must be done all the same.
+            # An interpreter that is shutting down starts no threads, but pipelines must still be taken down.
             job.run()
             return job.result()
         thread.join(self._limit_s)
@@ -52,7 +53,7 @@ class _Job(Generic[T]):
         self._failure: BaseException | None = None
 
     def run(self) -> None:
-        """Do the work; on the thread of the job."""
+        """Do the work; runs on the job's thread."""
         try:
             found = [self._work()]
         except BaseException as error:
@@ -64,13 +65,13 @@ class _Job(Generic[T]):
             self._late(found[0])
 
     def abandoned(self) -> bool:
-        """Whether nobody waits any more because it is not done."""
+        """Abandon the job unless it is done; returns whether it was abandoned."""
         with self._lock:
             self._abandoned = not self._found and self._failure is None
         return self._abandoned
 
     def result(self) -> T:
-        """What it returned or raised."""
+        """Return or raise what the work did."""
         if self._failure is not None:
             raise self._failure
         return self._found[0]

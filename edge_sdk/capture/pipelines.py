@@ -1,14 +1,14 @@
-"""Pipeline text for GStreamer, from values, by pure functions: no GStreamer is needed to read or to test them.
+"""Pipeline text for GStreamer, made from values by pure functions; reading and testing them needs no GStreamer.
 
-Why this order. Frames are dropped to the asked rate before anything touches their pixels. Luma is scaled straight
-from the decoder's own luma plane, in one pass with enough taps not to alias: on a 1080p file that costs 0.5 ms a
-frame, where the general path (colour matrix, then scaling) costs 4 ms. A rotation comes last, on the small picture.
-The range of luma is therefore that of the stream, and `source.py` widens it. File names never enter the text: they
-are set as a property, so no name needs quoting.
+Why this order: frames are dropped to the asked rate before anything touches their pixels. Luma is scaled directly from
+the decoder's own luma plane, in one pass with enough taps not to alias. On a 1080p file that costs 0.5 ms a frame; the
+general path (colour matrix, then scaling) costs 4 ms. A rotation comes last, on the small picture. Luma therefore has
+the range of the stream, and `source.py` widens it. File names never enter the text: they are set as a property, so no
+name needs quoting.
 
-Where a stream does not say how its colour is coded, GStreamer takes it for BT.709 above 576 lines, and full range for
-limited. FFmpeg, OpenCV and all that is built on them take BT.601 at any height, and models were trained on what they
-gave; RGB of a file is therefore theirs.
+If a stream does not say how its colour is coded, GStreamer assumes BT.709 above 576 lines, and takes full range for
+limited. FFmpeg, OpenCV and everything built on them assume BT.601 at any height, and models were trained on pictures
+from these. So RGB of a file is converted as they do it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from edge_sdk.types import Value
 
 Scaler = Literal["videoconvertscale", "videoconvert videoscale"]
 
-# Luma is one plane of these. Pictures of other formats (RGB in a JPEG or H.264 stream) are converted first.
+# Formats with luma as one plane. Pictures of other formats (RGB in a JPEG or H.264 stream) are converted first.
 LUMA_FORMATS = (
     "GRAY8", "I420", "YV12", "NV12", "NV21", "Y41B", "Y42B", "Y444", "NV16", "NV24", "YUY2", "UYVY",
     "I420_10LE", "I422_10LE", "Y444_10LE", "P010_10LE", "GRAY10_LE32", "I420_12LE", "I422_12LE", "Y444_12LE",
 )  # fmt: skip
 
-# Set on the element of that name where it has the property: not every GStreamer version does.
-# Without a matrix the scaler copies and scales planes; it would otherwise convert between the colorimetry of the
-# stream and the one it guesses from the small size. A decoder goes on after broken data. The rate grid goes on for one
-# instant and 1 ms after the last picture, not for a second: containers round times, and where the last one is rounded
-# down GStreamer 1.24 would lose that picture without the millisecond. Before 1.22 that property is not there, and the
-# grid goes on until the container's end.
+# Set on the element of that name if it has the property, which depends on the GStreamer version.
+# Without a matrix the scaler copies and scales planes; otherwise it would convert between the colorimetry of the stream
+# and the one that it guesses from the small size. A decoder continues after broken data. The rate grid continues for
+# one instant and 1 ms after the last picture, not for a second. Without the millisecond, GStreamer 1.24 would lose the
+# last picture if the container has rounded its time down. Before 1.22 this property does not exist, and the grid
+# continues until the container's end.
 TUNING: dict[str, dict[str, str]] = {
     "decoder": {"max-errors": "-1", "output-corrupt": "true"},
     "luma": {"matrix-mode": "none", "dither": "none"},
@@ -47,7 +47,7 @@ TUNING: dict[str, dict[str, str]] = {
 
 
 class Orientation(Value, frozen=True, kw_only=True):
-    """How a coded picture becomes an upright one: direction for `videoflip`, clockwise degrees, whether sides swap."""
+    """How a coded picture becomes upright: direction for `videoflip`, clockwise degrees, whether the sides swap."""
 
     direction: str = ""
     rotation_deg: int = 0
@@ -70,9 +70,9 @@ ORIENTATIONS: dict[str, Orientation] = {
 
 
 class FilePlan(Value, frozen=True, kw_only=True):
-    """All that decides the pipeline of a file, but for the file itself.
+    """Everything that determines the pipeline of a file, except the file itself.
 
-    `colorimetry` is what pictures are taken for, whatever the stream says of them; empty leaves that to the stream.
+    `colorimetry` overrides what the stream says about its colours; empty leaves that to the stream.
     """
 
     container: Container
@@ -85,15 +85,15 @@ class FilePlan(Value, frozen=True, kw_only=True):
 
 
 def untagged_colorimetry(*, full_range: bool) -> str:
-    """What pictures are whose stream says nothing of their colour, in GStreamer's words: range and matrix, BT.601."""
+    """GStreamer's text for the colorimetry assumed for untagged streams: the range and the BT.601 matrix."""
     return f"{1 if full_range else 2}:4:0:0"
 
 
 def file_text(plan: FilePlan) -> str:
-    """A file from its container to frames. The caller sets the file on the element `source`.
+    """Pipeline text from a file's container to frames. The caller sets the file on the element `source`.
 
-    A demuxer has several outputs; the link by media type takes the first track of that codec, and the others, such as
-    audio, are left unread.
+    A demuxer has several outputs; the link by media type takes the first track of that codec, and leaves the others,
+    such as audio, unread.
     """
     demuxer = plan.container.demuxer
     return joined(
@@ -102,14 +102,14 @@ def file_text(plan: FilePlan) -> str:
         plan.codec.parser,
         f"{plan.decoder.element} name=decoder",
         plan.decoder.after,
-        # Behind something that takes any memory a decoder would choose a GPU's.
+        # video/x-raw, because a decoder would choose GPU memory if the next element takes any memory.
         f"video/x-raw ! capssetter caps=video/x-raw,colorimetry=(string){plan.colorimetry}" if plan.colorimetry else "",
         frames_text(plan.settings, plan.orientation, plan.scaler),
     )
 
 
 def pattern_text(source: PatternSource, settings: CaptureSettings, scaler: Scaler) -> str:
-    """A test pattern to frames."""
+    """Pipeline text from a test pattern to frames."""
     size = f"width={source.width},height={source.height},framerate={rate_text(source.rate_hz)}"
     return joined(
         f"videotestsrc name=source pattern={source.pattern} num-buffers={source.frames}",
@@ -120,9 +120,9 @@ def pattern_text(source: PatternSource, settings: CaptureSettings, scaler: Scale
 
 
 def frames_text(settings: CaptureSettings, orientation: Orientation, scaler: Scaler) -> str:
-    """Decoded pictures to frames of the asked rate, size and pixels, ready to pull from the appsink `frames`.
+    """Pipeline text from decoded pictures to frames of the asked rate, size and pixels, at the appsink `frames`.
 
-    The queue lets decoding go on while a frame is scaled; the sink holds back the decoder when nobody pulls.
+    The queue lets decoding continue while a frame is scaled; the sink holds the decoder back if nobody pulls.
     """
     return joined(
         "queue max-size-buffers=3 max-size-bytes=0 max-size-time=0",
@@ -134,7 +134,7 @@ def frames_text(settings: CaptureSettings, orientation: Orientation, scaler: Sca
 
 
 def luma_text(settings: CaptureSettings, orientation: Orientation, scaler: Scaler) -> str:
-    """From decoded pictures to luma of the asked size, letterboxed."""
+    """Pipeline text from decoded pictures to luma of the asked size, letterboxed."""
     planes = f"videoconvert name=planes ! video/x-raw,format=(string){{{','.join(LUMA_FORMATS)}}}"
     gray = f"video/x-raw,format=GRAY8,{_size(settings, orientation)}"
     scaling = "method=bilinear2 add-borders=true"
@@ -145,7 +145,7 @@ def luma_text(settings: CaptureSettings, orientation: Orientation, scaler: Scale
 
 
 def rgb_text(settings: CaptureSettings, orientation: Orientation) -> str:
-    """From decoded pictures to RGB of the asked size, letterboxed."""
+    """Pipeline text from decoded pictures to RGB of the asked size, letterboxed."""
     small = f"video/x-raw,{_size(settings, orientation)}"
     return f"videoscale name=scale method=bilinear2 add-borders=true ! {small} ! videoconvert ! video/x-raw,format=RGB"
 
@@ -162,7 +162,7 @@ def _grid(rate_hz: float) -> str:
 
 
 def rate_text(rate_hz: float) -> str:
-    """The nearest fraction that keeps both 29.97 and 30000/1001 apart and both terms small enough for GStreamer."""
+    """The nearest fraction that keeps 29.97 and 30000/1001 apart, with terms small enough for GStreamer."""
     fraction = Fraction(rate_hz).limit_denominator(10_000)
     return f"{fraction.numerator}/{fraction.denominator}"
 

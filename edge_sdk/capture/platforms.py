@@ -1,7 +1,8 @@
-"""Where live video is decoded and encoded, from what exists on the machine: the choice and its reason.
+"""Choose where live video is decoded and encoded, from what exists on the machine, and say why.
 
-Pure functions and data. What exists comes in as a value, found by trying (`gst.probe.features`): no version string and
-no board's name is asked. Best first: a decoder in hardware leaves the CPU to others and does not slow down with them.
+This module is pure functions and data. What exists is passed in as a value, found by trying (`gst.probe.features`); no
+version string and no board name is looked at. The best comes first: a hardware decoder leaves the CPU to other work,
+and is not slowed down by it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from edge_sdk.types import Value
 
 
 class Features(Value, frozen=True, kw_only=True):
-    """What GStreamer has here.
+    """What GStreamer offers on this machine.
 
-    `elements` exist and start; `broken` are installed and do not start. `properties` are those that pipeline text may
-    use, as `element.property`, and media that an element was seen to decode, as `element.image/jpeg`.
+    `elements` exist and start; `broken` are installed but do not start. `properties` are those that pipeline text may
+    use, as `element.property`, and media types that an element was seen to decode, as `element.image/jpeg`.
     """
 
     elements: frozenset[str] = frozenset()
@@ -31,8 +32,8 @@ class Platform(Value, frozen=True, kw_only=True):
     """A way to decode and encode.
 
     `decoders` are elements by codec, best first. `after` brings their pictures into system memory. `encoder` is the
-    H.264 encoder for raw sources; `pace` its settings, with the pictures of a `{gop}` and the rate in `{bps}` or
-    `{kbps}` to be filled in; `upload` brings pictures from system memory to it.
+    H.264 encoder for raw sources; `pace` is its settings, with placeholders for the pictures in a `{gop}` and for the
+    bit rate in `{bps}` or `{kbps}`; `upload` brings pictures from system memory to the encoder.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Platform(Value, frozen=True, kw_only=True):
 
 
 class Choice(Value, frozen=True, kw_only=True):
-    """The element that is taken, and in one sentence why it, and why none of the better ones."""
+    """The chosen element, and one sentence on why it was chosen and why the better ones were not."""
 
     platform: Platform
     element: str
@@ -96,20 +97,20 @@ PLATFORMS = (
     ),
 )
 
-# Codecs of which live sources can be decoded.
+# Codecs that can be decoded from live sources.
 LIVE_CODECS = tuple(dict.fromkeys(codec for platform in PLATFORMS for codec in platform.decoders))
 
-# What makes a decoder show a picture as soon as it has it, and the like; of each row the first that exists here is set.
+# Settings against delay, such as those that make a decoder output each picture at once. From each row, the first
+# setting that exists here is used.
 #
-# Counted with GStreamer 1.22 and FFmpeg 5.1, unit by unit, on streams without B pictures: FFmpeg's decoders run two
-# frame threads where the pipeline does not say that it is live, and every frame thread holds one picture back; with
-# slice threads none is. openh264dec holds one back unless the stream is baseline, libde265dec two; jpegdec and
-# avdec_mjpeg none. With two B pictures in a row the order itself costs two, whatever is set.
+# Counted with GStreamer 1.22 and FFmpeg 5.1, unit by unit, on streams without B pictures: if the pipeline does not say
+# that it is live, FFmpeg's decoders run two frame threads, and each holds one picture back; slice threads hold none.
+# openh264dec holds one back unless the stream is baseline, libde265dec two; jpegdec and avdec_mjpeg none. With two B
+# pictures in a row, the coding order itself costs two pictures, whatever is set.
 #
 # As documented, not tried here: NVIDIA's V4L2 decoder waits for its picture buffer to fill unless told that there are
-# no B pictures, which cameras hardly ever send (from one that does, pictures would come out of order). The NVDEC parser
-# of GStreamer before 1.24 may hold four back. Decoders on GStreamer's own parsers need nothing when the pipeline is
-# live.
+# no B pictures. Cameras hardly ever send them; from one that does, pictures would come out of order. The NVDEC parser
+# of GStreamer before 1.24 may hold four back. Decoders on GStreamer's own parsers need nothing in a live pipeline.
 SETTINGS: dict[str, tuple[tuple[str, ...], ...]] = {
     "avdec_h264": (("thread-type=slice", "max-threads=1"),),
     "avdec_h265": (("thread-type=slice", "max-threads=1"),),
@@ -124,8 +125,8 @@ SETTINGS: dict[str, tuple[tuple[str, ...], ...]] = {
     "rtspsrc": (("add-reference-timestamp-meta=true",),),
 }
 
-# What `Features` tells of: elements that are started to see whether they work, those that only have to be there (to
-# start one would open a camera), and properties.
+# What `Features` covers: elements that are started to see whether they work, elements that need only exist (starting
+# one would open a camera), and properties.
 STARTED = frozenset(
     name
     for platform in PLATFORMS
@@ -139,15 +140,15 @@ PRESENT = frozenset({"nvarguscamerasrc"})
 PROPERTIES = frozenset(
     f"{element}.{setting.partition('=')[0]}" for element, rows in SETTINGS.items() for row in rows for setting in row
 )
-# Thor's video engine has no JPEG decoder behind the element that has one on Orin, so it must be tried.
+# The same element decodes JPEG on Orin but not on Thor, whose video engine has no JPEG decoder. So it must be tried.
 JPEG_ON_JETSON = "nvv4l2decoder.image/jpeg"
 
 
 def choose(codec: Codec, features: Features, decoder: str | None = None) -> Choice:
     """The decoder for `codec`; `decoder` names one that must be taken.
 
-    Raises `ConfigError` for a named one that does not work here or is none of this codec's, and for a codec that no
-    live source gives; `MissingDependencyError` when nothing here decodes it.
+    Raises `ConfigError` if the named decoder does not work here or is not for this codec, and for a codec that no live
+    source may have; `MissingDependencyError` if nothing here decodes the codec.
     """
     known = [(platform, element) for platform in PLATFORMS for element in platform.decoders.get(codec.name, ())]
     if not known:
@@ -169,9 +170,9 @@ def choose(codec: Codec, features: Features, decoder: str | None = None) -> Choi
 
 
 def choose_encoder(features: Features) -> Choice:
-    """The H.264 encoder for raw sources of which encoded units are kept. Raises `MissingDependencyError`.
+    """The H.264 encoder for raw sources whose units are to be kept. Raises `MissingDependencyError`.
 
-    x264enc is none of them: it is under the GPL.
+    x264enc is not considered, because it is under the GPL.
     """
     passed: dict[str, str] = {}
     for platform in PLATFORMS:
@@ -185,7 +186,7 @@ def choose_encoder(features: Features) -> Choice:
 
 
 def settings_of(element: str, features: Features) -> str:
-    """The element with those of its settings that exist here."""
+    """Pipeline text for the element, with those of its settings that exist here."""
     taken = [
         next((setting for setting in row if features.has(f"{element}.{setting.partition('=')[0]}")), "")
         for row in SETTINGS.get(element, ())
@@ -194,7 +195,7 @@ def settings_of(element: str, features: Features) -> str:
 
 
 def _why_not(codec: Codec, platform: Platform, element: str, features: Features) -> str:
-    """Why `element` cannot be taken, empty when it can."""
+    """Why `element` cannot be used, empty if it can."""
     needed = platform.after.partition(" ")[0]
     if absent := _absent(element, features):
         return absent
@@ -217,6 +218,6 @@ def _reason(platform: Platform, passed: dict[str, str]) -> str:
 
 
 def _told(passed: dict[str, str]) -> str:
-    """`a, b not installed, c does not start`: elements by why they cannot be taken."""
+    """Elements grouped by why they cannot be used, such as `a, b not installed, c unable to start`."""
     reasons = dict.fromkeys(why for why in passed.values() if why)
     return ", ".join(f"{', '.join(name for name, why in passed.items() if why == each)} {each}" for each in reasons)

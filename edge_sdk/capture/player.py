@@ -1,4 +1,4 @@
-"""What `source.py` asks of the module that plays pipelines; `gst/` keeps to it and is opened by name."""
+"""The interface of the module that plays pipelines, which is imported by name; `gst/` implements it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edge_sdk.types import Value
 
 
 class TooLargeError(SourceError):
-    """The coded pictures of a source are larger than any decoder is given; another one would not help."""
+    """The coded pictures of a source are larger than any decoder may be given; another decoder would not help."""
 
 
 class Media(Value, frozen=True, kw_only=True):
@@ -31,9 +31,10 @@ class Media(Value, frozen=True, kw_only=True):
 
 
 class PictureInfo(Value, frozen=True, kw_only=True):
-    """Decoded pictures before scaling: pixels a side as coded, whether luma is 0..255 (else 16..235), declared rate.
+    """Properties of decoded pictures before scaling.
 
-    `tagged`: the stream says how its colour is coded, at least its matrix. `orientation` is GStreamer's
+    `width` and `height` are the coded size in pixels. `full_range`: luma is 0..255, else 16..235. `tagged`: the stream
+    says how its colour is coded, at least its matrix. `rate_hz` is the declared rate. `orientation` is GStreamer's
     `image-orientation` tag, empty without one.
     """
 
@@ -61,9 +62,9 @@ class Picture(NamedTuple):
 
 
 class Player(Protocol):
-    """A pipeline that plays; called by `Source` only, from one thread at a time.
+    """A pipeline that plays; only `Source` calls it, from one thread at a time.
 
-    `start_s` is the stream time of the first picture and `start_clock_s` the time that its buffer carries.
+    `start_s` is the stream time of the first picture, `start_clock_s` the time in its buffer.
     """
 
     info: PictureInfo
@@ -78,7 +79,7 @@ class Player(Protocol):
         """Counts of the rate grid, None without one."""
 
     def decoded_until_s(self) -> float | None:
-        """The stream time up to which pictures were decoded, None when the decoder does not say."""
+        """The stream time up to which pictures were decoded, None if the decoder does not say."""
 
     def problems(self) -> tuple[list[str], str | None]:
         """Warnings since the last call, and the error that stopped the pipeline, if one did."""
@@ -101,7 +102,7 @@ class LivePicture(NamedTuple):
 
 
 class EncodedUnit(NamedTuple):
-    """One encoded picture as it came: an access unit (byte-stream, with its parameter sets where `key`) or a JPEG."""
+    """One encoded picture as received: a JPEG or a byte-stream access unit, with its parameter sets if `key`."""
 
     data: bytes
     captured_s: float
@@ -120,8 +121,9 @@ class TimedUnit(NamedTuple):
 class Fault(NamedTuple):
     """Why a pipeline stopped, in one sentence without credentials.
 
-    `refused`: the other side said no (wrong password, no such stream, a codec that is not read); asking again at once
-    would be no use. `element` is what failed, as `avdec_h264`, where it was a part of the pipeline.
+    `refused`: the source refuses, or cannot be used as it is (wrong password, no such stream, an unsupported codec), so
+    an immediate retry would not help. `element` is the part of the pipeline that failed, such as `avdec_h264`, if one
+    did.
     """
 
     reason: str
@@ -130,10 +132,10 @@ class Fault(NamedTuple):
 
 
 class LivePlayer(Protocol):
-    """A playing live pipeline. No call waits for pictures; `close` may take as long as a teardown does."""
+    """A playing live pipeline. No call waits for pictures; `close` may take as long as tearing down the pipeline."""
 
     def picture(self) -> LivePicture | None:
-        """The newest picture that was not given yet, None when there is none."""
+        """The newest picture that has not been given yet, None if there is none."""
 
     def history(self) -> list[LivePicture]:
         """RGB pictures of the history branch since the last call, oldest first."""
@@ -145,59 +147,59 @@ class LivePlayer(Protocol):
         """Encoded units received and pictures decoded so far."""
 
     def info(self) -> PictureInfo | None:
-        """What leaves the decoder; None before the first picture."""
+        """Properties of the decoded pictures; None before the first picture."""
 
     def codec(self) -> str:
-        """Name of the stream's codec, `raw` for uncompressed ones, empty while it is not known."""
+        """Name of the stream's codec, `raw` if it is not encoded, empty while it is not known."""
 
     def decoder(self) -> str:
-        """The element that decodes, empty while it is not known."""
+        """Name of the decoding element, empty while it is not known."""
 
     def fault(self) -> Fault | None:
-        """What has stopped the pipeline: an error, or the end of a stream that should have none."""
+        """What has stopped the pipeline: an error, or the end of a stream that should not end."""
 
     def ended(self) -> bool:
-        """Whether the host has said that its pushed stream is over and every picture of it was given."""
+        """Whether the host program has ended its feed and every picture of it has been given."""
 
     def warnings(self) -> list[str]:
-        """What was wrong since the last call, each thing once, although the pipeline goes on; without credentials."""
+        """Problems since the last call that did not stop the pipeline, each once, without credentials."""
 
     def close(self) -> None:
         """Stop and release the pipeline; further calls do nothing."""
 
 
 class PlayerModule(Protocol):
-    """The names that `gst/` offers."""
+    """The functions that `gst/` provides."""
 
     def describe(self, path: str, timeout_s: float) -> Media:
-        """Look into a file without decoding. Raises `SourceError` when it is no container of a known kind."""
+        """Look into a file without decoding. Raises `SourceError` if it is not a container of a known kind."""
 
     def play(self, text: str, uri: str | None, timeout_s: float) -> Player:
         """Start the pipeline `text` and wait for its first picture.
 
-        Raises `SourceError` when none comes, `TooLargeError` when it would be too large.
+        Raises `SourceError` if none comes, `TooLargeError` if it would be too large.
         """
 
     def play_live(self, plan: LivePlan, feed: Feed | None) -> LivePlayer:
-        """Start the pipeline of `plan`, which plays what `feed` is pushed where there is one; waits for nothing.
+        """Start the pipeline of `plan`, with the pictures of `feed` if there is one; does not wait.
 
         Raises `MissingDependencyError`.
         """
 
     def check_live(self, plan: LivePlan) -> None:
-        """Build the pipeline of `plan`, as far as it is known, and let it go. Raises `MissingDependencyError`."""
+        """Build as much of the pipeline of `plan` as is known, and release it. Raises `MissingDependencyError`."""
 
     def mux(self, text: str, file: Path, named: Path, units: Sequence[TimedUnit]) -> None:
-        """Play the pipeline `text` from `units` into `file`; errors name `named`, the name that it is to have.
+        """Play the pipeline `text` from `units` into `file`; errors name `named`, the file's final name.
 
         Raises `OSError`, `SourceError`, `MissingDependencyError`.
         """
 
     def features(self) -> Features:
-        """What GStreamer has here."""
+        """What GStreamer offers on this machine."""
 
     def camera_media(self, device: str) -> frozenset[str]:
-        """The media types that the V4L2 camera at `device` gives; empty when it cannot be opened."""
+        """The media types that the V4L2 camera at `device` offers; empty if it cannot be opened."""
 
     def decoders(self, codec: Codec) -> list[Decoder]:
         """The decoders of `codec` that start here, best first."""
@@ -206,4 +208,4 @@ class PlayerModule(Protocol):
         """The scaling elements of this GStreamer version."""
 
     def probe(self) -> tuple[DecoderStatus, ...]:
-        """Every known decoder with whether it works here and why."""
+        """Every known decoder, with whether it works here and why."""

@@ -1,7 +1,7 @@
-"""The encoded units of the last seconds, in whole groups of pictures: what a recorder begins with.
+"""The encoded units of the last seconds, in whole groups of pictures: what a recording begins with.
 
-A group of pictures (GOP) is a key unit and what depends on it; a clip can begin with a key unit only. The ring keeps
-the GOP in which the asked instant lies, so the pre-roll delivered is never shorter than the one asked.
+A group of pictures (GOP) is a key unit and the units that depend on it; a clip can only begin with a key unit. The ring
+keeps the GOP that contains the asked instant, so the pre-roll delivered is never shorter than the one asked for.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections import deque
 from edge_sdk.capture.player import EncodedUnit
 from edge_sdk.types import Value
 
-# What Python keeps beside a unit's bytes: two object headers, a time stamp, a place in a list, rounding of the heap.
+# What Python needs besides a unit's bytes: two object headers, a time stamp, a place in a list, heap rounding.
 UNIT_OVERHEAD_BYTES = 192
 GOP_OVERHEAD_BYTES = 320
-# A pause is a gap when it is longer than both: networks bunch pictures, and a camera may give one every other second.
+# A pause is a gap if it is longer than both limits: networks bunch pictures, and a camera may give one in two seconds.
 GAP_S = 1.0
 GAP_INTERVALS = 3
 _INTERVALS_KEPT = 31
@@ -27,10 +27,10 @@ _INTERVALS_KEPT = 31
 class Clip(Value, frozen=True, kw_only=True):
     """Units that a decoder can begin with, in the order of the stream; none while the ring is empty.
 
-    `asked_s` is the pre-roll asked before the instant `at_s`, `delivered_s` how long before it the units begin; times
-    are on the clock of `time.monotonic()`. `gaps` are the spans without units between the asked instant and `end_s`,
-    whole even where one reaches beyond them. Where the asked instant lies in a gap that ended with a key unit, the
-    clip begins after the gap; where it is older than the ring, with the oldest unit kept.
+    `asked_s` is the pre-roll asked for before `at_s`, `delivered_s` how long before `at_s` the units begin. Times are
+    on the clock of `time.monotonic()`; the asked instant is `at_s - asked_s`. `gaps` are the spans without units
+    between it and `end_s`, given whole even if one reaches beyond them. If the asked instant lies in a gap that ended
+    with a key unit, the clip begins after the gap; if it is older than the ring, with the oldest unit kept.
     """
 
     units: tuple[EncodedUnit, ...]
@@ -49,13 +49,13 @@ class Clip(Value, frozen=True, kw_only=True):
 class GopRing:
     """Encoded units of at least the last `keep_s` seconds, in at most `limit_mb` (10^6 bytes).
 
-    Whole GOPs leave, oldest first: when those that remain still reach back `keep_s` from the newest unit, and before
-    the memory limit is passed. A GOP that alone would pass the limit is cut short: its beginning stays until it is
-    older than `keep_s`, its further units are dropped until the next key unit, and what is missing is a gap. Units
-    before the first key unit, and those between a marked gap and the next key unit, are dropped as well; `dropped`
-    counts them all.
+    Whole GOPs are removed, oldest first, when the rest still reaches back `keep_s` from the newest unit, or when the
+    memory limit would be exceeded. A GOP that would exceed the limit alone is cut short: its beginning stays until it
+    is older than `keep_s`, its further units are dropped until the next key unit, and the missing part is a gap. Units
+    before the first key unit, and between a marked gap and the next key unit, are dropped as well; `dropped` counts
+    them all.
 
-    `keep_s` must cover the pre-roll and the time from an event to the call that asks for it. Safe for several threads.
+    `keep_s` must cover the pre-roll and the time from an event to the call that asks for its clip. Thread-safe.
     """
 
     def __init__(self, keep_s: float, limit_mb: float) -> None:
@@ -72,17 +72,17 @@ class GopRing:
 
     @property
     def memory_mb(self) -> float:
-        """Memory of what is kept now, in 10^6 bytes; never above `limit_mb`."""
+        """Memory of the units kept, in 10^6 bytes; never above `limit_mb`."""
         return self._bytes / 1e6
 
     @property
     def gaps(self) -> tuple[tuple[float, float], ...]:
-        """The spans without units among those kept, from the last unit before to the first one after."""
+        """The gaps among the units kept, each from the last unit before to the first unit after."""
         with self._lock:
             return tuple(self._gaps)
 
     def push(self, unit: EncodedUnit) -> None:
-        """Take the next unit of the stream; times may run back within a GOP, as pictures are reordered."""
+        """Take the next unit of the stream; times may go back within a GOP, because pictures are reordered."""
         with self._lock:
             if self._wants_key and not unit.key:
                 self.dropped += 1
@@ -92,12 +92,12 @@ class GopRing:
             self._forget(unit.captured_s - self.keep_s)
 
     def mark_gap(self) -> None:
-        """The source was interrupted: what comes next belongs to another stream and begins with its key unit."""
+        """Note an interruption of the source: the next units are of another stream, and begin with its key unit."""
         with self._lock:
             self._cut()
 
     def since(self, t_s: float) -> list[EncodedUnit]:
-        """The units from the key unit at or before `t_s` on; what `clip` says of gaps and of old instants holds."""
+        """The units from the key unit at or before `t_s`; gaps and old times are treated as `Clip` says."""
         return list(self.clip(t_s, 0.0).units)
 
     def clip(self, at_s: float, pre_roll_s: float) -> Clip:
@@ -118,13 +118,13 @@ class GopRing:
         )
 
     def _first(self, from_s: float) -> int:
-        """Which GOP a clip from `from_s` begins with."""
+        """The index of the GOP that a clip from `from_s` begins with."""
         earlier = [place for place, gop in enumerate(self._gops) if gop.start_s <= from_s]
         first = earlier[-1] if earlier else 0
         return first + (first + 1 < len(self._gops) and self._gops[first].over_before(from_s))
 
     def _make_room(self, unit: EncodedUnit) -> bool:
-        """Whether the unit fits, once older GOPs than its own have left."""
+        """Remove GOPs older than the unit's own as needed; returns whether the unit then fits."""
         others = len(self._gops) if unit.key else len(self._gops) - 1
         while others and self._bytes + _cost(unit) > self.limit_mb * 1e6:
             self._evict()
@@ -147,7 +147,7 @@ class GopRing:
         self._newest_s = unit.captured_s if self._newest_s is None else max(self._newest_s, unit.captured_s)
 
     def _note_gap(self, captured_s: float) -> None:
-        """Called before the unit of `captured_s` is kept."""
+        """Note a gap before the unit of `captured_s`, if there is one; called before that unit is kept."""
         if self._newest_s is None:
             return
         pause_s = captured_s - self._newest_s
@@ -164,7 +164,7 @@ class GopRing:
             self._gops[-1].cut = True
 
     def _forget(self, horizon_s: float) -> None:
-        """Let go of what lies wholly before `horizon_s`."""
+        """Remove GOPs and gaps that lie wholly before `horizon_s`."""
         while len(self._gops) > 1 and self._gops[1].start_s <= horizon_s:
             self._evict()
         while self._gops and self._gops[0].over_before(horizon_s):
@@ -178,7 +178,7 @@ class GopRing:
 
 
 class _Gop:
-    """One group of pictures; `cut` says that the stream was interrupted in it or right after."""
+    """One group of pictures; `cut`: the stream was interrupted in it or right after it."""
 
     __slots__ = ("bytes", "cut", "end_s", "start_s", "units")
 
@@ -189,7 +189,7 @@ class _Gop:
         self.cut = False
 
     def over_before(self, t_s: float) -> bool:
-        """Whether it ends before `t_s`, and a gap follows instead of the next GOP."""
+        """Whether this GOP ends before `t_s` and is followed by a gap instead of the next GOP."""
         return self.cut and self.end_s < t_s
 
 

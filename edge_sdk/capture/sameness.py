@@ -1,8 +1,8 @@
-"""Whether a camera's picture looks the same as before, so that one that has frozen can be told.
+"""Whether a camera's picture looks the same as before, to recognise a frozen camera.
 
-Equal pixels would be too much to ask: when a camera's sensor hangs, its encoder goes on, and renews the same picture
-with each keyframe. Measured with x264, x265 and JPEG, 144p to 1080p at 0.4 to 4 Mbit/s scaled to 320 x 192, such
-pictures differ by up to 27 levels of 255 in whole blocks where bits are scarce, in single pixels by more.
+A test for equal pixels would be too strict: when a camera's sensor hangs, its encoder goes on, and encodes the same
+picture again at each keyframe. Measured with x264, x265 and JPEG, 144p to 1080p at 0.4 to 4 Mbit/s scaled to 320 x 192,
+such pictures differ by up to 27 levels of 255 in whole blocks if bits are scarce, and by more in single pixels.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ PIXELS = 8
 
 
 class Sameness:
-    """Numbers pictures: the number stays while no picture differs visibly from the one that it was given for.
+    """Numbers pictures: a new number is given only to a picture that differs visibly from the last one that got one.
 
-    Visibly is by more than 32 levels in at least 8 values.
+    Visibly means by more than 32 levels in at least 8 values.
     """
 
     def __init__(self) -> None:

@@ -15,13 +15,13 @@ from edge_sdk.types import Value
 Pixels = Literal["luma", "rgb"]
 Policy = Literal["every", "latest"]
 
-# H.264 level 6.2 ends at 16,384 luma samples a side; a larger frame is a slip of the pen.
+# H.264 level 6.2 ends at 16,384 luma samples a side; a larger frame size is a typing error.
 MAX_SIDE = 16384
-# A side of a coded picture, in pixels. A decoder takes its memory by what a file or camera claims of its pictures,
-# several at once and before anything else is known: of 8192 x 8192 one takes 100 MB, and cameras give far less.
+# Longest side of a coded picture, in pixels. A decoder allocates several pictures of the size that a file or camera
+# claims, before anything else is known. One of 8192 x 8192 takes 100 MB, and cameras give far smaller ones.
 MAX_CODED_SIDE = 8192
-# A picture of a file that would be repeated on the rate grid for longer than this: nobody films that, but a time stamp
-# of a few bytes can ask for it.
+# The longest that a picture of a file is repeated on the rate grid. Nobody films longer gaps, but a wrong time stamp of
+# a few bytes can ask for one.
 MAX_REPEATED_S = 600.0
 
 
@@ -33,7 +33,7 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 class HistorySettings(Value, frozen=True, kw_only=True):
     """The RGB frames that are kept for reasoning: the last `keep_s` seconds, letterboxed, at `rate_hz`.
 
-    Memory is `frames * width * height * 3` bytes, taken at opening and never more.
+    Memory is `frames * width * height * 3` bytes, allocated at opening and never more.
     """
 
     width: int
@@ -50,7 +50,7 @@ class HistorySettings(Value, frozen=True, kw_only=True):
 
     @property
     def frames(self) -> int:
-        """Frames that are kept."""
+        """The number of frames that are kept."""
         return max(1, math.ceil(self.keep_s * self.rate_hz))
 
     @property
@@ -60,15 +60,16 @@ class HistorySettings(Value, frozen=True, kw_only=True):
 
 
 class LiveSettings(Value, frozen=True, kw_only=True):
-    """What a live source may do before it is taken for broken, and what is kept of it.
+    """When a live source counts as broken, and what is kept of it.
 
-    No first picture within `connect_timeout_s` (longer, up to 20 s, after an attempt that got units but no picture: the
-    next keyframe may have been far), no picture for `stall_timeout_s`, the very same picture for
-    `frozen_timeout_s` (None: never asked): each ends the attempt, and the source is built anew after a back-off.
+    An attempt ends, and the source is rebuilt after a back-off, if no first picture comes within `connect_timeout_s`,
+    if no picture comes for `stall_timeout_s`, or if the picture stays the same for `frozen_timeout_s` (None: not
+    checked). After an attempt that got units but no picture, the first limit is longer, up to 20 s: the next keyframe
+    may have been far away.
 
-    `pre_roll_s` keeps encoded units for at least that long, in whole GOPs, within `ring_limit_mb` (10^6 bytes);
-    0 keeps none. `history` keeps RGB frames. `protocol` is for RTSP; `jitter_ms` is how long a
-    packet may wait for an earlier one.
+    `pre_roll_s` keeps encoded units for at least that long, in whole GOPs, within `ring_limit_mb` (10^6 bytes); 0 keeps
+    none. `history` keeps RGB frames. `protocol` is for RTSP; `jitter_ms` is how long a packet may wait for an earlier
+    one. Raises `ConfigError` for values out of range.
     """
 
     connect_timeout_s: float = 5.0
@@ -96,21 +97,21 @@ class LiveSettings(Value, frozen=True, kw_only=True):
 
 
 class CaptureSettings(Value, frozen=True, kw_only=True):
-    """How the frames of a source shall look.
+    """How the frames of a source should look.
 
     Pictures are scaled into `width` x `height` with their aspect ratio kept (letterbox, black borders, square
     pixels); `luma` is uint8 with 0 black and 255 white whatever the range of the stream, `rgb` is uint8 R'G'B'.
 
-    `rate_hz` puts the frames on a regular grid that begins at the first decoded frame: each instant k / `rate_hz`
-    gets the decoded frame nearest in time, so frames of a faster source are dropped (before scaling) and those of a
-    slower one are repeated, for at most 10 minutes: a longer gap is left out, the grid begins anew at the picture after
-    it, which is marked `restarted`, and a warning says so. It ends at the last frame, or one instant later where the
-    container does not say how long that one is shown. None gives every decoded frame at its own presentation time.
+    `rate_hz` puts the frames on a regular grid that begins at the first decoded frame: each instant k / `rate_hz` gets
+    the decoded frame nearest in time. So frames of a faster source are dropped (before scaling), and those of a slower
+    one are repeated, for at most 10 minutes. A longer gap is left out, with a warning: a new grid begins at the
+    picture after the gap, which is marked `restarted`. The grid ends at the last frame, or one instant later if the
+    container does not say how long that frame is shown. None gives every decoded frame at its own presentation time.
 
     `policy` "every" loses no frame to a slow consumer; it is for files. "latest" gives the newest frame and drops the
-    others, after decoding and never before; it is for live sources, whose other settings are `live`. `decoder` names
-    the GStreamer element to decode with; None takes the first that works here. Raises `ConfigError` for sizes or
-    rates out of range.
+    others, after decoding and never before; it is for live sources, whose other settings are in `live`. `decoder` names
+    the GStreamer element to decode with; None takes the first that works here. Raises `ConfigError` for values out of
+    range.
     """
 
     width: int
@@ -131,13 +132,12 @@ class CaptureSettings(Value, frozen=True, kw_only=True):
 
 
 class SourceInfo(Value, frozen=True, kw_only=True):
-    """What is known of a source once its first frame is decoded.
+    """What is known about a source once its first frame is decoded.
 
-    `width` and `height` are those of the upright picture before scaling, in pixels; `rotation_deg` is how far the
-    coded picture was turned clockwise to stand upright; `rate_hz` is the rate that the container declares (None:
-    variable or unknown). `start_time_s` is the container's time of the first decoded frame, which is time 0 of the
-    frames; `duration_s` is what the container says, to the millisecond. `codec` is `raw` and `decoder` empty for test
-    sources.
+    `width` and `height` are those of the upright picture before scaling, in pixels; `rotation_deg` is how far the coded
+    picture was turned clockwise to be upright. `rate_hz` is the rate that the container declares (None: variable or
+    unknown). `start_time_s` is the container's time of the first decoded frame, which is time 0 of the frames.
+    `duration_s` is the container's, to the millisecond. `codec` is `raw` and `decoder` empty for test patterns.
     """
 
     uri: str
@@ -154,10 +154,10 @@ class SourceInfo(Value, frozen=True, kw_only=True):
 class SourceStats(Value, frozen=True, kw_only=True):
     """Counts of frames so far; at the end of a file `delivered` = `decoded` - `dropped` + `repeated`.
 
-    `dropped` and `repeated` are the work of the rate grid. `warnings` says in sentences what was wrong with the
-    source although frames came out of it, as when a file ends before its header says.
+    `dropped` and `repeated` count what the rate grid did. `warnings` says in sentences what was wrong with the source
+    although frames came out of it, for example that a file ends earlier than its header says.
 
-    Of a live source, `dropped` are pictures that were decoded and never asked for, `units` the encoded units received,
+    For a live source, `dropped` counts pictures that were decoded and never taken, `units` the encoded units received,
     and `reconnects` the attempts after the first.
     """
 
@@ -171,7 +171,7 @@ class SourceStats(Value, frozen=True, kw_only=True):
 
 
 class DecoderStatus(Value, frozen=True, kw_only=True):
-    """One decoder element for one codec: whether it works here, and why not or that it does."""
+    """One decoder element for one codec: whether it works here, and the reason in words."""
 
     codec: str
     decoder: str

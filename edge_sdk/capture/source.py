@@ -1,7 +1,7 @@
-"""A source opened: an iterator of frames that begins at time 0, counts what it does and always closes.
+"""An open file or test pattern: an iterator of frames that begins at time 0, keeps counts and always closes.
 
-It knows no GStreamer, only a `Player`; the pipeline behind one is released at the end, on errors and when the source
-is dropped.
+This module knows only a `Player`, not GStreamer. The player's pipeline is released at the end of the source, on errors
+and when the source is dropped.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from edge_sdk.types import Frame
 
 STALL_TIMEOUT_S = 30.0
 _PULL_S = 0.1
-# Nothing decoded for so long: it is asked whether the pipeline has stopped.
+# After so long without a decoded picture, check whether the pipeline has stopped.
 _STOPPED_S = 1.0
 _MAX_WARNINGS = 20
-# A file whose pictures end this much before its declared end is said to be cut off; audio may end a little later.
+# A file is reported as cut off if its pictures end this long before its declared end; audio may end a little later.
 _CUT_OFF_S = 0.5
-# Declared rates are rounded, and a picture or two may be lost with their keyframe.
+# So few missing pictures are not reported: declared rates are rounded, and a picture or two may lack their keyframe.
 _FEW_MISSING, _FEW_MISSING_SHARE = 3, 0.05
 
 
@@ -47,7 +47,7 @@ class Source:
 
     @property
     def stats(self) -> SourceStats:
-        """Counts so far, and what was wrong with the source."""
+        """Counts so far, and warnings about the source."""
         decoded, dropped, repeated = self._player.counters() or Counters(self._delivered, 0, 0)
         return SourceStats(
             decoded=decoded,
@@ -68,7 +68,7 @@ class Source:
         try:
             picture = self._pull()
         except EOFError:
-            if self._finish.alive:  # else another thread has closed it, and it has not ended
+            if self._finish.alive:  # else another thread has closed the source before its end
                 self._end()
             raise StopIteration from None
         except SourceError as error:
@@ -104,7 +104,7 @@ class Source:
         self.close()
 
     def _pull(self) -> Picture:
-        """The next picture. A slow decoder is not a stalled one: what counts is whether it decodes."""
+        """The next picture. A decoder counts as stalled only if it decodes nothing, however slow it is."""
         progress, since_s = self._player.counters(), time.monotonic()
         while (picture := self._player.pull(_PULL_S)) is None:
             counters = self._player.counters()
@@ -121,8 +121,8 @@ class Source:
         return picture
 
     def _after_gap(self, time_s: float) -> bool:
-        """Whether the grid has left out a gap before the picture of `time_s`; the warnings say so."""
-        # A step of a grid that was filled is as long as all are, one over a gap about as long as the gap.
+        """Whether the grid has left out a gap before the picture at `time_s`; if so, adds a warning."""
+        # All steps of a filled grid have the same length; a step across a gap is about as long as the gap.
         if not self._grid_s or time_s - self._last_time_s <= max(MAX_REPEATED_S / 2, 1.5 * self._grid_s):
             return False
         self._warn(
@@ -132,7 +132,7 @@ class Source:
         return True
 
     def _raise_error(self) -> None:
-        """Raise what stopped the pipeline, if anything has: behind a queue an error is no end of the stream."""
+        """Raise the error that stopped the pipeline, if any: behind a queue, an error does not end the stream."""
         warnings, error = self._player.problems()
         for text in warnings:
             self._warn(text)
@@ -158,7 +158,7 @@ class Source:
         self.close()
 
     def _missing(self) -> int:
-        """Pictures that the declared rate would have brought, at least; 0 where they are few or it is not known."""
+        """At least how many pictures of the declared rate are missing; 0 if few are, or if no rate is declared."""
         if self.info.rate_hz is None:
             return 0
         # The grid's last instant may lie a step behind the last picture.
@@ -166,7 +166,7 @@ class Source:
         return missing if missing > max(_FEW_MISSING, _FEW_MISSING_SHARE * self.stats.decoded) else 0
 
     def _pictures_until_s(self) -> float:
-        """Stream time at which the last picture leaves the screen, at least; a decoder may not know where it stands."""
+        """The earliest stream time at which the last picture can end; a decoder may not know its own position."""
         delivered_s = self._player.start_s + self._last_time_s + self._grid_s
         still_s = 1.0 / self.info.rate_hz if self.info.rate_hz else 0.0
         return max(self._player.decoded_until_s() or 0.0, delivered_s) + still_s

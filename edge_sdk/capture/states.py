@@ -6,9 +6,9 @@ from typing import Literal
 
 from edge_sdk.types import Value
 
-# connecting: a pipeline is being built, no picture yet. live: pictures come. stalled: they have stopped, or show the
-# same over and over; the pipeline is being taken down. backoff: waiting before the next attempt. ended: closed by its
-# owner, or its end was pushed.
+# connecting: a pipeline is being built, no picture yet. live: pictures come. stalled: pictures have stopped or stay the
+# same; the pipeline is being taken down. backoff: waiting before the next attempt. ended: closed by its owner, or the
+# host program has ended its feed.
 SourceState = Literal["connecting", "live", "stalled", "backoff", "ended"]
 
 
@@ -16,8 +16,8 @@ class SourceChange(Value, frozen=True, kw_only=True):
     """A source has entered `state`.
 
     `source` is its URI without credentials; `at_s` is on the clock of `time.monotonic()`; `reason` is one sentence,
-    empty where the state says it all; `attempt` counts the attempts since the source was last live for 10 s, from 1,
-    and is the next one in `stalled` and `backoff`; `retry_in_s` is the wait of a back-off.
+    empty if the state says enough. `attempt` counts the attempts since the source was last live for 10 s, from 1; in
+    `stalled` and `backoff` it is the next attempt. `retry_in_s` is the wait of a back-off.
     """
 
     schema: int = 1

@@ -1,7 +1,8 @@
-"""Keeps one live source alive on a thread of its own: looks after the player, and builds it anew when it fails.
+"""Keep one live source alive on its own thread: watch the player, and rebuild it when it fails.
 
-Building a pipeline or taking it down can block, so each source has its own thread, and no lock is held meanwhile; what
-never returns is left behind. The thread holds this object and not the `LiveSource`: one that is dropped ends it.
+Building a pipeline or taking it down can block. So each source has its own thread, no lock is held meanwhile, and a
+call that never returns is abandoned. The thread refers to this object and not to the `LiveSource`, so a `LiveSource`
+that is dropped is finalised, and ends the thread.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ from edge_sdk.capture.uri import redact
 from edge_sdk.errors import EdgeError
 
 POLL_S = 0.05
-# A decoder that was given units for this long and has shown nothing is taken for unable to.
+# A decoder that has received units for this long without showing a picture counts as unable to decode them.
 BLIND_S = 2.0
-# A decoder that stops so often before the source is well again is taken for broken.
+# A decoder that stops this often before the outage is over counts as broken.
 HANGS = 3
-# What a broken driver may take to give or let go of its device, before its thread is left behind; whoever closes the
-# source waits a little longer.
+# How long a broken driver may take to open or release its device before its thread is abandoned; `close` waits a little
+# longer.
 HANG_S, JOIN_S = 8.0, 10.0
-# Of changes that nobody collects the oldest are forgotten.
+# If nobody collects the changes, the oldest are forgotten.
 _CHANGES_KEPT = 1000
 _WARNINGS_KEPT = 20
 
 
 class Shown(NamedTuple):
-    """A picture, and the number of the attempt that gave it, from 0."""
+    """A picture, and the number of the attempt that produced it, from 0."""
 
     picture: LivePicture
     attempt: int
@@ -54,7 +55,7 @@ class Counts(NamedTuple):
 
 
 class Supervisor:
-    """The thread and what it looks after. `take`, `counts`, `changes` and `close` are for other threads."""
+    """The thread and what it supervises. Other threads may call `take`, `counts`, `changes` and `close`."""
 
     def __init__(self, attempts: Attempts) -> None:
         live = attempts.plan.settings.live
@@ -75,15 +76,15 @@ class Supervisor:
         self._shown_s = -1.0
         self._fingerprint: int | None = None
         self._pictures: PictureInfo | None = None
-        # Units and pictures: of the attempts that are over, and of the present one when it was last looked at.
+        # Units and pictures: of the attempts that are over, and of the current one when it was last checked.
         self._before = (0, 0)
         self._arrived = (0, 0)
         self._first_unit_s = 0.0
         self._fault: Fault | None = None
-        # What has gone wrong with pictures on their way from the player.
+        # What went wrong while fetching pictures from the player.
         self._broken: Fault | None = None
         self._closing = False
-        # A finaliser may interrupt a thread anywhere, also one that holds the lock of an Event.
+        # Not a threading.Event: a finaliser may interrupt a thread anywhere, even one that holds the Event's lock.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"edge-sdk {self.uri}", daemon=True)
 
@@ -93,13 +94,13 @@ class Supervisor:
         return self._health.last
 
     def start(self) -> None:
-        """Begin; called once. Raises `ConfigError` for a feed that is in use."""
+        """Start the thread; called once. Raises `ConfigError` for a feed that is in use."""
         if self._attempts.feed is not None:
             self._attempts.feed.claim()
         self._thread.start()
 
     def take(self) -> Shown | None:
-        """The newest picture, once; waits for nothing."""
+        """The newest picture, each one once; None if there is none. Does not wait."""
         self._refresh()
         with self._lock:
             shown, self._shown = self._shown, None
@@ -119,7 +120,7 @@ class Supervisor:
         return found
 
     def close(self) -> None:
-        """End the source, and wait until its pipeline is gone; not when it hangs."""
+        """End the source, and wait until its pipeline is gone, but at most `JOIN_S`."""
         self._closing = True
         self._wake.put(None)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
@@ -145,7 +146,7 @@ class Supervisor:
             return
 
     def _step(self) -> bool:
-        """Look after the player once; returns whether there is more to do."""
+        """Check the player once; returns whether there is more to do."""
         if self._closing:
             self._health.end(time.monotonic(), "closed")
         self._guard(self._look_after)
@@ -158,13 +159,13 @@ class Supervisor:
         return self._health.state != "ended" or order is not None
 
     def _guard(self, work: Callable[[], None]) -> None:
-        """Do `work`. Whatever it raises, foreseen or not, costs an attempt and never the source."""
+        """Do `work`. Whatever it raises, expected or not, ends only the attempt, never the source."""
         try:
             work()
         except Exception as error:
             reason = _reason(error)
             self._health.fault(time.monotonic(), Fault(reason))
-            self._warn(reason)  # where the attempt was over already, no state tells it
+            self._warn(reason)  # if the attempt was already over, no change of state reports it
 
     def _start(self) -> None:
         self._attempt += 1
@@ -178,7 +179,7 @@ class Supervisor:
             self._player = player
 
     def _stop(self) -> None:
-        """Take the player down; from here on its pictures are not shown any more."""
+        """Take the player down; its pictures are not shown after this."""
         player = self._player
         if player is None:
             return
@@ -196,9 +197,9 @@ class Supervisor:
             self._patience.do("taking the pipeline down", player.close)
 
     def _blame(self, player: LivePlayer, units: int, decoded: int) -> None:
-        """When the decoder was given units and has shown no picture, or keeps hanging, have another one the next time.
+        """Use another decoder next time if this one got units but showed no picture, or hangs repeatedly.
 
-        One that hangs once may only have lost the stream.
+        A decoder that hangs once may only have lost the stream.
         """
         decoder = player.decoder()
         failed = self._fault is not None and self._fault.element == decoder
@@ -209,7 +210,7 @@ class Supervisor:
             self._warn(self._attempts.blame(player.codec(), decoder, hangs=hangs))
 
     def _look_after(self) -> None:
-        """Collect what has come, and tell the health of it."""
+        """Collect what the player has received, and report it to `Health`."""
         player = self._player
         if player is None:
             return
@@ -219,7 +220,7 @@ class Supervisor:
         if arrived[0] > before[0]:
             self._first_unit_s = self._first_unit_s if before[0] else now_s
             self._health.unit(now_s)
-        # Pictures that were decoded and never came out of the pipeline are none.
+        # Pictures that were decoded but never left the pipeline do not count.
         fingerprint = self._taken_fingerprint()
         if fingerprint is not None:
             self._health.picture(now_s, fingerprint)
@@ -244,14 +245,14 @@ class Supervisor:
             self._broken = Fault(str(error))
 
     def _refresh(self) -> None:
-        """Fetch the newest picture. The consumer and this thread both do, so a newer one may be shown by then."""
+        """Fetch the newest picture. The consumer and this thread both do, so the other may have shown a newer one."""
         player = self._player
         if player is None:
             return
         try:
             self._show(player, player.picture())
         except Exception as error:
-            # On the consumer's thread it would end the consumer.
+            # Not raised, because this may run on the consumer's thread, which it must not end.
             self._broken = Fault(_reason(error))
 
     def _show(self, player: LivePlayer, picture: LivePicture | None) -> None:
@@ -264,13 +265,13 @@ class Supervisor:
                 self._note(player)
 
     def _taken_fingerprint(self) -> int | None:
-        """That of the picture that was shown since the last call, None where none was."""
+        """The fingerprint of the newest picture shown since the last call, None if none was."""
         with self._lock:
             found, self._fingerprint = self._fingerprint, None
         return found
 
     def _note(self, player: LivePlayer) -> None:
-        """Say what is known of the source, at its first picture and when its pictures change."""
+        """Update `info` at the first picture and when the properties of the pictures change."""
         pictures = player.info()
         if pictures is None or pictures is self._pictures:
             return
@@ -293,5 +294,5 @@ class Supervisor:
 
 
 def _reason(error: Exception) -> str:
-    """What is told of `error`. One that was not raised on purpose is a bug, which its type helps to find."""
+    """The text for `error`. If it was not raised on purpose, it is a bug, and its type helps to find it."""
     return redact(str(error) if isinstance(error, EdgeError) else f"{type(error).__name__}: {error}")

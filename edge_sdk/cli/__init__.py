@@ -1,4 +1,4 @@
-"""`edge-sdk VERB`; see `app`."""
+"""The `edge-sdk VERB` command line; `app` describes it."""
 
 from edge_sdk.cli.entry import main
 

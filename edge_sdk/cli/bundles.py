@@ -1,4 +1,4 @@
-"""The verbs of `edge-sdk bundle`: what one holds and is worth, and copies with another part."""
+"""The verbs of `edge-sdk bundle`: show, score, check and sign a bundle, or copy it with one part replaced."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from edge_sdk.console import Progress, say
 @bundle_app.command("show")
 def bundle_show(
     bundle: BundleOption = None,
-    picture: Annotated[Path | None, typer.Option(help="PNG of what few bits cost, by layer.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG to write: quantisation error per layer.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Print what the bundle holds, and what its few bits cost."""
+    """Print what the bundle holds, and what quantisation cost it."""
     from edge_sdk.bundle import open_bundle
     from edge_sdk.bundle.show import describe as describe_bundle
 
@@ -33,17 +33,17 @@ def bundle_show(
 
 @bundle_app.command("score")
 def bundle_score(
-    clips: Annotated[Path, typer.Option(help="Folder of scenes with their truths that nothing has learnt from.")],
-    before: Annotated[Path, typer.Option(help="Bundle of the same checkpoint in full weights.")],
+    clips: Annotated[Path, typer.Option(help="Folder of scenes with truths, never used in training.")],
+    before: Annotated[Path, typer.Option(help="Unquantised bundle of the same checkpoint.")],
     bundle: BundleOption = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Most scenes; all by default.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Maximum number of scenes; default: all.")] = None,
     runtime: RuntimeOption = "ort",
     float_products: Annotated[
-        bool, typer.Option(help="Multiply in floats as an engine does; without, ort rounds inputs to 8 bits on a CPU.")
+        bool, typer.Option(help="Multiply in floats, as engines do; otherwise ort on a CPU rounds inputs to 8 bits.")
     ] = True,
     json: JsonOption = False,
 ) -> None:
-    """Score the six tasks before and after quantisation, and put the table into the bundle."""
+    """Score the six tasks before and after quantisation, and add the table to the bundle."""
     from edge_sdk.bundle import open_bundle
     from edge_sdk.bundle.proof import score_lines
     from edge_sdk.runtime import SessionOptions
@@ -78,11 +78,11 @@ def bundle_check(
 
 @bundle_app.command("sign")
 def bundle_sign(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
-    key: Annotated[Path, typer.Option(help="PEM file with an Ed25519 private key, without a password.")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    key: Annotated[Path, typer.Option(help="PEM file with an Ed25519 private key, not encrypted.")],
     json: JsonOption = False,
 ) -> None:
-    """Check the bundle, and put the signature of its manifest into it, which `--trust` asks for on a device."""
+    """Check the bundle and add a signature of its manifest, which `--trust` verifies on a device."""
     from edge_sdk.bundle.manifest_text import SIGNATURE_NAME
     from edge_sdk.bundle.signing import sign_bundle
 
@@ -93,12 +93,12 @@ def bundle_sign(
 
 @bundle_app.command("demo")
 def bundle_demo(
-    clip: Annotated[Path, typer.Argument(help="Rendered clip, its record (*.json) beside it.")],
+    clip: Annotated[Path, typer.Argument(help="Rendered clip, with its record (*.json) beside it.")],
     out: Path,
     bundle: BundleOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write a copy of the bundle to OUT that `edge-sdk demo` shows another clip of."""
+    """Copy the bundle to OUT, with CLIP as the clip that `edge-sdk demo` shows."""
     from edge_sdk.bundle import open_bundle
     from edge_sdk.bundle.demo_clip import with_demo
 
@@ -109,12 +109,12 @@ def bundle_demo(
 
 @bundle_app.command("student")
 def bundle_student(
-    student: Annotated[Path, typer.Argument(help="Folder of the bundle whose student is taken, tuned or quantised.")],
+    student: Annotated[Path, typer.Argument(help="Folder of the bundle with the tuned or quantised student.")],
     out: Path,
     bundle: BundleOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write a copy of a bundle that has a video LLM to OUT with the student of another; neither needs a checkpoint."""
+    """Copy a bundle that has a video LLM to OUT, with the student of bundle STUDENT; no checkpoint is needed."""
     from edge_sdk.bundle import open_bundle
     from edge_sdk.bundle.student_part import with_student
     from edge_sdk.toolchain.cautions import warn_of_answers

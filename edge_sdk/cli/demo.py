@@ -1,6 +1,6 @@
-"""The main job on the bundle's own clip: live scores, the event, the answers, and a picture beside the truth.
+"""`edge-sdk demo`: the main job on the bundle's own clip, with live scores, event, answers and a picture of the truth.
 
-Then a normal drive, which must stay quiet.
+A normal drive follows, on which no event must be confirmed.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from edge_sdk.unit import Step
 
 STRIP_FRAMES = 8
 STRIP_SIZE = (320, 192)
-# A rendered drive without a crash, which travels beside the bundle with its record, so that every bundle is shown the
-# same one. Its seed is the first that was kept for testing, is not in the suite, and gives a dashcam's normal drive on
-# a clear day in at most 150 kB: what a student makes of it played no part.
+# A rendered drive without a crash, shipped with its record beside the demo bundle, so that every bundle is tested on
+# the same drive. Its seed is the first one reserved for testing, outside the suite, that gives a dashcam's normal drive
+# on a clear day in at most 150 kB. No student's scores influenced the choice.
 QUIET_DRIVE = default_bundle().parent / "quiet.mp4"
 
 
 class QuietDrive(Value, frozen=True, kw_only=True):
-    """What the student made of a normal drive: `alarms` events were confirmed, none where it stays quiet.
+    """The student's result on a normal drive.
 
-    `highest` is the clip's score, `threshold` the score from which an event is confirmed, both probabilities where the
-    operating point is calibrated; `watched_s` are seconds of video.
+    `alarms` counts confirmed events, 0 if the student stays quiet. `highest` is the clip's score and `threshold` the
+    score from which an event is confirmed; both are probabilities if the operating point is calibrated. `watched_s` is
+    the video watched, in seconds.
     """
 
     analysis: Analysis
@@ -50,7 +51,7 @@ class QuietDrive(Value, frozen=True, kw_only=True):
 
 
 class DemoReport(Value, frozen=True, kw_only=True):
-    """What the demo found, what was true, and where the picture is; then what a normal drive gave."""
+    """The demo's analysis, the clip's truth, the path of the picture, and the result on a normal drive."""
 
     analysis: Analysis
     truth: SceneRecord
@@ -66,10 +67,9 @@ def run_demo(
     operating_point: str | None = None,
     quiet: bool = False,
 ) -> DemoReport:
-    """Analyse the bundle's demo clip, ask all that it answers, draw `out/timeline.png`, and watch a normal drive.
+    """Analyse the bundle's demo clip, ask every task it answers, draw `out/timeline.png`, and watch a normal drive.
 
-    Raises `BundleError` where there is no demo clip, `ConfigError` where `out` cannot be a folder, and what `analyze`
-    raises.
+    Raises `BundleError` if there is no demo clip, `ConfigError` if `out` cannot be a folder, and what `analyze` raises.
     """
     from edge_sdk.picture import draw_timeline
 
@@ -104,7 +104,7 @@ def run_demo(
 def watch_quiet_drive(
     bundle: Bundle, clip: Path = QUIET_DRIVE, *, device: str = "cpu", operating_point: str | None = None
 ) -> QuietDrive:
-    """Let the student of `bundle` watch `clip`, which has its record beside it. Raises what `analyze` raises."""
+    """Let the student of `bundle` watch `clip`, whose record lies beside it. Raises what `analyze` raises."""
     found = analyze(clip, bundle, device=device, operating_point=operating_point)
     student, crash = student_of(bundle), found.analysis.crash
     point = points_of(student)[crash.operating_point]
@@ -119,7 +119,7 @@ def watch_quiet_drive(
 
 
 def describe_quiet_drive(drive: QuietDrive) -> str:
-    """One line for people; an alarm is called what it is."""
+    """Describe the drive in one line for people; any event is called false."""
     alarms = "no event" if drive.alarms == 0 else f"{drive.alarms} event{'s' * (drive.alarms > 1)}, none of them true"
     kind = "probability" if drive.analysis.crash.calibrated else "score"
     return (
@@ -129,7 +129,7 @@ def describe_quiet_drive(drive: QuietDrive) -> str:
 
 
 def show_student(analysis: Analysis, truth: SceneRecord) -> None:
-    """What the student has found, and what was true."""
+    """Print what the student found, and the truth."""
     say("")
     for event in analysis.events:
         say(msgspec.json.format(event.to_json(), indent=2))
@@ -139,7 +139,7 @@ def show_student(analysis: Analysis, truth: SceneRecord) -> None:
 
 
 def show_step(step: Step) -> None:
-    """One live line: time, crash score, what just happened. On a terminal it is redrawn in place."""
+    """Print one live line: time, scores, events of this step. On a terminal it is redrawn in place."""
     scores = step.scores
     news = " ".join(event.state.upper() for event in step.events)
     curves = f"crash {bar(scores.crash)} {scores.crash:.2f}  pre-crash {scores.pre_crash:.2f}"
@@ -152,7 +152,7 @@ def show_step(step: Step) -> None:
 
 
 def film_strip(video: Path) -> list[tuple[float, NDArray[np.uint8]]]:
-    """`STRIP_FRAMES` colour pictures spread over the clip, each with its time in seconds."""
+    """Return `STRIP_FRAMES` RGB frames spread over the clip, each with its time in seconds."""
     settings = CaptureSettings(width=STRIP_SIZE[0], height=STRIP_SIZE[1], rate_hz=10.0, pixels="rgb")
     with open_source(str(video), settings) as source:
         frames = [(frame.time_s, frame.pixels) for frame in source]

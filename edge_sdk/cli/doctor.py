@@ -1,7 +1,7 @@
-"""What this machine can run, why the rest is missing, and the command that mends it.
+"""What this machine can run, why anything is missing, and the command that fixes it.
 
-The doctor works in the poorest environment, so everything it looks at is opened by name, inside the check that asks
-for it: a check that fails is a finding, not a crash.
+The doctor must work even where almost nothing is installed. Each check therefore opens what it examines by name, inside
+the check: a failure is a finding, not a crash.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _AGAIN = "install this SDK's wheel again, or in a checkout: make setup"
 class Check(Value, frozen=True, kw_only=True):
     """One finding.
 
-    `missing`: the main job cannot run without it; `note`: something optional is absent, or is only reported. `fix` is
-    a command or one sentence, empty where nothing is to be done.
+    `status` is "missing" if the main job cannot run without it, and "note" if it is optional and absent, or only
+    reported. `fix` is a command or one sentence, empty if there is nothing to do.
     """
 
     name: str
@@ -57,9 +57,9 @@ class _Finding(NamedTuple):
 
 
 def examine(bundle: Path | None = None) -> list[Check]:
-    """Every check, in the order in which things are needed. Never raises.
+    """Run every check, in the order in which the components are needed. Never raises.
 
-    `bundle` is the folder of the bundle to look at, the demo bundle by default.
+    `bundle` is the folder of the bundle to examine, by default the demo bundle.
     """
     capture = _examined("capture", _capture)
     codecs = [codec.name for codec in CODECS] if capture.status == "ok" else []
@@ -90,7 +90,7 @@ def _examined(name: str, check: Callable[[], _Finding]) -> Check:
         status, found, fix = check()
     except EdgeError as error:
         status, found, fix = _refused(error)
-    except Exception as error:  # whatever a foreign package raises while it loads is a finding too
+    except Exception as error:  # a third-party package may raise anything while it loads: that is a finding too
         status, found, fix = "missing", f"the check failed: {type(error).__name__}: {error}", ""
     return Check(name=name, status=status, found=found, fix=fix)
 
@@ -131,7 +131,7 @@ def _cuda() -> _Finding:
 
 
 def _tensorrt(flavour: Flavour) -> _Finding:
-    """Whether engines can be built: TensorRT needs a GPU for that, TensorRT-RTX only to run them."""
+    """Check whether engines can be built: TensorRT needs a GPU to build them, TensorRT-RTX only to run them."""
     try:
         tensorrt = open_tensorrt(flavour)
     except EdgeError as error:
@@ -144,7 +144,7 @@ def _capture() -> _Finding:
 
 
 def _decoder(codec: str) -> _Finding:
-    """The decoder that is taken for `codec`, or why there is none."""
+    """Name the decoder chosen for `codec`, or say why none works."""
     known = [status for status in import_module(_CAPTURE).probe() if status.codec == codec]
     for status in known:
         if status.usable:
@@ -155,7 +155,7 @@ def _decoder(codec: str) -> _Finding:
 
 
 def _live(codec: str) -> _Finding:
-    """Where `codec` is decoded from live sources, and why there."""
+    """Name the decoder of live sources for `codec`, and the reason for the choice."""
     known = next(row for row in CODECS if row.name == codec)
     try:
         choice = choose(known, import_module(_CAPTURE).features())
@@ -165,7 +165,7 @@ def _live(codec: str) -> _Finding:
 
 
 def _live_encoder() -> _Finding:
-    """What encodes raw sources, of which encoded video is kept."""
+    """Name the encoder of raw sources, whose video is kept encoded."""
     try:
         choice = choose_encoder(import_module(_CAPTURE).features())
     except EdgeError as error:
@@ -185,19 +185,19 @@ def _bundle(folder: Path) -> _Finding:
 
 
 def _refused(error: EdgeError, status: Status = "missing") -> _Finding:
-    """A finding from an error whose message ends in the command that mends it."""
+    """Make a finding from an error whose message ends in the command that fixes it."""
     found, _, fix = str(error).partition("; run: ")
     return _Finding(status, found, fix)
 
 
 def _absent(error: EdgeError) -> _Finding:
-    """A note from an error whose last part is what to do."""
+    """Make a note from an error whose message ends in what to do."""
     found, _, fix = str(error).rpartition("; ")
     return _Finding("note", found, fix.removeprefix("run: "))
 
 
 def _optional(package: str, extra: str, purpose: str) -> _Finding:
-    """Whether a package is installed, without importing it."""
+    """Check whether a package is installed, without importing it."""
     try:
         return _Finding("ok", f"{package} {version(package)}")
     except PackageNotFoundError:

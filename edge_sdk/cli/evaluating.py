@@ -1,4 +1,4 @@
-"""`edge-sdk evaluate`: the six tasks beside the paper's table."""
+"""`edge-sdk evaluate`: score the six tasks beside the paper's table."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ from edge_sdk.registry import DEFAULT_RUNTIME
 @app.command()
 def evaluate(
     annotations: Annotated[Path, typer.Option(help="CrashChat annotations: a file, or a folder of *.json.")],
-    predictions: Annotated[Path | None, typer.Option(help="JSON of a model's answers by video and task.")] = None,
-    clips: Annotated[Path | None, typer.Option(help="Folder of the annotated clips, which the bundle answers.")] = None,
-    bundle: BundleOption = None,
-    runtime: Annotated[str | None, typer.Option(help="With --clips: ort, trt, rtx, null; ort by default.")] = None,
-    device: Annotated[str | None, typer.Option(help="With --clips and ort: cpu, cuda; cpu by default.")] = None,
-    threads: Annotated[int | None, typer.Option(min=0, help="With --clips: threads of the runtime; 1.")] = None,
-    out_predictions: Annotated[
-        Path | None, typer.Option(help="With --clips: file that keeps the answers; a stopped run goes on from it.")
+    predictions: Annotated[
+        Path | None, typer.Option(help="JSON file with a model's answers by video and task.")
     ] = None,
-    constants_from: Annotated[Path | None, typer.Option(help="Annotations on which blind answers are chosen.")] = None,
-    records: Annotated[Path | None, typer.Option(help="Folder of scene records, for rows by condition.")] = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Rounds of the bootstrap; 0 gives no intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap, from 0 on.")] = 0,
+    clips: Annotated[Path | None, typer.Option(help="Folder of annotated clips, for the bundle to answer.")] = None,
+    bundle: BundleOption = None,
+    runtime: Annotated[str | None, typer.Option(help="With --clips: ort, trt, rtx or null; default: ort.")] = None,
+    device: Annotated[str | None, typer.Option(help="With --clips and ort: cpu or cuda; default: cpu.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=0, help="With --clips: threads of the runtime; default: 1.")
+    ] = None,
+    out_predictions: Annotated[
+        Path | None, typer.Option(help="With --clips: file for the answers; a stopped run resumes from it.")
+    ] = None,
+    constants_from: Annotated[Path | None, typer.Option(help="Annotations for choosing the blind answers.")] = None,
+    records: Annotated[Path | None, typer.Option(help="Folder of scene records: adds rows by condition.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Bootstrap rounds; 0 gives no intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Bootstrap seed, 0 or more.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Score answers to the six tasks, beside the paper's table and the best answers that see nothing.
+    """Score answers to the six tasks, beside the paper's table and the best blind answers.
 
-    Give either a model's answers with `--predictions`, or clips that the bundle answers with `--clips`.
+    Give either a model's answers (`--predictions`) or clips for the bundle to answer (`--clips`).
     """
     from edge_sdk.evaluation.tasks import TasksReport, evaluate_files, to_markdown
 

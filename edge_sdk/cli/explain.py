@@ -1,4 +1,4 @@
-"""`edge-sdk explain`: questions about a file, or about an event that was found in one, and nothing else."""
+"""`edge-sdk explain`: ask the video LLM about a file, or about an event found in one, without running the student."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EVENT_SUFFIXES = (".json", ".jsonl", ".ndjson")
 
 
 class Subject(NamedTuple):
-    """What is asked about: a file or test pattern, and the event that was found in it, if one was named."""
+    """What the questions are about: a file or test pattern, and the event found in it, if one was named."""
 
     clip: str
     event: Event | None
@@ -30,8 +30,8 @@ class Subject(NamedTuple):
 class Explained(Value, frozen=True, kw_only=True):
     """What `edge-sdk explain --json` prints.
 
-    `event` is the one that was named, with the answers in it; without them where they are about a recording, whose
-    times are not the event's.
+    `event` is the event that was named. It holds the answers, unless they are about a saved recording, whose times are
+    not the event's.
     """
 
     schema: int = 1
@@ -53,15 +53,15 @@ def explain(
     deadline_s: float | None = None,
     on_spoken: Callable[[Spoken], object] | None = None,
 ) -> Explained:
-    """Ask `tasks`, by default all, about a clip, or about an event: JSON that holds it, or a file of that.
+    """Ask `tasks`, by default all, about `what`: a clip, JSON that holds an event, or a file with such JSON.
 
-    `on_spoken` is given everything as it comes. Raises `ConfigError` for an event that cannot be asked about,
-    `BundleError` for a bundle that does not answer, and what opening the clip and the reasoner raises.
+    `on_spoken` receives everything as it is generated. Raises `ConfigError` for an event that cannot be asked about,
+    `BundleError` for a bundle that answers no questions, and what opening the clip and the reasoner raises.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     asked = tasks_of(language_of(opened), tasks)
     subject = read_subject(what)
-    # A recording counts from its own first frame, the event from its source's: one says nothing of the other's times.
+    # A recording counts time from its own first frame, the event from its source's first: the times do not compare.
     event = None if subject.event is None or subject.event.clip is not None else subject.event
     answers, report = ask_file(
         opened,
@@ -85,17 +85,17 @@ def explain(
 
 
 def _own(event: Event, bundle: Bundle) -> bool:
-    """Whether the event is one of this very bundle's student."""
+    """Whether the student of exactly this bundle found the event."""
     return event.provenance.bundle_sha256 == bundle.sha256
 
 
 def read_subject(what: str) -> Subject:
-    """What `what` names: JSON with an event in it, a file that holds some, else a clip.
+    """Find the subject that `what` names: JSON with an event, a file with such JSON, or else a clip.
 
-    Of several events the last one counts, of an analysis the last of its `events`. A saved clip that is not where the
-    event says is looked for beside the file of the event, as both may have been copied to another machine. Raises
-    `ConfigError` for text without an event, for an event whose pictures are not in a file, and for a clip that is
-    nowhere, or beside it and another.
+    The last of several events counts; of an analysis, the last of its `events`. If a saved clip is not where the event
+    says, it is looked up beside the event's file, as both may have been copied to another machine. Raises `ConfigError`
+    for text without an event, for an event whose frames are not in a file, for a clip that is found in neither place,
+    and for a file beside the event that has the clip's name but other bytes.
     """
     if what.lstrip().startswith("{"):
         event = _last_event(what, "the argument")
@@ -117,9 +117,9 @@ def _text(path: Path) -> str:
 
 
 def _last_event(text: str, source: str) -> Event:
-    """The last event in one JSON document, or in lines of them; other lines, and what was cut short, do not count."""
+    """Return the last event in one JSON document or in JSON lines; other lines and truncated ones are skipped."""
     whole = _object(text)
-    # Not splitlines: JSON does not escape every character that it takes for the end of a line.
+    # Not splitlines: it also splits at characters that JSON leaves unescaped within a line.
     for document in [whole] if whole is not None else map(_object, reversed(text.split("\n"))):
         found = _event_in(document or {})
         if found is not None:
@@ -146,7 +146,7 @@ def _object(text: str) -> dict[str, Any] | None:
 
 # Any: as above.
 def _event_in(document: dict[str, Any]) -> object:
-    """The document itself where it is an event, the last event of an analysis, else None."""
+    """Return the document itself if it is an event, the last event if it is an analysis, else None."""
     events = document.get("events")
     if isinstance(events, list):
         return events[-1] if events else None
@@ -164,7 +164,7 @@ def _clip_of(event: Event) -> str:
 
 
 def _found(uri: str, clip: EventClip, told: Path) -> str:
-    """`uri` of a file, or one of its name beside the file `told`, whose bytes must then be those of `clip`."""
+    """Return `uri` if its file can be read, else the URI of the file of that name beside `told`; check its hash."""
     source = parse_source(uri)
     if not isinstance(source, FileSource) or os.access(source.path, os.R_OK):
         return uri

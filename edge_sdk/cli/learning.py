@@ -1,4 +1,4 @@
-"""Verbs that make what models learn from, and models that learn: rendered scenes, students, the small video LLM."""
+"""Verbs that render training scenes and train models: students and the small video LLM."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 @scenes_app.command("render")
 def scenes_render(
     out: Path,
-    first_seed: Annotated[int | None, typer.Option(help="0 by default.")] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="10 by default.")] = None,
-    suite: Annotated[bool, typer.Option("--suite", help="The family's test suite, never trained on.")] = False,
+    first_seed: Annotated[int | None, typer.Option(help="First seed; default: 0.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Number of seeds; default: 10.")] = None,
+    suite: Annotated[bool, typer.Option("--suite", help="Render the family's test suite, never trained on.")] = False,
     calibration_set: Annotated[
-        bool, typer.Option("--calibration-set", help="The committed scenes to calibrate on.")
+        bool, typer.Option("--calibration-set", help="Render the committed calibration scenes.")
     ] = False,
     family: Annotated[
         str | None,
         typer.Option(
-            help="first, the default; broad: more kinds of crashes, more that only looks so; close: all large in the "
-            "picture; or soft: contacts that stop nobody, and crashes of which only what follows is seen."
+            help="first (default); broad: more kinds of crashes and look-alikes; close: all parties large in the "
+            "picture; soft: contacts that stop nobody, and crashes of which only the aftermath is seen."
         ),
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="10 by default.")] = None,
-    size: Annotated[str | None, typer.Option(help="320x192 by default.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Scenes rendered at once.")] = 2,
+    fps: Annotated[float | None, typer.Option(help="Frames per second; default: 10.")] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels; default: 320x192.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Scenes rendered in parallel.")] = 2,
     json: JsonOption = False,
 ) -> None:
     """Render labelled scenes into OUT: COUNT seeds, the family's test suite (`--suite`), or the calibration set."""
@@ -107,11 +107,13 @@ def scenes_sheet(
     folder: Path,
     out: Path,
     kind: Annotated[str | None, typer.Option(help="Only scenes of this kind or scenario.")] = None,
-    clip: Annotated[list[str] | None, typer.Option(help="Only the clip of this name, without suffix.")] = None,
-    most: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 12,
+    clip: Annotated[
+        list[str] | None, typer.Option(help="Only the clip of this name, without suffix; repeatable.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Maximum number of rows, without --clip.")] = 12,
     json: JsonOption = False,
 ) -> None:
-    """Write a contact sheet of a FOLDER of labelled clips as PNG, to look at: a row a clip, red edges in the crash."""
+    """Write a contact sheet of the labelled clips in FOLDER as PNG: one row per clip, red edges during the crash."""
     from edge_sdk.clips import read_folder
 
     found_clips = {each.path.stem: each for each in read_folder(folder)}
@@ -132,7 +134,7 @@ def _of_kind(clip: LabelledClip, kind: str) -> bool:
 
 @scenes_app.command("truth")
 def scenes_truth(folder: Path, json: JsonOption = False) -> None:
-    """Write who hit whom, and why, for a FOLDER of rendered scenes; seeds are planned again, nothing is drawn."""
+    """Write who hit whom, and why, for the rendered scenes in FOLDER; seeds are planned again, nothing is rendered."""
     with Progress("truth", quiet=json) as progress:
         truths = open_room("calibration.scenes.truth").write_truths(folder, on_progress=progress)
     crashes = sum(truth.cause is not None for truth in truths.values())
@@ -145,27 +147,26 @@ def distil_student(
     out: Path,
     labels: Annotated[bool, typer.Option("--labels", help="Train on the scenes' own labels.")] = False,
     recipe: Annotated[
-        str | None, typer.Option(help="student-demo; with --training tune-student, -taught; or a file.")
+        str | None,
+        typer.Option(help="Name or file; default: student-demo, or tune-student(-taught) with --training (--teacher)."),
     ] = None,
-    training: Annotated[Path | None, typer.Option(help="Go on learning from this folder of labelled clips.")] = None,
-    validation: Annotated[Path | None, typer.Option(help="With --training: the clips to be calibrated on.")] = None,
+    training: Annotated[Path | None, typer.Option(help="Fine-tune on this folder of labelled clips.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="With --training: labelled clips to calibrate on.")] = None,
     start: Annotated[
-        Path | None, typer.Option("--from", help="The bundle to begin with; with --labels for the last stage alone.")
+        Path | None, typer.Option("--from", help="Bundle to start from; with --labels, only the last stage is trained.")
     ] = None,
     rehearse: Annotated[Path | None, typer.Option(help="With --training: rendered scenes to mix in.")] = None,
-    level: Annotated[bool, typer.Option("--level", help="Clips of many origins: one detail and codec first.")] = False,
+    level: Annotated[bool, typer.Option("--level", help="First bring clips to one detail and codec.")] = False,
     work: Path = Path("out/student"),
-    teacher: Annotated[
-        Path | None, typer.Option(help="Cache of `distil teach`, for a recipe that has a teacher.")
-    ] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Cache of `distil teach`, for a recipe with a teacher.")] = None,
     unlabelled: Annotated[
-        Path | None, typer.Option(help="With --teacher: videos of which the teacher alone says what they show.")
+        Path | None, typer.Option(help="With --teacher: folder of videos that only the teacher labels.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train the student and write the bundle OUT: on a recipe's rendered scenes, or from a bundle on clips of yours.
+    """Train the student on a recipe's rendered scenes, or fine-tune it on your clips, and write the bundle OUT.
 
-    A run that was stopped goes on. With --labels on several GPUs: `accelerate launch $(which edge-sdk) …`.
+    A stopped run resumes. With --labels on several GPUs: `accelerate launch $(which edge-sdk) …`.
     """
     from edge_sdk.toolchain.distillation import StudentReport, make_student, tune_student
 
@@ -202,17 +203,17 @@ def distil_student(
 @distil_app.command("teach")
 def distil_teach(
     bundle: Annotated[Path, typer.Argument(help="Bundle whose video LLM teaches.")],
-    clips: Annotated[Path, typer.Option(help="Folder of clips (*.mp4).")],
-    out: Annotated[Path, typer.Option(help="Folder of the cache; one of an earlier run goes on.")],
-    window_s: Annotated[float, typer.Option(help="Length of the windows that are asked about.")] = 4.0,
-    stride_s: Annotated[float, typer.Option(help="How far apart they end.")] = 1.0,
+    clips: Annotated[Path, typer.Option(help="Folder of clips, such as *.mp4.")],
+    out: Annotated[Path, typer.Option(help="Cache folder; an earlier run's is resumed.")],
+    window_s: Annotated[float, typer.Option(help="Length of the windows asked about, seconds.")] = 4.0,
+    stride_s: Annotated[float, typer.Option(help="Time between the ends of windows, seconds.")] = 1.0,
     profile: Annotated[str | None, typer.Option(help="Vision profile of the bundle, such as 96f.")] = None,
     runtime: RuntimeOption = "ort",
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
     json: JsonOption = False,
 ) -> None:
-    """Let a bundle's video LLM look at CLIPS once, and keep what it says for students. A stopped run goes on."""
+    """Let a bundle's video LLM watch CLIPS once, and keep what it says to train students. A stopped run resumes."""
     from edge_sdk.toolchain.distillation import teach
 
     report = teach(
@@ -233,15 +234,15 @@ def distil_teach(
 @distil_app.command("refit")
 def distil_refit(
     out: Path,
-    clips: Annotated[Path, typer.Option(help="Folder of labelled scenes, or a label table; unseen in training.")],
+    clips: Annotated[Path, typer.Option(help="Folder of labelled scenes, or a label table, unseen in training.")],
     bundle: BundleOption = None,
-    quiet: Annotated[float, typer.Option(help="False alarms per ordinary hour of the point `quiet`.")] = 1.0,
-    balanced: Annotated[float | None, typer.Option(help="Likewise; the best F1 if not given.")] = None,
-    sensitive: Annotated[float, typer.Option(help="Likewise.")] = 30.0,
-    picture: Annotated[Path | None, typer.Option(help="PNG for a reliability diagram on held-out clips.")] = None,
+    quiet: Annotated[float, typer.Option(help="False alarms per ordinary hour for quiet.")] = 1.0,
+    balanced: Annotated[float | None, typer.Option(help="The same for balanced; default: best F1.")] = None,
+    sensitive: Annotated[float, typer.Option(help="The same for sensitive.")] = 30.0,
+    picture: Annotated[Path | None, typer.Option(help="PNG to write: reliability diagram on held-out clips.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Fit the student's scores, intervals and operating points anew on labelled CLIPS, and write the bundle OUT."""
+    """Refit the student's scores, intervals and operating points on labelled CLIPS, and write the bundle OUT."""
     from edge_sdk.toolchain.distillation import describe_refit, refit
 
     budgets = {"quiet": quiet, "sensitive": sensitive} | ({} if balanced is None else {"balanced": balanced})
@@ -255,17 +256,21 @@ def distil_language(
     recipe: str = "language-mini",
     work: Path = Path("out/language"),
     training: Annotated[
-        Path | None, typer.Option(help="Folder of scenes; rendered by the recipe if not given.")
+        Path | None, typer.Option(help="Folder of training scenes; default: rendered by the recipe.")
     ] = None,
-    held_out: Annotated[Path | None, typer.Option(help="Folder of scenes to be judged on; likewise.")] = None,
-    student: Annotated[Path | None, typer.Option(help="Bundle whose student goes into this one.")] = None,
-    start: Annotated[Path | None, typer.Option("--from", help="Bundle whose video LLM training goes on from.")] = None,
-    most: Annotated[int | None, typer.Option(min=1, help="Held-out clips that are answered; all by default.")] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(help="Folder of test scenes; default: rendered by the recipe.")
+    ] = None,
+    student: Annotated[Path | None, typer.Option(help="Bundle whose student is added to OUT.")] = None,
+    start: Annotated[Path | None, typer.Option("--from", help="Bundle whose video LLM is trained further.")] = None,
+    most: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of held-out clips answered; default: all.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a small video LLM and its adapters on the recipe's scenes, write the bundle OUT and judge its answers.
+    """Train a small video LLM and its adapters on the recipe's scenes, write the bundle OUT and score its answers.
 
-    A run that was stopped goes on when it is started again. On several GPUs: `accelerate launch $(which edge-sdk) …`.
+    Start a stopped run again to resume it. On several GPUs: `accelerate launch $(which edge-sdk) …`.
     """
     from edge_sdk.toolchain.language_training import describe as describe_training
     from edge_sdk.toolchain.language_training import make_language

@@ -1,4 +1,4 @@
-"""The verbs that make a bundle's models: engines, exports, statistics, few bits."""
+"""The verbs that make a bundle's models: build engines, export, calibrate, quantise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_sdk.console import say
 from edge_sdk.errors import ConfigError
 
 DeviceOption = Annotated[
-    str | None, typer.Option(help="Where layers compute: cpu, cuda, cuda:N; auto takes CUDA where torch sees it.")
+    str | None, typer.Option(help="Device for computing layers: cpu, cuda, cuda:N, or auto for CUDA if torch sees it.")
 ]
 
 
@@ -23,27 +23,37 @@ def build(
     bundle: BundleOption = None,
     expect: ExpectOption = None,
     trust: TrustOption = None,
-    runtime: Annotated[str, typer.Option(help="trt, the TensorRT of this device, or rtx, TensorRT-RTX.")] = "trt",
-    target: Annotated[str | None, typer.Option(help="With rtx: a known target; this device by default.")] = None,
-    graph: Annotated[list[str] | None, typer.Option(help="Only this graph; may be repeated. Without --slots.")] = None,
-    slots: Annotated[list[int] | None, typer.Option(help="Cache sizes of decoders; the largest by default.")] = None,
+    runtime: Annotated[str, typer.Option(help="trt (TensorRT, for this device) or rtx (TensorRT-RTX).")] = "trt",
+    target: Annotated[str | None, typer.Option(help="With rtx: a known target; default: this device.")] = None,
+    graph: Annotated[
+        list[str] | None, typer.Option(help="Build only this graph; repeatable. Not with --slots.")
+    ] = None,
+    slots: Annotated[
+        list[int] | None, typer.Option(help="KV cache length of a decoder, tokens; repeatable; default: the largest.")
+    ] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder of engines. Other verbs look into the user's only: XDG_CACHE_HOME.")
+        Path | None,
+        typer.Option(help="Engine folder; default: the user's (XDG_CACHE_HOME), the only one other verbs read."),
     ] = None,
     streams: Annotated[
-        int, typer.Option(min=1, max=64, help="Most sources that one `run` watches; the student takes them together.")
+        int,
+        typer.Option(min=1, max=64, help="Maximum number of sources in one `run`, which the student scores together."),
     ] = 4,
-    level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT's optimisation level.")] = 3,
-    workspace_mb: Annotated[float | None, typer.Option(help="Most that one kernel may use; a quarter of free.")] = None,
-    tf32: Annotated[bool, typer.Option("--tf32", help="Let float32 products round their factors.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Go on where memory or the disk looks too small.")] = False,
+    level: Annotated[int, typer.Option(min=0, max=5, help="TensorRT optimisation level.")] = 3,
+    workspace_mb: Annotated[
+        float | None, typer.Option(help="Memory limit per kernel, MB; default: 1/4 of free.")
+    ] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help="Let float32 products round their factors (TF32).")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Continue even if memory or disk looks too small.")] = False,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Build what the cache has too, and replace it: for another --workspace-mb."),
+        typer.Option(
+            "--rebuild", help="Rebuild and replace engines already in the cache, e.g. for another --workspace-mb."
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Build TensorRT engines from the bundle, and compare them with its reference outputs on this device."""
+    """Build TensorRT engines from the bundle, and compare their outputs on this device with its references."""
     from edge_sdk.bundle import open_bundle
     from edge_sdk.engine.shapes import Limits
     from edge_sdk.toolchain.building import BuildOptions
@@ -71,22 +81,24 @@ def build(
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint.")],
-    out: Annotated[Path, typer.Option(help="The bundle's folder; it must not exist.")],
-    adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; may be repeated.")] = None,
-    merge: Annotated[list[str] | None, typer.Option(help="Sum this adapter into decoder weights of its own.")] = None,
-    switchable: Annotated[bool, typer.Option("--switchable", help="LoRA matrices as inputs of one decoder.")] = False,
-    base_projector: Annotated[bool, typer.Option("--base-projector", help="The adapters bring none.")] = False,
-    profile: Annotated[list[str] | None, typer.Option(help="Frames of a clip: 96f, 48f; both by default.")] = None,
-    dialect: Annotated[list[str] | None, typer.Option(help="native, decomposed; both by default.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float16, float32; float16 by default.")] = None,
-    slots: Annotated[list[int] | None, typer.Option(help="Cache sizes; 2048, 4096 and 10752 by default.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Name or file of the settings that the others override.")] = None,
-    work: Annotated[Path | None, typer.Option(help="Folder of finished stages; OUT.work by default.")] = None,
-    student: Annotated[Path | None, typer.Option(help="Bundle whose student goes into this one.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the finished stages where they are.")] = False,
+    out: Annotated[Path, typer.Option(help="Output folder of the bundle; must not exist.")],
+    adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; repeatable.")] = None,
+    merge: Annotated[
+        list[str] | None, typer.Option(help="Merge this adapter into its own decoder; repeatable.")
+    ] = None,
+    switchable: Annotated[bool, typer.Option("--switchable", help="One decoder with LoRA matrices as inputs.")] = False,
+    base_projector: Annotated[bool, typer.Option("--base-projector", help="Adapters have no own projector.")] = False,
+    profile: Annotated[list[str] | None, typer.Option(help="Frames per clip: 96f or 48f; default: both.")] = None,
+    dialect: Annotated[list[str] | None, typer.Option(help="native or decomposed; default: both.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float16 or float32; default: float16.")] = None,
+    slots: Annotated[list[int] | None, typer.Option(help="KV cache lengths; default: 2048, 4096, 10752.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Export recipe (name or file); options override it.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for finished stages; default: OUT.work.")] = None,
+    student: Annotated[Path | None, typer.Option(help="Bundle whose student is added to OUT.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the finished stages.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Export a checkpoint and its adapters as a bundle. A run that was stopped goes on when it is started again."""
+    """Export a checkpoint and its adapters as a bundle. Start a stopped run again to resume it."""
     from edge_sdk.toolchain.exporting import describe as describe_export
     from edge_sdk.toolchain.exporting import export_bundle
 
@@ -112,27 +124,31 @@ def export(
 
 @app.command()
 def calibrate(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint; of a bundle with --answers.")],
+    checkpoint: Annotated[Path, typer.Argument(help="VideoLLaMA3 checkpoint folder; with --answers, bundle folder.")],
     clips: Annotated[Path, typer.Option(help="Folder of clips, rendered or your own.")],
-    out: Annotated[Path, typer.Option(help="Folder for the statistics or the bundle; it must not exist.")],
-    count: Annotated[int, typer.Option(min=1, help="Most clips that are taken, balanced by their labels.")] = 64,
-    frames: Annotated[int | None, typer.Option(min=1, help="Most frames of a clip; the profile's by default.")] = None,
-    profile: Annotated[str | None, typer.Option(help="Size of the frames: 96f, 48f; 96f by default.")] = None,
-    settings: Annotated[str | None, typer.Option("--export", help="Export recipe that the bundle will have.")] = None,
-    adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; may be repeated.")] = None,
-    merge: Annotated[list[str] | None, typer.Option(help="Sum this adapter into decoder weights of its own.")] = None,
-    switchable: Annotated[bool, typer.Option("--switchable", help="LoRA matrices as inputs of one decoder.")] = False,
+    out: Annotated[Path, typer.Option(help="Output folder for the statistics or bundle; must not exist.")],
+    count: Annotated[int, typer.Option(min=1, help="Maximum number of clips, balanced by label.")] = 64,
+    frames: Annotated[int | None, typer.Option(min=1, help="Maximum frames per clip; default: the profile's.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Frame size: 96f or 48f; default: 96f.")] = None,
+    settings: Annotated[str | None, typer.Option("--export", help="Export recipe of the future bundle.")] = None,
+    adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; repeatable.")] = None,
+    merge: Annotated[
+        list[str] | None, typer.Option(help="Merge this adapter into its own decoder; repeatable.")
+    ] = None,
+    switchable: Annotated[bool, typer.Option("--switchable", help="One decoder with LoRA matrices as inputs.")] = False,
     device: DeviceOption = None,
-    answers: Annotated[bool, typer.Option("--answers", help="Fit what a bundle's answers are worth.")] = False,
-    least: Annotated[float | None, typer.Option(min=0, max=1, help="With --answers: abstain below; 0.5.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="With --answers: ort, trt or rtx; ort by default.")] = None,
-    add: Annotated[list[Path] | None, typer.Option(help="Statistics of other clips to add up.")] = None,
-    work: Annotated[Path | None, typer.Option(help="Folder of finished steps; OUT.work by default.")] = None,
+    answers: Annotated[bool, typer.Option("--answers", help="Calibrate a bundle's answers instead.")] = False,
+    least: Annotated[
+        float | None, typer.Option(min=0, max=1, help="With --answers: abstain below this probability; default: 0.5.")
+    ] = None,
+    runtime: Annotated[str | None, typer.Option(help="With --answers: ort, trt or rtx; default: ort.")] = None,
+    add: Annotated[list[Path] | None, typer.Option(help="Statistics folder of other clips to add; repeatable.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for finished steps; default: OUT.work.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a checkpoint on clips and keep statistics of its activations, for `quantise`. A stopped run goes on.
+    """Run a checkpoint on clips and write statistics of its activations, for `quantise`. A stopped run resumes.
 
-    With `--answers`, ask a bundle about rendered scenes instead, and write it with what its answers are worth.
+    With `--answers`, ask a bundle about rendered scenes instead, and write a copy with calibrated answers.
     """
     if answers:
         refuse_stray(
@@ -188,41 +204,45 @@ def calibrate(
 @app.command()
 def quantise(
     source: Annotated[Path, typer.Argument(help="Folder of a VideoLLaMA3 checkpoint, or of a bundle with a student.")],
-    out: Annotated[Path, typer.Option(help="The bundle's folder; it must not exist.")],
-    recipe: Annotated[str, typer.Option(help="Name or file of the recipe: w4, w8, ...; student-int8 for a bundle.")],
+    out: Annotated[Path, typer.Option(help="Output folder of the bundle; must not exist.")],
+    recipe: Annotated[str, typer.Option(help="Recipe (name or file): w4, w8, ...; student-int8 for a bundle.")],
     clips: Annotated[
-        Path | None, typer.Option(help="Clips to calibrate a bundle's student on, or to train LoRA inputs on.")
+        Path | None, typer.Option(help="Folder of clips to calibrate a bundle's student or train LoRA inputs on.")
     ] = None,
     held_out: Annotated[
-        Path | None, typer.Option(help="Of a bundle: rendered scenes to score before and after.")
+        Path | None, typer.Option(help="For a bundle: folder of rendered scenes to score before and after.")
     ] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Of a bundle: most clips that are calibrated on; 64 by default.")
+        int | None, typer.Option(min=1, help="For a bundle: maximum number of calibration clips; default: 64.")
     ] = None,
-    settings: Annotated[str | None, typer.Option("--export", help="Export recipe; by default the recipe's.")] = None,
-    statistics: Annotated[Path | None, typer.Option(help="Folder that `edge-sdk calibrate` has written.")] = None,
-    max_kl: Annotated[float | None, typer.Option(help="Keep layers higher until KL a token is at most this.")] = None,
-    budget_mb: Annotated[float | None, typer.Option(help="Most that the decoder may take, MB of 10^6 bytes.")] = None,
-    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Measure what each layer costs alone.")] = False,
+    settings: Annotated[str | None, typer.Option("--export", help="Export recipe; default: the recipe's.")] = None,
+    statistics: Annotated[Path | None, typer.Option(help="Folder written by `edge-sdk calibrate`.")] = None,
+    max_kl: Annotated[
+        float | None, typer.Option(help="Limit of KL, nats per token; keeps layers in more bits.")
+    ] = None,
+    budget_mb: Annotated[float | None, typer.Option(help="Limit of the decoders' files, MB of 10^6 bytes.")] = None,
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Measure the cost of each layer alone.")] = False,
     target: Annotated[
-        str | None, typer.Option(help="Refuses what it cannot run; the export recipe's by default.")
+        str | None, typer.Option(help="Target that must support the recipe; default: the export recipe's.")
     ] = None,
     device: DeviceOption = None,
-    adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; may be repeated.")] = None,
-    merge: Annotated[list[str] | None, typer.Option(help="Sum this adapter into decoder weights of its own.")] = None,
-    switchable: Annotated[bool, typer.Option("--switchable", help="LoRA matrices as inputs of one decoder.")] = False,
-    profile: Annotated[list[str] | None, typer.Option(help="Frames of a clip: 96f, 48f; both by default.")] = None,
-    dialect: Annotated[list[str] | None, typer.Option(help="native, decomposed; both by default.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float16, float32; float16 by default.")] = None,
-    slots: Annotated[list[int] | None, typer.Option(help="Cache sizes; 2048, 4096 and 10752 by default.")] = None,
-    work: Annotated[Path | None, typer.Option(help="Folder of finished stages; OUT.work by default.")] = None,
-    student: Annotated[Path | None, typer.Option(help="Bundle whose student goes into this one.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the finished stages where they are.")] = False,
+    adapter: Annotated[list[str] | None, typer.Option(help="NAME=DIR of an adapter; repeatable.")] = None,
+    merge: Annotated[
+        list[str] | None, typer.Option(help="Merge this adapter into its own decoder; repeatable.")
+    ] = None,
+    switchable: Annotated[bool, typer.Option("--switchable", help="One decoder with LoRA matrices as inputs.")] = False,
+    profile: Annotated[list[str] | None, typer.Option(help="Frames per clip: 96f or 48f; default: both.")] = None,
+    dialect: Annotated[list[str] | None, typer.Option(help="native or decomposed; default: both.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float16 or float32; default: float16.")] = None,
+    slots: Annotated[list[int] | None, typer.Option(help="KV cache lengths; default: 2048, 4096, 10752.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for finished stages; default: OUT.work.")] = None,
+    student: Annotated[Path | None, typer.Option(help="Bundle whose student is added to OUT.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the finished stages.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Export a checkpoint as a bundle in few bits, layer by layer, or bring a bundle's student to 8 bits.
+    """Export a checkpoint as a quantised bundle, layer by layer, or quantise a bundle's student to 8 bits.
 
-    A stopped run on a checkpoint goes on.
+    A stopped run on a checkpoint resumes.
     """
     from edge_sdk.bundle.manifest_text import MANIFEST_NAME
 

@@ -1,4 +1,4 @@
-"""Options that must not be ignored, whichever verb takes them."""
+"""Refuse options that have no effect, instead of ignoring them silently."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edge_sdk.errors import ConfigError
 
 
 def refuse_stray(why: str, options: Mapping[str, object]) -> None:
-    """Raises `ConfigError` that begins with `why` and names those of `options` that were given."""
+    """Raise a `ConfigError` that begins with `why` and names the `options` that were given, if any were."""
     stray = [name for name, value in options.items() if not (value is None or value is False or value in ([], ()))]
     if stray:
         raise ConfigError(f"{why}; it takes no {', '.join(stray)}: leave {'it' if len(stray) == 1 else 'them'} out")

@@ -1,7 +1,7 @@
 """Evaluation: metrics, the protocol for real and rendered clips, trivial scorers, and the report.
 
-`scorer.py` holds the contract of what is evaluated. `trivial`, `detail` and `student` read video and are imported
-from their own modules.
+`scorer.py` defines the interface of a scorer. `trivial`, `detail` and `student` read video; import them from their own
+modules.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Errors of localised times and intervals: start error, overlap, coverage, delay.
 
-A missing answer is NaN. It counts as a miss wherever a share is asked for, and is left out of means, whose number of
-answers is therefore always given beside them.
+A missing answer is NaN. It counts as a miss in shares and is left out of means, so each mean is reported together with
+its number of answers.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from edge_sdk.types import Value
 
 Floats = NDArray[np.float64]
 IOU_LEVELS = (0.3, 0.5, 0.7)
-# Labels have tenths of a second, which binary numbers miss by a hair. This is wider than that, far narrower than a
-# tenth, and than what parts two overlaps of tenths in clips of less than an hour.
+# Labels are in tenths of a second, which binary numbers represent inexactly. The tolerance exceeds that rounding error,
+# but is far below a tenth, and below the difference of any two IoUs of such intervals in clips of less than an hour.
 TOLERANCE = 1e-6
-# Spans that are compared with all intervals of one begin at a time.
+# Number of spans compared at a time with all intervals that share a begin; bounds the memory.
 _BLOCK = 256
-# An alarm belongs to a crash when it is raised in this span around the labelled start (or, before it, the first
-# warning sign where that is labelled).
+# An alarm belongs to a crash if it is raised in this span around the labelled start. If the first warning sign is
+# labelled, the span begins before that sign.
 ALARM_BEFORE_S = 1.5
 ALARM_AFTER_S = 2.0
 
 
 class StartError(Value, frozen=True, kw_only=True):
-    """Absolute error of start times. `n` crashes, of which `answered` got an estimate; means over the answered."""
+    """Absolute error of start times of `n` crashes, of which `answered` have an estimate.
+
+    The mean and the median are over the answered crashes, the shares over all.
+    """
 
     n: int
     answered: int
@@ -40,7 +43,7 @@ class StartError(Value, frozen=True, kw_only=True):
 
 
 class Overlap(Value, frozen=True, kw_only=True):
-    """Interval overlap over `n` crashes with a labelled end; an unanswered one has overlap 0."""
+    """Interval overlap over `n` crashes with a labelled end; a missing answer has overlap 0."""
 
     n: int
     mean_iou: float | None
@@ -48,7 +51,7 @@ class Overlap(Value, frozen=True, kw_only=True):
 
 
 class Delay(Value, frozen=True, kw_only=True):
-    """Alarms over `n` crashes: share caught in time, and seconds from labelled start to alarm for the caught ones."""
+    """Alarms of crashes: the share with an alarm in time, and for these the seconds from labelled start to alarm."""
 
     recall: Proportion
     median_s: float | None
@@ -56,7 +59,7 @@ class Delay(Value, frozen=True, kw_only=True):
 
 
 def start_error(truth_s: ArrayLike, estimate_s: ArrayLike) -> StartError:
-    """Compare start times, both float `[n]` in seconds; NaN in `estimate_s` is no answer."""
+    """Compare start times, both float `[n]` in seconds; NaN in `estimate_s` means no answer."""
     error = np.abs(_pair(estimate_s, truth_s))
     known = error[~np.isnan(error)]
     return StartError(
@@ -70,7 +73,7 @@ def start_error(truth_s: ArrayLike, estimate_s: ArrayLike) -> StartError:
 
 
 def interval_iou(a: ArrayLike, b: ArrayLike) -> Floats:
-    """Intersection over union of intervals, float `[n, 2]` each (begin, end); NaN gives 0, as do two empty ones."""
+    """Intersection over union of intervals, float `[n, 2]` each (begin, end); NaN and two empty intervals give 0."""
     first, second = np.asarray(a, np.float64).reshape(-1, 2), np.asarray(b, np.float64).reshape(-1, 2)
     if first.shape != second.shape:
         raise ConfigError(f"intervals must be two lists of one length, found {len(first)} and {len(second)}")
@@ -82,7 +85,7 @@ def interval_iou(a: ArrayLike, b: ArrayLike) -> Floats:
 
 
 def overlap(truth: ArrayLike, estimate: ArrayLike) -> Overlap:
-    """Mean IoU and recall at IoU .3, .5 and .7 of intervals float `[n, 2]`; NaN in `estimate` is no answer."""
+    """Mean IoU and recall at IoU .3, .5 and .7 of intervals float `[n, 2]`; NaN in `estimate` means no answer."""
     iou = interval_iou(estimate, truth)
     return Overlap(
         n=iou.size,
@@ -92,9 +95,9 @@ def overlap(truth: ArrayLike, estimate: ArrayLike) -> Overlap:
 
 
 def best_constant_interval(truth: ArrayLike, step_s: float = 0.1) -> tuple[float, float]:
-    """The one (begin, end) with the highest mean IoU over all `truth` intervals: what a blind answer can reach.
+    """Find the one (begin, end) with the highest mean IoU over all `truth` intervals: the best blind answer.
 
-    Intervals of no length, which nothing overlaps, make no difference. Raises `ConfigError` where there are no others.
+    Empty intervals are ignored, because nothing overlaps them. Raises `ConfigError` if there are no others.
     """
     spans = np.asarray(truth, np.float64).reshape(-1, 2)
     spans = spans[spans[:, 1] > spans[:, 0]]
@@ -112,9 +115,9 @@ def best_constant_interval(truth: ArrayLike, step_s: float = 0.1) -> tuple[float
 
 
 def _worth_trying(spans: Floats, ticks: Floats, step_s: float) -> Floats:
-    """Those of `ticks` that lie next to a labelled boundary.
+    """Return the `ticks` that are next to a labelled boundary.
 
-    Between two of these the sum of IoUs is convex in either end of an interval, so that no tick between is the best.
+    Between two of these, the sum of IoUs is convex in either end of an interval, so no tick in between is the best.
     """
     nearest = np.floor(spans.ravel() / step_s).astype(np.int64)
     near = np.unique(nearest[:, None] + np.arange(-1, 3))
@@ -122,7 +125,7 @@ def _worth_trying(spans: Floats, ticks: Floats, step_s: float) -> Floats:
 
 
 def _iou_sums(begin: float, ends: Floats, spans: Floats) -> Floats:
-    """Sum over `spans [n, 2]` of their IoU with each interval from `begin` to one of `ends [k]`."""
+    """Sum, over `spans [n, 2]`, their IoU with the interval from `begin` to each of `ends [k]`; float `[k]`."""
     total = np.zeros_like(ends)
     for first in range(0, len(spans), _BLOCK):
         low, high = spans[first : first + _BLOCK].T[..., None]
@@ -132,7 +135,7 @@ def _iou_sums(begin: float, ends: Floats, spans: Floats) -> Floats:
 
 
 def coverage(truth_s: ArrayLike, lo_s: ArrayLike, hi_s: ArrayLike) -> Proportion:
-    """Share of truths inside `lo..hi` among those answered with an interval (NaN bounds: none)."""
+    """Share of truths inside `lo..hi` among those answered with an interval; NaN bounds mean no answer."""
     truth, lo, hi = (np.asarray(values, np.float64) for values in (truth_s, lo_s, hi_s))
     answered = ~np.isnan(lo) & ~np.isnan(hi)
     inside = (lo <= truth) & (truth <= hi) & answered
@@ -140,18 +143,18 @@ def coverage(truth_s: ArrayLike, lo_s: ArrayLike, hi_s: ArrayLike) -> Proportion
 
 
 def alarm_begin_s(start_s: float, warning_s: float | None = None) -> float:
-    """From when an alarm counts for the crash at `start_s`; `warning_s` is its first sign, where labelled."""
+    """Return the time from which an alarm counts for the crash at `start_s`; `warning_s` is its labelled first sign."""
     return (start_s if warning_s is None else min(warning_s, start_s)) - ALARM_BEFORE_S
 
 
 def first_alarm_s(start_s: float, alarms_s: Sequence[float], warning_s: float | None = None) -> float | None:
-    """The earliest alarm that belongs to the crash at `start_s`: from 1.5 s before its first sign to 2 s after it."""
+    """Return the earliest alarm for the crash at `start_s`: from 1.5 s before its first sign to 2 s after its start."""
     begin_s = alarm_begin_s(start_s, warning_s)
     return min((alarm for alarm in alarms_s if begin_s <= alarm <= start_s + ALARM_AFTER_S), default=None)
 
 
 def delay(start_s: Sequence[float], alarm_s: Sequence[float | None]) -> Delay:
-    """Share of crashes with an alarm, and how long after the start it came (negative: before)."""
+    """Compute the share of crashes with an alarm, and the seconds from start to alarm (negative: before it)."""
     late = [alarm - start for start, alarm in zip(start_s, alarm_s, strict=True) if alarm is not None]
     return Delay(
         recall=proportion(len(late), len(start_s)),

@@ -1,8 +1,9 @@
 """Bring footage of any origin to one picture shape, detail, frame rate and codec.
 
-Real crash clips come from other archives than normal driving: smaller, squarer, harder compressed. A scorer could
-tell the archives apart and never look for a crash. So every clip is squashed to the same few pixels, cut by whole
-frames, and encoded again at one constant bit rate; what is left to tell classes apart is what happens in the picture.
+Real crash clips and normal drives come from different archives. Crash clips are smaller, squarer and more compressed,
+so a scorer could distinguish the archives without looking for a crash. Therefore every clip is squashed to the same few
+pixels, cut at whole frames, and encoded again at one constant bit rate. Only the content then distinguishes the
+classes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from edge_sdk.types import Value
 
 LAUNCH = "gst-launch-1.0"
 TIMEOUT_S = 300.0
-# `decodebin` plays playlists too, whatever their file is called, by fetching what they name from the network.
+# `decodebin` also plays playlists, whatever their file name, and fetches what they name from the network.
 FETCHING = ("hlsdemux", "hlsdemux2", "dashdemux", "dashdemux2", "mssdemux", "mssdemux2", "sdpdemux")
 # A frame whose luma varies less than this (standard deviation of 0..255) shows nothing: padding, not footage.
 BLANK_DEVIATION = 4.0
@@ -34,11 +35,11 @@ Shape = tuple[int, int]
 
 
 class Detail(Value, frozen=True, kw_only=True):
-    """The common form. `detail_px` is the side of the square to which every picture is squashed, whatever its shape;
-    `width` x `height` is the shape in which it is then stored.
+    """The common form of clips.
 
-    130 is the side of the smallest archive's pictures, which were squashed from about 16:9; the stored shape undoes
-    that.
+    Every picture is squashed to a square of side `detail_px`, whatever its shape, and then stored as `width` x
+    `height`. The default 130 is the side of the smallest archive's pictures, which were squashed from about 16:9; the
+    stored shape undoes that.
     """
 
     detail_px: int = 130
@@ -57,13 +58,13 @@ class Detail(Value, frozen=True, kw_only=True):
 def decode_footage(path: Path, detail: Detail) -> Bytes:
     """Decode the whole of `path`: uint8 `[frames, bytes of one I420 picture]`, `detail_px` square, at `rate_hz`.
 
-    Frame 0 is the first decoded frame. Raises `SourceError` for what cannot be decoded.
+    Frame 0 is the first decoded frame. Raises `SourceError` for a clip that cannot be decoded.
     """
     return _decode(path, (detail.detail_px, detail.detail_px), detail)
 
 
 def encode_footage(frames: Bytes, path: Path, detail: Detail) -> None:
-    """Write pictures of `decode_footage` to `path` (H.264 in MP4, constant bit rate), whole or not at all.
+    """Write pictures of `decode_footage` to `path` atomically (H.264 in MP4, constant bit rate).
 
     Raises `ConfigError` for pictures of another form, or none.
     """
@@ -88,13 +89,13 @@ def picture_bytes(width: int, height: int) -> int:
 
 
 def luma_of(frames: Bytes, detail: Detail) -> Bytes:
-    """The luma of decoded footage: uint8 `[frames, detail_px, detail_px]`."""
+    """Return the luma of decoded footage: uint8 `[frames, detail_px, detail_px]`."""
     side, stride = detail.detail_px, math.ceil(detail.detail_px / 4) * 4
     return frames[:, : stride * side].reshape(-1, side, stride)[:, :, :side]
 
 
 def content_frames(frames: Bytes, detail: Detail) -> int:
-    """Number of frames up to the last that shows anything; archives pad short clips with one flat colour."""
+    """Count the frames up to the last that shows anything; archives pad short clips with one flat colour."""
     shown = luma_of(frames, detail).std(axis=(1, 2)) >= BLANK_DEVIATION
     return int(np.flatnonzero(shown)[-1]) + 1 if shown.any() else 0
 
@@ -142,7 +143,7 @@ def _sides(shape: Shape) -> tuple[str, str]:
 
 
 def _codec_settings(detail: Detail) -> list[str]:
-    # Filler keeps the bit rate constant: else the file's size alone would tell moving pictures from still ones.
+    # Filler keeps the bit rate constant; otherwise the file size alone would reveal how much moves.
     return (
         f"bitrate={detail.bitrate_kbps} speed-preset=veryfast bframes=0 threads=1 key-int-max={detail.rate_hz} "
         "vbv-buf-capacity=250 option-string=nal-hrd=cbr:filler=1"
@@ -150,8 +151,10 @@ def _codec_settings(detail: Detail) -> list[str]:
 
 
 def _launch(about: Path, folder: str, *elements: Sequence[str]) -> None:
-    """Run the pipeline in `folder`. The words are parsed again as one text, so no name of the caller's may be in them:
-    files are given plain names by links.
+    """Run the pipeline in `folder`.
+
+    GStreamer parses the words again as one text, so they must not hold the caller's file names; links with plain names
+    stand for the files.
     """
     words = [word for element in elements for word in ("!", *element)][1:]
     try:
@@ -175,6 +178,6 @@ def _launch(about: Path, folder: str, *elements: Sequence[str]) -> None:
 
 
 def _offline() -> dict[str, str]:
-    """This process's environment, in which `decodebin` takes none of what fetches."""
+    """Return this process's environment, in which `decodebin` uses no element that fetches from the network."""
     ranks = [os.environ.get("GST_PLUGIN_FEATURE_RANK", ""), *(f"{name}:NONE" for name in FETCHING)]
     return {**os.environ, "GST_PLUGIN_FEATURE_RANK": ",".join(filter(None, ranks))}

@@ -1,6 +1,6 @@
 """Run scorers over samples and tabulate: every scorer sees every sample, every table shows all scorers side by side.
 
-Memory holds one answer per scorer and sample, no pictures.
+Memory holds one answer per scorer and sample, but no frames.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def evaluate(
 ) -> Evaluation:
     """Score all `samples` with all `scorers` and tabulate by track, then by view and set.
 
-    A sample that one scorer cannot read is left out for all and listed. Raises `ConfigError` where nothing remains.
+    A sample that any scorer cannot read is left out for all and listed. Raises `ConfigError` if no sample remains.
     """
     if not samples or not scorers:
         raise ConfigError(f"expected samples and scorers, found {len(samples)} and {len(scorers)}")
@@ -67,9 +67,9 @@ def _score(
 
 
 def parts(samples: Sequence[Sample]) -> Iterator[tuple[str, list[int]]]:
-    """Names and members of the tables: per track everything, each view, each set; the same members only once.
+    """Yield names and members of the tables: per track all samples, each view and each set; equal members only once.
 
-    Windows are levelled within a view, so they are not told apart by set.
+    Windows are matched within a view, so they are not divided by set.
     """
     for track in TRACKS:
         of_track = [i for i, sample in enumerate(samples) if sample.track == track]

@@ -1,6 +1,6 @@
-"""Folds for cross-validation by recording: what trained a model never judges it.
+"""Folds for cross-validation by recording: a model is never judged on what it was trained on.
 
-Copies and pieces of one recording share a `group` and stay together; every fold gets its part of each view and of
+Copies and pieces of one recording share a `group` and stay together. Every fold gets its share of each view, and of
 crashes and others.
 """
 
@@ -23,7 +23,7 @@ FILE_NAME = "folds.json"
 class Folds(Value, frozen=True, kw_only=True):
     """A cross-validation on disk: `folds.json` beside a bundle `fold-K` for each of `count` folds.
 
-    `clips` gives the fold of every clip by its file's stem: the bundle that has not seen it.
+    `clips` maps each clip's file stem to its fold K; the bundle `fold-K` was trained without the clip.
     """
 
     count: int
@@ -31,13 +31,13 @@ class Folds(Value, frozen=True, kw_only=True):
 
 
 def write_folds(folder: Path, clips: Iterable[LabelledClip], folds: Mapping[str, int]) -> None:
-    """Write `folds.json` of `clips`, whose groups have these folds."""
+    """Write `folds.json` for `clips`; `folds` maps each group to its fold."""
     found = Folds(count=max(folds.values()) + 1, clips={clip.path.stem: folds[clip.group] for clip in clips})
     write_bytes(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
 
 
 def read_folds(folder: Path) -> Folds:
-    """The folds of a folder. Raises `ConfigError` for a file that is absent or broken."""
+    """Read the folds in a folder. Raises `ConfigError` for a missing or broken file."""
     path = folder / FILE_NAME
     try:
         return msgspec.json.decode(path.read_bytes(), type=Folds)
@@ -48,15 +48,15 @@ def read_folds(folder: Path) -> Folds:
 
 
 def fold_bundle(folder: Path, fold: int) -> Path:
-    """Where the bundle lies that was trained without fold `fold`."""
+    """Return the folder of the bundle that was trained without fold `fold`."""
     return folder / f"fold-{fold}"
 
 
 def assign_folds(clips: Sequence[LabelledClip], folds: int) -> dict[str, int]:
-    """The fold, 0 .. `folds` - 1, of every group of `clips`.
+    """Assign every group of `clips` a fold, 0 .. `folds` - 1.
 
-    The groups of a stratum (view, with a crash or without) are dealt out in an order that their names alone decide,
-    each stratum going on where the last one ended: fold sizes differ by one group at most. Raises `ConfigError` for
+    The groups of a stratum (view, with or without a crash) are dealt out in an order that depends only on their names.
+    Each stratum continues where the last one ended, so fold sizes differ by at most one group. Raises `ConfigError` for
     fewer than two folds, or fewer groups than folds.
     """
     strata = _strata(clips)
@@ -69,7 +69,7 @@ def assign_folds(clips: Sequence[LabelledClip], folds: int) -> dict[str, int]:
 def split(
     clips: Iterable[LabelledClip], folds: Mapping[str, int], held_out: int
 ) -> tuple[list[LabelledClip], list[LabelledClip]]:
-    """The clips to train on, and those of fold `held_out`."""
+    """Split `clips` into those to train on and those of fold `held_out`."""
     training: list[LabelledClip] = []
     judged: list[LabelledClip] = []
     for clip in clips:

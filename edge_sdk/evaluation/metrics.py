@@ -1,7 +1,7 @@
-"""Ranking metrics of scores against yes/no truths, weighted so that a bootstrap costs no second sort.
+"""Ranking metrics of scores against yes/no truths, weighted so that a bootstrap needs no second sort.
 
-A resample by group is the same data with other weights; every metric here therefore takes a weight per item, and
-`Ranking` sorts once. A metric that the data cannot define (one class only) is NaN, which JSON shows as null.
+A resample by group is the same data with other weights. Every metric here therefore takes a weight per item, and
+`Ranking` sorts once. A metric that the data does not define (one class only) is NaN, which JSON shows as null.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Ranking:
         self.levels, self._rank = np.unique(scores, return_inverse=True)
 
     def average_precision(self, weight: ArrayLike | None = None) -> float:
-        """Sum over thresholds of (recall step) x precision, no interpolation; tied items enter together."""
+        """Sum (recall step) x precision over thresholds, without interpolation; tied items enter together."""
         hits, misses = self._above(weight)
         if hits.size == 0 or hits[-1] == 0:
             return float("nan")
@@ -52,7 +52,7 @@ class Ranking:
         return float(np.sum(positives * (below + negatives / 2)) / pairs)
 
     def best_f1(self, weight: ArrayLike | None = None) -> Threshold:
-        """The observed score that, as threshold, gives the highest F1; the highest such threshold among equals."""
+        """Find the observed score that, as threshold, gives the highest F1; among equals, the highest threshold."""
         hits, misses = self._above(weight)
         if hits.size == 0 or hits[-1] == 0:
             return Threshold(float("nan"), float("nan"))
@@ -61,7 +61,7 @@ class Ranking:
         return Threshold(float(self.levels[::-1][best]), float(f1[best]))
 
     def _by_level(self, weight: ArrayLike | None) -> tuple[Floats, Floats]:
-        """Weight of positives and of negatives at each score level, lowest level first."""
+        """Return the weights of positives and of negatives at each score level, lowest level first."""
         weights = np.ones(self.truth.size) if weight is None else np.asarray(weight, np.float64)
         count = self.levels.size
         positives: Floats = np.bincount(self._rank, weights * self.truth, count).astype(np.float64)
@@ -69,7 +69,7 @@ class Ranking:
         return positives, negatives
 
     def _above(self, weight: ArrayLike | None) -> tuple[Floats, Floats]:
-        """True and false positives with the threshold at each level, highest level first."""
+        """Return true and false positives with the threshold at each level, highest level first."""
         positives, negatives = self._by_level(weight)
         return np.cumsum(positives[::-1]), np.cumsum(negatives[::-1])
 
@@ -85,7 +85,7 @@ def roc_auc(truth: ArrayLike, score: ArrayLike) -> float:
 
 
 def best_f1(truth: ArrayLike, score: ArrayLike) -> Threshold:
-    """The threshold with the highest F1 on these very items: an upper bound, not an operating point."""
+    """Find the threshold with the highest F1 on these items themselves: an upper bound, not an operating point."""
     return Ranking(truth, score).best_f1()
 
 

@@ -1,7 +1,7 @@
-"""What the baselines know of a file: its outside, and the motion of a small luma picture.
+"""What the baselines know about a file: its size and shape, and the motion of a small luma picture.
 
-The pictures are 160x96 at 10 Hz, cut into a grid of 16x16 blocks; a difference is the mean absolute change of luma
-since the frame before, 0..255.
+The pictures are 160x96 at 10 Hz, divided into blocks of 16x16 pixels. A difference is the mean absolute change of luma
+since the previous frame, 0..255.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from edge_sdk.errors import SourceError
 Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT, RATE_HZ, BLOCK = 160, 96, 10.0, 16
-# Luma levels added to a block's deviation, so that noise in a still block is not mistaken for an event.
+# Luma levels added to a block's standard deviation, so that noise in a still block does not look like an event.
 FLOOR_LEVELS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Motion:
-    """`times_s [n]`, mean difference of the picture `whole [n]` and of each block `blocks [n, 60]`; row 0 is zero.
+    """The mean difference of the picture, `whole [n]`, and of each block, `blocks [n, 60]`, at `times_s [n]`.
 
-    `width` and `height` are those of the file's own pictures.
+    Row 0 is zero. `width` and `height` are those of the file's own pictures.
     """
 
     times_s: Floats
@@ -39,13 +39,13 @@ class Motion:
 
 
 def read_motion(path: Path) -> Motion:
-    """Motion of the clip at `path`. Raises `SourceError` where nothing can be decoded."""
+    """Measure the motion of the clip at `path`. Raises `SourceError` if nothing can be decoded."""
     state = path.stat()
     return _read_motion(path, state.st_mtime_ns, state.st_size)
 
 
 def z_scores_so_far(values: Floats) -> Floats:
-    """How unusual each row of `values [n, k]` is given the rows 1.. before it: float64 `[n, k]`, causal."""
+    """Score how unusual each row of `values [n, k]` is, given earlier rows from row 1 on: float64 `[n, k]`, causal."""
     scores = np.zeros_like(values)
     known = values[1:-1]
     count = np.arange(1, len(known) + 1, dtype=np.float64)[:, None]
@@ -56,12 +56,12 @@ def z_scores_so_far(values: Floats) -> Floats:
 
 
 def z_scores(values: Floats) -> Floats:
-    """How unusual each row of `values [n, k]` is within the whole clip: float64 `[n, k]`, not causal."""
+    """Score how unusual each row of `values [n, k]` is within the whole clip: float64 `[n, k]`, not causal."""
     scores: Floats = (values - values.mean(axis=0)) / (values.std(axis=0) + FLOOR_LEVELS)
     return scores
 
 
-@lru_cache(maxsize=1)  # the motion baselines look at the same clip one after the other
+@lru_cache(maxsize=1)  # all baselines read the same clip, one after the other
 def _read_motion(path: Path, _changed_ns: int, size_bytes: int) -> Motion:
     times: list[float] = []
     rows: list[Floats] = []

@@ -1,6 +1,6 @@
 """How much better one scorer is than another on the same samples, with an interval.
 
-Both are resampled together: a hard recording is hard for both, so their difference is surer than either number.
+Both are resampled together: a hard recording is hard for both, so the difference is more certain than either number.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from edge_sdk.evaluation.resample import bootstrap
 from edge_sdk.evaluation.rows import Answers, guess_of
 
 Floats = NDArray[np.float64]
-# weight of every group, in the order of sorted names -> the metric
+# Maps the weights of all groups, in the order of their sorted names, to the metric.
 ByGroup = Callable[[Floats], float]
 WITHIN_S = 1.0
 
 
 def clip_ap(answers: Answers) -> ByGroup:
-    """Clip AP as a function of the groups' weights."""
+    """Return clip AP as a function of the groups' weights."""
     ranking = Ranking([sample.crash for sample in answers.samples], [found.score for found in answers.scores])
     codes = group_codes(answers)
     return lambda weight: ranking.average_precision(weight[codes])
 
 
 def frame_auc(answers: Answers) -> ByGroup:
-    """Frame AUC over crash samples, as `rows.frame_auc` has it."""
+    """Return frame AUC over crash samples, as defined in `rows.frame_auc`, as a function of the groups' weights."""
     truth, score, groups = [], [], []
     for sample, found in zip(answers.samples, answers.scores, strict=True):
         if sample.crash:
@@ -46,7 +46,10 @@ def frame_auc(answers: Answers) -> ByGroup:
 
 
 def start_within(answers: Answers) -> ByGroup:
-    """Share of crash samples whose start is guessed to `WITHIN_S`; no guess is a miss."""
+    """Return the share of crash samples whose start is guessed within `WITHIN_S`, as a function of the groups' weights.
+
+    A missing guess is a miss.
+    """
     hits, groups = [], []
     for sample, found in zip(answers.samples, answers.scores, strict=True):
         if sample.crash and sample.start_s is not None:
@@ -60,7 +63,7 @@ def start_within(answers: Answers) -> ByGroup:
 def difference(
     first: Answers, second: Answers, metric: Callable[[Answers], ByGroup], *, seed: int, rounds: int
 ) -> Measure:
-    """`metric` of `first` minus that of `second`, with the bootstrap interval of the difference.
+    """Compute `metric` of `first` minus that of `second`, with the bootstrap interval of the difference.
 
     Raises `ConfigError` for answers to different samples.
     """
@@ -71,7 +74,7 @@ def difference(
 
 
 def value_of(answers: Answers, metric: Callable[[Answers], ByGroup], *, seed: int, rounds: int) -> Measure:
-    """`metric` of `answers` with its bootstrap interval."""
+    """Compute `metric` of `answers` with its bootstrap interval."""
     return _sure(answers, metric(answers), seed=seed, rounds=rounds)
 
 
@@ -81,7 +84,7 @@ def _sure(answers: Answers, statistic: ByGroup, *, seed: int, rounds: int) -> Me
 
 
 def group_codes(answers: Answers) -> NDArray[np.int64]:
-    """The place of each sample's group among the sorted names, int64 `[samples]`."""
+    """Return the index of each sample's group in the sorted names, int64 `[samples]`."""
     return _codes(answers, [sample.group for sample in answers.samples])
 
 

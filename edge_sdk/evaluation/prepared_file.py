@@ -1,4 +1,4 @@
-"""Prepared samples on disk: decoding and encoding an archive takes minutes, and tables are made more than once."""
+"""Prepared samples on disk, to reuse: decoding and encoding an archive takes minutes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from edge_sdk.files import write_bytes
 
 
 def write_prepared(path: Path, prepared: Prepared) -> None:
-    """Write what `prepare` returned; paths are kept as they are."""
+    """Write the result of `prepare`; paths are written unchanged."""
     write_bytes(path, msgspec.json.encode(prepared, enc_hook=_text))
 
 
 def read_prepared(path: Path) -> Prepared:
-    """What `write_prepared` wrote. Raises `ConfigError` for a file that is broken or whose samples are gone."""
+    """Read what `write_prepared` wrote. Raises `ConfigError` for a broken file, or if any of its samples is gone."""
     try:
         prepared = msgspec.json.decode(path.read_bytes(), type=Prepared, dec_hook=_value)
     except (OSError, msgspec.DecodeError) as error:
@@ -29,7 +29,7 @@ def read_prepared(path: Path) -> Prepared:
     return prepared
 
 
-# Any: what msgspec hands to a hook is of a type it does not know.
+# Any: msgspec passes values of types that it does not know.
 def _text(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)

@@ -1,7 +1,7 @@
 """From labelled clips to samples: the three ways in which real clips are shown to a scorer.
 
-Scores on archive clips as they are say more about the archives than about crashes, so they are reported for comparison
-only; `windows` and `streams` are what counts. One clip stands for each recording.
+Scores on unchanged archive clips say more about the archives than about crashes, so they are reported for comparison
+only; the tracks that count are `windows` and `streams`. One clip represents each recording.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Samples of every track, the files they lie in, and the clips that gave none, with the reason."""
+    """Samples of every track, and the clips that gave no window or no stream, with the reason."""
 
     samples: tuple[Sample, ...]
     skipped: tuple[tuple[str, str], ...]
 
 
 def scene_samples(clips: Sequence[LabelledClip]) -> tuple[Sample, ...]:
-    """Rendered scenes as they are: one source gave all of them, so there is nothing to level.
+    """Make samples of unchanged rendered scenes; they have one source, so there is nothing to equalise.
 
     Raises `ConfigError` for a clip without a scene record.
     """
@@ -54,10 +54,10 @@ def prepare(
 ) -> Prepared:
     """Write the samples of `clips` into `folder` (made if absent) and describe them.
 
-    `sets` maps file names to sets, as `read_sets` gives it; `repeats` is the number of random offsets per stream. With
-    `folds`, the fold of every group, a stream's surroundings come from its own fold: a model trained on the other folds
-    has seen none of it. Raises `SourceError` for a clip that cannot be decoded, `ConfigError` without clips, and for
-    two clips whose file names differ by folder or ending only.
+    `sets` maps file names to sets, as returned by `read_sets`. `repeats` is the number of random offsets per clip, each
+    of which gives a stream. With `folds`, which maps every group to its fold, a stream's surroundings come from the
+    clip's own fold, so a model trained on the other folds has seen none of it. Raises `SourceError` for a clip that
+    cannot be decoded, `ConfigError` without clips, and for two clips whose paths differ only in folder or extension.
     """
     if not clips:
         raise ConfigError("there is no clip to evaluate")
@@ -80,16 +80,16 @@ def prepare(
 
 
 def silent(_stage: str, _done: int, _of: int) -> None:
-    """Progress for callers that want none."""
+    """Ignore progress."""
 
 
 def clip_stem(sample: Path) -> str:
-    """The stem of the clip from which the sample of a window or a stream was made; any dots in it are its own."""
+    """Return the stem, which may contain dots, of the clip that a window's or stream's sample was made from."""
     return sample.stem.rpartition(".")[0]
 
 
 def _refuse_equal_names(clips: Sequence[LabelledClip]) -> None:
-    """Samples are called by their clip's stem: of two equal ones, one's pictures would bear the other's label."""
+    """Refuse equal stems: samples are named by them, so one clip's frames would get the other's label."""
     for stem, count in Counter(clip.path.stem for clip in clips).items():
         if count > 1:
             raise ConfigError(
@@ -98,7 +98,7 @@ def _refuse_equal_names(clips: Sequence[LabelledClip]) -> None:
 
 
 def _footage(clip: LabelledClip, name: str, detail: Detail, scratch: Path) -> Footage:
-    """Decode once; the pictures stay on disk, a whole archive of them does not fit in a small machine's memory."""
+    """Decode once; frames stay on disk, because those of a whole archive do not fit into a small machine's memory."""
     frames = decode_footage(clip.path, detail)
     file = scratch / f"{clip.path.stem}.npy"
     np.save(file, frames[: content_frames(frames, detail)])
@@ -107,7 +107,7 @@ def _footage(clip: LabelledClip, name: str, detail: Detail, scratch: Path) -> Fo
 
 
 def _whole_of(item: Footage, folder: Path) -> Sample:
-    """The clip itself; a copy without its end where that is flat padding, which would pass for a sudden change."""
+    """Use the clip itself, or a copy without flat padding at its end, which would look like a sudden change."""
     path = item.clip.path
     if 0 < len(item.frames) < item.decoded:
         path = folder / f"{path.stem}.mp4"
@@ -142,7 +142,7 @@ def _streams(
 
 
 def _around(item: Footage, footage: Sequence[Footage], folds: Mapping[str, int]) -> list[Footage]:
-    """Normal footage of the same fold."""
+    """Return the normal footage of the same fold."""
     fold = folds.get(item.clip.group)
     return [other for other in footage if not other.clip.crash and folds.get(other.clip.group) == fold]
 
@@ -150,7 +150,7 @@ def _around(item: Footage, footage: Sequence[Footage], folds: Mapping[str, int])
 def _sample(
     item: Footage, path: Path, track: Track, kind: Kind, duration_s: float, origin_s: float, limit_s: float
 ) -> Sample:
-    """A sample whose time 0 is the clip's `origin_s`; a labelled end behind `limit_s` is cut to it."""
+    """Make a sample whose time 0 is the clip's `origin_s`; a labelled end after `limit_s` is cut to it."""
     clip, crash = item.clip, kind == "crash"
     known = clip.start_s is not None and crash
     return Sample(
@@ -191,7 +191,7 @@ def _whole(clip: LabelledClip, path: Path, name: str, duration_s: float) -> Samp
 def _skipped(
     footage: Sequence[Footage], samples: Sequence[Sample], folds: Mapping[str, int]
 ) -> tuple[tuple[str, str], ...]:
-    """Clips that gave no window or no stream, with the reason."""
+    """List the clips that gave no window or no stream, with the reason."""
     used = {(sample.track, clip_stem(sample.path)) for sample in samples}
     skipped = []
     for item in footage:

@@ -1,7 +1,7 @@
-"""The result of an evaluation as values that go into JSON, and as tables for people.
+"""The result of an evaluation as values for JSON, and as tables for people.
 
-No number stands without its conditions: each table says how its clips were shown, each row how many crashes, negatives
-and hours it is made of.
+Numbers come with their conditions: each table says how its clips were shown, and how many crashes, negatives and
+minutes it covers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCHEMA = 1
 
 
 class Measure(Value, frozen=True, kw_only=True):
-    """A number with its bootstrap 95 % interval; null where the data does not define it."""
+    """A number with its bootstrap 95 % interval; null if the data does not define it."""
 
     value: float | None
     lo: float | None
@@ -26,7 +26,7 @@ class Measure(Value, frozen=True, kw_only=True):
 
 
 class FalseAlarms(Value, frozen=True, kw_only=True):
-    """Alarms outside any crash, in `hours` of footage without one; the bound is the highest rate possible at 95 %."""
+    """Alarms outside any crash, in `hours` of footage without one, with a one-sided 95 % upper bound of the rate."""
 
     count: int
     hours: float
@@ -35,10 +35,10 @@ class FalseAlarms(Value, frozen=True, kw_only=True):
 
 
 class Row(Value, frozen=True, kw_only=True):
-    """One scorer on one table.
+    """One scorer's row of one table.
 
     `f1` is that of the scorer's own verdict, an alarm anywhere in the clip; null for a scorer without alarms.
-    `best_f1` picks its threshold on these very clips: an upper bound.
+    `best_f1` chooses its threshold on the same clips: an upper bound.
     """
 
     scorer: str
@@ -68,7 +68,7 @@ class Table(Value, frozen=True, kw_only=True):
 
 
 class Evaluation(Value, frozen=True, kw_only=True):
-    """What `evaluate` found. `failed` are samples that a scorer could not read, with the reason."""
+    """The result of `evaluate`. `failed` are samples that a scorer could not read, with the reason."""
 
     schema: int = SCHEMA
     seed: int
@@ -78,13 +78,13 @@ class Evaluation(Value, frozen=True, kw_only=True):
 
 
 def measure(value: float, bounds: Bounds) -> Measure:
-    """`value` with `bounds`, NaN becoming null."""
+    """Combine `value` and `bounds`; NaN becomes null."""
     known = [None if math.isnan(number) else number for number in (value, *bounds)]
     return Measure(value=known[0], lo=known[1], hi=known[2])
 
 
 def to_markdown(evaluation: Evaluation) -> str:
-    """Every table with its conditions under it."""
+    """Render every table with its conditions below it."""
     parts = [_table(table, evaluation) for table in evaluation.tables]
     if evaluation.failed:
         failed = "; ".join(f"{name} ({reason})" for name, reason in evaluation.failed)
@@ -92,7 +92,7 @@ def to_markdown(evaluation: Evaluation) -> str:
     return "\n".join(parts)
 
 
-# heading of a column -> its cell
+# Maps a column's heading to the function that makes its cell.
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "scorer": lambda row: row.scorer,
     "clip AP": lambda row: _measure(row.clip_ap),

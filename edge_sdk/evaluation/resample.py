@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap by group, Wilson's interval for shares, an exact bound for rare events.
+"""Uncertainty of numbers: bootstrap by group, Wilson's interval for shares, an exact bound for rare events.
 
 Clips of one recording are not independent, so a bootstrap draws whole groups. All bounds are 95 %.
 """
@@ -21,14 +21,14 @@ Z_95 = 1.959963984540054
 
 
 class Bounds(NamedTuple):
-    """A 95 % interval; NaN where the resamples define none."""
+    """A 95 % interval; NaN if the resamples define none."""
 
     lo: float
     hi: float
 
 
 class Proportion(Value, frozen=True, kw_only=True):
-    """A share of `n` with its Wilson 95 % interval; null where n is 0."""
+    """A share of `n` with its Wilson 95 % interval; null if n is 0."""
 
     hits: int
     n: int
@@ -38,7 +38,7 @@ class Proportion(Value, frozen=True, kw_only=True):
 
 
 def proportion(hits: int, n: int) -> Proportion:
-    """Share `hits / n` with the score interval of Wilson (1927), which stays inside 0..1 and is honest at small n."""
+    """Compute `hits / n` with the score interval of Wilson (1927), which stays in 0..1 and is reliable at small n."""
     if not 0 <= hits <= n:
         raise ConfigError(f"hits must lie in 0..n, found {hits} of {n}")
     if n == 0:
@@ -52,8 +52,8 @@ def proportion(hits: int, n: int) -> Proportion:
 def bootstrap(groups: Sequence[str], statistic: Callable[[Floats], float], *, rounds: int, seed: int) -> Bounds:
     """Percentile interval of `statistic` over `rounds` resamples of the groups, drawn with replacement.
 
-    `groups` names each item's group; `statistic` takes a weight per item, float64 `[n]` (how often its group was
-    drawn). Rounds in which it is NaN are left out; where fewer than half remain the interval is NaN.
+    `groups` names each item's group. `statistic` takes a weight per item, float64 `[n]`: how often its group was drawn.
+    Rounds in which it is NaN are left out; if fewer than half remain, the interval is NaN.
     """
     names, codes = np.unique(np.asarray(groups, np.str_), return_inverse=True)
     if rounds <= 0 or names.size < 2:
@@ -68,7 +68,7 @@ def bootstrap(groups: Sequence[str], statistic: Callable[[Floats], float], *, ro
 
 
 def rate_upper_bound(events: int, hours: float) -> float:
-    """Highest rate per hour that `events` in `hours` leave possible at 95 %: exact Poisson, one-sided (Garwood 1936).
+    """Upper 95 % bound of the rate per hour, given `events` in `hours`: exact Poisson, one-sided (Garwood 1936).
 
     Zero events in one hour give 3.0 per hour. NaN without observation time.
     """
@@ -78,7 +78,7 @@ def rate_upper_bound(events: int, hours: float) -> float:
 
 
 def poisson_mean_where(below: Callable[[float], bool], count: int) -> float:
-    """Where `below`, true for small means, turns false for a count near `count`; good to 1e-12 of its range."""
+    """Find the mean, for counts near `count`, at which `below` turns from true to false, to 1e-12 of its range."""
     low, high = 0.0, 20.0 + 2.0 * count + 10.0 * math.sqrt(count)
     for _ in range(80):
         middle = (low + high) / 2
@@ -87,7 +87,7 @@ def poisson_mean_where(below: Callable[[float], bool], count: int) -> float:
 
 
 def poisson_cdf(count: int, mean: float) -> float:
-    """P(N <= count) for a Poisson `mean`, by logarithms: large means have no exponential."""
+    """P(N <= count) for a Poisson `mean`, computed with logarithms, because exp(-mean) underflows for large means."""
     if mean == 0:
         return 1.0
     return math.fsum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(count + 1))

@@ -1,7 +1,7 @@
-"""One scorer's answers to one set of samples, reduced to the numbers of a table row.
+"""Reduce one scorer's answers to one set of samples to the numbers of a table row.
 
-Frame AUC is taken over crash samples only, their frames before and after the crash being the negatives: against other
-clips, knowing the archive would be enough.
+Frame AUC is computed over crash samples only, with their frames before and after the crash as negatives. Against frames
+of other clips, recognising the archive would be enough.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ class Answers:
     scores: Sequence[ClipScores]
 
     def of(self, chosen: Sequence[int]) -> Answers:
-        """The answers to some of the samples, by index."""
+        """Return the answers to some of the samples, by index."""
         samples, scores = [self.samples[i] for i in chosen], [self.scores[i] for i in chosen]
         return Answers(scorer=self.scorer, samples=samples, scores=scores)
 
     def crashes(self) -> Answers:
-        """The answers to samples that show a crash."""
+        """Return the answers to samples that show a crash."""
         return self.of([i for i, sample in enumerate(self.samples) if sample.crash])
 
 
 def row_of(answers: Answers, *, seed: int, rounds: int) -> Row:
-    """Every metric of one scorer, with bootstrap intervals from `rounds` resamples of the groups."""
+    """Compute every metric of one scorer, with bootstrap intervals from `rounds` resamples of the groups."""
     crashes = answers.crashes()
     guesses = _guesses(crashes)
     clips = Ranking([sample.crash for sample in answers.samples], [answer.score for answer in answers.scores])
     groups = [sample.group for sample in answers.samples]
-    # A stream's verdict as a whole says little: it depends on its length and on its splices.
+    # The verdict on a whole stream says little, because it depends on the stream's length and splices.
     ranked = not clips.truth.all() and answers.samples[0].track != "streams"
     best = clips.best_f1()
 
@@ -73,7 +73,7 @@ def row_of(answers: Answers, *, seed: int, rounds: int) -> Row:
 
 
 def _verdict_f1(answers: Answers) -> Callable[[NDArray[np.float64]], float]:
-    """F1 of the scorer's alarms, by weight of the samples; NaN for one that raises none."""
+    """Return the F1 of the scorer's alarms as a function of the samples' weights; NaN for a scorer without alarms."""
     if any(answer.alarms_s is None for answer in answers.scores):
         return lambda _weight: NAN
     truth = np.array([sample.crash for sample in answers.samples])
@@ -87,7 +87,7 @@ def _verdict_f1(answers: Answers) -> Callable[[NDArray[np.float64]], float]:
 
 
 def frame_auc(crashes: Answers, *, seed: int, rounds: int) -> Measure:
-    """ROC AUC of frame scores inside against outside the labelled crash, over the frames that count."""
+    """Compute the ROC AUC of frame scores inside against outside the labelled crash, over the frames that count."""
     truth, score, groups = [], [], []
     for sample, answer in zip(crashes.samples, crashes.scores, strict=True):
         counted = sample.counted(answer.frame_times_s)
@@ -102,9 +102,10 @@ def frame_auc(crashes: Answers, *, seed: int, rounds: int) -> Measure:
 
 
 def false_alarms(answers: Answers) -> FalseAlarms | None:
-    """Alarms where there is no crash; a crash sample is free of one before its alarm window and in its surroundings.
+    """Count alarms where there is no crash, also in crash samples: before the alarm window and in the surroundings.
 
-    Streams have no upper bound: the same footage lies around many of them, so that their hours are not independent.
+    Returns None for a scorer without alarms. Streams have no upper bound: the same footage surrounds many of them, so
+    their hours are not independent.
     """
     count, seconds = 0, 0.0
     for sample, answer in zip(answers.samples, answers.scores, strict=True):
@@ -124,7 +125,7 @@ def false_alarms(answers: Answers) -> FalseAlarms | None:
 
 
 def _quiet(sample: Sample, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of `times_s` are moments at which an alarm would be false; none of them is one at which it is right."""
+    """Mark the `times_s` at which an alarm would be false; times at which it would be right or ignored are unmarked."""
     quiet = ~sample.shaded(times_s)
     if sample.crash and sample.start_s is not None:
         begin_s = boundaries.alarm_begin_s(sample.start_s, sample.warning_s)
@@ -135,7 +136,7 @@ def _quiet(sample: Sample, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def guess_of(sample: Sample, answer: ClipScores) -> Guess | None:
-    """The best guess that does not lie on a splice, which is to be ignored."""
+    """Return the best guess outside the shadows of splices, where guesses are ignored; None if there is none."""
     kept = (guess for guess in answer.guesses if not sample.shaded(np.array([guess.start_s]))[0])
     return next(kept, None)
 

@@ -1,4 +1,4 @@
-"""What a scorer is shown, and the truth about it: a clip, a piece of one, or a stream with one inside."""
+"""Samples that a scorer sees, with their truth: a whole clip, a piece of a clip, or a stream that contains a clip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_sdk.clips import LabelledClip, View
 from edge_sdk.evaluation.detail import Bytes, Detail
 
-# A time within this part of a frame of a whole frame is one.
+# A time that differs from a whole frame by at most this fraction of a frame counts as that frame.
 SLACK = 1e-6
 
 Track = Literal["whole", "windows", "streams"]
@@ -32,8 +32,8 @@ TRACKS: dict[Track, str] = {
 class Sample:
     """One video file and its truth; times in seconds since its first decoded frame.
 
-    Frames count for frame metrics inside `scored_s` (None: all of them) and outside `shadows_s`, the moments after a
-    splice, in which alarms are ignored as well.
+    Frames count for frame metrics inside `scored_s` (None: all frames) and outside `shadows_s`, the spans after a
+    splice, where alarms are ignored as well.
     """
 
     path: Path
@@ -51,23 +51,23 @@ class Sample:
 
     @property
     def crash(self) -> bool:
-        """Whether a crash is to be seen."""
+        """Whether the sample shows a crash."""
         return self.kind == "crash"
 
     def counted(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of `times_s` count for frame metrics."""
+        """Mark the `times_s` that count for frame metrics."""
         begin, end = self.scored_s or (-np.inf, np.inf)
         return (times_s >= begin) & (times_s < end) & ~self.shaded(times_s)
 
     def shaded(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of `times_s` lie in a splice's shadow."""
+        """Mark the `times_s` that lie in a splice's shadow."""
         shaded = np.zeros(times_s.shape, np.bool_)
         for begin, end in self.shadows_s:
             shaded |= (times_s >= begin) & (times_s < end)
         return shaded
 
     def crashing(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of `times_s` lie inside the labelled crash; without a labelled end it lasts to the sample's end."""
+        """Mark the `times_s` inside the labelled crash; without a labelled end it lasts to the sample's end."""
         if not self.crash or self.start_s is None:
             return np.zeros(times_s.shape, np.bool_)
         end_s = np.inf if self.end_s is None else self.end_s
@@ -77,7 +77,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Footage:
-    """A labelled clip in the common form: of its `decoded` pictures, those up to the last that shows anything."""
+    """A labelled clip in the common form: of its `decoded` frames, those up to the last that shows anything."""
 
     clip: LabelledClip
     set: str
@@ -87,21 +87,21 @@ class Footage:
 
     @property
     def content_s(self) -> float:
-        """Length of what is to be seen."""
+        """Length of the frames that show something, in seconds."""
         return len(self.frames) / self.detail.rate_hz
 
     @property
     def shows_start(self) -> bool:
-        """Whether the crash's start is labelled and at least one picture shows it, or what comes after it."""
+        """Whether the crash's start is labelled, and at least one frame is at or after it."""
         start_s = self.clip.start_s
         return start_s is not None and math.ceil(start_s * self.detail.rate_hz - SLACK) < len(self.frames)
 
     def cut(self, begin_s: float, end_s: float) -> Bytes:
-        """The pictures from `begin_s` to `end_s`, to the nearest whole picture."""
+        """Return the frames from `begin_s` to `end_s`, rounded to whole frames."""
         rate_hz = self.detail.rate_hz
         return self.frames[round(begin_s * rate_hz) : round(end_s * rate_hz)]
 
 
 def generator_for(seed: int, *names: str) -> np.random.Generator:
-    """Random numbers that depend on the seed and the names only, so that adding a clip changes no other's draw."""
+    """Make a generator that depends only on the seed and the names, so that adding a clip changes no other's draw."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])

@@ -1,6 +1,6 @@
-"""The contract of whatever is evaluated: a path goes in, scores and times come out.
+"""The interface of scorers: a path goes in, scores and times come out.
 
-A student, a language model and a trivial baseline all answer in the same form, so that they stand in one table.
+A student, a language model and a trivial baseline all answer in the same form, so one table can compare them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Guess:
-    """A crash as localised: its start, the central 80 % interval of the start, its end; None where not answered."""
+    """A localised crash: its start, the central 80 % interval of the start, and its end; None if not answered."""
 
     start_s: float
     start_interval_s: tuple[float, float] | None = None
@@ -26,10 +26,10 @@ class Guess:
 class ClipScores:
     """One scorer's answer for one clip; times in seconds since the clip's first decoded frame.
 
-    `frame_times_s` and `crash` are float64 `[frames]`, the latter higher where a crash is more likely now, from no
-    later frame. `score` speaks for the whole clip. `guesses` say where a crash would be, best first, even where no
-    alarm was raised; the first that does not lie on a splice is taken. `alarms_s` are the times at which an event was
-    confirmed, None for a scorer that raises no alarms.
+    `frame_times_s` and `crash` are float64 `[frames]`. `crash` is higher if a crash is more likely at that time; it
+    must not depend on later frames. `score` is that of the whole clip. `guesses` say where a crash would be, best
+    first, even if no alarm was raised; the first one outside the shadow of a splice counts. `alarms_s` are the times at
+    which an event was confirmed, None for a scorer that raises no alarms.
     """
 
     frame_times_s: NDArray[np.float64]
@@ -40,11 +40,11 @@ class ClipScores:
 
 
 class Scorer(Protocol):
-    """Called once per clip by `evaluate`; `name` heads its row. Raises `SourceError` for a clip it cannot read."""
+    """A scorer, which `evaluate` calls once per clip. Raises `SourceError` for a clip that it cannot read."""
 
     @property
     def name(self) -> str:
-        """The row's name."""
+        """The name of its table row."""
 
     def __call__(self, path: Path) -> ClipScores:
         """Score the clip at `path`."""

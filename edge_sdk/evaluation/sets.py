@@ -1,6 +1,6 @@
-"""Which archive a labelled clip comes from, and one clip for each recording.
+"""The archive that a labelled clip comes from, and the choice of one clip per recording.
 
-Numbers are given per archive, because archives differ in view, resolution and how their starts were labelled.
+Numbers are reported per archive, because archives differ in view, resolution and how their starts were labelled.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from edge_sdk.errors import ConfigError
 
 RENDERED = "rendered"
 _FIELDS = ("clip", "view")
-# Archives by what `label_source` names, whose ends are the clip's own (CCD) or those of boxes that outlast the crash.
+# Archives, by a word in `label_source`, whose labelled ends are not the crash's: the end of the clip (CCD) or of boxes
+# that outlast the crash.
 ONSET_ONLY = ("CCD", "Roboflow")
 
 
 def read_sets(table: Path) -> dict[str, str]:
-    """Set of every clip in a label table, by file name; from its column `view`, and `label_source` where it has one.
+    """Read the set of every clip in a label table, by file name: from its columns `view` and, if any, `label_source`.
 
-    Raises `ConfigError` where a field is missing.
+    Raises `ConfigError` if a field is missing.
     """
     sets = {}
     for line, row in read_table(table):
@@ -34,21 +35,21 @@ def read_sets(table: Path) -> dict[str, str]:
 
 
 def without_false_ends(table: Path, clips: Sequence[LabelledClip]) -> list[LabelledClip]:
-    """`clips` of a label table, those of archives in `ONSET_ONLY` without an end: what is written there is none."""
+    """Return `clips` of a label table, without the ends of archives in `ONSET_ONLY`, which are not the crash's."""
     said = {Path(row.get("clip") or "").name: row.get("label_source") or "" for _, row in read_table(table)}
     onset = {name for name, source in said.items() if any(mark in source for mark in ONSET_ONLY)}
     return [replace(clip, end_s=None) if clip.path.name in onset else clip for clip in clips]
 
 
 def set_of_clip(clip: LabelledClip, sets: Mapping[str, str]) -> str:
-    """The clip's set: from the table, else `rendered` for a scene, else what is left for its view."""
+    """Return the clip's set: from the table, else `rendered` for a scene, else the miscellaneous set of its view."""
     if clip.path.name in sets:
         return sets[clip.path.name]
     return RENDERED if clip.record is not None else f"{clip.view} misc"
 
 
 def one_per_group(clips: Iterable[LabelledClip]) -> list[LabelledClip]:
-    """The first clip of each group among crashes, and among the rest: copies of one recording count once."""
+    """Return the first crash clip and the first other clip of each group, so that copies of a recording count once."""
     first: dict[tuple[str, bool], LabelledClip] = {}
     for clip in clips:
         first.setdefault((clip.group, clip.crash), clip)

@@ -1,8 +1,8 @@
-"""Scores on disk: a scorer that has answered once does not look at the clip again.
+"""Scores on disk, so that a scorer never scores the same clip twice.
 
-One JSON line a sample, written as soon as it is known, so that an evaluation that was stopped goes on, and tables can
-be made again, and differences between scorers drawn, without the models. A line answers for the very bytes that were
-scored, and for what scored them; other lines are left where they are.
+One JSON line per sample is written as soon as it is known. A stopped evaluation can therefore resume, and tables and
+comparisons of scorers can be made without the models. A line is valid only for the exact bytes that were scored and for
+the scorer's identity; other lines are kept but ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_sdk.types import Value
 
 
 class StoredGuess(Value, frozen=True, kw_only=True):
-    """A `Guess`; `interval_s` is its start's."""
+    """A stored `Guess`; `interval_s` is the interval of its start."""
 
     start_s: float
     interval_s: tuple[float, float] | None
@@ -28,7 +28,7 @@ class StoredGuess(Value, frozen=True, kw_only=True):
 
 
 class StoredLine(Value, frozen=True, kw_only=True):
-    """The `ClipScores` that `scorer` gave to one sample, which is known by its folder, its name and its bytes."""
+    """The `ClipScores` that `scorer` gave one sample, which is identified by its folder, name and hash."""
 
     scorer: str
     sample: str
@@ -41,21 +41,24 @@ class StoredLine(Value, frozen=True, kw_only=True):
 
 
 class StoredScorer:
-    """Answers from the file `store` what it holds, and asks `ask` for the rest.
+    """Returns scores from the file `store` if it holds them, and calls `ask` for others.
 
-    Guesses after the first `GUESSES` are dropped: only those on a splice are passed over.
+    Only the first `GUESSES` guesses are stored: that is enough, because only guesses in a splice's shadow are skipped.
     """
 
     GUESSES = 64
 
     def __init__(self, name: str, store: Path, ask: Callable[[Path], ClipScores], *, identity: str) -> None:
-        """`identity` tells `ask` from whatever would answer otherwise. Raises `ConfigError` for another file."""
+        """Read `store`. `identity` must differ between scorers that may give different scores.
+
+        Raises `ConfigError` for a file that does not hold scores.
+        """
         self._name, self._store, self._ask, self._identity = name, store, ask, identity
         self._known = {(line.sample, line.sha256): line for line in _read(store) if line.scorer == identity}
 
     @property
     def name(self) -> str:
-        """The row's name."""
+        """The name of its table row."""
         return self._name
 
     def __call__(self, path: Path) -> ClipScores:
@@ -71,7 +74,7 @@ class StoredScorer:
 
 
 def _read(store: Path) -> list[StoredLine]:
-    """The whole lines of a store; an interrupted write leaves a part of one, which is cut off."""
+    """Read the complete lines of a store, and remove an incomplete last line that an interrupted write left."""
     if not store.is_file():
         return []
     whole, _, rest = store.read_bytes().rpartition(b"\n")

@@ -1,8 +1,8 @@
 """Crash clips spliced at random offsets into normal footage: what a camera that is always on would see.
 
-Without this a clock wins: archives cut their clips so that the crash comes at nearly the same second. Normal footage
-of the same view goes before and after each clip, and the clip itself loses a random beginning. Controls have the same
-splices and no crash, so that alarms raised by the splice itself are seen.
+Otherwise a mere clock scores well, because archives cut their clips so that the crash comes at nearly the same second.
+Normal footage of the same view is put before and after each clip, and the clip loses a beginning of random length.
+Controls have the same splices but no crash, so they reveal alarms that the splices cause.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from edge_sdk.evaluation.detail import Bytes
 from edge_sdk.evaluation.samples import Footage, generator_for
 
-# After a splice the picture has jumped: frames do not count and alarms are ignored for this long.
+# The picture jumps at a splice, so frames do not count and alarms are ignored for this long after it.
 SHADOW_S = 1.5
 MAX_DROP_S = 2.0
 PREFIX_S = (4.0, 12.0)
@@ -25,7 +25,10 @@ MIN_NORMAL_S = PREFIX_S[0]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stream:
-    """Pictures `[frames, bytes]` of normal footage, then the event's footage from `drop_s` on, then normal footage."""
+    """Frames `[frames, bytes]` of normal footage, then the event's footage from its `drop_s` on, then normal footage.
+
+    The event's footage lies from `begin_s` to `end_s` of the stream.
+    """
 
     event: Footage
     frames: Bytes
@@ -36,17 +39,17 @@ class Stream:
 
 
 def can_stream(item: Footage) -> bool:
-    """Whether the start of a crash clip lies behind the shadow of a splice put before it."""
+    """Whether `item` can be spliced: a normal clip is long enough, or a crash starts after the splice's shadow."""
     if not item.clip.crash:
         return item.content_s >= MIN_NORMAL_S
     return item.clip.start_s is not None and item.clip.start_s >= SHADOW_S and item.shows_start
 
 
 def build_streams(events: Sequence[Footage], normals: Sequence[Footage], seed: int, repeats: int) -> list[Stream]:
-    """One stream per event and repeat; the surroundings come from normals of the same view and another group.
+    """Build one stream per event and repeat, surrounded by normal clips of the same view and another group.
 
-    Events (crash clips, or normal clips as controls) without such a normal are left out, as are those of which
-    `can_stream` is False.
+    Events are crash clips, or normal clips as controls. Those without such a normal clip, or for which `can_stream` is
+    false, are left out.
     """
     streams = []
     for item in events:
@@ -57,7 +60,7 @@ def build_streams(events: Sequence[Footage], normals: Sequence[Footage], seed: i
 
 
 def no_stream(item: Footage, normals: Sequence[Footage]) -> str:
-    """Why `build_streams` leaves `item` out among `normals`."""
+    """Say why `build_streams` leaves `item` out, given `normals`."""
     length = f"{item.content_s:.1f} s of content"
     if can_stream(item):
         return f"no other normal clip of the view {item.clip.view} and {MIN_NORMAL_S:g} s or more to put around it"
@@ -71,7 +74,7 @@ def no_stream(item: Footage, normals: Sequence[Footage]) -> str:
 
 
 def _near(item: Footage, normals: Sequence[Footage]) -> list[Footage]:
-    """What may surround `item`: normals of the same view and another group, long enough."""
+    """Return the clips that may surround `item`: long enough normals of the same view and another group."""
     return [
         normal
         for normal in normals
@@ -102,6 +105,6 @@ def _splice(item: Footage, near: Sequence[Footage], seed: int, repeat: int) -> S
 
 
 def _piece(item: Footage, length_s: float, rng: np.random.Generator) -> Bytes:
-    """At most `length_s` of a normal clip, from a random moment."""
+    """Cut at most `length_s` from a normal clip, at a random time."""
     begin_s = float(rng.uniform(0.0, max(0.0, item.content_s - length_s)))
     return item.cut(begin_s, min(begin_s + length_s, item.content_s))

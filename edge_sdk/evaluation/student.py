@@ -1,4 +1,4 @@
-"""The student as a scorer: the whole device path, from the file to the event, judged like any other row."""
+"""The student as a scorer: the whole device path from file to event, judged like any other scorer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StudentScorer:
 
 
 def clip_scores(found: AnalysedClip, student: Student) -> ClipScores:
-    """An analysis in the form that `evaluate` takes; its events are the guesses, the best first."""
+    """Convert an analysis to `ClipScores`; the guesses are its events, best first, then the hottest starts."""
     events = [event for event in found.analysis.events if event.state != "rejected"]
     events.sort(key=lambda event: event.score, reverse=True)
     return ClipScores(
@@ -42,7 +42,7 @@ def clip_scores(found: AnalysedClip, student: Student) -> ClipScores:
 
 
 def guess_of(event: Event) -> Guess | None:
-    """What an event says of its crash; None before it has a start."""
+    """Convert an event to a guess; None if it has no start yet."""
     start, end = event.timeline.crash_start, event.timeline.crash_end
     if start is None:
         return None
@@ -50,7 +50,7 @@ def guess_of(event: Event) -> Guess | None:
 
 
 def hottest_starts(found: AnalysedClip, student: Student) -> list[Guess]:
-    """Where the start heat was highest, the hottest first: the guesses for a clip without an event."""
+    """Return guesses at the frames with the highest start heat, hottest first, for clips without an event."""
     delay_s = student.heat_delay_frames / student.rate_hz
     rows = sorted(found.scores, key=lambda row: row.start, reverse=True)
     return [Guess(start_s=max(0.0, row.time_s - delay_s)) for row in rows]

@@ -1,7 +1,7 @@
-"""Scorers that see no content, or nearly none: what a student has to beat before its numbers mean anything.
+"""Scorers that see little or no content: a student's numbers mean nothing unless it beats them.
 
-None is fitted, except the constant interval, which is told the best answer there is. Their frame times are those of a
-10 Hz decode, which they share.
+None is fitted, except the constant interval, which is given the best possible answer. They share the frame times of one
+decode at 10 Hz.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import numpy as np
 from edge_sdk.evaluation.motion import RATE_HZ, Floats, Motion, read_motion, z_scores, z_scores_so_far
 from edge_sdk.evaluation.scorer import ClipScores, Guess, Scorer
 
-# To be raised when a baseline answers otherwise: scores on disk are those of one version.
+# Raise it when a baseline's answers change: scores on disk are valid for one version.
 VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trivial:
-    """A baseline: `answer` turns what is known of a file into scores."""
+    """A baseline: `answer` turns a file's motion and shape into scores."""
 
     name: str
     answer: Callable[[Motion], ClipScores]
 
     def __call__(self, path: Path) -> ClipScores:
-        """Score the clip at `path`. Raises `SourceError` where nothing can be decoded."""
+        """Score the clip at `path`. Raises `SourceError` if nothing can be decoded."""
         return self.answer(read_motion(path))
 
 
 def trivial_scorers() -> tuple[Scorer, ...]:
-    """All baselines that need no fitting, in the order in which tables show them."""
+    """Return all baselines that need no fitting, in the order of the tables."""
     return (
         Trivial(name="constant", answer=constant),
         Trivial(name="clip middle", answer=clip_middle),
@@ -48,50 +48,50 @@ def trivial_scorers() -> tuple[Scorer, ...]:
 
 
 def constant(file: Motion) -> ClipScores:
-    """The same score for every clip and every frame: where chance lies."""
+    """Give every clip and every frame the same score: the chance level."""
     return blind(file, 0.0)
 
 
 def clip_middle(file: Motion) -> ClipScores:
-    """The crash starts in the middle of the clip, as people who cut clips like to have it."""
+    """Guess that the crash starts in the middle of the clip, where people who cut clips often put it."""
     middle = Guess(start_s=duration_s(file) / 2)
     return blind(file, 0.0, guesses=(middle,))
 
 
 def clock(file: Motion) -> ClipScores:
-    """The longer a clip has run, the more likely the crash is on: seconds since the first frame."""
+    """Score frames by the seconds since the first frame: the longer a clip has run, the more likely a crash."""
     return ClipScores(frame_times_s=file.times_s, crash=file.times_s, score=float(file.times_s[-1]))
 
 
 def motion_energy(file: Motion) -> ClipScores:
-    """Mean absolute luma change of the picture; the crash starts where it is largest."""
+    """Score frames by the mean absolute luma change of the picture; the crash starts where it is largest."""
     return moving(file, file.whole, file.whole)
 
 
 def block_motion(file: Motion) -> ClipScores:
-    """The most unusual block: frames against what came before, the start against the whole clip."""
+    """Score frames by their most unusual block given earlier frames; the start is the most unusual in the clip."""
     return moving(file, z_scores_so_far(file.blocks).max(axis=1), z_scores(file.blocks).max(axis=1))
 
 
 def moving(file: Motion, crash: Floats, start: Floats) -> ClipScores:
-    """Frame scores `crash [n]`, the highest of which speaks for the clip; frames as guesses, highest `start` first."""
+    """Answer with frame scores `crash [n]`, their maximum, and all frames as guesses, highest `start` first."""
     guesses = tuple(Guess(start_s=float(file.times_s[i])) for i in np.argsort(-start, kind="stable"))
     return ClipScores(frame_times_s=file.times_s, crash=crash, score=float(crash.max()), guesses=guesses)
 
 
 def constant_interval(interval_s: tuple[float, float]) -> ClipScores:
-    """The answer of a scorer that says (start, end) of every clip, whatever the clip."""
+    """Answer with the same (start, end) for every clip."""
     nothing = np.zeros(0)
     guess = Guess(start_s=interval_s[0], end_s=interval_s[1])
     return ClipScores(frame_times_s=nothing, crash=nothing, score=0.0, guesses=(guess,))
 
 
 def blind(file: Motion, score: float, *, guesses: tuple[Guess, ...] = ()) -> ClipScores:
-    """An answer that is the same in every frame."""
+    """Answer with the same score in every frame."""
     crash = np.full(file.times_s.shape, score)
     return ClipScores(frame_times_s=file.times_s, crash=crash, score=score, guesses=guesses)
 
 
 def duration_s(file: Motion) -> float:
-    """Length of what was decoded, the last picture included."""
+    """Return the length of what was decoded in seconds, including the last frame."""
     return float(file.times_s[-1]) + 1 / RATE_HZ

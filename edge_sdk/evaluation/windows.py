@@ -1,8 +1,8 @@
-"""Pieces of clips for the clip-level question "is there a crash in this?", with nothing else to go by.
+"""Pieces of clips for the clip-level question "is there a crash in this?", without other cues.
 
-Positives are cut around the start at a random offset, negatives from normal clips and from before the crash of the
-same files. Lengths of both classes are drawn from one distribution: quantile by quantile, the shorter of what the two
-classes can offer.
+Positives are cut around the start at a random offset. Negatives are cut from normal clips, and from before the crash of
+crash clips. The lengths of both classes have one distribution: at each quantile, the shorter of the lengths that the
+two classes can offer.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from edge_sdk.evaluation.samples import SLACK, Footage, Kind, generator_for
 
 MIN_WINDOW_S = 2.0
 MAX_WINDOW_S = 6.0
-# A pre-crash piece ends this long before the start and comes from files whose start leaves room for one.
+# A pre-crash piece ends at least this long before the crash's start, and comes from a file whose crash starts late
+# enough.
 PRE_CRASH_GAP_S = 1.5
 PRE_CRASH_MIN_START_S = 3.5
-# What a crash piece shows at least, where the file has it: before the start and after it.
+# The least that a crash piece shows before and after the start, if the file has it.
 LEAD_S = 0.5
 TAIL_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Window:
-    """A piece of footage: seconds of the source file, which become 0..end - begin."""
+    """A piece of footage, from `begin_s` to `end_s` of the source file; its own time starts at 0."""
 
     footage: Footage
     kind: Kind
@@ -36,9 +37,9 @@ class Window:
 
 
 def plan_windows(footage: Sequence[Footage], seed: int) -> list[Window]:
-    """Choose the pieces; per view the two classes have one distribution of lengths.
+    """Choose the pieces so that, in each view, both classes have one distribution of lengths.
 
-    Footage that cannot give `MIN_WINDOW_S` is left out, and a crash whose start is not to be seen gives no crash piece.
+    Footage that cannot give `MIN_WINDOW_S` is left out, and a crash whose start is not visible gives no crash piece.
     """
     windows: list[Window] = []
     crash: Kind = "crash"
@@ -51,12 +52,12 @@ def plan_windows(footage: Sequence[Footage], seed: int) -> list[Window]:
 
 
 def can_show_crash(item: Footage) -> bool:
-    """Whether `item` can give a piece with the start of its crash in it."""
+    """Whether `item` can give a piece that contains the start of its crash."""
     return item.clip.crash and item.shows_start and item.content_s >= MIN_WINDOW_S
 
 
 def negative_kinds(item: Footage) -> Iterator[Kind]:
-    """What `item` can give as a negative: a normal piece, a pre-crash piece, or nothing."""
+    """Yield the kind of negative that `item` can give: a normal piece, a pre-crash piece, or nothing."""
     kind: Kind = "pre_crash" if item.clip.crash else "normal"
     early = item.clip.crash and (item.clip.start_s is None or item.clip.start_s < PRE_CRASH_MIN_START_S)
     if not early and _room_s(item, kind) >= MIN_WINDOW_S:
@@ -64,7 +65,7 @@ def negative_kinds(item: Footage) -> Iterator[Kind]:
 
 
 def no_window(item: Footage) -> str:
-    """Why `plan_windows` takes no piece of `item`."""
+    """Say why `plan_windows` takes no piece of `item`."""
     length, start_s = f"{item.content_s:.1f} s of content", item.clip.start_s
     if item.content_s < MIN_WINDOW_S:
         return f"{length}, {MIN_WINDOW_S:g} s needed"
@@ -76,9 +77,9 @@ def no_window(item: Footage) -> str:
 
 
 def matched_lengths(first: Sequence[float], second: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Lengths within two lists of capacities such that both lists of lengths have one distribution.
+    """Choose lengths within two lists of capacities, in seconds, so that both lists of lengths have one distribution.
 
-    The piece at quantile u of its class gets the smaller of the two classes' capacities at u.
+    The piece at quantile u of its class gets the smaller of the two classes' capacities at u, at most `MAX_WINDOW_S`.
     """
     return _lengths(first, second), _lengths(second, first)
 
@@ -103,14 +104,14 @@ def _matched(
 
 
 def _room_s(item: Footage, kind: Kind) -> float:
-    """How long a piece of this kind can be at most."""
+    """Return the maximum length of a piece of this kind, in seconds."""
     if kind == "pre_crash" and item.clip.start_s is not None:
         return min(item.clip.start_s, item.content_s) - PRE_CRASH_GAP_S
     return item.content_s
 
 
 def _place(item: Footage, kind: Kind, length_s: float, seed: int) -> Window:
-    """Cut at a random offset, in whole frames; a crash piece has its start inside."""
+    """Place the piece at a random offset, in whole frames; a crash piece contains the start."""
     rate_hz = item.detail.rate_hz
     length_s = math.floor(length_s * rate_hz + SLACK) / rate_hz
     low_s, high_s = 0.0, _room_s(item, kind) - length_s

@@ -1,8 +1,8 @@
-"""How well scorers rank clips, judged inside the folds of a cross-validation alone.
+"""How well scorers rank clips, judged only within the folds of a cross-validation.
 
-Students of different folds have scales of their own. A ranking over all clips compares the score that one gave with the
-score that another gave, which one student for all clips is spared: five equally good ones look worse than it does. So
-clips are compared with those of their own fold, for every scorer alike.
+Students of different folds have different score scales. A ranking over all clips compares scores of different students,
+so five students look worse than one equally good student for all clips. Clips are therefore compared only with clips of
+their own fold, for every scorer alike.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ Statistic = Literal["average_precision", "roc_auc"]
 
 
 def ranked_within(folds: Mapping[str, int], statistic: Statistic) -> Callable[[Answers], ByGroup]:
-    """The metric as a function of the groups' weights, whose folds `folds` says by name.
+    """Return the metric as a function of the groups' weights; `folds` maps each group's name to its fold.
 
-    Average precision is averaged over folds by their crashes, ROC AUC by their pairs of a crash and another clip, so
-    that either is over all that a pooled one is over but pairs across folds. Folds of one kind of clip say nothing.
+    Average precision is averaged over folds weighted by their crashes, ROC AUC weighted by their pairs of a crash and
+    another clip. Either then covers what the pooled metric covers, except pairs across folds. Folds with only one class
+    are skipped.
     """
 
     def metric(answers: Answers) -> ByGroup:

@@ -57,7 +57,7 @@ class Incident:
         device: DeviceState | None = None,
         triggered_s: float | None = None,
     ) -> Event:
-        """The next revision. Raises `ValueError` for a state that may not follow the present one: a bug, not input."""
+        """The next revision. Raises `ValueError` for a state that may not follow the current one: a bug, not input."""
         if state not in FOLLOWS[self._state]:
             raise ValueError(f"event {self.id}: {state!r} may not follow {self._state!r}")
         self._state = state
@@ -83,6 +83,6 @@ def calibrate(raw: float, point: OperatingPoint) -> float:
     """Probability from a raw score by Platt's logistic map, fitted on validation clips (Platt 1999)."""
     clipped = min(max(raw, 1e-6), 1 - 1e-6)
     fitted = point.scale * math.log(clipped / (1 - clipped)) + point.offset
-    # Of a steep map the exponential of the other sign would overflow.
+    # The exponent is never positive: for a steep map, a positive one would overflow.
     weight = math.exp(-abs(fitted))
     return (1 if fitted >= 0 else weight) / (1 + weight)

@@ -1,7 +1,7 @@
 """The event record: one JSON object, the same on the command line, in the store and in the sinks.
 
 An unknown part is null, never absent. Times of the timeline are seconds since the source's first decoded frame. Later
-releases add keys without another `schema`, so that a reader passes over those that it does not know.
+releases may add keys without changing `schema`, so readers must ignore keys that they do not know.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ State = Literal["provisional", "confirmed", "refined", "closed", "rejected"]
 
 
 class CrashTimeline(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """When it became foreseeable, when it began and when it was over; each with its central 80 % interval."""
+    """When the crash became foreseeable, began and was over; each with its central 80 % interval."""
 
     pre_crash_start: Estimate | None = None
     crash_start: Estimate | None = None
@@ -30,11 +30,11 @@ class CrashTimeline(Value, frozen=True, kw_only=True, forbid_unknown_fields=Fals
 class EventTime(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """When this revision was made: `monotonic_s` on this device's monotonic clock, `utc` in ISO 8601.
 
-    `utc` is null where no clock speaks for the source, as for a file. `uncertainty_s` is half the width of the interval
-    that holds the true time, null when nothing bounds it; `source` is what disciplines the clock. `capture` is when the
-    picture was taken whose scores made the revision, null for the last revisions of a source that has ended or shows
-    nothing any more. `zero` is when the source's first picture was taken, from which the timeline counts, by what is
-    known of its clock at this revision; null for a file.
+    `utc` is null if no clock tells the source's time, as for a file. `uncertainty_s` is half the width of the interval
+    that holds the true time, null if nothing bounds it; `source` is what disciplines the clock. `capture` is when the
+    picture was taken whose scores made the revision, null for the last revisions of a source that has ended or stopped
+    showing pictures. `zero` is when the source's first picture was taken, which is time 0 of the timeline, as far as
+    the clock was known at this revision; null for a file.
     """
 
     monotonic_s: float
@@ -46,12 +46,13 @@ class EventTime(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class EventClip(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The recording around the event: what was asked and what was delivered.
+    """The recording around the event: what was asked for and what was delivered.
 
-    `pre_s` is how much it holds before the crash or the trigger, below 0 where it begins after it, of `asked_pre_s`;
-    `post_s` is how much it holds behind. It begins at `start_s` of the timeline, of which a time `t` is at
-    `t - start_s` in a player. `gaps_s` are spans of the timeline in which no picture came, whole even where one reaches
-    beyond the file; `sha256` is of the file's bytes. What another recorder has not told is null.
+    `pre_s` is how many seconds it holds before the crash or trigger, below 0 if it begins after that; `asked_pre_s` is
+    how many were asked for. `post_s` is how many it holds afterwards. The file begins at `start_s` of the timeline, so
+    a player shows the time `t` of the timeline at `t - start_s`. `gaps_s` are spans of the timeline without pictures,
+    given whole even if one reaches beyond the file. `sha256` is of the file's bytes. Values that another recorder did
+    not give are null.
     """
 
     uri: str
@@ -66,16 +67,16 @@ class EventClip(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
 class Answer(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """One answer of the video language model.
 
-    `value` is a bool for the form `yes_no`, seconds for `time`, (start, end) for `interval`, null for `text` and for an
-    answer that was not read to its end; `lo` and `hi` bound its central 80 %. These are times of the timeline's clock;
-    `text` is the model's own by greedy decoding, whose seconds count as its prompt did; the `value` of a time or an
-    interval is what serves best by all that the model believes. `probability` is that of the answer given, of a time or
-    an interval that it is right, and means what it says where `calibrated`. `tokens` were taken in for it, from
-    pictures of `grid` pixels ("364x196").
-    `abstain`: do not rely on it. `contradiction`: it speaks against another answer or the student's
-    timeline, null where there was nothing to compare with.
+    `value` is a bool for the form `yes_no`, seconds for `time`, (start, end) for `interval`, and null for `text` and
+    for an answer that was not read to its end; `lo` and `hi` bound its central 80 %. These are times of the timeline.
+    `text` is the model's own, by greedy decoding; seconds in it count as in the prompt. The `value` of a time or
+    an interval is the best choice given everything that the model believes. `probability` is that of the given answer,
+    or for a time or an interval that it is right; it is a true probability if `calibrated`. `tokens` is how many tokens
+    were taken in for the answer, from pictures of `grid` pixels ("364x196").
+    `abstain`: do not rely on the answer. `contradiction`: it contradicts another answer or the student's timeline; null
+    if there was nothing to compare with.
     `with_student`: the student's own evidence went into `value`, `probability`, `lo` and `hi`, and a text says nothing
-    that belies what both hold for likelier.
+    that contradicts what student and model together find more likely.
     `prompt_sha256` is of the question's text in UTF-8.
     """
 
@@ -96,7 +97,7 @@ class Answer(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class DeviceState(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """State of the device when the revision was made; null where a sensor is silent."""
+    """State of the device when the revision was made; null for a sensor that gave no value."""
 
     power_mode: str | None = None
     throttled: bool | None = None
@@ -104,13 +105,13 @@ class DeviceState(Value, frozen=True, kw_only=True, forbid_unknown_fields=False)
 
 
 class Provenance(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What produced the event; null is what is not known, as all that an earlier release did not write.
+    """What produced the event; null if unknown, for example because an earlier release did not write it.
 
-    `runtime` computed the student's scores: `runtime_version` is that of the package behind it, null where there is
-    none, and `engine_sha256` of the file of the engine that it ran, null where it opens the bundle's graph itself.
+    `runtime` computed the student's scores. `runtime_version` is the version of the package behind it, null if there is
+    none. `engine_sha256` is of the engine file that it ran, null if it opened the bundle's graph itself.
     `config_sha256` is of the student as the bundle's manifest describes it, at the point named `operating_point`.
-    `sdk` is this SDK's version. `device` is the model of the board or computer as its firmware names it, null where
-    that is silent; no serial number and no host's name, which would tell whose it is.
+    `sdk` is this SDK's version. `device` is the model of the board or computer as its firmware names it, null if the
+    firmware does not; it holds no serial number or host name, which would reveal the owner.
     """
 
     bundle: str
@@ -127,8 +128,9 @@ class Provenance(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
 class Event(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """One revision of one event.
 
-    An event by hand (`trigger` is "manual") began at `triggered_s` of the timeline's clock, null for the student's. Its
-    timeline is null, as nobody has looked for a crash; its `score` is the student's highest about that time.
+    An event by hand (`trigger` is "manual") began at `triggered_s` of the timeline, which is null for the student's
+    events. Its boundaries are null, because nobody looked for a crash; its `score` is the student's highest about that
+    time.
     """
 
     schema: Literal[1] = 1
@@ -150,31 +152,31 @@ class Event(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
     @property
     def happened(self) -> CrashTimeline:
-        """When to look for it: the timeline, or of an event by hand its trigger in the place of a crash."""
+        """Where to look for the event: its timeline, or for an event by hand its trigger as the start of a crash."""
         if self.triggered_s is None:
             return self.timeline
         return CrashTimeline(crash_start=Estimate(t=self.triggered_s, lo=self.triggered_s, hi=self.triggered_s))
 
     @property
     def began_s(self) -> float:
-        """The second of the timeline from which its clip counts: of its crash or trigger, or what is known of it."""
+        """The timeline time, s, that its clip counts from: the crash or trigger, else the pre-crash start, else 0."""
         begin = self.happened.crash_start or self.timeline.pre_crash_start
         return 0.0 if begin is None else begin.t
 
     @property
     def evidence(self) -> float | None:
-        """The score as answers may take it into account: when the student has seen the whole of the event.
+        """The score that answers may take into account, once the student has seen the whole event.
 
-        None for one that goes on, whose score may still rise, for one that was rejected or triggered by hand, and where
-        the score is no probability.
+        None for an event that goes on, because its score may still rise, for one that was rejected or triggered by
+        hand, and if the score is not a probability.
         """
         seen = self.state == "closed" and self.trigger == "student" and self.calibrated
         return self.score if seen else None
 
     def when(self, t: float) -> CaptureTime | None:
-        """When the picture at `t` of the timeline was taken, as `crash_start.t`; None for a file, which does not know.
+        """When the picture at `t` of the timeline, such as `crash_start.t`, was taken; None for a file.
 
-        `utc_s` is None where no clock vouches for it; `monotonic_s` is known always, until the device is started anew.
+        `utc_s` is None if no clock vouches for it; `monotonic_s` is always set, and valid until the device restarts.
         """
         return None if self.time.zero is None else shifted(self.time.zero, t)
 
@@ -184,7 +186,7 @@ class Event(Value, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Event:
-        """The event that `to_json` of this or a later release wrote; keys that are not known here are passed over.
+        """The event that `to_json` of this or a later release wrote; unknown keys are ignored.
 
         Raises `ConfigError` for anything else, and for an event of another `schema`.
         """
@@ -204,7 +206,7 @@ def shifted(time: CaptureTime, by_s: float) -> CaptureTime:
 
 
 def check_states(states: Collection[State]) -> frozenset[State]:
-    """The `states` as a set. Raises `UnknownNameError` for one that no event is ever in."""
+    """The `states` as a set. Raises `UnknownNameError` for a name that is not an event state."""
     known: tuple[State, ...] = get_args(State)
     for each in states:
         if each not in known:

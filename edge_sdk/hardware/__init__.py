@@ -1,4 +1,4 @@
-"""Hardware as data: what this machine is and how it fares, and the targets this SDK is made for."""
+"""Hardware as data: what this machine is and which state it is in, and the targets this SDK is made for."""
 
 from edge_sdk.hardware.clock import Discipline, UtcTime, discipline, utc_of
 from edge_sdk.hardware.figures import Figure, Target

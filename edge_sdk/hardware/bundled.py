@@ -1,4 +1,4 @@
-"""What a bundle holds, in the numbers that a plan is worked out from: sizes from its manifest, bytes from its files."""
+"""The numbers of a bundle that a plan is computed from: sizes from its manifest, bytes from its files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from edge_sdk.tensors import numpy_dtype
 from edge_sdk.types import Dialect, DType, TensorSpec
 
 _PRECISIONS: dict[DType, Precision] = {"float32": "fp32", "float16": "fp16", "bfloat16": "fp16"}
-# Bits of weights and of their inputs; other widths are those of the element type.
+# By bits of weights and of their inputs; any other widths mean the precision of the element type.
 _FEW_BITS: dict[tuple[int, int], Precision] = {(4, 16): "w4a16", (8, 16): "w8a16", (8, 8): "w8a8"}
 _WIDE = 16
 _DIALECTS: tuple[Dialect, ...] = ("native", "decomposed")
 
 
 def model_numbers(bundle: Bundle) -> ModelNumbers:
-    """The numbers of what a bundle holds. Raises `BundleError` for a graph that cannot be read."""
+    """Collect the numbers of a bundle's models. Raises `BundleError` for a graph that cannot be read."""
     language = bundle.manifest.language
     return ModelNumbers(
         name=bundle.manifest.name,
@@ -36,12 +36,12 @@ def model_numbers(bundle: Bundle) -> ModelNumbers:
 
 
 def element_precision(language: Language) -> Precision:
-    """What a video LLM computes in where nothing is in few bits: the element type of its graphs."""
+    """Return the precision of an unquantised video LLM: the element type of its graphs."""
     return _PRECISIONS[language.dtype]
 
 
 def student_precision(student: Student) -> Precision:
-    """What a student computes in."""
+    """Return the precision that a student computes in."""
     return "int8" if student.cpu_graph else "fp32"
 
 
@@ -63,7 +63,7 @@ def _student(bundle: Bundle) -> StudentNumbers | None:
 
 
 def _reasoning(bundle: Bundle, language: Language) -> ReasoningNumbers:
-    """The longest clip, the largest cache, every adapter that is asked anything."""
+    """Collect the video LLM's numbers for the longest clip, the largest cache and every adapter with a task."""
     profile = max(language.profiles.values(), key=lambda each: each.frames)
     adapters = [language.adapters[name] for name in shared_out(language) or language.adapters]
     decoders = [language.decoders[name] for name in {each.decoder for each in adapters}]
@@ -94,13 +94,13 @@ def _vision_precision(few: Quantisation, otherwise: Precision) -> Precision:
 
 
 def _few_precision(number: Number, bits: int, activation_bits: int, otherwise: Precision) -> Precision:
-    """Weights of FP8 alone are multiplied in the element type of what they meet."""
+    """Return the precision of quantised linears; FP8 weights with wider inputs are multiplied in the inputs' type."""
     both = number == "fp8" and activation_bits < _WIDE
     return "fp8" if both else _FEW_BITS.get((bits, activation_bits), otherwise)
 
 
 def _stored_bytes(bundle: Bundle, language: Language, adapters: Sequence[Adapter]) -> dict[str, float]:
-    """Bytes of the weights by part, each file once: a part's graphs share theirs. A decoder's include its head."""
+    """Sum the bytes of the weights by part, each file once, as a part's graphs share files; decoders include heads."""
     towers = [graph for profile in language.profiles.values() for graph in profile.graphs.values()]
     projectors = [graph for adapter in adapters for graph in adapter.projector.values()]
     decoders = [each.graph for adapter in adapters for each in language.decoders[adapter.decoder].graphs]
@@ -111,7 +111,7 @@ def _stored_bytes(bundle: Bundle, language: Language, adapters: Sequence[Adapter
 
 
 def _weight_bytes(bundle: Bundle, graphs: Iterable[str]) -> int:
-    """Bytes of the files beside graphs that hold their weights."""
+    """Sum the bytes of the external weight files of graphs, each file once."""
     paths = [bundle.graph(name)[1] for name in graphs]
     return sum(file.stat().st_size for file in {p.parent / place for p in paths for place in external_locations(p)})
 
@@ -125,7 +125,7 @@ def _table(embedding: Embedding) -> TensorSpec:
 
 
 def _speaks(bundle: Bundle, dialect: Dialect) -> bool:
-    """Is there a graph of every part in `dialect`?"""
+    """Whether every part has a graph in `dialect`."""
     manifest, language = bundle.manifest, bundle.manifest.language
     if manifest.student and not _has(manifest.graphs[manifest.student.graph], dialect):
         return False

@@ -1,7 +1,7 @@
-"""How much memory a container, or a service manager, still lets this process have.
+"""How much more memory a container or a service manager lets this process use.
 
-/proc/meminfo is the whole machine's in a container too. Control groups are read as the kernel's documents lay them out:
-admin-guide/cgroup-v2 and, for the memory controller of older systems, admin-guide/cgroup-v1/memory.
+/proc/meminfo describes the whole machine, even in a container. Control groups are read as the kernel's documentation
+describes them: admin-guide/cgroup-v2 and, for the memory controller of older systems, admin-guide/cgroup-v1/memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MB = 1e6
 
 
 class _Layout(NamedTuple):
-    """Where a hierarchy lies, which files hold its limits and what is used, and which lines the pages of files."""
+    """The folder of a hierarchy, its files with limits and usage, and the lines of `memory.stat` with file pages."""
 
     folder: str
     limits: tuple[str, ...]
@@ -40,17 +40,17 @@ _V1 = _Layout(
 
 
 def memory_room_mb(root: Path = ROOT) -> float | None:
-    """What the control groups of this process leave it, 10^6 bytes, below `root`; None where none of them has a limit.
+    """Return the memory that this process's control groups leave it, 10^6 bytes; None if none of them has a limit.
 
-    The least over its own group and those above. Pages of files do not count as used, as in MemAvailable: the kernel
-    drops them before it refuses memory.
+    It is the minimum over the process's own group and those above; their files are read below `root`. File pages do not
+    count as used, as in MemAvailable, because the kernel drops them before it refuses memory.
     """
     rooms = [room for layout, name in _groups(root) for room in _rooms(root, layout, name)]
     return max(0.0, min(rooms)) / _MB if rooms else None
 
 
 def least_mb(*known: float | None) -> float | None:
-    """The least of the numbers that are known; None where none is."""
+    """Return the smallest of the known numbers; None if none is known."""
     return min((each for each in known if each is not None), default=None)
 
 
@@ -65,12 +65,12 @@ def _groups(root: Path) -> Iterator[tuple[_Layout, str]]:
 
 
 def _rooms(root: Path, layout: _Layout, name: str) -> Iterator[float]:
-    """What each group leaves, from the process's own up to the highest that is mounted here."""
+    """Yield what each group leaves, in bytes, from the process's own up to the highest that is mounted here."""
     parts = [part for part in name.split("/") if part not in ("", "..")]
-    # In a container the highest that is mounted is often its own, by whatever name the system outside knows it.
+    # In a container, the highest mounted group is often its own, whatever its name outside the container.
     for depth in range(len(parts), -1, -1):
         group = root / layout.folder / Path(*parts[:depth])
-        # "max" in one version, a number beyond any machine in the other: neither is a limit.
+        # No limit is "max" in version 2, and a number larger than any machine's memory in version 1.
         limits = [found for each in layout.limits if (found := read_number(group / each)) is not None and found < 2**60]
         used = read_number(group / layout.used)
         if limits and used is not None:

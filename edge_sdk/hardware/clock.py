@@ -1,10 +1,10 @@
-"""The time of day of an instant on the monotonic clock, and how far it may be trusted.
+"""The UTC time of an instant on the monotonic clock, and how far it can be trusted.
 
-A frame is stamped on the monotonic clock, which never jumps; what an event says in UTC is worked out from the system
-clock at the moment it is asked for, so a clock that is set after boot mends the times of what was captured before.
+Frames are stamped on the monotonic clock, which never jumps. An event's UTC time is computed from the system clock when
+it is asked for, so a clock that is set after boot also corrects the times of earlier frames.
 
 Sources: adjtimex(2), clock_gettime(2); RFC 5905 11.2 (maximum error). Linux corrects the rate of both clocks alike, so
-that only a step of the system clock changes the distance between them.
+only a step of the system clock changes the difference between them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _BRACKETS = 3
 class UtcTime(Value, frozen=True, kw_only=True):
     """An instant: `monotonic_s` on the clock of `time.monotonic()`, `utc_s` seconds since 1970-01-01 UTC.
 
-    `uncertainty_s` is half the width of the interval that holds the truth, None when nothing vouches for the clock.
-    `source`: "ntp", the kernel says that a time service disciplines its clock; "system", it does not, or will not tell.
+    `uncertainty_s` is half the width of the interval that contains the true time, None if nothing vouches for the
+    clock. `source` is "ntp" if the kernel says that a time service disciplines its clock; "system" if it does not, or
+    if the kernel does not tell.
     """
 
     monotonic_s: float
@@ -39,13 +40,13 @@ class UtcTime(Value, frozen=True, kw_only=True):
 
     @property
     def iso(self) -> str:
-        """ISO 8601 to the millisecond, as 2025-07-01T12:00:00.123Z."""
+        """ISO 8601 with milliseconds, such as 2025-07-01T12:00:00.123Z."""
         rounded = datetime.fromtimestamp(round(self.utc_s * 1e3) / 1e3, timezone.utc)
         return rounded.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 class Discipline(Value, frozen=True, kw_only=True):
-    """What the kernel says of its clock: whether a time service keeps it, and its errors, estimated and at most."""
+    """The kernel's state of its clock: whether a time service disciplines it, and its estimated and maximum error."""
 
     synchronised: bool
     max_error_s: float
@@ -53,7 +54,7 @@ class Discipline(Value, frozen=True, kw_only=True):
 
 
 class _Timex(ctypes.Structure):
-    """`struct timex` of the C library, with room for what later versions add."""
+    """`struct timex` of the C library, with room for fields that later versions add."""
 
     _fields_ = [
         ("modes", ctypes.c_uint),
@@ -67,7 +68,7 @@ class _Timex(ctypes.Structure):
 
 
 def utc_of(monotonic_s: float) -> UtcTime:
-    """The time of day at `monotonic_s` on the clock of `time.monotonic()`, by the system clock as it is set now."""
+    """Return the UTC time of `monotonic_s` (clock of `time.monotonic()`), by the system clock as currently set."""
     offset_s, reading_s = _utc_minus_monotonic()
     known = discipline()
     trusted = known is not None and known.synchronised
@@ -80,7 +81,7 @@ def utc_of(monotonic_s: float) -> UtcTime:
 
 
 def discipline() -> Discipline | None:
-    """The state of the system clock; None where the kernel does not tell (not Linux, or a sandbox forbids it)."""
+    """Read the state of the system clock; None if it is not available (not Linux, or forbidden by a sandbox)."""
     ask = _adjtimex()
     answer = _Timex()
     state = ask(ctypes.byref(answer)) if ask else -1
@@ -95,7 +96,7 @@ def discipline() -> Discipline | None:
 
 @functools.cache
 def _adjtimex() -> Callable[..., int] | None:
-    """The C library's function; with `modes` 0 it only reads, which needs no privilege."""
+    """Return the C library's `adjtimex`; with `modes` 0 it only reads, which needs no privilege."""
     if not sys.platform.startswith("linux"):
         return None
     try:
@@ -108,7 +109,7 @@ def _adjtimex() -> Callable[..., int] | None:
 
 
 def _utc_minus_monotonic() -> tuple[float, float]:
-    """The distance between the two clocks, and how far that reading may be off, in seconds."""
+    """Return the difference of the two clocks, and the maximum error of that reading, in seconds."""
     readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(_BRACKETS)]
     before_ns, utc_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
     return (2 * utc_ns - before_ns - after_ns) / 2e9, (after_ns - before_ns) / 2e9

@@ -1,4 +1,4 @@
-"""The CUDA device of this machine, asked of the driver itself: no package is needed, and no context is made.
+"""The CUDA device of this machine, read from the driver itself, without any package and without creating a context.
 
 Constants and signatures: CUDA Driver API, `cuda.h` (`cuInit`, `cuDriverGetVersion`, `cuDeviceGet*`).
 """
@@ -24,8 +24,8 @@ _OWN_WORDS = {
 class CudaDevice(Value, frozen=True, kw_only=True):
     """The first device: its name, compute capability such as 87, memory in 10^6 bytes, and the driver's CUDA version.
 
-    `multiprocessors` tells boards of one compute capability apart; on a Jetson some power modes switch a part of them
-    off. `integrated`: it shares the machine's memory, as on a Jetson.
+    `multiprocessors` distinguishes boards of one compute capability; on a Jetson some power modes switch some of them
+    off. `integrated` is true if the device shares the machine's memory, as on a Jetson.
     """
 
     name: str
@@ -37,7 +37,7 @@ class CudaDevice(Value, frozen=True, kw_only=True):
 
 
 def cuda_device(library: str = LIBRARY) -> CudaDevice:
-    """The first CUDA device. Raises `MissingDependencyError` saying what is not there, and what to do."""
+    """Describe the first CUDA device. Raises `MissingDependencyError` that says what is missing and what to do."""
     try:
         driver = ctypes.CDLL(library)
     except OSError as error:
@@ -62,7 +62,7 @@ def cuda_device(library: str = LIBRARY) -> CudaDevice:
 
 
 def find_cuda_device(library: str = LIBRARY) -> CudaDevice | None:
-    """The first CUDA device, None where there is none."""
+    """Describe the first CUDA device, None if there is none."""
     try:
         return cuda_device(library)
     except MissingDependencyError:
@@ -75,7 +75,7 @@ def _attribute(driver: ctypes.CDLL, attribute: int, device: ctypes.c_int) -> int
     return value.value
 
 
-# object: what a C function takes is the business of ctypes.
+# object: ctypes decides which arguments a C function takes.
 def _call(driver: ctypes.CDLL, function: str, *arguments: object) -> None:
     code = getattr(driver, function)(*arguments)
     if code:

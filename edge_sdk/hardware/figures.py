@@ -1,4 +1,4 @@
-"""What is claimed of a kind of machine: figures that say where they come from, and the target that they make up."""
+"""Claims about kinds of machines: figures with their sources, and targets made up of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ Kind = Literal["jetson", "gpu", "cpu"]
 class Figure(Value, frozen=True, kw_only=True):
     """One number with its origin.
 
-    `source` is an address, a document or the rule by which it follows from such. `verified`: the number was read
-    there, or worked out from numbers read there; otherwise it is handed down, and to be checked before it is quoted.
+    `source` is an address, a document, or the rule by which the number follows from one. `verified` is true if the
+    number was read there, or computed from numbers read there. Otherwise it is second-hand and must be checked before
+    it is quoted.
     """
 
     value: float
@@ -27,12 +28,12 @@ class Figure(Value, frozen=True, kw_only=True):
 class Target(Value, frozen=True, kw_only=True):
     """One kind of machine. None and an empty mapping mean that it has no such part, or that nothing is claimed.
 
-    `board` is the text by which the device tree names the machine. `sm` is the GPU's compute capability times ten, by
-    https://developer.nvidia.com/cuda-gpus. `memory_gib` is what the models may use: the whole of a board, whose GPU has
-    no memory of its own, or a graphics card's. `bandwidth_gb_s` is that of this memory, 10^9 bytes a second.
-    `dense_tops` are nominal peaks by element type without sparsity or DLA, 10^12 operations a second: of the tensor
-    cores, fp32 of the other cores; of all `cores` where the target is a CPU. `compute_share` and `bandwidth_share` say
-    how much of peak and bandwidth large models were seen to reach.
+    `board` is a part of the machine's name in the device tree. `sm` is the GPU's compute capability times ten, by
+    https://developer.nvidia.com/cuda-gpus. `memory_gib` is the memory that holds the models: all of a board's, whose
+    GPU has none of its own, or a graphics card's. `bandwidth_gb_s` is that of this memory, 10^9 bytes per second.
+    `dense_tops` are nominal peaks by element type without sparsity or DLA, 10^12 operations per second: of the tensor
+    cores, but for fp32 of the other cores; for a CPU, of all `cores`. `compute_share` and `bandwidth_share` are the
+    shares of peak and bandwidth that large models were seen to reach.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Target(Value, frozen=True, kw_only=True):
     bandwidth_share: Figure | None = None
 
     def figures(self) -> dict[str, Figure]:
-        """Every figure by its name, such as `memory_gib` or `dense_tops.fp16`."""
+        """Return every figure by its name, such as `memory_gib` or `dense_tops.fp16`."""
         single = {
             "memory_gib": self.memory_gib,
             "bandwidth_gb_s": self.bandwidth_gb_s,

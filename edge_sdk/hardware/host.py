@@ -1,9 +1,9 @@
-"""This machine's CPU as a target, by two short measurements: what plans here may be held against what is measured here.
+"""This machine's CPU as a target, from two short measurements, so that plans can be compared with measurements here.
 
-A product of matrices shows how much arithmetic the cores sustain, and a product with a matrix much larger than the
-caches how fast they read memory. ONNX Runtime does the first where it is installed, because it is what runs the models:
-numpy's BLAS was seen at two thirds of it on a core that is newer than the BLAS. numpy does the second, with the threads
-that its BLAS has from the environment.
+A matrix product shows how much arithmetic the cores sustain. A matrix-vector product with a matrix much larger than the
+caches shows how fast they read memory. ONNX Runtime computes the first if it is installed, because it runs the models;
+numpy's BLAS was seen to reach two thirds of its speed on a core newer than the BLAS. numpy computes the second, with
+the number of threads that the environment sets for its BLAS.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _PRODUCT = (
 
 
 def measure_host(threads: int = 0) -> Target:
-    """Measure for about a second, with 300 MB of memory; the machine should be idle meanwhile.
+    """Measure for about a second, with 300 MB of memory; the machine should otherwise be idle.
 
-    `threads` is how many ONNX Runtime takes, 0 leaves it every core.
+    `threads` is the number of ONNX Runtime's threads; 0 uses every core.
     """
     machine = identify()
     tops, how = _fp32_tops(threads)
@@ -67,7 +67,7 @@ def _memory(machine: Machine) -> Figure | None:
 
 
 def _fp32_tops(threads: int) -> tuple[float, str]:
-    """The peak, and what reached it."""
+    """Measure the peak, 10^12 operations per second, and return it with the name of what reached it."""
     side = np.ones((_SIDE, _SIDE), np.float32)
     try:
         runtime = open_runtime("ort")
@@ -91,9 +91,9 @@ def _bandwidth_gb_s() -> float:
 
 
 def _best_s(call: Callable[[], object]) -> float:
-    """The shortest run of half a second, a few at least, after one that warms up.
+    """Return the shortest of at least `_REPEATS` runs in at least `_LEAST_S`, in seconds, after one warm-up run.
 
-    What else runs on the machine comes in bursts; a handful of runs of some milliseconds can all fall into one.
+    Other load on the machine comes in bursts, and a handful of runs of a few milliseconds could all fall into one.
     """
     call()
     times_s, until_s = list[float](), time.perf_counter() + _LEAST_S

@@ -1,6 +1,6 @@
 """Which TensorRT comes with which JetPack, and which dialect of graphs a TensorRT reads.
 
-The installed TensorRT decides, not the board's name: one board has had both dialects in its life.
+The installed TensorRT decides, not the board's name: JetPack releases for the same board differ in dialect.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.types import Dialect, Value
 
 OLDEST_TENSORRT = (10, 3)
-# From here on RotaryEmbedding, RMSNormalization and TensorScatter are parsed (onnx-tensorrt, docs/Changelog.md).
+# From this version on, RotaryEmbedding, RMSNormalization and TensorScatter are parsed (onnx-tensorrt,
+# docs/Changelog.md).
 NATIVE_TENSORRT = (10, 15)
 
 
 class JetPack(Value, frozen=True, kw_only=True):
-    """One release, by its versions of Jetson Linux, CUDA and TensorRT, and the `sm` of the GPUs it is for.
+    """One release, with its versions of Jetson Linux, CUDA and TensorRT, and the `sm` of its GPUs.
 
-    `verified`: the versions of CUDA and TensorRT were read in `source`.
+    `verified` is true if the versions of CUDA and TensorRT were read in `source`.
     """
 
     name: str
@@ -63,12 +64,12 @@ JetPack 7.2.2 also takes TensorRT 11.4.1, as a package of its own, on AGX Orin a
 
 
 def newest_jetpack(sm: int) -> JetPack | None:
-    """The newest release for a board whose GPU is `sm`; None where there is none, such as for a graphics card."""
+    """Return the newest release for a board whose GPU is `sm`; None if there is none, as for a graphics card."""
     return next((jetpack for jetpack in reversed(JETPACKS) if sm in jetpack.sm), None)
 
 
 def jetpack_of(l4t: str) -> JetPack | None:
-    """The release with Jetson Linux `l4t`, such as "36.4.3", or the newest before it of the same branch."""
+    """Return the release with Jetson Linux `l4t`, such as "36.4.3", or the newest earlier one of the same branch."""
     found = _numbers(l4t)
     known = [each for each in JETPACKS if _numbers(each.l4t)[:2] == found[:2] and _numbers(each.l4t) <= found]
     return max(known, key=lambda each: _numbers(each.l4t), default=None)
@@ -79,9 +80,9 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def dialect_of(tensorrt: str) -> Dialect:
-    """The dialect for a version of TensorRT, such as "10.3.0.30".
+    """Return the dialect for a version of TensorRT, such as "10.3.0.30".
 
-    Raises `ConfigError` for one that is older than 10.3, or is not a version.
+    Raises `ConfigError` for a version older than 10.3, and for text that is not a version.
     """
     found = re.match(r"(\d+)\.(\d+)", tensorrt)
     if found is None:

@@ -1,6 +1,6 @@
-"""Memory of a model on a target: what is held, what a stage needs while it runs, what building takes, what there is.
+"""Memory of a model on a target: at rest, while a stage runs, while engines are built, and what is available.
 
-Weights, cache and state follow from shapes. The rest are estimates whose figures say where they come from.
+Weights, cache and state follow from shapes. Other numbers are estimates, whose figures name their sources.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MB = 1e6
 _MB_PER_GIB = 2**30 / _MB
 _FP32_BYTES = 4
 
-# Process, libraries and device context before a model is opened.
+# Memory of the process, its libraries and the device context before a model is opened.
 PROCESS_MB: dict[RuntimeName, Figure] = {
     "ort": Figure(value=72, source="measured: Python 3.11, numpy, ONNX Runtime 1.32, x86-64", verified=True),
     "trt": Figure(
@@ -38,14 +38,14 @@ BUILD_BYTES_PER_WEIGHT = Figure(
     source='github.com/NVIDIA/TensorRT-Edge-LLM/issues/30: "3-4x model parameter count", with 4-bit weights too',
     verified=False,
 )
-# Of a board's or card's memory, what programs can have: an Orin Nano shows 7.4 of its 8 GiB.
+# The share of a board's or card's memory that programs can use: an Orin Nano shows 7.4 of its 8 GiB.
 _VISIBLE_SHARE = {"jetson": 0.93, "gpu": 0.97, "cpu": 0.95}
-# What the system, capture and recording take beside the models; a graphics card holds none of them.
+# Memory of the system, capture and recording beside the models; a graphics card holds none of them.
 _RESERVED_MB = {"jetson": 1000.0, "gpu": 0.0, "cpu": 1000.0}
 
 
 class Part(Value, frozen=True, kw_only=True):
-    """Memory of one part, 10^6 bytes. `estimated`: by a rule of thumb, not from shapes."""
+    """Memory of one part, 10^6 bytes. `estimated` is true for a rule of thumb, false for numbers from shapes."""
 
     name: str
     mb: float
@@ -53,15 +53,15 @@ class Part(Value, frozen=True, kw_only=True):
 
 
 def rest(numbers: ModelNumbers, runtime: RuntimeName, *, pinned: bool = False) -> Iterator[Part]:
-    """What is held while nothing runs, part by part.
+    """Yield the memory held while nothing runs, part by part.
 
-    `pinned`: the host's copies of an engine's inputs take from the same memory. Only LoRA matrices are large among
-    them; the file that they are read from is mapped, which is all that there is of them on a CPU.
+    `pinned` says that the host's copies of an engine's inputs use the same memory. Of these only LoRA matrices are
+    large. On a CPU there is no such copy, only the mapped file that they are read from.
     """
     yield Part(name="process", mb=PROCESS_MB[runtime].value, estimated=not PROCESS_MB[runtime].verified)
     if numbers.student:
         student = numbers.student
-        # A state is read from one buffer and written to another.
+        # Twice the state: it is read from one buffer and written to another.
         yield Part(name="student", mb=(student.weight_bytes + 2 * student.streams * student.state_bytes) / _MB)
     if numbers.reasoning:
         for name, size in numbers.reasoning.weight_bytes().items():
@@ -71,7 +71,7 @@ def rest(numbers: ModelNumbers, runtime: RuntimeName, *, pinned: bool = False) -
 
 
 def working_sets(numbers: ModelNumbers, runtime: RuntimeName, dialect: Dialect) -> Iterator[tuple[str, float]]:
-    """Memory that a stage needs while it runs, by stage, 10^6 bytes; scores of attention where they are not fused."""
+    """Yield the memory that each stage needs while it runs, 10^6 bytes; with attention scores unless they are fused."""
     yield "none", 0.0
     fused = runtime == "trt" and dialect == "native"
     if numbers.student:
@@ -84,7 +84,7 @@ def working_sets(numbers: ModelNumbers, runtime: RuntimeName, dialect: Dialect) 
 def _vision_set(reasoning: ReasoningNumbers, fused: bool) -> float:
     vision, size = reasoning.vision, PRECISIONS[reasoning.vision_precision].activation_bits / 8
     rows = reasoning.patches * (6 * vision.hidden + 2 * vision.intermediate)
-    # before and after the softmax
+    # Scores are held before and after the softmax.
     scores = 0 if fused else 2 * vision.heads * reasoning.patches**2
     return size * (rows + scores)
 
@@ -98,14 +98,14 @@ def _prefill_set(reasoning: ReasoningNumbers, fused: bool) -> float:
 
 
 def build_mb(numbers: ModelNumbers) -> float:
-    """Peak of building engines, one graph after the other, 10^6 bytes."""
+    """Estimate the peak memory of building engines, one graph after the other, 10^6 bytes."""
     sizes = [numbers.reasoning.largest_graph_values()] if numbers.reasoning else []
     sizes += [numbers.student.weight_bytes // _FP32_BYTES] if numbers.student else []
     return max(BUILD_BASE_MB.value, BUILD_BYTES_PER_WEIGHT.value * max(sizes, default=0) / _MB)
 
 
 def available_mb(target: Target) -> float | None:
-    """What models can have of the target's memory, 10^6 bytes; None where nothing is claimed."""
+    """Estimate the target's memory available to models, 10^6 bytes; None if nothing is claimed."""
     if target.memory_gib is None:
         return None
     return target.memory_gib.value * _MB_PER_GIB * _VISIBLE_SHARE[target.kind] - _RESERVED_MB[target.kind]

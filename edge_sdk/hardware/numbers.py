@@ -1,4 +1,4 @@
-"""The models in numbers: all that a plan needs to know of them, before a bundle of them exists."""
+"""The models in numbers: all that a plan needs to know about them, even before a bundle exists."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from edge_sdk.call_sizes import DECODE_ROWS, PREFILL_TOKENS
 from edge_sdk.hardware.roofline import PRECISIONS, Precision, projector_weights
 from edge_sdk.types import Dialect, Value
 
-# Tokens of a prompt beside image tokens: header; "Time 0.0s:" of the first frame, one more for the comma of the others.
+# Prompt tokens besides image tokens: the header, "Time 0.0s:" of the first frame, and the same with a comma for others.
 _HEADER_TOKENS, _FIRST_STAMP_TOKENS, _STAMP_TOKENS = 3, 7, 8
-# The six questions and what frames each of them; the longest answer of either adapter on average, which the steps of
-# decoding follow because the answers advance together (CrashChat's validation answers).
+# Tokens of the six questions with what frames each of them. Then, for each adapter, the mean length of its longest
+# answer, which sets the number of decode steps because the answers advance together (CrashChat's validation answers).
 QUESTION_TOKENS = 751
 ANSWER_STEPS = (35, 10)
 _PATCHES_PER_TOKEN = 4
 
 
 class StudentNumbers(Value, frozen=True, kw_only=True):
-    """The student: operations of one frame of one stream, bytes of its weights, and of one stream's state and tensors.
+    """The student: operations per frame of one stream, bytes of its weights, and bytes of one stream's state.
 
-    `activation_bytes` is what its largest operator reads and writes.
+    `activation_bytes` is what its largest operator reads and writes for one stream.
     """
 
     flops: float
@@ -38,12 +38,12 @@ class StudentNumbers(Value, frozen=True, kw_only=True):
 class ReasoningNumbers(Value, frozen=True, kw_only=True):
     """The video LLM as it is exported.
 
-    `precision` is that of the decoder's layers, `vision_precision` of the tower and the projectors; `head_bits` and
-    `kv_bits`, a value of the head and of the cache, are as an activation unless stated. `chunk` rows are prefilled in
-    one call, `branches` rows decoded in one. Every adapter has a projector and a cache; `switchable` adapters add LoRA
-    matrices of `lora_rank` to one decoder, merged ones are a decoder with a head each. `stored_bytes` are the weights'
-    bytes by part and `table_bytes` those of the embedding table where files tell, else they follow from shapes and
-    precisions. `fp8`: some matrices are of FP8, whatever most of them are.
+    `precision` is that of the decoder's layers, `vision_precision` that of the tower and the projectors. `head_bits`
+    and `kv_bits` are the bits of a value of the head and of the cache, by default those of an activation. One call
+    prefills `chunk` rows or decodes `branches` rows. Every adapter has a projector and a cache. `switchable` adapters
+    add LoRA matrices of `lora_rank` to one decoder; each merged adapter is a decoder with a head. `stored_bytes` are
+    the bytes of weights by part, and `table_bytes` those of the embedding table, if files give them; otherwise they
+    follow from shapes and precisions. `fp8` says that some matrices are in FP8, even if most are not.
     """
 
     vision: VisionSizes
@@ -77,7 +77,7 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
 
     @property
     def decoders(self) -> int:
-        """Sets of decoder weights."""
+        """Number of sets of decoder weights."""
         return 1 if self.switchable else self.adapters
 
     @property
@@ -89,7 +89,7 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
         return self.lora_rank * d.layers * sides
 
     def weight_bytes(self) -> dict[str, float]:
-        """Bytes that stay in the memory of the device, by part."""
+        """Return the bytes that stay in device memory, by part."""
         kv_bits = self.kv_bits or PRECISIONS[self.precision].activation_bits
         weights = self.stored_bytes or self._reckoned_bytes()
         return weights | {"KV cache": self.adapters * self.slots * self.decoder.kv_values * kv_bits / 8}
@@ -106,25 +106,25 @@ class ReasoningNumbers(Value, frozen=True, kw_only=True):
         return {name: value / 8 for name, value in parts.items() if value}
 
     def embedding_bytes(self) -> float:
-        """Bytes of the embedding table, which is mapped from disk and read row by row."""
+        """Return the bytes of the embedding table, which is mapped from disk and read row by row."""
         return self.table_bytes or self.decoder.head_weights * PRECISIONS[self.precision].activation_bits / 8
 
     def largest_graph_values(self) -> int:
-        """Values of the largest graph's weights: one decoder with its head."""
+        """Count the weight values of the largest graph: one decoder with its head."""
         return self.decoder.weights + self.decoder.head_weights
 
     def prefill_calls(self) -> int:
-        """Calls that prefill the prefix of one adapter while its frames come: whole ones."""
+        """Count the full calls that prefill one adapter's prefix while its frames arrive."""
         return self.prefix_tokens // self.chunk
 
     def question_calls(self) -> int:
-        """Calls that take in one adapter's questions, and what of the prefix does not fill a call."""
+        """Count the calls for one adapter's questions and for the rest of the prefix, which does not fill a call."""
         rest = self.prefix_tokens % self.chunk
         return math.ceil((rest + QUESTION_TOKENS / self.adapters) / self.chunk)
 
 
 class ModelNumbers(Value, frozen=True, kw_only=True):
-    """What runs on the device: the student, the video LLM, or both. `dialects`: those that all of its graphs have."""
+    """What runs on the device: the student, the video LLM, or both. `dialects` are those that every part has."""
 
     name: str
     student: StudentNumbers | None = None
@@ -133,9 +133,10 @@ class ModelNumbers(Value, frozen=True, kw_only=True):
 
 
 def widened(numbers: ModelNumbers) -> ModelNumbers:
-    """The numbers of a half-precision model where the runtime has no kernels for it, as ONNX Runtime on a CPU: weights
-    are widened to float32 when a graph is opened, and activations when it runs; the cache and the table stay as they
-    are. Measured: a decoder with 208 MB of float16 weights takes as much memory as the same one in float32.
+    """Return the numbers of a half-precision model on a runtime without kernels for it, such as ONNX Runtime on a CPU.
+
+    Weights are widened to float32 when a graph is opened, and activations when it runs. The cache and the table stay as
+    they are. Measured: a decoder with 208 MB of float16 weights takes as much memory as the same one in float32.
     """
     reasoning = numbers.reasoning
     if reasoning is None:

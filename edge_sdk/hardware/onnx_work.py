@@ -1,7 +1,7 @@
-"""How much arithmetic an ONNX graph is, counted from the file without the onnx package.
+"""How much arithmetic an ONNX graph needs, counted from the file without the onnx package.
 
-Only convolutions and matrix products are counted, each from the shape of its weights and of its output, which the
-exporter writes into the graph. A free dimension counts as one, so the figures are those of one stream.
+Only convolutions and matrix products are counted, each from the shapes of its weights and its output, which the
+exporter writes into the graph. A free dimension counts as 1, so the numbers are those of one stream.
 
 Field numbers: `onnx.proto` of the ONNX project. Wire format: protobuf's encoding page.
 """
@@ -21,7 +21,7 @@ _VALUE_BYTES = 4
 
 
 class GraphWork(NamedTuple):
-    """Operations of one run (a multiply-add is two), and bytes of the largest operator's inputs and outputs."""
+    """Operations of one run (a multiply-add counts as two), and bytes of the largest operator's inputs and outputs."""
 
     flops: int
     activation_bytes: int
@@ -34,13 +34,13 @@ class _Node(NamedTuple):
 
 
 def graph_work(path: Path) -> GraphWork:
-    """Count the graph in `path`, with fp32 activations. Raises `BundleError` when it is not an ONNX file."""
+    """Count the work of the graph in `path`, with fp32 activations. Raises `BundleError` if it is not an ONNX file."""
     try:
         graph = _only(_message(path.read_bytes()), 7)
         weights = dict(_tensor(field) for field in _all(graph, 5))
         shapes = dict(_value(field) for number in (11, 12, 13) for field in _all(graph, number))
         nodes = [_node(field) for field in _all(graph, 1)]
-        # A weight of few bits is one of the same shape behind its `DequantizeLinear`.
+        # The output of a quantised weight's `DequantizeLinear` has the weight's shape.
         few = {node.outputs[0]: weights.get(node.inputs[0]) for node in nodes if node.kind == "DequantizeLinear"}
         weights |= {name: shape for name, shape in few.items() if shape}
     except (IndexError, UnicodeDecodeError, TypeError, KeyError) as error:
@@ -67,7 +67,7 @@ def _multiply_adds(node: _Node, weights: Mapping[str, Shape], shapes: Mapping[st
 
 
 def _message(data: bytes) -> dict[int, list[int | bytes]]:
-    """The fields of a message by number."""
+    """Read the fields of a message, by number."""
     fields: dict[int, list[int | bytes]] = {}
     for number, value in _fields(data):
         fields.setdefault(number, []).append(value)
@@ -125,7 +125,7 @@ def _node(data: bytes) -> _Node:
 
 
 def _tensor(data: bytes) -> tuple[str, Shape]:
-    """Name and shape; dimensions stand one by one, or packed into one field."""
+    """Read a tensor's name and shape; dimensions are separate fields, or packed into one field."""
     fields = _message(data)
     dims: list[int] = []
     for value in fields.get(1, []):

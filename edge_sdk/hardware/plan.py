@@ -1,8 +1,8 @@
-"""What a model needs of a target, and how long its stages take there, before anything is built or bought.
+"""Plan what memory a model needs on a target, and how long its stages take, before anything is built or bought.
 
-Memory is added up from parts that are known exactly (weights, cache, state) and a few estimates, each said to be one.
-Times are rooflines at the shares of peak and bandwidth that large models were seen to reach on that target, without
-the launch of kernels and without anything else on the machine: a reason to choose, not a measurement.
+Memory is the sum of parts that are known exactly (weights, cache, state) and a few estimates, each marked as one. Times
+are rooflines at the shares of peak and bandwidth that large models were seen to reach on that target. They exclude
+kernel launches and any other load on the machine: they guide a choice, but are not a measurement.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from edge_sdk.hardware.stages import clip_s, stages
 from edge_sdk.types import Dialect, Value
 
 _MB = 1e6
-# Tried when a model does not fit, the most exact first.
+# Precisions to try if a model does not fit, the most exact first.
 _SMALLER: tuple[Precision, ...] = ("w8a16", "w4a16")
 
 
 class Plan(Value, frozen=True, kw_only=True):
-    """The answer of `plan`. Memory in 10^6 bytes; None where the target claims nothing.
+    """The result of `plan`. Memory is in 10^6 bytes; None if the target claims nothing.
 
-    `rest` adds up to `rest_mb`, which is held while nothing runs; `peak_mb` has the working set of the hungriest stage
-    too. `build_mb` is the peak of building engines, None where none is built. `mapped_mb` lies on disk and is read in
-    rows. `runs` and `builds` say whether `available_mb` is enough; `reasons` say in numbers why not, and `advice` what
-    would do. `unverified` names the figures behind all this that nobody has checked.
+    `rest` adds up to `rest_mb`, which is held while nothing runs. `peak_mb` also includes the working set of the stage
+    that needs most. `build_mb` is the peak of building engines, None if none are built. `mapped_mb` stays on disk and
+    is read row by row. `runs` and `builds` say whether `available_mb` is enough, `reasons` why the model would not
+    work, and `advice` what would help. `unverified` names the figures used here that nobody has checked.
     """
 
     model: str
@@ -70,10 +70,10 @@ class Plan(Value, frozen=True, kw_only=True):
 def plan(
     model: Bundle | ModelNumbers, target: Target, *, tensorrt: str | None = None, threads: int | None = None
 ) -> Plan:
-    """Work out what `model` needs on `target`.
+    """Compute what `model` needs on `target`.
 
-    `tensorrt` is the version that is or will be installed, by default that of the newest JetPack for the board;
-    `threads` is how many cores of a CPU take part, by default all. Raises `ConfigError` for a TensorRT that is too old,
+    `tensorrt` is the version that is or will be installed, by default that of the newest JetPack for the board.
+    `threads` is the number of CPU cores used, by default all. Raises `ConfigError` for a TensorRT that is too old,
     `BundleError` for a graph that cannot be read.
     """
     numbers = model if isinstance(model, ModelNumbers) else model_numbers(model)
@@ -180,7 +180,7 @@ def _sm(target: Target) -> str:
 def _advice(
     found: Plan, numbers: ModelNumbers, target: Target, tensorrt: str | None, threads: int | None
 ) -> Iterator[str]:
-    """The most exact precision that would fit where this one does not."""
+    """Name the most exact precision that would fit if this one does not."""
     if found.runs is not False or numbers.reasoning is None:
         return
     for precision in _SMALLER:
@@ -206,7 +206,7 @@ def _unverified(target: Target, runtime: RuntimeName) -> Iterator[str]:
 
 
 def describe(found: Plan) -> str:
-    """A plan for a terminal."""
+    """Describe a plan for a terminal."""
     return "\n".join(_lines(found))
 
 

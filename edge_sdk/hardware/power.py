@@ -1,4 +1,4 @@
-"""What a board draws, rail by rail, as its own monitors read it; nothing is run or changed, as in `probes`.
+"""The power that a board draws, by rail, as read by its own monitors; nothing is run or changed, as in `probes`.
 
 Sources: Linux kernel documentation (`hwmon/sysfs-interface`, `hwmon/ina3221`, `hwmon/ina238`); Jetson Linux Developer
 Guide, "Platform Power and Performance" (which rail feeds what).
@@ -14,20 +14,20 @@ from typing import NamedTuple
 from edge_sdk.hardware.sysfs import read_number, read_text
 
 _CHANNEL = re.compile(r"curr(\d+)_input")
-# Rails that feed a whole board or module, the widest first. AGX Orin has none such: what feeds its GPU and CPU lies
-# beside what feeds everything else, memory too.
+# Rails that feed a whole board or module, the most inclusive first. AGX Orin has no such rail: separate rails feed its
+# GPU, its CPU, and everything else including memory.
 _WHOLE = (("VIN",), ("VDD_IN",), ("POM_5V_IN",), ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"))
 
 
 class Draw(NamedTuple):
-    """What a board draws in W, and the rails, joined by +, that this is the sum of."""
+    """The power that a board draws, in W, and the rails, joined by +, that it is the sum of."""
 
     rail: str
     power_w: float
 
 
 def rails_w(root: Path) -> dict[str, float]:
-    """W of each rail that a power monitor of a Jetson reads, by the rail's name; empty elsewhere."""
+    """Read the power in W of each rail that a Jetson's monitors measure, by the rail's name; empty elsewhere."""
     found: dict[str, float] = {}
     for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
         kind = read_text(monitor / "name")
@@ -39,12 +39,12 @@ def rails_w(root: Path) -> dict[str, float]:
 
 
 def read_draw(root: Path = Path("/")) -> Draw | None:
-    """What the whole board below `root` draws now, see `whole_draw`."""
+    """Read what the whole board draws at this moment from files below `root`; see `whole_draw`."""
     return whole_draw(rails_w(root))
 
 
 def whole_draw(rails: Mapping[str, float]) -> Draw | None:
-    """What the whole board draws, or its module where no rail feeds more; None where the rails do not tell."""
+    """Return what the whole board draws, or its module if no rail feeds more; None if the rails do not tell."""
     for names in _WHOLE:
         if all(name in rails for name in names):
             return Draw("+".join(names), sum(rails[name] for name in names))
@@ -52,7 +52,7 @@ def whole_draw(rails: Mapping[str, float]) -> Draw | None:
 
 
 def _channels(monitor: Path) -> Iterator[tuple[str, float]]:
-    """Each channel of an INA3221 that has a name: mV by mA. A fourth, of sums, has no voltage."""
+    """Yield the power in W of each named channel of an INA3221, mV times mA; the sum channel has no voltage."""
     for path in sorted(monitor.glob("curr*_input")):
         number = _CHANNEL.fullmatch(path.name)
         if number is None:

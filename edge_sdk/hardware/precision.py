@@ -1,7 +1,7 @@
-"""Does a target compute what a recipe makes? Asked before anything is computed, with the recipe that works instead.
+"""Check whether a target supports a recipe's precisions before anything is computed, and name a recipe that works.
 
-TensorRT compiles products of 8-bit numbers only for GPUs that have them: FP8 from SM 89 on. 4-bit weights it takes from
-SM 80 on. On a CPU, ONNX Runtime computes whole numbers everywhere and FP8 nowhere.
+TensorRT compiles 8-bit products only for GPUs that have them: FP8 from SM 89 on. It accepts 4-bit weights from SM 80
+on. On any CPU, ONNX Runtime supports integers, but not FP8.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edge_sdk.hardware.roofline import PRECISIONS, Precision
 
 _FEW: frozenset[Peak] = frozenset({"int8", "fp8", "fp4"})
 _NUMBERS: dict[Precision, str] = {"w4a16": "4-bit weights", "fp8": "fp8 numbers"}
-# What is stored in place of each, by a recipe that older GPUs compute.
+# What to do for older GPUs instead of storing each of these.
 _INSTEAD: dict[Precision, str] = {
     "w4a16": "quantise the checkpoint with recipe w8 for it, or with bits = 8 in place of 4",
     "fp8": 'quantise the checkpoint with recipe w8a8 for it, or with number = "int" in place of "fp8"',
@@ -23,7 +23,7 @@ _INSTEAD: dict[Precision, str] = {
 
 
 def require_precisions(target: Target, precisions: Iterable[Precision], recipe: str) -> None:
-    """Raise `ConfigError` for the first of `precisions` that `target` does not compute; `recipe` is who wants it."""
+    """Raise `ConfigError` for the first of `precisions` that `target` does not support; `recipe` needs them."""
     for precision in sorted(precisions):
         if not computes(target, precision):
             works = "w8a8" if precision != "w4a16" and computes(target, "w8a8") else "w8"
@@ -34,9 +34,9 @@ def require_precisions(target: Target, precisions: Iterable[Precision], recipe: 
 
 
 def require_sm(sm: int | None, few: Quantisation, bundle: str) -> None:
-    """Raise `ConfigError` where engines of what `few` says are for a GPU of compute capability `sm` / 10 without it.
+    """Raise `ConfigError` if a GPU of compute capability `sm` / 10 does not support the number formats of `few`.
 
-    None is a GPU of which nothing is known.
+    With `sm` None, nothing is known about the GPU, and nothing is refused.
     """
     held: dict[Precision, bool] = {"fp8": few.fp8, "w4a16": few.four_bits}
     for precision in (name for name, there in held.items() if there):
@@ -49,7 +49,7 @@ def require_sm(sm: int | None, few: Quantisation, bundle: str) -> None:
 
 
 def computes(target: Target, precision: Precision) -> bool:
-    """Whether `target` has what `precision` takes: on a GPU its products, and a compiler that makes them for it."""
+    """Whether `target` supports `precision`; a GPU must have its products and a compiler that generates them."""
     numbers = PRECISIONS[precision]
     if target.kind == "cpu":
         return numbers.peak not in _FEW or numbers.peak == "int8"
@@ -59,7 +59,7 @@ def computes(target: Target, precision: Precision) -> bool:
 
 
 def _needed(target: Target, precision: Precision) -> str:
-    """What `target` lacks for `precision`, and what it has."""
+    """Say what `target` lacks for `precision`, and what it has."""
     numbers = PRECISIONS[precision]
     who = f"{target.name} ({target.title})"
     if numbers.peak not in _FEW:

@@ -1,4 +1,4 @@
-"""How fast a bundle in few bits will answer and watch on each target, beside the same models in wider numbers."""
+"""Predict the speed of a quantised bundle on each target, beside the same models unquantised."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge_sdk.types import Value
 
 
 class Predicted(Value, frozen=True, kw_only=True):
-    """One target: tokens a second of one answer, and 10^6 bytes at the peak; `runs`: the bundle fits."""
+    """One target: tokens per second of one answer, and peak memory in 10^6 bytes; `runs` says whether it fits."""
 
     target: str
     before_tokens_s: float
@@ -27,7 +27,7 @@ class Predicted(Value, frozen=True, kw_only=True):
 
 
 def predict(bundle: Bundle) -> tuple[Predicted, ...]:
-    """Every target that claims a bandwidth; none for a bundle in full weights."""
+    """Predict for every target that claims speeds; empty for a bundle in full weights."""
     language = bundle.manifest.language
     if language is None or language.quantisation is None:
         return ()
@@ -43,7 +43,7 @@ def predict(bundle: Bundle) -> tuple[Predicted, ...]:
 
 
 class PredictedStudent(Value, frozen=True, kw_only=True):
-    """One target: milliseconds of a frame of one stream by the student, in float32 and in 8 bits."""
+    """One target: the student's milliseconds per frame of one stream, in float32 and in 8 bits."""
 
     target: str
     before_ms: float
@@ -51,7 +51,7 @@ class PredictedStudent(Value, frozen=True, kw_only=True):
 
 
 def predict_student(bundle: Bundle, proof: Proof | None) -> tuple[PredictedStudent, ...]:
-    """Every target that claims speeds; none without a proof that tells of the student in float32."""
+    """Predict for every target that claims speeds; empty without a proof that gives the float32 student's sizes."""
     told = proof.student if proof else None
     if told is None or told.size_bytes is None or told.float_activation_bytes is None:
         return ()
@@ -71,14 +71,14 @@ def predict_student(bundle: Bundle, proof: Proof | None) -> tuple[PredictedStude
 
 
 def describe_student(found: tuple[PredictedStudent, ...]) -> Iterator[str]:
-    """Predictions of a student in lines for people."""
+    """Describe predictions of a student in lines for people."""
     if found:
         yield f"{'predicted':18}{'ms a frame':>10}{'8 bits':>10}"
     yield from (f"  {each.target:16}{each.before_ms:>10.2f}{each.after_ms:>10.2f}" for each in found)
 
 
 def describe(found: tuple[Predicted, ...]) -> Iterator[str]:
-    """Predictions in lines for people."""
+    """Describe predictions in lines for people."""
     if found:
         yield f"{'predicted':18}{'tokens/s':>10}{'few bits':>10}{'peak MB':>12}{'few bits':>10}"
     for each in found:
@@ -107,7 +107,7 @@ def _predict(
 
 
 def _step_s(numbers: ModelNumbers, target: Target) -> float | None:
-    """Seconds of a decode step of one row, None where the target claims nothing."""
+    """Return the seconds of a decode step of one row, None if the target claims nothing."""
     if numbers.reasoning is None:
         return None
     alone = msgspec.structs.replace(numbers, reasoning=msgspec.structs.replace(numbers.reasoning, branches=1))
@@ -115,5 +115,5 @@ def _step_s(numbers: ModelNumbers, target: Target) -> float | None:
 
 
 def _each_s(numbers: ModelNumbers, target: Target, stage: str) -> float | None:
-    """Seconds that a stage takes each time, None where the target claims nothing."""
+    """Return the seconds of one unit of a stage, None if the target claims nothing."""
     return next((each.each_s for each in plan(numbers, target).stages if each.name == stage), None)

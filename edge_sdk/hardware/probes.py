@@ -1,7 +1,7 @@
-"""What this machine is, and what state it is in, read from the files the kernel offers; nothing is run or changed.
+"""What this machine is and which state it is in, read from the kernel's files; nothing is run or changed.
 
-A silent sensor is None, never a crash: boards, containers and virtual machines each hide something else. Every reader
-takes the root of the file system, so that a board can be described by a folder.
+A sensor that cannot be read is None, never an error: boards, containers and virtual machines each hide different ones.
+Every reader takes the root of the file system, so a folder can stand for a board.
 
 Sources: Linux kernel documentation (`admin-guide/pm/cpufreq`, `driver-api/thermal/sysfs-api`, `devfreq` ABI,
 `filesystems/proc`); Jetson Linux Developer Guide, "Platform Power and Performance" (nvpmodel).
@@ -32,7 +32,7 @@ _POWER_MODE = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)")
 
 
 class Machine(Value, frozen=True, kw_only=True):
-    """What does not change while a program runs. `cores` are those this process may use; MB are 10^6 bytes."""
+    """Properties that do not change while a program runs. `cores` are those this process may use; MB are 10^6 bytes."""
 
     os: str
     kernel: str
@@ -46,11 +46,11 @@ class Machine(Value, frozen=True, kw_only=True):
 
 
 class Conditions(Value, frozen=True, kw_only=True):
-    """What does change, at one instant.
+    """Properties that change, at one instant.
 
-    `cpu_mhz` is the clock of the slowest core now, `cpu_limit_mhz` the highest clock any core may reach;
-    `clocks_locked` says that no core may leave its clock; `temperatures_c` has the thermal zones that answer, by type;
-    `power_w` the rails that a power monitor reads, by name.
+    `cpu_mhz` is the current clock of the slowest core, `cpu_limit_mhz` the highest clock that any core may reach.
+    `clocks_locked` says that no core may change its clock. `temperatures_c` has the thermal zones that can be read, by
+    type, and `power_w` the rails that a power monitor reads, by name.
     """
 
     cpu_mhz: float | None
@@ -66,7 +66,7 @@ class Conditions(Value, frozen=True, kw_only=True):
 
 
 def identify(root: Path = ROOT) -> Machine:
-    """Describe the machine whose files lie below `root`."""
+    """Describe the machine whose files are below `root`."""
     return Machine(
         os=_field(root / "etc/os-release", "PRETTY_NAME", "=") or platform.system(),
         kernel=platform.release(),
@@ -81,7 +81,7 @@ def identify(root: Path = ROOT) -> Machine:
 
 
 def observe(root: Path = ROOT) -> Conditions:
-    """Read clocks, temperatures, power and its mode, and free memory once."""
+    """Read clocks, temperatures, power, power mode and free memory once."""
     clocks = root / "sys/devices/system/cpu"
     lowest = [read_number(path) for path in sorted(clocks.glob("cpu[0-9]*/cpufreq/scaling_min_freq"))]
     highest = [read_number(path) for path in sorted(clocks.glob("cpu[0-9]*/cpufreq/scaling_max_freq"))]
@@ -113,7 +113,7 @@ def _match(pattern: re.Pattern[str], text: str | None) -> str | None:
 
 
 def _field(path: Path, name: str, separator: str) -> str | None:
-    """The value of the first line `name<separator>value`, without quotes."""
+    """Return the value of the first line `name<separator>value`, without quotes."""
     for line in (read_text(path) or "").splitlines():
         key, found, value = line.partition(separator)
         if found and key.strip() == name:
@@ -143,7 +143,7 @@ def _memory_mb(root: Path, name: str) -> float | None:
 
 
 def _swap_free_mb(root: Path) -> float | None:
-    """Free swap on disks. That of zram is this memory once more."""
+    """Read the free swap on disks; zram does not count, because it uses the same memory."""
     heading, *lines = (read_text(root / "proc/swaps") or "").splitlines() or [""]
     if not heading.startswith("Filename"):
         return None
@@ -180,7 +180,7 @@ def _gpu_mhz(root: Path) -> float | None:
 
 
 def _power_mode(root: Path) -> str | None:
-    """The name of the board's nvpmodel mode, or the firmware's platform profile."""
+    """Return the name of the board's nvpmodel mode, or the firmware's platform profile."""
     mode = _match(re.compile(r"pmode:(\d+)"), read_text(root / "var/lib/nvpmodel/status"))
     if mode is None:
         return read_text(root / "sys/firmware/acpi/platform_profile")

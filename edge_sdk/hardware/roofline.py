@@ -1,8 +1,8 @@
-"""How much arithmetic and how much memory traffic each stage of the models is, and the time that either sets.
+"""The arithmetic and the memory traffic of each stage of the models, and the time that each of the two takes.
 
-A stage takes at least its operations over the peak, and at least its bytes over the bandwidth; the longer of the two
-rules it (Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009), and on a CPU they add up. A multiply-add counts as
-two operations. Small operators (norms, activations, softmax) are left out: they hide behind the large ones.
+A stage takes at least its operations over the peak, and at least its bytes over the bandwidth. The longer of the two
+determines its time (Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009); on a CPU they add up. A multiply-add
+counts as two operations. Small operators (norms, activations, softmax) are left out, as they overlap with large ones.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ pictures, nearly all of its arithmetic, are in whole numbers, and the rest in fl
 
 
 class PrecisionNumbers(Value, frozen=True, kw_only=True):
-    """What a precision costs: bits a weight with its scales, bits an activation, the peak that it runs at.
+    """The cost of a precision: bits per weight including scales, bits per activation, and the peak that applies.
 
-    `smallest_sm`: the oldest GPU that compilers make it for; TensorRT-RTX 1.7.1 takes 4-bit weights from SM 80 on, and
-    refuses SM 75. 4-bit weights carry one fp16 scale for 128, NVFP4 one fp8 scale for 16.
+    `smallest_sm` is the oldest GPU that compilers support it for: TensorRT-RTX 1.7.1 accepts 4-bit weights from SM 80
+    on, and refuses SM 75. 4-bit weights have one fp16 scale per 128 weights, NVFP4 one fp8 scale per 16.
     """
 
     weight_bits: float
@@ -46,17 +46,18 @@ PRECISIONS: dict[Precision, PrecisionNumbers] = {
 
 
 class Work(Value, frozen=True, kw_only=True):
-    """Operations, and bytes that pass between memory and processor."""
+    """Operations, and bytes transferred between memory and processor."""
 
     flops: float
     bytes: float
 
 
 class Rates(Value, frozen=True, kw_only=True):
-    """What a target sustains: operations a second and bytes a second. `overlap`: it does both at the same time.
+    """The rates that a target sustains: operations and bytes per second. `overlap`: it does both at the same time.
 
-    A GPU does. A core's times were seen to add up: products of 1 to 24 rows with a matrix beyond the caches took the
-    sum of the two within a fifth, where the longer alone is off by up to three fifths (ONNX Runtime 1.32, Zen 5).
+    GPUs do. On a CPU core the times were seen to add up: for products of 1 to 24 rows with a matrix larger than the
+    caches, the sum was right within a fifth, while the longer alone was off by up to three fifths (ONNX Runtime 1.32,
+    Zen 5).
     """
 
     flops_s: float
@@ -65,10 +66,10 @@ class Rates(Value, frozen=True, kw_only=True):
 
 
 class Stage(Value, frozen=True, kw_only=True):
-    """One stage: what one `unit` of it costs, and how many units an event takes.
+    """One stage: the cost of one `unit` of it, and the number of units, `count`.
 
-    `each_s` is the longer of `compute_s` and `bandwidth_s`, seconds a unit, or on a CPU their sum, and `bound` says
-    which of them is longer; None where the target claims nothing.
+    `each_s` is the longer of `compute_s` and `bandwidth_s`, in seconds per unit, or on a CPU their sum. `bound` says
+    which of the two is longer. All are None if the target claims nothing.
     """
 
     name: str
@@ -82,10 +83,10 @@ class Stage(Value, frozen=True, kw_only=True):
 
 
 def rates(target: Target, precision: Precision, threads: int | None = None) -> Rates | None:
-    """What `target` sustains in `precision`; None where it claims no peak or no bandwidth.
+    """Return the rates that `target` sustains in `precision`; None if it claims no peak or no bandwidth.
 
     A precision without a peak of its own runs at that of fp32, as fp16 does on most CPUs. `threads` of a CPU's cores
-    have their part of its peak and all of its bandwidth.
+    have their share of its peak, but all of its bandwidth.
     """
     peak = target.dense_tops.get(PRECISIONS[precision].peak) or target.dense_tops.get("fp32")
     if peak is None or target.bandwidth_gb_s is None:
@@ -101,7 +102,7 @@ def rates(target: Target, precision: Precision, threads: int | None = None) -> R
 
 
 def stage(name: str, unit: str, count: int, work: Work, at: Rates | None) -> Stage:
-    """A stage timed at `at`."""
+    """Make a stage, timed at the rates `at`; untimed if that is None."""
     if at is None:
         return Stage(name=name, unit=unit, count=count, work=work)
     compute_s, bandwidth_s = work.flops / at.flops_s, work.bytes / at.bytes_s
@@ -118,7 +119,7 @@ def stage(name: str, unit: str, count: int, work: Work, at: Rates | None) -> Sta
 
 
 def vision_work(vision: VisionSizes, patches: int, frames: int, precision: Precision) -> Work:
-    """A run of `frames` frames of `patches` patches; attention stays inside a frame."""
+    """Compute the work of one run on `frames` frames of `patches` patches; attention stays within a frame."""
     bits = PRECISIONS[precision]
     linear = 2 * vision.weights * patches
     attention = 4 * vision.layers * vision.hidden * patches**2
@@ -130,12 +131,12 @@ def vision_work(vision: VisionSizes, patches: int, frames: int, precision: Preci
 
 
 def projector_weights(vision: VisionSizes, decoder: DecoderSizes) -> int:
-    """Values in the two matrices of one projector."""
+    """Count the values in the two matrices of one projector."""
     return vision.hidden * decoder.hidden + decoder.hidden**2
 
 
 def projector_work(vision: VisionSizes, decoder: DecoderSizes, tokens: int, precision: Precision) -> Work:
-    """Projecting `tokens` image tokens."""
+    """Compute the work of projecting `tokens` image tokens."""
     weights = projector_weights(vision, decoder)
     bits = PRECISIONS[precision]
     passed = tokens * (vision.hidden + 3 * decoder.hidden)
@@ -152,10 +153,11 @@ def decoder_work(
     kv_bits: int | None = None,
     lora_values: int = 0,
 ) -> Work:
-    """One call with `tokens` new tokens, each of which meets `attended` slots, and `rows` rows of logits.
+    """Compute the work of one call with `tokens` new tokens, each attending to `attended` slots, and `rows` logit rows.
 
-    The weights and the attended part of the cache are read once. The bits of a value of the head and of the cache are
-    those of an activation unless they are given; `lora_values` are matrices beside the weights, in the bits of one.
+    The weights and the attended part of the cache are read once. `head_bits` and `kv_bits`, the bits of a value of the
+    head and of the cache, default to those of an activation. `lora_values` counts the values of matrices beside the
+    weights, which have the bits of an activation.
     """
     bits = PRECISIONS[precision]
     head_bits, kv_bits = head_bits or bits.activation_bits, kv_bits or bits.activation_bits

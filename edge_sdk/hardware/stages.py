@@ -1,4 +1,4 @@
-"""The stages of a model on a target: the student on every frame, and the video LLM's way from frames to answers."""
+"""The stages of a model on a target: the student on every frame, and the video LLM from frames to answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_sdk.hardware.roofline import Rates, Stage, Work, decoder_work, project
 
 
 def stages(numbers: ModelNumbers, target: Target, threads: int | None = None) -> Iterator[Stage]:
-    """Every stage of `numbers` on `target`; `threads` of a CPU's cores take part, by default all."""
+    """Yield every stage of `numbers` on `target`; `threads` is the number of CPU cores used, by default all."""
     if numbers.student:
         student = numbers.student
         passed = student.weight_bytes + student.streams * (2 * student.state_bytes + student.activation_bytes)
@@ -32,7 +32,10 @@ def _picture_stages(reasoning: ReasoningNumbers, at: Rates | None) -> Iterator[S
 
 
 def _text_stages(reasoning: ReasoningNumbers, at: Rates | None) -> Iterator[Stage]:
-    """Prefix, questions and answers. A masked slot is computed like any other, so every token meets all slots."""
+    """Yield the stages of prefix, questions and answers.
+
+    Every token attends to all slots, because a masked slot is computed like any other.
+    """
 
     def calls(name: str, unit: str, count: int, tokens: int, rows: int) -> Stage:
         work = decoder_work(
@@ -54,7 +57,7 @@ def _text_stages(reasoning: ReasoningNumbers, at: Rates | None) -> Iterator[Stag
 
 
 def clip_s(timed_stages: Sequence[Stage]) -> float | None:
-    """Seconds from a whole clip to every answer; the student runs beside it."""
+    """Return the seconds from a whole clip to every answer, without the student; None if any stage is not timed."""
     beside = [each for each in timed_stages if each.name != "student"]
     known = [each.each_s * each.count for each in beside if each.each_s is not None]
     return sum(known) if beside and len(known) == len(beside) else None

@@ -1,4 +1,4 @@
-"""Small files of the kernel; one that is silent or makes no sense is None."""
+"""Read small files of the kernel; one that cannot be read or makes no sense gives None."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_text(path: Path) -> str | None:
-    """The file's text without what surrounds it; None where it is empty or cannot be read."""
+    """Read the file's text without surrounding spaces, newlines and NULs; None if it is empty or cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n") or None
     except OSError:
@@ -14,7 +14,7 @@ def read_text(path: Path) -> str | None:
 
 
 def read_number(path: Path) -> float | None:
-    """The file's only number."""
+    """Read the file's only number; None if it holds anything else."""
     try:
         return float(read_text(path) or "")
     except ValueError:

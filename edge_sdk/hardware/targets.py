@@ -1,9 +1,9 @@
 """Targets as data: the boards this SDK is made for, graphics cards for development, and CPUs.
 
-Code asks a target for a property, never for its name. Peaks of Jetson modules are worked out from clocks and counts,
-because what is advertised counts sparsity, and often the DLA. Where a share of the peak is told, it was worked out from
-published runs of language models with 4-bit weights (prefill of 2,048 tokens, decoding behind them), by the same
-arithmetic as `plan`; it hides all that a roofline leaves out.
+Code checks a target's properties, never its name. Peaks of Jetson modules are computed from clocks and unit counts,
+because advertised peaks include sparsity, and often the DLA. Shares of peaks, unless said to be assumed, were computed
+from published runs of language models with 4-bit weights (prefill of 2,048 tokens, then decoding), with the same
+arithmetic as in `plan`; they include all that a roofline leaves out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from edge_sdk.hardware.figures import Figure, Target
 from edge_sdk.hardware.probes import Machine
 
 _MB_PER_GIB = 2**30 / 1e6
-# What firmware and carve-outs leave of a module's memory: 7.4 of 8 GiB on an Orin Nano, 15.3 of 16 on an Orin NX.
+# The least share of a module's memory that firmware and carve-outs leave: 7.4 of 8 GiB on an Orin Nano, 15.3 of 16 on
+# an Orin NX.
 _LEAST_VISIBLE_SHARE = 0.85
 
 _EDGE_LLM = "nvidia.github.io/TensorRT-Edge-LLM/0.10.0/user_guide/performance/performance-benchmarks.html"
@@ -207,7 +208,7 @@ TARGETS: tuple[Target, ...] = (
 
 
 def find_target(name: str) -> Target:
-    """The target called `name`. Raises `UnknownNameError`."""
+    """Return the target called `name`. Raises `UnknownNameError`."""
     for target in TARGETS:
         if target.name == name:
             return target
@@ -215,7 +216,7 @@ def find_target(name: str) -> Target:
 
 
 def target_of(machine: Machine) -> Target:
-    """The target that `machine` is, by its board and memory; `CPU` where none fits, which claims nothing."""
+    """Return the target that matches `machine`'s board and memory; else `CPU`, which claims nothing."""
     for target in TARGETS:
         if target.board and machine.board and target.board in machine.board and _has_memory(machine, target):
             return target

@@ -1,4 +1,4 @@
-"""Boundaries of an incident with their intervals: where heat peaks, and what a point says of the truth around it."""
+"""Boundaries of an incident: where heat peaks, with intervals from the operating point's residuals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CENTROID_FRAMES = 3
 def heat_peak(heat: Sequence[tuple[float, float]]) -> float | None:
     """Time of the highest heat, refined by the centroid of its neighbours; None below `HEAT_FLOOR`.
 
-    `heat`: pairs of a time, s, and the heat there, in order of time.
+    `heat` is pairs of a time in seconds and the heat at that time, in order of time.
     """
     if not heat:
         return None
@@ -33,7 +33,7 @@ def heat_peak(heat: Sequence[tuple[float, float]]) -> float | None:
 def estimate(t_s: float, residual: Residual, last_s: float | None = None) -> Estimate:
     """A boundary with its calibrated interval, to the millisecond.
 
-    Never before 0, and not after `last_s` where the source has ended.
+    It is never before 0, and not after `last_s` if that is given.
     """
     limit_s = inf if last_s is None else last_s
     t = round(min(max(0.0, t_s + residual.shift_s), limit_s), 3)
@@ -42,17 +42,18 @@ def estimate(t_s: float, residual: Residual, last_s: float | None = None) -> Est
 
 
 def widened(found: Estimate, low_s: float, high_s: float) -> Estimate:
-    """`found` with an interval that reaches from `low_s`, but not from before 0, to `high_s` at least."""
+    """`found` with an interval that covers at least `low_s` (or 0, if that is later) to `high_s`."""
     return Estimate(t=found.t, lo=min(found.lo, max(0.0, round(low_s, 3))), hi=max(found.hi, round(high_s, 3)))
 
 
 def in_order(
     point: OperatingPoint, start: Estimate, pre_s: float | None, end_s: float | None, last_s: float | None
 ) -> CrashTimeline:
-    """The timeline around `start`, with the seconds of the other boundaries where they are known.
+    """The timeline around `start`; `pre_s` and `end_s` are the other boundaries in seconds, None if unknown.
 
-    Each has a shift of its own, by which it could pass another: those beside the start wait for it, and in an event
-    that was over at `last_s` the start waits for that. An interval grows where it would lose its boundary.
+    Each boundary has its own shift, so one could pass another. Therefore the pre-crash start is kept from passing the
+    start, the end from preceding it, and the start from passing `last_s`, when the event was over. An interval grows
+    where it would not contain its boundary.
     """
     if last_s is not None:
         start = _moved(start, min(start.t, round(last_s, 3)))

@@ -1,4 +1,4 @@
-"""Operating points by name: a bundle's student is run at one of those that were fitted for it."""
+"""Operating points by name: a bundle's student runs at one of the points that were fitted for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def points_of(student: Student) -> dict[str, OperatingPoint]:
 
 
 def at_point(student: Student, name: str) -> Student:
-    """The student whose default operating point is the one called `name`. Raises `UnknownNameError`."""
+    """The student with the operating point called `name` as its default. Raises `UnknownNameError`."""
     points = points_of(student)
     if name not in points:
         raise UnknownNameError("operating point of this bundle's student", name, list(points))

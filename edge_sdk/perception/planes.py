@@ -1,7 +1,7 @@
 """Frames to the student's input planes, the same on the device and in training.
 
-The arithmetic is in `csrc/planes.h`; here is the memory of earlier pictures. A stream that has just begun takes its
-first picture for the missing earlier ones, so its motion planes start at zero and nothing jumps.
+The arithmetic is in `csrc/planes.h`; this module remembers earlier pictures. A new stream uses its first picture in
+place of the missing earlier ones, so its motion planes start at zero and nothing jumps.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class PlaneStack:
 def window_planes(luma: Luma, lags: Sequence[int]) -> Planes:
     """Planes of a whole window: uint8 `[frames, height, width]` to float32 `[frames, 1 + len(lags), height, width]`.
 
-    Equals pushing the frames one by one into a fresh `PlaneStack`. Raises `ConfigError` for another type or shape.
+    The result equals that of pushing the frames one by one into a new `PlaneStack`. Raises `ConfigError` for another
+    type or shape.
     """
     if luma.dtype != np.uint8 or luma.ndim != 3:
         raise ConfigError(f"expected pictures uint8 [frames, height, width], found {luma.dtype} {list(luma.shape)}")

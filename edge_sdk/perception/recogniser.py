@@ -1,8 +1,8 @@
 """The always-on student: luma pictures in, per-frame scores out, several streams in one run.
 
-State lives where the runtime keeps it, so a frame costs one plane pass and one run. A stream that restarts is reset
-alone; the others never notice. A run takes all streams, also those that have no picture: what it does to their state is
-undone when they go on, so that each is scored as if it were alone.
+The runtime keeps the state, so a frame costs one plane pass and one run. A stream that restarts is reset alone, without
+effect on the others. A run includes all streams, even those without a new picture; the change to their state is undone
+when they continue, so each stream is scored as if it were alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCORES_OUTPUT = "scores"
 class Recogniser:
     """The student of `bundle`, opened by `runtime` for `streams` pictures at a time.
 
-    `runtime_version` and `engine_sha256` are those of `Runtime.version` and `Session.engine_sha256`.
+    `runtime_version` is `Runtime.version`, `engine_sha256` is `Session.engine_sha256`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Recogniser:
         self._state_names = tuple(spec.input for spec in graph.state)
         self._planes = PlaneStack(streams, self.student.height, self.student.width, self.student.lags)
         self._pushed = [False] * streams
-        # Of streams that pause: their rows of the state, by its name, as their last picture left them.
+        # For each paused stream: its rows of every state tensor, by name, as its last picture left them.
         self._paused: dict[int, dict[str, Array]] = {}
 
     def push(self, stream: int, luma: NDArray[np.uint8]) -> None:
@@ -66,8 +66,8 @@ class Recogniser:
     def step(self) -> NDArray[np.float32]:
         """Score the pushed pictures: float32 `[streams, len(student.scores)]`, probabilities in 0..1.
 
-        The rows of streams that were pushed nothing since the last call say nothing. Raises `RuntimeFailure` where
-        other rows hold what is no number.
+        Rows of streams without a new picture since the last call are meaningless. Raises `RuntimeFailure` if another
+        row is not finite.
         """
         pushed = self._pushed
         if not all(pushed):
@@ -90,11 +90,11 @@ class Recogniser:
         self._put(stream, dict.fromkeys(self._state_names, 0))
 
     def close(self) -> None:
-        """Release the session; in a process that was forked from this one nothing happens."""
+        """Release the session; does nothing in a process that was forked from this one."""
         self._close()
 
     def _check(self, scores: NDArray[np.float32], pushed: list[bool]) -> None:
-        """What overflows once stays in the state for good, and no crash would be confirmed any more."""
+        """Raise `RuntimeFailure` for scores that are not finite: the state would stay bad, and confirm no crash."""
         for stream, row in enumerate(scores):
             if pushed[stream] and not np.isfinite(row).all():
                 raise RuntimeFailure(
@@ -104,7 +104,7 @@ class Recogniser:
                 )
 
     def _pause(self, streams: list[int]) -> None:
-        """Keep the state of those of `streams` that do not pause already; it is read where there are any."""
+        """Keep the state of those of `streams` that were not paused before; it is read only if there are any."""
         begun = [stream for stream in streams if stream not in self._paused]
         state = {name: self._state.read(name) for name in self._state_names} if begun else {}
         for stream in begun:
@@ -118,9 +118,9 @@ class Recogniser:
 
 
 def student_of(bundle: Bundle, operating_point: str | None = None) -> Student:
-    """The bundle's student component, at the operating point of that name, its default one for None.
+    """The bundle's student at the named operating point, or at its default point for None.
 
-    Raises `BundleError` where there is no student, and `UnknownNameError` for a point that was not fitted.
+    Raises `BundleError` if there is no student, and `UnknownNameError` for a point that was not fitted.
     """
     student = bundle.manifest.student
     if student is None:

@@ -1,5 +1,5 @@
-"""From a checkpoint or clips to a bundle, and from a bundle to engines: the bodies of those verbs, a module each.
+"""Implementations of the verbs that make bundles from checkpoints or clips, and engines from bundles.
 
-The steps live in rooms that do not know each other; these modules open them by name and pass folders between them. All
-but `building` are for a workstation.
+The steps live in rooms that do not import each other; these modules open the rooms by name and pass folders between
+them. All except `building` are for a workstation.
 """

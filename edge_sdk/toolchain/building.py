@@ -1,6 +1,6 @@
-"""`edge-sdk build`: engines for this device or another, with what is needed said first and the result compared.
+"""`edge-sdk build`: build engines for this device or another; say what memory they need, and compare their outputs.
 
-Opens the export room by name; on a board that room needs no torch for this.
+This module opens the export room by name; on a board, that room does not need torch for building.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from edge_sdk.types import Value
 from edge_sdk.verify.graphs import check_graph, reference_case
 
 _PER_MILLE = 1000
-# 10^18 bytes: the library counts them in 63 bits.
+# 10^18 bytes: TensorRT counts bytes in 63 bits.
 _MOST_MB = 1e12
 
 
 class BuildOptions(Value, frozen=True, kw_only=True):
     """How engines are built.
 
-    `level` is TensorRT's optimisation level, 0 to 5. `workspace_mb` bounds what a kernel may use beside its tensors, by
-    default a quarter of the memory that is free. `tf32` lets float32 products round their factors to 10 bits. `slots`
-    are the cache sizes that get a decoder, by default the largest alone, for every engine holds the weights. `graphs`
-    are the ones to build, by default all, and go without `slots`. `force` goes on where memory or the disk looks too
-    small. `rebuild` builds what the cache has already, and replaces it once the new engine is whole. Raises
+    `level` is TensorRT's optimisation level, 0 to 5. `workspace_mb` limits the memory of a kernel besides its tensors,
+    by default to a quarter of what is free. `tf32` lets float32 products round their factors to 10 bits. `slots` are
+    the cache sizes to build decoders for, by default only the largest, because every engine holds the weights. `graphs`
+    are the graphs to build, by default all; it excludes `slots`. `force` continues even if memory or the disk looks too
+    small. `rebuild` also builds engines that the cache has, and replaces each once the new one is complete. Raises
     `ConfigError`.
     """
 
@@ -64,7 +64,7 @@ class BuildOptions(Value, frozen=True, kw_only=True):
 class Place(Value, frozen=True, kw_only=True):
     """Where an engine will run: the GPU's compute capability and multiprocessors, and the driver.
 
-    They are None where that is settled there.
+    A field is None if it is determined only there.
     """
 
     sm: int | None = None
@@ -73,7 +73,7 @@ class Place(Value, frozen=True, kw_only=True):
 
 
 class BuiltEngine(Value, frozen=True, kw_only=True):
-    """One engine. `cached`: it was there already, and `build_s` is 0. `verified`: None where nothing could compare."""
+    """One engine. If `cached`, it existed and `build_s` is 0. `verified` is None if nothing could be compared."""
 
     graph: str
     file: str
@@ -84,7 +84,7 @@ class BuiltEngine(Value, frozen=True, kw_only=True):
 
 
 class BuildReport(Value, frozen=True, kw_only=True):
-    """What a build gave; `note` says why its engines were not compared, None where they were."""
+    """The result of a build. `note` says why its engines were not compared, None if they were."""
 
     bundle: str
     tensorrt: str
@@ -102,11 +102,11 @@ def build(
     options: BuildOptions | None = None,
     quiet: bool = False,
 ) -> BuildReport:
-    """Build engines of `bundle` for this device, or with TensorRT-RTX for the target called so, and compare them here.
+    """Build engines of `bundle` for this device or, with TensorRT-RTX, for `target`, and compare them on this device.
 
-    Raises `MissingDependencyError` without TensorRT, or without a GPU where one is needed; `EngineError` for a graph
-    that cannot be built, and for engines whose outputs are not the bundle's, which are then removed; `ConfigError` for
-    a target that does not compute the bundle's numbers; `RuntimeFailure` for a disk without room.
+    Raises `MissingDependencyError` without TensorRT, or without a GPU if one is needed; `EngineError` for a graph that
+    cannot be built, and for engines whose outputs differ from the bundle's references, which are then removed;
+    `ConfigError` for a target that does not support the bundle's number formats; `RuntimeFailure` for a full disk.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     tensorrt = open_tensorrt(flavour)
@@ -180,7 +180,7 @@ def _compared(
 
 
 def _is_right(bundle: Bundle, flavour: Flavour, store: EngineCache, graph: str, key: EngineKey) -> bool | None:
-    """Whether the very engine of `key` gives the bundle's reference outputs; None for a graph without."""
+    """Whether exactly the engine of `key` gives the bundle's reference outputs; None for a graph without references."""
     case = reference_case(bundle, graph)
     if case is None:
         return None
@@ -189,7 +189,7 @@ def _is_right(bundle: Bundle, flavour: Flavour, store: EngineCache, graph: str, 
 
 
 class _Watcher:
-    """What is built, what it needs, and a progress line for it."""
+    """Prints which graph is built, the memory it needs, and its progress."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
@@ -208,7 +208,7 @@ class _Watcher:
 
 
 def describe(report: BuildReport) -> str:
-    """A report for a terminal."""
+    """Describe a report for a terminal."""
     lines = [f"{report.bundle}, TensorRT {report.tensorrt}"]
     for each in report.engines:
         how = "from the cache" if each.cached else f"built in {each.build_s:.1f} s"

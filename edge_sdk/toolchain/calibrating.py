@@ -1,7 +1,6 @@
-"""From clips to statistics of a checkpoint's activations, or to what a bundle's answers are worth.
+"""`edge-sdk calibrate`: from clips to statistics of a checkpoint's activations, or to calibrated answers of a bundle.
 
-The command line opens both. Clips are chosen, and answers judged, by `calibration`; checkpoints are run by
-`export/quantise`.
+`calibration` chooses the clips and judges the answers; `export/quantise` runs the checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ COUNT = 64
 
 
 class AnswersReport(Value, frozen=True, kw_only=True):
-    """What answers to labelled clips taught: the bundle `out`, and by task what its fit is like."""
+    """The result of calibrating answers on labelled clips: the bundle `out`, and the quality of the fit by task."""
 
     out: str
     # Any: `calibration.answer_fits.TaskFit`, a value of a room.
@@ -29,10 +28,10 @@ class AnswersReport(Value, frozen=True, kw_only=True):
 
 
 class CalibrationReport(Value, frozen=True, kw_only=True):
-    """What became of a calibration: how many clips were seen, of them crashes, and tokens by decoder.
+    """The result of a calibration: the numbers of clips seen, of crashes among them, and of tokens by decoder.
 
-    Clips of statistics that were added count too. `kept_out` more were kept out of the statistics, to measure on.
-    `device` is what computed them.
+    Clips of added statistics count too. `kept_out` more clips were kept out of the statistics, to measure on. `device`
+    is what computed the statistics.
     """
 
     out: str
@@ -64,12 +63,12 @@ def calibrate(
 ) -> CalibrationReport:
     """Run `checkpoint` on at most `count` clips of the folder `clips`, and write its activations' statistics to `out`.
 
-    Each clip gives at most `frames` frames of `profile`, the first of the recipe by default, and is asked every task of
-    each adapter. `add` are folders of earlier calibrations of the same model, with other clips, that are added up.
-    Layers compute on `device`, see `export.device`. `work` keeps finished steps until `out` stands; it is `out` with
-    `.work` behind its name unless given. Raises `ConfigError` for settings, for too few clips, no crash among them,
-    activations that are not finite, a full disk, or when `out` exists; `SourceError` for a clip that cannot be decoded,
-    `CheckpointError` for weights, `MissingDependencyError` for a device that is not there.
+    Each clip gives at most `frames` frames of `profile`, by default the recipe's first profile, and every task of each
+    adapter is asked about it. `add` are folders of earlier calibrations of the same model on other clips, whose
+    statistics are added. Layers are computed on `device`, see `export.device`. `work` keeps finished steps until `out`
+    is complete; its default is `out` with `.work` appended to its name. Raises `ConfigError` for invalid settings, too
+    few clips, no crash among them, activations that are not finite, a full disk, or if `out` exists; `SourceError` for
+    a clip that cannot be decoded; `CheckpointError` for invalid weights; `MissingDependencyError` for a missing device.
     """
     begun_s = time.monotonic()
     where = open_room("export.device").find_device(device)
@@ -93,7 +92,10 @@ def calibrate(
 
 # Any: `export.quantise.statistics.Clip`, a value of a room.
 def choose_clips(folder: Path, count: int) -> list[tuple[Path, Any]]:
-    """At most `count` clips of `folder`, balanced, with what is told of each. Raises `ConfigError` for too few."""
+    """Choose at most `count` clips of `folder`, balanced, with a description of each.
+
+    Raises `ConfigError` for too few clips.
+    """
     chosen = open_room("calibration.activation_clips").choose_clips(folder, count)
     clip = open_room("export.quantise.statistics").Clip
     return [
@@ -116,9 +118,9 @@ def calibrate_answers(
 ) -> AnswersReport:
     """Ask the bundle in the folder `bundle` about at most `count` scenes of `clips`, and write it to `out` with fits.
 
-    An answer abstains whose calibrated probability is below `least`, one half unless given. `runtime` answers, `ort` on
-    `device`. `work` keeps answers until `out` stands; it is `out` with `.work` behind its name unless given. Raises
-    what `calibration.answers.calibrate_answers` raises.
+    An answer abstains if its calibrated probability is below `least`, by default one half. `runtime` computes the
+    answers; `ort` does so on `device`. `work` keeps answers until `out` is complete; its default is `out` with `.work`
+    appended to its name. Raises what `calibration.answers.calibrate_answers` raises.
     """
     begun_s, room = time.monotonic(), open_room("calibration.answers")
     with Progress("ask", quiet=quiet) as progress:
@@ -137,7 +139,7 @@ def calibrate_answers(
 
 
 def describe_answers(report: AnswersReport) -> str:
-    """A report for a terminal."""
+    """Describe a report for a terminal."""
     lines = [f"{report.out}: what answers are worth, on clips that each fit did not see"]
     for task, fit in report.tasks.items():
         lines.append(f"  {task}: {_fit_in_words(fit)}")
@@ -157,7 +159,7 @@ def _fit_in_words(fit: Any) -> str:
 
 
 def describe(report: CalibrationReport) -> str:
-    """A report for a terminal."""
+    """Describe a report for a terminal."""
     tokens = ", ".join(f"{name} {count:,}" for name, count in report.tokens.items())
     return (
         f"{report.out}: {report.clips} clips, {report.crashes} of them crashes, {report.kept_out} more kept out; "

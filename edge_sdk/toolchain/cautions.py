@@ -1,4 +1,4 @@
-"""What is told on stderr where operating points are fitted: what may promise too much, and what is left out."""
+"""Warnings on stderr when a student is fitted or replaced: misleading fits, clips left out, and stale calibrations."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from edge_sdk.toolchain.seen_scenes import trained_on
 
 
 def warn_of_seen(bundle: Bundle, clips: Sequence[LabelledClip]) -> None:
-    """Clips that the student was trained on."""
+    """Warn of clips that the student was trained on."""
     if seen := trained_on(bundle, clips):
         some = f"{len(seen)} of {len(clips)} clips, {seen[0].path.name} first"
         warn([f"the student was trained on {some}: what is fitted there promises too much; take others"])
 
 
 def warn_of_slow(names: Sequence[str]) -> None:
-    """Clips that were left out."""
+    """Warn of clips that were left out because their frame rate is too low."""
     if names:
         some = f"{len(names)} clip{'s' * (len(names) > 1)}, {names[0]} first"
         warn([f"left out of the calibration {some}: fewer pictures a second than the student is made for"])
 
 
 def warn_of_answers(bundle: Bundle) -> None:
-    """Answers that are worth what the video LLM says together with a student whose scores were others."""
+    """Warn if answers were calibrated together with a student whose scores have since changed."""
     language = bundle.manifest.language
     adapters = [] if language is None else language.adapters.values()
     fits = [fit for adapter in adapters for fit in (adapter.calibration or {}).values()]

@@ -1,6 +1,6 @@
-"""What a bundle answers about whole clips, as a file of predictions holds it.
+"""Answers of a bundle about whole clips, in the form of a predictions file.
 
-The student watches each clip as `analyze` does, and one reasoner's process, which stays open, is asked about all.
+The student watches each clip as in `analyze`. One reasoner process stays open and answers for all clips.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from edge_sdk.perception.recogniser import student_of
 from edge_sdk.reasoning import answer as spoken
 from edge_sdk.tasks import in_words
 
-# What a student finds, with no video LLM beside it.
+# The tasks that a student answers without a video LLM.
 STUDENT_TASKS = ("recognition", "crash_interval", "pre_crash_time")
 
 
 class ClipAnswerer:
-    """A bundle that is asked about clips. Use as a context manager.
+    """Asks a bundle about clips. Use it as a context manager.
 
-    `tasks` are those that it answers: its video LLM's, or the student's three where it has no language part. `by` says
-    who answers. `watches` is whether there is a student, which brings alarms. `warnings` are what was odd with files.
+    `tasks` are those that the bundle answers: its video LLM's, or the student's three if it has no language part. `by`
+    says who answers. `watches` says whether there is a student, which gives alarms. `warnings` are about the files.
     """
 
     def __init__(self, bundle: Bundle, settings: ReasonerSettings | None = None) -> None:
-        """Nothing is started yet. Raises `BundleError` for a bundle that has neither a student nor a language part."""
+        """Start nothing yet. Raises `BundleError` for a bundle that has neither a student nor a language part."""
         self._bundle, self._settings = bundle, settings or ReasonerSettings()
         language = bundle.manifest.language
         if language is None:
@@ -51,10 +51,10 @@ class ClipAnswerer:
         )
 
     def answer(self, clip: Path, tasks: Sequence[str]) -> VideoAnswers:
-        """What the bundle says of `clip` to `tasks`, alarms and a probability beside.
+        """Return the bundle's answers to `tasks` about `clip`, with its alarms and a probability of a crash.
 
-        The probability of a crash is that of both where the bundle answers with both, else the student's where that is
-        calibrated, else the video LLM's. Raises what `analyze` and `explain_file` raise.
+        The probability is that of the student and the video LLM together if they answer together, else the student's if
+        that is calibrated, else the video LLM's. Raises what `analyze` and `explain_file` raise.
         """
         watched = self._watch(clip) if self.watches else None
         said = self._ask(clip, tasks, watched)
@@ -102,9 +102,10 @@ class ClipAnswerer:
 
 
 def student_answers(events: Sequence[Event]) -> dict[str, str]:
-    """What a student's events answer to its three tasks, in CrashChat's words: the event of the highest score speaks.
+    """Answer the student's three tasks in CrashChat's words, from its event with the highest score.
 
-    Without an event that was kept, and for a time that it does not tell, the answer is empty.
+    Rejected events do not count. Without an event, recognition is "No" and both times are empty. A time that the event
+    lacks is empty too.
     """
     kept = [event for event in events if event.state != "rejected"]
     if not kept:
@@ -119,7 +120,7 @@ def student_answers(events: Sequence[Event]) -> dict[str, str]:
 
 
 def crash_probability(verdict: Answer | spoken.Answer | None) -> float | None:
-    """The probability of a crash that an answer to recognition stands for; None without one."""
+    """Return the probability of a crash that an answer to recognition implies; None if it has no probability."""
     if verdict is None or verdict.probability is None:
         return None
     return verdict.probability if verdict.value else 1 - verdict.probability

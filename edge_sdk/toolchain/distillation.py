@@ -1,6 +1,6 @@
-"""From a recipe to a calibrated student bundle: render, train, calibrate, add the demo clip; or tune one, or refit one.
+"""From a recipe to a calibrated student bundle: render, train, calibrate, add the demo clip; or tune or refit one.
 
-The steps live in rooms that do not know each other; this module opens them by name and passes folders between them.
+The steps live in rooms that do not import each other; this module opens them by name and passes folders between them.
 Each step skips what an earlier, interrupted run has finished.
 """
 
@@ -41,7 +41,7 @@ DEMO_FPS = 30.0
 
 
 class StudentReport(Value, frozen=True, kw_only=True):
-    """What became of a recipe."""
+    """The result of training a student."""
 
     bundle: str
     sha256: str
@@ -51,7 +51,7 @@ class StudentReport(Value, frozen=True, kw_only=True):
 
 
 class TeachingReport(Value, frozen=True, kw_only=True):
-    """What became of a teacher's cache."""
+    """The result of filling a teacher's cache."""
 
     cache: str
     clips: int
@@ -72,10 +72,11 @@ def teach(
     threads: int = 1,
     quiet: bool = False,
 ) -> TeachingReport:
-    """Let the video LLM of `bundle` look at the clips of the folder `clips`, and keep what it says in the folder `out`.
+    """Let the video LLM of `bundle` watch the clips in the folder `clips`, and keep what it says in the folder `out`.
 
-    A run that was stopped goes on. Raises `ConfigError` for a folder without clips or of another teacher, `BundleError`
-    for a bundle that cannot speak, and what the runtime raises.
+    A stopped run resumes. Raises `ConfigError` for a folder without clips and for an `out` of another teacher,
+    `BundleError` for a bundle without a video LLM, `SourceError` at the end if some clips could not be read, and
+    what the runtime raises.
     """
     paths = clips_of(clips)
     room, options = open_room("export.distil.teaching"), SessionOptions(threads=threads, device=device)
@@ -97,7 +98,7 @@ def teach(
 
 
 def clips_of(folder: Path) -> list[Path]:
-    """The clips of a folder's label table, else every video in it. Raises `ConfigError` where there is none."""
+    """Return the clips of a folder's label table, else every video in it. Raises `ConfigError` if there are none."""
     if (folder / LABELS_NAME).is_file():
         return sorted(read_groups(folder / LABELS_NAME))
     found = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -108,7 +109,7 @@ def clips_of(folder: Path) -> list[Path]:
 
 
 def _without_labels(folder: Path) -> list[LabelledClip]:
-    """The clips of a folder as ones that nobody has labelled; of a label table only their recordings are read."""
+    """Return the clips of a folder as unlabelled ones; of a label table only the recordings (groups) are read."""
     table = folder / LABELS_NAME
     groups = read_groups(table) if table.is_file() else {}
     return [
@@ -127,7 +128,7 @@ def _without_labels(folder: Path) -> list[LabelledClip]:
 
 
 class RefitReport(Value, frozen=True, kw_only=True):
-    """What became of a bundle's operating points; `held_out` is how they do on clips that their fits had not seen."""
+    """The result of a refit. `held_out` is how the operating points perform on clips that their fits had not seen."""
 
     bundle: str
     sha256: str
@@ -148,11 +149,11 @@ def make_student(
 ) -> StudentReport | None:
     """Make the student of `recipe` in the folder `work` and write its bundle to `out`.
 
-    `teacher` is a cache made by `teach` of the training clips, for a recipe with a table [teacher]. Several processes
-    share the stages before [late]; one of them does the rest and returns the report. `start` is a bundle that holds
-    what the recipe's stages before [onward] made, on these or other scenes; they are not run then. Raises `ConfigError`
-    for an unknown recipe, for a `start` that another one made, or when `out` exists, `MissingDependencyError` for what
-    is not installed.
+    `teacher` is a cache that `teach` made of the training clips, for a recipe with a table [teacher]. Several processes
+    share the stages before [late]; one of them does the rest and returns the report, the others return None. `start` is
+    a bundle with the result of the recipe's stages before [onward], on these or other scenes; those stages are then
+    skipped. Raises `ConfigError` for an unknown recipe, for a `start` that another recipe made, or if `out` exists;
+    `MissingDependencyError` for a package that is not installed.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
@@ -171,7 +172,7 @@ def make_student(
     check_sides([*training, *further], validation)
     if begun is not None:
         warn_of_seen(begun, validation)
-    # Named by the recipe: what another recipe left in `work` must not pass for finished.
+    # The name depends on the recipe, so that a draft of another recipe in `work` does not count as finished.
     taught = [] if cache is None else [cache.digest]
     draft = work / f"draft-{_digest([text, *taught, *([begun.sha256] if begun else [])])}"
     if not draft.exists():
@@ -213,15 +214,15 @@ def tune_student(
 ) -> StudentReport:
     """Fine-tune the student of the bundle `start` (the demo bundle if None) on the clips of a folder.
 
-    `training` and `validation` are folders with a `labels.csv`, or of rendered scenes; the operating point is fitted
-    on the latter, which takes 20 clips, crashes and others. `rehearsal` is a folder of rendered scenes to mix in, from
-    which boxes are learnt. With `level` clips are brought to one detail and codec before they are learnt from; those
-    of `validation` are scored as they are all the same. `teacher` is a cache made by `teach` of the clips of
-    `training`, `rehearsal` and `unlabelled`, for a recipe with a table [teacher]; `recipe` is "tune-student" where
-    None, "tune-student-taught" with a teacher. Of videos in the folder `unlabelled` the teacher alone says what they
-    show; labels that lie there are not read. Raises `ConfigError` for folders without clips, too few to fit an
-    operating point on, clips or files of one recording on both sides, clips that the teacher has not seen, those of
-    `level` among them, `unlabelled` without a teacher, or when `out` exists.
+    `training` and `validation` are folders with a `labels.csv`, or of rendered scenes. The operating point is fitted on
+    `validation`, which needs at least 20 clips, both crashes and others. `rehearsal` is a folder of rendered scenes to
+    mix in, which teach boxes. With `level`, clips are brought to one detail and codec before training; the operating
+    point is still fitted on unchanged clips of `validation`. `teacher` is a cache that `teach` made of the clips in
+    `training`, `rehearsal` and `unlabelled`, for a recipe with a table [teacher]. `recipe` defaults to "tune-student",
+    or to "tune-student-taught" with a teacher. Videos in the folder `unlabelled` are labelled by the teacher only;
+    labels that lie there are not read. Raises `ConfigError` for folders without clips, too few clips to fit an
+    operating point, clips of one recording or equal files on both sides, clips that the teacher has not seen, `level`
+    together with a teacher, `unlabelled` without a teacher, or if `out` exists.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
@@ -254,7 +255,7 @@ def tune_student(
             open_room("export.distil.tune").tune(
                 begun, plan, text, clips, watched, scenes, draft, work, progress, teacher, more
             )
-    # On clips as they are: the device sees them so, whatever was learnt from.
+    # Fitted on unchanged clips, because that is how the device sees them.
     return _calibrated(draft, out, held_out, len(clips) + len(more), quiet)
 
 
@@ -267,17 +268,17 @@ def refit(
     budgets: Mapping[str, float] | None = None,
     quiet: bool = False,
 ) -> RefitReport:
-    """Write `bundle`, the demo bundle for None, to `out` with operating points fitted anew on labelled `clips`.
+    """Write `bundle` (the demo bundle if None) to `out` with operating points refitted on labelled `clips`.
 
-    `clips` is a folder of scenes, or a label table (`read_labels`); the student's training must not have seen them.
-    `budgets` are false alarms per hour for `quiet`, `balanced` and `sensitive`, the usual ones where not given;
-    `picture` is where a reliability diagram is drawn. Raises `ConfigError` when `out` exists, for budgets that do not
-    rise, and for too few clips.
+    `clips` is a folder of scenes, or a label table (`read_labels`); the student must not have been trained on them.
+    `budgets` are false alarms per hour for `quiet`, `balanced` and `sensitive`; those not given have their defaults.
+    `picture` is the file for a reliability diagram. Raises `ConfigError` if `out` exists, for budgets that do not
+    increase, and for too few clips.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
     if picture is not None:
-        # Here and not above: it needs a package that not everybody has, and should be missed before clips are scored.
+        # Imported here because it needs an optional package, and before scoring so that a missing one is noticed early.
         from edge_sdk.picture import draw_reliability
 
         check_folder(picture.parent)
@@ -302,14 +303,14 @@ def refit(
 
 
 def describe_refit(report: RefitReport) -> str:
-    """The report for a terminal: a table of the operating points on clips that their fits had not seen."""
+    """Describe a refit for a terminal: a table of the operating points on clips that their fits had not seen."""
     found = report.held_out
     few = "too few clips to hold any out: the fit is not judged, and no picture of it is drawn"
     said = open_room("calibration.held_out").describe(found) if found else few
     return f"{report.bundle}: operating points fitted on {report.clips} clips\n{said}"
 
 
-# Any: what `rewrite` takes beside, each of a type of its own.
+# Any: further arguments of `rewrite`, each of its own type.
 def _calibrated(
     draft: Path, out: Path, clips: Sequence[LabelledClip], trained_on: int, quiet: bool, **parts: Any
 ) -> StudentReport:
@@ -336,7 +337,7 @@ def _digest(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
-# Any: the seeds are a recipe's, whose type belongs to the room that reads it.
+# Any: the seeds come from a recipe, whose type belongs to the room that reads it.
 def _render(seeds: Any, work: Path, quiet: bool) -> list[LabelledClip]:
     kind = "" if seeds.of == "any" else f"-{seeds.of}"
     kind += "" if seeds.family == "first" else f"-{seeds.family}"

@@ -1,4 +1,4 @@
-"""The six tasks over a folder of annotated clips: a bundle answers them, and its answers are scored."""
+"""Evaluate a bundle on the six tasks over a folder of annotated clips."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def evaluate_clips(
 ) -> TasksReport:
     """Let `bundle`, by default the demo bundle, answer the annotated clips in the folder `clips`, and score it.
 
-    `settings` hold for its student too. `out` is a file of predictions that grows clip by clip: what it holds of the
-    same bundle, runtime and device about a file of the same bytes is not asked again. A clip that cannot be decoded
-    counts as not answered, and a note says so. The rest is as for `evaluate_files`. Raises `ConfigError` for clips that
-    are not there and for an `out` of another bundle, before anything is answered; `SourceError` where no clip could be
-    read; and what `evaluate_files` and `ClipAnswerer` raise.
+    `settings` apply to its student too. `out` is a file of predictions, written after each clip. Answers in it by the
+    same bundle, runtime and device about a file of the same bytes are not asked again. A clip that cannot be decoded
+    counts as not answered, and a note says so. The other parameters are as for `evaluate_files`. Raises `ConfigError`
+    for missing clips and for an `out` of another bundle, runtime or device, before anything is answered; `SourceError`
+    if no clip could be read; and what `evaluate_files` and `ClipAnswerer` raise.
     """
     opened = open_bundle(bundle)
     answered = partial(_answered, folder=clips, bundle=opened, settings=settings, out=out, seed=seed, quiet=quiet)
@@ -59,9 +59,9 @@ def evaluate_clips(
 
 
 def find_clips(folder: Path, videos: Sequence[str]) -> dict[str, Path]:
-    """The file of each video, anywhere in `folder`: that of its name, else the one of its stem and a usual extension.
+    """Find each video's file anywhere in `folder`: by name, else by stem with a usual video extension.
 
-    Raises `ConfigError` for videos that have no file, and for one that has several.
+    Raises `ConfigError` for videos without a file, for one with several, and for a file that would be two videos'.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder; give the folder that holds the annotated clips")
@@ -96,7 +96,7 @@ def _answered(
     seed: int,
     quiet: bool,
 ) -> dict[str, VideoAnswers]:
-    """Answers to every annotated clip, those that `out` holds already among them."""
+    """Return the answers about every annotated clip, including those that `out` already holds."""
     files = find_clips(folder, truth.videos)
     with ClipAnswerer(bundle, settings) as answerer:
         wanted = {video: [task for task in answerer.tasks if video in truth.of(task)] for video in files}
@@ -120,7 +120,7 @@ def _answered(
 
 
 def _answer(answerer: ClipAnswerer, path: Path, tasks: Sequence[str]) -> VideoAnswers:
-    """What is said of one clip, or why it could not be read: of an archive one broken file is no reason to stop."""
+    """Answer one clip, or record why it could not be read: one broken file must not stop a whole archive."""
     try:
         return msgspec.structs.replace(answerer.answer(path, tasks), clip_sha256=sha256_of(path))
     except (SourceError, OSError) as error:
@@ -128,8 +128,9 @@ def _answer(answerer: ClipAnswerer, path: Path, tasks: Sequence[str]) -> VideoAn
 
 
 def _rehearse(truth: Annotations, answerer: ClipAnswerer, seed: int) -> None:
-    """Score some right answers, so that a package or a label that is missing is told before hours of asking."""
-    # Texts take long to score and any will do; of the others every label is read, since one alone can be unusable.
+    """Score right answers, so that a missing package or an unusable label is reported before hours of asking."""
+    # Texts are slow to score, and two suffice to find a missing package. Other labels are all read, because any single
+    # one can be unusable.
     some = Annotations(
         {
             task: dict(islice(rows.items(), 2)) if find_task(task).form == "text" else rows
@@ -145,7 +146,7 @@ def _rehearse(truth: Annotations, answerer: ClipAnswerer, seed: int) -> None:
 
 
 def _earlier(out: Path, by: AnsweredBy) -> dict[str, VideoAnswers]:
-    """What an earlier run wrote to `out`."""
+    """Read the answers that an earlier run wrote to `out`. Raises `ConfigError` if another bundle gave them."""
     check_folder(out.parent)
     if not out.exists():
         return {}
@@ -164,7 +165,7 @@ def _name(by: AnsweredBy | None) -> str:
 
 
 def _complete(row: VideoAnswers | None, path: Path, tasks: Iterable[str], answerer: ClipAnswerer) -> bool:
-    """Whether nothing is to be asked: all is answered about this very file, or nothing can be."""
+    """Whether nothing is left to ask: all tasks are answered about exactly this file, or none can be."""
     if row is None:
         return not answerer.watches and not list(tasks)
     if row.unread or (row.clip_sha256 is not None and row.clip_sha256 != _sha256_of(path)):
@@ -173,7 +174,7 @@ def _complete(row: VideoAnswers | None, path: Path, tasks: Iterable[str], answer
 
 
 def _sha256_of(path: Path) -> str | None:
-    """None for a file that cannot be read: whoever asks about it will say why."""
+    """Hash a file, None if it cannot be read: the question about it then reports why."""
     try:
         return sha256_of(path)
     except OSError:
@@ -181,6 +182,6 @@ def _sha256_of(path: Path) -> str | None:
 
 
 def _stem(video: str) -> str:
-    """The name without a usual extension."""
+    """Return the name without its usual video extension, if any."""
     path = Path(video)
     return path.stem if path.suffix.lower() in VIDEO_SUFFIXES else video

@@ -1,4 +1,4 @@
-"""The way from a checkpoint to a language bundle, as the command line opens it; the work is `export/pipeline.py`'s."""
+"""`edge-sdk export`: from a checkpoint to a language bundle; `export/pipeline.py` does the work."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MB = 1e6
 
 
 class ExportReport(Value, frozen=True, kw_only=True):
-    """What became of an export.
+    """The result of an export.
 
-    `parts` are the bundle's bytes by stage. `stages` are the seconds of the stages that were made in this run, and
-    `processor_s` what they took of processors; `reused` are those that an earlier run had finished. `peak_mb` is the
-    largest sum of RssAnon and RssShmem, sampled every 50 ms, in 10^6 bytes, None where the system does not tell.
+    `parts` are the bundle's bytes by stage. `stages` are the wall-clock seconds of the stages made in this run, and
+    `processor_s` their processor seconds; `reused` are the stages that an earlier run had finished. `peak_mb` is the
+    largest sum of RssAnon and RssShmem, sampled every 50 ms, in 10^6 bytes; None if the system does not report it.
     """
 
     bundle: str
@@ -50,11 +50,11 @@ def export_bundle(
 ) -> ExportReport:
     """Export the checkpoint in the folder `checkpoint` to the bundle `out`.
 
-    `adapters` are written NAME=DIR. `work` keeps finished stages until the bundle is written, and longer with `keep`;
-    it is `out` with `.work` behind its name unless given. `student`: a bundle whose student goes into this one.
-    `provenance` is added to what the export itself knows of the bundle's. Raises `ConfigError` for settings, a full
-    disk, for `work` in `out`, or when `out` exists, `CheckpointError` for weights that are not whole or do not fit,
-    `BundleError` for `student`.
+    `adapters` have the form NAME=DIR. `work` keeps finished stages until the bundle is written, and longer with `keep`;
+    its default is `out` with `.work` appended to its name. `student` is a bundle whose student is added to `out`.
+    `provenance` is added to the provenance that the export itself records. Raises `ConfigError` for invalid settings, a
+    full disk, a `work` inside `out`, or if `out` exists; `CheckpointError` for weights that are incomplete or do not
+    fit; `BundleError` for an invalid `student`.
     """
     order = open_room("export.export_recipe").settle(
         checkpoint, adapters=adapters, merge=merge, recipe=recipe, **changes
@@ -66,9 +66,9 @@ def export_bundle(
 
 
 def work_folder(out: Path, work: Path | None) -> Path:
-    """Where finished stages of the bundle `out` are kept: `work`, or `out` with `.work` behind its name.
+    """Return the folder for finished stages of the bundle `out`: `work`, or `out` with `.work` appended to its name.
 
-    Raises `ConfigError` where `out` exists, and for a folder that would make it exist before the bundle is written.
+    Raises `ConfigError` if `out` exists, and for a folder that would create `out` before the bundle is written.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
@@ -80,7 +80,7 @@ def work_folder(out: Path, work: Path | None) -> Path:
 
 
 def describe(report: ExportReport) -> str:
-    """A report in lines for people."""
+    """Describe a report in lines for people."""
     rows = [f"{name:24} {size / _MB:>10,.1f} MB  {_spent(report, name)}" for name, size in report.parts.items()]
     peak = f", peak memory {report.peak_mb:,.0f} MB (RssAnon + RssShmem)" if report.peak_mb else ""
     whole = f"bundle {report.bundle}: {report.size_bytes / _MB:,.1f} MB in {report.seconds:.0f} s{peak}"

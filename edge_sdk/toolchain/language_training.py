@@ -1,6 +1,6 @@
-"""The way from a recipe to a small video LLM's bundle: render, truths, train, export, answer held-out clips, judge.
+"""From a recipe to a small video LLM's bundle: render, write truths, train, answer held-out clips, judge, export.
 
-The steps live in rooms that do not know each other; this module opens them by name and passes folders between them.
+The steps live in rooms that do not import each other; this module opens them by name and passes folders between them.
 Each step skips what an earlier, interrupted run has finished.
 """
 
@@ -25,14 +25,14 @@ from edge_sdk.toolchain.seen_scenes import language_trained_on
 from edge_sdk.types import Value
 
 EXPORT_RECIPE = "crashchat-mini"
-# What is said of a task in one line; the first that a task's report has.
+# The main score of a task is the first of these that its report has.
 _MAIN_SCORES = ("yes_f1", "miou", "exact")
 
 
 class LanguageReport(Value, frozen=True, kw_only=True):
-    """What became of a recipe. `seconds` by stage of training, all runs together; `tables` are Markdown files.
+    """The result of a recipe. `seconds` are by stage of training, summed over all runs; `tables` are Markdown files.
 
-    `scores`: by who answered (base, adapters) and task, the task's main score on held-out clips.
+    `scores` holds the main score on held-out clips, by who answered (base, adapters) and by task.
     """
 
     bundle: str
@@ -58,12 +58,13 @@ def make_language(
 ) -> LanguageReport | None:
     """Train the video LLM of `recipe` in the folder `work` and write its bundle to `out`.
 
-    `training` and `held_out` are folders of rendered scenes with truths, rendered by the recipe where not given;
-    `student` is a bundle whose student goes along, `start` one whose video LLM training goes on from; `most` limits how
-    many held-out clips are answered. Of several processes one returns the report; they need scenes that are rendered
-    already. Raises, before anything is rendered or trained, `ConfigError` for an unknown recipe, for a `student` that
-    has none, for a `start` that does not fit the recipe, or when `out` exists, `BundleError` for a broken one of them,
-    `ConfigError` for scenes that are not there, `MissingDependencyError` for what is not installed.
+    `training` and `held_out` are folders of rendered scenes with truths; if not given, the recipe renders them.
+    `student` is a bundle whose student is added to `out`, and `start` one whose video LLM is trained further. `most`
+    limits the number of held-out clips that are answered. Of several processes one returns the report, the others
+    return None; they need scenes that are already rendered. Raises, before anything is rendered or trained,
+    `ConfigError` for an unknown recipe, a `student` bundle without a student, a `start` that does not fit the recipe,
+    missing scenes, or if `out` exists; `BundleError` if `student` or `start` is broken; `MissingDependencyError` for a
+    package that is not installed.
     """
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another folder or remove it")
@@ -106,7 +107,7 @@ def make_language(
 
 
 def describe(report: LanguageReport) -> str:
-    """A report in lines for people."""
+    """Describe a report in lines for people."""
     rows = [
         f"{who:10} {task:16} {'-' if score is None else format(score, '.3f')}"
         for who, scores in report.scores.items()
@@ -119,7 +120,7 @@ def describe(report: LanguageReport) -> str:
 
 # Any: a recipe of another room.
 def _check(plan: Any, student: Path | None, start: Bundle | None) -> None:
-    """What would otherwise be refused, or missed, when hours of training are over."""
+    """Check everything that would otherwise fail only after hours of training."""
     from edge_sdk.evaluation.tasks.text import check_packages
 
     check_packages()
@@ -135,7 +136,7 @@ def _check(plan: Any, student: Path | None, start: Bundle | None) -> None:
 
 
 def _warn_of_shared(training: Path, held_out: Path, start: Bundle | None) -> None:
-    """Of scenes that are in both folders, by family and seed, and of those that `start` was trained on."""
+    """Warn of scenes that are in both folders, by family and seed, and of scenes that `start` was trained on."""
     known = {(clip.group, clip.record.generator) for clip in read_scenes(training) if clip.record is not None}
     asked = [clip for clip in read_scenes(held_out) if clip.record is not None]
     shared = [clip.group for clip in asked if clip.record and (clip.group, clip.record.generator) in known]
@@ -150,7 +151,7 @@ def _warn_of_shared(training: Path, held_out: Path, start: Bundle | None) -> Non
 
 # Any: what another room returns, and see Manifest.provenance.
 def _origin(found: Any, recipe: str, start: Bundle | None) -> dict[str, Any]:
-    """How the video LLM was made; of one that has gone on from another, how that was made too."""
+    """Describe how the video LLM was made, and how the one it was trained from was made, if any."""
     known: dict[str, Any] = {
         "recipe": recipe,
         "clips_sha256": found.clips_sha256,
@@ -165,7 +166,7 @@ def _origin(found: Any, recipe: str, start: Bundle | None) -> dict[str, Any]:
 
 # Any: what another room returns.
 def _judge(found: Any, records: Path, work: Path) -> tuple[dict[str, str], dict[str, dict[str, float | None]]]:
-    """Tables and main scores of each set of answers, beside the best answers that see nothing."""
+    """Write the table of each set of answers, beside the best blind answers; return the files and the main scores."""
     from edge_sdk.evaluation.tasks import evaluate_files, to_markdown
 
     tables: dict[str, str] = {}
@@ -182,9 +183,9 @@ def _judge(found: Any, records: Path, work: Path) -> tuple[dict[str, str], dict[
     return tables, scores
 
 
-# Any: the seeds are a recipe's, whose type belongs to the room that reads it.
+# Any: the seeds come from a recipe, whose type belongs to the room that reads it.
 def _render(sets: Sequence[Any], work: Path, quiet: bool) -> Path:
-    """One folder with the scenes of all `sets`."""
+    """Render the scenes of all `sets` into one folder, with truths."""
     folder = work / "-".join(["scenes", *(f"{each.family}-{each.count or 'suite'}-{each.first}" for each in sets)])
     for each in sets:
         test_seeds = open_room("calibration.scenes.families").find_family(each.family).suite

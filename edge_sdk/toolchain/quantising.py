@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle in few bits, as the command line opens it; the work is `export/quantise`'s."""
+"""`edge-sdk quantise` for a checkpoint: write a quantised bundle; `export/quantise` does the work."""
 
 from __future__ import annotations
 
@@ -34,19 +34,21 @@ def quantise_bundle(
     # Any: fields of the export room's recipe, which judges them.
     **changes: Any,
 ) -> ExportReport:
-    """Export the checkpoint in the folder `checkpoint` to the bundle `out`, its decoder in few bits.
+    """Export the checkpoint in the folder `checkpoint` to the bundle `out`, quantised.
 
-    `recipe` is the name of a quantisation recipe or its TOML file; `export` that of the export recipe that it builds
-    on, by default the one that it names. `statistics` is the folder of a calibration, for recipes that need one.
-    `clips` is a folder of clips for recipes that train LoRA inputs beside what was rounded, by the exact model's
-    answers. `sensitivity` measures what each layer costs by itself on the calibration's probes. `max_kl`, in nats a
-    token on those probes, and `budget_mb`, 10^6 bytes of the decoders' files, do so too and choose which matrices stay
-    in 8 or 16 bits. `target` is the machine that it is for, by default that of the export recipe: a recipe that it does
-    not compute is refused. GPTQ, AWQ, probes and training compute on `device`, see `export.device`. The rest is as
-    `exporting.export_bundle` has it. Raises `ConfigError` for settings or statistics that do not fit the model, LoRA
-    inputs or clips that are not there to train, limits that nothing meets, a full disk, for `work` in `out`, or when
-    `out` exists, `SourceError` for a clip's pictures, `UnknownNameError` for `target`, `MissingDependencyError` for
-    `device`, `CheckpointError` for weights that are not whole or do not fit, `BundleError` for `student`.
+    `recipe` is the name of a quantisation recipe or its TOML file. `export` is that of the export recipe, by default
+    the one that `recipe` names. `statistics` is the folder of a calibration, for recipes that need one. `clips` is a
+    folder of clips for recipes that train LoRA inputs beside the rounded weights, on the exact model's answers.
+    `sensitivity` measures the cost of each layer alone on the calibration's probes. `max_kl`, in nats per token on
+    those probes, and `budget_mb`, in 10^6 bytes of the decoders' files, are limits: they also measure the cost and
+    choose which matrices stay in 8 or 16 bits. `target` is the machine that the bundle is for, by default that of the
+    export recipe; a recipe that it does not support is refused. GPTQ, AWQ, probes and training are computed on
+    `device`, see `export.device`. The other parameters are as for `exporting.export_bundle`.
+
+    Raises `ConfigError` for settings or statistics that do not fit the model, missing LoRA inputs or clips for
+    training, limits that nothing meets, a full disk, a `work` inside `out`, or if `out` exists; `SourceError` for a
+    clip that cannot be read; `UnknownNameError` for `target`; `MissingDependencyError` for `device`; `CheckpointError`
+    for weights that are incomplete or do not fit; `BundleError` for `student`.
     """
     found = open_room("export.quantise.recipe").load_quantise_recipe(recipe)
     where = open_room("export.device").find_device(device)

@@ -1,4 +1,4 @@
-"""From a bundle to one whose student is of 8 bits, as the command line opens it; the work is `export/quantise`'s."""
+"""`edge-sdk quantise` for a bundle: quantise its student to 8 bits; `export/quantise` does the work."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ COUNT = 64
 
 
 class StudentQuantiseReport(Value, frozen=True, kw_only=True):
-    """What became of a student.
+    """The result of quantising a student.
 
-    `bytes` and `frame_ms` are of the graphs with their weights, and of one frame on one thread of this machine by ONNX
-    Runtime: in float32 and in 8 bits. `score_error` is the mean difference of the scores on the calibration clips.
+    `bytes` is the size of the graphs with their weights, and `frame_ms` the time for one frame with ONNX Runtime on one
+    thread of this machine, each in float32 and in 8 bits. `score_error` is the mean difference of the scores on the
+    calibration clips.
     """
 
     bundle: str
@@ -44,12 +45,12 @@ def quantise_student(
     count: int = COUNT,
     quiet: bool = False,
 ) -> StudentQuantiseReport:
-    """Write the bundle in the folder `bundle` to `out` with its student in 8 bits, calibrated on clips of `clips`.
+    """Write the bundle in the folder `bundle` to `out` with its student in 8 bits, calibrated on the folder `clips`.
 
-    At most `count` clips are taken, balanced as `calibrating.calibrate` does. `held_out` is a folder of
-    rendered scenes on which the student is scored before and after. The operating point stays as it is. Raises
-    `ConfigError` for a recipe, for too few clips, no crash among them, clips in both folders, values that are not
-    finite, or when `out` exists; `BundleError` for `bundle`, `SourceError` for a clip that cannot be decoded.
+    At most `count` clips are used, balanced as in `calibrating.calibrate`. `held_out` is a folder of rendered scenes on
+    which the student is scored before and after. The operating point stays as it is. Raises `ConfigError` for an
+    invalid recipe, too few clips, no crash among them, clips in both folders, values that are not finite, or if `out`
+    exists; `BundleError` for `bundle`; `SourceError` for a clip that cannot be decoded.
     """
     found = open_room("export.quantise.student.recipe").load_student_recipe(recipe)
     if out.exists():
@@ -65,7 +66,7 @@ def quantise_student(
 
 
 def describe(report: StudentQuantiseReport) -> str:
-    """A report for a terminal."""
+    """Describe a report for a terminal."""
     kept = f", {', '.join(report.float_layers)} in float32" if report.float_layers else ""
     lines = [
         f"{report.bundle}: {report.layers} layers of 8 bits{kept}; ranges by {report.method} on {report.clips} clips",

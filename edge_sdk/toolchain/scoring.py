@@ -1,6 +1,6 @@
-"""The six tasks by a bundle in few bits beside one in full weights, on the same labelled clips: part of its proof.
+"""Score the six tasks for a quantised bundle and one in full weights on the same clips: part of the bundle's proof.
 
-Both answer the device's way: the bundle's own graphs, sampling, prompts and forms of answers.
+Both answer as on the device: with the bundle's own graphs, sampling, prompts and answer forms.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Said = Mapping[str, Mapping[str, Answer]]
 """Answers by the video's name and by task."""
 _SOURCE = "rendered"
 AS_ENGINES = SessionOptions(threads=1, float_products=True)
-# Halves of scores that are told whole.
+# Precision and recall are left out: the score that combines them is listed.
 _LEFT_OUT = ("_precision", "_recall")
 
 
@@ -49,13 +49,13 @@ def add_scores(
     said_before: Said | None = None,
     on_clip: OnClip = lambda done, total: None,
 ) -> Scores:
-    """Score both bundles on at most `count` scenes of the folder `clips`, and put the table into `bundle`'s folder.
+    """Score both bundles on at most `count` scenes of the folder `clips`, and add the table to `bundle`'s folder.
 
-    `options` are by default one thread, and products in floats as an engine makes them.
-    `max_tokens` is the most of an answer that is text. `said_before` is what `answer_scenes` has of `before` on these
-    scenes, where several bundles are held against one.
+    `options` default to one thread, and products in floats as in an engine.
+    `max_tokens` limits the length of a text answer. `said_before` is the result of `answer_scenes` for `before` on
+    these scenes, to reuse it if several bundles are compared with the same one.
     Raises `ConfigError` for a folder without scenes or truths, and for a scene that the bundle was calibrated on;
-    `BundleError` where they do not answer the same tasks, or `bundle` is in full weights.
+    `BundleError` if they do not answer the same tasks, or if `bundle` is not quantised.
     """
     language = bundle.manifest.language
     if language is None or language.quantisation is None:
@@ -84,7 +84,7 @@ def answer_scenes(
     options: SessionOptions | None = None,
     max_tokens: int = ANSWER_TOKENS,
 ) -> Said:
-    """What `bundle` says of at most `count` scenes of the folder `clips`. Parameters and errors as in `add_scores`."""
+    """Return `bundle`'s answers about at most `count` scenes of the folder `clips`; see `add_scores`."""
     asking = _Asking(runtime, options or AS_ENGINES, max_tokens)
     return _said(bundle, _Scenes.read(clips, count), asking, lambda done: None)
 
@@ -98,7 +98,7 @@ class _Asking(NamedTuple):
 
 
 class _Scenes(NamedTuple):
-    """Labelled clips, their SHA-256 and the right answers to each by task; the latter by the names of their videos."""
+    """Labelled clips, their SHA-256, and the right answers by task; the last two are keyed by the videos' names."""
 
     clips: Sequence[LabelledClip]
     hashes: dict[str, str]
@@ -106,7 +106,7 @@ class _Scenes(NamedTuple):
 
     @classmethod
     def read(cls, folder: Path, count: int | None) -> _Scenes:
-        """At most `count` scenes of a folder. Raises `ConfigError` for one without scenes or truths."""
+        """Read at most `count` scenes of a folder. Raises `ConfigError` for one without scenes or truths."""
         clips = read_scenes(folder)[:count]
         return cls(clips, {clip.path.name: sha256_of(clip.path) for clip in clips}, _right_answers(folder, clips))
 
@@ -130,7 +130,7 @@ def _compare(bundle: Bundle, before: Bundle, scenes: _Scenes, old: Said, new: Sa
 
 
 def _said(bundle: Bundle, scenes: _Scenes, asking: _Asking, on_clip: Callable[[int], None]) -> Said:
-    """What the bundle says of each scene to the tasks that have a right answer."""
+    """Ask the bundle about each scene, for the tasks that have a right answer."""
     language, found = bundle.manifest.language, dict[str, dict[str, Answer]]()
     if language is None:
         raise BundleError(f"{bundle.manifest.name} has no language model; give the bundle of the same checkpoint")
@@ -211,7 +211,7 @@ def _changes(before: TasksReport, after: TasksReport) -> Iterator[ScoreChange]:
 
 
 def _scores(report: TasksReport) -> dict[tuple[str, str], float | None]:
-    """Scores in the repaired reading, by task and name."""
+    """Return the scores of the repaired reading, by task and name."""
     return {
         (task.task, name): measure.value
         for task in report.tasks

@@ -14,7 +14,7 @@ from edge_sdk.registry import open_room
 
 
 def trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledClip]:
-    """Those of `clips` that its student was tuned on, or whose seed and family its recipes name for training."""
+    """Return the `clips` that its student was tuned on, or whose seed and family its recipes name for training."""
     chosen, marks = list(_chosen(bundle)), frozenset(clips_seen(bundle))
 
     def seen(clip: LabelledClip) -> bool:
@@ -26,7 +26,7 @@ def trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledCl
 
 
 def language_trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledClip]:
-    """Those of `clips` that the recipes of its video LLM, and of those that it began as, name for training."""
+    """Return the `clips` that the recipes of its video LLM, and of those it was trained from, name for training."""
     chosen = list(_chosen_for_language(bundle))
 
     def seen(clip: LabelledClip) -> bool:
@@ -37,7 +37,7 @@ def language_trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[L
 
 
 def refuse_seen(bundle: Bundle, clips: Sequence[LabelledClip]) -> None:
-    """Raises `ConfigError` where its student was trained on some of `clips`, on which it is to be judged."""
+    """Raise `ConfigError` if its student was trained on any of `clips`, on which it is to be judged."""
     if seen := trained_on(bundle, clips):
         raise ConfigError(
             f"{bundle.folder}: expected a student that has seen none of the clips that it is judged on, found that it "
@@ -78,7 +78,7 @@ def _chosen_for_language(bundle: Bundle) -> Iterator[tuple[str, range | frozense
 
 
 def _recipes(bundle: Bundle) -> Iterator[str]:
-    """That of the student, and those of the students that it went on from."""
+    """Yield the recipe of the student, and those of the students that it was trained from."""
     for known in lineage(bundle):
         if isinstance(recipe := known.get("recipe"), str):
             yield recipe

@@ -1,4 +1,4 @@
-"""No clip on two sides: what a student learns from must not be what its thresholds are fitted on."""
+"""Keep training and held-out clips apart: thresholds must not be fitted on what a student was trained on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def check_sides(
     unlabelled: Sequence[LabelledClip] = (),
     where: Path | None = None,
 ) -> None:
-    """Check what is `learnt` from with labels, and without them from the folder `where`, against what is `held_out`.
+    """Check clips to train on, `learnt` with labels and `unlabelled` from the folder `where`, against `held_out` clips.
 
-    Raises `ConfigError` for a recording that is learnt from and held out, for a file that is, under whatever name, and
-    for one that is learnt from both with a label and without.
+    Raises `ConfigError` for a recording that is both trained on and held out, for such a file under any name, and for
+    an unlabelled file that is also among the clips with labels.
     """
     shared = {clip.group for clip in [*learnt, *unlabelled]} & {clip.group for clip in held_out}
     if shared:
@@ -27,7 +27,7 @@ def check_sides(
             f"{len(shared)} groups are on both sides, {min(shared)!r} first; clips of one recording, and scenes of one "
             "seed, go to one side only"
         )
-    # Whatever its recording is called, a file may lie on the other side under another name.
+    # The same file may lie on both sides under different names, and with different recordings.
     taught, judged = _by_content(learnt), _by_content(held_out)
     if both := sorted(taught.keys() & judged.keys()):
         raise ConfigError(

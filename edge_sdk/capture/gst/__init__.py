@@ -1,4 +1,4 @@
-"""GStreamer, opened by name when a source is: the rest of the package needs none to be imported."""
+"""The GStreamer backend, imported by name when a source is opened; importing the rest needs no GStreamer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GStreamer's Python binding: the only module that imports `gi`; its neighbours take it from here."""
+"""GStreamer's Python binding: the only module that imports `gi`; the other modules import it from here."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from edge_sdk.packages import pip_install
 
 __all__ = ["NS", "POLL_S", "GLib", "Gst", "GstBase", "GstVideo"]
 
-# GStreamer on Debian brings libunwind into the process, whose `_Unwind_Resume` would then serve every extension that
-# is loaded later and crash it at its first C++ exception. The compiler's own library must be found first.
+# GStreamer on Debian loads libunwind into the process. Its `_Unwind_Resume` would then be used by every extension that
+# is loaded later, and crash it at its first C++ exception. So the compiler's own library is loaded first.
 with suppress(OSError):
     ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
 

@@ -1,4 +1,4 @@
-"""What a file is, found without decoding it."""
+"""Find the container and tracks of a file without decoding it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_sdk.capture.gst.launch import halt, launch, messages, reason
 from edge_sdk.capture.player import Media
 from edge_sdk.errors import MissingDependencyError, SourceError
 
-_HEAD_BYTES = 1 << 16  # of a file, from which its kind is told
+_HEAD_BYTES = 1 << 16  # how much of a file is read to recognise its kind
 
 
 def describe(path: str, timeout_s: float) -> Media:
@@ -37,7 +37,7 @@ def describe(path: str, timeout_s: float) -> Media:
 
 
 def _tracks(demuxer: str, path: str, deadline_s: float) -> tuple[str, ...]:
-    """Media types of the tracks, once the demuxer has named them all, or at the end or a failure what it has named."""
+    """Media types of the tracks that the demuxer has found, once it has found all, or has ended or failed."""
     pipeline = launch(f"filesrc name=source ! {demuxer} name=demux", Path(path).absolute().as_uri())
     demux = pipeline.get_by_name("demux")
     if demux is None:
@@ -59,9 +59,10 @@ def _tracks(demuxer: str, path: str, deadline_s: float) -> tuple[str, ...]:
 
 
 def _discard(demux: Gst.Element, pad: Gst.Pad) -> None:
-    """Let a demuxer's output flow into nothing: an output that leads nowhere would stop the demuxer.
+    """Link a demuxer's output to a `fakesink`: an output that is not linked would stop the demuxer.
 
-    The pipeline is asked for here, not handed in: a callback that holds the pipeline is a cycle that is never freed.
+    The pipeline is looked up here, not passed in, because a callback that holds the pipeline makes a cycle that is
+    never freed.
     """
     pipeline = cast(Gst.Pipeline, demux.get_parent())
     sink = Gst.ElementFactory.make_with_properties("fakesink", ["sync", "async"], [False, False])

@@ -1,7 +1,7 @@
-"""What the messages of a live pipeline mean to a person: one sentence, without credentials.
+"""Explain the messages of a live pipeline to people: one sentence each, without credentials.
 
-The RTSP source tells the server's answer in the details of its message where there was one (`rtsp-status-code`); where
-there was none, the code of the error says how far it came.
+If the RTSP server answered, the details of the source's message hold the answer (`rtsp-status-code`). If it did not,
+the code of the error says how far the connection got.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from edge_sdk.capture.gst.sizes import too_large
 from edge_sdk.capture.player import Fault
 from edge_sdk.capture.uri import CsiSource, LiveUri, PushSource, RtspSource, V4l2Source, redact
 
-# RTSP answers (RFC 2326 7.1.1) that are about this moment, though their class says that the request is at fault:
-# time-out, not enough bandwidth, session gone, not in this state.
+# RTSP answers (RFC 2326 7.1.1) to conditions that may pass, although their class says that the request is at fault:
+# time-out, not enough bandwidth, session not found, method not valid in this state.
 _PASSING = (408, 453, 454, 455)
 
 
 def fault_of(message: Gst.Message, source: LiveUri, decoder: str) -> Fault:
-    """The fault behind an error or an end of stream that `source` has brought; `decoder` is the element, if known."""
+    """The fault behind an error or end-of-stream message of `source`; `decoder` is the decoding element, if known."""
     if message.type == Gst.MessageType.EOS:
         return Fault(_ended(source))
     if too_large(message.parse_error()[0]):
@@ -58,7 +58,7 @@ def _answered(status: int, reason_phrase: str, source: RtspSource) -> Fault:
 
 
 def _unheard(message: Gst.Message, code: int, told: str, source: RtspSource) -> str:
-    """What it means that an RTSP server gave no answer that can be read."""
+    """What it means if an RTSP server gave no answer, or none that can be read."""
     place = urlsplit(source.location).netloc
     if code in (Gst.ResourceError.OPEN_READ, Gst.ResourceError.OPEN_WRITE, Gst.ResourceError.OPEN_READ_WRITE):
         return f"nothing answers at {place}: check that the camera is on, the network and the address"
@@ -73,7 +73,7 @@ def _unheard(message: Gst.Message, code: int, told: str, source: RtspSource) -> 
 
 
 def _device(code: int, told: str, source: LiveUri) -> str:
-    """What it means that a capture device, or the host's own data, fails."""
+    """What it means if a capture device, or the host program's data, fails."""
     name = source.device if isinstance(source, V4l2Source) else source.uri
     if code == Gst.ResourceError.NOT_FOUND:
         return f"there is no camera at {name}: check that it is plugged in ({told})"
@@ -95,6 +95,6 @@ def _ended(source: LiveUri) -> str:
 
 
 def element_of(message: Gst.Message) -> str:
-    """Whose message it is: the kind of element, as `avdec_h264`."""
+    """The kind of element that sent the message, such as `avdec_h264`."""
     factory = message.src.get_factory() if isinstance(message.src, Gst.Element) else None
     return (factory.get_name() if factory is not None else None) or "GStreamer"

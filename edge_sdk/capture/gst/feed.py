@@ -1,4 +1,4 @@
-"""Where a pipeline takes what the host program pushes: the `appsrc` named `source`."""
+"""The input of a pipeline for what the host program pushes: the `appsrc` named `source`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fractions import Fraction
 from edge_sdk.capture.gst.binding import NS, Gst, GstVideo
 from edge_sdk.capture.uri import PushSource
 
-# What waits before the first element: enough to ride out a moment in which this process does not run.
+# How many buffers may wait before the first element: enough for a moment in which this process does not run.
 _ENCODED_ROOM = 8
 _RAW_ROOM = 2
 _OLDEST_LEAVES = 2  # GST_APP_LEAKY_TYPE_DOWNSTREAM; the enumeration is not in every version's introspection data
@@ -27,11 +27,11 @@ class AppInlet:
             self._appsrc.set_property(name, value)
 
     def full(self) -> bool:
-        """Whether the next one pushed finds no room."""
+        """Whether there is no room for another unit or frame."""
         return int(self._appsrc.get_property("current-level-buffers")) >= self._room
 
     def push(self, data: bytes, captured_s: float) -> None:
-        """Take one; when full, the oldest raw frame gives way."""
+        """Take one unit or frame; when full, the oldest raw frame is dropped."""
         buffer = Gst.Buffer.new_wrapped(data)
         buffer.pts = round(captured_s * NS)
         if self._raw:
@@ -39,11 +39,11 @@ class AppInlet:
         self._appsrc.emit("push-buffer", buffer)
 
     def end(self) -> None:
-        """No more will come."""
+        """End the stream: nothing more will be pushed."""
         self._appsrc.emit("end-of-stream")
 
     def _describe(self, buffer: Gst.Buffer, name: str) -> None:
-        """Say where the rows lie: pushed frames have none of the padding that GStreamer expects."""
+        """Describe where the rows lie: pushed frames do not have the padding that GStreamer expects."""
         width, height = self._size
         offsets, strides = ([0], [width * 3]) if name == "RGB" else ([0, width * height], [width, width])
         GstVideo.buffer_add_video_meta_full(
@@ -64,7 +64,7 @@ def raw_format(source: PushSource) -> str:
 
 
 def caps_text(source: PushSource) -> str:
-    """The media type of what is pushed."""
+    """The GStreamer caps of what is pushed."""
     if source.format == "mjpeg":
         return "image/jpeg"
     if not raw_format(source):

@@ -13,7 +13,7 @@ from edge_sdk.capture.gst.sizes import believe_stream, limit_size
 from edge_sdk.capture.pipelines import TUNING
 from edge_sdk.errors import MissingDependencyError
 
-# How often a pipeline that does not go down is asked to.
+# How many times a pipeline is asked to go down.
 _HALTS = 3
 _FINAL = Gst.MessageType.ERROR | Gst.MessageType.EOS | Gst.MessageType.APPLICATION
 
@@ -32,7 +32,7 @@ def launch(text: str, uri: str | None) -> Gst.Pipeline:
 
 
 def branch(text: str) -> Gst.Bin:
-    """The elements of `text` as a bin, tuned, with the pad `sink` where its first one is open.
+    """The elements of `text` as a bin, tuned; its pad `sink` is that of the first element.
 
     Raises `MissingDependencyError`.
     """
@@ -45,10 +45,10 @@ def branch(text: str) -> Gst.Bin:
 
 
 def halt(pipeline: Gst.Pipeline) -> None:
-    """Take it to NULL, which ends its threads and closes its files; to drop one that plays aborts the program.
+    """Take the pipeline to NULL, which ends its threads and closes its files; dropping one that plays would abort.
 
-    Where an error stops a bin on its way up, and another one comes on its way down, the bin fails to go down, and what
-    comes after it is left playing. So it is asked again: the next time that bin is down already.
+    If an error stops a bin on its way up, and another error comes on its way down, the bin fails to go down, and the
+    elements after it are left playing. So the pipeline is asked again: by then that bin is down already.
     """
     for _ in range(_HALTS):
         if pipeline.set_state(Gst.State.NULL) != Gst.StateChangeReturn.FAILURE:
@@ -56,7 +56,7 @@ def halt(pipeline: Gst.Pipeline) -> None:
 
 
 def _alone(element: Gst.Element) -> Gst.Pipeline:
-    """A pipeline around an element: GStreamer makes none of text that names a single one."""
+    """A pipeline around an element, because GStreamer makes none from text with a single element."""
     pipeline = Gst.Pipeline.new(None)
     pipeline.add(element)
     return pipeline
@@ -75,7 +75,7 @@ def _tune(elements: Gst.Bin) -> None:
 
 
 def _parse_error(error: GLib.Error) -> MissingDependencyError:
-    """The error for pipeline text that GStreamer refuses: the text is ours, so what is wrong is a missing element."""
+    """The error for pipeline text that GStreamer refuses: the text is ours, so an element must be missing."""
     quoted = re.search(r'"([^"]+)"', error.message)
     element = quoted.group(1) if quoted else ""
     package = PACKAGES.get(element)
@@ -84,7 +84,7 @@ def _parse_error(error: GLib.Error) -> MissingDependencyError:
 
 
 def messages(pipeline: Gst.Pipeline, deadline_s: float) -> Iterator[Gst.Message]:
-    """Errors, the end and our own messages until the deadline; waits in short steps so that signals are handled."""
+    """Errors, the end and our own messages until the deadline; waits in short steps, so that signals are handled."""
     bus = pipeline.get_bus()
     while time.monotonic() < deadline_s:
         message = bus.timed_pop_filtered(round(POLL_S * NS), _FINAL)

@@ -1,8 +1,8 @@
-"""A live source that plays: the newest picture is there to be taken, and nothing is ever waited for.
+"""A playing live source: its newest picture can be taken at any moment, without waiting.
 
 The pipeline runs on the monotonic system clock, so base time plus running time is `time.monotonic()`. Its sinks do not
-wait for that clock: a picture is there as soon as it is scaled. While it plays, no Python runs on GStreamer's threads,
-but for a look at the size of its coded pictures (`sizes`).
+wait for that clock: a picture is available as soon as it is scaled. While the pipeline plays, no Python runs on
+GStreamer's threads, except a check of the size of its coded pictures (`sizes`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _TOLD = Gst.MessageType.ERROR | Gst.MessageType.EOS | Gst.MessageType.WARNING
 
 
 class GstLivePlayer:
-    """A playing live pipeline; keeps to `player.LivePlayer`.
+    """A playing live pipeline; implements `player.LivePlayer`.
 
-    `picture` and `arrived` may be called on another thread than `close`, and at the same time.
+    `picture` and `arrived` may run on another thread at the same time as `close`.
     """
 
     def __init__(self, plan: LivePlan, feed: Feed | None) -> None:
@@ -54,10 +54,10 @@ class GstLivePlayer:
             raise
 
     def _start(self, pipeline: Gst.Pipeline) -> None:
-        """Play. What a live source answers to that says nothing: it works when pictures come."""
+        """Play. A live source's answer to that proves nothing: it works only when pictures come."""
         source, clock = cast(Gst.Element, pipeline.get_by_name("source")), Gst.SystemClock.obtain()
         pipeline.use_clock(clock)
-        # Pushed pictures carry absolute times, and may have been taken before now.
+        # Pushed pictures carry absolute times, and may have been taken before the pipeline starts.
         self._base_ns = 0 if self._feed is not None else clock.get_time()
         pipeline.set_start_time(Gst.CLOCK_TIME_NONE)
         pipeline.set_base_time(self._base_ns)
@@ -73,7 +73,7 @@ class GstLivePlayer:
             self._feed.attach(inlet)
 
     def picture(self) -> LivePicture | None:
-        """The newest picture that was not given yet, None when there is none."""
+        """The newest picture that has not been given yet, None if there is none."""
         sample = next(self._samples("frames"), None)
         if sample is None:
             return None
@@ -98,44 +98,44 @@ class GstLivePlayer:
         return self._count("received"), self._count("decoded")
 
     def info(self) -> PictureInfo | None:
-        """What leaves the decoder; None before the first picture."""
+        """Properties of the decoded pictures; None before the first picture."""
         return self._info
 
     def codec(self) -> str:
-        """Name of the stream's codec, `raw` for uncompressed ones, empty while it is not known."""
+        """Name of the stream's codec, `raw` if it is not encoded, empty while it is not known."""
         if self._outputs is not None:
             return self._outputs.codec
         codec = _codec(self._plan)
         return codec.name if codec is not None else "raw"
 
     def decoder(self) -> str:
-        """The element that decodes, empty while it is not known and for uncompressed streams."""
+        """Name of the decoding element, empty while it is not known and for streams that are not encoded."""
         element = self._element("decoder")
         factory = element.get_factory() if element is not None else None
         name = (factory.get_name() or "") if factory is not None else ""
         return name if name != "identity" else ""
 
     def fault(self) -> Fault | None:
-        """What has stopped the pipeline: an error, or the end of a stream that should have none."""
+        """What has stopped the pipeline: an error, or the end of a stream that should not end."""
         self._read_bus()
         if self._fault is None and self._outputs is not None:
             self._fault = self._outputs.fault
         return self._fault
 
     def ended(self) -> bool:
-        """Whether the host has said that its pushed stream is over and every picture of it was given."""
+        """Whether the host program has ended its feed and every picture of it has been given."""
         self._read_bus()
         names = ("frames", "history", "units")
         sinks = [sink for name in names if (sink := self._element(name)) is not None]
         return self._eos and all(sink.get_property("eos") for sink in sinks)
 
     def warnings(self) -> list[str]:
-        """What elements complained about since the last call, without credentials."""
+        """Warnings of elements since the last call, each once, without credentials."""
         warnings, self._warnings = self._warnings, []
         return list(dict.fromkeys(warnings))
 
     def close(self) -> None:
-        """Take the pipeline down and let go of it."""
+        """Take the pipeline down and release it."""
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is None:
             return
@@ -145,7 +145,7 @@ class GstLivePlayer:
         self._elements.clear()
 
     def _element(self, name: str) -> Gst.Element | None:
-        """The element of that name, once there is one: those of an RTSP source come with the server's answer."""
+        """The element of that name, None before it exists: those of an RTSP source come with the server's answer."""
         pipeline = self._pipeline
         if pipeline is None:
             return None
@@ -155,7 +155,7 @@ class GstLivePlayer:
         return element
 
     def _samples(self, name: str) -> Iterator[Gst.Sample]:
-        """What has come to the sink of that name; it may be full, and more may come while we read."""
+        """The samples at the sink of that name, at most as many as it holds: more may come while they are read."""
         sink = self._element(name)
         if sink is None:
             return
@@ -169,7 +169,7 @@ class GstLivePlayer:
         return LivePicture(pixels(sample), captured_s(sample, self._base_ns), sender_utc_s(sample))
 
     def _look(self) -> None:
-        """Note what the pictures are, when the first one comes and when they change in mid-stream."""
+        """Update the properties of the pictures at the first picture, and when they change in mid-stream."""
         element = self._element("planes") or self._element("decoded")
         pad = element.get_static_pad("src") if element is not None else None
         caps = pad.get_current_caps() if pad is not None else None
@@ -182,19 +182,19 @@ class GstLivePlayer:
         return int(element.get_property("stats").get_uint64("num-buffers")[1]) if element is not None else 0
 
     def _read_bus(self) -> None:
-        """Note the first error or end, and warnings."""
+        """Record the first error or end on the bus, and all warnings."""
         bus = self._pipeline.get_bus() if self._pipeline is not None else None
         while bus is not None and (message := bus.pop_filtered(_TOLD)):
             if message.type == Gst.MessageType.WARNING:
                 self._warnings.append(f"{element_of(message)}: {redact(reason(message))}")
             elif message.type == Gst.MessageType.EOS and isinstance(self._plan.source, PushSource):
-                self._eos = self._fault is None  # else it is the element's own, after its error
+                self._eos = self._fault is None  # after an error, the end comes from the failed element
             else:
                 self._fault = self._fault or fault_of(message, self._plan.source, self.decoder())
 
 
 def play_live(plan: LivePlan, feed: Feed | None) -> GstLivePlayer:
-    """Start the pipeline of `plan`, which plays what `feed` is pushed where there is one; waits for nothing.
+    """Start the pipeline of `plan`, with the pictures of `feed` if there is one; does not wait.
 
     Raises `MissingDependencyError` for a missing element.
     """
@@ -202,19 +202,19 @@ def play_live(plan: LivePlan, feed: Feed | None) -> GstLivePlayer:
 
 
 def check_live(plan: LivePlan) -> None:
-    """Build the pipeline of `plan`, as far as it is known before it plays, and let it go.
+    """Build as much of the pipeline of `plan` as is known before it plays, and release it.
 
-    Raises `MissingDependencyError` for a missing element, `ConfigError` for a decoder that cannot be had.
+    Raises `MissingDependencyError` for a missing element, `ConfigError` for an unusable decoder.
     """
     if isinstance(plan.source, V4l2Source) and plan.source.format is None:
-        # Whether units need an encoder is known when the camera has told its format.
+        # Whether units need an encoder is known only when the camera has reported its format.
         live = msgspec.structs.replace(plan.settings.live, pre_roll_s=0.0)
         plan = msgspec.structs.replace(plan, settings=msgspec.structs.replace(plan.settings, live=live))
     launch(_text(plan), None)
 
 
 def _settled(plan: LivePlan) -> LivePlan:
-    """The plan with the format that a camera gives, where none is asked for: another one may be plugged in by now."""
+    """The plan with the camera's format if none was asked for; asked at each start, as cameras may be exchanged."""
     source = plan.source
     if not isinstance(source, V4l2Source) or source.format is not None:
         return plan
@@ -223,13 +223,13 @@ def _settled(plan: LivePlan) -> LivePlan:
 
 
 def _text(plan: LivePlan) -> str:
-    """The pipeline as far as it can be built before the source has answered."""
+    """Pipeline text, as far as it is known before the source has answered."""
     if isinstance(plan.source, RtspSource):
         return source_text(plan)
     return f"{source_text(plan)} ! {branch_text(plan, _codec(plan))}"
 
 
 def _codec(plan: LivePlan) -> Codec | None:
-    """What a camera or the host program gives; None for raw pictures."""
+    """The codec of a camera or feed; None for raw pictures."""
     name = plan.source.format if isinstance(plan.source, V4l2Source | PushSource) else None
     return next((codec for codec in CODECS if codec.name == name), None)

@@ -14,16 +14,16 @@ from edge_sdk.capture.gst.launch import halt, launch, reason
 from edge_sdk.capture.player import TimedUnit
 from edge_sdk.errors import SourceError
 
-# Units that wait in the pipeline, bytes: each is a copy of one that is in memory already.
+# How many bytes of units may wait in the pipeline: each unit is a copy of one that is already in memory.
 _ROOM = 4_000_000
 _TOLD = Gst.MessageType.ERROR | Gst.MessageType.EOS
 
 
 def mux(text: str, file: Path, named: Path, units: Sequence[TimedUnit]) -> None:
-    """Play `text` from `units` into `file`; errors name `named`, the name that it is to have.
+    """Play `text` from `units` into `file`; errors name `named`, the file's final name.
 
-    Waits for as long as the disk does. Raises `OSError` for what the disk says, `SourceError` for units that are not
-    what they are said to be, `MissingDependencyError` for a missing plugin.
+    Waits as long as the disk takes. Raises `OSError` for errors of the disk, `SourceError` for units that do not fit
+    `text`, `MissingDependencyError` for a missing plugin.
     """
     pipeline = launch(text, None)
     source, sink = (cast(Gst.Element, pipeline.get_by_name(name)) for name in ("units", "file"))
@@ -51,7 +51,7 @@ def _buffer(unit: TimedUnit) -> Gst.Buffer:
 
 
 def _check(pipeline: Gst.Pipeline, named: Path, wait_s: float) -> bool:
-    """Whether all is written, for which it waits so long; raises what stopped it."""
+    """Whether everything has been written, after a wait of at most `wait_s`; raises the error that stopped it."""
     message = pipeline.get_bus().timed_pop_filtered(round(wait_s * NS), _TOLD)
     if message is None:
         return False
@@ -69,5 +69,5 @@ def _check(pipeline: Gst.Pipeline, named: Path, wait_s: float) -> bool:
 
 
 def _number_in(details: str) -> int:
-    """The number of the system's error whose text GStreamer tells, which keeps no numbers."""
+    """The system's error number, found by its text in `details`, because GStreamer does not keep the number."""
     return next((number for number in errno.errorcode if os.strerror(number) in details), errno.EIO)

@@ -1,6 +1,6 @@
-"""A file or test pattern that plays: its pictures are pulled with time-outs, so that Ctrl-C is never waited for.
+"""A playing file or test pattern: its pictures are pulled with time-outs, so that Ctrl-C takes effect at once.
 
-While it plays, no Python runs on GStreamer's threads, but for a look at the size of its coded pictures (`sizes`). A
+While it plays, no Python runs on GStreamer's threads, except a check of the size of its coded pictures (`sizes`). A
 pipeline is always taken to the NULL state, on errors too, which ends its threads and closes its files.
 """
 
@@ -36,17 +36,17 @@ class GstPlayer:
             raise
 
     def _start(self, pipeline: Gst.Pipeline, sink: Gst.Element, timeout_s: float) -> None:
-        """Play until the first picture, and keep it. A gap before it prerolls the sink, so that is no sign of one."""
+        """Play until the first picture, and keep it. A preroll is no sign of one: a gap before it also prerolls."""
         pipeline.set_state(Gst.State.PLAYING)
         progress, deadline_s = self.counters(), time.monotonic() + timeout_s
         while (first := pull(sink, POLL_S)) is None:
-            # Asked before the bus: what went wrong was posted before the end that it leads to.
+            # `eos` is read before the bus: an error is posted before the end that it leads to, so it cannot be missed.
             ended, error = sink.get_property("eos"), self._read_bus()
             if error is not None:
                 raise TooLargeError(error) if self._too_large else SourceError(error)
             if ended:
                 raise SourceError("it holds no picture that can be decoded")
-            if self.counters() != progress:  # at a low rate many pictures are decoded for the first that comes out
+            if self.counters() != progress:  # at a low rate, many pictures are decoded before the first one comes out
                 progress, deadline_s = self.counters(), time.monotonic() + timeout_s
             if time.monotonic() > deadline_s:
                 raise SourceError("no picture came out of it in time")
@@ -54,12 +54,12 @@ class GstPlayer:
         self.info = picture_info(pipeline)
         self.start_s, self.start_clock_s = times_s(first)
         known, duration = pipeline.query_duration(Gst.Format.TIME)
-        # A demuxer that has come to a file's end mends what the container says by parts of a millisecond, in which
-        # Matroska counts; whether it has come there by now is chance.
+        # Rounded, because a demuxer that has reached the file's end corrects the container's duration by fractions of a
+        # millisecond, the unit of Matroska, and whether it has reached the end here is chance.
         self.duration_s = round(duration / NS, 3) if known and duration >= 0 else None
 
     def pull(self, timeout_s: float) -> Picture | None:
-        """The next picture, or None when none came in time. Raises `EOFError` after the last one."""
+        """The next picture, or None if none came in time. Raises `EOFError` after the last one."""
         sink = self._sink
         if sink is None:
             raise EOFError
@@ -77,12 +77,12 @@ class GstPlayer:
         rate = self._rate
         if rate is not None:
             decoded, dropped, repeated = (int(rate.get_property(name)) for name in ("in", "drop", "duplicate"))
-            if self._rate is not None:  # else they may be those of a pipeline that is being closed
+            if self._rate is not None:  # else the counts may come from a pipeline that is being closed
                 self._counters = Counters(decoded, dropped, repeated)
         return self._counters
 
     def decoded_until_s(self) -> float | None:
-        """The stream time up to which pictures were decoded, None when the decoder does not say."""
+        """The stream time up to which pictures were decoded, None if the decoder does not say."""
         decoder = self._pipeline.get_by_name("decoder") if self._pipeline is not None else None
         known, position = decoder.query_position(Gst.Format.TIME) if decoder is not None else (False, 0)
         return position / NS if known else None
@@ -104,7 +104,7 @@ class GstPlayer:
         return None
 
     def close(self) -> None:
-        """Take the pipeline down and let go of it."""
+        """Take the pipeline down and release it."""
         self.counters()
         pipeline, self._pipeline = self._pipeline, None
         # The rate grid forgets its counts with the pipeline.
@@ -114,9 +114,9 @@ class GstPlayer:
 
 
 def play(text: str, uri: str | None, timeout_s: float) -> GstPlayer:
-    """Start the pipeline `text` on the file at `uri` (None: it needs none) and wait for its first picture.
+    """Start the pipeline `text` on the file at `uri` (None for a pattern) and wait for its first picture.
 
-    Raises `SourceError` when none comes within `timeout_s`, `TooLargeError` for one above `MAX_CODED_SIDE`,
-    `MissingDependencyError` for a missing element.
+    Raises `SourceError` if nothing is decoded for `timeout_s` before it, `TooLargeError` for pictures above
+    `MAX_CODED_SIDE`, `MissingDependencyError` for a missing element.
     """
     return GstPlayer(text, uri, timeout_s)

@@ -1,4 +1,4 @@
-"""Which elements exist and start on this machine, found by trying: those of `codecs.py` and of `platforms.py`."""
+"""Find by trying which elements of `codecs.py` and `platforms.py` exist and start on this machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def decoders(codec: Codec) -> list[Decoder]:
 
 
 def probe() -> tuple[DecoderStatus, ...]:
-    """Every known decoder with whether it works here and why; the first usable one of a codec is taken."""
+    """Every known decoder, with whether it works here and why; the first usable one of a codec is used."""
     found: list[DecoderStatus] = []
     for codec in CODECS:
         chosen = next(iter(decoders(codec)), None)
@@ -45,7 +45,7 @@ def probe() -> tuple[DecoderStatus, ...]:
 
 @cache
 def features() -> Features:
-    """What live pipelines may be built of here; found once, for to start a hardware decoder takes a moment."""
+    """What live pipelines can be built from here; found once, because starting a hardware decoder takes a moment."""
     elements = {name for name in STARTED if _starts(name)} | {name for name in PRESENT if Gst.ElementFactory.find(name)}
     properties = {name for name in PROPERTIES if _has_property(*name.split("."))}
     if elements.issuperset({"nvv4l2decoder", "nvvidconv"}) and _plays(_JPEG_TRIAL):
@@ -55,7 +55,7 @@ def features() -> Features:
 
 
 def camera_media(device: str) -> frozenset[str]:
-    """The media types that the V4L2 camera at `device` gives; empty when it cannot be opened."""
+    """The media types that the V4L2 camera at `device` offers; empty if it cannot be opened."""
     camera = Gst.ElementFactory.make("v4l2src")
     if camera is None:
         return frozenset()
@@ -68,7 +68,7 @@ def camera_media(device: str) -> frozenset[str]:
 
 
 def _media(source: Gst.Element) -> frozenset[str]:
-    """The media types that a source can give now."""
+    """The media types that a source can currently give."""
     query = Gst.Query.new_caps(Gst.Caps.new_any())
     pad = source.get_static_pad("src")
     caps = query.parse_caps_result() if pad is not None and pad.query(query) else None
@@ -93,7 +93,7 @@ def _has_property(name: str, key: str) -> bool:
 
 
 def _plays(text: str) -> bool:
-    """Whether a pipeline that ends by itself comes to its end."""
+    """Whether a pipeline that ends by itself reaches its end."""
     try:
         pipeline = cast(Gst.Pipeline, Gst.parse_launch(text))
     except GLib.Error:
@@ -106,7 +106,7 @@ def _plays(text: str) -> bool:
 
 @cache
 def _why_not(decoder: Decoder) -> str:
-    """Why `decoder` cannot be used here, empty when it can. Going to READY opens the device of a hardware decoder."""
+    """Why `decoder` cannot be used here, empty if it can. Going to READY opens the device of a hardware decoder."""
     needed = decoder.after.partition(" ")[0]
     if needed and Gst.ElementFactory.find(needed) is None:
         return f"needs {needed}; {install_command(PACKAGES[needed])}"

@@ -1,7 +1,7 @@
-"""An RTSP source's outputs, which come when the server has answered: video leads into a branch, the rest into nothing.
+"""Link an RTSP source's outputs, which appear when the server has answered: video to a branch, the rest to nothing.
 
-What happens here runs on GStreamer's threads, once a connection. Nothing in it holds the pipeline: a callback that does
-is a cycle that is never freed.
+This code runs on GStreamer's threads, once per connection. Nothing in it keeps a reference to the pipeline, because a
+callback that does so makes a cycle that is never freed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from edge_sdk.capture.player import Fault
 from edge_sdk.capture.uri import RtspSource
 from edge_sdk.errors import EdgeError
 
-# RTP payload formats (RFC 6184, RFC 7798, RFC 2435) by the codec's name here.
+# RTP payload formats (RFC 6184, RFC 7798, RFC 2435), with the codec's name here.
 _CODEC_OF = {"H264": "h264", "H265": "h265", "JPEG": "mjpeg"}
 
 
 class RtspOutputs:
     """Waits for the outputs of the element `source` and links the first video among them.
 
-    `codec` is its codec, empty until then; `fault` says why no pictures can come of it.
+    `codec` is its codec, empty until then; `fault` says why no pictures can come from the source, None otherwise.
     """
 
     def __init__(self, source: Gst.Element, plan: LivePlan) -> None:
@@ -68,7 +68,7 @@ class RtspOutputs:
 
 
 def _wanted(_source: Gst.Element, _number: int, caps: Gst.Caps) -> bool:
-    """Only video is asked of the server: sound and metadata would be received for nothing."""
+    """Whether to ask the server for a stream: only for video, because sound and metadata would not be used."""
     return caps.get_structure(0).get_string("media") == "video"
 
 
@@ -90,7 +90,7 @@ def _join(pipeline: Gst.Pipeline, pad: Gst.Pad, element: Gst.Element) -> None:
 
 
 def _discard(pipeline: Gst.Pipeline, pad: Gst.Pad) -> None:
-    """Let it flow into nothing: an output that leads nowhere would stop the source."""
+    """Link an output to a `fakesink`: an output that is not linked would stop the source."""
     sink = Gst.ElementFactory.make_with_properties("fakesink", ["sync", "async"], [False, False])
     if sink is not None:
         _join(pipeline, pad, sink)

@@ -1,6 +1,6 @@
-"""A sample's picture as an array, its times, and what the decoder says of its pictures.
+"""A sample's picture as an array, its times, and what the decoder says about its pictures.
 
-A buffer is mapped, copied and unmapped in one place, because one that stays mapped is never freed.
+A buffer is mapped, copied and unmapped in one place, because a buffer that stays mapped is never freed.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from edge_sdk.capture.gst.binding import NS, Gst, GstVideo
 from edge_sdk.capture.player import PictureInfo
 from edge_sdk.errors import SourceError
 
-# GST_VIDEO_COLOR_RANGE_0_255, whose name is none in Python; 0 of a range or a matrix is "not known".
+# GST_VIDEO_COLOR_RANGE_0_255, whose name is not valid in Python; 0 as a range or matrix means "not known".
 _RANGE_0_255 = 1
 
 _NTP = Gst.Caps.from_string("timestamp/x-ntp")
 # Seconds from 1900, where NTP begins, to 1970: RFC 5905 6.
 _NTP_TO_UNIX_S = 2_208_988_800
-# A clock that tells an earlier time than 2020-01-01 was never set.
+# A clock that shows a time before 2020-01-01 was never set.
 _EARLIEST_UTC_S = 1_577_836_800.0
 
 
 def picture_info(pipeline: Gst.Pipeline) -> PictureInfo:
-    """What leaves the decoder; the range of luma is that of the planes it is taken from, where it is taken."""
+    """Properties of the decoded pictures; the range is that of the planes that luma is taken from, if it is taken."""
     decoded = _source_pad(pipeline, "decoder")
     caps = decoded.get_current_caps() if decoded is not None else None
     if decoded is None or caps is None:
@@ -46,9 +46,9 @@ def picture_info(pipeline: Gst.Pipeline) -> PictureInfo:
 
 
 def _full_range(caps: Gst.Caps | None) -> bool:
-    """Whether luma is 0..255: as the stream says, whether or not it says its matrix, else what GStreamer assumes.
+    """Whether luma is 0..255: as the stream says, even if it does not say its matrix, else as GStreamer assumes.
 
-    Pictures in a GPU's memory may be of formats of which GStreamer can tell no more than the size.
+    Pictures in GPU memory may have formats about which GStreamer knows only the size; their luma is taken as 0..255.
     """
     told = _colorimetry(caps)
     if told is not None and int(told.range) != 0:
@@ -58,9 +58,9 @@ def _full_range(caps: Gst.Caps | None) -> bool:
 
 
 def _tagged(pipeline: Gst.Pipeline) -> bool:
-    """Whether the encoded stream says its colour's matrix. JPEG has one of its own, which its decoders know.
+    """Whether the encoded stream says its colour matrix. JPEG has a fixed matrix, which its decoders know.
 
-    Parsers leave out what the stream does not say; some decoders fill in what they assume.
+    The parser's caps are used because parsers leave out what the stream does not say; some decoders fill in a guess.
     """
     decoder = pipeline.get_by_name("decoder")
     pad = decoder.get_static_pad("sink") if decoder is not None else None
@@ -72,7 +72,7 @@ def _tagged(pipeline: Gst.Pipeline) -> bool:
 
 
 def _colorimetry(caps: Gst.Caps | None) -> GstVideo.VideoColorimetry | None:
-    """What caps say of colour, unknown parts left unknown; None where they say nothing."""
+    """What caps say about colour, with unknown parts left unknown; None if they say nothing."""
     text = caps.get_structure(0).get_string("colorimetry") if caps is not None else None
     told = GstVideo.VideoColorimetry()
     return told if text and told.from_string(text) else None
@@ -102,15 +102,15 @@ def _video_info(caps: Gst.Caps | None) -> GstVideo.VideoInfo:
 
 
 def pull(sink: Gst.Element, timeout_s: float) -> Gst.Sample | None:
-    """The next sample of an `appsink`; None when none comes in time, or no more will.
+    """The next sample of an `appsink`; None if none comes in time, or no more will come.
 
-    By its signal, since its method is not there when the program has used an `appsink` before it loaded GstApp.
+    This uses the signal, because the method is missing if the program has used an `appsink` before it loaded GstApp.
     """
     return cast(Gst.Sample | None, sink.emit("try-pull-sample", round(timeout_s * NS)))
 
 
 def times_s(sample: Gst.Sample) -> tuple[float, float]:
-    """The sample's stream time (negative before the file's own zero) and the time its buffer carries, seconds."""
+    """The sample's stream time (negative before the file's own zero) and the time in its buffer, in seconds."""
     buffer = sample.get_buffer()
     if buffer is None or buffer.pts == Gst.CLOCK_TIME_NONE:
         raise SourceError("its pictures carry no presentation times; put it into MP4 or Matroska")
@@ -121,8 +121,8 @@ def times_s(sample: Gst.Sample) -> tuple[float, float]:
 def captured_s(sample: Gst.Sample, base_ns: int) -> float:
     """When the sample was captured, on the clock of `time.monotonic()`; `base_ns` is its pipeline's base time.
 
-    Never later than now: when packets of an RTSP source come late together, its clock model takes that for the new
-    delay, and stamps lie ahead until it has learnt better (2 s).
+    It is never later than now: when several packets of an RTSP source are late together, its clock model takes that as
+    the new delay, and time stamps lie in the future until the model has recovered (2 s).
     """
     buffer, now_s = sample.get_buffer(), time.monotonic()
     if buffer is None or buffer.pts == Gst.CLOCK_TIME_NONE:
@@ -132,7 +132,7 @@ def captured_s(sample: Gst.Sample, base_ns: int) -> float:
 
 
 def sender_utc_s(sample: Gst.Sample) -> float | None:
-    """When the sender's clock says that the sample was taken, seconds since 1970; None where it does not say."""
+    """When the sample was taken by the sender's clock, in seconds since 1970; None if unknown or never set."""
     buffer = sample.get_buffer()
     stamp = buffer.get_reference_timestamp_meta(_NTP) if buffer is not None else None
     utc_s = stamp.timestamp / NS - _NTP_TO_UNIX_S if stamp is not None else 0.0
@@ -140,7 +140,7 @@ def sender_utc_s(sample: Gst.Sample) -> float | None:
 
 
 def encoded(sample: Gst.Sample) -> tuple[bytes, bool]:
-    """A copy of the sample's bytes, and whether a decoder can begin with them."""
+    """A copy of the sample's bytes, and whether a decoder can begin with this sample."""
     buffer = sample.get_buffer()
     if buffer is None:
         raise SourceError("an encoded unit came without its bytes")

@@ -1,10 +1,10 @@
-"""Pictures that are too large to be decoded are refused before a decoder has seen them.
+"""Refuse pictures that are too large to be decoded before a decoder sees them.
 
-Parsers say how large the coded pictures are, of a stream's first ones and where that changes. So the decoder's input is
-looked at where its caps come: Python runs on GStreamer's threads then, once a stream, and never for a picture.
+Parsers report the size of the coded pictures in their caps, at the start of a stream and when it changes. So the caps
+at the decoder's input are checked. For that, Python runs on GStreamer's threads once per stream, never per picture.
 
-Those of H.264 and H.265 believe a container that names a size, and read it from the stream only where none is named. A
-decoder goes by the stream. So what the container says is taken away before them.
+The parsers of H.264 and H.265 trust a size given by the container, and read it from the stream only if there is none. A
+decoder goes by the stream. So the container's size is removed before these parsers.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _BELIEVING = ("h264parse", "h265parse")
 
 
 def limit_size(decoder: Gst.Element) -> None:
-    """Have `decoder` given no coded pictures above `MAX_CODED_SIDE`: an error on the bus instead (`too_large`)."""
+    """Keep coded pictures above `MAX_CODED_SIDE` from `decoder`; post an error on the bus instead (`too_large`)."""
     pad = decoder.get_static_pad("sink")
     if pad is not None:
         pad.add_probe(Gst.PadProbeType.EVENT_DOWNSTREAM, _look)
 
 
 def believe_stream(elements: Gst.Bin) -> None:
-    """Have the parsers among `elements` tell the size that the stream itself says."""
+    """Make the parsers among `elements` report the size that the stream itself gives."""
     for element in elements.children:
         factory, pad = element.get_factory(), element.get_static_pad("sink")
         if factory is not None and factory.get_name() in _BELIEVING and pad is not None:
@@ -59,7 +59,7 @@ def _look(pad: Gst.Pad, probe: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
     said = event.parse_caps().get_structure(0)
     (_, width), (_, height) = said.get_int("width"), said.get_int("height")
     element = pad.get_parent_element()
-    # Raw pictures are there already: whoever made them has the memory.
+    # Raw pictures already exist, so their memory has been found.
     if element is None or max(width, height) <= MAX_CODED_SIDE or said.get_name() == "video/x-raw":
         return Gst.PadProbeReturn.OK
     told = (
@@ -68,7 +68,7 @@ def _look(pad: Gst.Pad, probe: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
     )
     error = GLib.Error.new_literal(GLib.quark_from_string(_DOMAIN), told, 0)
     element.post_message(Gst.Message.new_error(element, error, ""))
-    # Some decoders would go by what the pictures themselves say.
+    # Pictures are dropped too, because some decoders go by the size in the pictures themselves.
     pad.add_probe(Gst.PadProbeType.BUFFER, _drop)
     return Gst.PadProbeReturn.DROP
 

@@ -1,8 +1,8 @@
-"""The six tasks judged: the reference's metrics to the letter, repaired ones beside them, and what it left out.
+"""Evaluation of the six tasks: the reference's metrics unchanged, repaired ones beside them, and further ones.
 
-`parse` reads answers; `recognition`, `text`, `intervals` and `pre_crash` score them; `judges` does both readings;
-`blind` finds the best answers that see nothing; `constants` holds what was published. `bleu` needs nltk and `rouge`
-needs rouge-score, both in the extra `evaluate`.
+`parse` reads answers; `recognition`, `text`, `intervals` and `pre_crash` score them; `judges` applies both readings;
+`blind` finds the best blind answers; `constants` holds published numbers; `alarms` and `calibration` add what the
+reference lacks. `bleu` needs nltk and `rouge` needs rouge-score, both in the extra `evaluate`.
 """
 
 from __future__ import annotations

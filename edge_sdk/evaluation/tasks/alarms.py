@@ -1,7 +1,7 @@
-"""What a driver notices: false alarms per hour of footage without a crash, and how late the alarm comes.
+"""What a driver notices: false alarms per hour of footage without a crash, and the delay of the alarm.
 
-A rate of rare events needs its interval more than any other number: no alarm in ten minutes still leaves 22 an hour
-possible. The interval is the exact one of a Poisson count (Garwood 1936).
+The rate of rare events needs an interval more than any other number: with no alarm in ten minutes, 22 per hour are
+still possible. The interval is the exact one of a Poisson count (Garwood 1936).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class AlarmRate(Value, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """One clip that was watched: its length, its alarms, and its crash (None: it has none), in seconds of the clip.
+    """One watched clip: its length, its alarms, the start of its crash (None: no crash) and its first sign, in seconds.
 
-    `duration_s` None: it is not known, and the clip says nothing of how often alarms are false. `alarms_s` None: only
-    the verdict of the clip as a whole is known, and `claimed` says whether it was a crash.
+    If `duration_s` is None, the length is unknown and the clip does not count for the rate of false alarms. If
+    `alarms_s` is None, only the verdict on the whole clip is known: `claimed` is true if a crash was claimed.
     """
 
     duration_s: float | None
@@ -43,7 +43,7 @@ class Watched:
 
 
 def poisson_rate(count: int, hours: float) -> AlarmRate:
-    """The rate of `count` events in `hours` with its exact interval. Raises `ConfigError` for a negative number."""
+    """Compute the rate of `count` events in `hours` with its exact interval. Raises `ConfigError` for negatives."""
     if count < 0 or hours < 0:
         raise ConfigError(f"a rate needs a count and hours of at least 0, found {count} in {hours}")
     if hours == 0:
@@ -54,10 +54,11 @@ def poisson_rate(count: int, hours: float) -> AlarmRate:
 
 
 def false_alarms(clips: Sequence[Watched]) -> AlarmRate:
-    """Alarms outside a crash, per hour of footage in which any alarm is false.
+    """Compute the rate of alarms per hour of footage in which any alarm is false.
 
-    That is all of a clip without a crash; of one with a crash, where its alarms are known, what comes before they
-    would count for it (`boundaries.alarm_begin_s`). Where only a verdict is known, a wrong yes is one alarm.
+    All footage of a clip without a crash counts. Of a clip with a crash and known alarms, the footage counts up to the
+    time from which an alarm is right (`boundaries.alarm_begin_s`). If only the verdict is known, a wrong yes is one
+    alarm.
     """
     count, seconds = 0, 0.0
     for clip in clips:
@@ -74,7 +75,7 @@ def false_alarms(clips: Sequence[Watched]) -> AlarmRate:
 
 
 def detection_delay(clips: Sequence[Watched]) -> boundaries.Delay | None:
-    """Recall in time, and delay of the alarm behind the labelled start; None where no crash has known alarms."""
+    """Compute recall in time, and the delay of alarms after the labelled start; None if no crash has known alarms."""
     starts, caught = [], []
     for clip in clips:
         if clip.crash_s is not None and clip.alarms_s is not None:

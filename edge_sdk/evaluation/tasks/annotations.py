@@ -1,7 +1,7 @@
 """CrashChat's annotation files: lists of {"video": ["videos/x.mp4"], "conversations": [question, answer], "source"}.
 
-The reference finds a task by the name of its file, and those names have drifted apart from its code. Here the question
-says which task it is, so a file may have any name and hold several tasks.
+The reference finds a task by its file's name, but these names do not match its code everywhere. Here the question
+identifies the task, so a file may have any name and hold several tasks.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _TASK_OF = {task.prompt: task.id for task in TASKS}
 
 
 class Truth(Value, frozen=True, kw_only=True):
-    """The right answer to one task for one video, and the data set that the video came from ("" if not said)."""
+    """The right answer to one task for one video, and the data set of the video ("" if unknown)."""
 
     answer: str
     source: str
 
 
 class Annotations:
-    """Right answers by task and video; a video is called by the last part of its path, as in the reference."""
+    """Right answers by task and video; a video is named by the last part of its path, as in the reference."""
 
     def __init__(self, truths: Mapping[str, Mapping[str, Truth]]) -> None:
         self.truths = MappingProxyType(dict(truths))
 
     def of(self, task: str) -> Mapping[str, Truth]:
-        """Right answers to `task` by video; empty where the files do not speak of it."""
+        """Return the right answers to `task` by video; empty if the files have none."""
         return self.truths.get(task, {})
 
     @property
@@ -45,7 +45,7 @@ class Annotations:
 
     @property
     def sources(self) -> dict[str, str]:
-        """The data set of each video: the first that any of its answers names."""
+        """The data set of each video: the first one that its answers name."""
         found: dict[str, str] = {}
         for truths in self.truths.values():
             for video, truth in truths.items():
@@ -53,7 +53,7 @@ class Annotations:
         return found
 
     def crash(self, video: str) -> bool | None:
-        """Whether `video` shows a crash: as recognition says, else as any other task implies; None if unknown."""
+        """Whether `video` shows a crash, by its recognition answer, else as another task implies; None if unknown."""
         verdict = self.of("recognition").get(video)
         if verdict is not None:
             return parse.yes_no(verdict.answer)
@@ -63,36 +63,36 @@ class Annotations:
         return None
 
     def interval_s(self, video: str) -> tuple[float, float] | None:
-        """The labelled crash of `video`, seconds."""
+        """Return the labelled crash of `video`, (start, end) in seconds; None if there is no label."""
         truth = self.of("crash_interval").get(video)
         return None if truth is None else parse.interval(truth.answer)
 
     def sign_s(self, video: str) -> float | None:
-        """The labelled first warning sign of `video`, seconds."""
+        """Return the time of the labelled first warning sign of `video`, in seconds; None if there is no label."""
         truth = self.of("pre_crash_time").get(video)
         return None if truth is None else parse.time(truth.answer)
 
 
 def is_positive(task: str, answer: str) -> bool:
-    """Whether `answer` to `task` speaks of a crash: it is not the task's sentence for clips without one."""
+    """Whether `answer` to `task` describes a crash, so is not the task's sentence for clips without a crash."""
     return answer.strip() != find_task(task).negative
 
 
 def video_name(path: str) -> str:
-    """The last part of a video's path."""
+    """Return the last part of a video's path."""
     return PurePosixPath(_plain(path)).name
 
 
 def _plain(path: str) -> str:
-    """The path with slashes, and none that says nothing."""
+    """Normalise a path: forward slashes, and no redundant ones."""
     return str(PurePosixPath(path.replace("\\", "/")))
 
 
 def read_annotations(path: Path) -> Annotations:
     """Read one file, or every `*.json` of a folder.
 
-    Raises `ConfigError` for a path without annotations, a file in another layout, a question that is no task's, two
-    different answers to one question about one video, and two videos that differ by their folder only.
+    Raises `ConfigError` for a path without annotations, a file in another layout, a question of no task, two different
+    answers to one question about one video, and two videos whose paths differ only in the folder.
     """
     files = sorted(path.glob("[!.]*.json")) if path.is_dir() else [path]
     if not files:
@@ -124,7 +124,7 @@ class _Turn(msgspec.Struct, frozen=True):
 
 
 class _Item(msgspec.Struct, frozen=True):
-    """Other keys are allowed: files of other makers have an id or notes."""
+    """One annotation; other keys are allowed, because files of other makers have an id or notes."""
 
     video: list[str]
     conversations: list[_Turn]

@@ -1,7 +1,7 @@
 """Corpus BLEU-4 as the reference computes it: nltk, words split at white space, case kept, smoothing method 1.
 
-nltk counts each pair of reference and answer once; sums of those counts give the corpus score of any resample, so that
-a bootstrap costs no second count. Papineni et al. 2002; method 1 of Chen and Cherry 2014.
+nltk counts each pair of reference and answer once. Sums of these counts give the corpus score of any resample, so a
+bootstrap needs no second count. Papineni et al. 2002; method 1 of Chen and Cherry 2014.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from edge_sdk.evaluation.tasks.draws import Floats, ratio
 from edge_sdk.packages import pip_install
 
 ORDERS = 4
-# What method 1 puts in place of no match at all; nltk's default.
+# Method 1 uses this number in place of 0 matches; nltk's default.
 EPSILON = 0.1
 COUNTS = 2 * ORDERS + 2
 
 
 def pair_counts(truth: str, answer: str) -> tuple[float, ...]:
-    """Ten counts of one pair: matched n-grams for n = 1..4, n-grams of the answer, both lengths.
+    """Return ten counts of one pair: matched n-grams for n = 1..4, n-grams of the answer, and both lengths.
 
     As in nltk, an answer shorter than n counts one n-gram, unmatched. The lengths are the answer's, then the truth's.
     Raises `MissingDependencyError` without nltk.
@@ -38,7 +38,7 @@ def pair_counts(truth: str, answer: str) -> tuple[float, ...]:
 
 
 def of_counts(sums: ArrayLike) -> Floats:
-    """BLEU-4 of summed counts `[..., 10]`: brevity penalty times the geometric mean of the four precisions."""
+    """Compute BLEU-4 of summed counts `[..., 10]`: brevity penalty times geometric mean of the four precisions."""
     counts = np.asarray(sums, np.float64)
     matched, whole = counts[..., :ORDERS], counts[..., ORDERS : 2 * ORDERS]
     said, truth = counts[..., -2], counts[..., -1]

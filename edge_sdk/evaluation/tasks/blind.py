@@ -1,7 +1,7 @@
-"""The best answers that see nothing: one answer for every clip, chosen on one set of annotations, scored on another.
+"""The best blind answers: one answer for every clip, chosen on one set of annotations and scored on another.
 
-A third of the clips share one sentence and many crashes begin in the same second, so such answers beat every model that
-was not tuned on this data. Whoever chooses them on the very clips they are scored on states an upper bound.
+A third of the clips share one sentence, and many crashes begin in the same second, so blind answers beat every model
+that was not tuned on this data. If they are chosen on the same clips that they are scored on, they are upper bounds.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from edge_sdk.tasks import TASKS
 from edge_sdk.types import Value
 
 TEXT_TASKS = tuple(task.id for task in TASKS if task.form == "text")
-# Of texts every answer is tried where there are no more different ones than this, which takes a minute; else the
-# commonest.
+# For texts, every different answer is tried if there are at most this many, which takes a minute; otherwise only the
+# most common `CANDIDATES`.
 TRIED_ALL = 120
 CANDIDATES = 20
 STEP_S = 0.1
 
 
 class Blind(Value, frozen=True, kw_only=True):
-    """Best constant answers by what they were chosen from; None or absent where the annotations do not say.
+    """The best constant answers to each task; None or absent if the annotations do not have the task.
 
-    By text task and score, the one answer with the highest score: `of_all` on all clips, `of_crashes` on those with a
-    crash, `with_verdict` on all where the right sentence is said of every clip without a crash.
+    For text tasks they are the answer with the highest score, by task and score: `of_all` on all clips, `of_crashes` on
+    clips with a crash, and `with_verdict` on all clips if every clip without a crash gets the right sentence.
     """
 
     recognition: bool | None
@@ -41,7 +41,7 @@ class Blind(Value, frozen=True, kw_only=True):
 
 
 def choose(annotations: Annotations) -> Blind:
-    """The best constant answers for `annotations`."""
+    """Choose the best constant answers for `annotations`."""
     verdicts = [annotations.crash(video) for video in annotations.of("recognition")]
     spans = [annotations.interval_s(video) for video in annotations.of("crash_interval")]
     known = [span for span in spans if span is not None and span[1] > span[0]]
@@ -64,7 +64,7 @@ def tried_all(annotations: Annotations) -> bool:
 
 
 def best_sign_s(annotations: Annotations) -> float | None:
-    """The one time, in tenths of a second, with the highest pre-crash IoU over all clips with both labels."""
+    """Find the time, in tenths of a second, with the highest mean pre-crash IoU over all clips with both labels."""
     pairs = [(annotations.sign_s(video), annotations.interval_s(video)) for video in annotations.of("pre_crash_time")]
     known = [(sign, span[0]) for sign, span in pairs if sign is not None and span is not None]
     if not known:
@@ -77,9 +77,9 @@ def best_sign_s(annotations: Annotations) -> float | None:
 
 
 def best_texts(answers: Sequence[str], right: Sequence[str] = ()) -> dict[str, str]:
-    """By score, which of the `answers` scores highest when given for all of them; of too many the commonest are tried.
+    """Find, by score, which of `answers` scores highest if it is given for all of them.
 
-    `right` are further clips of which the right answer is given.
+    If there are too many, only the most common are tried. `right` are further clips that get the right answer.
     """
     counted = Counter(answers)
     truths, weights = list(counted), np.array(list(counted.values()), np.float64)
@@ -91,6 +91,6 @@ def best_texts(answers: Sequence[str], right: Sequence[str] = ()) -> dict[str, s
 
 
 def _divide(task: str, answers: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Answers that speak of a crash, and the others."""
+    """Divide answers into those that describe a crash, and the others."""
     crashes = [answer for answer in answers if is_positive(task, answer)]
     return crashes, [answer for answer in answers if not is_positive(task, answer)]

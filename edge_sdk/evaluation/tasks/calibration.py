@@ -1,7 +1,7 @@
-"""Whether a probability of a crash means what it says: Brier score, calibration error, reliability bins.
+"""How well probabilities of a crash match the share of crashes: Brier score, calibration error, reliability bins.
 
-Bins hold equal numbers of clips, since scores crowd at both ends and bins of equal width would be empty between (Nixon
-et al. 2019). Equal scores share a bin, so that the order of clips does not matter.
+Bins hold equal numbers of clips, because scores crowd at both ends and bins of equal width would be empty in between
+(Nixon et al. 2019). Equal scores share a bin, so the order of clips does not matter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TRUTHS = 200
 
 
 class ReliabilityBin(Value, frozen=True, kw_only=True):
-    """Clips of similar probability: how many, the mean of what was said, the share that had a crash."""
+    """Clips of similar probability: their number, their mean probability, and the share with a crash."""
 
     clips: int
     said: float
@@ -30,9 +30,9 @@ class ReliabilityBin(Value, frozen=True, kw_only=True):
 class Calibration(Value, frozen=True, kw_only=True):
     """Brier score (Brier 1950) and expected calibration error of `clips` probabilities.
 
-    `brier_constant` is what saying the share of crashes, whatever the clip, would give here. A calibration error of few
-    clips is above 0 by chance alone, and resampling them adds as much again, so that it has no interval: `ece_if_right`
-    is what it would be on average if every probability were right.
+    `brier_constant` is the Brier score of giving every clip the share of crashes. The calibration error of few clips is
+    above 0 by chance alone, and resampling adds as much again, so it has no interval. `ece_if_right` is its average if
+    every probability were right.
     """
 
     clips: int
@@ -44,7 +44,10 @@ class Calibration(Value, frozen=True, kw_only=True):
 
 
 def calibration(truth: ArrayLike, said: ArrayLike, draws: Draws, *, bins: int = BINS) -> Calibration:
-    """Judge probabilities `said`, float `[n]` in 0..1, of `truth`, bool `[n]`. Raises `ConfigError` outside 0..1."""
+    """Judge probabilities `said`, float `[n]`, of `truth`, bool `[n]`.
+
+    Raises `ConfigError` for probabilities outside 0..1, for none, and for different lengths.
+    """
     crash, probability = np.asarray(truth, np.float64), np.asarray(said, np.float64)
     if crash.shape != probability.shape or not crash.size or not ((probability >= 0) & (probability <= 1)).all():
         raise ConfigError("calibration needs one probability between 0 and 1 for each clip")
@@ -67,26 +70,26 @@ def calibration(truth: ArrayLike, said: ArrayLike, draws: Draws, *, bins: int = 
 
 
 def error_in_words(found: Calibration) -> str:
-    """The calibration error, and beside it what chance alone would make of probabilities that are right."""
+    """Describe the calibration error, and what it would be by chance if all probabilities were right."""
     said = "-" if found.ece.value is None else f"{found.ece.value:.3f}"
     return said if found.ece_if_right is None else f"{said} (by chance, if all were right: {found.ece_if_right:.3f})"
 
 
 def _error_if_right(probability: Floats, draws: Draws, bins: int) -> float:
-    """The mean calibration error of `_TRUTHS` truths that are drawn from what was said."""
+    """Compute the mean calibration error of `_TRUTHS` sets of truths drawn from the probabilities."""
     rng, once = np.random.default_rng(0), Draws(draws.weights[:1])
     truths = rng.random((_TRUTHS, probability.size)) < probability
     return float(np.mean([_errors(_bin_sums(each.astype(np.float64), probability, once, bins)) for each in truths]))
 
 
 def _errors(per_bin: NDArray[np.float64]) -> Floats:
-    """The calibration error of each draw."""
+    """Compute the calibration error of each draw."""
     gaps = np.abs(per_bin[..., 1] - per_bin[..., 2]).sum(axis=1)
     return ratio(gaps, per_bin[..., 0].sum(axis=1), empty=float("nan"))
 
 
 def _bin_sums(crash: Floats, probability: Floats, draws: Draws, bins: int) -> NDArray[np.float64]:
-    """Per draw and bin: clips, sum of probabilities, crashes; `[1 + rounds, bins, 3]`."""
+    """Sum clips, probabilities and crashes per draw and bin: `[1 + rounds, bins, 3]`."""
     order = np.argsort(probability, kind="stable")
     weights, sorted_said = draws.weights[:, order], probability[order]
     first = np.flatnonzero(np.diff(sorted_said, prepend=-1.0))

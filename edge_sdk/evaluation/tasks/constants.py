@@ -1,8 +1,8 @@
-"""What the paper printed, and what blind answers score on its test split: data, with their sources.
+"""The paper's numbers, and the scores of blind answers on its test split, with their sources.
 
 The paper's numbers are those of the table images in the CrashChat repository (`figs/`, github.com/Liangkd/CrashChat at
-af80e34); they hold for its test split, 1,839 videos of which 1,162 show a crash. The blind rows were computed from that
-split's public annotations. Recognition is macro; which ROUGE the paper means (1 or L) it does not say.
+af80e34). They hold for its test split: 1,839 videos, of which 1,162 show a crash. The blind rows were computed from
+that split's public annotations. Recognition is macro. The paper does not say which ROUGE it means (1 or L).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edge_sdk.types import Value
 
 
 class PublishedRow(Value, frozen=True, kw_only=True):
-    """One published line of one task; scores named as in our own rows where they are the same thing."""
+    """One published line of one task; its scores have the names of our own rows if they are the same metric."""
 
     name: str
     scores: dict[str, float]

@@ -1,7 +1,7 @@
-"""Bootstrap draws as one matrix, so that an interval for every score costs one product each.
+"""Bootstrap draws as one matrix, so that the interval of each score costs one matrix product.
 
-A score here is a function of weighted sums over clips. Row 0 of the matrix weighs every clip once and gives the value;
-the other rows are resamples by group, drawn as in `edge_sdk.evaluation.resample.bootstrap`, and give its interval.
+A score here is a function of weighted sums over clips. Row 0 of the matrix weighs every clip once and gives the value.
+The other rows are resamples by group, drawn as in `edge_sdk.evaluation.resample.bootstrap`, and give the interval.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Floats = NDArray[np.float64]
 
 
 class Draws:
-    """`weights` float64 `[1 + rounds, n]`: how often each of `n` clips counts, first as they are, then resampled."""
+    """How often each of `n` clips counts, `weights` float64 `[1 + rounds, n]`: first once each, then resampled."""
 
     def __init__(self, weights: Floats) -> None:
         self.weights = weights
 
     @classmethod
     def over(cls, groups: Sequence[str], *, rounds: int, seed: int) -> Draws:
-        """Draw whole groups with replacement; `groups` names each clip's. With fewer than two there is no resample."""
+        """Draw whole groups with replacement; `groups` names each clip's group. Fewer than two give no resample."""
         names, codes = np.unique(np.asarray(groups, np.str_), return_inverse=True)
         once = np.ones((1, len(groups)))
         if rounds <= 0 or names.size < 2:
@@ -39,7 +39,7 @@ class Draws:
         return int(self.weights.shape[1])
 
     def take(self, chosen: ArrayLike) -> Draws:
-        """The same draws of some clips only: `chosen` is bool `[n]` or indices."""
+        """Return the same draws for some of the clips: `chosen` is bool `[n]` or indices."""
         return Draws(self.weights[:, np.asarray(chosen)])
 
     def total(self, values: ArrayLike) -> Floats:
@@ -53,15 +53,15 @@ class Draws:
 
 
 def ratio(part: Floats, whole: Floats, *, empty: float = 0.0) -> Floats:
-    """`part / whole`, `empty` where the whole is nothing."""
+    """Divide `part` by `whole`; the result is `empty` where `whole` is 0."""
     shares: Floats = np.divide(part, whole, out=np.full_like(part, empty, np.float64), where=whole != 0)
     return shares
 
 
 def sure(drawn: Floats) -> Measure:
-    """A score's value and 95 % percentile interval from `[1 + rounds]` values; NaN where a draw defines none.
+    """Compute a score's value and 95 % percentile interval from `[1 + rounds]` values, NaN for draws without a score.
 
-    The interval is left out where fewer than half the resamples define the score.
+    The interval is left out if fewer than half the resamples define the score.
     """
     value, resampled = float(drawn[0]), drawn[1:]
     kept = resampled[~np.isnan(resampled)]

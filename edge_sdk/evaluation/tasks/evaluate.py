@@ -1,7 +1,7 @@
-"""A model's answers against annotations: six tasks, alarms, calibration, and what blind answers reach beside them.
+"""Evaluate a model's answers against annotations: six tasks, alarms, calibration, and the best blind answers beside.
 
-Groups for the bootstrap are videos. Where every crash comes from other data sets than every clip without one, as in
-CrashChat's own files, a note says so: recognition may then be recognition of the data set.
+The bootstrap's groups are videos. If crashes and other clips have no data set in common, as in CrashChat's own files, a
+note says so: the model may then recognise the data set instead of crashes.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def evaluate_files(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> TasksReport:
-    """`evaluate_tasks` on files. `records` is a folder of scene records, for conditions and lengths.
+    """Run `evaluate_tasks` on files. `records` is a folder of scene records, for conditions and lengths.
 
-    `predictions` is a file of answers, or what gives the answers to the annotated videos: it is called when all other
+    `predictions` is a file of answers, or a function that answers the annotated videos; it is called after all other
     files have been read. Raises `ConfigError` for a file that does not fit, `MissingDependencyError` without the
     packages of `[evaluate]`.
     """
@@ -63,8 +63,8 @@ def evaluate_tasks(
 ) -> TasksReport:
     """Score every task that was answered for at least one annotated video.
 
-    Blind answers are chosen on `fitted` (None: on `annotations`, an upper bound). Raises `ConfigError` where
-    annotations and predictions share no video with an answer, an alarm or a probability, and for a negative seed.
+    Blind answers are chosen on `fitted` (None: on `annotations`, which gives an upper bound). Raises `ConfigError` if
+    no annotated video has an answer, an alarm or a probability in the predictions, and for a negative seed.
     """
     _check_seed(seed)
     chosen = blind.choose(fitted or annotations)
@@ -97,7 +97,7 @@ def evaluate_tasks(
 def _ask(
     task: str, annotations: Annotations, predictions: Mapping[str, VideoAnswers], rounds: int, seed: int
 ) -> Asked | None:
-    """The task put to its labelled videos; None where no answer was given."""
+    """Collect truths and answers of the task for its labelled videos; None if no answer was given."""
     truths, spans = annotations.of(task), annotations.of("crash_interval")
     videos = tuple(sorted(truths))
     rows = [predictions.get(video) or VideoAnswers() for video in videos]
@@ -119,9 +119,9 @@ def _ask(
 def _alarms(
     annotations: Annotations, predictions: Mapping[str, VideoAnswers], conditions: Conditions
 ) -> tuple[AlarmReport, ...]:
-    """Alarms of every annotated clip that has alarms or a verdict, then by condition.
+    """Report the alarms of all annotated clips with alarms or a verdict, then by condition.
 
-    Without its length a clip has no part in the rate of false alarms, but a crash has one in the delay.
+    A clip of unknown length does not count for the rate of false alarms, but a crash still counts for the delay.
     """
     watched, left_out = {}, 0
     for video in annotations.videos:
@@ -144,7 +144,7 @@ def _alarms(
 
 
 def _watched(annotations: Annotations, video: str, row: VideoAnswers, crash: bool) -> alarms.Watched | None:
-    """The clip as alarms see it; None where too little is known for the rate and for the delay."""
+    """Convert a clip for the alarm metrics; None if it can count neither for the rate nor for the delay."""
     span = annotations.interval_s(video)
     if crash and span is None:
         return None
@@ -162,7 +162,7 @@ def _watched(annotations: Annotations, video: str, row: VideoAnswers, crash: boo
 def _calibration(
     annotations: Annotations, predictions: Mapping[str, VideoAnswers], rounds: int, seed: int
 ) -> Calibration | None:
-    """Calibration over the annotated clips that have a probability; None without any."""
+    """Compute the calibration over the annotated clips that have a probability; None if there are none."""
     rows = [(video, annotations.crash(video), predictions.get(video)) for video in annotations.videos]
     known = [
         (video, crash, row.crash_probability)
@@ -181,7 +181,7 @@ def _check_seed(seed: int) -> None:
 
 
 def _records_of(truth: Annotations, folder: Path) -> dict[str, SceneRecord]:
-    """The scene records of the annotated videos that have one."""
+    """Read the scene records of the annotated videos that have one. Raises `ConfigError` if none has."""
     records = {path.stem: read_record(path) for path in sorted(folder.glob("[!.]*.json"))}
     found = {video: records[stem] for video in truth.videos if (stem := Path(video).stem) in records}
     if not found:
@@ -190,14 +190,14 @@ def _records_of(truth: Annotations, folder: Path) -> dict[str, SceneRecord]:
 
 
 def _with_length(row: VideoAnswers, record: SceneRecord | None) -> VideoAnswers:
-    """The row with the length that the record knows, if it does not say one."""
+    """Add the record's length to a row that has no length."""
     if record is None or row.duration_s is not None:
         return row
     return msgspec.structs.replace(row, duration_s=record.duration_s)
 
 
 def _with_sources(annotations: Annotations, conditions: Conditions) -> dict[str, dict[str, str]]:
-    """Conditions of every video, its data set among them."""
+    """Return the conditions of every video, including its data set."""
     sources = annotations.sources
     return {
         video: ({"source": sources[video]} if sources[video] else {}) | dict(conditions.get(video, {}))

@@ -1,7 +1,7 @@
 """Crash interval scores: mean IoU, and the share of clips whose IoU reaches .3, .5 and .7.
 
-The paper calls those shares AP@30, AP@50 and AP@70; no precision is in them. A labelled crash of no length has IoU 0
-with every answer, the right one included.
+The paper calls these shares AP@30, AP@50 and AP@70, although no precision is involved. A labelled crash of zero length
+has IoU 0 with every answer, even the right one.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from edge_sdk.evaluation.tasks.draws import Draws, Floats, ratio, sure
 
 
 def reference_iou(truth: ArrayLike, answer: ArrayLike) -> Floats:
-    """Overlap over hull of intervals float `[n, 2]`, seconds, ends swapped where reversed; NaN answers give 0.
+    """Overlap divided by hull of intervals float `[n, 2]`, seconds; reversed ends are swapped, and NaN answers give 0.
 
-    Two intervals that overlap have their union for a hull, so this is the usual IoU.
+    The hull of two overlapping intervals is their union, so this equals the usual IoU.
     """
     first, second = (np.sort(np.asarray(spans, np.float64).reshape(-1, 2), axis=1) for spans in (truth, answer))
     if first.shape != second.shape:
@@ -29,9 +29,9 @@ def reference_iou(truth: ArrayLike, answer: ArrayLike) -> Floats:
 
 
 def scores(iou: ArrayLike, draws: Draws, *, tolerance: float = 0.0) -> dict[str, Measure]:
-    """`miou`, and `iou_30`, `iou_50` and `iou_70`, the shares of clips that reach them, from IoU `[n]`.
+    """Compute `miou`, and the shares of clips that reach each level, `iou_30`, `iou_50` and `iou_70`, from IoU `[n]`.
 
-    The reference has no `tolerance`, so that an IoU of exactly .3 reaches .3 or misses it by a hair.
+    The reference has no `tolerance`, so an IoU of exactly .3 may miss the level .3 by a rounding error.
     """
     reached = np.asarray(iou, np.float64)
     found = {"miou": sure(draws.mean(reached))}
@@ -39,7 +39,10 @@ def scores(iou: ArrayLike, draws: Draws, *, tolerance: float = 0.0) -> dict[str,
 
 
 def start_scores(truth_s: ArrayLike, answer_s: ArrayLike, draws: Draws) -> dict[str, Measure]:
-    """Mean absolute error of times `[n]`, seconds, over the answered (NaN: not), and the share of all within 1 s."""
+    """Compute the mean absolute error of answered times `[n]`, seconds (NaN: no answer), and the share within 1 s.
+
+    The share is of all clips.
+    """
     error = np.abs(np.asarray(answer_s, np.float64) - np.asarray(truth_s, np.float64))
     answered = ~np.isnan(error)
     mean = draws.take(answered).mean(error[answered])

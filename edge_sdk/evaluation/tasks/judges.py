@@ -1,8 +1,8 @@
-"""The answers to one task turned into scores, as the reference does it and repaired.
+"""Score the answers to one task in two readings: the reference's and a repaired one.
 
-The reference leaves out what it cannot read, so that a model which mumbles on hard clips gains by it. Repaired, every
-labelled clip counts: an answer that cannot be read, or was not given, is wrong. What no answer could score on (a crash
-labelled with no length, a warning sign without a crash start) is left out, and counted.
+The reference leaves out answers that it cannot read, which favours models that are unreadable on hard clips. In the
+repaired reading every labelled clip counts, and an answer that is missing or cannot be read is wrong. Clips on which no
+answer could score (a crash labelled with zero length, a warning sign without a crash start) are left out and counted.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ NOTHING = (NAN, NAN)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Asked:
-    """One task put to some clips: right answers, answers (None: not given), the right crash interval where labelled.
+    """One task for some clips: right answers, given answers (None: not given), and labelled crash intervals, if any.
 
-    `own` holds each clip's scores that its maker brought along.
+    `own` holds the scores that each clip's predictions brought along.
     """
 
     task: str
@@ -42,7 +42,7 @@ class Asked:
     draws: Draws
 
     def of(self, chosen: Sequence[int]) -> Asked:
-        """Some of the clips, by index."""
+        """Return some of the clips, by index."""
         return Asked(
             task=self.task,
             videos=tuple(self.videos[i] for i in chosen),
@@ -54,15 +54,16 @@ class Asked:
         )
 
     def saying(self, answers: Sequence[str]) -> Asked:
-        """The same clips with other answers."""
+        """Return the same clips with other answers, without `own` scores."""
         return replace(self, answers=tuple(answers), own=({},) * len(self.videos))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Scores in both readings and the clips behind them.
+    """Scores in both readings, and the number of clips behind each.
 
-    `missing` were not answered, `dropped` the reference cannot read, `unscorable` no answer could score on.
+    `missing` clips were not answered, `dropped` are answered clips that the reference cannot read, and `unscorable` are
+    clips on which no answer could score.
     """
 
     reference: dict[str, Measure]
@@ -164,7 +165,7 @@ def _judged(
 
 
 def _own(asked: Asked, known: dict[str, Measure]) -> dict[str, Measure]:
-    """Means of the scores that came with the answers, each over the clips that have it."""
+    """Average the scores that came with the answers, each over the clips that have it."""
     found = {}
     for name in dict.fromkeys(name for scores in asked.own for name in scores):
         if name in known:
@@ -175,7 +176,7 @@ def _own(asked: Asked, known: dict[str, Measure]) -> dict[str, Measure]:
 
 
 def _readable(asked: Asked, read: Callable[[str], T | None]) -> list[T]:
-    """Every right answer, read."""
+    """Parse every right answer. Raises `ConfigError` for one that cannot be read."""
     found = []
     for video, truth in zip(asked.videos, asked.truths, strict=True):
         meaning = read(truth)
@@ -190,7 +191,7 @@ def _pairs(asked: Asked) -> Iterator[tuple[str, str | None]]:
 
 
 def _table(rows: Iterable[tuple[float | None, ...]]) -> Floats:
-    """Three columns of times; None becomes NaN."""
+    """Make an array with three columns of times; None becomes NaN."""
     return np.array([[NAN if time is None else time for time in row] for row in rows], np.float64).reshape(-1, 3)
 
 

@@ -1,4 +1,4 @@
-"""One task's table: the paper's lines, blind answers, the model's answers in both readings, and those by condition."""
+"""One task's table: the paper's lines, blind answers, and the model's answers in both readings and by condition."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Conditions = Mapping[str, Mapping[str, str]]
 
 
 def task_report(asked: Asked, blind: Blind, conditions: Conditions) -> TaskReport:
-    """The table of one task; `blind` holds the constant answers to show beside, `conditions` what to divide by."""
+    """Make one task's table; `blind` holds the constant answers to compare with, `conditions` what to divide by."""
     judged = judge(asked)
     model = [
         Line(
@@ -45,7 +45,7 @@ def _published(task: str) -> Iterator[Line]:
 
 
 def _blind(asked: Asked, blind: Blind) -> Iterator[Line]:
-    """Best constant answers on these clips."""
+    """Make the lines of the best constant answers on these clips."""
     form = find_task(asked.task).form
     if form == "yes_no" and blind.recognition is not None:
         yield _constant(asked, "Yes" if blind.recognition else "No")
@@ -65,7 +65,7 @@ def _constant(asked: Asked, answer: str) -> Line:
 
 
 def _blind_texts(asked: Asked, blind: Blind) -> Iterator[Line]:
-    """The best constant on all clips and on crashes, and the best a right yes or no can add to."""
+    """Make lines of the best constant on all clips, together with a right yes or no, and on crashes only."""
     crashes, negative = asked.of(_crashes(asked)), find_task(asked.task).negative or ""
     if best := blind.of_all.get(asked.task):
         yield _best_of(asked, best, "blind: best constant")
@@ -76,7 +76,7 @@ def _blind_texts(asked: Asked, blind: Blind) -> Iterator[Line]:
 
 
 def _best_of(asked: Asked, best: Mapping[str, str], name: str, otherwise: str | None = None) -> Line:
-    """Each score with the constant that is best at it; `otherwise` is said of clips without a crash instead."""
+    """Give each score with the constant that is best at it; `otherwise` replaces it for clips without a crash."""
     scores: dict[str, Measure] = {}
     for answer in dict.fromkeys(best.values()):
         said = [answer if otherwise is None or is_positive(asked.task, truth) else otherwise for truth in asked.truths]
@@ -87,7 +87,7 @@ def _best_of(asked: Asked, best: Mapping[str, str], name: str, otherwise: str | 
 
 
 def _parts(asked: Asked, conditions: Conditions) -> Iterator[Line]:
-    """The model's answers on some of the clips: for texts on crashes, since the rest is one sentence."""
+    """Make lines for parts of the clips; for texts only crashes, since the other clips share one sentence."""
     if asked.task not in TEXT_TASKS:
         yield from _by_condition(asked, conditions, "answers, repaired, ")
         return
@@ -98,13 +98,13 @@ def _parts(asked: Asked, conditions: Conditions) -> Iterator[Line]:
 
 
 def _by_condition(asked: Asked, conditions: Conditions, prefix: str) -> Iterator[Line]:
-    """A line for each value of each condition that divides the clips."""
+    """Make a line for each value of each condition that divides the clips."""
     for name, chosen in parts(asked.videos, conditions):
         yield _part(asked.of(chosen), prefix + name, "condition")
 
 
 def parts(videos: Sequence[str], conditions: Conditions) -> Iterator[tuple[str, list[int]]]:
-    """Name and members (indices) of each condition that divides `videos`."""
+    """Yield name and members (indices) of each value of a condition that divides `videos`."""
     members: dict[tuple[str, str], list[int]] = {}
     for i, video in enumerate(videos):
         for condition in conditions.get(video, {}).items():
@@ -115,7 +115,7 @@ def parts(videos: Sequence[str], conditions: Conditions) -> Iterator[tuple[str, 
 
 
 def _part(asked: Asked, name: str, kind: LineKind) -> Line:
-    """A line on some clips; where they are all crashes, or none is, only accuracy says anything of recognition."""
+    """Make a line for some clips; if all or none are crashes, accuracy is the only meaningful recognition score."""
     judged = judge(asked)
     scores = judged.repaired
     if find_task(asked.task).form == "yes_no" and len({parse.yes_no(truth) for truth in asked.truths}) == 1:
@@ -128,7 +128,7 @@ def _crashes(asked: Asked) -> list[int]:
 
 
 def _confusion(asked: Asked) -> recognition.Confusion | None:
-    """Counts of the repaired reading: what is neither yes nor no is wrong."""
+    """Count the confusion of the repaired reading: an answer that is neither yes nor no is wrong."""
     if find_task(asked.task).form != "yes_no":
         return None
     truth = [parse.yes_no(text) is True for text in asked.truths]

@@ -1,9 +1,10 @@
-"""From an answer's words to its meaning, twice: as the reference reads it, and as it should be read.
+"""Parse answers in two ways: as the reference reads them, and as they should be read.
 
 The reference's rules (evaluation code of github.com/Liangkd/CrashChat at af80e34, classes `crash_ar`, `crash_tl` and
-`crash_al`) take "I cannot tell" for a no, since it contains those letters, and drop what they cannot read. They are
-kept to the letter so that numbers compare with published ones. Beside each stands a rule that reads whole words, any
-dash and a full stop after a number; what it cannot read is None, which every score counts as wrong.
+`crash_al`) read "I cannot tell" as a no, because it contains these letters, and drop what they cannot read. They are
+reproduced exactly, so that numbers compare with published ones. For each there is also a repaired rule, which reads
+whole words, any dash, and a full stop after a number. What that rule cannot read is None, which every score counts as
+wrong.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ _RANGE = re.compile(rf"({_NUMBER})\s*(?:s|sec|seconds?)?\s*{_DASH}\s*({_NUMBER})
 
 
 def reference_yes_no(answer: str) -> bool | None:
-    """The reference's reading: the letters "yes" without "no" anywhere, or the other way round; None is dropped."""
+    """Read as the reference: the letters "yes" without "no" anywhere, or the other way round; None is dropped."""
     text = answer.strip().lower()
     yes, no = "yes" in text, "no" in text
     return None if yes == no else yes
 
 
 def reference_interval(answer: str) -> tuple[float, float]:
-    """The reference's reading, seconds: two numbers around a hyphen, else the first two, else (0, 0)."""
+    """Read as the reference, seconds: two numbers around a hyphen, else the first two, else (0, 0)."""
     found = _REFERENCE_RANGE.search(answer)
     parts = list(found.groups()) if found else _REFERENCE_NUMBER.findall(answer)[:2]
     try:
@@ -37,7 +38,7 @@ def reference_interval(answer: str) -> tuple[float, float]:
 
 
 def reference_time(answer: str) -> float | None:
-    """The reference's reading, seconds: the first run of digits and dots; None, which is dropped, if no number."""
+    """Read as the reference, seconds: the first run of digits and dots; None, which is dropped, if not a number."""
     found = _REFERENCE_NUMBER.search(answer)
     try:
         return float(found.group()) if found else None
@@ -46,7 +47,7 @@ def reference_time(answer: str) -> float | None:
 
 
 def yes_no(answer: str) -> bool | None:
-    """The first word decides if it is yes or no, else whichever of the two words occurs alone; None for neither."""
+    """Read the first word if it is yes or no, else whichever of the two words occurs alone; otherwise None."""
     words: list[str] = re.findall(r"[a-z]+", answer.lower())
     if words and words[0] in ("yes", "no"):
         return words[0] == "yes"
@@ -55,7 +56,7 @@ def yes_no(answer: str) -> bool | None:
 
 
 def interval(answer: str) -> tuple[float, float] | None:
-    """Two numbers around a dash or "to", else the first two, in order, seconds; None for fewer."""
+    """Read two numbers around a dash or "to", else the first two, seconds, smaller first; None for fewer."""
     found = _RANGE.search(answer.lower())
     parts = list(found.groups()) if found else re.findall(_NUMBER, answer)[:2]
     if len(parts) < 2:
@@ -65,6 +66,6 @@ def interval(answer: str) -> tuple[float, float] | None:
 
 
 def time(answer: str) -> float | None:
-    """The first number, seconds; None without one."""
+    """Read the first number, seconds; None if there is none."""
     found = re.search(_NUMBER, answer)
     return float(found.group()) if found else None

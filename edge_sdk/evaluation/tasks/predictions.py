@@ -1,6 +1,6 @@
 """A model's answers, as JSON: {"x.mp4": {"recognition": "Yes", "description": "car hits a truck", ...}, ...}.
 
-Only what a model said is needed; what else it knows (a probability, alarms) brings further scores with it.
+Only the answers are needed; a probability or alarms give further scores.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edge_sdk.types import Value
 
 
 class AnsweredBy(Value, frozen=True, kw_only=True):
-    """What answered: a bundle on a runtime and device, and which of its models took the six tasks."""
+    """Who answered: a bundle on a runtime and device, and which of its models answered the six tasks."""
 
     bundle: str
     bundle_sha256: str
@@ -29,13 +29,14 @@ class AnsweredBy(Value, frozen=True, kw_only=True):
 
 
 class VideoAnswers(Value, frozen=True, kw_only=True):
-    """What was said of one video; a task that was not asked is left out.
+    """The answers about one video; a task that was not asked is left out.
 
-    `crash_probability`: of a crash anywhere in the video, 0..1. `alarms_s`: when alarms were raised, seconds since the
-    first decoded frame; an empty list is silence, left out means that there is no alarm to speak of. `duration_s`: the
-    video's length. `scores`: by task, scores of one's own (such as {"description": {"bertscore_f1": 0.97}}), which are
-    averaged and shown beside the rest. `answered_by` says which bundle it was, where one answered, `clip_sha256` of
-    which file, and `unread` why it could not: then there is no answer.
+    `crash_probability` is that of a crash anywhere in the video, 0..1. `alarms_s` are the times of alarms, in seconds
+    since the first decoded frame: an empty list means that no alarm was raised; left out means that the model raises no
+    alarms. `duration_s` is the video's length. `scores` holds your own scores by task, such as
+    {"description": {"bertscore_f1": 0.97}}, which are averaged and shown beside the others. `answered_by` is the bundle
+    that answered, if one did, and `clip_sha256` the hash of the file. `unread` says why a file could not be read; there
+    are then no answers.
     """
 
     recognition: str | None = None
@@ -53,7 +54,7 @@ class VideoAnswers(Value, frozen=True, kw_only=True):
     unread: str | None = None
 
     def answer(self, task: str) -> str | None:
-        """The answer to `task`."""
+        """Return the answer to `task`, None if it was not asked."""
         said: str | None = getattr(self, task) if task in TASK_IDS else None
         return said
 
@@ -76,13 +77,13 @@ def read_predictions(path: Path) -> dict[str, VideoAnswers]:
 
 
 def write_predictions(path: Path, rows: Mapping[str, VideoAnswers]) -> None:
-    """Write answers by video for `read_predictions`; an existing file is replaced whole."""
+    """Write answers by video for `read_predictions`; an existing file is replaced atomically."""
     told = {video: _told(msgspec.to_builtins(row)) for video, row in rows.items()}
     write_bytes(path, msgspec.json.format(msgspec.json.encode(told)) + b"\n")
 
 
 def _told(row: dict[str, object]) -> dict[str, object]:
-    """The row without what it does not say."""
+    """Drop the row's empty values."""
     return {key: value for key, value in row.items() if value is not None and value != {}}
 
 

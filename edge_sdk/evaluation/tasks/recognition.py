@@ -1,7 +1,7 @@
-"""Recognition scores: of "yes", as the reference's script prints them, of "no", and macro, as the paper's tables do.
+"""Recognition scores of "yes", as printed by the reference's script, of "no", and macro, as in the paper's tables.
 
 The paper's three numbers are means over the two classes: FN 1 and FP 34 of 1,162 crashes and 677 others is the only
-confusion that gives them. All are reported, since a mean over classes rises with the rarer class.
+confusion that gives them. All are reported, because a mean over classes gives the rarer class the same weight.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Confusion(Value, frozen=True, kw_only=True):
 
 
 def confusion(truth: ArrayLike, claimed: ArrayLike) -> Confusion:
-    """Counts of `truth` and `claimed`, bool `[n]`."""
+    """Count the cells of `truth` and `claimed`, bool `[n]`."""
     crash, said = np.asarray(truth, np.bool_), np.asarray(claimed, np.bool_)
     cells = (crash & said, crash & ~said, ~crash & said, ~crash & ~said)
     tp, fn, fp, tn = (int(cell.sum()) for cell in cells)
@@ -32,10 +32,10 @@ def confusion(truth: ArrayLike, claimed: ArrayLike) -> Confusion:
 
 
 def scores(truth: ArrayLike, claimed: ArrayLike, draws: Draws, *, strict: bool = False) -> dict[str, Measure]:
-    """Accuracy, and precision, recall and F1 of "yes", of "no" and macro, of `truth` and `claimed`, bool `[n]`.
+    """Compute accuracy, and precision, recall and F1 of "yes", "no" and macro, from `truth` and `claimed`, bool `[n]`.
 
-    A class of which there is no clip scores 0, as in the reference's script; where `strict`, nothing is said of it, so
-    that a resample without the rarer class does not speak of how the model does on it.
+    A class without a clip scores 0, as in the reference's script. With `strict` its scores are undefined, so that a
+    resample without the rarer class does not distort that class's interval.
     """
     crash, said = np.asarray(truth, np.bool_), np.asarray(claimed, np.bool_)
     cells = np.stack([crash & said, crash & ~said, ~crash & said, ~crash & ~said], axis=1)
@@ -50,7 +50,7 @@ def scores(truth: ArrayLike, claimed: ArrayLike, draws: Draws, *, strict: bool =
 
 
 def of_counts(cells: ArrayLike) -> dict[str, Floats]:
-    """Scores of counts `[..., 4]` in the order TP, FN, FP, TN; a share of nothing is 0."""
+    """Compute scores of counts `[..., 4]` in the order TP, FN, FP, TN; a share with denominator 0 is 0."""
     tp, fn, fp, tn = np.moveaxis(np.asarray(cells, np.float64), -1, 0)
     yes, no = _of_class(tp, fn, fp), _of_class(tn, fp, fn)
     found = {"accuracy": ratio(tp + tn, tp + fn + fp + tn)}

@@ -1,6 +1,6 @@
-"""The six tasks as values that go into JSON, and as tables for people, the paper's lines beside our own.
+"""The six tasks as values for JSON, and as tables for people, with the paper's lines beside our own.
 
-A line says how many clips it stands for; a number has its 95 % interval where it was computed here.
+A line says how many clips it covers; a number computed here has its 95 % interval.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ LineKind = Literal["paper", "blind", "reference", "repaired", "condition"]
 class Line(Value, frozen=True, kw_only=True):
     """One line of a task's table.
 
-    `paper`: printed there; its interval is null and `clips` too. `blind`: one answer for every clip, by score in
-    `answers`. `reference` and `repaired`: the model's answers in both readings. `condition`: repaired, on some clips.
+    `kind` is "paper" for published numbers, whose intervals and `clips` are null; "blind" for one answer for every
+    clip, given by score in `answers`; "reference" and "repaired" for the model's answers in the two readings; and
+    "condition" for the repaired reading on some of the clips.
     """
 
     kind: LineKind
@@ -36,7 +37,7 @@ class Line(Value, frozen=True, kw_only=True):
 
 
 class TaskReport(Value, frozen=True, kw_only=True):
-    """One task: labelled clips, how many of them were not answered, cannot be read by the reference, or cannot score.
+    """One task: the numbers of labelled, unanswered, reference-unreadable and unscorable clips, and its table's lines.
 
     `confusion` is that of the repaired reading, for recognition only.
     """
@@ -51,10 +52,10 @@ class TaskReport(Value, frozen=True, kw_only=True):
 
 
 class AlarmReport(Value, frozen=True, kw_only=True):
-    """False alarms and the alarms' delay on `clips` of one condition; `name` is "all" for all of them.
+    """False alarms and the delay of alarms on `clips` of one condition; `name` is "all" for all clips.
 
-    `left_out` clips are in neither: their length, or when their crash starts, is not known. A crash of unknown length
-    is in the delay alone.
+    `left_out` clips count for neither, because their length or the start of their crash is unknown. A crash in a clip
+    of unknown length counts only for the delay.
     """
 
     name: str
@@ -65,7 +66,7 @@ class AlarmReport(Value, frozen=True, kw_only=True):
 
 
 class TasksReport(Value, frozen=True, kw_only=True):
-    """What `evaluate_tasks` found. `unknown` are predicted videos that no annotation names."""
+    """The result of `evaluate_tasks`. `unknown` is the number of predicted videos that no annotation names."""
 
     schema: int = SCHEMA
     seed: int
@@ -111,7 +112,7 @@ _JSON_ONLY = frozenset(rouge.NAMES)
 
 
 def to_markdown(report: TasksReport) -> str:
-    """Every task's table, then alarms, calibration and notes."""
+    """Render every task's table, then alarms, calibration and notes."""
     parts = [_task(task) for task in report.tasks]
     if report.alarms:
         parts.append(_alarms(report.alarms))

@@ -1,6 +1,6 @@
 """ROUGE-1, -2 and -L as the reference computes them: the package rouge-score, words stemmed, means over clips.
 
-Lin 2004. ROUGE-L is that of one sentence (longest common subsequence of the whole answer).
+Lin 2004. ROUGE-L treats the whole answer as one sentence (longest common subsequence).
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ NAMES = tuple(f"{kind}_{part}" for kind, part in product(KINDS, PARTS))
 
 
 def pair_scores(truth: str, answer: str) -> tuple[float, ...]:
-    """Nine scores of `answer` against `truth`, as in `NAMES`. Raises `MissingDependencyError` without rouge-score."""
+    """Return nine scores of `answer` against `truth`, in the order of `NAMES`.
+
+    Raises `MissingDependencyError` without rouge-score.
+    """
     found = _scorer().score(truth, answer)
     return tuple(float(part) for kind in KINDS for part in found[kind])
 
 
-# Any: rouge-score carries no types.
+# Any: rouge-score has no type annotations.
 @lru_cache(maxsize=1)
 def _scorer() -> Any:
     try:

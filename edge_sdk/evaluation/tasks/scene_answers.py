@@ -1,9 +1,9 @@
 """CrashChat's six answers for a rendered scene, from its truth.
 
-A language model is tuned and scored on rendered scenes with these answers. Formats and the words for parties are
-CrashChat's; sentences about causes and prevention are this SDK's own: one sentence a cause and one paragraph a cause,
-since in CrashChat's annotations too the paragraph follows from the cause in 98 of 100 cases. No answer tells left from
-right, because half of the scenes are mirrored.
+A language model is tuned and scored on rendered scenes with these answers. The formats and the words for parties are
+CrashChat's. The sentences about causes and prevention are this SDK's own: one sentence and one paragraph per cause,
+because in CrashChat's annotations, too, the paragraph follows from the cause in 98 of 100 cases. No answer mentions
+left or right, because half of the scenes are mirrored.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _SHORTEST_S = 0.1
 
 
 class Window(Value, frozen=True, kw_only=True):
-    """The part of a clip that the model is shown, in seconds of the clip; answers count from its start."""
+    """The part of a clip that the model sees, in seconds of the clip; times in answers count from `start_s`."""
 
     start_s: float
     end_s: float
 
 
 def scene_answers(record: SceneRecord, truth: SceneTruth, window: Window | None = None) -> dict[str, str]:
-    """The answer of every task that has one, by task id: six for a crash, four without.
+    """Return the answer to every task that has one, by task id: six for a crash, four otherwise.
 
-    In a window that ends before the crash starts there is no crash. Raises ConfigError for a window that starts after
-    it (the crash is then neither shown nor absent) and for a crash without a cause.
+    A window that ends before the crash starts has no crash. Raises `ConfigError` for a window that begins after the
+    crash starts (the crash is then neither wholly shown nor absent) and for a crash without a cause.
     """
     shown = window or Window(start_s=0.0, end_s=record.duration_s)
     start_s, end_s = record.crash_start_s, record.crash_end_s
@@ -51,10 +51,10 @@ def scene_answers(record: SceneRecord, truth: SceneTruth, window: Window | None 
 
 
 def describe(record: SceneRecord, truth: SceneTruth) -> str:
-    """The crash in one clause, without a full stop: [subject] [verb] [object].
+    """Describe the crash in one clause, without a full stop: [subject] [verb] [object].
 
-    CrashChat tells every crash in which the camera's car takes part as that car's, and every other one in which people
-    on foot or on bicycles do as the vehicle's; so does this, whoever struck whom.
+    As in CrashChat, whoever struck whom, the subject is the camera's car if it takes part, else the vehicle in a crash
+    with a pedestrian or cyclist.
     """
     striker, struck = truth.striker, truth.struck
     if record.kind == "loss_of_control":
@@ -69,12 +69,12 @@ def describe(record: SceneRecord, truth: SceneTruth) -> str:
 
 
 def cause_sentence(cause: Cause, culprit: Party) -> str:
-    """The cause in one sentence about the party that gave it."""
+    """Describe the cause in one sentence about the party that caused the crash."""
     return _CAUSES[cause].format(who=_SUBJECTS[culprit])
 
 
 def prevention(cause: Cause, culprit: Party) -> str:
-    """What would have prevented it, in a paragraph; it follows from the cause and from who gave it."""
+    """Describe in one paragraph what would have prevented the crash, given its cause and the party that caused it."""
     return _PREVENTIONS[cause].format(drivers=_DRIVERS[culprit])
 
 
