@@ -79,7 +79,8 @@ def incident_frame(clip: CachedClip) -> int:
     boxes, shown = clip.boxes[..., :4], (clip.boxes[..., 4] > 0) & (clip.boxes[..., 5] >= ACTOR)
     record = clip.label.record
     if record is not None and record.ego_involved:
-        return int(((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) * shown).max(1).argmax())
+        areas = ((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) * shown).max(1, initial=0.0)
+        return int(areas.argmax()) if areas.any() else middle
     gaps = np.array([_gap(frame[seen]) for frame, seen in zip(boxes, shown, strict=True)])
     return int(gaps.argmin()) if np.isfinite(gaps).any() else middle
 

@@ -151,6 +151,8 @@ def test_the_incident_is_where_two_vehicles_are_nearest_for_their_size(tmp_path:
     own = msgspec.structs.replace(RECORD, ego_involved=True)
     boxes[7, 0, 3] = 0.9
     assert incident_frame(dataclasses.replace(passing, label=dataclasses.replace(label, record=own))) == 7
+    unseen = dataclasses.replace(passing, label=dataclasses.replace(label, record=own), boxes=np.zeros_like(boxes))
+    assert incident_frame(unseen) == FRAMES // 2
     assert incident_frame(clip) == FRAMES // 2
     assert incident_frame(toy_clip(tmp_path, 1)) == 15
 
