@@ -117,7 +117,7 @@ TASKS: tuple[Task, ...] = (
         ),
     ),
 )
-"""Every task, in the order in which they are asked."""
+"""All tasks, in the order in which they are asked."""
 
 TASK_IDS: tuple[str, ...] = tuple(task.id for task in TASKS)
 

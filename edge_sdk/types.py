@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 DType = Literal["float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool"]
 Dialect = Literal["native", "decomposed"]
-"""Which operators a graph keeps to: opset 24 with attention and cache operators, or what TensorRT 10.3 parses."""
+"""The operators a graph is limited to: opset 24 with attention and cache operators, or what TensorRT 10.3 parses."""
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from edge_sdk.tensors import allocate, state_problem
 from edge_sdk.types import StateSpec, TensorSpec
 
 ROWS = "state_rows"
-"""The free dimension that the fixed length of such state becomes."""
+"""The free dimension that replaces the fixed length of such state."""
 
 
 def row_axes(graph: Graph) -> dict[str, int]:

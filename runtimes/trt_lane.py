@@ -23,9 +23,9 @@ from edge_sdk.runtimes.trt_engine import Loaded, Ranges, host_tensors
 from edge_sdk.tensors import shape_of
 
 WARM_CALLS = 2
-"""Calls with the same shapes and addresses before one is captured; TensorRT asks for one at least."""
+"""Calls with the same shapes and addresses before one is captured; TensorRT requires at least one."""
 MAX_GRAPHS = 8
-"""Graphs kept for one profile, the ones that were launched last."""
+"""Graphs kept per profile: those launched last."""
 Addresses = tuple[tuple[str, int], ...]
 
 

@@ -19,8 +19,8 @@ Side = Annotated[int, msgspec.Meta(ge=1, le=16_384)]
 Frames = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
 Delay = Annotated[int, msgspec.Meta(ge=0, le=1_000)]
 MAX_STREAM_BYTES = 1_000_000_000
-"""Of pictures and state together: an eighth of a board of 8 GB. 90 luma pictures of 3840 x 2160, three seconds at
-30 Hz, are three quarters of it; the demo's student takes a thousandth."""
+"""Limit for the pictures and the state of one stream: an eighth of the memory of an 8 GB board. Three seconds of
+3840 x 2160 luma at 30 Hz take three quarters of it; the demo's student takes a thousandth."""
 
 
 class FileEntry(Value, frozen=True, kw_only=True):

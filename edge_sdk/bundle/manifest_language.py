@@ -19,9 +19,9 @@ from edge_sdk.types import Dialect, DType, Value
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000)]
-"""Frames a second."""
+"""Frames per second."""
 Number = Literal["int", "fp8"]
-"""Whole numbers, or E4M3."""
+"""Integers, or E4M3 floats."""
 
 
 class Embedding(Value, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ class Field(NamedTuple):
 
 
 Change = Callable[[Data, Field], bytes | None]
-"""What a field's content becomes; None: it stays."""
+"""Returns a field's new content, or None to keep it."""
 
 
 def fields(data: Data, start: int, end: int) -> Iterator[Field]:

@@ -22,7 +22,7 @@ from edge_sdk.types import Value
 
 EVIDENCE, SCORES = "quantise/evidence.json", "quantise/scores.json"
 VISION = "vision"
-"""What stands for the vision tower where matrices of decoders have their decoder's name."""
+"""Stands for the vision tower where a matrix of a decoder has that decoder's name."""
 _WORST = 5
 V = TypeVar("V", bound=Value)
 Compared = Literal["answers", "questions"]

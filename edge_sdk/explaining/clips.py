@@ -22,7 +22,7 @@ from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_
 from edge_sdk.tasks import TASKS, find_task
 
 Spoken = Piece | Reply | ReasoningReport
-"""What comes of asking: text, whole answers, and at the end what it took."""
+"""Items yielded while asking: text, whole answers, and finally the cost."""
 
 
 class Explanation(NamedTuple):

@@ -160,4 +160,4 @@ MODELS: dict[str, ModelNumbers] = {
     name: ModelNumbers(name=name, reasoning=ReasoningNumbers(vision=VisionSizes(), decoder=decoder))
     for name, decoder in (("videollama3-2b", QWEN_1_5B), ("videollama3-7b", QWEN_7B))
 }
-"""Models that can be planned for without a bundle, in fp16 with one adapter; `msgspec.structs.replace` changes them."""
+"""Models to plan for without a bundle, in fp16 with one adapter; vary them with `msgspec.structs.replace`."""

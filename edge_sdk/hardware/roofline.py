@@ -15,8 +15,8 @@ from edge_sdk.types import Value
 
 Bound = Literal["compute", "bandwidth"]
 Precision = Literal["fp32", "fp16", "int8", "w8a16", "w8a8", "w4a16", "fp8", "nvfp4"]
-"""`wXaY` are a language model's: bits of a weight and of what it meets. `int8` is a student's: its convolutions over
-pictures, nearly all of its arithmetic, are in whole numbers, and the rest in float32.
+"""`wXaY` is for language models: bits of a weight and of its input. `int8` is for students: the convolutions over
+pictures, nearly all of the arithmetic, use integers, and the rest float32.
 """
 
 

@@ -40,7 +40,7 @@ from edge_sdk.runtime import Array, Session
 from edge_sdk.tasks import find_task
 
 ROOMS = {"yes_no": 8, "time": 64, "interval": 64}
-"""Most tokens by the form of the answer: two words spelled in bytes, and a time with all that is followed beside it."""
+"""Maximum tokens by answer form: two words spelled in bytes, and a time with all branches followed beside it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from edge_sdk.reasoning.answer import Answer, Span
 from edge_sdk.tasks import find_task, in_words
 
 MARGIN_S = 1.0
-"""How far two times may lie apart beyond their own intervals: a start within 1 s counts as found in evaluation."""
+"""Allowed gap between two times beyond their own intervals: evaluation counts a start within 1 s as found."""
 
 
 def denies(answer: Answer) -> bool | None:

@@ -63,12 +63,12 @@ def frame_size(width: int, height: int, frames: int, budget: int = TRAINING_BUDG
 PROFILES: dict[str, Profile] = {
     f"{frames}f": Profile(frames=frames, rate_hz=10.0, size=frame_size(1280, 720, frames)) for frames in (96, 48)
 }
-"""Profiles by name, for sources of 16:9: `96f` as in training, `48f` for clips of half the length in finer detail."""
+"""Profiles by name, for 16:9 sources: `96f` as in training, `48f` for clips half as long in finer detail."""
 STANDARD = tuple(PROFILES)
-"""Those that a bundle of VideoLLaMA3 is exported for."""
+"""Profiles that a VideoLLaMA3 bundle is exported with."""
 
 PROFILES["24f"] = Profile(frames=24, rate_hz=4.0, size=FrameSize(width=140, height=84))
-"""For a small model that was trained on it: six seconds, 15 tokens a frame."""
+"""For a small model trained on it: six seconds, 15 tokens per frame."""
 
 
 def find_profile(name: str) -> Profile:

@@ -27,7 +27,7 @@ from edge_sdk.types import Dialect
 _LATE_S = 999.9
 
 ANSWER_TOKENS = 128
-"""Most tokens of one answer; the longest of CrashChat's validation set, on prevention, has 93."""
+"""Maximum tokens of one answer; the longest in CrashChat's validation set, on prevention, has 93."""
 
 
 class Reasoner:

@@ -21,8 +21,8 @@ Masses = NDArray[np.float64]
 TENTHS = 10
 
 EVEN_SHARE = 0.1
-"""How much of a student's density lies evenly over the clip: it may have seen another incident. From 0.01 to 0.2 the
-answers are alike."""
+"""Share of the student's density spread evenly over the clip, because it may have seen another incident. Values from
+0.01 to 0.2 give similar answers."""
 
 # Standard deviations from the median of a normal distribution to the end of its central 80 %.
 _EIGHTY = 1.2816

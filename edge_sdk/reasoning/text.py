@@ -27,7 +27,7 @@ Ids = NDArray[np.int64]
 
 IM_START, IM_END, IMAGE = "<|im_start|>", "<|im_end|>", "<image>"
 NEEDED = (IM_START, IM_END, IMAGE)
-"""What every vocabulary must have: a prompt is made of these and of text."""
+"""Tokens that every vocabulary must have: prompts consist of these and text."""
 
 BASE_VOCABULARY = 151_643
 CONTROL_TOKENS: Mapping[str, int] = MappingProxyType(
@@ -40,7 +40,7 @@ CONTROL_TOKENS: Mapping[str, int] = MappingProxyType(
         "<|stream_end|>": 151667,
     }
 )
-"""Control tokens of VideoLLaMA3 and their ids behind Qwen2.5's `BASE_VOCABULARY`: Qwen's, and three of its own."""
+"""Control tokens of VideoLLaMA3 and their ids after Qwen2.5's `BASE_VOCABULARY`: Qwen's, and three of its own."""
 
 
 class ControlTokens(Value, frozen=True, kw_only=True):

@@ -111,7 +111,7 @@ PAPER: Mapping[str, tuple[PublishedRow, ...]] = MappingProxyType(
         ),
     }
 )
-"""By task, the paper's tables: four models as they are, and CrashChat in its three ways of sharing adapters."""
+"""The paper's tables by task: four untuned models, and CrashChat with its three ways of sharing adapters."""
 
 BLIND: Mapping[str, tuple[PublishedRow, ...]] = MappingProxyType(
     {
@@ -141,4 +141,4 @@ BLIND: Mapping[str, tuple[PublishedRow, ...]] = MappingProxyType(
         ),
     }
 )
-"""By task, answers that see nothing of the video (or only its label), on the paper's test split."""
+"""Scores by task of blind answers (some know the label) on the paper's test split."""

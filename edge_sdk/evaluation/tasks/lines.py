@@ -14,7 +14,7 @@ from edge_sdk.evaluation.tasks.report import Line, LineKind, TaskReport
 from edge_sdk.tasks import find_task
 
 Conditions = Mapping[str, Mapping[str, str]]
-"""By video, its conditions: {"x.mp4": {"light": "night"}}."""
+"""Conditions by video: {"x.mp4": {"light": "night"}}."""
 
 
 def task_report(asked: Asked, blind: Blind, conditions: Conditions) -> TaskReport:

@@ -106,7 +106,7 @@ COLUMNS: dict[str, str] = {
     "tta_s": "TTA s",
     "tta_mae_s": "TTA MAE s",
 }
-"""Headings of the scores that tables show, in order; scores of other names follow, ROUGE's halves are in JSON only."""
+"""Headings of the scores in tables, in order; other scores follow. ROUGE's precision and recall are only in JSON."""
 
 _JSON_ONLY = frozenset(rouge.NAMES)
 

@@ -18,7 +18,7 @@ from edge_sdk.tensors import allocate, numpy_dtype, shape_of
 from edge_sdk.types import StateSpec, TensorSpec
 
 PER_CALL = ("embeds", "position_ids", "mask", "write_index", "rows")
-"""Inputs of a decoder that differ from call to call; the others are its state, and LoRA matrices."""
+"""Decoder inputs that differ from call to call; the others are its state and LoRA matrices."""
 
 
 def _lengths(shape: CallShape) -> Mapping[str, int]:

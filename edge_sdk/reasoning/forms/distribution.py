@@ -18,7 +18,7 @@ from edge_sdk.reasoning.forms.grammar import Grammar, State
 
 Masses = NDArray[np.float64]
 TAIL = 0.1
-"""Left out at each side of the central 80 %."""
+"""Probability outside the central 80 %, on each side."""
 _ROUNDING = 1e-9
 # Up to this many tenths of a second, a convolution is computed directly; above, by FFT.
 _PLAIN = 4096

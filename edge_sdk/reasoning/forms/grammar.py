@@ -24,7 +24,7 @@ PARTS: dict[str, tuple[bytes | None, ...]] = {
     "time": (None, b" seconds"),
     "interval": (None, b" - ", None, b" seconds"),
 }
-"""Each form's text from part to part; None is a number."""
+"""The text of each form, part by part; None stands for a number."""
 
 
 class State(NamedTuple):

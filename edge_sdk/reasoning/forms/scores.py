@@ -12,16 +12,16 @@ from edge_sdk.errors import RuntimeFailure
 from edge_sdk.reasoning.answer import Floats
 
 MIN_FORM_SHARE = 0.5
-"""Below this share the model would rather have said something else than what the form allows: the answer abstains."""
+"""Below this share the model prefers text that the form does not allow, so the answer abstains."""
 
 MIN_TEXT_PROBABILITY = 0.3
-"""Free text whose tokens were less likely than this on (geometric) average abstains: it was one of many sayings."""
+"""Free text whose tokens are less likely than this (geometric mean) abstains: many other texts were as likely."""
 
 EVEN = 0.5
-"""Below this calibrated probability of the word that was said, calibration holds the other one for likelier."""
+"""Below this calibrated probability of the given word, the other word is likelier."""
 
 RIGHT_S, RIGHT_IOU = 0.5, 0.5
-"""A time this near the truth is right, in seconds, and an interval of this overlap, as CrashChat counts AP@50."""
+"""Limits for a right answer: error of a time in seconds, and IoU of an interval, as in CrashChat's AP@50."""
 
 # Keeps the log odds of a certainty finite; calibration fits use the same limit.
 _EDGE = 1e-6
