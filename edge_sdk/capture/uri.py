@@ -1,4 +1,4 @@
-"""Source names: what follows `edge-sdk run`, read into a value.
+"""Source names, as given to `edge-sdk run`, parsed into values.
 
     clip.mp4   /data/clip 1.mp4   file:///data/clip%201.mp4      files
     test://ball?duration=5&width=640&height=360&rate=30          a pattern drawn by GStreamer
@@ -6,11 +6,11 @@
     v4l2:///dev/video0?width=1280&height=720&rate=30&format=mjpeg   v4l2://0      USB cameras
     csi://0?width=1920&height=1080&rate=30                       cameras on a Jetson's CSI port
 
-A bare path is taken as it stands: a `%` in it is a percent sign, and only what has a scheme and `://` is a URI.
-Spaces, quotation marks and the like around a name came with it when it was copied, and are no part of it, unless a file
-is called so. What is no file and was probably meant as an address is refused: as a file's name it would be printed.
-Credentials are split off where a name is read. No message of this module shows them; `redact` hides them in other
-text, and `shown` those of a name.
+A bare path is used as it is: a `%` in it is a percent sign. Only text with a scheme and `://` is a URI. Spaces,
+quotation marks and the like around a name are removed as copied by mistake, unless a file has exactly that name. Text
+that names no file and looks like an address is refused, because file names are printed and an address may hold a
+password. Credentials are split off when a name is parsed. No message of this module shows them; `redact` hides them in
+other text, and `shown` in a source's name.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ PATTERNS = (
 CAMERA_FORMATS = ("mjpeg", "h264", "h265", "raw")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# Within other text a URL may have lost slashes, as when it was taken for a path; one letter and one slash is a drive.
+_START = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:://|(?<=[A-Za-z0-9+.-]{2}):/|(?<=rtsp):|(?<=rtsps):)", re.IGNORECASE)
 _PUSH = re.compile(r"push\Z|push:")
 _SLIP = re.compile(r"(rtsps?):(?!//)", re.IGNORECASE)
-# Around a name that was copied: blanks, quotation marks, and characters that nobody sees, such as a byte order mark.
+# Copied along with a name by mistake: blanks, quotation marks, and invisible characters such as a byte order mark.
 _AROUND = "\t\n\v\f\r \u00a0\u200b\u200e\u200f\u2060\ufeff\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
 _ADDRESS = re.compile(
     r".*(?:@|://)|(?:file|test|csi|push|rtsps?|https?|v4l2)\s*(?:[:;\\]|//)", re.IGNORECASE | re.DOTALL
@@ -81,7 +83,7 @@ class PatternSource(Value, frozen=True, kw_only=True):
 
 
 class RtspSource(Value, frozen=True, kw_only=True):
-    """A camera or server. `location` holds no credentials; they are apart, so that no text shows them by accident."""
+    """A network camera or server. Credentials are kept out of `location`, so that no text shows them by accident."""
 
     location: str
     user: str = ""
@@ -93,12 +95,12 @@ class RtspSource(Value, frozen=True, kw_only=True):
         return redact(self.location)
 
     def __repr__(self) -> str:
-        """As the others, but without what is secret: it goes into logs with all that holds a source."""
+        """The URI without secrets, because every value that holds a source is logged with this text."""
         return f"RtspSource({self.uri!r})"
 
 
 class V4l2Source(Value, frozen=True, kw_only=True):
-    """A USB or platform camera. What is None is left to the camera; `format` is `mjpeg`, `h264`, `h265` or `raw`."""
+    """A USB or platform camera; None leaves a value to the camera. `format` is `mjpeg`, `h264`, `h265` or `raw`."""
 
     device: str = "/dev/video0"
     width: int | None = None
@@ -146,7 +148,7 @@ class PushSource(Value, frozen=True, kw_only=True):
 
     @property
     def uri(self) -> str:
-        """A name for logs and events; the host program alone can open it."""
+        """A name for logs and events; only the host program can open the source."""
         return f"push://{self.name}"
 
 
@@ -157,8 +159,8 @@ SourceUri = FileSource | PatternSource | LiveUri
 def parse_source(text: str) -> SourceUri:
     """The source that `text` names.
 
-    Raises `ConfigError` for text that names none; `UnknownNameError` for a scheme, pattern or option that does not
-    exist, with those that do.
+    Raises `ConfigError` for text that names no source; `UnknownNameError`, which lists the known names, for an unknown
+    scheme, pattern, option or format.
     """
     given, text = text, _bare(text)
     if not text or "\0" in text:
@@ -185,13 +187,13 @@ def parse_source(text: str) -> SourceUri:
 
 
 def _bare(text: str) -> str:
-    """`text` without what was copied with it; as it stands where that is the name of a file."""
+    """`text` without blanks and quotation marks around it; unchanged if a file has exactly that name."""
     bare = text.strip(_AROUND)
     return text if bare != text and _exists(text) else bare
 
 
 def _path(text: str) -> str:
-    """`text`, the path of a file. Raises `ConfigError` where it is none and was probably meant as an address."""
+    """`text` as the path of a file. Raises `ConfigError` if there is no such file and it looks like an address."""
     if _ADDRESS.match(text) and not _exists(text):
         raise ConfigError(
             f"{shown(text)!r}: expected a file, found none, and an address begins with its scheme and //, as in "
@@ -201,7 +203,7 @@ def _path(text: str) -> str:
 
 
 def _exists(path: str) -> bool:
-    """Whether there is a file of that name. Only names that look odd are looked up: a share may take its time."""
+    """Whether a file of that name exists. Call this only for odd names: a look-up on a network share may be slow."""
     return "\0" not in path and os.path.lexists(path)
 
 
@@ -236,7 +238,7 @@ def _test(text: str) -> PatternSource:
 
 
 def _rtsp(text: str) -> RtspSource:
-    """What stands before the last `@` of the authority is user and password; all else goes to the server unchanged."""
+    """Parse RTSP: before the authority's last `@` are user and password; all else goes to the server unchanged."""
     told = redact(text)
     scheme, rest = text.split("://", 1)
     if re.search(r"[\x00-\x20\x7f]", rest):
@@ -288,7 +290,7 @@ def _options(text: str, query: str, known: list[str]) -> dict[str, str]:
 
 
 def _geometry(text: str, values: Mapping[str, str]) -> tuple[int | None, int | None, float | None]:
-    """Width, height and rate as far as they are given."""
+    """Width, height and rate, each None if it is not given."""
     found = {key: _number(text, key, value, *_LIMITS[key]) for key, value in values.items()}
     for key in ("width", "height"):
         if key in found and found[key] != int(found[key]):
@@ -307,27 +309,28 @@ def _number(text: str, key: str, value: str, low: float, high: float) -> float:
     return number
 
 
-# In these nothing is secret, and a path may hold an @.
+# URIs of these schemes hold no secrets, and their paths may contain an @.
 _OPEN_SCHEMES = ("file", "test", "v4l2", "csi")
 _BRACKETED = re.compile(r"^\[[0-9A-Fa-f:.]+(%[^\]]+)?\](:[0-9]+)?")
-# Keys of queries, and of paths such as /user=admin_password=x_channel=1 that many recorders use. The value reaches to
-# the next key; a / or ? may be part of it.
+# Key and value pairs of queries, and of paths such as /user=admin_password=x_channel=1 that many recorders use. A value
+# extends to the next key, and may contain / or ?.
 _PAIR = re.compile(
     r"(?:(?<![^&;?/\s\"])|(?=_[A-Za-z]+=))(?P<key>[^=&;?/\s\"]+)=(?P<value>(?:(?!_[A-Za-z]+=)[^&;\s\"])*)"
 )
 _SECRET_PART = re.compile(r"pass|pwd|psw|token|secret|auth|cred|user|usr|login|sign|session|key$")
 _SECRET_KEYS = ("u", "p", "pw", "sig", "sid", "pin")
-_HIDDEN = "***"
+HIDDEN = "***"
 
 
 def redact(text: str) -> str:
     """`text` with the secrets of every URL in it hidden: user and password, and values of keys that look secret.
 
-    In doubt it hides too much: a password may hold any character, so all before the last `@` of a URL goes where it
-    may be one, as in `rtsp://camera:554/live@1`, which could be user `camera` with password `554/live`.
+    If in doubt, it hides too much: a password may contain any character, so everything before the last `@` of a URL is
+    hidden if it could be credentials. For example, `rtsp://camera:554/live@1` could be user `camera` with password
+    `554/live`.
     """
     parts, done = [], 0
-    while found := _SCHEME.search(text, done):
+    while found := _START.search(text, done):
         parts.append(text[done : found.end()])
         done = found.end()
         if found[1].lower() not in _OPEN_SCHEMES:
@@ -338,18 +341,20 @@ def redact(text: str) -> str:
 
 
 def shown(name: str) -> str:
-    """A source's name as it may be printed although it could not be read: nothing before its last `@` is left of it,
-    but for the scheme, nor the values of keys that look secret.
+    """A source's name that is safe to print even if it could not be parsed.
+
+    Everything before its last `@` except the scheme is hidden, and so are the values of keys that look secret.
     """
     scheme = _SCHEME.match(name)
     kept = scheme[0] if scheme else ""
     _, at, tail = name[len(kept) :].rpartition("@")
-    return f"{kept}{_HIDDEN}@{_PAIR.sub(_hidden, tail)}" if at else kept + _PAIR.sub(_hidden, tail)
+    return f"{kept}{HIDDEN}@{_PAIR.sub(_hidden, tail)}" if at else kept + _PAIR.sub(_hidden, tail)
 
 
 def _url(after: str) -> str:
-    """The URL that goes on with `after`: to the first space or quotation mark, or to the end of the line when the
-    host has not come by then, as in a password with a space in it.
+    """The rest of a URL at the beginning of `after`, up to the first space or quotation mark.
+
+    If that is before the host, as with a space in a password, the URL extends to the end of the line.
     """
     line = after.partition("\n")[0]
     url = re.split(r"[\s\"]", line, maxsplit=1)[0]
@@ -361,7 +366,7 @@ def _url(after: str) -> str:
 def _redacted(url: str) -> str:
     head, at, tail = url.rpartition("@")
     if at and ("@" in _authority(url) or ":" in _BRACKETED.sub("", head)):
-        return f"{_HIDDEN}@{_PAIR.sub(_hidden, tail)}"
+        return f"{HIDDEN}@{_PAIR.sub(_hidden, tail)}"
     return _PAIR.sub(_hidden, url)
 
 
@@ -372,4 +377,4 @@ def _authority(url: str) -> str:
 def _hidden(pair: re.Match[str]) -> str:
     key = re.sub(r"[^a-z0-9]", "", unquote(pair["key"]).lower())
     secret = key in _SECRET_KEYS or _SECRET_PART.search(key)
-    return f"{pair['key']}={_HIDDEN}" if secret and pair["value"] else pair[0]
+    return f"{pair['key']}={HIDDEN}" if secret and pair["value"] else pair[0]

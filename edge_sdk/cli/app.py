@@ -1,9 +1,16 @@
 """Recognise traffic crashes in video, localise them in time and explain them, on the device.
 
-Every verb takes `--json`; then the last line of stdout is one JSON document. Exit codes: 0 ok, 1 our bug, 2 usage or
-config, 3 hardware or runtime missing, a source that cannot be read, a full disk, or no memory left, 4 model or bundle,
-5 degraded, 130 interrupted; an error is one line on stderr, and then there is no JSON, but for what `analyze` had found
-before it.
+With `--json`, which every verb takes, the last line of stdout is one JSON document.
+An error prints one line on stderr and no JSON, except what `analyze` had found by then.
+
+Exit codes:
+0 success;
+1 bug in the SDK;
+2 usage or configuration;
+3 hardware or runtime missing, source unreadable, disk full or memory exhausted;
+4 model or bundle;
+5 degraded;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,8 +21,11 @@ from typing import Annotated
 import typer
 
 from edge_sdk import __version__
+from edge_sdk.cli.addresses import RedactingGroup, bundle_folder
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    cls=RedactingGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 scenes_app = typer.Typer(no_args_is_help=True, help="Rendered traffic scenes with labels from physics.")
 distil_app = typer.Typer(no_args_is_help=True, help="Train the models that run on the device.")
 bundle_app = typer.Typer(no_args_is_help=True, help="Look into a bundle, or copy it with another part.")
@@ -25,26 +35,31 @@ app.add_typer(distil_app, name="distil")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
 
-BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle folder; the demo bundle by default.")]
+BundleOption = Annotated[
+    Path | None,
+    typer.Option("--bundle", callback=bundle_folder, help="Bundle folder; default: the demo bundle."),
+]
 ExpectOption = Annotated[
     str | None,
-    typer.Option("--expect", metavar="SHA256", help="Open no bundle but this one, by the digest of `bundle show`."),
+    typer.Option("--expect", metavar="SHA256", help="Accept only the bundle with this digest (see `bundle show`)."),
 ]
 TrustOption = Annotated[
     list[Path] | None,
-    typer.Option("--trust", metavar="PEM", help="Open only what this public key has signed; may be repeated."),
+    typer.Option("--trust", metavar="PEM", help="Accept only bundles signed with this public key; repeatable."),
 ]
 RuntimeOption = Annotated[
-    str, typer.Option(help="Inference runtime: ort, trt, rtx; null gives zeros, to measure what is around it.")
+    str, typer.Option(help="Inference runtime: ort, trt or rtx; null outputs zeros, to measure everything else.")
 ]
-ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 leaves it to the runtime.")]
-DeviceOption = Annotated[str, typer.Option(help="Where the runtime ort computes: cpu, cuda. Engines are on the GPU.")]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 lets the runtime choose.")]
+DeviceOption = Annotated[str, typer.Option(help="Device of the runtime ort: cpu or cuda. Engines always use the GPU.")]
 PointOption = Annotated[
-    str | None, typer.Option("--operating-point", help="quiet, balanced, sensitive; the bundle's default if not given.")
+    str | None, typer.Option("--operating-point", help="quiet, balanced or sensitive; default: the bundle's.")
 ]
-TaskOption = Annotated[list[str] | None, typer.Option(help="One of the six tasks; may be repeated; all by default.")]
-ProfileOption = Annotated[str | None, typer.Option(help="Vision profile of the bundle, such as 96f.")]
-MemoryOption = Annotated[float | None, typer.Option(help="Most memory of the reasoner's process, MB.")]
+TaskOption = Annotated[list[str] | None, typer.Option(help="Task to ask, of the six; repeatable; default: all.")]
+ProfileOption = Annotated[str | None, typer.Option(help="Vision profile, such as 96f; default: most frames.")]
+MemoryOption = Annotated[
+    float | None, typer.Option(help="Memory limit of the reasoner's process, MB; default: 90 % of what is free.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document as the last line.")]
 
 

@@ -1,4 +1,4 @@
-"""Sources from a file, so that an address with a password stands on no command line."""
+"""Sources from a file, so that no password appears on the command line."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_sdk.capture.uri import shown
+from edge_sdk.cli.addresses import refuse_address
 from edge_sdk.console import warn
 from edge_sdk.errors import ConfigError
 
-# More than this is no list of cameras; a video given in its place is refused before it is read.
+# A larger file is not a list of cameras. The limit refuses a video given by mistake before it is read whole.
 _MOST_BYTES = 1_000_000
 
 
 def with_listed(named: Sequence[str], listed: Path | None) -> list[str]:
-    """The sources named on the command line and those that the file `listed` lists, in this order.
+    """Return the sources named on the command line, then those in the file `listed`.
 
-    Raises `ConfigError` for none at all, and what `read_sources` raises.
+    Raises `ConfigError` if there are none at all, and what `read_sources` raises.
     """
     found = [*named, *(read_sources(listed) if listed is not None else ())]
     if not found:
@@ -27,12 +28,13 @@ def with_listed(named: Sequence[str], listed: Path | None) -> list[str]:
 
 
 def read_sources(path: Path) -> list[str]:
-    """The sources in a file, one a line; blank lines, and those that begin with #, are left out.
+    """Read the sources in a file, one per line; blank lines and lines that begin with # are skipped.
 
-    Warns where every user may read an address that holds a secret. Raises `ConfigError` for a file that
-    cannot be read, is no text, or lists nothing.
+    Warns if every user may read an address that holds a secret. Raises `ConfigError` for a file that cannot be read, is
+    not text, or lists nothing.
     """
     wanted = "expected a text file with a source a line"
+    refuse_address("--sources", path, wanted)
     try:
         with path.open("rb") as file:
             mode, data = os.fstat(file.fileno()).st_mode, file.read(_MOST_BYTES + 1)
@@ -47,7 +49,7 @@ def read_sources(path: Path) -> list[str]:
     found = [line for line in lines if line and not line.startswith("#")]
     if not found:
         raise ConfigError(f"--sources {path}: {wanted}, found no line with one")
-    # Not those of the group: systemd shows so who else its access list lets read a credential.
+    # Group permissions do not count: on a systemd credential they reflect its access list.
     if mode & stat.S_IRWXO and any(shown(source) != source for source in found):
         warn([f"{path} holds passwords, and every user may read it: chmod o= {path}"])
     return found
