@@ -1,10 +1,11 @@
-"""One source of a unit: where its frames come from, its timeline, and the events that are open on it."""
+"""One source of a unit: where its frames come from, its timeline and its open events."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,7 +32,7 @@ from edge_sdk.events import LOOK_BACK_S, ByHand, CrashTimeline, Event, Incident,
 from edge_sdk.feeders import Feeder, FileFeeder, LiveFeeder
 from edge_sdk.hardware import identify
 from edge_sdk.perception.recogniser import Recogniser
-from edge_sdk.perception.timeline import FrameScores, Timeline, TimelineUpdate
+from edge_sdk.perception.timeline import HISTORY_S, FrameScores, Timeline, TimelineUpdate
 from edge_sdk.types import Frame
 
 AnySource = str | Path | Feed
@@ -40,9 +41,11 @@ _ROUNDING_S = 0.001
 
 
 class Step(NamedTuple):
-    """What one frame brought. Durations in ms: `decode_ms` waiting for frames, `student_ms` planes and run; both are
-    those of the whole round, which the frames of several sources share. `age_ms`: from capture to scores, None for
-    files and for frames that were taken again.
+    """The results of one frame.
+
+    `decode_ms` is the wait for frames, `student_ms` the time for planes and run; both are for the whole round, which
+    the frames of several sources share. `age_ms` is the time from capture to scores, None for files and repeated
+    frames.
     """
 
     frame: Frame
@@ -55,7 +58,7 @@ class Step(NamedTuple):
 
 
 class OneReader:
-    """Held by whoever reads a unit, as a context manager; another reader that comes meanwhile gets a `ConfigError`."""
+    """Context manager held by the reader of a unit; raises `ConfigError` for a second reader at the same time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -82,51 +85,77 @@ class Stream:
         self._student = student
         self._provenance = provenance
         self._incident: Incident | None = None
+        # The scores from before the last gap, and the newest picture's time on the timeline and of its capture.
+        self._earlier: Timeline | None = None
+        self._seen_s: tuple[float, float] | None = None
         self.by_hand = ByHand()
 
     def push(self, frame: Frame, scores: FrameScores, latency_ms: dict[str, float] | None) -> tuple[Event, ...]:
         """The event revisions that one frame's scores cause."""
+        if not frame.repeated:
+            self._seen_s = frame.time_s, frame.captured_s
         found = tuple(self._revise(update, frame, latency_ms) for update in self.timeline.push(scores))
         return found + self._revise_by_hand(frame, latency_ms)
 
     def finish(self) -> tuple[Event, ...]:
-        """The last revisions of what is still open: the source has ended, or its memory is lost."""
+        """Close or reject the events still open, because the source has ended or the student's memory of it is lost."""
         found = tuple(self._revise(update, None, None) for update in self.timeline.flush())
         return found + self._revise_by_hand(None, None)
 
     def restart(self) -> tuple[Event, ...]:
-        """The stream goes on after a gap: close what is open, and begin anew."""
+        """Close the open events and begin a new timeline, because the stream continues after a gap."""
         events, peak = self.finish(), self.timeline.peak
+        if self.timeline.last_s is not None:
+            self._earlier = self.timeline
         self.timeline = Timeline(self._student)
         self.timeline.peak = peak
         return events
 
     def trigger(self, at_s: float | None) -> str:
-        """Begin an event by hand, or prolong the one that is open, as `Unit.trigger` says; returns its id.
+        """Begin an event by hand, or prolong the open one, as `Unit.trigger` says; returns its id.
 
-        Call it with `by_hand.lock` held: what ends the source is then told behind the event.
+        Call this with `by_hand.lock` held, so that an end of the source is handled after the event has begun.
         """
         state, last_s = self.feeder.state, self.timeline.last_s
-        if state != "live":
-            raise SourceError(
-                f"{self.feeder.uri}: expected a source that is live, found it {state}; `sources` says when it shows "
-                "pictures again"
-            )
-        if last_s is None:
-            raise SourceError(
-                f"{self.feeder.uri}: no frame has been scored since it went live; read the unit, and trigger "
-                "when one has"
-            )
+        lost_s: float | None = None
+        if state != "live" or last_s is None:
+            last_s = lost_s = self._last_picture_s(state)
         at = round(self.feeder.instant(at_s, last_s), 3)
-        return self.by_hand.trigger(at, lambda: self._begun("manual"))
+        if lost_s is not None:  # rounded down, because the clip ends with that picture
+            at = min(at, math.floor(lost_s * 1e3) / 1e3)
+        return self.by_hand.trigger(at, lambda: self._begun("manual"), lost_s)
+
+    def after_loss(self) -> tuple[Event, ...]:
+        """All revisions of an event by hand that was triggered when the source had stopped showing pictures."""
+        return self._revise_by_hand(None, None) if self.by_hand.awaits_no_frame else ()
 
     def age_ms(self, frame: Frame, now_s: float) -> float | None:
-        """How long ago `frame` was captured, noted among its source's ages; None for files and frames taken again."""
+        """How long ago `frame` was captured, also recorded in its source's ages; None for files and repeated frames."""
         if frame.repeated or not isinstance(self.feeder, LiveFeeder):
             return None
         age_ms = (now_s - frame.captured_s) * 1e3
         self.feeder.ages.add(age_ms)
         return age_ms
+
+    def _last_picture_s(self, state: str) -> float:
+        """Timeline time of the last picture, s, of a source in `state` that shows none and may be rebuilt.
+
+        Raises `SourceError` if it has ended, and if that picture is not from the last `HISTORY_S` seconds.
+        """
+        if state != "ended" and self._seen_s is not None:
+            time_s, captured_s = self._seen_s
+            if time.monotonic() - captured_s <= HISTORY_S:
+                return time_s
+        if state == "live":
+            raise SourceError(
+                f"{self.feeder.uri}: no frame has been scored since it went live; read the unit, and trigger "
+                "when one has"
+            )
+        lately = "" if state == "ended" else f" without a picture in the last {HISTORY_S:g} s"
+        raise SourceError(
+            f"{self.feeder.uri}: expected a source that is live, found it {state}{lately}; `sources` says when it "
+            "shows pictures again"
+        )
 
     def _revise(self, update: TimelineUpdate, frame: Frame | None, latency_ms: dict[str, float] | None) -> Event:
         if self._incident is None:
@@ -143,12 +172,13 @@ class Stream:
         return event
 
     def _revise_by_hand(self, frame: Frame | None, latency_ms: dict[str, float] | None) -> tuple[Event, ...]:
-        """The revisions of the event by hand that are due with `frame`, or at the end of all."""
+        """The revisions of the event by hand that are due with `frame`, or at the end of the source if it is None."""
         found = self.by_hand.due(math.inf if frame is None else frame.time_s)
         if found is None:
             return ()
         press, states = found
-        press.peak = max(press.peak, self.timeline.level_since(press.triggered_s - LOOK_BACK_S))
+        known = [each for each in (self._earlier, self.timeline) if each is not None]
+        press.peak = max(press.peak, *(each.level_since(press.triggered_s - LOOK_BACK_S) for each in known))
         return tuple(
             press.incident.revise(
                 state,
@@ -168,7 +198,10 @@ class Stream:
 
 
 def sources_of(source: AnySource | Sequence[AnySource]) -> list[AnySource]:
-    """One source or several, as a list. Raises `ConfigError` for none, and for live ones of one name."""
+    """One source or several, as a list.
+
+    Raises `ConfigError` for none, for an unusable type, and for two live sources of the same name.
+    """
     several = isinstance(source, Iterable) and not isinstance(source, str | bytes | Path | Feed)
     found = cast(list[AnySource], list(cast(Iterable[AnySource], source)) if several else [source])
     for each in found:
@@ -187,9 +220,9 @@ def sources_of(source: AnySource | Sequence[AnySource]) -> list[AnySource]:
 
 
 def named_stream(streams: Sequence[Stream], source: AnySource | None) -> Stream:
-    """The stream of `source`, by what it was opened with or the name that events give it; the only one for None.
+    """The stream of `source`, given as it was opened or by the name that events give it; None means the only one.
 
-    Raises `ConfigError` where that may be several, `UnknownNameError` where it is none.
+    Raises `ConfigError` if several streams match, `UnknownNameError` if none does.
     """
     known = [stream.feeder.uri for stream in streams]
     uri = _uri_of(source, known)
@@ -205,10 +238,10 @@ def named_stream(streams: Sequence[Stream], source: AnySource | None) -> Stream:
 
 
 def feeder_for(event: Event, streams: Sequence[Stream]) -> Feeder:
-    """Where the frames of `event` come from.
+    """The feeder that the frames of `event` come from.
 
-    Raises `ConfigError` for one of another source than those of `streams`, and for one that another unit has made of
-    the same live source, at whose times this one has other pictures or none.
+    Raises `ConfigError` for an event of a source that is not in `streams`, and for an event that another unit made from
+    the same live source: its times mean other pictures here, or none.
     """
     feeder = next((stream.feeder for stream in streams if stream.feeder.uri == event.source), None)
     if feeder is None:
@@ -219,9 +252,10 @@ def feeder_for(event: Event, streams: Sequence[Stream]) -> Feeder:
 
 
 def _refuse_of_another_unit(event: Event, feeder: LiveFeeder) -> None:
-    """All revisions of a unit's events have its zero: only what is known of its time of day is mended.
+    """Raise `ConfigError` for an event whose timeline did not begin with this `feeder`.
 
-    One without a zero was made up by a program, and is taken at its word.
+    All events of a unit have the same `zero.monotonic_s`; only its time of day may be corrected later. An event without
+    a zero was made by a program, and is accepted.
     """
     zero, first_s = event.time.zero, feeder.first_s
     if zero is None or (first_s is not None and abs(zero.monotonic_s - first_s) <= _ROUNDING_S):
@@ -241,12 +275,12 @@ def _uri_of(source: AnySource | None, known: Sequence[str]) -> str | None:
         return source.source.uri
     try:
         return parse_source(str(source)).uri
-    except ConfigError:  # no name of any source, so none of these
+    except ConfigError:  # not a valid source name; the caller then finds no match
         return str(source)
 
 
 def check_live(sources: Sequence[AnySource], rate_hz: float | None, live: LiveSettings | None) -> None:
-    """Raises `ConfigError` for a rate of rounds that is none, and for what only live sources keep to without any."""
+    """Raise `ConfigError` for a rate that is not above 0, and for `rate_hz` or `live` without a live source."""
     if rate_hz is not None and not 0 < rate_hz < math.inf:
         raise ConfigError(f"rate_hz must be above 0, found {rate_hz:g}; leave it out for the student's own rate")
     if any(live_uri(each) is not None for each in sources):
@@ -263,7 +297,7 @@ def check_live(sources: Sequence[AnySource], rate_hz: float | None, live: LiveSe
 def feeder_of(
     source: AnySource, student: Student, rate_hz: float, live: LiveSettings | None, opened: ExitStack
 ) -> Feeder:
-    """`source` opened for `student`, and closed with `opened`; a live one is asked for `rate_hz` frames a second.
+    """Open `source` for `student`, to be closed with `opened`; a live source is read at `rate_hz` frames per second.
 
     Raises what `open_source` and `open_live` raise.
     """
@@ -276,7 +310,7 @@ def feeder_of(
 
 
 def provenance_of(bundle: Bundle, runtime: str, student: Student, recogniser: Recogniser) -> Provenance:
-    """What events say of who made them; asked once, as none of it changes while the student is open."""
+    """What events record about what produced them; built once, as none of it changes while the student is open."""
     return Provenance(
         bundle=bundle.manifest.name,
         bundle_sha256=bundle.sha256,

@@ -1,9 +1,9 @@
-"""Sources, one student, a timeline each: what `edge_sdk.open` gives.
+"""The unit that `edge_sdk.open` returns: sources, one student, and a timeline for each source.
 
-A unit is read once, by whichever of `steps`, `frames`, `scores`, `events` and `watch` the caller likes; each drives the
-same loop of rounds. In a round every source gives at most one frame, and all of them are scored in one run. What a
-round brings is queued here before any of it is given, so that a reader may be left anywhere and another goes on there.
-With files alone, rounds follow each other as fast as they can; with a live source they keep the student's rate.
+A unit is read once, through any of `steps`, `frames`, `scores`, `events` and `watch`; all of them drive the same loop
+of rounds. In a round every source gives at most one frame, and one run scores all of them. The results of a round are
+queued here before any is given out, so a reader may stop anywhere and another may continue from there. Files alone are
+read as fast as they can be; with a live source, rounds keep a fixed rate, by default the student's.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ __all__ = ["Step", "Unit"]
 class Unit:
     """Sources being watched by a bundle's student. Use as a context manager.
 
-    `source` is one source or several. A file that cannot be opened raises; a live source that is not there yet is
-    waited for, and its states tell so. `rate_hz` is the rate of rounds with live sources, by default the student's; a
-    lower one saves work, and scores are then of a student that sees the world go faster. `device` is where the runtime
-    "ort" computes, `operating_point` the name of one that the bundle was fitted for (`quiet`, `balanced`, `sensitive`;
-    the bundle's default for None). With `reasoning`, live sources keep frames for `explain`, and the reasoner begins
-    with those of an event as soon as it is provisional; files can be asked about without it. Raises `ConfigError` for
-    no source at all, for what is none, for two live ones of one name, by which events say whose they are, for a rate
-    that is not above 0, and for `rate_hz` or `live` without a live source, and `UnknownNameError` for an operating
-    point that the bundle does not have.
+    `source` is one source or several. A file that cannot be opened raises; a live source that is not available yet is
+    waited for, and its states say so. `rate_hz` is the rate of rounds with live sources, by default the student's; a
+    lower rate saves work, but to the student the world then moves faster. `device` is where the runtime "ort" computes.
+    `operating_point` names a point that the bundle was fitted for (`quiet`, `balanced`, `sensitive`); None takes the
+    bundle's default. With `reasoning`, live sources keep frames for `explain`, and the reasoner starts on an event's
+    frames as soon as the event is provisional; files can be explained without it. Raises `ConfigError` if there is no
+    source, if one is of an unusable type, if two live sources have the same name (events identify their source by it),
+    for a rate that is not above 0, and for `rate_hz` or `live` without a live source; `UnknownNameError` for an
+    operating point that the bundle does not have.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Unit:
         check_live(sources, rate_hz, live)
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.student = student = student_of(self.bundle, operating_point)
-        # Not an Event, whose lock a signal handler may find held by the thread that it interrupts.
+        # Not a threading.Event: a signal handler could interrupt the thread that holds its lock, and wait forever.
         self._stopped = False
         self._results: deque[Step | Event | SourceChange] = deque()
         self._held: list[Event] = []
@@ -109,12 +109,12 @@ class Unit:
 
     @property
     def sources(self) -> tuple[SourceView, ...]:
-        """Every source as it is now: its state, what it says of itself, its counts and the age of its frames."""
+        """Every source as it is now: its state, its description, its counts and the age of its frames."""
         return tuple(stream.feeder.view() for stream in self.streams)
 
     @property
     def info(self) -> SourceInfo:
-        """What the first source says of itself. Raises `SourceError` while a live one has shown no picture."""
+        """The description of the first source. Raises `SourceError` while a live source has shown no picture."""
         info = self.streams[0].feeder.view().info
         if info is None:
             raise SourceError(f"{self.streams[0].feeder.uri}: no picture has come yet; look at `sources` for its state")
@@ -122,24 +122,24 @@ class Unit:
 
     @property
     def stats(self) -> SourceStats:
-        """Frames decoded, delivered and dropped so far by the first source, and what is wrong with it."""
+        """The first source's counts of frames decoded, delivered and dropped so far, and its warnings."""
         return self.streams[0].feeder.view().stats
 
     @property
     def peak_score(self) -> float:
-        """Highest running mean of the raw crash score so far, of all sources."""
+        """The highest running mean of the raw crash score so far, over all sources."""
         return max(stream.timeline.peak for stream in self.streams)
 
     @property
     def missed_rounds(self) -> int:
-        """Rounds that were skipped because an earlier one took too long; 0 without live sources."""
+        """Rounds skipped because an earlier one took too long; 0 without live sources."""
         return self._pace.missed if self._pace is not None else 0
 
     def steps(self) -> Iterator[Step]:
         """Every frame with its scores, the event revisions it caused, and what it cost.
 
-        Revisions that no frame caused, as where a source falls silent or ends before the others, come with the next
-        step of that source, or from `finish`.
+        A revision that no frame caused, for example when a source falls silent or ends before the others, comes with
+        the next step of that source, or from `finish`.
         """
         while (item := self._next()) is not None:
             if isinstance(item, Event):
@@ -148,7 +148,7 @@ class Unit:
                 yield item._replace(events=self._held_of(item.stream) + item.events)
 
     def finish(self) -> tuple[Event, ...]:
-        """The sources have ended: revisions that were not read yet, and the last ones of what is still open.
+        """Close the events that are still open; return their last revisions after those not read yet.
 
         Raises `ConfigError` while a reader is in a round.
         """
@@ -160,11 +160,11 @@ class Unit:
         return (step.frame for step in self.steps())
 
     def scores(self) -> Iterator[FrameScores]:
-        """The student's scores, one row a frame."""
+        """The student's scores, one row per frame."""
         return (step.scores for step in self.steps())
 
     def events(self, states: Collection[State] | None = None) -> Iterator[Event]:
-        """Event revisions as they happen; only those of `states`, where given. Raises `UnknownNameError` for others."""
+        """Event revisions as they happen, of `states` alone if given. Raises `UnknownNameError` for a bad state."""
         wanted = None if states is None else check_states(states)
         found = (item for item in self.watch() if isinstance(item, Event))
         return (event for event in found if wanted is None or event.state in wanted)
@@ -172,7 +172,8 @@ class Unit:
     def watch(self, on_round: Callable[[], object] | None = None) -> Iterator[Event | SourceChange]:
         """Event revisions and changes of the sources' states, as they happen.
 
-        `on_round` is called before every round, and often while nothing comes. An error is raised when all is closed.
+        `on_round` is called before every round, and often while nothing comes. If a round fails, the open events are
+        closed first, and the error is raised after their last revisions.
         """
         while (item := self._held_first() or self._next(on_round) or self._last()) is not None:
             if isinstance(item, Step):
@@ -183,57 +184,58 @@ class Unit:
     def explain(
         self, event: Event, tasks: Sequence[str] | None = None, *, deadline_s: float | None = None
     ) -> Iterator[Piece | Reply | ReasoningReport | Event]:
-        """Ask the video LLM `tasks`, by default all, about an event of this unit; text as it comes.
+        """Ask the video LLM `tasks`, by default all, about an event of this unit; yield text as it is generated.
 
-        A file is sampled whole. Of a live source the frames from `explaining.kept.BEFORE_S` before the event on are
-        taken at the first `next`, as far as they have come: ask about an event that is closed. A `Reply` to a task may
-        come twice, and the later one counts: it tells that another answer contradicts it. The last item is the event
-        with its answers. After `deadline_s`, counted from the first `next`, answers are given as far as they went.
-        Raises `BundleError` for a bundle without a language part, `UnknownNameError` for a task, `ConfigError` for an
-        event of another source or unit, and for a deadline that is no number, `SourceError` where its frames are no
-        longer kept, `RuntimeFailure` when the reasoner's process dies, or has no turn in time, after which it can be
-        asked again, and `Cancelled` when the unit is closed meanwhile.
+        A file is sampled whole. For a live source, the frames from `explaining.kept.BEFORE_S` before the event are
+        taken at the first `next`, as far as they have come, so ask about a closed event. A task may yield two `Reply`
+        items: the later one counts, and reports that another answer contradicts it. The last item is the event with
+        its answers. At `deadline_s`, counted from the first `next`, answers are given as far as they went. Raises
+        `BundleError` for a bundle without a language part, `UnknownNameError` for an unknown task, `ConfigError` for an
+        event of another source or unit and for a deadline that is not a number, `SourceError` if the event's frames are
+        gone, `RuntimeFailure` if the reasoner's process dies or gets no turn in time (it can then be asked again), and
+        `Cancelled` if the unit is closed meanwhile.
 
-        Any thread may ask. Whoever iterates drives the rounds: while the one that iterates reads answers, no source is
-        watched, so ask from another thread, and let it end before the unit is closed.
+        Any thread may ask. The thread that reads the unit drives the rounds: while it reads answers, no source is
+        watched. So ask from another thread, and let that thread finish before the unit is closed.
         """
         return self._reasoner().explain(event, feeder_for(event, self.streams), tasks, deadline_s)
 
     def clip(self, event: Event, pre_roll_s: float) -> CodedClip:
-        """The encoded units around an event of a live source: from `pre_roll_s` before its crash, or the trigger
-        of one by hand, to the newest.
+        """The encoded units of a live source from `pre_roll_s` before the event's crash or trigger to the newest one.
 
-        They are kept with `LiveSettings(pre_roll_s=...)`, so many seconds before the newest: that must hold the time
-        since the crash too, which is some seconds for a closed event. `delivered_s` of the clip says how many there
-        were, `codec` what its units are. Any thread may ask. Raises `ConfigError` for an event of another source or
-        unit, of a file, and where no units are kept, and for a pre-roll that is negative or no number.
+        `LiveSettings(pre_roll_s=...)` is how many seconds of units are kept, back from the newest one. It must also
+        cover the time since the crash, which is some seconds for a closed event. The clip's `delivered_s` is how many
+        seconds there were, its `codec` the format of its units. Any thread may ask. Raises `ConfigError` for an event
+        of another source or unit or of a file, if no units are kept, and for a pre-roll that is negative or no number.
         """
         return feeder_for(event, self.streams).clip(event.began_s, pre_roll_s)
 
     def save(self, event: Event, folder: str | Path, settings: SaveSettings | None = None) -> Event:
-        """Write the clip of an event of a live source into `folder`, and beside it the event as JSON.
+        """Write the clip of a live source's event into `folder`, and the event beside it as JSON.
 
-        Returns when both are on the disk, with the event as it stands there, whose `clip` is null where nothing was
-        kept of its time. Of a confirmed or refined event what has come so far is written at once. Of a closed one the
-        post-roll is waited for first, but not where the source falls silent or the unit is stopped; it takes the place
-        of what was saved before, which stays where the crash or trigger is no longer kept. Any thread may save, but the
-        one that reads the unit would hold it up. Where a clip cannot be written the event is, with the earlier clip if
-        there is one, and the error raised: what `clip` and `CodedClip.save` raise, `ConfigError` for a folder that
-        cannot be one and for an event that is provisional or rejected, and `OSError`.
+        Returns the event as written, once both files are on the disk; its `clip` is null if no units of that time were
+        kept. For a confirmed or refined event, what has come so far is written at once. For a closed event, the
+        post-roll is waited for first, unless the source falls silent or the unit is stopped; the new clip replaces one
+        saved earlier, unless the ring has lost the crash or trigger. A later revision of the event in the folder stays,
+        and is returned. Any thread may save, but the thread that reads the unit would hold up its rounds. If the clip
+        cannot be written, the event still is, with its earlier clip if there is one, and the error is raised: whatever
+        `clip` and `CodedClip.save` raise, `ConfigError` for an unusable folder and for an event that is provisional or
+        rejected, and `OSError`.
         """
         feeder = feeder_for(event, self.streams)
         return save_event(event, feeder, Path(folder), settings or SaveSettings(), lambda: self._stopped)
 
     def trigger(self, source: AnySource | None = None, *, at_s: float | None = None) -> str:
-        """Begin an event by hand, as at a button or a G-sensor, on `source`; returns its id at once.
+        """Begin an event by hand on `source`, as from a button or a G-sensor, and return its id at once.
 
-        `source` is what the unit was opened with or the name that events give it, and may be left out where there is
-        one. `at_s` is when it happened, on the clock of `time.monotonic()`, up to 20 s ago; by default now, for a file
-        the frame that was read last. The reader of the unit is given the event with the source's next frame,
-        `provisional` and `confirmed`, and `closed` 10 s after the last trigger: one that comes while it is open
-        prolongs it, to 60 s at most, and returns its id. Any thread may call it, but no signal handler. Raises
-        `ConfigError` for a source or an instant that is none of these, and for a unit that was stopped or closed,
-        `SourceError` while the source is not live and before its first frame was scored.
+        `source` is what the unit was opened with, or the name that events give it; a single source need not be named.
+        `at_s` is when it happened, on the clock of `time.monotonic()`, up to 20 s ago. The default is now; for a file
+        it is the last frame read, and `at_s` must be left out. The unit's reader gets the event with the source's next
+        frame, as `provisional` and `confirmed`, and as `closed` 10 s after the last trigger. A trigger while the event
+        is open prolongs it, to 60 s at most, and returns the same id. For 20 s after the last picture of a source that
+        is down, an event is still begun, at that picture at the latest, and closed at once. Any thread may call this,
+        but no signal handler. Raises `ConfigError` for any other source or time, and for a unit that was stopped or
+        closed; `SourceError` if the source has ended or is down for longer, and before its first frame has been scored.
         """
         stream = named_stream(self.streams, source)
         with stream.by_hand.lock:
@@ -242,9 +244,9 @@ class Unit:
             return stream.trigger(at_s)
 
     def stop(self) -> None:
-        """End the iteration after the present round, for good; any thread and a signal handler may call it.
+        """End the iteration for good after the current round; any thread and a signal handler may call this.
 
-        What that brings is still given, and `watch` and `events` close what is open; `steps` leaves it to `finish`.
+        The results of that round are still given. `watch` and `events` close open events; after `steps`, call `finish`.
         """
         self._stopped = True
 
@@ -264,9 +266,10 @@ class Unit:
         self.close()
 
     def _next(self, on_round: Callable[[], object] | None = None) -> Step | Event | SourceChange | None:
-        """What was brought and not given yet, for which rounds are made as needed; None at the end.
+        """The next queued result, after running rounds as needed; None at the end.
 
-        Raises what ended a round when all that it left is given, and `ConfigError` while another reader is in here.
+        If a round failed, raises its error after its results have been given. Raises `ConfigError` while another reader
+        is in here.
         """
         with self._reading:
             before_s = time.perf_counter()
@@ -275,7 +278,7 @@ class Unit:
             return self._results.popleft() if self._results else None
 
     def _last(self) -> Step | Event | SourceChange | None:
-        """What ends the reading, behind all rounds, one after the other; None when there is no more."""
+        """The next of the results that follow the last round; None when there are no more."""
         with self._reading:
             self._results.extend(self._finish())
             self._note_changes()
@@ -292,7 +295,7 @@ class Unit:
         return (*unread, *self._closing())
 
     def _turn(self, before_s: float, on_round: Callable[[], object] | None) -> bool:
-        """Queue what sources tell of their states, or else what a round brings where one is due; False at the end."""
+        """Queue changes of the sources' states or, if there are none, run a round that is due; False at the end."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -312,7 +315,7 @@ class Unit:
         return bool(streams)
 
     def _round(self, streams: list[Stream], before_s: float) -> None:
-        """One frame of each stream that has one, scored together; a stream that ends while others go on is closed."""
+        """Score one frame of each stream that has one, together; close a stream that ends while others go on."""
         taken = [(stream, frame) for stream in streams if (frame := self._take(stream)) is not None]
         for stream, frame in taken:
             if frame.restarted:
@@ -326,7 +329,7 @@ class Unit:
                 self._results.extend(self._noticed(stream.finish(), stream))
 
     def _take(self, stream: Stream) -> Frame | None:
-        """The stream's frame of this round. One of several sources that fails ends alone; a single one raises."""
+        """The stream's frame of this round. If one of several sources fails, only it ends; a single source raises."""
         try:
             frame = stream.feeder.take()
         except SourceError as error:
@@ -356,14 +359,14 @@ class Unit:
             self._results.append(Step(frame, scores, events, decode_ms, student_ms, age_ms, stream.number))
 
     def _noticed(self, events: tuple[Event, ...], stream: Stream) -> tuple[Event, ...]:
-        """`events`, of which the reasoner knows if it is to follow them."""
+        """Return `events`, after passing them to the reasoner if it follows events."""
         if self._follows and self._explainer is not None:
             for event in events:
                 self._explainer.notice(event, stream.feeder)
         return events
 
     def _held_first(self) -> Event | None:
-        """What `steps` has kept for a step that it was left before."""
+        """The oldest revision that `steps` held back for a step that nobody read."""
         with self._reading:
             return self._held.pop(0) if self._held else None
 
@@ -382,12 +385,13 @@ class Unit:
             return self._explainer
 
     def _note_changes(self) -> None:
-        """Queue what sources say of their states; one that shows nothing any more has its open event closed."""
+        """Queue changes of the sources' states; close the open events of a source that has stopped showing pictures."""
         for stream in self.streams:
             for change in stream.feeder.changes():
                 self._results.append(change)
                 if change.state in ("stalled", "backoff"):
                     self._results.extend(self._noticed(stream.restart(), stream))
+            self._results.extend(self._noticed(stream.after_loss(), stream))
 
     def _closing(self) -> tuple[Event, ...]:
         return tuple(event for stream in self.streams for event in stream.finish())

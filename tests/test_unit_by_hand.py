@@ -16,9 +16,11 @@ from demo_pictures import CLIP
 from pushing import moving_camera, scored, stopping
 
 import edge_sdk
+from edge_sdk import stream
 from edge_sdk.capture import Feed, LiveSettings
 from edge_sdk.errors import ConfigError, SourceError, UnknownNameError
 from edge_sdk.events import Event, by_hand
+from edge_sdk.events.lifecycle import calibrate
 from edge_sdk.unit import Unit
 
 PATTERN = "test://gradient?duration=13&width=320&height=192&rate=10"
@@ -220,7 +222,10 @@ def test_the_program_of_the_page_triggers_when_its_button_is_pressed(
 
 
 @pytest.mark.native
-def test_a_camera_that_dies_closes_it_and_is_no_source_of_another(camera: tuple[Feed, threading.Event]) -> None:
+def test_a_camera_that_dies_closes_it_and_is_no_source_of_another_once_what_it_showed_is_old(
+    camera: tuple[Feed, threading.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HISTORY_S", 1.0)
     feed, dead = camera
     with Unit(feed, live=LiveSettings(stall_timeout_s=2.0)) as unit:
         seen: list[tuple[str, str]] = []
@@ -234,7 +239,9 @@ def test_a_camera_that_dies_closes_it_and_is_no_source_of_another(camera: tuple[
                 dead.set()
             elif item.state == "backoff":
                 with pytest.raises(
-                    SourceError, match=r"push://front: expected a source that is live, found it (backoff|connecting)"
+                    SourceError,
+                    match=r"push://front: expected a source that is live, found it (backoff|connecting) without a "
+                    r"picture in the last 1 s",
                 ):
                     unit.trigger()
                 unit.stop()
@@ -243,6 +250,86 @@ def test_a_camera_that_dies_closes_it_and_is_no_source_of_another(camera: tuple[
     assert states.index("stalled") < states.index("closed") < states.index("backoff")
     assert ("closed", name) in seen
     assert states.count("closed") == 1
+
+
+@pytest.mark.native
+def test_who_presses_after_the_camera_has_died_has_an_event_at_its_last_picture(
+    camera: tuple[Feed, threading.Event],
+) -> None:
+    """Pressed when it stalls, and again while it is tried again: one event, closed at once, with the scores it had."""
+    feed, dead = camera
+    found: list[Event] = []
+    names: list[str] = []
+    with Unit(feed, live=LiveSettings(stall_timeout_s=1.0)) as unit:
+        threading.Thread(target=die_when_scored, args=(unit, dead)).start()
+        for item in unit.watch():
+            if isinstance(item, Event):
+                found.append(item)
+            elif item.state in ("stalled", "backoff"):
+                stalled_s = item.at_s
+                names.append(unit.trigger())
+            elif item.state == "connecting" and names:
+                unit.stop()
+        point = unit.student.operating_point
+        assert found[-1].score == pytest.approx(calibrate(unit.peak_score, point)), "of the seconds before it died"
+    assert names == [found[0].id] * 2
+    assert [(event.id, event.state) for event in found] == [
+        (names[0], state) for state in ("provisional", "confirmed", "closed")
+    ]
+    assert found[0].triggered_s is not None
+    happened = found[0].when(found[0].triggered_s)
+    assert happened is not None
+    assert 0.9 < stalled_s - happened.monotonic_s < 2.0, "no picture was seen later"
+
+
+@pytest.mark.native
+def test_a_camera_that_comes_back_has_an_event_of_its_own(camera: tuple[Feed, threading.Event]) -> None:
+    """The ring still has what came before the first one."""
+    feed, dead = camera
+    found: list[Event] = []
+    names: list[str] = []
+    with Unit(feed, live=LiveSettings(stall_timeout_s=1.0, pre_roll_s=20.0)) as unit:
+        threading.Thread(target=die_when_scored, args=(unit, dead)).start()
+        for item in unit.watch():
+            if isinstance(item, Event):
+                found.append(item)
+                if len(found) == 3:
+                    dead.clear()
+                    threading.Thread(target=press_when_back, args=(unit, feed, dead, names)).start()
+                elif len(found) == 5:
+                    unit.stop()
+            elif item.state == "backoff":
+                assert not names, "it is told before the next attempt is over"
+                names.append(unit.trigger())
+        clip = unit.clip(found[0], 0.5)
+    first, second = names
+    assert [event.id for event in found] == [first] * 3 + [second] * 3
+    began, again = found[0].triggered_s, found[-1].triggered_s
+    assert began is not None
+    assert again is not None
+    assert again > began + 1.0
+    assert clip.delivered_s >= 0.5
+    ((gap_s, back_s),) = clip.gaps
+    assert (gap_s - clip.zero_s, back_s - clip.zero_s) == (pytest.approx(began, abs=0.3), pytest.approx(again, abs=2.0))
+
+
+def die_when_scored(unit: Unit, dead: threading.Event) -> None:
+    with stopping(unit):
+        scored(unit)
+        time.sleep(1.0)
+    dead.set()
+
+
+def press_when_back(unit: Unit, feed: Feed, dead: threading.Event, names: list[str]) -> None:
+    """Push to the feed again, until the event is set."""
+    with stopping(unit):
+        pressed = False
+        while not dead.wait(0.1):
+            feed.push(np.random.default_rng().integers(0, 255, PICTURE.shape).astype(np.uint8))
+            timeline = unit.streams[0].timeline
+            if not pressed and unit.sources[0].state == "live" and timeline.last_s is not None:
+                names.append(unit.trigger())
+                pressed = True
 
 
 def press_when_scored(unit: Unit) -> None:

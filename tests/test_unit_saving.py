@@ -91,6 +91,39 @@ def test_no_post_roll_is_waited_for_when_the_source_is_silent_or_the_unit_stoppe
 
 
 @pytest.mark.native
+def test_who_presses_after_the_camera_has_died_has_the_pictures_before(
+    camera: tuple[Feed, threading.Event], tmp_path: Path
+) -> None:
+    """As after a crash that cuts the camera's cable: the ring has them while the source is down."""
+    settings = SaveSettings(pre_roll_s=1.5, post_roll_s=60.0)
+    names: list[str] = []
+
+    def die() -> None:
+        with stopping(unit):
+            scored(unit)
+            time.sleep(2.5)
+        camera[1].set()
+
+    with Unit(camera[0], live=LiveSettings(pre_roll_s=20.0, stall_timeout_s=1.0)) as unit:
+        threading.Thread(target=die).start()
+        for item in unit.watch():
+            if isinstance(item, Event) and item.state == "closed":
+                saved = unit.save(item, tmp_path, settings)
+            elif not isinstance(item, Event) and item.state == "stalled":
+                names.append(unit.trigger())
+            elif not isinstance(item, Event) and item.state == "connecting" and names:
+                unit.stop()
+    assert [saved.id] == names
+    assert saved.clip is not None
+    assert (saved.clip.asked_pre_s, shortfall(saved.clip)) == (1.5, "")
+    assert saved.clip.pre_s >= 1.5
+    assert 0.0 <= saved.clip.post_s < 0.5, "its trigger is the last picture"
+    shown = shown_s(tmp_path / f"{saved.id}.mp4")
+    assert shown[-1] == pytest.approx(saved.clip.pre_s + saved.clip.post_s, abs=0.002)
+    assert len(pictures_in(tmp_path / f"{saved.id}.mp4")) == len(shown) > 1.2 * RATE_HZ
+
+
+@pytest.mark.native
 def test_an_event_that_is_longer_than_the_ring_is_cut_and_says_so(
     camera: tuple[Feed, threading.Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
