@@ -1,11 +1,11 @@
-"""Events on disk: a folder with `<event id>.mp4` (`.mkv` of MJPEG), which plays, and beside it the event as JSON.
+"""Events on disk: a folder with `<event id>.mp4` (`.mkv` for MJPEG), which plays, and the event beside it as JSON.
 
-A crash may cut the power. So an event that goes on can be saved as far as it has come, and what is saved of it when it
-is closed takes the place of that. It does not where the ring has lost the crash meanwhile, nor where it has lost what
-came before and has nothing more behind, as when an event is saved again with its answers.
+A crash may cut the power, so an event can be saved while it goes on, with what has come so far. When it is closed, a
+new clip replaces that one, with two exceptions: the ring has meanwhile lost the crash, or it has lost what came before
+and holds nothing more after it, as when an event is saved again with its answers.
 
-Names come from the event's id alone: a device without a network starts with a clock that is wrong. What is oldest is
-told by the times of the files, each of which is made later than all that were there.
+Names come from the event's id alone, because a device without a network starts with a wrong clock. The files' times
+tell which event is the oldest: each JSON file gets a later time than all others in the folder.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,7 +28,7 @@ from edge_sdk.feeders import CodedClip, Feeder
 from edge_sdk.files import check_folder, remove_half_written_files, write_text
 from edge_sdk.types import Value
 
-# How long after the end that is asked for its last units are taken: they are collected, and may lie with the network.
+# The last units before the asked end may arrive this much later: they wait in the network and to be collected.
 LATE_S = 0.5
 _POLL_S = 0.05
 _CLIPS = (".mp4", ".mkv")
@@ -35,15 +36,17 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 _SAVED_STATES = ("confirmed", "refined", "closed")
 # Times of a clip are rounded to this.
 _ROUNDING_S = 0.001
-# FAT, as of a memory card, keeps the times of files to even seconds.
+# By folder: who reads what is there and writes accordingly must be alone.
+_LOCKS: dict[str, threading.Lock] = {}
+# FAT, the file system of many memory cards, keeps file times in steps of 2 s.
 _FAT_STEP_NS = 2_000_000_000
 
 
 class SaveSettings(Value, frozen=True, kw_only=True):
-    """What is saved of an event: `pre_roll_s` before its crash or trigger, and all to `post_roll_s` after its end.
+    """What is saved of an event: from `pre_roll_s` before its crash or trigger to `post_roll_s` after its end.
 
-    `limit_mb` (10^6 bytes) is what a folder may hold of saved events, None for no limit: the oldest are removed first,
-    and never the newest. Raises `ConfigError` for what cannot be.
+    `limit_mb` (10^6 bytes) limits the saved events in a folder, None for no limit: the oldest are removed first, but
+    never the event being saved. Raises `ConfigError` for a value out of range.
     """
 
     pre_roll_s: float = 10.0
@@ -61,37 +64,49 @@ class SaveSettings(Value, frozen=True, kw_only=True):
 def save_event(
     event: Event, feeder: Feeder, folder: Path, settings: SaveSettings, stopped: Callable[[], bool]
 ) -> Event:
-    """Write the clip of `event`, of which `feeder` shows the source, and its JSON, as `Unit.save` says.
+    """Write the clip of `event`, whose source `feeder` reads, and its JSON, as `Unit.save` says.
 
-    Returns the event with the clip. Of a closed one the post-roll is waited for, while the source shows pictures and it
-    is not `stopped`; of others nothing is.
+    Returns the event with the clip, or the later revision of it that another call has written meanwhile, which stays.
+    Only for a closed event is the post-roll waited for, and only while the source is live and `stopped` returns false.
     """
     check_folder(folder)
     _refuse(event)
-    feeder.clip(event.began_s, settings.pre_roll_s)  # what cannot be saved is refused before anything is waited for
+    feeder.clip(event.began_s, settings.pre_roll_s)  # refuses an event without units before any wait for its post-roll
     end_s = event.time.monotonic_s + settings.post_roll_s if event.state == "closed" else math.inf
     if event.state == "closed":
         while time.monotonic() < end_s + LATE_S and feeder.state == "live" and not stopped():
             time.sleep(_POLL_S)
     clip = feeder.clip(event.began_s, settings.pre_roll_s).until(end_s)
     folder.mkdir(parents=True, exist_ok=True)
-    remove_half_written_files(folder)
-    earlier = _clip_on_disk(event, folder)
-    limit_bytes = None if settings.limit_mb is None else settings.limit_mb * 1e6
-    if earlier is not None and _shows_more(earlier, clip):
-        saved = msgspec.structs.replace(event, clip=earlier)
-        _write_json(saved, folder)
-    else:
-        if limit_bytes is not None:
-            make_room(folder, limit_bytes - sum(len(unit.data) for unit in clip.units), event.id)
-        saved = _write(event, clip, folder, earlier)
-    if limit_bytes is not None:
+    limit_bytes = math.inf if settings.limit_mb is None else settings.limit_mb * 1e6
+    with _lock_of(folder):
+        remove_half_written_files(folder)
+        on_disk = _on_disk(event.id, folder)
+        if on_disk is not None and on_disk.revision > event.revision:
+            saved = on_disk
+        else:
+            saved = _replace(event, clip, folder, _clip_on_disk(event, on_disk, folder), limit_bytes)
         make_room(folder, limit_bytes, event.id)
     return saved
 
 
+def _lock_of(folder: Path) -> threading.Lock:
+    """The lock of whoever writes into `folder`. Each has its own, so that a disk that hangs holds up no other."""
+    return _LOCKS.setdefault(os.path.realpath(folder), threading.Lock())
+
+
+def _replace(event: Event, clip: CodedClip, folder: Path, earlier: EventClip | None, limit_bytes: float) -> Event:
+    """Write `event` with `clip`, or with its `earlier` clip if that shows more; returns it as written."""
+    if earlier is not None and _shows_more(earlier, clip):
+        saved = msgspec.structs.replace(event, clip=earlier)
+        _write_json(saved, folder)
+        return saved
+    make_room(folder, limit_bytes - sum(len(unit.data) for unit in clip.units), event.id)
+    return _write(event, clip, folder, earlier)
+
+
 def _refuse(event: Event) -> None:
-    """Raises `ConfigError` for what is not saved."""
+    """Raise `ConfigError` for an event with an unusable id, or in a state that is not saved."""
     if not _NAME.fullmatch(event.id):
         raise ConfigError(
             f"expected an event whose id is 32 hexadecimal digits, found {event.id!r}; save it as the unit gave it"
@@ -104,12 +119,12 @@ def _refuse(event: Event) -> None:
 
 
 def lacks_beginning(clip: CodedClip) -> bool:
-    """Whether the crash or trigger is older than all that is kept."""
+    """Whether the crash or trigger is older than every unit kept."""
     return not clip.units or clip.delivered_s < -_ROUNDING_S
 
 
 def clip_for(event: Event, earlier: Event) -> EventClip | None:
-    """The clip of an `earlier` revision as it is told of `event`, by which the crash may have begun at another time."""
+    """The clip of an `earlier` revision, with its times counted from when `event` says that the crash began."""
     clip, later_s = earlier.clip, event.began_s - earlier.began_s
     if clip is None:
         return None
@@ -117,7 +132,7 @@ def clip_for(event: Event, earlier: Event) -> EventClip | None:
 
 
 def shortfall(clip: EventClip | None) -> str:
-    """What of it was asked for and is not in it, in words; empty where it has all."""
+    """What was asked for and is missing from the clip, in words; empty if nothing is."""
     if clip is None:
         return "no picture of that time was kept"
     asked_s = clip.asked_pre_s or 0.0
@@ -130,24 +145,26 @@ def shortfall(clip: EventClip | None) -> str:
 def make_room(folder: Path, limit_bytes: float, spared: str) -> None:
     """Remove the oldest saved events of `folder` until the rest is within `limit_bytes`; the event `spared` stays.
 
-    An event is known by the name of its JSON and by what is in it; anything else is left alone, and does not count.
+    An event is recognised by the name and the content of its JSON; other files are left alone, and do not count.
     """
+    if limit_bytes == math.inf:
+        return
     named = _saved(folder)
     if sum(each.bytes for each in named) <= limit_bytes:
         return
-    kept = sorted(each for each in named if _is_event(folder / f"{each.name}.json", each.name))
+    kept = sorted(each for each in named if _on_disk(each.name, folder) is not None)
     total = sum(each.bytes for each in kept)
     for each in kept:
         if total <= limit_bytes:
             return
-        # What cannot be removed costs room, and no new clip.
+        # A file that cannot be removed costs room, but must not keep a new clip from being saved.
         if each.name != spared and _removed(folder, each.name):
             total -= each.bytes
 
 
 def _removed(folder: Path, name: str) -> bool:
     try:
-        for suffix in (*_CLIPS, ".json"):  # last what tells that they are ours
+        for suffix in (*_CLIPS, ".json"):  # the JSON last: without it the clip would not be recognised as ours
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
     except OSError:
         return False
@@ -161,7 +178,7 @@ class _Saved(NamedTuple):
 
 
 def _saved(folder: Path) -> list[_Saved]:
-    """What has the name of a saved event."""
+    """The files that are named like saved events."""
     found = []
     for path in folder.glob("*.json"):
         if _NAME.fullmatch(path.stem):
@@ -172,28 +189,26 @@ def _saved(folder: Path) -> list[_Saved]:
     return found
 
 
-def _is_event(path: Path, name: str) -> bool:
-    try:
-        return Event.from_json(path.read_bytes()).id == name
-    except (ConfigError, OSError):
-        return False
+def _on_disk(event_id: str, folder: Path) -> Event | None:
+    """The event that an earlier call saved; None if there is none, or none that can be read."""
+    with suppress(ConfigError, OSError):
+        found = Event.from_json((folder / f"{event_id}.json").read_bytes())
+        return found if found.id == event_id else None
+    return None
 
 
-def _clip_on_disk(event: Event, folder: Path) -> EventClip | None:
-    """What an earlier call has saved of `event`, None where there is no file of it."""
-    try:
-        clip = clip_for(event, Event.from_json((folder / f"{event.id}.json").read_bytes()))
-    except (ConfigError, OSError):
-        return None
+def _clip_on_disk(event: Event, on_disk: Event | None, folder: Path) -> EventClip | None:
+    """The clip that an earlier call saved for `event`, as `on_disk` tells; None if there is no such file."""
+    clip = None if on_disk is None else clip_for(event, on_disk)
     names = [f"{event.id}{suffix}" for suffix in _CLIPS if (folder / f"{event.id}{suffix}").is_file()]
     return clip if clip is not None and clip.uri.rpartition("/")[2] in names else None
 
 
 def _shows_more(earlier: EventClip, clip: CodedClip) -> bool:
-    """Whether the earlier clip begins earlier, and `clip` has nothing to set against that.
+    """Whether the earlier clip begins earlier, and `clip` does not make up for that.
 
-    Where that has lost the crash or trigger, the earlier one need only have it; else it must end no sooner, but for the
-    last units, which may have lain with the network when it was written.
+    If `clip` has lost the crash or trigger, the earlier clip need only contain it. Otherwise the earlier clip must end
+    no sooner than `clip`, apart from the last units, which may still have been in the network when it was written.
     """
     if not clip.units:
         return True
@@ -205,10 +220,11 @@ def _shows_more(earlier: EventClip, clip: CodedClip) -> bool:
 
 
 def _write(event: Event, clip: CodedClip, folder: Path, earlier: EventClip | None) -> Event:
-    """Both files or, where the clip cannot be written, the JSON alone, before the error.
+    """Write both files or, if the clip cannot be written, the JSON alone before raising.
 
-    The JSON comes first, without the clip: what has none is never found again to make room. Where there is an `earlier`
-    clip, the JSON that tells of it stays until there is another, and becomes that of `event` where there is none.
+    The JSON is written first, without the clip, because a clip that has no JSON is never found again to make room. If
+    there is an `earlier` clip, its JSON stays until the new clip is written; if that fails, it is replaced by the JSON
+    of `event` with the earlier clip.
     """
     if earlier is None:
         _write_json(event, folder)
@@ -221,7 +237,7 @@ def _write(event: Event, clip: CodedClip, folder: Path, earlier: EventClip | Non
         raise
     saved = msgspec.structs.replace(event, clip=made)
     _write_json(saved, folder)
-    for suffix in _CLIPS:  # of a camera that has changed its codec, the earlier clip has another name
+    for suffix in _CLIPS:  # if the camera has changed its codec, the earlier clip has another suffix
         if made is not None and suffix != clip.suffix:
             with suppress(OSError):
                 (folder / f"{event.id}{suffix}").unlink(missing_ok=True)
@@ -229,11 +245,11 @@ def _write(event: Event, clip: CodedClip, folder: Path, earlier: EventClip | Non
 
 
 def _write_json(event: Event, folder: Path) -> None:
-    """Its time is later than those of all others, where the clock was set back and where FAT keeps it too."""
+    """Write the JSON with a later file time than all others, even if the clock was set back or FAT rounds times."""
     path = folder / f"{event.id}.json"
     newest = max((each.written_ns // _FAT_STEP_NS for each in _saved(folder) if each.name != event.id), default=0)
     write_text(path, event.to_json() + "\n")
     if path.stat().st_mtime_ns // _FAT_STEP_NS <= newest:
         later_ns = (newest + 1) * _FAT_STEP_NS
-        with suppress(PermissionError):  # a disk that takes times of its owner alone costs the order, and no clip
+        with suppress(PermissionError):  # a disk on which only the owner may set times costs the order, not the clip
             os.utime(path, ns=(later_ns, later_ns))
