@@ -30,7 +30,7 @@ def prepare_outputs() -> None:
 
 def silence(stream: TextIO) -> None:
     """Point the file of `stream` at the null device: nothing written later waits for a reader, or fails."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # no file, or closed
         null = os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(null, stream.fileno())

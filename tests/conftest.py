@@ -27,6 +27,7 @@ ALONE = (
     "tests/benchmarks",
     "tests/capture",
     "tests/cli/test_cli_build.py",
+    "tests/cli/test_closed_outputs.py",
     "tests/cli/test_saving.py",
     "tests/cli/test_watch.py",
     "tests/explaining",
