@@ -10,7 +10,8 @@ Exit codes:
 3 hardware or runtime missing, source unreadable, disk full or memory exhausted;
 4 model or bundle;
 5 degraded;
-130 interrupted.
+130 interrupted;
+141 reader of the output gone.
 """
 
 from __future__ import annotations

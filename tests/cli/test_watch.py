@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,23 @@ def test_a_second_signal_ends_the_run_at_once() -> None:
     assert process.returncode == 130
     assert not any("signal" in line for line in lines(said))
     assert "Traceback" not in complaints
+
+
+def test_warnings_do_not_wait_for_the_end_of_a_run_without_a_status_line() -> None:
+    """On a terminal they come within a second; the camera that never comes keeps the run alive."""
+    ours, theirs = pty.openpty()
+    words = [SDK, "run", "test://ball?duration=1000&rate=5", NOWHERE, "--json"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=theirs) as process, os.fdopen(ours) as terminal:
+        os.close(theirs)
+        patience = threading.Timer(60.0, process.kill)
+        patience.start()
+        told = terminal.readline()
+        patience.cancel()
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15) == 0
+    assert "it has 5 pictures a second and the student needs 10" in told
+    assert "frames" not in told
 
 
 def test_two_files_end_by_themselves() -> None:
