@@ -1,6 +1,6 @@
 """Measurement of the device path, with its conditions: `run` measures, `compare` judges, `gate` asserts.
 
-Its modules are opened by name; importing the package loads nothing.
+Import its modules by name; importing the package loads none of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The accuracy tables of `benchmarks/results`: the rendered suite at a fixed threshold, and real clips by the protocol.
+"""Make the accuracy tables of `benchmarks/results`: the rendered suite at fixed thresholds, real clips by the protocol.
 
     python -m edge_sdk.benchmarks.accuracy --suite DIR --training DIR [--clips DIR] --out DIR
 
-On the suite every scorer must decide: the trivial ones with the threshold that was best on `--training`, the student
+On the suite every scorer must decide: trivial scorers with the threshold that was best on `--training`, the student
 with the operating point in its bundle. Nothing is tuned on the suite itself.
 """
 
@@ -32,7 +32,7 @@ from edge_sdk.files import write_text
 
 
 class Remembered:
-    """A scorer that looks at each file once, however often it is asked; files must not change meanwhile."""
+    """A scorer that scores each file only once and remembers the result; files must not change meanwhile."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.name = scorer.name
@@ -53,7 +53,7 @@ def score_suite(
     trivial: Sequence[Remembered],
     student: Scorer,
 ) -> SuiteReport:
-    """Every one of `trivial`, tuned on `training`, and the `student` of `bundle`, on `suite`."""
+    """Score `suite` with each of `trivial`, tuned on `training`, and with the `student` of `bundle`."""
     rows = [row_of(decided) for decided in tuned_trivial(trivial, suite, training)]
     found = answers(student, suite)
     alarmed = np.array([bool(answer.alarms_s) for answer in found])
@@ -79,9 +79,9 @@ def score_suite(
 def tuned_trivial(
     scorers: Sequence[Remembered], suite: Sequence[LabelledClip], training: Sequence[LabelledClip]
 ) -> Iterator[Decided]:
-    """What every one of `scorers` decides of `suite` with the threshold that was best on `training`."""
+    """The decisions of each of `scorers` on `suite`, with the threshold that was best on `training`."""
     known = [clip.crash for clip in training]
-    # A clip's motion is kept for those who ask next, so that one decoding serves all scorers.
+    # A clip's motion is cached for the next scorers, so that one decoding serves all of them.
     with Progress("trivial scorers") as progress:
         for done, clip in enumerate([*training, *suite], start=1):
             for scorer in scorers:
@@ -95,7 +95,7 @@ def tuned_trivial(
 
 
 def answers(scorer: Scorer, clips: Sequence[LabelledClip]) -> list[ClipScores]:
-    """What `scorer` says of each clip."""
+    """The scores that `scorer` gives each clip."""
     with Progress(scorer.name) as progress:
         found = []
         for done, clip in enumerate(clips, start=1):
@@ -105,7 +105,7 @@ def answers(scorer: Scorer, clips: Sequence[LabelledClip]) -> list[ClipScores]:
 
 
 def suite_tables(scorers: Sequence[Scorer], folder: Path, seed: int = 0) -> str:
-    """The suite by view in the form of the real clips' tables: rankings, overlap, alarms, with bootstrap intervals."""
+    """Tables of the suite by view, like the real clips' tables: rankings, overlap, alarms, with bootstrap intervals."""
     with Progress("suite by view") as progress:
         found = evaluate(
             scene_samples(read_scenes(folder)),

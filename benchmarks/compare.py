@@ -1,7 +1,7 @@
-"""Two measurements against each other: how much slower, how sure, and whether that is more than allowed.
+"""Compare two measurements: how much slower the new one is, how certain that is, and whether it is allowed.
 
-Latencies of neighbouring frames are alike, so a plain bootstrap would be too sure; blocks of frames are drawn instead.
-A gate fails when the difference exceeds its limit and the whole interval lies on the slow side.
+Latencies of neighbouring frames are similar, so a plain bootstrap would give too narrow intervals; blocks of frames are
+drawn instead. A gate fails when the difference exceeds its limit and the whole interval lies on the slow side.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Change(Value, frozen=True, kw_only=True):
 
 
 class Comparison(Value, frozen=True, kw_only=True):
-    """All gates. `differences` are conditions that were not the same, which may explain a change."""
+    """Result of all gates. `differences` are conditions that differ between the runs and may explain a change."""
 
     old: str
     new: str
@@ -60,8 +60,8 @@ class Comparison(Value, frozen=True, kw_only=True):
 def compare(old: Path, new: Path, fail: Sequence[str] = DEFAULT_GATES) -> Comparison:
     """Compare two reports by the gates `fail`, such as `p50:3%`; none given means the default ones.
 
-    Raises `ConfigError` for gates or files that cannot be read, scenarios that differ, or a percentile that either
-    run has too few samples for.
+    Raises `ConfigError` for gates or files that cannot be read, scenarios that differ, or a percentile for which
+    either run has too few samples.
     """
     reports = read_report(old), read_report(new)
     first, second = (_milliseconds(path, report) for path, report in zip((old, new), reports, strict=True))
@@ -77,7 +77,7 @@ def compare(old: Path, new: Path, fail: Sequence[str] = DEFAULT_GATES) -> Compar
 
 
 def differences(old: Report, new: Report) -> tuple[str, ...]:
-    """Conditions of two runs that are not the same, in words."""
+    """Conditions that differ between two runs, in words."""
     pairs = {
         "target": (old.machine.target, new.machine.target),
         "CPU": (old.machine.cpu_model, new.machine.cpu_model),

@@ -1,6 +1,6 @@
-"""The state of the machine around and during a run, and what in it makes the numbers less than valid.
+"""The state of the machine around and during a run, and whatever in it casts doubt on the numbers.
 
-Nothing is changed: clocks and power modes are read. An invalid run is kept and labelled.
+Nothing is changed: clocks and power modes are only read. An invalid run is kept and labelled.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from edge_sdk.benchmarks.report import MachineState, MemoryMb, Span, Spread
 from edge_sdk.hardware import Conditions, Machine, identify, jetpack_of, observe, target_of
 
 INTERVAL_S = 1.0
-# More than this much of one core used by others while we measured is worth saying.
+# Use of the CPU by other processes is noted if it exceeds this many cores.
 BUSY_CORES = 0.1
-# A clock below this share of its limit, or of where it began, was throttled or scaled.
+# A clock below this share of its limit, or of its first reading, was throttled or scaled.
 CLOCK_SHARE = 0.9
 # /proc/stat counts time in ticks of this length.
 TICK_S = 0.01
@@ -31,7 +31,7 @@ WORK_FIELDS = (1, 2, 3, 6, 7, 8)
 
 
 class Watch:
-    """Reads the machine's state at most once a second; call `look` between samples or beside them."""
+    """Read the machine's state at most once a second; call `look` between samples or from another thread."""
 
     def __init__(self) -> None:
         self.machine: Machine = identify()
@@ -41,13 +41,13 @@ class Watch:
         self._begin = _usage()
 
     def look(self) -> None:
-        """Read again, when a second has passed."""
+        """Read again if a second has passed."""
         if time.perf_counter() >= self._next_s:
             self.seen.append(observe())
             self._next_s = time.perf_counter() + INTERVAL_S
 
     def state(self, versions: Mapping[str, str]) -> MachineState:
-        """What was seen from the beginning until now."""
+        """The machine's state from the start of the watch until this call."""
         self.seen.append(observe())
         first, last = self.seen[0], self.seen[-1]
         jetpack = jetpack_of(self.machine.l4t) if self.machine.l4t else None
@@ -84,7 +84,7 @@ class Watch:
 
 
 def validity(state: MachineState) -> list[str]:
-    """What a reader must know before believing the numbers; empty when there is nothing."""
+    """Notes that a reader must know before trusting the numbers; empty if there are none."""
     notes = []
     if state.clocks_locked is None:
         notes.append("clocks: whether they are locked cannot be read here")
@@ -103,7 +103,7 @@ def validity(state: MachineState) -> list[str]:
 def commit(folder: Path) -> str | None:
     """The commit of the checkout that `folder` is part of, `+dirty` where files differ from it; None without git.
 
-    None, too, where git does not know the folder's files: a package that is installed somewhere below another project.
+    Also None where git does not track the folder's files, as for a package installed somewhere inside another project.
     """
     head = _git(folder, "rev-parse", "--short=12", "HEAD")
     if not head or not _git(folder, "ls-files", "."):
@@ -131,7 +131,7 @@ def _hottest(seen: Conditions) -> float | None:
 
 
 def _throttled(seen: Sequence[Conditions]) -> tuple[str, ...] | None:
-    """Falls of the clock, as sentences; None where the clock cannot be read."""
+    """Drops of the clocks, as sentences; None where no clock can be read."""
     clocks = {"CPU": [each.cpu_mhz for each in seen], "GPU": [each.gpu_mhz for each in seen]}
     found: list[str] = []
     for name, values in clocks.items():
@@ -144,7 +144,7 @@ def _throttled(seen: Sequence[Conditions]) -> tuple[str, ...] | None:
 
 
 def _usage() -> tuple[float, float, float] | None:
-    """Seconds: wall clock, CPU of the whole machine, CPU of this process and its ended children; None if not told."""
+    """Seconds: wall clock, CPU of the whole machine, CPU of this process and its ended children; None if unknown."""
     try:
         fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
     except OSError:

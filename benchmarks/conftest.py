@@ -21,13 +21,13 @@ ROUNDS, WARMUP_ROUNDS = 200, 20
 
 # Any: pytest-benchmark ships no types.
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
-    """Say which target this is."""
+    """Add the target's name to pytest-benchmark's report."""
     machine_info["target"] = target_of(identify()).name
 
 
 @pytest.fixture
 def timed(benchmark: Any) -> Callable[[Callable[[], object]], None]:
-    """Measure a call by rounds; p50, p90 and p95 in ms go into `extra_info`."""
+    """Return a function that measures a call in rounds; p50, p90 and p95 in ms go into `extra_info`."""
 
     def run(call: Callable[[], object]) -> None:
         benchmark.pedantic(call, rounds=ROUNDS, warmup_rounds=WARMUP_ROUNDS, iterations=1)

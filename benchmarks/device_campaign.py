@@ -1,8 +1,9 @@
-"""All that a CUDA machine can tell, in one command and a budget of time: `make campaign`.
+"""Measure everything on a CUDA machine with one command, within a time budget: `make campaign`.
 
-What is there, whether TensorRT-RTX runs on this GPU, parity of every runtime with the bundles' reference, speed against
-what the hardware allows, and transformers beside it. Each runtime works in a process of its own. What cannot run is a
-row with its reason; without a GPU those are most. `python -m edge_sdk.benchmarks.device_campaign --out DIR`
+The campaign lists what is installed, tries TensorRT-RTX on this GPU, compares every runtime with the bundles'
+references, relates speed to the hardware's limits, and times transformers for comparison. Each runtime has its own
+process. A measurement that cannot run becomes a row with the reason; without a GPU most rows are such.
+`python -m edge_sdk.benchmarks.device_campaign --out DIR`
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _DIGITS = 12
 
 
 class Settings(Value, frozen=True, kw_only=True):
-    """What a campaign is asked for. `target` names the hardware's limits where they are not found by themselves."""
+    """Settings of a campaign. `target` names the hardware's limits where they cannot be detected."""
 
     out: Path
     bundles: tuple[Path, ...] = ()
@@ -70,10 +71,10 @@ class Settings(Value, frozen=True, kw_only=True):
 
 
 class Run:
-    """One campaign: its rows so far, its conditions, and the files that say so."""
+    """One campaign: its rows so far, its conditions, and the files that it writes."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises `UnknownNameError` for a target, `ConfigError` for one of another GPU."""
+        """Raises `UnknownNameError` for an unknown target, `ConfigError` for the target of another GPU."""
         self._settings, self.budget = settings, Budget(settings.budget_s)
         self._started = datetime.now(timezone.utc)
         self._commit = commit(Path(__file__).parent)
@@ -87,7 +88,7 @@ class Run:
         self.rows: list[Row] = []
 
     def jobs(self) -> list[Job]:
-        """The processes, the cheap answers first. Raises `BundleError` for a bundle that is none."""
+        """The processes to run, cheap measurements first. Raises `BundleError` for a folder that is not a bundle."""
         settings = self._settings
         gpu, cpu = self.targets
         found = []
@@ -106,7 +107,7 @@ class Run:
         return sorted(found, key=lambda job: job.order.runtime == "ort")
 
     def put(self, row: Row) -> None:
-        """Keep a row, and write what there is."""
+        """Keep a row, and write all rows so far."""
         if row.what in GOALS:
             goal, floor = GOALS[row.what]
             row = msgspec.structs.replace(row, goal=goal, floor=floor)
@@ -145,7 +146,7 @@ class Run:
         write_campaign(campaign, settings.out)
 
     def _subject(self, name: str, folder: Path, sha256: str) -> str:
-        """The name in the tables, which says the folder where two would be the same."""
+        """The name in the tables, with the folder where two names would be equal."""
         subject = f"{name} in {folder}" if name in self._subjects else name
         self._subjects[subject] = sha256[:_DIGITS]
         return subject
@@ -202,7 +203,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def _gpu_state() -> Iterator[str]:
-    """Clocks, temperature, power, use and memory of the first GPU, as nvidia-smi tells them; nothing without it."""
+    """Clocks, temperature, power, use and memory of the first GPU from nvidia-smi; nothing where it is missing."""
     command = ["nvidia-smi", f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader", "--id=0"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_S, check=False)
@@ -266,7 +267,7 @@ def _of(text: str, known: dict[str, tuple[str, ...]] | dict[str, tuple[str, str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a campaign from the command line; returns the exit code, 0 also where rows could not be measured."""
+    """Run a campaign from the command line; returns the exit code, which is 0 even if some rows were not measured."""
     try:
         settings = _settings(arguments)
         run = run_campaign(settings)
@@ -279,6 +280,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # A run that is told to stop stops what it has started.
+    # On SIGTERM, exit normally, so that the processes that were started are stopped too.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

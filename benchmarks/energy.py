@@ -1,4 +1,4 @@
-"""What a run costs in energy, from the board's own power monitors; nothing on machines that have none."""
+"""Measure the energy of a run with the board's own power monitors; machines without monitors give nothing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class _Reading(NamedTuple):
 
 
 class Meter:
-    """Reads the board's power ten times a second, and the machine's state once, in a thread beside what is measured.
+    """Read the board's power ten times a second, and the machine's state once a second, in a separate thread.
 
-    Beside, because a reading between two frames finds the GPU idle, and one that takes long delays the next frame.
+    A separate thread, because a reading between two frames finds the GPU idle, and a slow one delays the next frame.
     """
 
     def __init__(self, watch: Watch) -> None:
@@ -50,7 +50,7 @@ class Meter:
                 self._readings.append(_Reading(time.perf_counter_ns(), draw))
 
     def energy(self, samples: Samples) -> Energy | None:
-        """The energy of the run whose times these are; None where no reading fell into it."""
+        """The energy of the run with the times `samples`; None where no reading fell into the run."""
         begin_ns, end_ns = samples.span_ns
         found = [reading.draw.power_w for reading in self._readings if begin_ns <= reading.at_ns <= end_ns]
         if self.idle is None or not found:
@@ -67,7 +67,7 @@ class Meter:
 
 
 def _idle() -> Draw | None:
-    """What the board draws while this process sleeps; None, at once, where no rail tells."""
+    """The board's power draw while this process sleeps; None, without waiting, where no power rail can be read."""
     first, readings = read_draw(), list[float]()
     if first is None:
         return None

@@ -1,4 +1,4 @@
-"""The students of a cross-validation as one scorer: each sample is judged by the student that has not seen its clip."""
+"""The students of a cross-validation as one scorer: each sample is scored by the student not trained on its clip."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge_sdk.evaluation.student import StudentScorer
 
 
 class FoldScorer:
-    """Scores with the bundles of a folder that `export.distil.folds` wrote. Raises `ConfigError` without one."""
+    """Score with the bundles in a folder written by `export.distil.folds`. Raises `ConfigError` for another folder."""
 
     def __init__(self, folder: Path) -> None:
         folds = read_folds(folder)
@@ -24,9 +24,9 @@ class FoldScorer:
         self._scorers: dict[int, StudentScorer] = {}
 
     def check(self, clips: Sequence[LabelledClip], folds: Mapping[str, int]) -> None:
-        """Raises `ConfigError` unless every clip's group has the fold here that it has in `folds`.
+        """Raise `ConfigError` unless every clip's group has the same fold here as in `folds`.
 
-        Else a sample's surroundings, which are taken from its own fold, might be what its student was trained on.
+        Otherwise a sample's surroundings, taken from its own fold, might be clips that its student was trained on.
         """
         for clip in clips:
             here = self._folds.get(clip.path.stem)
@@ -38,7 +38,7 @@ class FoldScorer:
                 )
 
     def identity(self) -> str:
-        """A digest of which clip is whose and of every fold's bundle. Raises `BundleError` where one is missing."""
+        """A digest of the clips' folds and of every fold's bundle. Raises `BundleError` where a bundle is missing."""
         digest = hashlib.sha256((self._folder / FILE_NAME).read_bytes())
         for fold in range(self._count):
             digest.update(Bundle.open(fold_bundle(self._folder, fold)).sha256.encode())

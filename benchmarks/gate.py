@@ -1,7 +1,7 @@
-"""`make bench-gate`: what this SDK promises, measured side by side in one run and asserted at 0.85 of its value.
+"""`make bench-gate`: measure what this SDK promises in one run, and assert 0.85 of each promised value.
 
-The margin is for machines that are shared. Student and file pipeline alternate over the rounds, and the median round
-counts. The last line of stdout is one JSON document; the exit code is 1 where a promise is not kept.
+The margin allows for shared machines. Student and file pipeline alternate over the rounds, and the median round counts.
+The last line of stdout is one JSON document; the exit code is 1 where a promise is not kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STUDENT_LIMITS = Limits(warmup_s=0.5, duration_s=2.0, min_samples=64)
 
 
 class Promise(Value, frozen=True, kw_only=True):
-    """One number, what is promised of it, and what is asserted."""
+    """One measured number, its promised value, and the value that is asserted."""
 
     name: str
     found: float
@@ -45,7 +45,7 @@ class Promise(Value, frozen=True, kw_only=True):
 
 
 class Gate(Value, frozen=True, kw_only=True):
-    """All promises, and what makes the machine less than a fair one."""
+    """All promises, and notes on conditions that make the machine an unfair judge."""
 
     promises: tuple[Promise, ...]
     clip_s: float

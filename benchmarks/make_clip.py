@@ -2,9 +2,9 @@
 
     python -m edge_sdk.benchmarks.make_clip clip.mp4 [--seconds 60]
 
-Rate control pads or starves whatever it is given, so the picture must need its bits: moving bars, turning spokes and
-faint noise do, and leave motion vectors, residuals and B-frames such as a camera's. Nothing in it is recorded, and the
-same versions of GStreamer and x264 write the same bytes.
+Rate control pads or starves any picture to reach its rate, so the picture must really need the bits: moving bars,
+turning spokes and faint noise do, and produce motion vectors, residuals and B-frames like a camera's. The content is
+synthetic, and the same versions of GStreamer and x264 write the same bytes.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def clip_text(seconds: float) -> str:
 def make_clip(path: Path, seconds: float = 60.0) -> Path:
     """Write the clip to `path`, whole or not at all, and return `path`. Takes about half the clip's length.
 
-    Raises `ConfigError` for a length out of range, `MissingDependencyError` without GStreamer's tools and
-    `SourceError` with what they say when they cannot encode.
+    Raises `ConfigError` for a length out of range, `MissingDependencyError` without GStreamer's tools, and
+    `SourceError` with their messages when they cannot encode.
     """
     if not 0.1 <= seconds <= 3600:
         raise ConfigError(f"seconds must be 0.1..3600, got {seconds}")

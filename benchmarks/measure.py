@@ -1,8 +1,8 @@
-"""Timing loops that keep every raw value, and the rule for which percentiles may be told.
+"""Timing loops that keep every raw value, and the rule for which percentiles may be reported.
 
-A percentile needs enough samples to mean anything: the least n comes from the early-stopping formula of MLPerf
-Inference (d = 0, confidence 0.99): the n at which it would be a 1 % chance to see no more than one slower sample.
-Below it the percentile is withheld, not estimated.
+A percentile needs enough samples to mean anything. The least n comes from the early-stopping formula of MLPerf
+Inference (d = 0, confidence 0.99): the n at which the chance of seeing no more than one slower sample is 1 %. With
+fewer samples the percentile is withheld, not estimated.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Samples(NamedTuple):
 
     @property
     def span_ns(self) -> tuple[int, int]:
-        """When work on the first sample began and on the last one ended; what waited for its turn began no earlier."""
+        """Start of work on the first sample, after any wait for its turn, and end of work on the last sample, in ns."""
         waited = self.stages["wait"][0] if "wait" in self.stages else 0
         return int(self.begin[0] + waited), int(self.begin[-1] + self.latency[-1])
 
 
 class Limits(NamedTuple):
-    """How long to measure: after `warmup_s`, until `duration_s` have passed and `min_samples` are there."""
+    """How long to measure: after `warmup_s`, until `duration_s` have passed and `min_samples` are taken."""
 
     warmup_s: float
     duration_s: float
@@ -50,7 +50,7 @@ class Limits(NamedTuple):
             raise ConfigError(f"expected warm-up and duration of at least 0 s and one sample, found {self}")
 
 
-# Gives the instants (ns) at which a frame began, ended each stage, and so on to its end.
+# Processes a frame and returns the instants (ns) at which it began and at which each stage ended.
 Step = Callable[[int], tuple[int, ...]]
 
 
@@ -90,7 +90,7 @@ def percentiles(values: NDArray[np.float64]) -> dict[str, float | None]:
 
 
 def withheld(count: int) -> str | None:
-    """What the rule withholds at `count` samples, in one line; None when nothing is that schema 1 tells."""
+    """The percentiles withheld at `count` samples, in one line; None if schema 1's percentiles are all reported."""
     missing = [f"{name} (needs {needed})" for name, needed in NEEDED.items() if count < needed and name != "p99.9"]
     return f"{count} samples: {', '.join(missing)} withheld" if missing else None
 

@@ -1,8 +1,8 @@
-"""How much of a file's decoding speed is left when everything else runs as well.
+"""Measure which share of a file's decoding speed remains when everything else runs as well.
 
 Both sides decode the same file with the same element and are timed from their first decoded picture to the end of
-the file, so that neither pays for starting. Decoding alone is a `gst-launch-1.0` process that throws its pictures away:
-a yardstick that shares no code with this SDK. The whole path is a `Unit`: decoding, rate, scaling, planes, student
+the file, so that start-up does not count. Decoding alone is a `gst-launch-1.0` process that discards its pictures: a
+yardstick that shares no code with this SDK. The whole path is a `Unit`: decoding, rate, scaling, planes, student
 (one thread), timeline. Runs alternate, because a machine's speed drifts.
 """
 
@@ -28,7 +28,7 @@ TIMEOUT_S = 600.0
 
 
 class FileTimes(NamedTuple):
-    """Seconds for one file: decoding alone, the whole path; and what the first is of the second."""
+    """Seconds for one file: decoding alone and the whole path, with their ratio."""
 
     decode_s: float
     whole_s: float
@@ -40,12 +40,12 @@ class FileTimes(NamedTuple):
 
 
 def time_file(path: Path, bundle: Bundle) -> FileTimes:
-    """Time both, one after the other. Raises `SourceError` for a file that cannot be decoded."""
+    """Time decoding alone, then the whole path. Raises `SourceError` for a file that cannot be decoded."""
     return FileTimes(decode_only_s(path), whole_path_s(path, bundle))
 
 
 def decode_only_s(path: Path) -> float:
-    """Seconds to decode all of `path` with the decoder that capture takes, less those to its first picture."""
+    """Seconds to decode all of `path` with the decoder that capture uses, less the time to the first picture."""
     decoder = decoder_of(path)
     first_s = _launch_s(path, decoder, "num-buffers=1")
     return max(1e-9, _launch_s(path, decoder) - first_s)
@@ -62,7 +62,7 @@ def whole_path_s(path: Path, bundle: Bundle) -> float:
 
 
 def decoder_of(path: Path) -> str:
-    """Pipeline text of the decoder that capture takes for `path`, with what brings its pictures to system memory."""
+    """Pipeline text of the decoder that capture uses for `path`, with the elements that copy to system memory."""
     with open_source(str(path), CaptureSettings(width=16, height=16)) as source:
         info = source.info
     known = [decoder for codec in CODECS if codec.name == info.codec for decoder in codec.decoders]

@@ -1,4 +1,4 @@
-"""Plans of the public models on the boards and cards that are asked about most, as text and data.
+"""Write plans of the public models on the most requested boards and cards, as text and data.
 
 Nothing is measured: every figure follows from the targets' data and the models' shapes.
 `python -m edge_sdk.benchmarks.plans --out DIR`

@@ -1,11 +1,11 @@
-"""Students on real clips, five folds by recording: trivial scorers, students as they are, students of the folds.
+"""Evaluate students on real clips, in five folds by recording, with trivial scorers for comparison.
 
     python -m edge_sdk.benchmarks.real_clips --clips DIR --work DIR --out DIR \\
         --bundle "rendered only=BUNDLE" --folds "rendered then real=DIR" --folds "real only=DIR"
 
-`DIR` of `--clips` holds the clips and their `labels.csv`; the folders of `--folds` are those that
-`python -m edge_sdk.export.distil.folds` wrote. Samples and scores stay in `--work`. The first student named
-is compared with every other scorer on the same samples, and its scores are drawn as a reliability diagram.
+The folder given to `--clips` holds the clips and their `labels.csv`; `python -m edge_sdk.export.distil.folds` writes
+the folders for `--folds`. Samples and scores are kept in `--work`. The first student named is compared with every other
+scorer on the same samples, and its scores are drawn as a reliability diagram.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from edge_sdk.types import Value
 TRACKS: tuple[Track, ...] = ("windows", "streams")
 METRICS = {"clip AP": clip_ap, "frame AUC": frame_auc, "start <= 1 s": start_within}
 WITHIN: dict[str, Statistic] = {"clip AP in folds": "average_precision", "clip AUC in folds": "roc_auc"}
-# A stream's verdict as a whole says little, and where a window starts says something of where its crash does.
+# A verdict on a whole stream tells little, and a window's start reveals something about its crash's start.
 COMPARED: tuple[tuple[Track, str], ...] = (
     ("windows", "clip AP"),
     ("windows", "frame AUC"),
@@ -73,7 +73,7 @@ class Gain(Value, frozen=True, kw_only=True):
 
 
 class InFolds(Value, frozen=True, kw_only=True):
-    """How well a scorer ranks windows of a view against those of their own fold, and how much better `subject` does."""
+    """How well a scorer ranks a view's windows within their own fold, and how much better `subject` ranks them."""
 
     view: str
     metric: str
@@ -83,7 +83,7 @@ class InFolds(Value, frozen=True, kw_only=True):
 
 
 class RealReport(Value, frozen=True, kw_only=True):
-    """The tables, the paired differences to `subject`, and what they are made of."""
+    """The tables, the paired differences to `subject`, and the data behind them."""
 
     schema: int = 1
     date_utc: str
@@ -99,7 +99,7 @@ class RealReport(Value, frozen=True, kw_only=True):
 
 
 def prepared_samples(folder: Path, work: Path, folds: int, seed: int, progress: Progress) -> Prepared:
-    """The samples of the labelled clips in `folder`, made in `work` unless those of the same labels are there."""
+    """The samples of the labelled clips in `folder`; made in `work` unless samples of the same labels exist."""
     table = folder / "labels.csv"
     clips = without_false_ends(table, read_labels(table))
     place = work / f"samples-{folds}-{seed}-{_label_digest(table, clips)}"
@@ -118,7 +118,7 @@ def prepared_samples(folder: Path, work: Path, folds: int, seed: int, progress: 
 
 
 def _label_digest(table: Path, clips: Sequence[LabelledClip]) -> str:
-    """What tells a table and its clips from others; of the clips their sizes, since archives are long to read."""
+    """Digest of a table and its clips; clips count by their sizes, because reading whole archives takes long."""
     sizes = ",".join(f"{clip.path.stat().st_size} {clip.end_s}" for clip in clips)
     return hashlib.sha256(table.read_bytes() + sizes.encode()).hexdigest()[:12]
 
@@ -159,7 +159,7 @@ def in_folds(
 def reliability_of(
     scorer: Scorer, samples: Sequence[Sample], folds: Mapping[str, int], seed: int
 ) -> dict[str, Calibration]:
-    """How far windows' scores are probabilities: as they come, and on a scale fitted on the other folds."""
+    """Calibration of windows' scores as probabilities: unchanged, and on a scale fitted on the other folds."""
     found = _answers(scorer, [sample for sample in samples if sample.track == "windows"])
     score = [each.score for each in found.scores]
     fitted = cross_fitted(
@@ -176,7 +176,7 @@ def _answers(scorer: Scorer, samples: Sequence[Sample]) -> Answers:
 
 
 def gains_markdown(report: RealReport) -> str:
-    """One table a view: a row a scorer, a column a metric."""
+    """One table per view, with a row per scorer and a column per metric."""
     parts = [f"## {report.subject}, minus each other scorer on the same samples\n"]
     columns = [f"{metric}, {track}" for track, metric in COMPARED]
     for view in dict.fromkeys(gain.view for gain in report.gains):
@@ -192,7 +192,7 @@ def gains_markdown(report: RealReport) -> str:
 
 
 def in_folds_markdown(report: RealReport) -> str:
-    """A row a scorer, a column a metric of a view, the gain of the subject beside it."""
+    """One row per scorer and one column per view and metric, each value with the subject's gain beside it."""
     columns = dict.fromkeys((each.view, each.metric) for each in report.in_folds)
     cells = {
         (each.scorer, each.view, each.metric): f"{_value(each.value)}; {_cell(each.gain)}" for each in report.in_folds
@@ -225,7 +225,7 @@ def _cell(gain: Measure) -> str:
 
 
 def named(text: str) -> tuple[str, Path]:
-    """`NAME=PATH` apart. Raises `ConfigError`."""
+    """Split `NAME=PATH`. Raises `ConfigError`."""
     name, found, path = text.partition("=")
     if not found or not name or not path:
         raise ConfigError(f"expected NAME=PATH, found {text!r}")
@@ -235,7 +235,7 @@ def named(text: str) -> tuple[str, Path]:
 def scorers_of(
     bundles: Sequence[str], folds: Sequence[str], clips: Sequence[LabelledClip], work: Path
 ) -> tuple[list[Scorer], dict[str, str]]:
-    """Trivial scorers, then students, all of which remember in `work`; and what identifies each student.
+    """Trivial scorers, then students, all caching their scores in `work`; and what identifies each student.
 
     Raises `ConfigError` for a bundle whose student was trained on some of `clips`.
     """
@@ -255,7 +255,7 @@ def scorers_of(
 
 
 def _code() -> str:
-    """What stands for the code between a clip and its scores: stored ones are not those of another version."""
+    """Digest of the code between a clip and its scores, so that stored scores of other code are not reused."""
     package, runtime = Path(edge_sdk.__file__).parent, open_runtime(DEFAULT_RUNTIME).describe()
     files = [package / f"{name}.py" for name in ("analysis", "unit", "stream", "tensors")]
     for folder in ("capture", "perception", "events", "evaluation", "runtimes"):

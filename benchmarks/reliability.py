@@ -1,7 +1,7 @@
-"""Whether a score is the probability it is taken for: held-out windows in bins, as numbers and as a picture.
+"""Check whether scores are calibrated probabilities: held-out windows in bins, as numbers and as a picture.
 
-A student's own scale was fitted on other clips. `cross_fitted` therefore fits the scale anew, for each fold on all
-others, which is what a user does who calibrates on clips of his own.
+A student's own scale was fitted on other clips. So `cross_fitted` fits the scale again, for each fold on all others,
+like a user who calibrates on their own clips.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from edge_sdk.evaluation.tasks.draws import Draws
 from edge_sdk.files import atomic_path
 
 Floats = NDArray[np.float64]
-# Scores at the ends of 0..1 are held this far from them, so that they have a logit.
+# Scores are kept this far from 0 and 1, so that they have a finite logit.
 EDGE = 1e-6
 
 
 def reliability(answers: Answers, said: Floats, *, seed: int, rounds: int) -> Calibration:
-    """Probabilities `said [n]` of the samples of `answers` against what was to be seen."""
+    """Compare the probabilities `said [n]` of the samples of `answers` with their labels."""
     draws = Draws.over([sample.group for sample in answers.samples], rounds=rounds, seed=seed)
     return calibration([sample.crash for sample in answers.samples], said, draws)
 
 
 def cross_fitted(truth: Sequence[bool], score: Sequence[float], fold: Sequence[int]) -> Floats:
-    """sigmoid(a * logit(score) + b) with `a, b` of greatest likelihood (Platt 1999) on the other folds, `[n]`."""
+    """sigmoid(a * logit(score) + b) `[n]`, with the maximum-likelihood `a, b` of the other folds (Platt 1999)."""
     labels, folds = np.asarray(truth, np.bool_), np.asarray(fold)
     raw = np.clip(np.asarray(score, np.float64), EDGE, 1 - EDGE)
     logit = np.log(raw / (1 - raw))[:, None]
@@ -44,7 +44,7 @@ def cross_fitted(truth: Sequence[bool], score: Sequence[float], fold: Sequence[i
 
 
 def draw_reliability(found: Mapping[str, Calibration], path: Path) -> None:
-    """Write a PNG: one curve for each of `found`, the share that had a crash over what was said."""
+    """Write a PNG with a curve for each of `found`: the share of crashes over the predicted probability."""
     figure = Figure(figsize=(5, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

@@ -1,7 +1,7 @@
-"""One measurement as JSON (schema 1) and as a row of a table; what was not measured is null, never absent.
+"""One measurement as JSON (schema 1) and as a row of a table; a value that was not measured is null, never absent.
 
-Every leaf has its unit in its name. Raw values lie beside the JSON in an .npz, so that any other statistic can be had
-later.
+Every leaf has its unit in its name. Raw values are in an .npz beside the JSON, so that any other statistic can be
+computed later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCHEMA = 1
 
 
 class Subject(Value, frozen=True, kw_only=True):
-    """What was measured. `precision` is that of each part, in the words of `plan`."""
+    """The measured model and runtime. `precision` is that of each part, in the words of `plan`."""
 
     model: str
     bundle_sha256: str
@@ -36,21 +36,21 @@ class Subject(Value, frozen=True, kw_only=True):
 
 
 class Spread(Value, frozen=True, kw_only=True):
-    """Lowest and median reading during the run; null where the sensor is silent."""
+    """Lowest and median reading during the run; null where the sensor gives no reading."""
 
     min: float | None
     p50: float | None
 
 
 class Span(Value, frozen=True, kw_only=True):
-    """Reading before and after; null where the sensor is silent."""
+    """Reading before and after the run; null where the sensor gives no reading."""
 
     start: float | None
     end: float | None
 
 
 class MachineState(Value, frozen=True, kw_only=True):
-    """Where it ran, and how the machine fared. `other_cores` is what other processes used meanwhile, in cores."""
+    """The machine and its state during the run. `other_cores` is the use by other processes meanwhile, in cores."""
 
     target: str
     os: str
@@ -74,7 +74,7 @@ class MachineState(Value, frozen=True, kw_only=True):
 
 
 class Method(Value, frozen=True, kw_only=True):
-    """How it was measured; `inside` is what the time contains."""
+    """How it was measured; `inside` tells what the measured time includes."""
 
     scenario: str
     fps: float | None
@@ -88,7 +88,7 @@ class Method(Value, frozen=True, kw_only=True):
 
 
 class LatencyMs(Value, frozen=True, kw_only=True, rename={"p99_9": "p99.9"}):
-    """Latency of a frame; a percentile is null with too few samples. `late_share` is told for a paced run."""
+    """Latency of a frame; a percentile is null with too few samples. `late_share` is only given for a paced run."""
 
     p50: float | None
     p90: float | None
@@ -110,9 +110,9 @@ class MemoryMb(Value, frozen=True, kw_only=True):
 
 
 class Energy(Value, frozen=True, kw_only=True):
-    """What `rail` gave, the mean of `readings` in the time of the run, some ten a second.
+    """Power and energy of `rail`, from `readings` during the run, about ten a second.
 
-    `idle_w` was read for two seconds before, with the student open. Joules are of everything that the rail feeds.
+    `idle_w` was read for two seconds before the run, with the student open. Joules cover all that the rail feeds.
     """
 
     mean_w: float
@@ -124,7 +124,7 @@ class Energy(Value, frozen=True, kw_only=True):
 
 
 class Report(Value, frozen=True, kw_only=True):
-    """One run. `raw` names the .npz beside it; the parts that this version does not measure are null."""
+    """One run. `raw` names the .npz beside the JSON; parts that this version does not measure are null."""
 
     schema: int = SCHEMA
     subject: Subject
@@ -164,7 +164,7 @@ def read_report(path: Path) -> Report:
 
 
 def read_samples(path: Path, report: Report) -> Samples:
-    """The raw values of the report at `path`. Raises `ConfigError` when they are gone or not those of the report."""
+    """The raw values of the report at `path`. Raises `ConfigError` when they are missing or do not fit the report."""
     raw = path.parent / report.raw
     try:
         with raw.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -178,7 +178,7 @@ def read_samples(path: Path, report: Report) -> Samples:
 
 
 def table(paths: Sequence[Path]) -> str:
-    """Markdown: one row a run, the conditions of each beneath."""
+    """Markdown: one row per run, with the conditions of each run below the table."""
     reports = [read_report(path) for path in paths]
     names = (
         "target, power mode",
@@ -196,7 +196,7 @@ def table(paths: Sequence[Path]) -> str:
 
 
 def conditions(report: Report) -> str:
-    """The sentences that stand under a row."""
+    """The sentences below the table that describe a run's conditions."""
     machine, method, subject = report.machine, report.method, report.subject
     paced = "" if method.fps is None else f" at {method.fps:g} fps"
     threads = f"{method.threads} thread{'s' * (method.threads != 1)}" if method.threads else "the runtime's own threads"

@@ -35,8 +35,8 @@ def run_bench(
 ) -> Path:
     """Measure the student of `bundle`, opened or a folder, and write JSON and raw values into `out`.
 
-    Returns the path of the JSON. `fps` counts in the scenario `paced` only; `threads` 0 leaves them to the runtime,
-    `device` is one of `SessionOptions`.
+    Returns the path of the JSON. `fps` is only used in the scenario `paced`; `threads` 0 lets the runtime choose,
+    `device` is one of those of `SessionOptions`.
     Raises `UnknownNameError`, `ConfigError`, `BundleError` or `MissingDependencyError`.
     """
     known = next((name for name in STAGES if name == scenario), None)
@@ -72,7 +72,7 @@ def run_bench(
 
 
 def latency_ms(samples: Samples, fps: float | None) -> LatencyMs:
-    """The numbers of a run; those of a percentile with too few samples are None."""
+    """The latency numbers of a run; a percentile with too few samples is None."""
     told = percentiles(samples.latency / 1e6)
     return LatencyMs(
         p50=told["p50"],

@@ -1,8 +1,8 @@
-"""What is timed: the student from a picture on the host to scores on the host.
+"""Time the student from a picture on the host to scores on the host.
 
-`single` gives the next picture as soon as the last is scored: what a frame costs. `paced` gives pictures at a fixed
-rate: what a camera sees. There the time counts from the instant at which the picture was due, so that a late answer
-delays, and is charged to, every picture queued behind it. Capture and decoding are outside of both.
+`single` gives the next picture as soon as the last one is scored, which measures the cost of a frame. `paced` gives
+pictures at a fixed rate, like a camera. In `paced` the time counts from the instant at which the picture was due, so
+that a late answer also counts for every picture queued behind it. Neither includes capture and decoding.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Scenario = Literal["single", "paced"]
 SCENARIOS: tuple[Scenario, ...] = ("single", "paced")
 STAGES: dict[Scenario, tuple[str, ...]] = {"single": ("planes", "run"), "paced": ("wait", "planes", "run")}
 
-# More pictures than any motion plane looks back, so that each step sees motion.
+# More pictures than the longest lag of a motion plane, so that each step sees motion.
 PICTURES = 64
-# A sleep may return late by this much; the rest of the wait is spent looking at the clock.
+# A sleep may return late by this much, so the last part of a wait polls the clock.
 SLEEP_SLACK_S = 0.002
 
 
 class Scored(Protocol):
-    """What is measured: `Recogniser` with one stream."""
+    """Interface of the measured object: `Recogniser` with one stream."""
 
     def push(self, stream: int, luma: NDArray[np.uint8]) -> None:
         """Give one stream its next picture."""
 
     def step(self) -> NDArray[np.float32]:
-        """Score what was pushed."""
+        """Score the pictures that were pushed."""
 
 
 def run_scenario(

@@ -1,4 +1,4 @@
-"""The suite's table: what each scorer decided of rendered clips against the truth, and the student by condition."""
+"""The suite's tables: each scorer's decisions on rendered clips against the truth, and the student by condition."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ NOWHERE = (math.nan, math.nan)
 
 
 class SuiteRow(Value, frozen=True, kw_only=True):
-    """One scorer on the suite; what the clips do not define is null.
+    """One scorer on the suite; a measure that the clips do not define is null.
 
-    `near_miss_f1` is of the crashes and the `near_misses` alone, other clips without a crash left out. `start`,
-    `coverage`, `width_median_s` and `overlap_detected` speak of crashes that the scorer detected, by its first guess;
-    in `overlap_all` a crash that it did not detect has overlap 0. F1 has bootstrap intervals of 95 % by clip.
+    `near_miss_f1` covers only the crashes and the `near_misses`, without other clips that show no crash. `start`,
+    `coverage`, `width_median_s` and `overlap_detected` cover the crashes that the scorer detected, by its first guess;
+    in `overlap_all` a crash that it did not detect has overlap 0. F1 has 95 % bootstrap intervals by clip.
     """
 
     scorer: str
@@ -51,7 +51,7 @@ class SuiteRow(Value, frozen=True, kw_only=True):
 
 
 class ConditionRow(Value, frozen=True, kw_only=True):
-    """The student on the clips of one condition; `yes_f1` is the F1 there of an answer that is always yes."""
+    """The student on the clips of one condition; `yes_f1` is the F1 of always answering yes on these clips."""
 
     condition: str
     yes_f1: float | None
@@ -59,7 +59,7 @@ class ConditionRow(Value, frozen=True, kw_only=True):
 
 
 class SuiteReport(Value, frozen=True, kw_only=True):
-    """The suite's rows and what they are made of."""
+    """The suite's rows and the data behind them."""
 
     schema: int = 2
     date_utc: str
@@ -78,7 +78,7 @@ class SuiteReport(Value, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decided:
-    """One scorer's answers to clips, and which of them (bool `[clips]`) it took for a crash."""
+    """One scorer's answers to clips, and in which of the clips (bool `[clips]`) it detected a crash."""
 
     scorer: str
     threshold: float | None
@@ -97,7 +97,7 @@ class Decided:
         return np.array([clip.record is not None and clip.record.kind == "near_miss" for clip in self.clips], np.bool_)
 
     def of(self, chosen: Labels) -> Decided:
-        """The same for some clips, chosen by bool `[clips]`."""
+        """The decisions for the clips chosen by bool `[clips]`."""
         at = np.flatnonzero(chosen).tolist()
         return Decided(
             scorer=self.scorer,
@@ -140,7 +140,7 @@ def row_of(decided: Decided, *, seed: int = 0) -> SuiteRow:
 
 
 def f1_of(decided: Decided, *, seed: int = 0) -> Measure:
-    """F1 of what was decided, with its bootstrap interval by clip; null where nothing is true and nothing claimed."""
+    """F1 of the decisions, with its bootstrap interval by clip; null where there is neither crash nor detection."""
     truth, claimed = decided.labels, decided.detected
 
     def f1(weight: Floats) -> float:
@@ -152,7 +152,7 @@ def f1_of(decided: Decided, *, seed: int = 0) -> Measure:
 
 
 def condition_rows(decided: Decided, *, seed: int = 0) -> tuple[ConditionRow, ...]:
-    """A row for each view, light and weather that some of the clips have; clips without a record are left out."""
+    """A row for each view, light and weather that occurs in the clips; clips without a record are left out."""
     return tuple(
         ConditionRow(condition=name, yes_f1=_yes_f1(part.labels), row=row_of(part, seed=seed))
         for name, part in _parts(decided)
@@ -160,7 +160,7 @@ def condition_rows(decided: Decided, *, seed: int = 0) -> tuple[ConditionRow, ..
 
 
 def describe_clips(clips: Sequence[LabelledClip], chosen: Labels) -> tuple[str, ...]:
-    """Name, view, scenario and conditions of the chosen clips: where to look next."""
+    """Name, view, scenario and conditions of the chosen clips, for a closer look at them."""
     records = [clip.record for clip, wanted in zip(clips, chosen, strict=True) if wanted and clip.record is not None]
     return tuple(f"{r.name} {r.view} {r.kind} {r.scenario} {r.light} {r.weather}" for r in records)
 
@@ -248,7 +248,7 @@ def _yes_f1(labels: Labels) -> float | None:
 
 
 def _overlap(decided: Decided, guesses: Sequence[Guess | None], chosen: Labels) -> Overlap:
-    """Of the `chosen` clips whose start and end are labelled; no guess, or one without an end, overlaps nothing."""
+    """Overlap on the `chosen` clips with labelled start and end; it is 0 for no guess, or for one without an end."""
     spans = []
     for clip, guess, wanted in zip(decided.clips, guesses, chosen.tolist(), strict=True):
         if wanted and clip.start_s is not None and clip.end_s is not None:

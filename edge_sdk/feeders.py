@@ -1,8 +1,8 @@
 """Where a stream's frames come from: a file or a live source.
 
-Files and live sources differ here and nowhere else. A file gives its next frame and is waited for. A live source gives
-its newest frame or none, and is never waited for; while it is live, a round without a new frame takes the last one
-again, as the rate grid of a file does, so that the student's memory keeps its clock.
+Only this module treats files and live sources differently. A file gives its next frame, which is waited for. A live
+source gives its newest frame or none, and is never waited for. While it is live, a round without a new frame repeats
+the last one, as the rate grid of a file does, so that the student's memory advances at a steady rate.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ from edge_sdk.types import CaptureTime, Frame
 
 # How far a declared rate may lie below the student's, as 29.97 does below 30.
 _RATE_SLACK = 0.02
-# How far behind the last frame one is whose own time is not: the finest that times of the timeline are told to.
+# A frame whose own time is not after the last frame's is put this far after it: the resolution of timeline times.
 _BEHIND_S = 0.001
-# What raw pictures are encoded as.
+# The codec that raw pictures are encoded with.
 _ENCODED = "h264"
 
 
 class SourceView(NamedTuple):
-    """A source as it is now. `info` is None before its first picture; `age` is of frames when their scores were there,
-    from the best known capture time; files have none.
+    """A source as it is now.
+
+    `info` is None before its first picture. `age` is how old frames were when they were scored, counted from their best
+    known capture time; None for files.
     """
 
     uri: str
@@ -44,10 +46,11 @@ class SourceView(NamedTuple):
 
 
 class CodedClip(Clip, frozen=True, kw_only=True):
-    """Units of a live source around an event. `codec` is what they are: `h264`, `h265` or `mjpeg`.
+    """Encoded units of a live source around an event.
 
-    H.264 and H.265 come as byte streams. It is the codec of the source's newest picture, and `h264` for one of raw
-    pictures, which are encoded for the ring. `zero_s` is time 0 of the timeline on the clock of `time.monotonic()`.
+    `codec` is `h264` or `h265` (as byte streams) or `mjpeg`: the codec of the source's newest picture, or `h264` for a
+    source of raw pictures, which are encoded for the ring. `zero_s` is time 0 of the timeline on the clock of
+    `time.monotonic()`.
     """
 
     codec: str
@@ -55,17 +58,17 @@ class CodedClip(Clip, frozen=True, kw_only=True):
 
     @property
     def suffix(self) -> str:
-        """The ending of a file that holds it best: `.mp4`, or `.mkv` for MJPEG."""
+        """The best file suffix for this clip: `.mp4`, or `.mkv` for MJPEG."""
         return suffix_of(self.codec)
 
     @property
     def first_s(self) -> float:
-        """When the first picture that it shows was taken, or `at_s` where it has no units."""
+        """When the first picture that the clip shows was taken, or `at_s` if it has no units."""
         # Pictures that are decoded after the first key picture may be shown before it.
         return min((unit.captured_s for unit in self.units), default=self.at_s)
 
     def until(self, end_s: float) -> CodedClip:
-        """The clip without what was captured after `end_s`, but for units that others before it are decoded from."""
+        """The clip up to `end_s`, with later units only where pictures before `end_s` are decoded from them."""
         count = max((place for place, unit in enumerate(self.units, 1) if unit.captured_s <= end_s), default=0)
         units = self.units[:count]
         last_s = max((unit.captured_s for unit in units), default=self.at_s)
@@ -73,13 +76,13 @@ class CodedClip(Clip, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, units=units, end_s=last_s, gaps=gaps)
 
     def save(self, path: str | Path) -> EventClip:
-        """Write it into the file `path`, which ends in `.mp4`, or in `.mkv`, the one for MJPEG.
+        """Write the clip to the file `path`, which ends in `.mp4` or `.mkv` (for MJPEG, `.mkv` only).
 
-        What an event says of it is returned. Units stay as they are, each at its own time from the first picture on,
-        gaps too. The file appears whole or not at all, and has reached the disk; its folder is made, an existing file
-        replaced. Raises `ConfigError` for a clip without units and for another ending, `OSError` for what the disk
-        says, as that it is full, `SourceError` for units that are not of `codec` and for a disk that has not answered
-        for `muxing.LIMIT_S`, and `MissingDependencyError` for a missing plugin of GStreamer.
+        Returns the record of the clip for its event. Units are not re-encoded, and keep their times from the first
+        picture on, including gaps. The file appears whole or not at all, and has reached the disk on return; its folder
+        is created, an existing file replaced. Raises `ConfigError` for a clip without units and for another suffix,
+        `OSError` for errors of the disk, such as a full one, `SourceError` for units that are not of `codec` and for a
+        disk that takes longer than `muxing.LIMIT_S`, and `MissingDependencyError` for a missing GStreamer plugin.
         """
         file = Path(path).absolute()
         digest = write_units(file, self.codec, self.units)
@@ -97,7 +100,8 @@ class CodedClip(Clip, frozen=True, kw_only=True):
 class Feeder(Protocol):
     """Where a stream's frames come from.
 
-    `slow` says so where they are fewer a second than the student is made for, so that its scores are no probabilities.
+    `slow` is a warning if there are fewer frames per second than the student is made for, so that its scores are not
+    probabilities; otherwise it is None.
     """
 
     uri: str
@@ -108,29 +112,32 @@ class Feeder(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether no frame will come any more."""
+        """Whether no more frames will come."""
 
     @property
     def state(self) -> str:
-        """The state of the source; "live" where frames come."""
+        """The state of the source; "live" while frames come."""
 
     def changes(self) -> list[SourceChange]:
         """State changes since the last call."""
 
     def instant(self, at_s: float | None, last_s: float) -> float:
-        """The second of the timeline at `at_s` of the monotonic clock, by default now; `last_s` is the last frame's.
+        """The timeline time, s, of `at_s` on the monotonic clock, by default now; `last_s` is the last frame's time.
 
-        Raises `ConfigError` for an instant that is not of the last `HISTORY_S` seconds, or that no clock tells.
+        Raises `ConfigError` for a time outside the last `HISTORY_S` seconds, and for any `at_s` of a file.
         """
 
     def view(self) -> SourceView:
         """The source as it is now."""
 
     def time_of(self, frame: Frame | None) -> EventTime:
-        """The time of a revision that is made now, because of `frame` where there is one."""
+        """The time of a revision made now; `frame` is the frame that caused it, if one did."""
 
     def clip(self, at_s: float, pre_roll_s: float) -> CodedClip:
-        """The encoded units that are kept around `at_s`, seconds since the first frame. Raises `ConfigError`."""
+        """The encoded units kept around `at_s`, seconds since the first frame.
+
+        Raises `ConfigError` if none are kept.
+        """
 
     def close(self) -> None:
         """Release the source."""
@@ -140,7 +147,7 @@ class FileFeeder:
     """A file or test pattern: every frame, in order."""
 
     def __init__(self, source: Source, rate_hz: float) -> None:
-        """`rate_hz` is the student's."""
+        """Take frames from `source`; `rate_hz` is the student's rate."""
         self.uri = source.info.uri
         self.slow = _slow(source.info.rate_hz, rate_hz)
         self._source = source
@@ -159,11 +166,11 @@ class FileFeeder:
 
     @property
     def state(self) -> str:
-        """Whether the file goes on."""
+        """`ended` once the file has ended, `live` before."""
         return "ended" if self._ended else "live"
 
     def instant(self, at_s: float | None, last_s: float) -> float:
-        """A file is where its last frame is. Raises `ConfigError` for an instant, as no clock speaks for a file."""
+        """The time of the last frame. Raises `ConfigError` if `at_s` is given, because a file has no clock."""
         if at_s is not None:
             raise ConfigError(
                 f"{self.uri} is a file, for which no clock speaks, found at_s={at_s:g}; leave it out: the event is "
@@ -172,7 +179,7 @@ class FileFeeder:
         return last_s
 
     def changes(self) -> list[SourceChange]:
-        """A file has no states worth telling."""
+        """No changes: a file has no states worth reporting."""
         return []
 
     def view(self) -> SourceView:
@@ -183,11 +190,11 @@ class FileFeeder:
         return SourceView(self.uri, self.state, self._source.info, stats, None)
 
     def time_of(self, frame: Frame | None) -> EventTime:
-        """Now; no clock speaks for what a file shows."""
+        """The current monotonic time alone: no clock tells when the pictures of a file were taken."""
         return EventTime(monotonic_s=time.monotonic())
 
     def clip(self, at_s: float, pre_roll_s: float) -> CodedClip:
-        """Of a file nothing is kept. Raises `ConfigError`."""
+        """Raise `ConfigError`, because no units of a file are kept."""
         raise ConfigError(f"{self.uri} is a file, of which no units are kept; cut the file itself")
 
     def close(self) -> None:
@@ -199,25 +206,25 @@ class FileFeeder:
 class LiveFeeder:
     """A live source: the newest frame of each round.
 
-    `first_s` is when its first frame was captured, on the clock of `time.monotonic()`; None before it.
+    `first_s` is when the first frame was captured, on the clock of `time.monotonic()`; None before that frame.
     """
 
     def __init__(self, source: LiveSource, ages: FrameAges, period_s: float) -> None:
         self.uri = source.uri
         self.ages = ages
-        # A camera may give fewer pictures than the student is made for; how many is not known before they come.
+        # Always None: a camera may give fewer pictures than the student needs, but its rate is not known in advance.
         self.slow: str | None = None
         self.first_s: float | None = None
         self._source = source
         self._period_s = period_s
-        # The newest picture with pixels of its own: the program may draw on what it is given, and what is shown again
-        # is what the camera showed. Its time is its own too, a period later for each time that it was shown again.
+        # The newest picture, with its own copy of the pixels: the program may draw on the frame that it gets, but a
+        # repeat must show what the camera showed. Its time is kept too, and grows by a period with each repeat.
         self._kept: Frame | None = None
         self._given_s: float | None = None
         self._sequence = 0
 
     def take(self) -> Frame | None:
-        """The newest frame, the last one again while the source is live, or None."""
+        """The newest frame; if there is none, the last one again while the source is live, else None."""
         frame = self._source.latest()
         if frame is not None:
             self._kept = _with_own_pixels(frame)
@@ -235,10 +242,10 @@ class LiveFeeder:
         return frame
 
     def _next_s(self, frame: Frame) -> float:
-        """The time that `frame` is given with: its own, or just behind the last one where repeats ran ahead of it.
+        """The time given to `frame`: its own, or just after the last given time if repeats ran ahead of it.
 
-        They do where a picture comes late. The student would miss it and a round if it were left out, and many where a
-        camera keeps the rate of the rounds, or half of it.
+        Repeats run ahead when a picture is late. Leaving such a picture out would cost the student that picture and a
+        round, and many of them if the camera runs at the rate of the rounds, or at half of it.
         """
         if self._given_s is None or frame.restarted or frame.time_s > self._given_s:
             return frame.time_s
@@ -246,18 +253,18 @@ class LiveFeeder:
 
     @property
     def history(self) -> FrameHistory | None:
-        """The RGB frames that are kept for reasoning, if any are."""
+        """The RGB frames kept for reasoning; None if none are kept."""
         return self._source.history
 
     @property
     def ring(self) -> GopRing | None:
-        """The encoded units that are kept, None without `pre_roll_s`; safe for several threads."""
+        """The encoded units that are kept, None without `pre_roll_s`; thread-safe."""
         return self._source.ring
 
     def clip(self, at_s: float, pre_roll_s: float) -> CodedClip:
         """The encoded units from `pre_roll_s` before `at_s`, seconds since the first frame, to the newest.
 
-        Raises `ConfigError` where none are kept, before the first frame, and for a pre-roll below 0 or no number.
+        Raises `ConfigError` if none are kept, before the first frame, and for a pre-roll below 0 or not a number.
         """
         if not 0 <= pre_roll_s < math.inf:
             raise ConfigError(f"expected 0 s or more before the crash, found {pre_roll_s}")
@@ -272,7 +279,7 @@ class LiveFeeder:
 
     @property
     def ended(self) -> bool:
-        """Whether the source was closed, or its end pushed."""
+        """Whether the source was closed, or the host program has ended its feed."""
         return self._source.state == "ended"
 
     @property
@@ -281,7 +288,10 @@ class LiveFeeder:
         return self._source.state
 
     def instant(self, at_s: float | None, last_s: float) -> float:
-        """Raises `ConfigError` for an instant before the first frame, of more than `HISTORY_S` ago, or to come."""
+        """The timeline time of `at_s`, by default now.
+
+        Raises `ConfigError` for a time before the first frame, more than `HISTORY_S` ago, or in the future.
+        """
         now_s, first_s = time.monotonic(), 0.0 if self.first_s is None else self.first_s
         wanted_s, earliest_s = now_s if at_s is None else at_s, max(first_s, now_s - HISTORY_S)
         if not earliest_s <= wanted_s <= now_s:
@@ -301,7 +311,7 @@ class LiveFeeder:
         return SourceView(self.uri, source.state, source.info, source.stats, self.ages.report())
 
     def time_of(self, frame: Frame | None) -> EventTime:
-        """Now by this device's clocks, and when the frame was taken."""
+        """The current time by this device's clocks, and when the frame was taken."""
         now = utc_of(time.monotonic())
         return EventTime(
             monotonic_s=now.monotonic_s,
@@ -313,7 +323,7 @@ class LiveFeeder:
         )
 
     def _zero(self) -> CaptureTime | None:
-        """When the first frame was taken, as the newest one tells: clocks may be set after a source was opened."""
+        """When the first frame was taken, by the newest frame's clock: clocks may be set after a source was opened."""
         if self._kept is None or self._kept.capture is None or self.first_s is None:
             return None
         return shifted(self._kept.capture, self.first_s - self._kept.captured_s)

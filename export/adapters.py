@@ -1,8 +1,8 @@
-"""CrashChat's adapters: LoRA on the decoder's linears, each with a projector of its own; and merging one.
+"""Read CrashChat's adapters (LoRA on the decoder's linears, each with its own projector) and merge one.
 
 Training leaves three things in a folder: `adapter_config.json`, the LoRA pairs, and the fully trained projector in
-`non_lora_trainables.bin`. The pairs include some for the vision tower, which is frozen: their B is proved zero and
-they are dropped, so that one tower serves every adapter.
+`non_lora_trainables.bin`. Some pairs are for the vision tower, which was frozen in training. Their B is checked to be
+zero and they are dropped, so that one tower serves every adapter.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _ADAPTED = re.compile(r"decoder\.layers\.(\d+)\.(\w+)\.weight")
 
 
 class Adapter:
-    """One adapter. `projector`: its four tensors under canonical names, or None where the base's is used.
+    """One adapter. `projector`: its four tensors under canonical names, or None where it uses the base's projector.
 
-    `dropped`: how many pairs of the frozen vision tower were in the file.
+    `dropped`: number of LoRA pairs in the file that belong to the frozen vision tower.
     """
 
     def __init__(self, folder: Path, config: LoraConfig, lora: Tensors, projector: Tensors | None) -> None:
-        """Raises `CheckpointError` naming the tensor that is incomplete, of another rank, or on another module."""
+        """Raises `CheckpointError` naming a tensor that lacks its pair, has the wrong rank or adapts another module."""
         self.folder, self.config, self._lora = folder, config, lora
         for stored in (*lora.stored.values(), *(projector.stored.values() if projector else ())):
             weight_dtype(stored)
@@ -51,7 +51,7 @@ class Adapter:
 
     @classmethod
     def open(cls, folder: Path, *, base_projector: bool = False) -> Adapter:
-        """The adapter in `folder`. `base_projector`: it was trained with the base's projector and brings none.
+        """Open the adapter in `folder`. `base_projector`: it was trained with the base's projector and has none.
 
         Raises `CheckpointError` naming the file and the setting or tensor, what was expected, what was found and what
         to do.
@@ -67,14 +67,14 @@ class Adapter:
 
     @property
     def linears(self) -> tuple[str, ...]:
-        """Which of the decoder's linears are adapted, in any layer, in canonical order."""
+        """The decoder's linears that are adapted in at least one layer, in canonical order."""
         return tuple(linear for linear in LINEARS if any(linear == found for _, found in self._pairs))
 
     def lora(self, layer: int, linear: str) -> tuple[Tensor, Tensor, float] | None:
-        """A `[rank, in]`, B `[out, rank]` and the scale for a linear of a layer, None where it is not adapted.
+        """A `[rank, in]`, B `[out, rank]` and the scale for one linear of a layer, None where it is not adapted.
 
-        The adapted linear is W + scale · B·A. The tensors keep the file's type and are mapped from it: do not write
-        into them. Raises `CheckpointError` for NaN or infinity.
+        The adapted linear is W + scale · B·A. The tensors keep the file's element type and are memory-mapped: do not
+        write into them. Raises `CheckpointError` for NaN or infinity.
         """
         pair = self._pairs.get((layer, linear))
         return (self._lora.read(pair[0]), self._lora.read(pair[1]), self.config.scale) if pair else None
@@ -113,7 +113,7 @@ class Adapter:
 
 
 class Merged(ChangedWeights):
-    """A checkpoint with an adapter summed into it. Keeps to `Weights`, in the checkpoint's own element types."""
+    """A checkpoint with an adapter merged into it. Implements `Weights`, in the checkpoint's own element types."""
 
     def __init__(self, weights: Weights, adapter: Adapter) -> None:
         """Raises `CheckpointError` naming the adapter's tensor that does not fit `weights`."""

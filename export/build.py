@@ -1,7 +1,8 @@
-"""Engines from a bundle's graphs: predicted, shown, cached, and compared with the bundle's reference outputs.
+"""Build engines from a bundle's graphs: estimate memory, report progress, cache, and compare with the references.
 
-An engine is built where it will run, for TensorRT times its kernels there; TensorRT-RTX alone compiles without a GPU
-and finishes on the device. What was built before for the same graph, TensorRT and GPU is not built again unless asked.
+An engine is built where it will run, because TensorRT times its kernels on the device. Only TensorRT-RTX compiles
+without a GPU and finishes on the device. A cached engine for the same graph, TensorRT and GPU is reused unless a
+rebuild is asked for.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ _MB = 1_000_000
 
 
 class Watcher(Protocol):
-    """Hears of each graph: what it will need, and how far it has come."""
+    """Receives the memory estimate and the progress of each graph's build."""
 
     def begin(self, graph: str, number: int, of: int, needed_mb: float) -> None:
-        """A build begins that is estimated to need `needed_mb` of memory."""
+        """Build `number` of `of` begins, for `graph`; it is estimated to need `needed_mb` of memory."""
 
     def progress(self, share: float, phase: str) -> None:
         """`share` of the build, 0 to 1, is done."""
 
     def end(self) -> None:
-        """The build is over, well or not."""
+        """The build has ended, successfully or not."""
 
 
 def build_engines(
     bundle: Bundle, tensorrt: TensorRT, place: Place, cache: EngineCache, options: BuildOptions, watcher: Watcher
 ) -> Iterator[BuiltEngine]:
-    """Build what `bundle` needs for `place`, one graph after the other.
+    """Build the engines that `bundle` needs for `place`, one graph after the other.
 
-    Raises `EngineError` for a graph that TensorRT refuses and for too little memory, `RuntimeFailure` for a disk
-    without room, `ConfigError` for a bundle without graphs in the dialect that TensorRT reads, and `KeyboardInterrupt`
-    once the builder has been stopped; nothing half-built is left.
+    Raises `EngineError` for a graph that TensorRT refuses and for too little memory, `RuntimeFailure` for a full disk,
+    `ConfigError` for a bundle without graphs in the dialect that TensorRT reads, and `KeyboardInterrupt` once the
+    builder has been stopped. No partial engine is left behind.
     """
     names = chosen_graphs(bundle, tensorrt, options)
     for number, name in enumerate(names, start=1):
@@ -90,7 +91,7 @@ def engine_key(bundle: Bundle, name: str, tensorrt: TensorRT, place: Place, opti
 def chosen_graphs(bundle: Bundle, tensorrt: TensorRT, options: BuildOptions) -> tuple[str, ...]:
     """The graphs to build, in the order in which a clip meets them.
 
-    Raises `UnknownNameError` for one that is asked for and not there, `ConfigError` where none is left.
+    Raises `UnknownNameError` for a requested graph that the bundle lacks, `ConfigError` where no graph remains.
     """
     readable = [name for name, graph in bundle.manifest.graphs.items() if tensorrt.dialect in graph.dialects]
     for name in options.graphs:
@@ -108,7 +109,7 @@ def chosen_graphs(bundle: Bundle, tensorrt: TensorRT, options: BuildOptions) -> 
 
 
 def _other_slots(bundle: Bundle, slots: Sequence[int]) -> set[str]:
-    """Decoder graphs whose cache has another size than those wanted."""
+    """Decoder graphs whose KV cache has none of the wanted sizes."""
     language = bundle.manifest.language
     decoders = [each for decoder in (language.decoders.values() if language else ()) for each in decoder.graphs]
     known = {each.slots for each in decoders}
@@ -136,7 +137,7 @@ class _Job:
 
     @property
     def timings(self) -> Path:
-        """How fast each kernel was on this kind of GPU, with this TensorRT."""
+        """Path of the kernel timings for this kind of GPU and this version of TensorRT."""
         gpu = f"{self.key.sm}.{self.key.multiprocessors}"
         return self.cache.folder / f"timings.{self.tensorrt.version}.{gpu}.cache"
 
@@ -159,7 +160,7 @@ def _build(job: _Job, on_progress: OnProgress) -> BuiltEngine:
 
 # Any: the packages ship no types.
 def _refusal(job: _Job, log: Any) -> str:
-    """What to say of a graph that TensorRT does not build, with its own words from `log`."""
+    """The error text for a graph that TensorRT does not build, quoting TensorRT's messages from `log`."""
     told = problems(log)
     remedy = "take another --level, another version of TensorRT, or --runtime ort"
     if "datatypes" in told:
@@ -194,9 +195,9 @@ def _config(job: _Job, network: Network, progress_monitor: Any) -> Any:
 
 # Any: as above, here and below.
 def attach_timings(config: Any, path: Path) -> None:
-    """Give `config` the timings at `path`, or empty ones: without any, what the builder times cannot be kept.
+    """Give `config` the timing cache at `path`, or an empty one, without which the builder's timings cannot be kept.
 
-    Timings of another device or version are not taken, and the build is only slower.
+    TensorRT refuses timings of another device or version; the build is then only slower.
     """
     known = path.read_bytes() if path.is_file() else b""
     if not config.set_timing_cache(config.create_timing_cache(known), False):
@@ -204,7 +205,7 @@ def attach_timings(config: Any, path: Path) -> None:
 
 
 def keep_timings(config: Any, path: Path) -> None:
-    """Write what the builder has timed to `path`, if it has kept any of it."""
+    """Write the builder's timing cache to `path`, if there is one."""
     found = config.get_timing_cache()
     if found is not None:
         write_bytes(path, bytes(found.serialize()))

@@ -1,7 +1,7 @@
-"""How far a build has come, and a way to stop it: TensorRT's progress reports, made one number.
+"""Turn TensorRT's progress reports into one number, and let Ctrl-C stop a build.
 
-A builder reports phases that begin, count steps and may hold further phases. Ctrl-C cannot break into it; but it asks
-after each step whether to go on.
+A builder reports phases that begin, count steps and may contain further phases. Ctrl-C cannot interrupt a running
+step, but the builder asks after each step whether to continue.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any
 
 from edge_sdk.engine.tensorrt_library import TensorRT
 
-# Called with the share that is done, 0 to 1, and the name of the phase.
+# Called with the share of the build that is done, 0 to 1, and the name of the phase.
 OnProgress = Callable[[float, str], None]
 
 
 class Phases:
-    """Phases in phases as one share of the whole: a phase's step counts as much as each of its sisters."""
+    """Nested phases as one share of the whole: all steps of a phase count equally."""
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[str | None, int, int]] = {}  # name -> parent, steps, steps done
         self._furthest = 0.0
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
-        """A phase of `steps` steps begins, inside `parent` or by itself."""
+        """A phase of `steps` steps begins, inside `parent` or at the top level."""
         self._open[name] = (parent, max(steps, 1), 0)
 
     def step(self, name: str, step: int) -> None:
@@ -37,11 +37,11 @@ class Phases:
             self._open[name] = (parent, steps, min(step + 1, steps))
 
     def finish(self, name: str) -> None:
-        """A phase is over, early or not."""
+        """A phase has ended, with all its steps done or not."""
         self._open.pop(name, None)
 
     def share(self) -> float:
-        """Share of the outermost phase that is done; it never falls, whatever the builder opens again."""
+        """Share of the outermost phase that is done; it never decreases, even if the builder reopens a phase."""
         roots = [name for name, (parent, _, _) in self._open.items() if parent not in self._open]
         self._furthest = max([self._furthest, *(self._share(root) for root in roots)])
         return self._furthest
@@ -61,9 +61,9 @@ class Stop:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Turn Ctrl-C into a wish that the builder is told at its next step; raises `KeyboardInterrupt` at the end of it.
+    """Turn Ctrl-C into a request that the builder reads at its next step; raises `KeyboardInterrupt` on leaving.
 
-    Signals belong to the main thread; elsewhere nothing changes.
+    Only the main thread receives signals; in another thread this changes nothing.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -82,7 +82,7 @@ def interruptible() -> Iterator[Stop]:
         raise KeyboardInterrupt
 
 
-# Any: the class is made from the package's own, which has no types.
+# Any: the class is derived from one of the package's, which ships no types.
 def monitor(tensorrt: TensorRT, stop: Stop, on_progress: OnProgress) -> Any:
     """A progress monitor for a builder's configuration."""
     base = tensorrt.module.IProgressMonitor

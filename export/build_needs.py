@@ -1,7 +1,8 @@
-"""What a build needs of the machine's memory and of the cache's disk, said before it begins.
+"""Estimate the memory and the disk space that a build needs, and refuse it before it begins.
 
-Small boards do not fail cleanly: the kernel ends the largest process, after minutes. So the estimate is compared with
-what is free, and refused with numbers. So is a disk without room, which would be met when the builder is done.
+Small boards do not fail cleanly: after minutes the kernel kills the largest process. So the estimate is compared with
+the free memory, and a refusal states both numbers. The disk is checked too, because a full one would only show when
+the builder is done.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from edge_sdk.hardware.probes import observe
 
 _MB = 1e6
 _WORKSPACE_SHARE = 0.25
-# Where the memory that is free cannot be read.
+# Used where the system does not report its free memory.
 _USUAL_WORKSPACE_MB = 1000.0
 
 
 def needed_mb(path: Path) -> float:
-    """Estimated peak of building the graph at `path`, 10^6 bytes: the builder itself, or a multiple of its weights."""
+    """Estimated peak memory for building the graph at `path`, 10^6 bytes: a fixed base or a multiple of its weights."""
     return max(BUILD_BASE_MB.value, BUILD_BYTES_PER_WEIGHT.value * weights(path) / _MB)
 
 
 def require_memory(path: Path, *, force: bool = False) -> float:
     """The estimate for the graph at `path`; raises `EngineError` where less is free, unless `force`.
 
-    Swap counts as free: a builder's memory is mostly weights that wait for their turn. It is not counted on where a
-    container or a service has a limit of its own.
+    Swap counts as free, because a builder's memory is mostly weights that wait for their turn. It does not raise the
+    limit of a container or a service.
     """
     needed, now, room = needed_mb(path), observe(), memory_room_mb()
     if now.memory_available_mb is None or force:
@@ -52,7 +53,7 @@ def require_memory(path: Path, *, force: bool = False) -> float:
 def require_disk(path: Path, cache: Path, *, force: bool = False) -> None:
     """Raise `RuntimeFailure` where the disk of `cache` has less room than the graph at `path` and its weight files.
 
-    An engine holds the weights. One that it replaces is there until it is whole.
+    An engine contains the weights, and the engine that it replaces stays on disk until the new one is complete.
     """
     files = [path, *(path.parent / name for name in external_locations(path))]
     needed, free = sum(each.stat().st_size for each in files), free_bytes(cache)
@@ -64,7 +65,7 @@ def require_disk(path: Path, cache: Path, *, force: bool = False) -> None:
 
 
 def workspace_mb(asked_mb: float | None) -> float:
-    """What one kernel may use beside its tensors, 10^6 bytes: what is asked for, or a quarter of what is free."""
+    """Memory that one kernel may use beside its tensors, 10^6 bytes: `asked_mb`, or a quarter of the free memory."""
     if asked_mb is not None:
         return asked_mb
     free = least_mb(observe().memory_available_mb, memory_room_mb())

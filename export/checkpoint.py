@@ -1,7 +1,7 @@
-"""A VideoLLaMA3 checkpoint under this code's names, whatever the layout and the file format.
+"""A VideoLLaMA3 checkpoint under canonical tensor names, whatever its layout and file format.
 
-Opening reads headers alone and compares every name and shape with the configuration, so that a wrong folder is
-refused in a second and not after an hour. Values are checked when a tensor is read.
+Opening reads only headers and compares every name and shape with the configuration, so that a wrong folder is
+refused within a second and not after an hour. Values are checked when a tensor is read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Weights(Protocol):
         """Shape and element type, without reading the tensor. Raises `KeyError` for a name not in `names()`."""
 
     def tensor(self, name: str) -> Tensor:
-        """The tensor, contiguous. It may be mapped from a file: do not write into it.
+        """The tensor, contiguous. It may be memory-mapped from a file: do not write into it.
 
         Raises `CheckpointError` naming file and tensor when a value is NaN or infinite, and `KeyError` for a name not
         in `names()`.
@@ -42,7 +42,7 @@ class Weights(Protocol):
 
 
 class ChangedWeights:
-    """`Weights` that have the names, shapes and types of others, and say themselves what a tensor is."""
+    """Base class for `Weights` that keep the names, shapes and types of other `Weights` and change the values."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
@@ -57,12 +57,12 @@ class ChangedWeights:
         return self._weights.names()
 
     def spec(self, name: str) -> TensorSpec:
-        """Shape and element type as they were; see `Weights`."""
+        """Shape and element type of the original tensor; see `Weights`."""
         return self._weights.spec(name)
 
 
 class Checkpoint:
-    """The tensors of a checkpoint's folder. Keeps to `Weights`."""
+    """The tensors of a checkpoint's folder. Implements `Weights`."""
 
     def __init__(self, config: ModelConfig, layout: Layout, tensors: Tensors) -> None:
         """Raises `CheckpointError` unless the names, shapes and types of `tensors` are those of `config`."""
@@ -78,7 +78,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
-        """The checkpoint in `folder`: `config.json` beside safetensors or `pytorch_model.bin`, whole or in shards.
+        """Open `folder`: `config.json` beside safetensors or `pytorch_model.bin`, in one file or in shards.
 
         Raises `CheckpointError` naming the file and the tensor, what was expected, what was found and what to do.
         """
@@ -123,7 +123,7 @@ class Checkpoint:
         return TensorSpec(name=name, dtype=weight_dtype(stored), shape=shape)
 
     def _check_spare_head(self, embedding: Tensor, head: Stored) -> None:
-        """A tied model's file may carry its head again; then it must be the embedding."""
+        """A tied model's file may hold the head as well; its values must then equal the embedding's."""
         if not torch.equal(embedding, self._tensors.read(head.name).to(embedding.dtype)):
             raise CheckpointError(
                 f"{head.where}: expected the values of {self._public[EMBEDDING]}, since config.json ties the two "

@@ -1,4 +1,4 @@
-"""What stands for the code that makes a stage, so that what an older one has made is not taken for its own."""
+"""Digests of the code that makes a stage, so that a stage made by older code is not reused."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 from edge_sdk import __version__
 
 _ROOM = Path(__file__).parent
-# What a language export does not run: training, and quantisation, which has a digest of its own.
+# Folders that a language export does not run: training, and quantisation, which has its own digest.
 _APART = frozenset({"distil", "mini", "quantise"})
 
 
 @cache
 def export_code() -> dict[str, str]:
-    """This version of the code of a language export, as inputs of its stages."""
+    """Version and digest of the code of a language export, as inputs of its stages."""
     return {"edge_sdk": f"{__version__}+{code_digest(_ROOM, without=_APART)}"}
 
 
 @cache
 def quantise_code() -> dict[str, str]:
-    """This version of the code of quantisation and calibration, as inputs of their stages."""
+    """Digest of the code of quantisation and calibration, as inputs of their stages."""
     return {"quantise_code": code_digest(_ROOM / "quantise")}
 
 
 def code_digest(folder: Path, *, without: Collection[str] = ()) -> str:
-    """Of every Python file below `folder`, names and content, but for its folders called as those in `without`."""
+    """Digest of the names and contents of all Python files below `folder`, except in its sub-folders `without`."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         place = path.relative_to(folder)

@@ -1,6 +1,6 @@
-"""JSON settings of other people's making, read key by key with one clear error for each that is wrong.
+"""Read JSON settings that other tools have written, key by key, with one clear error for each wrong value.
 
-A missing key and a key that is null are the same thing there: both leave the value to the reader's default.
+In these files a missing key and a null key mean the same: the reader uses its default.
 """
 
 from __future__ import annotations
@@ -94,14 +94,14 @@ class Section:
         return found
 
     def only(self, key: str, *allowed: object, default: object) -> None:
-        """Refuse every value but those that this toolchain reproduces."""
+        """Refuse every value except those in `allowed`, which this toolchain reproduces."""
         found = self._values.get(key)
         found = default if found is None else found
         if found not in allowed:
             raise self.wrong(f"{key} must be {' or '.join(map(json.dumps, allowed))}", found, unsupported=True)
 
     def all_are(self, key: str, allowed: str) -> None:
-        """Refuse a list with any other entry; an absent one passes."""
+        """Refuse a list with an entry other than `allowed`; an absent list passes."""
         found = self._values.get(key)
         if found is not None and (not isinstance(found, list) or any(item != allowed for item in found)):
             raise self.wrong(f"every entry of {key} must be {json.dumps(allowed)}", found, unsupported=True)

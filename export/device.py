@@ -1,6 +1,6 @@
-"""Where torch computes: the processor of this machine, or one of its CUDA devices.
+"""The device that torch computes on: this machine's CPU, or one of its CUDA devices.
 
-What is written to disk does not depend on the device but for the order of float32 sums, so it says which one it was.
+Results depend on the device only through the order of float32 sums, so what is written to disk names the device.
 """
 
 from __future__ import annotations
@@ -37,5 +37,5 @@ def find_device(asked: str = AUTO) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called in reports: `cpu`, or the kind and the name of an accelerator."""
+    """The name of a device in reports: `cpu`, or the kind and the name of an accelerator."""
     return f"cuda, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type

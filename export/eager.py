@@ -1,9 +1,9 @@
 """The model in float32 with one layer in memory at a time: the reference for models larger than the memory.
 
-The modules are those of `graphs`. Several calls go through together, so that each layer is read once for all of them;
-a layer of the 7B takes 1 GB in float32, and all of its layers 26 GB. Every layer is written into the memory of the one
-before: fresh memory would cost ten times as long as the values. `encode`, `project` and `head_logits` compute on the
-device where their inputs lie, `decode` on the CPU.
+The modules are those of `graphs`. Several calls run together, so that each layer is read once for all of them:
+a layer of the 7B takes 1 GB in float32, and all of its layers 26 GB. Each layer is loaded into the memory of the
+previous one, because allocating fresh memory takes ten times as long as filling in the values. `encode`, `project`
+and `head_logits` compute on the device that holds their inputs, `decode` on the CPU.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _HEAD_BYTES = 1 << 28
 
 @dataclass(eq=False)
 class Call:
-    """One call of the decoder, with the cache that it reads, and that it leaves when it is done.
+    """One call of the decoder, with the KV cache that it reads and updates.
 
-    `feeds` are the inputs of `decoder_io` that are neither cache nor LoRA; `past` has a pair for each layer, as long as
-    `mask` is wide. `adapter` is switched on beside the weights.
+    `feeds` are the inputs of `decoder_io` that are neither cache nor LoRA. `past` has a pair for each layer, with as
+    many slots as `mask` is wide. `adapter` is applied beside the weights.
     """
 
     feeds: Mapping[str, Tensor]
@@ -50,14 +50,14 @@ class Call:
 
 
 class Line:
-    """One sequence in a cache of its own."""
+    """One sequence with its own cache."""
 
     def __init__(self, config: TextConfig, slots: int, adapter: Adapter | None = None) -> None:
         self._slots, self._adapter, self._used = slots, adapter, 0
         self._past = empty_cache(config, slots)
 
     def call(self, embeds: Tensor) -> Call:
-        """The call that takes in `embeds [n, hidden]` and gives the logits after the last."""
+        """The call that appends `embeds [n, hidden]` and gives the logits after the last row."""
         places = torch.arange(self._used, self._used + len(embeds))
         self._used += len(embeds)
         feeds = {
@@ -87,7 +87,7 @@ def encode(
 ) -> list[Tensor]:
     """Vision tokens `[frames, tokens, width]` of each clip, a grid and normalised `patches [frames, patches, 588]`.
 
-    `watch` is entered with the number and the module of each layer while that computes.
+    `watch` is entered with the number and the module of each layer while the layer computes.
     """
     config, device = weights.config.vision, clips[0][1].device
     embed = load(weights, "vision.patch_embedding.", partial(nn.Linear, config.patch_values, config.hidden)).to(device)
@@ -113,7 +113,7 @@ def project(weights: Weights, tokens: Sequence[Tensor]) -> list[Tensor]:
 
 @torch.inference_mode()
 def decode(weights: Weights, calls: Sequence[Call], on_layer: OnLayer) -> list[Tensor]:
-    """Logits `[rows, vocab]` of each call; their caches are replaced by what the calls leave."""
+    """Logits `[rows, vocab]` of each call; each call's cache is replaced by the updated one."""
     config, rope = weights.config.text, text_rope(weights.config.text)
     states = [call.feeds["embeds"] for call in calls]
     steps = [TextStep.of(call.feeds, rope, "native") for call in calls]
@@ -136,7 +136,7 @@ def embedding_rows(weights: Weights, ids: NDArray[np.int64]) -> Tensor:
 def _layers(
     weights: Weights, part: str, count: int, build: Callable[[], nn.Module], device: torch.device = CPU
 ) -> Iterator[nn.Module]:
-    """One module, filled with each layer in turn."""
+    """Yield one module again and again, filled with each layer's weights in turn."""
     with torch.device("meta"):
         layer = build()
     layer.to_empty(device=device).eval()
@@ -150,7 +150,7 @@ def _layers(
 
 
 def head_logits(weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
-    """Logits of each of normalised `states [rows, hidden]`; the head is widened a block at a time."""
+    """Logits for each of the normalised `states [rows, hidden]`; the head is cast to float32 block by block."""
     head = weights.tensor(source_name(weights, HEAD))
     rows = max(1, _HEAD_BYTES // (4 * head.shape[1]))
     wide = torch.empty(min(rows, len(head)), head.shape[1], device=states[0].device)
@@ -163,7 +163,7 @@ def head_logits(weights: Weights, states: Sequence[Tensor]) -> list[Tensor]:
 
 
 def lora_pairs(adapter: Adapter | None, layer: int, device: torch.device = CPU) -> dict[str, Pair]:
-    """The adapter's matrices for a layer by linear, in the order of multiplication, the scale in B."""
+    """The adapter's matrices for a layer by linear, in the order of multiplication; B includes the scale."""
     pairs = {linear: adapter.lora(layer, linear) for linear in LINEARS} if adapter else {}
     return {
         linear: (pair[0].to(device).float().mT, pair[1].to(device).float().mT * pair[2])

@@ -1,4 +1,4 @@
-"""What an export takes, said before it begins: disk to the byte where shapes tell, memory as an upper bound."""
+"""What an export needs, stated before it begins: disk (exact where shapes tell) and an upper bound on memory."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from edge_sdk.types import Value
 _MB = 1e6
 # Python with torch and the graphs in memory, before a weight is read: 0.25 GB measured (torch 2.13, x86-64).
 _PROGRAM_BYTES = 500e6
-# `WeightFile` casts and turns blocks of 256 MiB; the checkpoint's block, the cast one and the turned one are alive.
+# `WeightFile` casts and transposes blocks of 256 MiB; the original, the cast and the transposed block coexist.
 _BLOCK_BYTES = 3 * 2**28
-# Manifest, receipts, and the file system's own room for names and blocks.
+# Manifest, receipts, and the file system's overhead for names and blocks.
 _RESERVE_BYTES, _RESERVE_SHARE = 1 << 20, 0.01
 
 
 class Needs(Value, frozen=True, kw_only=True):
-    """Bytes: `work` still to be written to the work folder's disk, `out` to the bundle's, where that is another.
+    """Bytes: `work` still to be written to the work folder's disk, `out` to the bundle's disk where that is another.
 
-    `bundle` is the whole bundle, `memory` what the process will hold of its own at its peak, at most, while weights are
-    written as they are and references computed.
+    `bundle` is the size of the whole bundle. `memory` is an upper bound on the process's own peak memory while weights
+    are written unquantised and references computed.
     """
 
     work: int
@@ -39,8 +39,8 @@ def needs_of(
 ) -> Needs:
     """What is needed for the stages `todo` of `stages`.
 
-    `extra`: bytes of other files in the bundle; `freed`: bytes in the work folder that make room for new ones;
-    `linked`: work folder and bundle are on one disk, so that the bundle takes the stages' files over.
+    `extra`: bytes of other files in the bundle. `freed`: bytes in the work folder that will be freed for new files.
+    `linked`: work folder and bundle are on one disk, so that the bundle hard-links the stages' files.
     """
     bundle = sum(stage.size_bytes for stage in stages) + extra
     work = sum(stage.size_bytes for stage in todo) + (extra if linked else 0)
@@ -53,7 +53,7 @@ def needs_of(
 
 
 def check_disk(needs: Needs, work: Path, out: Path) -> None:
-    """Raise `ConfigError` with both numbers where a disk has less free than is needed."""
+    """Raise `ConfigError` with both numbers where a disk has less free space than needed."""
     for option, folder, needed in (("--work", work, needs.work), ("--out", out.parent, needs.out)):
         free = free_bytes(folder)
         if needed > free:
@@ -64,12 +64,12 @@ def check_disk(needs: Needs, work: Path, out: Path) -> None:
 
 
 def same_disk(work: Path, out: Path) -> bool:
-    """Whether files of `work` can take names in `out` too."""
+    """Whether `out` can hard-link files of `work`."""
     return existing(work).stat().st_dev == existing(out.parent).stat().st_dev
 
 
 def describe(plan: LanguagePlan, needs: Needs, work: Path, out: Path, *, rounds: bool = False) -> Iterator[str]:
-    """Lines for people, with what a bundle of these settings cannot take; `rounds`: to few bits, on the way."""
+    """Lines for people, including what a bundle of these settings lacks; `rounds`: weights are quantised on the way."""
     yield f"bundle {out}: about {needs.bundle / _MB:,.0f} MB"
     yield f"disk: {needs.work / _MB:,.0f} MB of {free_bytes(work) / _MB:,.0f} MB free in {work}" + (
         f", {needs.out / _MB:,.0f} MB of {free_bytes(out.parent) / _MB:,.0f} MB free in {out.parent}"
@@ -90,14 +90,14 @@ def _reserved(size: int) -> int:
 
 
 def _layer_bytes(plan: LanguagePlan) -> int:
-    """A layer of the decoder in float32 and its largest sum with LoRA, while references are computed."""
+    """Memory for a decoder layer in float32 and its largest sum with LoRA, while references are computed."""
     text = plan.checkpoint.config.text
     attention = 2 * text.hidden * (text.heads + text.kv_heads) * text.head_dim
     return 4 * (attention + 5 * text.hidden * text.intermediate)
 
 
 def _merge_bytes(plan: LanguagePlan) -> int:
-    """The largest sum of a weight and its LoRA: the product in float32, the weight in float32, the result."""
+    """Memory for merging LoRA into the largest weight: the product in float32, the weight in float32, the result."""
     if plan.recipe.switchable or not plan.adapters:
         return 0
     sizes = (plan.checkpoint.spec(name).shape for name in plan.checkpoint.names() if name not in (EMBEDDING, HEAD))

@@ -1,6 +1,6 @@
-"""What a language bundle is to hold: settings from a recipe's TOML file, each of which the command line may override.
+"""Settings of a language bundle, from a recipe's TOML file; the command line may override each of them.
 
-A recipe says for which target it was chosen. It names no folders: where weights lie differs from machine to machine.
+A recipe names the target that it was chosen for. It names no folders, because weights lie elsewhere on each machine.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from edge_sdk.types import Dialect, Value
 BASE = "base"
 SLOTS = (2_048, 4_096, 10_752)
 
-# A name becomes part of file names, whose parts are set apart by dots.
+# A name becomes part of file names, whose parts are separated by dots; so it must not contain one.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class ExportRecipe(Value, frozen=True, kw_only=True):
     """Settings of an export.
 
-    `switchable`: LoRA matrices are inputs of one decoder that all adapters share. Otherwise each adapter is summed into
-    decoder weights of its own. `base_projector`: the adapters were trained with the checkpoint's projector and bring
-    none. `slots` are the lengths of the KV cache, one decoder graph each. `target` is where the bundle is meant to run:
-    quantisation recipes that it does not compute are refused.
+    `switchable`: LoRA matrices are inputs of one decoder that all adapters share. Otherwise each adapter is merged into
+    its own decoder weights. `base_projector`: the adapters were trained with the checkpoint's projector and have none.
+    `slots` are the lengths of the KV cache, one decoder graph each. `target` is the device the bundle is meant for;
+    quantisation recipes that it cannot compute are refused.
     """
 
     name: str = ""
@@ -60,13 +60,13 @@ def settle(
     adapters: tuple[str, ...] = (),
     merge: tuple[str, ...] = (),
     recipe: str | Path | None = None,
-    # Any: each value is judged by the field of `ExportRecipe` that it is for.
+    # Any: each value is checked by its field of `ExportRecipe`.
     **changes: Any,
 ) -> Order:
-    """The order that a command line stands for.
+    """Turn the options of a command line into an order.
 
-    `adapters` are written NAME=DIR; `merge` names those to sum into weights of their own. `changes` are fields of
-    `ExportRecipe` that override the recipe's; None and empty ones do not. Raises `ConfigError`.
+    `adapters` are written NAME=DIR; `merge` names those to merge into their own weights. `changes` are fields of
+    `ExportRecipe` that override the recipe's; None and empty values override nothing. Raises `ConfigError`.
     """
     found = load_export_recipe(recipe) if recipe else ExportRecipe()
     if merge:
@@ -81,7 +81,7 @@ def settle(
 
 
 def load_export_recipe(name: str | Path) -> ExportRecipe:
-    """The recipe called `name` among those of the package, or the file at a path. Raises `ConfigError`."""
+    """Load the packaged recipe called `name`, or the file at a path. Raises `ConfigError`."""
     found = find_recipe(name, "crashchat-*.toml")
     settings = found.read(dict[str, Any])
     try:
@@ -106,9 +106,9 @@ def adapter_folders(adapters: tuple[str, ...]) -> dict[str, str]:
 
 
 def tasks_of(name: str, adapters: Mapping[str, object]) -> tuple[str, ...]:
-    """Which tasks the adapter called `name` is asked.
+    """The tasks that the adapter called `name` answers.
 
-    Adapters named after a kind of task answer that kind where both kinds are there; any other answers all.
+    Where there is an adapter for every kind of task, each answers its own kind. Any other adapter answers all tasks.
     """
     kinds = {task.adapter for task in TASKS}
     if name in kinds and kinds <= adapters.keys():
@@ -137,7 +137,7 @@ def _checked(settings: Mapping[str, Any]) -> ExportRecipe:
 
 
 def _check_frame(profile: str, slots: int) -> None:
-    """Without room for one frame no answer can be verified; how long its question is, the tokenizer tells later."""
+    """Refuse slots that do not hold one frame; the length of its question is checked later, with the tokenizer."""
     tokens = PROFILES[profile].size.tokens
     if slots <= tokens:
         raise ConfigError(

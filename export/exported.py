@@ -1,4 +1,4 @@
-"""An export before it is a bundle: what its references are made from."""
+"""An export before it becomes a bundle, as the input from which its references are computed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Exported:
     """Graphs and component as they go into the manifest, without references, and the adapters they were made with.
 
     The tokenizer and the prompts of `language` lie at their paths below `folder`; other files of the bundle need not.
-    `adapters` are those of `language.adapters` by name; an entry that is the checkpoint itself is not among them.
-    Whether an adapter is in the decoder's weights or among its inputs, its decoder's `lora_rank` says: 0 or more.
-    `models` are the weights of those that are not the sum of checkpoint and adapter, such as quantised ones.
+    `adapters` are those of `language.adapters` by name, without an entry for the plain checkpoint. The decoder's
+    `lora_rank` tells where an adapter is: 0 in the weights, more than 0 among the inputs. `models` are the weights of
+    adapters that are not the sum of checkpoint and adapter, such as quantised ones.
     """
 
     folder: Path

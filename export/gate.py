@@ -1,7 +1,7 @@
-"""Will TensorRT take this graph? Asked on a machine without a GPU, with TensorRT-RTX's ahead-of-time compiler.
+"""Check without a GPU that TensorRT accepts a graph, using TensorRT-RTX's ahead-of-time compiler.
 
 TensorRT-RTX parses and compiles on a CPU; only running needs a device. So a graph that its parser or builder would
-refuse on a board is refused here, in CI.
+refuse on a board is refused in CI.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edge_sdk.types import Value
 
 
 class GateResult(Value, frozen=True, kw_only=True):
-    """What the compiler made of a graph: its engine's size, how long it took, and the version that did it."""
+    """Result of compiling a graph: the engine's size, the time taken, and the compiler's version."""
 
     engine_bytes: int
     seconds: float
@@ -38,9 +38,10 @@ def remembered(
     compile_it: Callable[[], GateResult],
     sm: int | None = None,
 ) -> GateResult:
-    """The result kept in `folder` for this graph, these profiles and this compiler, or that of `compile_it`, kept then.
+    """The result cached in `folder` for this graph, these profiles and this compiler; else call `compile_it`, cache it.
 
-    `sm` as in `compile_gate`. Weights lie outside a graph and do not decide whether it is taken. A refusal is not kept.
+    `sm` as in `compile_gate`. The key leaves out the weights, which lie outside the graph and do not decide whether it
+    is accepted. A refusal is not cached.
     """
     asked = msgspec.json.encode([open_tensorrt("rtx").version, list(profiles), *([sm] if sm else [])])
     path = folder / f"{hashlib.sha256(asked + graph).hexdigest()}.json"
@@ -55,10 +56,10 @@ def remembered(
 def compile_gate(onnx_path: Path, graph: Graph, profiles: Sequence[ShapeProfile], sm: int | None = None) -> GateResult:
     """Parse and compile `onnx_path` as a strongly typed network; nothing is kept.
 
-    `graph` is its entry in the manifest. `profiles` are those of `engine_shapes.shape_profiles`, as an engine would
-    have them; one engine serves them all with the same weights. `sm` is the compute capability times ten of the GPU
-    that it is for, None for all that the compiler serves by default. Raises `EngineError` with the parser's or
-    builder's own words when the graph is refused, `ConfigError` for an `sm` that the compiler does not know.
+    `graph` is the manifest's entry for it. `profiles` come from `engine_shapes.shape_profiles`, as for a real engine;
+    one engine serves all of them with the same weights. `sm` is the target GPU's compute capability times ten, None
+    for all GPUs that the compiler serves by default. Raises `EngineError` with the parser's or builder's own words when
+    the graph is refused, `ConfigError` for an `sm` that the compiler does not know.
     """
     began_s, rtx = time.monotonic(), open_tensorrt("rtx")
     network = parse(rtx, onnx_path)

@@ -1,6 +1,6 @@
-"""The files of a language bundle that are no graphs: embedding table, tokenizer, prompts, LoRA matrices.
+"""Write the files of a language bundle that are not graphs: embedding table, tokenizer, prompts, LoRA matrices.
 
-Each is written piece by piece, so that none of them is held in memory.
+Tables and matrices are written piece by piece, so that none is held in memory whole.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TOKENIZER, PROMPTS, TABLE = f"{FOLDER}/tokenizer.json", f"{FOLDER}/prompts.json"
 
 _ROWS = 1 << 13
 _SAFETENSORS = {"float32": "F32", "float16": "F16"}
-# VideoLLaMA3's own, for a checkpoint that does not say: CrashChat's merged folders carry no preprocessor settings.
+# VideoLLaMA3's constants, for a checkpoint without preprocessor settings, such as CrashChat's merged folders.
 _HALF = (0.5, 0.5, 0.5)
 
 OnBytes = Callable[[int], None]
@@ -51,9 +51,9 @@ def write_table(weights: Weights, dtype: DType, path: Path, on_bytes: OnBytes) -
 
 
 def write_text_files(checkpoint: Path, language: Language, folder: Path) -> None:
-    """Write tokenizer and prompts below `folder`, the text and the ids of each task's question.
+    """Write tokenizer and prompts (the text and the ids of each task's question) below `folder`.
 
-    Raises `CheckpointError` for tokenizer files that are not these weights'.
+    Raises `CheckpointError` for tokenizer files that do not belong to these weights.
     """
     (folder / TOKENIZER).write_text(tokenizer_json(checkpoint), encoding="utf-8", newline="\n")
     try:
@@ -72,7 +72,7 @@ def write_text_files(checkpoint: Path, language: Language, folder: Path) -> None
 
 
 def lora_size_bytes(config: TextConfig, form: DecoderForm) -> int:
-    """Length of a LoRA file of `form`."""
+    """Size in bytes of the LoRA file for a decoder of `form`."""
     values = sum(math.prod(shape) for _, shape in _lora_shapes(config, form))
     return 8 + len(_lora_header(config, form)) + values * _item_bytes(form.dtype)
 
@@ -114,7 +114,7 @@ def _three(section: Section, key: str) -> tuple[float, float, float]:
 
 
 def _lora_header(config: TextConfig, form: DecoderForm) -> bytes:
-    """Names, types, shapes and places, in the order in which the values follow; padded, so that they lie aligned."""
+    """Names, types, shapes and offsets, in the order of the values; padded so that the values are aligned."""
     header: dict[str, object] = {}
     end = 0
     for name, shape in _lora_shapes(config, form):

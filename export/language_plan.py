@@ -1,7 +1,7 @@
-"""What a language bundle will hold, worked out from headers alone: its parts, their weight files, graphs and names.
+"""Plan a language bundle from headers alone: its parts, their weight files, graphs and names.
 
-Nothing is read here but configurations and headers, so an order that cannot be met is refused in seconds, and the
-disk that it takes is known to the byte.
+Only configurations and headers are read, so an order that cannot be met is refused in seconds, and the disk space
+that it takes is known to the byte.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Decoder:
     lora_linears: tuple[str, ...] = ()
 
     def form(self, dialect: Dialect, slots: int) -> DecoderForm:
-        """The form of one of its graphs."""
+        """The form of the decoder's graph for a dialect and a number of cache slots."""
         return DecoderForm(
             dialect=dialect,
             slots=slots,
@@ -57,7 +57,7 @@ class Decoder:
 class LanguagePlan:
     """The parts of one order. Keys of `decoders` and `projectors` are those of the manifest."""
 
-    # Whether the host may read the embedding table from a head that is tied to it.
+    # Whether the host may read the embedding table from the weights of the tied head.
     _HEAD_AS_TABLE: ClassVar[bool] = True
 
     def __init__(
@@ -85,7 +85,7 @@ class LanguagePlan:
 
     @property
     def embedding(self) -> Embedding:
-        """Where the token embedding table lies: in a decoder's weights where that holds it, else in its own file."""
+        """Where the token embedding table lies: in the decoder's weight file if it holds the table, else on its own."""
         text, weights = self.checkpoint.config.text, next(iter(self.decoders.values())).weights
         held = weights.holds_table
         return Embedding(
@@ -144,7 +144,7 @@ class LanguagePlan:
 
     @property
     def _image_token(self) -> int:
-        """The prompt's `<image>`: transformers' layout puts another of Qwen2.5's tokens there, which no prompt has."""
+        """Id of the prompt's `<image>`; transformers' layout names another Qwen2.5 token, which no prompt contains."""
         learnt, config = CONTROL_TOKENS[IMAGE], self.checkpoint.config
         return learnt if config.text.vocab > learnt else config.tokens.image
 

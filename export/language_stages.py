@@ -1,4 +1,4 @@
-"""The stages of a language export in order, each with all that it depends on: a change elsewhere leaves it standing."""
+"""The stages of a language export in order, each with all its inputs, so that other changes do not invalidate it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ REFERENCES = "references.json"
 _WEIGHTS = ("config.json", "*.safetensors", "*.bin", "*.index.json")
 _TEXT = ("config.json", "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
 _PROMPTS_BYTES = 100_000
-# Computing the references takes about as long as writing this many times the bundle (7B: 180 s against 110 s).
+# Computing the references takes about as long as writing the bundle this many times (7B: 180 s against 110 s).
 _REFERENCE_EFFORT = 2
 # Any: a stage's inputs are JSON values.
 Inputs = dict[str, Any]
 
 
 def language_stages(order: Order, plan: LanguagePlan) -> Iterator[Stage]:
-    """Every stage whose files need no other stage's, in the order in which they are made."""
+    """Every stage that reads no other stage's files, in the order in which they are made."""
     weights = _base(order) | {"dtype": plan.recipe.dtype}
     yield _text_stage(order, plan)
     if plan.embedding.file == TABLE:
@@ -69,7 +69,7 @@ def reference_stage(plan: LanguagePlan, stages: Sequence[Stage], text: Path) -> 
 
 
 def read_references(folder: Path) -> References:
-    """What the references' stage has left in its folder."""
+    """Read what the references' stage has written to its folder."""
     return msgspec.json.decode((folder / REFERENCES).read_bytes(), type=References)
 
 
@@ -146,7 +146,7 @@ def _adapter(order: Order, name: str) -> Inputs:
 
 
 def _print(folder: Path, patterns: tuple[str, ...]) -> Inputs:
-    """What stands for the content of a folder's files: where they are, their sizes and times of change."""
+    """Fingerprint of a folder's files without reading them: the folder's path, file sizes and modification times."""
     files = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in _files(folder, patterns)}
     return {"folder": str(folder.resolve()), "files": files}
 

@@ -1,7 +1,7 @@
-"""Names of a model's tensors: one set in this code, three in public checkpoints.
+"""Names of a model's tensors: one canonical set in this code, three layouts in public checkpoints.
 
-Which layout a checkpoint has is seen from its tensors' names. A folder's name or `model_type` does not tell:
-CrashChat's merged folders carry the original's `model_type` and other names.
+The tensors' names show which layout a checkpoint has. A folder's name or `model_type` does not: CrashChat's merged
+folders have the original's `model_type` and other tensor names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edge_sdk.types import Value
 
 Shape = tuple[int, ...]
 
-# What LoRA may adapt, under the decoder's canonical names, and how public checkpoints call it.
+# Linears that LoRA may adapt: the decoder's canonical name, and the name in public checkpoints.
 LINEARS = {
     "q": "self_attn.q_proj",
     "k": "self_attn.k_proj",
@@ -97,7 +97,7 @@ def tensor_shapes(config: ModelConfig) -> dict[str, Shape]:
 
 
 def stored_shape(name: str, shape: Shape, vision: VisionConfig) -> Shape:
-    """The shape in which public checkpoints hold a tensor: the patch embedding is a convolution's there."""
+    """The shape of a tensor in public checkpoints, where the patch embedding is stored as a convolution's weight."""
     return (shape[0], vision.channels, vision.patch, vision.patch) if name == PATCH_WEIGHT else shape
 
 

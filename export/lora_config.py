@@ -1,7 +1,7 @@
-"""What an adapter's `adapter_config.json` says, in any version of peft.
+"""Read an adapter's `adapter_config.json`, in any version of peft.
 
-peft has many variants of LoRA, and each release adds settings. A setting that would change the sum W + s·B·A is
-refused by its name, also when it is newer than this code: only what is known to be without effect here passes.
+peft has many variants of LoRA, and each release adds settings. Only settings known to have no effect on the sum
+W + s·B·A are accepted; any other is refused by its name, even if it is newer than this code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edge_sdk.types import Value
 CONFIG_FILE = "adapter_config.json"
 
 _READ = frozenset({"base_model_name_or_path", "bias", "lora_alpha", "peft_type", "r", "target_modules", "use_rslora"})
-# Settings of training, of bookkeeping, or that only choose modules, which the tensors themselves show.
+# Settings for training or bookkeeping, or that only choose modules, which the tensors themselves show.
 _WITHOUT_EFFECT = frozenset(
     {
         "auto_mapping",
@@ -36,15 +36,15 @@ _WITHOUT_EFFECT = frozenset(
         "task_type",
     }
 )
-# These start from the base's own weights as they are; the others (PiSSA, OLoRA, LoftQ, CorDA, ...) change them first.
+# These leave the base's weights unchanged; the others (PiSSA, OLoRA, LoftQ, CorDA, ...) modify them before training.
 _PLAIN_INITS = (True, False, "gaussian", "eva", "orthogonal", "mica")
 
 
 class LoraConfig(Value, frozen=True, kw_only=True):
-    """Rank and scale of an adapter, which modules it adapts, and the base that it says it is for.
+    """Rank and scale of an adapter, the modules it adapts, and the base model it names.
 
-    `targets`: suffixes of module names, each of them adapted in every layer; empty where the file leaves that open
-    (a pattern, or a choice of layers).
+    `targets`: suffixes of module names, each adapted in every layer; empty where the file does not list them so (it
+    has a pattern, or a choice of layers).
     """
 
     rank: int

@@ -1,7 +1,7 @@
-"""The tensors of an adapter's files by what they adapt.
+"""Sort the tensors of an adapter's files by the module that they adapt.
 
-Each wrapper around a model in training adds a prefix to its names, and peft puts the adapter's own name into some
-(`lora_A.default.weight`). Both say nothing and are taken off.
+Each wrapper around a model in training adds a prefix to its names, and peft inserts the adapter's own name into some
+(`lora_A.default.weight`). Both carry no information and are removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Pair = tuple[str, str]  # names of A and of B in the file
 
 
 def find_pairs(tensors: Tensors) -> tuple[dict[Place, Pair], int]:
-    """The decoder's LoRA pairs, and the number of the vision tower's, which are proved to add nothing.
+    """The decoder's LoRA pairs, and the number of vision-tower pairs, which are checked to add nothing.
 
     Raises `CheckpointError` naming the tensor that is not half of a pair, adapts something else, or changes the tower.
     """
@@ -52,7 +52,7 @@ def find_pairs(tensors: Tensors) -> tuple[dict[Place, Pair], int]:
 def find_projector(tensors: Tensors) -> dict[str, str]:
     """Names in the file of a projector's four tensors, by canonical name.
 
-    Raises `CheckpointError` naming the one that is missing or that is no projector's.
+    Raises `CheckpointError` naming a tensor that is missing or that does not belong to a projector.
     """
     names: dict[str, str] = {}
     for name, stored in tensors.stored.items():

@@ -1,8 +1,8 @@
-"""What every graph of an export must give, computed from the checkpoint in float32.
+"""Compute the expected outputs of every graph of an export from the checkpoint, in float32.
 
-Inputs are seeded and near to what the model meets; they are values that float16 holds, so that one case serves graphs
-of either type. A model's mathematics does not depend on dialect or slots: each case is computed once and given to every
-graph of its part.
+Inputs are seeded and close to what the model meets in use. Their values fit float16, so that one case serves graphs of
+either type. A model's mathematics does not depend on dialect or slots, so each case is computed once for all graphs of
+its part.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from edge_sdk.reasoning.text import Tokenizer
 from edge_sdk.runtime import Array
 from edge_sdk.verify.reference_files import ChainCase
 
-# (done, total, what): layers that were computed, of how many, and of which part.
+# (done, total, what): layers computed, layers in all, and the part of the model.
 OnProgress = Callable[[int, int, str], None]
 
 FRAMES, PROJECTED = 2, 16
@@ -64,14 +64,14 @@ def measure(
 ) -> Measured:
     """Compute everything, a layer in memory at a time.
 
-    `answers` are tokens that adapters are given step by step, instead of their own. Raises `CheckpointError` for a
-    tensor with NaN or infinity, and for a vocabulary without a token of the prompt.
+    `answers` are tokens that adapters are fed step by step, instead of their own answers. Raises `CheckpointError` for
+    a tensor with NaN or infinity, and for a vocabulary that lacks a token of the prompt.
     """
     return _Measurement(weights, exported, seed, on_progress, answers or {}).run()
 
 
 def adapter_weights(weights: Weights, exported: Exported, name: str) -> Weights:
-    """The model that the adapter `name` is: one of its own, the checkpoint with it merged, or the checkpoint."""
+    """Weights of the adapter `name`: its own model, the checkpoint with the adapter merged, or the checkpoint."""
     if name in exported.models:
         return exported.models[name]
     adapter = exported.adapters.get(name)
@@ -97,7 +97,7 @@ class _Measurement:
         self._done = 0
 
     def run(self) -> Measured:
-        """Part by part, in the order of the data."""
+        """Compute part by part, in the order in which data flows."""
         clip = self._clip(self._language.profiles[self._profile], FRAMES)
         patches = normalised(clip, self._language.pixel_mean, self._language.pixel_std)
         tokens = self._vision(patches)
@@ -140,7 +140,7 @@ class _Measurement:
         return Grid(rows=profile.height // self._language.patch, columns=profile.width // self._language.patch)
 
     def _projectors(self, tokens: Tensor, kept: Tensor) -> dict[str, Tensor]:
-        """Values of every projector, from some of `tokens [n, width]`; each adapter's rows for `kept [m, width]`."""
+        """Record every projector's values for a sample of `tokens [n, width]`; each adapter's rows for `kept`."""
         given = tokens[torch.from_numpy(self._random.permutation(len(tokens))[:PROJECTED])].numpy().astype(np.float16)
         rows: dict[str, Tensor] = {}
         for name, adapter in self._language.adapters.items():
@@ -151,7 +151,7 @@ class _Measurement:
         return rows
 
     def _prompts(self, keep: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
-        """Each adapter's first question behind the clip, as ids `[n]`."""
+        """The prompt of each adapter, the clip followed by its first question, as ids `[n]`."""
         language, folder = self._language, self._exported.folder
         prompt = Prompt(Tokenizer.open(folder / language.tokenizer))
         asked = json.loads((folder / language.prompts).read_text(encoding="utf-8"))
@@ -175,7 +175,7 @@ class _Measurement:
         return embeds
 
     def _decoder(self, name: str, decoder: DecoderSet, embeds: Mapping[str, Tensor]) -> dict[str, Array]:
-        """Values of the graphs of one set of weights; logits `[steps, vocab]` of the adapters that use it."""
+        """Record the values of one decoder's graphs; logits `[steps, vocab]` of the adapters that use the decoder."""
         users = [user for user, adapter in self._language.adapters.items() if adapter.decoder == name]
         weights, switched = self._switched(name, users, decoder)
         config = weights.config.text
@@ -196,7 +196,7 @@ class _Measurement:
         return {user: torch.stack(rows).numpy() for user, rows in logits.items()}
 
     def _switched(self, name: str, users: list[str], decoder: DecoderSet) -> tuple[Weights, dict[str, Adapter | None]]:
-        """The weights of a decoder, and what is switched on beside them for each of its adapters."""
+        """The weights of a decoder, and for each of its users the LoRA adapter applied beside them, if any."""
         if not users:
             raise ConfigError(f"decoder {name!r}: expected an adapter that uses it, found none")
         if decoder.lora_rank:

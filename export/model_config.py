@@ -1,9 +1,9 @@
 """Sizes and constants of a VideoLLaMA3 checkpoint, read from the `config.json` of any public layout.
 
-Two families are in use, told apart by their keys: the flat one of the model's own code, which CrashChat's merged
-folders keep, and the nested one of transformers. Neither is complete: both leave constants to the defaults of classes
-that are another model's (768 wide, patches of 16). Here the defaults are VideoLLaMA3's own, and whatever would
-change the arithmetic (another activation, scaled or sectioned RoPE, a sliding window) is refused by its key.
+Two families of files are in use, distinguished by their keys: the flat one of the model's own code, which CrashChat's
+merged folders keep, and the nested one of transformers. Neither is complete: both leave constants to the defaults of
+classes written for another model (768 wide, patches of 16). This reader's defaults are VideoLLaMA3's own. A key that
+would change the arithmetic (another activation, scaled or sectioned RoPE, a sliding window) is refused by its name.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from edge_sdk.export.config_file import Section, read_json
 from edge_sdk.reasoning.text import CONTROL_TOKENS, IM_END, IMAGE
 from edge_sdk.types import Value
 
-# Of Qwen2.5's own tokens, those that transformers' layout puts where pictures go.
+# The tokens of Qwen2.5 that transformers' layout uses as placeholders for images and videos.
 NATIVE_IMAGE_ID = 151655
 NATIVE_VIDEO_ID = 151656
 
 
 class VisionConfig(Value, frozen=True, kw_only=True):
-    """The tower. The defaults are those of SigLIP-NaViT, which is the same in the 2B and the 7B.
+    """The vision tower. The defaults are those of SigLIP-NaViT, which is the same in the 2B and the 7B.
 
-    MLP activation: tanh GELU. Positions: 2-D RoPE, a quarter of `head_dim` frequencies an axis.
+    MLP activation: tanh GELU. Positions: 2-D RoPE with `head_dim / 4` frequencies per axis.
     """
 
     hidden: int = 1152
@@ -46,9 +46,9 @@ class VisionConfig(Value, frozen=True, kw_only=True):
 
 
 class TextConfig(Value, frozen=True, kw_only=True):
-    """The decoder, a Qwen2.5: biases on q, k and v alone, SwiGLU, plain 1-D RoPE.
+    """The decoder, a Qwen2.5: biases only on q, k and v, SwiGLU, plain 1-D RoPE.
 
-    `tied`: the head is the embedding table, and there is no tensor of its own.
+    `tied`: the head shares the embedding table and has no tensor of its own.
     """
 
     hidden: int
@@ -65,14 +65,14 @@ class TextConfig(Value, frozen=True, kw_only=True):
 
 
 class ProjectorConfig(Value, frozen=True, kw_only=True):
-    """Linear, GELU by the error function, Linear; the width between is `output`."""
+    """The projector: linear, exact (erf) GELU, linear; the hidden width is `output`."""
 
     input: int
     output: int
 
 
 class TokenIds(Value, frozen=True, kw_only=True):
-    """Ids with a meaning to the model.
+    """Token ids with a special meaning to the model.
 
     `image` and `video` stand where an image's or a video's embeddings go; the original layout uses one id for both.
     `end`: every id that ends an answer, `<|im_end|>` first.
@@ -84,7 +84,7 @@ class TokenIds(Value, frozen=True, kw_only=True):
 
 
 class ModelConfig(Value, frozen=True, kw_only=True):
-    """All that a checkpoint's `config.json` says of the model. `compression`: drop tokens of unchanged windows."""
+    """All that a checkpoint's `config.json` says about the model. `compression`: drop tokens of unchanged windows."""
 
     vision: VisionConfig
     text: TextConfig
@@ -94,7 +94,7 @@ class ModelConfig(Value, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, path: Path) -> ModelConfig:
-        """The configuration in `path`, a checkpoint's folder or its `config.json`.
+        """Read the configuration from `path`, a checkpoint's folder or its `config.json`.
 
         Raises `CheckpointError` naming the file, the key, what was expected and what was found.
         """
@@ -111,7 +111,7 @@ def _flat(root: Section) -> ModelConfig:
     root.only("mm_projector_type", "mlp2x_gelu", default="mlp2x_gelu")
     vision, text = _vision(root.section("vision_encoder_config")), _text(root, root.flag("tie_word_embeddings", False))
     image = root.integer("image_token_index", default=-1, smallest=-1)
-    if image < 0:  # the class's own default, which means that nobody has set it
+    if image < 0:  # the class's default, so the file does not set it
         image = CONTROL_TOKENS[IMAGE]
     tokens = _tokens(root, root, "image_token_index", text.vocab, image, image)
     return _model(vision, text, tokens, root.flag("use_token_compression", True))
@@ -187,7 +187,7 @@ def _text(section: Section, tied: bool) -> TextConfig:
 
 
 def _rope_theta(section: Section, kinds: tuple[str, ...], default: float | None) -> float:
-    """The base of RoPE, which newer transformers write into `rope_parameters`. Scaled RoPE is refused."""
+    """The base of RoPE, which newer versions of transformers write into `rope_parameters`. Scaled RoPE is refused."""
     for key in ("rope_scaling", "rope_parameters"):
         if section.has(key):
             inner = section.section(key)
@@ -199,7 +199,7 @@ def _rope_theta(section: Section, kinds: tuple[str, ...], default: float | None)
 
 
 def _tokens(root: Section, text: Section, keys: str, vocab: int, image: int, video: int) -> TokenIds:
-    """Ids, all inside the vocabulary.
+    """Token ids, all checked to be inside the vocabulary.
 
     With Qwen2.5's vocabulary an answer ends with `<|im_end|>`, whatever the file says: a public 2B snapshot says
     `<|endoftext|>` alone, which the chat template never writes.
@@ -217,7 +217,7 @@ def _tokens(root: Section, text: Section, keys: str, vocab: int, image: int, vid
 
 
 def _preprocessor_compression(folder: Path) -> bool:
-    """Whether tokens of unchanged windows are dropped: in transformers' layout the video processor's setting."""
+    """Whether tokens of unchanged windows are dropped; transformers' layout keeps this in the video processor."""
     for name, key in (("video_preprocessor_config.json", None), ("processor_config.json", "video_processor")):
         file = folder / name
         if file.is_file():

@@ -1,7 +1,7 @@
-"""Would TensorRT 10.3 parse this graph? Held against the table of what its parser takes, node by node.
+"""Check node by node, against a table of what its parser accepts, that TensorRT 10.3 can parse a graph.
 
-That TensorRT runs on JetPack 6 alone and cannot be had on a workstation; `gate` asks a newer one, which takes more. So
-the decomposed dialect rests on the table, and a graph that leaves it is refused before it travels to a board.
+That release runs only on JetPack 6, not on a workstation, and the newer compiler that `gate` uses accepts more. So the
+decomposed dialect relies on the table, and a graph outside the table is refused before it is copied to a board.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from edge_sdk.export.parser_table import CONSTANTS, ONE_OUTPUT, OPSETS, SAME_IN_
 
 
 def check_decomposed(model: ModelProto) -> None:
-    """Raise `EngineError`, naming node and operator, for the first thing that TensorRT 10.3 does not take.
+    """Raise `EngineError`, naming node and operator, for the first thing that TensorRT 10.3 does not accept.
 
-    An opset above the range is fine as long as every operator in use is defined as it was within the range, give or
-    take element types. Weights may be missing. Element types are worked out by the onnx package.
+    An opset above the range passes if every operator in use has the definition that it had within the range, apart
+    from element types. Weights may be missing. The onnx package infers the element types.
     """
     opset = _opset(model)
     types = _types(model)
@@ -38,7 +38,7 @@ def _opset(model: ModelProto) -> int:
 
 
 def _types(model: ModelProto) -> dict[str, str]:
-    """Name of every value to its element type."""
+    """Element type of every value, by name."""
     graph = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
     values = [*graph.input, *graph.output, *graph.value_info]
     found = {value.name: value.type.tensor_type.elem_type for value in values}
@@ -64,7 +64,7 @@ def _reasons(node: NodeProto, opset: int, types: Mapping[str, str], constants: s
 
 
 def _data(node: NodeProto, opset: int) -> Iterator[str]:
-    """The values that the listed types speak of: the first input and all of its type, what is chosen, what is cast."""
+    """The values that the table's types cover: first input and its kind, `Where`'s branches, `Cast`'s output."""
     schema = onnx.defs.get_schema(node.op_type, opset)
     kinds = [formal.type_str for formal in schema.inputs]
     kinds += kinds[-1:] * (len(node.input) - len(kinds))

@@ -1,8 +1,8 @@
-"""What the ONNX parser of TensorRT 10.3 (JetPack 6) takes, as data: operators, element types, limits.
+"""What the ONNX parser of TensorRT 10.3 (JetPack 6) accepts, as data: operators, element types, limits.
 
-No page of exactly 10.3 was to be had, so an operator stands here, with a type, only where the pages of 9.1 and of 10.6
-both have it: what both ends of a range of releases take, the middle takes. INT4 alone came in between, with 10.0 (the
-changelog of the same repository). Types that only quantised tensors have stand with the two quantisers.
+No support page for exactly 10.3 was available. So an operator and a type are listed only if the pages of both 9.1 and
+10.6 have them: what the releases before and after accept, 10.3 accepts. The one exception is INT4, which came in
+between, with 10.0 (changelog of the same repository). Types only of quantised tensors are listed with the quantisers.
 
 `docs/operators.md` of github.com/onnx/onnx-tensorrt, for 9.1 at commit 877b5dccf5779d7d7dfa0c45b9c11cbee3b285ce, for
 10.6 at 0137504e2b25fe5253bd85d26b073378fb67805b, where `docs/Changelog.md` is too. The parser of 10.3 is commit

@@ -1,7 +1,7 @@
-"""The most memory that this process has held of its own, which is what an export promises to bound.
+"""The peak of this process's own memory, which an export promises to bound.
 
-Sampled as RssAnon + RssShmem: the kernel's own peak (VmHWM) also counts pages of mapped files, and a checkpoint is
-mapped whole.
+Sampled as RssAnon + RssShmem, because the kernel's own peak (VmHWM) also counts pages of mapped files, and a
+checkpoint is mapped whole.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PERIOD_S = 0.05
 
 
 class PeakMemory:
-    """Samples in a thread of its own while the context is open."""
+    """Sample the process's memory in a background thread while the context is open."""
 
     def __init__(self) -> None:
         self._peak = self._sample()
@@ -26,7 +26,7 @@ class PeakMemory:
 
     @property
     def mb(self) -> float | None:
-        """The peak so far, 10^6 bytes; None where the system does not tell."""
+        """The peak so far, 10^6 bytes; None where the system does not report it."""
         return self._peak / 1e6 if self._peak else None
 
     def __enter__(self) -> PeakMemory:

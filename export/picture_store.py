@@ -1,7 +1,7 @@
-"""Pictures decoded once: those of many clips end to end in one memory-mapped file, beside an index of the clips.
+"""Keep decoded pictures of many clips, end to end in one memory-mapped file, with an index of the clips beside it.
 
-A clip is known by the SHA-256 of its bytes, so a store survives moved folders and changed labels. A line of the index
-is written when its pictures have reached the disk, so it is true, and an interrupted build goes on where it stopped.
+A clip is identified by the SHA-256 of its bytes, so a store survives moved folders and changed labels. An index line
+is written only after its pictures have reached the disk, so an interrupted build resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Picture = NDArray[np.uint8]
 
 
 class Entry(Value, frozen=True, kw_only=True):
-    """Where one clip's pictures lie: the first one's number in the file, and every one's time.
+    """Where one clip's pictures lie: the first picture's number in the file, and the time of each picture.
 
-    `end_s` is when the last one leaves the screen, None where nobody has asked.
+    `end_s` is when the last picture leaves the screen, None where it was not requested.
     """
 
     sha256: str
@@ -35,14 +35,14 @@ class Entry(Value, frozen=True, kw_only=True):
 
     @property
     def stop(self) -> int:
-        """The number behind the last one's."""
+        """The number after the last picture's."""
         return self.first + len(self.times_s)
 
 
 class PictureStore:
     """The files `NAME.u8` and `NAME.jsonl` of a folder, whose pictures all have one `shape`, and a lock.
 
-    Several processes may fill it: one adds a clip at a time, and knows what others have added until then.
+    Several processes may fill a store. Only one adds a clip at a time, after reading what the others have added.
     """
 
     def __init__(self, folder: Path, name: str, shape: tuple[int, ...]) -> None:
@@ -55,7 +55,7 @@ class PictureStore:
             pass
 
     def find(self, sha256: str) -> Entry | None:
-        """The clip of that digest; None where it is not there yet."""
+        """The clip with that digest; None where the store does not have it yet."""
         return self._known.get(sha256)
 
     def add(
@@ -64,9 +64,9 @@ class PictureStore:
         pictures: Iterable[tuple[float, Picture]],
         ends_s: Callable[[Sequence[float]], float] | None = None,
     ) -> Entry | None:
-        """Append a clip's pictures, each with its time; None for a clip without any, of which nothing is kept.
+        """Append a clip's pictures, each with its time in seconds; return None and store nothing if there are none.
 
-        `ends_s` tells from all times when the last picture leaves the screen.
+        `ends_s` computes from all times when the last picture leaves the screen.
         """
         with self._alone():
             if (found := self._known.get(sha256)) is not None:
@@ -90,26 +90,26 @@ class PictureStore:
             return entry
 
     def pictures(self) -> Picture:
-        """All pictures `[n, *shape]`, mapped for reading."""
+        """All pictures `[n, *shape]`, memory-mapped for reading."""
         return np.memmap(self._file, np.uint8, "r", shape=(self._count, *self._shape))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Inside, no other process adds anything, and all that others have added is known."""
+        """Keep other processes from adding while the context is open, and read what they have added before."""
         with self._lock.open("ab") as lock:
             _wait_for(lock.fileno())
             self._file.touch()
             if self._index_bytes != (self._index.stat().st_size if self._index.is_file() else 0):
                 self._read()
-            # What an interrupted run has left behind the last clip.
+            # An interrupted run may have left pictures after the last indexed clip.
             if self._file.stat().st_size > self._count * self._picture_bytes:
                 os.truncate(self._file, self._count * self._picture_bytes)
             yield
 
     def _read(self) -> None:
-        """The index up to its last whole line, and to the end of the pictures, which a full disk may have cut.
+        """Read the index as far as its lines and their pictures are complete; a full disk may have cut either short.
 
-        What is not whole leaves the index: where it was other pictures will lie.
+        The incomplete rest is removed from the index, because other pictures will be written in its place.
         """
         text = self._index.read_bytes() if self._index.is_file() else b""
         whole = [line for line in text.split(b"\n")[:-1] if line]
@@ -132,7 +132,7 @@ class PictureStore:
 if sys.platform == "win32":
 
     def _wait_for(descriptor: int) -> None:
-        """Windows has no such lock; two runs at once are the user's to avoid there."""
+        """Do nothing: Windows has no such lock, so the user must avoid two runs at once there."""
 
 else:
     import fcntl

@@ -1,8 +1,8 @@
-"""From a checkpoint to a language bundle, stage by stage.
+"""Export a checkpoint to a language bundle, stage by stage.
 
-Everything that headers tell is checked first, and memory and disk are stated before a byte is written. Finished stages
-stay in the work folder until the bundle stands, so that a run that was stopped goes on where it was. The bundle takes
-their files over by hard links: the disk holds each weight once.
+Everything that headers tell is checked first, and the memory and disk needed are stated before a byte is written.
+Finished stages stay in the work folder until the bundle is complete, so that a stopped run resumes where it was. The
+bundle hard-links their files, so that the disk holds each weight once.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from edge_sdk.export.stage_store import Receipt, Stage, StageStore, disk_errors
 from edge_sdk.files import remove_half_written
 from edge_sdk.toolchain.exporting import ExportReport, work_folder
 
-# A bundle is hashed when it is written and again when it is opened: 73 s where 16 GB took 110 s to write.
+# A bundle is hashed when written and again when opened: 73 s for 16 GB that took 110 s to write.
 _HASHING_EFFORT = 2 / 3
-# What the provenance of a bundle in few bits has more than that of an export.
+# The key that only the provenance of a quantised bundle has.
 _ROUNDS = "quantise"
 P = TypeVar("P", bound=LanguagePlan)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is to be made: the plan, all stages in their order with the references last, and more for provenance."""
+    """What to make: the plan, all stages in order with the references last, and extra provenance."""
 
     plan: LanguagePlan
     stages: Sequence[Stage]
@@ -55,14 +55,14 @@ Prepare = Callable[[Order, Path], Prepared]
 
 
 def prepare_export(order: Order, work: Path) -> Prepared:
-    """Weights as the checkpoint has them, in the order's element type."""
+    """Prepare an export of the checkpoint's weights, unquantised, in the order's element type."""
     plan = open_plan(order, LanguagePlan)
     stages = list(language_stages(order, plan))
     return Prepared(plan, [*stages, reference_stage(plan, stages, work / TEXT_STAGE)])
 
 
 def open_plan(order: Order, make: Callable[[Order, Checkpoint, dict[str, Adapter], tuple[Pixels, Pixels]], P]) -> P:
-    """Open checkpoint and adapters, from headers; what does not fit is refused here."""
+    """Open checkpoint and adapters from their headers, and refuse those that do not fit together."""
     folder = Path(order.checkpoint)
     checkpoint = Checkpoint.open(folder)
     projector = order.recipe.base_projector
@@ -82,7 +82,7 @@ def run_export(
     quiet: bool = False,
     prepare: Prepare = prepare_export,
 ) -> ExportReport:
-    """Export `order` to the bundle `out`; see `toolchain.exporting.export_bundle`. `prepare` says what is made."""
+    """Export `order` to the bundle `out`; see `toolchain.exporting.export_bundle`. `prepare` decides what is made."""
     began_s = time.monotonic()
     place = work_folder(out, work)
     with PeakMemory() as memory:
@@ -108,7 +108,7 @@ def run_export(
 
 
 class _Export:
-    """One run, once its inputs are known to fit."""
+    """One run, whose inputs have been checked to fit."""
 
     def __init__(
         self, order: Order, prepared: Prepared, student: StudentPart | None, out: Path, work: Path, quiet: bool
@@ -123,7 +123,7 @@ class _Export:
         self.reused: list[str] = []
 
     def run(self, store: StageStore) -> Bundle:
-        """Make what is not there yet, and the bundle."""
+        """Make the stages that are missing, then the bundle."""
         todo = self._todo(store)
         self._state_needs(todo, sum(map(store.reclaimable, todo)))
         hashing = int(_HASHING_EFFORT * sum(stage.size_bytes for stage in self._stages))
@@ -211,7 +211,7 @@ class _Export:
 
 
 def _in_bundle(path: str) -> bool:
-    """Whether a stage's file goes into the bundle; what lies beside the stage's folders is its own."""
+    """Whether a stage's file goes into the bundle; a file outside the stage's sub-folders does not."""
     return "/" in path
 
 

@@ -17,7 +17,7 @@ from edge_sdk.types import Value
 
 
 class Range(NamedTuple):
-    """A range of finite numbers, in words and as a predicate; it holds for no number that is not finite."""
+    """A range of finite numbers, in words and as a predicate, which rejects NaN and infinity."""
 
     words: str
     holds: Callable[[float], bool]
@@ -33,9 +33,9 @@ UP_TO_1 = Range("above 0 and at most 1", lambda number: 0 < number <= 1)
 
 
 def check_ranges(recipe: Value, ranges: Mapping[str, Range], path: Path) -> None:
-    """Raise `ConfigError` for the first key of the recipe at `path` that holds a number out of its range.
+    """Raise `ConfigError` for the first key of the recipe at `path` whose number is out of range.
 
-    Keys are named as in the file, `table.key`. Every number of a list is checked; an absent key is in range.
+    Keys are named as in the file, `table.key`. Every number of a list is checked; an absent key passes.
     """
     for key, allowed in ranges.items():
         for number in _numbers(recipe, key.split(".")):

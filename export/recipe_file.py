@@ -1,4 +1,4 @@
-"""A recipe as a file: found by the name of one that comes with the package, or by its path, and read as TOML."""
+"""Find a recipe file, by the name of a packaged recipe or by its path, and read it as TOML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 class RecipeFile(NamedTuple):
-    """Where a recipe stands, and its text."""
+    """A recipe's path and its text."""
 
     path: Path
     text: str
@@ -32,9 +32,9 @@ class RecipeFile(NamedTuple):
 
 
 def find_recipe(name: str | Path, pattern: str, folder: Path = RECIPES) -> RecipeFile:
-    """The recipe called `name` in `folder`, or the file at a path. Raises `ConfigError`.
+    """Find the recipe called `name` in `folder`, or the file at a path. Raises `ConfigError`.
 
-    `pattern` tells which files of `folder` are recipes of this kind, for the error that names them.
+    `pattern` matches the files of `folder` that are recipes of this kind; the error lists them.
     """
     path = folder / f"{name}.toml" if isinstance(name, str) and not name.endswith(".toml") else Path(name)
     try:

@@ -1,10 +1,10 @@
-"""A bundle's `reference/`: seeded inputs and float32 outputs of every graph, and an answer of every adapter.
+"""Write a bundle's `reference/`: seeded inputs and float32 outputs of every graph, and an answer of every adapter.
 
-Tolerances are for max |a - b| / max |b|. Measured with ONNX Runtime 1.32 on an x86 CPU and random weights, the worst
-graph in either dialect: float32 is off by 1e-6 with 2 layers of a tiny model and by 2e-6 with 4 layers of the 2B's
-width, float16 by 2.5e-3 with the former and 2e-3 with 14 of the latter; answers are nearer. Error grows with depth, and
-a GPU's float16 sums are its own, so there is room. Weights in another order or of another adapter put a tiny model's
-answers off by 0.15 to 1.2.
+Tolerances limit max |a - b| / max |b|. Errors of the worst graph in either dialect, measured with ONNX Runtime 1.32 on
+an x86 CPU and random weights: float32 1e-6 (2 layers of a tiny model) and 2e-6 (4 layers of the 2B's width), float16
+2.5e-3 (the same tiny model) and 2e-3 (14 layers of the 2B's width). Answers are closer. The tolerances leave room
+because error grows with depth and each GPU sums float16 in its own way. Weights in the wrong order or of the wrong
+adapter change a tiny model's answers by 0.15 to 1.2.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from edge_sdk.types import DType
 from edge_sdk.verify.reference_files import MAX_REFERENCE_BYTES, chain_bytes, reference_bytes
 
 SEED = 20_251_230
-# Of a graph's outputs and of the logits of an answer, by the graphs' element type.
+# Tolerances for a graph's outputs and an answer's logits, by the graphs' element type.
 TOLERANCES: dict[DType, float] = {"float32": 1e-4, "float16": 2e-2}
-# Left of a file for names, shapes and what is not counted.
+# Part of a file's size that is reserved for names, shapes and other uncounted data.
 _HEADER_BYTES = 20_000
 _AS_IT_IS = 16
 
 
 @dataclass(frozen=True)
 class References:
-    """What the manifest says of the files that were written: by graph, and by adapter."""
+    """The manifest's entries for the reference files, by graph and by adapter."""
 
     graphs: dict[str, ReferenceCase]
     chains: dict[str, ChainReference]
 
     def apply(self, graphs: Mapping[str, Graph], language: Language) -> tuple[dict[str, Graph], Language]:
-        """`graphs` and `language` with these references."""
+        """Return `graphs` and `language` with these references."""
         replace = msgspec.structs.replace
         adapters = {
             name: replace(adapter, reference=self.chains.get(name)) for name, adapter in language.adapters.items()
@@ -55,9 +55,9 @@ def write_references(
 ) -> References:
     """Compute and write a file for every graph and every adapter of `exported` below `folder / "reference"`.
 
-    `on_progress` is called with layers done, of how many, and of which part. `tolerance` is that of the decoders, of a
-    vision tower that rounds its inputs, and of the answers where it is not the element type's. Raises `CheckpointError`
-    for a tensor with NaN or infinity, and `ConfigError` for a picture too large for a reference file.
+    `on_progress` is called with the layers done, the layers in all, and the part. `tolerance` replaces the element
+    type's own for the decoders, for a vision tower that rounds its inputs, and for the answers. Raises
+    `CheckpointError` for a tensor with NaN or infinity, and `ConfigError` for a picture too large for a reference file.
     """
     return write_measured(measure(weights, exported, SEED, on_progress), exported, folder, tolerance)
 
@@ -84,7 +84,7 @@ def _write_case(folder: Path, name: str, values: Values, tolerance: float) -> Re
         sum(array.nbytes for array in (*values.inputs.values(), *outputs.values()))
         > MAX_REFERENCE_BYTES - _HEADER_BYTES
     ):
-        # A cache of thousands of slots; what is in it shows in the answers.
+        # The cache outputs, thousands of slots, are left out: errors in them show in the answers.
         outputs = {output: outputs[output] for output in outputs if output in ("tokens", "embeds", "logits")}
     write_bytes(folder / file, reference_bytes(values.inputs, outputs))
     return ReferenceCase(file=file, inputs_from=values.inputs_from, max_relative_error=tolerance)

@@ -1,7 +1,7 @@
-"""The seeded cases of an export's references: what parts of the model are given, and how it is laid out for a graph.
+"""The seeded cases of an export's references: the inputs of each part of the model, laid out for a graph.
 
 A picture has structure, and half of it stands still, so that compression has something to drop. The decoder's case is
-one call behind empty slots, as two branches of one prefix would have it, with rows of the model's own embedding table.
+one call after empty slots, as two branches of one prefix would have it, with rows of the model's own embedding table.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def moving_squares(random: np.random.Generator, profile: VisionProfile, frames: 
 
 
 def decoder_call(random: np.random.Generator, weights: Weights, adapter: Adapter | None) -> Call:
-    """The decoder's case, with values that float16 holds. One token does not see the one before it."""
+    """The decoder's case, with values that float16 can hold. The last token does not attend the one before it."""
     config, slots = weights.config.text, _START + _TOKENS
     mask = np.arange(slots) <= np.arange(_START, slots)[:, None]
     mask[_TOKENS - 1, slots - 2] = False
@@ -67,7 +67,7 @@ def decoder_call(random: np.random.Generator, weights: Weights, adapter: Adapter
 
 
 def decoder_values(graph: Graph, call: Call, logits: Tensor, lora: str | None) -> Values:
-    """The case, once `call` is done, for a graph of any slots and either kind of state."""
+    """The case for a graph with any number of slots and either kind of state, after `call` has been computed."""
     slots = next(int(spec.shape[3]) for spec in graph.inputs if spec.name == "mask")
     inputs = {name: tensor.numpy() for name, tensor in call.feeds.items()}
     mask = np.zeros((1, 1, _TOKENS, slots), bool)
@@ -77,7 +77,7 @@ def decoder_values(graph: Graph, call: Call, logits: Tensor, lora: str | None) -
 
 
 def _cached(graph: Graph, call: Call, slots: int) -> Iterator[tuple[str, Array]]:
-    """What the call leaves of the first and the last layer."""
+    """Cache outputs of the first and the last layer after the call."""
     wanted: dict[str, Tensor] = {}
     for layer in (0, len(call.past) - 1):
         wanted |= zip(past_names(layer), call.past[layer], strict=True)
@@ -92,7 +92,7 @@ def _cached(graph: Graph, call: Call, slots: int) -> Iterator[tuple[str, Array]]
 
 
 def answer_case(clip: NDArray[np.uint8], ids: NDArray[np.int64], logits: Array, forced: Array | None) -> ChainCase:
-    """The case of a clip and a prompt from the logits `[steps, vocab]`; `forced` are the tokens that were fed."""
+    """The case of a clip and a prompt, from the logits `[steps, vocab]`; `forced` are the tokens that were fed in."""
     top_ids = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
     return ChainCase(
         patches=clip,

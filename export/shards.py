@@ -1,8 +1,8 @@
-"""Tensors in files: what is there, from headers alone, and one tensor at a time.
+"""Tensors in files: list them from headers alone, and read them one at a time.
 
-Everything is mapped, never loaded: a tensor's bytes enter memory when it is read and leave it under pressure, so a
-16 GB checkpoint needs the memory of none. Pickles are read by torch's restricted unpickler, which builds tensors and
-calls nothing.
+Files are memory-mapped, never loaded whole: a tensor's bytes enter memory when it is read, and the kernel may drop them
+again, so a 16 GB checkpoint does not take 16 GB. Pickles are read by torch's restricted unpickler, which builds
+tensors and calls no other code.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from edge_sdk.export.config_file import Section, read_json
 from edge_sdk.export.layouts import Shape, some
 from edge_sdk.types import DType
 
-# How files call what this toolchain reads; other types are shown as the file calls them.
+# The files' names for the element types that this toolchain reads; other types keep the file's name in errors.
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 _AGAIN = "copy or download it again"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor as a file holds it: its name, its shape and its element type there."""
+    """One tensor in a file: its name, shape and element type as stored."""
 
     file: Path
     name: str
@@ -48,14 +48,14 @@ class TensorFile(Protocol):
 
     @property
     def stored(self) -> Mapping[str, Stored]:
-        """What the file holds."""
+        """The file's tensors, by name."""
 
     def read(self, name: str) -> Tensor:
-        """One tensor. Its memory is the file's: do not write into it."""
+        """One tensor, memory-mapped from the file: do not write into it."""
 
 
 class Tensors:
-    """The tensors of one or many files under one set of names."""
+    """The tensors of one or more files under one set of names."""
 
     def __init__(self, origin: Path, files: list[TensorFile]) -> None:
         self.origin = origin
@@ -63,7 +63,7 @@ class Tensors:
         self.stored = {name: stored for file in files for name, stored in file.stored.items()}
 
     def read(self, name: str) -> Tensor:
-        """One tensor, checked to be finite. Its memory is the file's: do not write into it.
+        """One tensor, checked to be finite. It is memory-mapped from the file: do not write into it.
 
         Raises `CheckpointError` naming file and tensor when a value is NaN or infinite.
         """
@@ -71,7 +71,7 @@ class Tensors:
 
 
 def finite(tensor: Tensor, where: str) -> Tensor:
-    """The tensor itself. Raises `CheckpointError` when a value is NaN or infinite; NaN passes through both extremes."""
+    """Return `tensor`. Raises `CheckpointError` if a value is NaN or infinite; `aminmax` keeps NaN in both extremes."""
     if not all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor)):
         raise CheckpointError(
             f"{where}: expected finite weights, found NaN or infinity; the file is damaged or training diverged: "
@@ -81,7 +81,7 @@ def finite(tensor: Tensor, where: str) -> Tensor:
 
 
 def weight_dtype(stored: Stored) -> DType:
-    """The element type of a model's tensor. Raises `CheckpointError` for quantised and other weights."""
+    """The element type of a model's tensor. Raises `CheckpointError` for other types, such as quantised ones."""
     if stored.dtype not in _DTYPES.values():
         raise CheckpointError(
             f"{stored.where}: expected {', '.join(_DTYPES.values())}, found {stored.dtype}; "
@@ -91,7 +91,7 @@ def weight_dtype(stored: Stored) -> DType:
 
 
 def open_weights(folder: Path) -> Tensors:
-    """The model's tensors in `folder`: safetensors before pickles, one file before shards, as transformers looks.
+    """Open the model's tensors in `folder`: safetensors before pickles, one file before shards, as transformers does.
 
     Raises `CheckpointError` naming the file that is missing, cut short, or not what it should be.
     """
@@ -111,7 +111,7 @@ def open_weights(folder: Path) -> Tensors:
 
 
 def open_file(file: Path) -> TensorFile:
-    """A file of tensors, by its suffix. Raises `CheckpointError` when it is not whole."""
+    """Open a file of tensors, by its suffix. Raises `CheckpointError` when it is incomplete."""
     try:
         with file.open("rb") as opened:
             start = opened.read(64)

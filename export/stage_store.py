@@ -1,10 +1,10 @@
-"""Stages of long work, each in a folder that appears whole or not at all, so that a broken run is taken up again.
+"""Store the stages of long work, each in a folder that appears whole or not at all, so that a broken run can resume.
 
-A stage's folder holds files under their paths in the bundle, and a receipt: what the stage was made from, and the size
-of each file with its SHA-256, or for gigabytes with the time of its last change. A stage is made once for one set of
-inputs; when an input has changed, or a file is not as the receipt says, its folder is removed and it is made anew.
+A stage's folder holds files under their paths in the bundle, and a receipt: what the stage was made from, and each
+file's size with its SHA-256, or for large files with its modification time. A stage is made once for one set of
+inputs. If an input has changed, or a file does not match the receipt, the folder is removed and the stage made again.
 
-One run at a time works in a folder. The lock is the kernel's: a killed run leaves none.
+One run at a time works in a folder. The kernel holds the lock, so a killed run leaves none behind.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from edge_sdk.files import atomic_folder, remove_half_written, write_bytes
 from edge_sdk.types import Value
 
 RECEIPT, LOCK = "receipt.json", ".lock"
-# Hashing beyond this would take longer than it is worth: size and time of change must do.
+# Hashing larger files would take longer than it is worth: for them, size and modification time must do.
 HASHED_BYTES = 64 * 2**20
 _MB = 1e6
 
@@ -55,9 +55,9 @@ class Receipt(Value, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Stage:
-    """One step. `inputs` are JSON values; `make` writes files below the folder and tells how many bytes it has done.
+    """One step. `inputs` are JSON values; `make` writes files below a folder and reports how many bytes it has written.
 
-    `effort_bytes` is how many bytes could be written in the time that it takes; None: those that it writes.
+    `effort_bytes` is how many bytes could be written in the time that the stage takes; None: the bytes that it writes.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Stage:
 
     @property
     def effort(self) -> int:
-        """What it counts in an estimate of time."""
+        """The stage's weight in a time estimate, in bytes."""
         return self.size_bytes if self.effort_bytes is None else self.effort_bytes
 
 
@@ -81,9 +81,9 @@ class StageStore:
     @classmethod
     @contextmanager
     def locked(cls, folder: Path) -> Iterator[StageStore]:
-        """The store in `folder`, made where there is none, rid of what a killed run left half-written.
+        """Open and lock the store in `folder`, which is made if needed and cleared of a killed run's partial files.
 
-        Raises `ConfigError` when another run works in it.
+        Raises `ConfigError` when another run works in the folder.
         """
         with disk_errors("work folder", folder, 0):
             folder.mkdir(parents=True, exist_ok=True)
@@ -100,11 +100,11 @@ class StageStore:
             os.close(descriptor)
 
     def place(self, stage: Stage) -> Path:
-        """The folder of a stage, which may not be there."""
+        """The folder of a stage, which may not exist."""
         return self.folder / stage.name
 
     def receipt(self, stage: Stage) -> Receipt | None:
-        """The receipt of a stage that is finished, made from the same inputs, and whole; else None."""
+        """The receipt of a stage that is finished, made from the same inputs, and intact; else None."""
         try:
             receipt = msgspec.json.decode((self.place(stage) / RECEIPT).read_bytes(), type=Receipt)
         except (OSError, msgspec.DecodeError):
@@ -113,12 +113,12 @@ class StageStore:
         return receipt if same and _whole(self.place(stage), receipt) else None
 
     def reclaimable(self, stage: Stage) -> int:
-        """Bytes that are free again once a stage's folder is removed: its files that no bundle has taken over."""
+        """Bytes that removing a stage's folder frees: the size of its files that no bundle has hard-linked."""
         found = [path.stat() for path in self.place(stage).rglob("*") if path.is_file()]
         return sum(status.st_size for status in found if status.st_nlink == 1)
 
     def make(self, stage: Stage, on_bytes: OnBytes) -> Receipt:
-        """Make a stage anew. An exception or Ctrl-C leaves nothing of it. Raises `ConfigError` for a full disk."""
+        """Make a stage afresh. An exception or Ctrl-C leaves nothing of it. Raises `ConfigError` for a full disk."""
         place, began_s = self.place(stage), time.monotonic()
         with disk_errors(f"stage {stage.name}", place, stage.size_bytes):
             _discard(place)
@@ -139,7 +139,7 @@ class StageStore:
 
 @contextmanager
 def disk_errors(what: str, path: Path, needed_bytes: int) -> Iterator[None]:
-    """Turn an `OSError` into a `ConfigError` that says what was being done, where, what it needs and what was free."""
+    """Turn an `OSError` into a `ConfigError` that states the task, the path, the bytes needed and the bytes free."""
     free = free_bytes(path)
     try:
         yield
@@ -154,19 +154,19 @@ def disk_errors(what: str, path: Path, needed_bytes: int) -> Iterator[None]:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that are free on the disk of `path`, which need not be there yet."""
+    """Free bytes on the disk of `path`, which need not exist yet."""
     return shutil.disk_usage(existing(path)).free
 
 
 def existing(path: Path) -> Path:
-    """`path`, or its nearest parent that is there."""
+    """`path`, or its nearest parent that exists."""
     return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
 
 
 if sys.platform == "win32":
 
     def _take(descriptor: int, folder: Path) -> None:
-        """Windows has no such lock; two runs at once are the user's to avoid there."""
+        """Do nothing: Windows has no such lock, so the user must avoid two runs at once there."""
 
 else:
     import fcntl
@@ -178,7 +178,7 @@ else:
             ours = os.path.samestat(os.fstat(descriptor), (folder / LOCK).stat())
         except (BlockingIOError, FileNotFoundError) as error:
             raise ConfigError(busy) from error
-        if not ours:  # the other run has ended in between and removed the file that is locked here
+        if not ours:  # another run has ended meanwhile and removed the file that is locked here
             raise ConfigError(busy)
 
 
@@ -207,14 +207,14 @@ def _sha256(path: Path) -> str:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove the store's folder where nothing but its lock is in it."""
+    """Remove the store's folder if it contains only its lock."""
     if [path.name for path in folder.iterdir()] == [LOCK]:
         (folder / LOCK).unlink()
         folder.rmdir()
 
 
 def _discard(place: Path) -> None:
-    """Remove a stage's folder, which loses its name first: what is left of it when this is cut short is no stage."""
+    """Remove a stage's folder, renaming it first, so that the rest of an interrupted removal is not a stage."""
     if not place.exists():
         return
     if not (place / RECEIPT).is_file():

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what torch can save, written whole or not at all."""
+"""Checkpoints of a training run: anything that torch can save, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from edge_sdk.files import write_bytes
 
 
 def save_state(path: Path, state: object) -> None:
-    """Write `state` to `path`, replacing it whole. Raises `OSError`, also where the disk is full.
+    """Write `state` to `path`, replacing the file atomically. Raises `OSError`, for a full disk too.
 
-    torch's own writer says a `RuntimeError` then, without a reason. So the bytes lie in memory first.
+    torch's own writer raises a `RuntimeError` without a reason on a full disk, so the bytes go to memory first.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)

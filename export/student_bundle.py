@@ -1,4 +1,4 @@
-"""A trained student as a bundle: its graph, its reference, and how frames and scores are to be read."""
+"""Write a trained student as a bundle: its graph, its reference, and how to read frames and scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge_sdk.export.graphs.student_onnx import OPSET, StudentGraph, export_stud
 from edge_sdk.verify.reference_files import reference_bytes
 
 GRAPH_FILE, REFERENCE_FILE = "student.onnx", "reference/student.safetensors"
-# fp32 kernels differ in the order of their sums; fp16 builds are held to their own limits.
+# Allows for fp32 kernels that sum in different orders; fp16 builds have their own limits.
 MAX_RELATIVE_ERROR = 1e-3
 
 

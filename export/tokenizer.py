@@ -1,9 +1,9 @@
 """`tokenizer.json` from whatever tokenizer files a checkpoint has, with every added token at its id.
 
-A checkpoint carries either a finished `tokenizer.json` or Qwen's vocabulary and merges with a list of added tokens.
-VideoLLaMA3's own three tokens come behind those of Qwen2.5; published copies often lack them, because they are made
-when the model is loaded. A model with a vocabulary of its own has its control tokens in its own files. Ids are never
-chosen here: an id that cannot be reached is an error, since the rows of the embedding table are where they are.
+A checkpoint has either a finished `tokenizer.json` or Qwen's vocabulary and merges with a list of added tokens.
+VideoLLaMA3's own three tokens follow those of Qwen2.5; published copies often lack them, because the model's code adds
+them on loading. A model with another vocabulary has its control tokens in its own files. Ids are never chosen here: an
+id that cannot be reached is an error, because the rows of the embedding table are fixed.
 
 Pre-tokenisation and normalisation: Qwen2.5's `tokenizer.json` (NFC, one regular expression, bytes as glyphs).
 """
@@ -29,7 +29,7 @@ _WORDS = (
 
 
 class _StatedToken(msgspec.Struct, frozen=True):
-    """One entry of a settings file's `added_tokens_decoder`; keys that do not concern encoding are passed over."""
+    """One entry of a settings file's `added_tokens_decoder`; keys that do not concern encoding are ignored."""
 
     content: str
     lstrip: bool = False
@@ -42,7 +42,7 @@ class _StatedToken(msgspec.Struct, frozen=True):
 def tokenizer_json(checkpoint: Path) -> str:
     """The text of `tokenizer.json` for the checkpoint in the folder `checkpoint`.
 
-    Raises `CheckpointError` naming the file that is missing or cannot be read, or the token whose id is not its own.
+    Raises `CheckpointError` naming the file that is missing or cannot be read, or the token that has a wrong id.
     """
     made = _finished(checkpoint) if (checkpoint / FINISHED).is_file() else _assembled(checkpoint)
     made.no_padding()
@@ -53,7 +53,7 @@ def tokenizer_json(checkpoint: Path) -> str:
 
 
 def _control_ids(checkpoint: Path, made: tokenizers.Tokenizer) -> dict[str, int]:
-    """Where the control tokens belong: with Qwen2.5's vocabulary where they were learnt, else where the files say."""
+    """Ids of the control tokens: the trained ids with Qwen2.5's vocabulary, else those that the files state."""
     if made.get_vocab_size(with_added_tokens=False) >= BASE_VOCABULARY:
         return dict(CONTROL_TOKENS)
     ids = {content: made.token_to_id(content) for content in CONTROL_TOKENS}
@@ -90,13 +90,13 @@ def _assembled(checkpoint: Path) -> tokenizers.Tokenizer:
 
 
 def words_and_bytes() -> pre_tokenizers.PreTokenizer:
-    """Qwen2.5's way of splitting text: into words, single digits and marks, and those into bytes as glyphs."""
+    """Qwen2.5's pre-tokenizer: split text into words, single digits and marks, then into bytes shown as glyphs."""
     split = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")
     return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _merges(source: Path) -> list[tuple[str, str]]:
-    """Pairs of a merges file, best first; it may have a version line and either kind of line end."""
+    """Pairs of a merges file, best first; the file may have a version line and LF or CRLF line ends."""
     text = _text(source).replace("\r\n", "\n")
     lines = [line for line in text.split("\n") if line and not line.startswith("#version")]
     pairs = [tuple(line.split(" ")) for line in lines]
@@ -107,7 +107,7 @@ def _merges(source: Path) -> list[tuple[str, str]]:
 
 
 def _stated_tokens(checkpoint: Path) -> dict[int, AddedToken]:
-    """Added tokens that the checkpoint's own lists name, by id; the settings file knows more of each than the list."""
+    """Added tokens from the checkpoint's lists, by id; the settings file overrides the list, having more details."""
     tokens: dict[int, AddedToken] = {}
     if (checkpoint / ADDED).is_file():
         tokens = {token: _control(content) for content, token in _ids(checkpoint / ADDED).items()}

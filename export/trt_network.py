@@ -1,7 +1,7 @@
-"""A graph as TensorRT's own network, and the configuration to build it with.
+"""Parse a graph into a TensorRT network, and configure its build.
 
-Networks are strongly typed: the graph alone says where a number is rounded, so that what was measured on the
-workstation is what runs on the board.
+Networks are strongly typed: only the graph decides where a number is rounded, so that the board runs what was measured
+on the workstation.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from edge_sdk.engine.shapes import ShapeProfile, input_shapes
 from edge_sdk.engine.tensorrt_library import TensorRT, problem_log, problems
 from edge_sdk.errors import ConfigError, EngineError
 
-# Head sizes that attention has kernels of its own for.
+# Head sizes for which TensorRT has fused attention kernels.
 _FUSED_HEADS = range(16, 257, 8)
 
 
 # Any, here and below: the packages ship no types.
 @dataclass(frozen=True)
 class Network:
-    """A parsed graph. The builder and the parser are kept, for the network lives in them."""
+    """A parsed graph. The builder and the parser are kept alive, because the network depends on them."""
 
     builder: Any
     native: Any
@@ -48,7 +48,7 @@ def parse(tensorrt: TensorRT, path: Path) -> Network:
 def add_profiles(network: Network, config: Any, graph: Graph, profiles: Sequence[ShapeProfile]) -> None:
     """Give `config` one optimisation profile for each of `profiles`, in their order.
 
-    Raises `EngineError` where TensorRT does not take one.
+    Raises `EngineError` where TensorRT does not accept a profile.
     """
     for each in profiles:
         profile = network.builder.create_optimization_profile()
@@ -59,14 +59,14 @@ def add_profiles(network: Network, config: Any, graph: Graph, profiles: Sequence
 
 
 def compute_capabilities(module: Any) -> dict[int, Any]:
-    """The compute capabilities times ten that TensorRT-RTX compiles for, and what it calls them."""
+    """The compute capabilities, times ten, that TensorRT-RTX compiles for, with its own constant for each."""
     return {int(name[2:]): each for name, each in module.ComputeCapability.__members__.items() if name[2:].isdigit()}
 
 
 def compile_for(module: Any, config: Any, sm: int | None) -> None:
-    """Let TensorRT-RTX compile for one kind of GPU; without, the engine serves all that it knows.
+    """Let TensorRT-RTX compile for the GPU of `sm`; None leaves its default, an engine for all GPUs that it knows.
 
-    Raises `ConfigError` for one that it does not know.
+    Raises `ConfigError` for an `sm` that it does not know.
     """
     if sm is None:
         return
@@ -85,9 +85,9 @@ def _remedy(tensorrt: TensorRT) -> str:
 
 
 def _allow_slow_attention(module: Any, native: Any) -> None:
-    """Let attention that no fused kernel computes be built from smaller steps: float32, and unusual head sizes.
+    """Let attention without a fused kernel (float32, unusual head sizes) be built from smaller steps.
 
-    Elsewhere it stays strict, so that a slow decoder is refused and not discovered (TensorRT, "Multi-Head Attention
+    All other attention stays strict, so that a slow decoder is refused at build time (TensorRT, "Multi-Head Attention
     Fusion": float16 and bfloat16, heads of 16 to 256 in multiples of 8).
     """
     kind = getattr(module.LayerType, "ATTENTION_INPUT", None)

@@ -1,8 +1,8 @@
-"""A bundle against the checkpoint that it claims to be, stage by stage.
+"""Compare a bundle with the checkpoint that it was exported from, stage by stage.
 
-A bundle's own references were written by the export that may be wrong. Here everything is computed anew from the
-checkpoint, with inputs of another seed, and each stage is compared with the one before it, so that a fault shows where
-it was made: the checkpoint with an adapter beside its weights, the adapter merged, the graphs as a runtime runs them.
+A bundle's own references were written by the export, which may be wrong. So everything is computed again from the
+checkpoint, with inputs of another seed. Each stage is compared with the one before it, which shows where a fault was
+made: the checkpoint with an adapter beside its weights, the adapter merged, the graphs as a runtime runs them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from edge_sdk.verify.graphs import GraphCase, OutputCheck, check_graph, check_ou
 
 # A merged weight is rounded once to the checkpoint's element type; bfloat16 gives 7e-3 with 2 layers of a tiny model.
 MERGE_TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
-# Rounded once, at most by half a unit of float16's last place.
+# A value is rounded once, by at most half a unit of float16's last place.
 TABLE_TOLERANCE = 1e-3
 _BLOCK_ROWS = 8192
 
@@ -43,12 +43,12 @@ StageName = Literal["merged", "table", "exported"]
 
 
 class StageReport(Value, frozen=True, kw_only=True):
-    """One stage against the one before it.
+    """Comparison of one stage with the stage before it.
 
-    `merged`: adapters summed into the weights, against the checkpoint with them beside its weights, both in float32.
-    `table`: the bundle's embedding table against the checkpoint's. `exported`: the bundle's graphs on a runtime,
-    against the merged weights, or the checkpoint's, in float32; `not_built` are those that the runtime has no engine
-    of, with the reason.
+    `merged`: adapters merged into the weights, against the checkpoint with the adapters beside its weights, both in
+    float32. `table`: the bundle's embedding table against the checkpoint's. `exported`: the bundle's graphs on a
+    runtime, against the merged weights, or the checkpoint's, in float32. `not_built` are the graphs for which the
+    runtime has no engine, with the reason.
     """
 
     stage: StageName
@@ -59,7 +59,7 @@ class StageReport(Value, frozen=True, kw_only=True):
 
 
 class AgainstReport(Value, frozen=True, kw_only=True):
-    """All stages of a bundle. `seed` is that of the inputs."""
+    """Comparisons of all stages of a bundle. `seed` is the seed of the inputs."""
 
     bundle: str
     bundle_sha256: str
@@ -94,9 +94,9 @@ def verify_against(
 ) -> AgainstReport:
     """Compare every stage; `adapters` are written NAME=DIR, `out` is a file for the report as JSON.
 
-    Raises `BundleError` for a bundle without a language model, in few bits, or that does not fit the checkpoint,
-    `ConfigError` for adapters that are not the bundle's, `CheckpointError` for weights, and what a runtime raises. A
-    wrong output is a report.
+    Raises `BundleError` for a bundle without a language model, with quantised weights, or that does not fit the
+    checkpoint, `ConfigError` for adapters that are not the bundle's, `CheckpointError` for unusable weights, and what
+    the runtime raises. A wrong output raises nothing: it is in the report.
     """
     weights = Checkpoint.open(checkpoint)
     language = _language(bundle, weights)
@@ -158,7 +158,7 @@ def _check_adapters(bundle: Bundle, language: Language, adapters: Mapping[str, s
 def _merged(
     weights: Weights, exported: Exported, seed: int, on_progress: OnProgress
 ) -> tuple[list[StageReport], Measured]:
-    """The stage of merging, none where no adapter is merged; and what the graphs must give."""
+    """The comparison of merging (empty where no adapter is merged), and the expected outputs of the graphs."""
     language = exported.language
     merged = [name for name in exported.adapters if not language.decoders[language.adapters[name].decoder].lora_rank]
     if not merged:
@@ -178,7 +178,7 @@ def _merged(
 
 
 def _switched(exported: Exported) -> Exported:
-    """The export as if its adapters were inputs, which is the checkpoint with them beside its weights."""
+    """The export as if its adapters were LoRA inputs, so that they are applied beside the checkpoint's weights."""
     replace, language = msgspec.structs.replace, exported.language
     decoders = {name: replace(each, lora_rank=max(each.lora_rank, 1)) for name, each in language.decoders.items()}
     return Exported(exported.folder, exported.graphs, replace(language, decoders=decoders), exported.adapters)

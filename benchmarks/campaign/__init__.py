@@ -1,6 +1,6 @@
-"""The parts of `device_campaign`: rows, limits of the hardware, jobs as processes, and what each of them measures.
+"""The parts of `device_campaign`: rows, hardware limits, jobs as processes, and the measurements of each job.
 
-Its modules are opened by name; importing the package loads nothing.
+Import its modules by name; importing the package loads none of them.
 """
 
 from __future__ import annotations

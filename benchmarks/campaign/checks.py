@@ -1,4 +1,4 @@
-"""Which graphs of a bundle a campaign takes, engines for them, and whether they give what the bundle says they must."""
+"""Choose the graphs of a bundle for a campaign, build engines for them, and check them against the references."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edge_sdk.verify.reference_files import load_chain
 
 
 class Chosen(Value, frozen=True, kw_only=True):
-    """The graphs of one dialect that are measured: those of the first adapter and of the profile with most frames.
+    """The graphs of one dialect to measure: those of the first adapter and of the profile with the most frames.
 
     `slots` are the decoder's; the names are None where the bundle has no such part.
     """
@@ -37,15 +37,15 @@ class Chosen(Value, frozen=True, kw_only=True):
 
     @property
     def graphs(self) -> tuple[str, ...]:
-        """Those that there are."""
+        """The names that are not None."""
         return tuple(filter(None, (self.student, self.vision, self.projector, self.decoder)))
 
 
 def choose(bundle: Bundle, order: Order) -> Chosen:
-    """The graphs that `order` is about.
+    """The graphs that `order` measures.
 
-    The decoder has the fewest slots that hold the context and the tokens behind it, or else the most. Raises
-    `BundleError` where a part has no graph of the dialect that the runtime reads.
+    The decoder is the one with the fewest slots that hold the context and the tokens after it, or else with the most.
+    Raises `BundleError` where a part has no graph of the dialect that the runtime reads.
     """
     dialect = runtime_dialects(order.runtime_name)[0]
     student, language = bundle.manifest.student, bundle.manifest.language
@@ -79,9 +79,9 @@ def first_adapter(language: Language) -> Adapter:
 
 
 def engines(bundle: Bundle, order: Order, lines: Lines, chosen: Chosen) -> Iterator[Row]:
-    """Build the engines that are not there yet, by the builder that compares each with the bundle.
+    """Build the missing engines, with the builder that compares each with the bundle.
 
-    Where one cannot be built, the others still are.
+    If an engine cannot be built, the others still are.
     """
     try:
         reports, refused = [_built(order, chosen.graphs)], []
@@ -119,7 +119,7 @@ def _built(order: Order, graphs: tuple[str, ...]) -> BuildReport:
 
 
 def outputs(bundle: Bundle, order: Order, lines: Lines, chosen: Chosen) -> Iterator[Row]:
-    """Every chosen graph against its reference outputs."""
+    """Compare every chosen graph with its reference outputs."""
     report = verify(bundle, order.runtime_name, order.options, graphs=chosen.graphs, dialects=(chosen.dialect,))
     found = "; ".join(_worst(name, report.outputs) for name in dict.fromkeys(each.graph for each in report.outputs))
     bare = [f"{name}: no reference" for name in report.without_reference]
@@ -135,7 +135,7 @@ def outputs(bundle: Bundle, order: Order, lines: Lines, chosen: Chosen) -> Itera
 
 
 def answers(bundle: Bundle, order: Order, lines: Lines, chosen: Chosen) -> Iterator[Row]:
-    """The first adapter's answer to the clip of its reference, from patches to tokens."""
+    """Check the first adapter's answer to its reference clip, from patches to tokens."""
     language = bundle.manifest.language
     name = min(language.adapters) if language else ""
     reference = language.adapters[name].reference if language else None
@@ -163,7 +163,7 @@ def answers(bundle: Bundle, order: Order, lines: Lines, chosen: Chosen) -> Itera
 
 
 def _narrowed(bundle: Bundle, chosen: Chosen) -> Bundle:
-    """`bundle` with the chosen decoder alone: the answer is then given by the engine that was built."""
+    """`bundle` with only the chosen decoder, so that the engine that was built gives the answer."""
     language = bundle.manifest.language
     if language is None:
         return bundle

@@ -1,4 +1,4 @@
-"""The rows of vision, prefill and decode from their times: one rule for every runtime and for transformers."""
+"""Make the rows of vision, prefill and decode from measured times, alike for every runtime and for transformers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ VISION_NAMES = tuple(name for name, _ in VISION)
 PREFILL, DECODE = "prefill", "decode"
 
 
-# object: what is timed may give anything.
+# object: the timed call may return anything.
 def repeated(call: Callable[[], object], warm: int, count: int) -> list[float]:
-    """Seconds of each of `count` calls, behind `warm` that do not count."""
+    """Seconds of each of `count` calls, after `warm` calls that do not count."""
     for _ in range(warm):
         call()
     found = []
@@ -41,7 +41,7 @@ def vision_row(
     patches: int,
     precision: Precision,
 ) -> Row:
-    """Frames a second of runs of `frames` frames of `patches` patches, which took `seconds`."""
+    """Frames per second for runs of `frames` frames of `patches` patches that took `seconds` each."""
     mean_s = float(np.mean(seconds))
     row = lines.timed(
         what,
@@ -55,7 +55,7 @@ def vision_row(
 
 
 def prefill_row(order: Order, lines: Lines, seconds: Sequence[float], cost: Cost, context: int, how: str) -> Row:
-    """Tokens a second of passes over `context` tokens in chunks, which took `seconds` each."""
+    """Tokens per second for passes over `context` tokens in chunks that took `seconds` each."""
     amounts, mean_s = order.amounts, float(np.mean(seconds))
     row = lines.timed(
         PREFILL,
@@ -70,7 +70,7 @@ def prefill_row(order: Order, lines: Lines, seconds: Sequence[float], cost: Cost
 
 
 def decode_row(order: Order, lines: Lines, seconds: Sequence[float], cost: Cost, context: int, how: str) -> Row:
-    """Tokens a second of single tokens behind `context`, which took `seconds` each."""
+    """Tokens per second for single tokens after `context` that took `seconds` each."""
     amounts, mean_s = order.amounts, float(np.mean(seconds))
     row = lines.timed(
         DECODE,

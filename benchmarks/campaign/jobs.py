@@ -1,4 +1,4 @@
-"""Processes that measure, one after the other, under one budget of time; what they do not say is said for them."""
+"""Run measuring processes one after the other within a time budget; rows that they do not report get a reason."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from edge_sdk.benchmarks.campaign.order import Order
 from edge_sdk.benchmarks.campaign.rows import REFUSED, Row, read_rows
 from edge_sdk.types import Value
 
-# Below this a process is not begun: Python, the runtime and the bundle have to be opened first.
+# With less time left a process is not started: Python, the runtime and the bundle have to be opened first.
 LEAST_S = 5.0
-# What a process gets to stop by itself before it is killed.
+# Time that a process gets to stop by itself before it is killed.
 _GRACE_S = 5.0
 _POLL_S = 0.1
-# No process takes more than this many equal parts of what is left, so that the last are not starved by the first.
+# No process may use more than this many equal shares of the time left, so that the first do not starve the last.
 _PARTS = 2.0
 _LAST_WORDS = 400
 
 
 class Job(Value, frozen=True, kw_only=True):
-    """A process: the module it runs, its order, and the rows that are expected of it.
+    """A process: the module that it runs, its order, and the rows expected from it.
 
-    `absent` says why it need not begin: what it would run is not here.
+    `absent` tells why it is not started: what it would run is not installed.
     """
 
     module: str
@@ -39,7 +39,7 @@ class Job(Value, frozen=True, kw_only=True):
 
 
 class Budget:
-    """All the time that there is, from now on."""
+    """The time budget, which starts when this object is made."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -47,7 +47,7 @@ class Budget:
 
     @property
     def spent_s(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the start."""
         return time.monotonic() - self._began_s
 
     @property
@@ -57,7 +57,7 @@ class Budget:
 
 
 def run_jobs(jobs: Sequence[Job], budget: Budget, put: Callable[[Row], None]) -> None:
-    """Run every job; `put` is given each row when it is there, and one with a reason for each that is not."""
+    """Run every job; `put` gets each row as soon as it exists, and a row with a reason for each missing one."""
     for number, job in enumerate(jobs):
         allowed_s = min(budget.left_s, _PARTS * budget.left_s / (len(jobs) - number))
         if job.absent is not None:
@@ -92,7 +92,7 @@ def _follow(
     missing: set[str],
     put: Callable[[Row], None],
 ) -> bool:
-    """Hand rows on until the process ends; true where it had to be stopped."""
+    """Pass rows on until the process ends; returns True where it had to be stopped."""
     start, stopped = 0, False
     while True:
         ended = process.poll() is not None

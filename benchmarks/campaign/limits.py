@@ -1,7 +1,7 @@
-"""What the hardware allows, and what part of it a measurement reached.
+"""The limits of the hardware, and the share of them that a measurement reached.
 
-The limit is the nominal one of the target's data, without the share that large models usually reach. Only useful work
-counts: a token attends the tokens before it, though the graph computes all of its slots.
+The limit is the nominal one in the target's data, without the share that large models usually reach. Only useful work
+counts: a token attends the tokens before it, although the graph computes all slots.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from edge_sdk.hardware.roofline import Precision, Rates, Work, decoder_work, rat
 from edge_sdk.types import Value
 
 _MB_PER_GIB = 2**30 / 1e6
-# A target is the device where its memory agrees: the driver keeps some, data sheets round to either side.
+# Range of memory sizes that match a target: the driver reserves some, and data sheets round up or down.
 _MEMORY_SHARES = (0.85, 1.1)
 
 
 class Cost(Value, frozen=True, kw_only=True):
-    """What a decoder costs a token: its sizes, its precision, and bits or values that differ from the usual."""
+    """A decoder's cost per token: its sizes, its precision, and bits or values that differ from the usual."""
 
     sizes: DecoderSizes
     precision: Precision
@@ -42,20 +42,20 @@ class Cost(Value, frozen=True, kw_only=True):
 
 
 class Limit(Value, frozen=True, kw_only=True):
-    """The target that a runtime is measured against; None where nothing is claimed of it, and `why` says so."""
+    """The target that a runtime is measured against; without rates there is no claim, and `why` tells the reason."""
 
     target: str | None
     rates: Rates | None
     why: str
 
     def of_peak(self, flops: float, seconds: float) -> tuple[float | None, str]:
-        """The share of the matrix peak that `flops` in `seconds` are, and the peak in words."""
+        """The share of peak matrix throughput that `flops` in `seconds` reach, and the peak in words."""
         if self.rates is None:
             return None, self.why
         return flops / seconds / self.rates.flops_s, f"{self.rates.flops_s / 1e12:,.4g} TFLOP/s of {self.target}"
 
     def of_bandwidth(self, size: float, seconds: float) -> tuple[float | None, str]:
-        """The share of the bandwidth that `size` bytes in `seconds` are, and the bandwidth in words."""
+        """The share of the bandwidth that `size` bytes in `seconds` reach, and the bandwidth in words."""
         if self.rates is None:
             return None, self.why
         return size / seconds / self.rates.bytes_s, f"{self.rates.bytes_s / 1e9:,.4g} GB/s of {self.target}"
@@ -76,7 +76,7 @@ def limit(name: str | None, precision: Precision, threads: int = 0) -> Limit:
 def settle_targets(device: CudaDevice | None, named: str | None) -> tuple[str | None, str | None]:
     """Names of the targets of the GPU and of the CPU here; None where none is known.
 
-    `named` stands for the part that it has: a target with a GPU for the GPU. Raises `UnknownNameError`, and
+    `named` is used for the part that it describes: a target with a GPU for the GPU. Raises `UnknownNameError`, and
     `ConfigError` for a GPU of another compute capability.
     """
     chosen = find_target(named) if named else None
@@ -91,7 +91,7 @@ def settle_targets(device: CudaDevice | None, named: str | None) -> tuple[str | 
 
 
 def gpu_target(device: CudaDevice) -> Target | None:
-    """The target that `device` is: by its board, or else by compute capability and memory; None where none agrees."""
+    """The target that matches `device`, by board, or else by compute capability and memory; None without a match."""
     board = target_of(identify())
     if board.sm == device.sm:
         return board

@@ -1,4 +1,4 @@
-"""What a process of a campaign is told to measure."""
+"""The order that tells a process of a campaign what to measure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Amounts(Value, frozen=True, kw_only=True):
     """How much is measured.
 
     `context` tokens are prefilled in calls of `chunk`, `passes` times; then `tokens` are decoded. The student is timed
-    for `student_s` and at least `student_frames`, vision `vision_runs` times. Each is warmed up before it counts.
+    for `student_s` and at least `student_frames`, vision `vision_runs` times. Each is warmed up first.
     """
 
     context: int = 8192
@@ -53,8 +53,9 @@ QUICK = Amounts(
 class Order(Value, frozen=True, kw_only=True):
     """One process: a runtime of `RUNTIMES` on the bundle in `folder`, or transformers on the checkpoint in it.
 
-    `seconds` is all the time that it has. `target` is what its shares are of. `engines` is the folder of engines, by
-    default the user's cache. `threads` are of a CPU, 0 leaves them to the runtime. `subject` names it in the tables.
+    `seconds` is the process's time limit. `target` is the hardware whose limits its shares refer to. `engines` is the
+    folder of engines, by default the user's cache. `threads` are CPU threads; 0 lets the runtime choose. `subject` is
+    the name of the bundle or checkpoint in the tables.
     """
 
     runtime: str
@@ -73,6 +74,6 @@ class Order(Value, frozen=True, kw_only=True):
 
     @property
     def options(self) -> SessionOptions:
-        """How its sessions are opened."""
+        """The options for opening the process's sessions."""
         engines = Path(self.engines) if self.engines else None
         return SessionOptions(threads=self.threads, device=RUNTIMES[self.runtime][1], engines=engines)

@@ -1,5 +1,6 @@
-"""A campaign as files: `campaign.json` with every raw value, `campaign.md` with the tables; written whole after each
-row, so that a run that is killed keeps what it has.
+"""A campaign as files: `campaign.json` with every raw value, `campaign.md` with the tables.
+
+Both are written whole after each row, so that a killed run keeps its results.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from edge_sdk.hardware.cuda import CudaDevice
 from edge_sdk.types import Value
 
 SCHEMA = 1
-# What nvidia-smi is asked for.
+# Fields to query from nvidia-smi.
 GPU_FIELDS = "clocks.sm,clocks.max.sm,temperature.gpu,power.draw,utilization.gpu,memory.used"
 _NOTHING = "n/a"
 
 
 class Campaign(Value, frozen=True, kw_only=True):
-    """All of a run. `targets` are those of GPU and CPU, None where none is known; `gpu` is what nvidia-smi told.
+    """A whole run. `targets` are those of GPU and CPU, None where unknown; `gpu` is the output of nvidia-smi.
 
-    `subjects` are bundles and checkpoints with what identifies them: a manifest's or configuration's SHA-256.
-    `finished` is false in what a run leaves that was killed.
+    `subjects` are bundles and checkpoints with their identity: a manifest's or configuration's SHA-256. `finished` is
+    false in the files of a killed run.
     """
 
     schema: int = SCHEMA
@@ -50,7 +51,7 @@ class Campaign(Value, frozen=True, kw_only=True):
 
 
 def write_campaign(campaign: Campaign, folder: Path) -> None:
-    """Write both files, each whole."""
+    """Write both files, each atomically."""
     write_bytes(folder / "campaign.json", msgspec.json.format(msgspec.json.encode(campaign), indent=1) + b"\n")
     write_text(folder / "campaign.md", "\n".join(_lines(campaign)) + "\n")
 
@@ -96,7 +97,7 @@ def _conditions(campaign: Campaign) -> Iterator[str]:
     yield f"\nValidity: {'; '.join(campaign.validity) or 'nothing to note'}."
 
 
-# object: a cell is whatever has a text.
+# object: a cell is anything that can be converted to text.
 def _table(head: str, rows: Iterable[Iterable[object]]) -> Iterator[str]:
     lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
     if not lines:

@@ -1,7 +1,7 @@
-"""One line of a campaign: what was measured, or why it was not; and how a process hands lines to the campaign.
+"""Rows of a campaign (a measurement, or why there is none), and how a process passes them to the campaign.
 
-A process that measures may die of what it measures: a compiler that crashes, memory that ends. So each line goes to a
-file the moment it is there, and whoever reads that file has all that was found until then.
+What a process measures may kill it: a compiler may crash, memory may run out. So each row is written to a file
+immediately, and the file holds all results up to a crash.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from edge_sdk.benchmarks.measure import percentiles
 from edge_sdk.errors import EdgeError
 from edge_sdk.types import Value
 
-# What a decoder must reach: the share of the limit that is aimed at, and the least that is acceptable.
+# Targets for a decoder: the share of the limit to aim at, and the lowest acceptable share.
 GOALS: dict[str, tuple[float, float]] = {"decode": (0.7, 0.5), "prefill": (0.5, 0.3)}
-# Begins the line of a log that says why a process left; libraries may say more behind it.
+# Prefix of the log line that tells why a process ended; libraries may print more after it.
 REFUSED = "campaign refused: "
 _MS_PER_S = 1e3
 
@@ -29,10 +29,10 @@ _MS_PER_S = 1e3
 class Row(Value, frozen=True, kw_only=True):
     """One figure of one runtime on one subject, which is a bundle or a checkpoint.
 
-    `value` is in `unit`; `found` says in words what has no number. `raw_ms` are the times behind it in the order in
-    which they were taken, `percentiles_ms` theirs by the rule of `benchmarks/measure.py`. `share` is the part that was
-    reached of `limit`, `goal` and `floor` are for it. `ok` judges what is right or wrong. `reason` says why there is
-    neither value nor finding; `method` how it was measured.
+    `value` is in `unit`; `found` states in words a result that has no number. `raw_ms` are the measured times in the
+    order in which they were taken, `percentiles_ms` their percentiles by the rule of `benchmarks/measure.py`. `share`
+    is the reached share of `limit`; `goal` and `floor` apply to it. `ok` is the verdict of a check. `reason` tells why
+    there is neither value nor finding; `method` tells how it was measured.
     """
 
     runtime: str
@@ -53,7 +53,7 @@ class Row(Value, frozen=True, kw_only=True):
 
 
 class Group(NamedTuple):
-    """Rows that are made together: what they are called, the seconds below which it is not worth beginning."""
+    """Rows that are made together: their names, the least seconds needed to begin, and the function that makes them."""
 
     names: tuple[str, ...]
     least_s: float
@@ -61,10 +61,10 @@ class Group(NamedTuple):
 
 
 class Lines:
-    """Where the rows of one process go."""
+    """Writer of one process's rows."""
 
     def __init__(self, path: Path, runtime: str, subject: str, seconds: float) -> None:
-        """`path` is made empty; `seconds` from now the time is up."""
+        """Create the file `path` if needed; the time is up after `seconds`."""
         self._path, self._runtime, self._subject = path, runtime, subject
         self._until_s = time.monotonic() + seconds
         path.touch()
@@ -75,11 +75,11 @@ class Lines:
         return self._until_s - time.monotonic()
 
     def row(self, what: str) -> Row:
-        """A bare row of this process."""
+        """A row of this process without results."""
         return Row(runtime=self._runtime, subject=self._subject, what=what)
 
     def timed(self, what: str, seconds: Sequence[float], *, value: float | None, unit: str, method: str) -> Row:
-        """A row with the times behind it."""
+        """A row with its measured times."""
         raw_ms = tuple(each * _MS_PER_S for each in seconds)
         return msgspec.structs.replace(
             self.row(what),
@@ -91,7 +91,7 @@ class Lines:
         )
 
     def run(self, groups: Sequence[Group]) -> None:
-        """Make every group; what cannot be made becomes rows with the reason."""
+        """Make the rows of every group; rows that cannot be made get the reason."""
         for names, least_s, work in groups:
             missing = list(names)
             reason = f"it ended without a word about {', '.join(missing)}"
@@ -104,7 +104,7 @@ class Lines:
                         missing.remove(row.what)
                 except EdgeError as error:
                     reason = str(error)
-                except Exception as error:  # whatever a runtime or a foreign package raises belongs into the table
+                except Exception as error:  # whatever a runtime or another package raises belongs in the table
                     reason = f"{type(error).__name__}: {_one_line(str(error))}"
             for name in missing:
                 self._put(msgspec.structs.replace(self.row(name), reason=reason))
@@ -115,13 +115,13 @@ class Lines:
 
 
 def refuse(error: EdgeError) -> NoReturn:
-    """Leave the process because of `error`, which the campaign then gives as the reason of every missing row."""
+    """End the process because of `error`, which the campaign then states as the reason for every missing row."""
     print(f"{REFUSED}{error}", file=sys.stderr, flush=True)
     sys.exit(error.exit_code)
 
 
 def read_rows(path: Path, start: int) -> tuple[list[Row], int]:
-    """The whole lines of `path` behind byte `start`, and where the next begins."""
+    """The rows in the complete lines of `path` after byte `start`, and the byte where the next line begins."""
     if not path.is_file():
         return [], start
     with path.open("rb") as file:
@@ -132,7 +132,7 @@ def read_rows(path: Path, start: int) -> tuple[list[Row], int]:
 
 
 def with_share(row: Row, share: float | None, limit: str) -> Row:
-    """`row` with the part of its limit that it reached, and what was aimed at."""
+    """`row` with the share of its limit that it reached, and with its goal and floor."""
     goal, floor = GOALS.get(row.what, (None, None))
     return msgspec.structs.replace(row, share=share, limit=limit, goal=goal, floor=floor)
 

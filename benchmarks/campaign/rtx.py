@@ -1,4 +1,4 @@
-"""Does TensorRT-RTX run on this GPU? Its list of GPUs leaves some out, so the library itself is asked, and then tried.
+"""Check whether TensorRT-RTX runs on this GPU; its list of GPUs omits some, so query the library, then try it.
 
 `python -m edge_sdk.benchmarks.campaign.rtx ORDER ROWS`, on the student of a bundle.
 """
@@ -31,7 +31,7 @@ _FRAMES = 10
 
 
 def compiled(order: Order, lines: Lines) -> Iterator[Row]:
-    """The student's engine; this needs no GPU. What a GPU then makes of it is for the other rows."""
+    """Build the student's engine, which needs no GPU; the other rows show whether a GPU runs it."""
     row, options = lines.row(NAMES[0]), BuildOptions(graphs=(student_of(open_bundle(order.folder)).graph,))
     try:
         report = build(Path(order.folder), "rtx", cache=_cache(order).folder, options=options, quiet=True)
@@ -52,7 +52,7 @@ def compiled(order: Order, lines: Lines) -> Iterator[Row]:
 
 
 def valid(order: Order, lines: Lines) -> Iterator[Row]:
-    """What `get_engine_validity` says of that engine. Raises `MissingDependencyError` without a GPU."""
+    """Report `get_engine_validity` of the student's engine. Raises `MissingDependencyError` without a GPU."""
     device, tensorrt, engine = cuda_device(), open_tensorrt("rtx"), _engine(order)
     if engine is None:
         raise EngineError(f"there is no engine to ask about in {_cache(order).folder}")
@@ -71,7 +71,7 @@ def valid(order: Order, lines: Lines) -> Iterator[Row]:
 
 
 def runs(order: Order, lines: Lines) -> Iterator[Row]:
-    """A few frames through it. Raises `MissingDependencyError` without a GPU."""
+    """Run a few frames through the engine. Raises `MissingDependencyError` without a GPU."""
     row, bundle = lines.row(NAMES[2]), open_bundle(order.folder)
     try:
         recogniser = Recogniser(bundle, "rtx", options=SessionOptions(engines=_cache(order).folder))
@@ -90,7 +90,7 @@ def _cache(order: Order) -> EngineCache:
 
 
 def _engine(order: Order) -> Path | None:
-    """The one of TensorRT-RTX that was chosen last for the student as its files are, wherever it will run."""
+    """The TensorRT-RTX engine chosen last for the student's current files, whatever place it is for."""
     bundle, cache = open_bundle(order.folder), _cache(order)
     graph_sha256, _ = graph_hashes(bundle.graph(student_of(bundle).graph)[1])
     records = [each for each in cache.records() if (each.key.flavour, each.key.graph_sha256) == ("rtx", graph_sha256)]
@@ -99,7 +99,7 @@ def _engine(order: Order) -> Path | None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Answer the question."""
+    """Compile, validate and run the student's engine, one row each."""
     order = msgspec.json.decode(arguments[0], type=Order)
     lines = Lines(Path(arguments[1]), order.runtime, order.subject, order.seconds)
     works = zip(NAMES, (compiled, valid, runs), strict=True)

@@ -1,6 +1,6 @@
-"""How fast one runtime is on one bundle: the student, vision, and the decoder with its cache.
+"""Measure the speed of one runtime on one bundle: the student, vision, and the decoder with its cache.
 
-Every time runs from arrays in the host's pageable memory to results in the host's memory, as the device uses them.
+Every measured time runs from arrays in the host's pageable memory to results in the host's memory, as in real use.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NS_PER_S = 1e9
 
 
 class Measured(NamedTuple):
-    """What is measured, and where its rows go."""
+    """The bundle and graphs to measure, and the writer of their rows."""
 
     bundle: Bundle
     order: Order
@@ -45,12 +45,12 @@ class Measured(NamedTuple):
     chosen: Chosen
 
     def open(self, name: str) -> Session:
-        """The graph called `name` by the order's runtime."""
+        """Open the graph called `name` with the order's runtime."""
         graph, path = self.bundle.graph(name)
         return open_runtime(self.order.runtime_name).open(path, graph, self.order.options)
 
     def numbers(self) -> ReasoningNumbers:
-        """The video LLM as this runtime computes it: a CPU widens half precision."""
+        """The numbers of the video LLM as this runtime computes it: a CPU widens half precision."""
         numbers = model_numbers(self.bundle)
         reasoning = (widened(numbers) if self.order.options.device == "cpu" else numbers).reasoning
         if reasoning is None:
@@ -59,7 +59,7 @@ class Measured(NamedTuple):
 
 
 def student_row(measured: Measured) -> Iterator[Row]:
-    """One stream, a luma picture in, scores out."""
+    """Time the student on one stream, from a luma picture to scores."""
     amounts, order = measured.order.amounts, measured.order
     limits = Limits(amounts.student_warm_s, amounts.student_s, amounts.student_frames)
     recogniser = Recogniser(measured.bundle, order.runtime_name, options=order.options)
@@ -77,7 +77,7 @@ def student_row(measured: Measured) -> Iterator[Row]:
 
 
 def vision_rows(measured: Measured) -> Iterator[Row]:
-    """Frames a second, one and eight at a time."""
+    """Frames per second of the vision tower, with one and with eight frames at a time."""
     order, numbers, name = measured.order, measured.numbers(), _named(measured.chosen.vision)
     spec = measured.bundle.manifest.graphs[name].inputs[0]
     with closing(measured.open(name)) as session:
@@ -91,7 +91,7 @@ def vision_rows(measured: Measured) -> Iterator[Row]:
 
 
 def decoder_rows(measured: Measured) -> Iterator[Row]:
-    """Prefill of a context in chunks, then single tokens behind it."""
+    """Prefill of a context in chunks, then decoding of single tokens after it."""
     order, numbers, name = measured.order, measured.numbers(), _named(measured.chosen.decoder)
     amounts, context, how = order.amounts, fitting_context(measured.chosen.slots, order), _cache(measured)
     cost = Cost(
@@ -111,7 +111,7 @@ def decoder_rows(measured: Measured) -> Iterator[Row]:
 
 
 def fitting_context(slots: int, order: Order) -> int:
-    """Tokens of context in whole chunks, as many as were asked and fit. Raises `ConfigError` where not one does."""
+    """The most context tokens, in whole chunks, that are requested and fit. Raises `ConfigError` if no chunk fits."""
     amounts = order.amounts
     room = min(amounts.context, slots - amounts.warm_tokens - amounts.tokens)
     context = room // amounts.chunk * amounts.chunk
@@ -145,12 +145,12 @@ def _decoder(measured: Measured, session: Session, name: str) -> CachedDecoder:
 
 
 def _ids(vocab: int, count: int) -> NDArray[np.int64]:
-    """Text tokens from the lower half of the vocabulary, where no token of pictures is."""
+    """Random text tokens from the lower half of the vocabulary, which has no image tokens."""
     return np.random.default_rng(0).integers(0, vocab // 2, count)
 
 
 def _prefill(decoder: CachedDecoder, ids: NDArray[np.int64], chunk: int) -> None:
-    """`ids` into an empty cache."""
+    """Prefill an empty cache with `ids`."""
     images = np.zeros((0, 1), np.float16)
     decoder.restart()
     for start in range(0, len(ids), chunk):

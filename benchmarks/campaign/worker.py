@@ -1,6 +1,6 @@
-"""One runtime on one bundle, in a process of its own: engines where it needs them, parity, then speed.
+"""Measure one runtime on one bundle, in a separate process: engines where it needs them, parity, then speed.
 
-`python -m edge_sdk.benchmarks.campaign.worker ORDER ROWS`, the first a JSON object, the second the file for its rows.
+`python -m edge_sdk.benchmarks.campaign.worker ORDER ROWS`: ORDER is a JSON object, ROWS the file for the rows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def planned(manifest: Manifest, runtime: str) -> tuple[str, ...]:
 
 
 def groups(bundle: Bundle, order: Order, lines: Lines) -> Iterator[Group]:
-    """What is measured, in the order of `planned`."""
+    """The groups of rows to measure, in the order of `planned`."""
     chosen = choose(bundle, order)
     measured = Measured(bundle=bundle, order=order, lines=lines, chosen=chosen)
     if order.runtime in ("trt", "rtx"):
@@ -53,7 +53,7 @@ def _group(names: tuple[str, ...], work: Callable[[], Iterator[Row]]) -> Group:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure what the order says."""
+    """Measure what the order asks for."""
     order, path = msgspec.json.decode(arguments[0], type=Order), Path(arguments[1])
     lines = Lines(path, order.runtime, order.subject, order.seconds)
     try:

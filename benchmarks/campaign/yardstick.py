@@ -1,9 +1,9 @@
-"""transformers' own model of a checkpoint's shapes, timed as the SDK's runtimes are, in a process of its own.
+"""Time transformers' own model with a checkpoint's shapes like the SDK's runtimes, in a separate process.
 
-`python -m edge_sdk.benchmarks.campaign.yardstick ORDER ROWS`, the order's runtime being one of `FORMS`. It is the one
-module of this room that opens torch and transformers. The weights are random: no time depends on their values, and
-what the checkpoint holds need not be read. The vision tower and the language model are made apart, as the SDK runs
-them apart; ids and patches come from the host, logits and tokens go back to it.
+`python -m edge_sdk.benchmarks.campaign.yardstick ORDER ROWS`, where the order's runtime is one of `FORMS`. It is the
+only module of `benchmarks` that opens torch and transformers. The weights are random: times do not depend on their
+values, and the checkpoint's weights need not be read. The vision tower and the language model are separate, as in the
+SDK; ids and patches come from the host, logits and tokens go back to it.
 
 `compiled` is what transformers itself compiles when it generates: the step of one token over a static cache.
 """
@@ -63,7 +63,7 @@ _TEXT = (
 
 
 class Yardstick(NamedTuple):
-    """What is measured with. Any: torch and transformers are opened when the process begins, by name."""
+    """The tools of a measurement. Any: torch and transformers are imported by name when the process begins."""
 
     torch: Any
     transformers: Any
@@ -76,12 +76,12 @@ class Yardstick(NamedTuple):
 
     @property
     def attention(self) -> str:
-        """transformers' name of the attention; what is compiled is sdpa."""
+        """transformers' name for the attention; the compiled form uses sdpa."""
         return "eager" if self.order.runtime.endswith("eager") else "sdpa"
 
     # Any: as above.
     def made(self, kind: Any, config: Any) -> Any:
-        """A model of `kind` with random weights on the device."""
+        """Make a model of `kind` with random weights on the device."""
         self.torch.manual_seed(0)
         before = self.torch.get_default_dtype()
         self.torch.set_default_dtype(self.dtype)
@@ -95,7 +95,7 @@ class Yardstick(NamedTuple):
 
 
 def vision_rows(yardstick: Yardstick) -> Iterator[Row]:
-    """Frames a second of the vision tower."""
+    """Frames per second of the vision tower."""
     torch, amounts, config = yardstick.torch, yardstick.order.amounts, yardstick.config.vision_config
     model = yardstick.made(yardstick.transformers.VideoLlama3VisionModel, config)
     sizes = VisionSizes(
@@ -122,7 +122,7 @@ def _encode(model: Any, pixels: Any, grid: Any, merge: Any) -> Any:
 
 
 def decoder_rows(yardstick: Yardstick) -> Iterator[Row]:
-    """Prefill in chunks, then single tokens; the compiled form gives the tokens alone."""
+    """Prefill in chunks, then single tokens; the compiled form reports only the tokens."""
     amounts, text = yardstick.order.amounts, yardstick.config.text_config
     sizes = DecoderSizes(
         layers=text.num_hidden_layers,
@@ -166,7 +166,7 @@ class _Loop:
         self._used = 0
 
     def prefill(self) -> None:
-        """The whole context into an empty cache; the last logits on the host."""
+        """Prefill an empty cache with the whole context; the last logits go to the host."""
         kind, config = getattr(self._of.transformers, self._cache_name), self._of.config.text_config
         self._cache = kind(config=config, **({"max_cache_len": self._slots} if kind.__name__ == "StaticCache" else {}))
         self._used = 0
@@ -174,7 +174,7 @@ class _Loop:
             self._extend(self._model, self._ids[:, start : start + self._chunk])
 
     def step(self) -> None:
-        """One token more; its logits on the host."""
+        """Decode one more token; its logits go to the host."""
         self._extend(self._call, self._ids[:, :1])
 
     # Any: a tensor.
@@ -187,10 +187,10 @@ class _Loop:
 
 
 def open_yardstick(order: Order, lines: Lines) -> Yardstick:
-    """torch, transformers and the checkpoint's shapes; float16 on a CUDA device, else float32 on the CPU.
+    """Open torch, transformers and the checkpoint's shapes; float16 on a CUDA device, else float32 on the CPU.
 
-    Raises `MissingDependencyError` for a package that is not here, `CheckpointError` for a configuration of another
-    model.
+    Raises `MissingDependencyError` for a package that is not installed, `CheckpointError` for a configuration of
+    another model.
     """
     try:
         torch = import_module("torch")
@@ -220,13 +220,13 @@ def open_yardstick(order: Order, lines: Lines) -> Yardstick:
 
 
 def _hide_broken_torchvision() -> None:
-    """A torchvision that was built for another torch does not load, and transformers then neither; it needs none."""
+    """Hide a torchvision built for another torch: it would keep transformers, which does not need it, from loading."""
     try:
         import_module("torchvision")
     except (ImportError, RuntimeError):
         for name in [name for name in sys.modules if name.startswith("torchvision")]:
             del sys.modules[name]
-        sys.modules["torchvision"] = None  # type: ignore[assignment]  # the way to say that there is none
+        sys.modules["torchvision"] = None  # type: ignore[assignment]  # makes imports report that there is none
 
 
 # Any: transformers' classes.
@@ -244,7 +244,7 @@ def _config(folder: Path, transformers: Any) -> Any:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure what the order says."""
+    """Measure what the order asks for."""
     order = msgspec.json.decode(arguments[0], type=Order)
     lines = Lines(Path(arguments[1]), order.runtime, order.subject, order.seconds)
     try:

@@ -1,1 +1,1 @@
-"""Live sources measured against a real RTSP server whose pictures carry the time at which they were drawn."""
+"""Measurements of live sources with a real RTSP server whose pictures show the time at which they were drawn."""

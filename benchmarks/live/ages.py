@@ -1,11 +1,11 @@
-"""How old a frame is when its scores are there, measured from outside: the camera writes the time into its pixels.
+"""Measure from outside how old a frame is when its scores are ready: the camera writes the time into its pixels.
 
     python -m edge_sdk.benchmarks.live.ages --seconds 80 [--spin 1] [--questions 16] --out DIR
 
-Server and unit run on one machine and share its monotonic clock, so the age needs no synchronised clocks. It holds
-all there is: drawing, encoding, network, decoding, waiting for the next round, scaling, the student. `--spin` lets
-Python threads of the same process burn CPU meanwhile, as an application around the SDK might. `--questions` lets the
-bundle's video LLM answer without a pause, clips of so many frames; the unit keeps frames for it as it would for events.
+Server and unit run on one machine and share its monotonic clock, so the age needs no synchronised clocks. The age
+includes everything: drawing, encoding, network, decoding, waiting for the next round, scaling, the student. `--spin`
+makes Python threads of the same process burn CPU meanwhile, as an application around the SDK might. `--questions N`
+makes the bundle's video LLM answer without a pause about clips of N frames; the unit keeps frames for it as for events.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from edge_sdk.types import Value
 from edge_sdk.unit import Step, Unit
 
 WARM_UP_S = 5.0
-# Not 30: camera and rounds would keep the phase they begin with, one lucky or unlucky wait for a whole run.
+# Not 30: camera and rounds would keep their initial phase, so that one lucky or unlucky wait would last a whole run.
 RATE_HZ = 29.97
 TARGET_P95_MS = {0: 100.0, 1: 200.0}  # by spinning threads
 QUESTIONS_P95_MS = 150.0
 
 
 class AgeRun(Value, frozen=True, kw_only=True):
-    """One run. `age` is by the camera's stamps, `own` what the SDK says of the same frames (since their arrival).
+    """One run. `age` is by the camera's stamps, `own` the SDK's own ages of the same frames (since their arrival).
 
     `repeated` rounds had no new frame; `unreadable` frames showed no stamp; `missed_rounds` were skipped. `reasoner` is
-    what answered beside it.
+    the work of the reasoner that ran meanwhile.
     """
 
     schema: int = 1
@@ -62,7 +62,7 @@ class AgeRun(Value, frozen=True, kw_only=True):
 
 
 class Tally:
-    """Adds up steps of a unit whose frames carry stamps."""
+    """Accumulate the steps of a unit whose frames carry stamps."""
 
     def __init__(self, aspect: float) -> None:
         self.ages_ms: list[float] = []
@@ -72,7 +72,7 @@ class Tally:
         self._aspect = aspect
 
     def add(self, step: Step, now_ns: int) -> None:
-        """A step whose scores were there at `now_ns` of `time.monotonic_ns()`."""
+        """Add a step whose scores were ready at `now_ns` of `time.monotonic_ns()`."""
         if step.age_ms is None:
             self.repeated += 1
             return
@@ -87,7 +87,7 @@ class Tally:
 
 @contextmanager
 def spinning(threads: int) -> Iterator[None]:
-    """Inside, so many Python threads of this process compute without rest."""
+    """Keep `threads` Python threads of this process computing while the context is open."""
     stop = threading.Event()
 
     def spin() -> None:
@@ -114,7 +114,7 @@ def collect(
     seconds: float,
     on_warm: Callable[[], object] = lambda: None,
 ) -> None:
-    """Let `unit` run for `seconds` after its warm-up, one tally a stream; `on_warm` is called between the two.
+    """Let `unit` run for `seconds` after its warm-up, with one tally per stream; `on_warm` is called after the warm-up.
 
     Raises `ConfigError` when no frame comes.
     """
@@ -139,7 +139,7 @@ def collect(
 def run_ages(
     stream: Stream, seconds: float, spin: int, rate_hz: float | None, bundle: Path | None, questions: int = 0
 ) -> tuple[AgeRun, list[float]]:
-    """Measure; returns the run and every age in ms."""
+    """Run the measurement; returns the run and every age in ms."""
     opened = open_bundle(bundle)
     tally, observer = Tally(stream.width / stream.height), Observer()
     reasoning = ReasonerSettings() if questions else None
@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def describe(run: AgeRun) -> str:
-    """The run in two lines, a third for what a reasoner did."""
+    """Describe the run in two lines, with a third for the work of a reasoner."""
     beside, asked = "", run.reasoner
     if asked is not None:
         beside = (

@@ -1,8 +1,8 @@
 """A camera to test with: an RTSP server whose pictures show when they were drawn, and which can be told to misbehave.
 
-Run as a process with a `Stream` in JSON; `server.py` beside it is the side that starts it. Its first line on stdout is
-`{"port": N}`. Each line on stdin is a command, answered by `{}` or `{"error": …}`; at the end of stdin it ends, so that
-no server outlives its test.
+It runs as a process with a `Stream` in JSON as argument; `server.py` beside it starts it. Its first line on stdout is
+`{"port": N}`. Each line on stdin is a command, answered by `{}` or `{"error": …}`. The process ends when stdin ends, so
+that no server outlives its test.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gi.repository import GstRtspServer  # noqa: E402 - the version must be chos
 
 ROLE = "viewer"
 ENCODERS = {
-    # what a camera sends, CABAC and deblocking, at a preset that costs little
+    # like a camera's stream, with CABAC and deblocking, at a cheap preset
     "h264": "x264enc speed-preset=ultrafast option-string=cabac=1:no-deblock=0 tune=zerolatency threads=1"
     " bitrate={kbit_s} key-int-max={gop} ! video/x-h264,profile=main ! {breaker}"
     " ! rtph264pay config-interval=-1 name=pay0 pt=96",
@@ -36,15 +36,15 @@ ENCODERS = {
     "mjpeg": "jpegenc quality=80 ! {breaker} ! rtpjpegpay name=pay0 pt=26",
     "vp8": "vp8enc deadline=1 cpu-used=8 keyframe-max-dist={gop} ! {breaker} ! rtpvp8pay name=pay0 pt=96",
 }
-# Bytes of a unit before which nothing is broken: headers stay, so that it is a picture that is damaged.
+# The first 64 bytes of a unit, its headers, are never damaged, so that the damage is in the picture.
 BREAKER = "breakmydata name=breaker probability=0 skip=64"
-# Pixels a picture; grey levels and different pictures of the noise, without which an encoder would hardly have work.
+# Speed in pixels per picture; grey levels of the noise and its number of pictures, without which encoding is too easy.
 SPEED, NOISE, NOISES = 4, 24, 8
 AUDIO = "audiotestsrc is-live=true wave=silence ! alawenc ! rtppcmapay name=pay1 pt=8"
 
 
 class Camera(threading.Thread):
-    """Draws at a steady rate for as long as somebody watches, and hands its pictures to every `appsrc` that does."""
+    """Draw at a steady rate while somebody watches, and push the pictures to every watching `appsrc`."""
 
     def __init__(self, stream: Stream) -> None:
         super().__init__(daemon=True)
@@ -57,7 +57,7 @@ class Camera(threading.Thread):
         self.resize(stream.width, stream.height)
 
     def resize(self, width: int, height: int) -> None:
-        """Pictures of another size from now on; raises `ValueError` for one that RTP/JPEG cannot tell."""
+        """Change the pictures' size; raises `ValueError` for a size that RTP/JPEG cannot express."""
         if width % 8 or height % 8:
             raise ValueError(f"sides must be multiples of 8, found {width}x{height}")
         chance = np.random.default_rng(0)
@@ -72,17 +72,17 @@ class Camera(threading.Thread):
             self._caps = Gst.Caps.from_string(caps)
 
     def watch(self, source: Gst.Element) -> None:
-        """Feed this `appsrc` from now on."""
+        """Start to feed this `appsrc`."""
         with self._lock:
             self._watched.append(source)
 
     def leave(self, source: Gst.Element) -> None:
-        """Feed it no more."""
+        """Stop feeding this `appsrc`."""
         with self._lock:
             self._watched.remove(source)
 
     def run(self) -> None:
-        """Draw and push, by a schedule that does not drift; instants that were missed (SIGSTOP) are skipped."""
+        """Draw and push on a schedule that does not drift; missed instants (SIGSTOP) are skipped."""
         due_ns = time.monotonic_ns()
         while True:
             due_ns += self._period_ns
@@ -94,8 +94,10 @@ class Camera(threading.Thread):
                 self.push()
 
     def push(self) -> None:
-        """A picture to every source that plays. One that does not yet may have the clock and no base time: it would
-        stamp the picture with the hours since the machine started, and its sink would wait as long.
+        """Push a picture to every source that plays.
+
+        A source that does not play yet may have a clock but no base time: it would stamp the picture with the hours
+        since the machine started, and its sink would wait as long.
         """
         with self._lock:
             playing = [source for source in self._watched if source.get_state(0)[1] == Gst.State.PLAYING]
@@ -109,7 +111,7 @@ class Camera(threading.Thread):
                 source.emit("push-buffer", Gst.Buffer.new_wrapped(data))
 
     def _draw(self) -> None:
-        """The stamp above; below a scene that moves to the left, with the noise of a sensor."""
+        """Draw the stamp in the upper half, and below it a scene that moves to the left, with sensor noise."""
         self._drawn += 1
         width = self._luma.shape[1]
         left = self._drawn * SPEED % width
@@ -119,15 +121,15 @@ class Camera(threading.Thread):
 
 
 class OneCamera(GstRtspServer.RTSPMediaFactory):
-    """Who watches shares one encoder, by whatever address."""
+    """Let all watchers share one encoder, whatever address they use."""
 
     def do_gen_key(self, url: object) -> str:
-        """Called by the server: media of equal keys are one."""
+        """Return one key for all addresses; the server shares media of equal keys."""
         return "camera"
 
 
 class Server:
-    """The RTSP side, and the commands."""
+    """The RTSP server, and its commands."""
 
     def __init__(self, stream: Stream) -> None:
         self._camera = Camera(stream)
@@ -161,39 +163,39 @@ class Server:
         self._media.remove(media)
 
     def obey(self, command: str) -> None:
-        """One command: its name is that of a method, its words are the arguments."""
+        """Run one command: the first word is the name of a method, the others are its arguments."""
         name, *words = command.split()
         if name not in COMMANDS:
             raise ValueError(f"no command {name!r}; known: {', '.join(COMMANDS)}")
         getattr(self, name)(*words)
 
     def freeze(self) -> None:
-        """The same picture again and again, at the same rate."""
+        """Send the same picture again and again, at the same rate."""
         self._camera.frozen = True
 
     def thaw(self) -> None:
-        """Pictures move again."""
+        """Let pictures move again."""
         self._camera.frozen = False
 
     def mute(self) -> None:
-        """No pictures; connections and RTCP go on."""
+        """Send no pictures; connections and RTCP continue."""
         self._camera.muted = True
 
     def unmute(self) -> None:
-        """Pictures again."""
+        """Send pictures again."""
         self._camera.muted = False
 
     def resize(self, width: str, height: str) -> None:
-        """Another resolution in mid-stream."""
+        """Change the resolution in mid-stream."""
         self._camera.resize(int(width), int(height))
 
     def corrupt(self, probability: str) -> None:
-        """Set this share of a unit's bytes to chance values; 0 stops it. For those who watch now."""
+        """Set this share of a unit's bytes to random values, for current watchers; 0 stops it."""
         for media in self._media:
             element(media, "breaker").set_property("probability", float(probability))
 
     def rtcp(self, wanted: str) -> None:
-        """`off`: no sender reports any more, for those who watch now."""
+        """`off`: stop the sender reports to current watchers."""
         for media in self._media:
             for index in range(media.n_streams()):
                 stream = cast(GstRtspServer.RTSPStream, media.get_stream(index))
@@ -201,7 +203,7 @@ class Server:
                     pad.add_probe(Gst.PadProbeType.BUFFER, lambda *_: Gst.PadProbeReturn.DROP)
 
     def password(self, user: str, password: str) -> None:
-        """Ask for these from now on, by the basic or the digest method."""
+        """Start to ask for this user and password, by the basic or the digest method."""
         token = GstRtspServer.RTSPToken.new()
         token.set_string("media.factory.role", ROLE)
         auth = GstRtspServer.RTSPAuth.new()
@@ -214,7 +216,7 @@ COMMANDS = ("freeze", "thaw", "mute", "unmute", "resize", "corrupt", "rtcp", "pa
 
 
 def launch_text(stream: Stream) -> str:
-    """The pipeline behind the stream."""
+    """Text of the pipeline that makes the stream."""
     gop = max(1, round(stream.gop_s * stream.rate_hz))
     encoder = ENCODERS[stream.codec].format(kbit_s=stream.kbit_s, gop=gop, breaker=BREAKER)
     source = "appsrc name=camera is-live=true do-timestamp=true format=time max-buffers=4 leaky-type=downstream"
@@ -227,7 +229,7 @@ def element(media: GstRtspServer.RTSPMedia, name: str) -> Gst.Element:
 
 
 def permissions() -> GstRtspServer.RTSPPermissions:
-    """Who has the password may see the stream."""
+    """Permissions by which only users with the password see the stream."""
     found = GstRtspServer.RTSPPermissions.new()
     found.add_role(ROLE)
     for right in ("access", "construct"):
@@ -236,7 +238,7 @@ def permissions() -> GstRtspServer.RTSPPermissions:
 
 
 def rtcp_pads(pipeline: Gst.Bin) -> list[Gst.Pad]:
-    """The pads on which reports leave."""
+    """The pads that send RTCP reports."""
     managers = [
         each for each in pipeline.children if cast(Gst.ElementFactory, each.get_factory()).get_name() == "rtpbin"
     ]
@@ -244,7 +246,7 @@ def rtcp_pads(pipeline: Gst.Bin) -> list[Gst.Pad]:
 
 
 def answer(**words: Any) -> None:
-    """One line to the side that started us."""
+    """Write one line to the process that started the camera."""
     print(json.dumps(words), flush=True)
 
 
@@ -256,7 +258,7 @@ def listen(server: Server) -> None:
 
 
 def obey(server: Server, line: str) -> bool:
-    """Obey once; GLib calls again what returns True."""
+    """Run one command; returns False, because GLib calls a function that returns True again."""
     try:
         server.obey(line)
     except (ValueError, TypeError, IndexError) as error:

@@ -1,9 +1,9 @@
-"""The table of faults: what a source says of each, how soon, and how soon its pictures are back.
+"""Make the table of faults: what a source reports for each fault, how soon, and how soon its pictures are back.
 
     python -m edge_sdk.benchmarks.live.faults --out DIR
 
-Each fault has a server of its own; a few run side by side, since most of a fault is waiting. `told` counts from the
-fault, `back` from its end to a picture that was drawn after it.
+Each fault has its own server; several run side by side, because most of a fault's time is waiting. `told` counts from
+the start of the fault, `back` from its end until a picture drawn after the end arrives.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Deed = Callable[[RtspServer], object]
 
 
 class Case(NamedTuple):
-    """A fault: `do` begins it and `undo` ends it after `hold_s`. Without `do` the source meets it when it is opened."""
+    """A fault: `do` begins it and `undo` ends it after `hold_s`. Without `do` it is present when the source opens."""
 
     name: str
     hold_s: float
@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
 
 class FaultRow(Value, frozen=True, kw_only=True):
-    """What happened; `told_s` and `state` are null where nothing was said, `back_s` where no picture came back."""
+    """Result of a fault; `told_s` and `state` are null if nothing was reported, `back_s` if no picture came back."""
 
     fault: str
     hold_s: float
@@ -62,7 +62,7 @@ class FaultRow(Value, frozen=True, kw_only=True):
 
 
 class FaultRun(Value, frozen=True, kw_only=True):
-    """All faults."""
+    """The results of all faults."""
 
     schema: int = 1
     name: str = "faults of a camera"
@@ -88,7 +88,7 @@ CASES = (
 
 
 def run_case(case: Case) -> FaultRow:
-    """Let it happen. Raises `SourceError` where the source is not live before it."""
+    """Cause the fault and measure. Raises `SourceError` where the source is not live before the fault."""
     with ExitStack() as opened:
         server = opened.enter_context(RtspServer(case.stream))
         begin_s = time.monotonic()
@@ -115,7 +115,7 @@ def run_case(case: Case) -> FaultRow:
 
 
 def told_of(changes: Sequence[SourceChange]) -> SourceChange | None:
-    """The change that tells of the fault: the first one with a reason."""
+    """The change that reports the fault: the first one with a reason."""
     return next((change for change in changes if change.reason), None)
 
 

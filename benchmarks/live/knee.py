@@ -1,9 +1,9 @@
-"""How many 720p30 cameras this machine watches at five rounds a second: one more each time until it no longer keeps up.
+"""Find how many 720p30 cameras this machine watches at five rounds a second, adding one until it cannot keep up.
 
     python -m edge_sdk.benchmarks.live.knee --most 8 --seconds 30 --out DIR
 
-All cameras are one server's shared stream: it is encoded once and sent N times, so the server's own load, which is on
-the same machine, grows little. Every source is received and decoded on its own.
+All cameras are one server's shared stream, encoded once and sent N times, so that the load of the server, which is on
+the same machine, grows little. Every source is received and decoded separately.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from edge_sdk.errors import ConfigError, EdgeError
 from edge_sdk.types import Value
 
 LIMIT_P95_MS = 200.0
-# A round without a new frame is a dropped one; a camera at 30 pictures a second has six of them for each round.
+# A round without a new frame counts as dropped; a camera at 30 pictures a second has six pictures for each round.
 LEAST_FRESH = 0.99
 
 
 class KneeStep(Value, frozen=True, kw_only=True):
-    """So many sources. `fresh` is the share of due rounds in which the worst source had a new frame; `other_cores` is
-    what programs that have no part in this took meanwhile.
+    """The measurement of one number of sources.
+
+    `fresh` is the share of due rounds in which the worst source had a new frame; `other_cores` is the CPU use, in
+    cores, of unrelated programs meanwhile.
     """
 
     sources: int
@@ -60,7 +62,7 @@ class KneeRun(Value, frozen=True, kw_only=True):
 
 
 def knee_of(steps: Sequence[KneeStep]) -> int:
-    """The largest number of sources up to which every step kept up; 0 where the first did not."""
+    """The largest number of sources up to which every step kept up; 0 where the first step did not."""
     knee = 0
     for step in steps:
         if not step.keeps_up:
@@ -70,7 +72,7 @@ def knee_of(steps: Sequence[KneeStep]) -> int:
 
 
 def judge(tallies: Sequence[Tally], due: float, missed: int, setting: Setting) -> KneeStep:
-    """One step from its tallies, one a source; `due` is how many rounds there should have been."""
+    """Evaluate one step from its tallies, one per source; `due` is the number of rounds that were due."""
     age = ages_of([value for tally in tallies for value in tally.ages_ms])
     fresh = min((len(tally.ages_ms) + tally.unreadable) / due for tally in tallies)
     return KneeStep(
@@ -88,7 +90,7 @@ def judge(tallies: Sequence[Tally], due: float, missed: int, setting: Setting) -
 
 
 def run_step(stream: Stream, bundle: Bundle, sources: int, seconds: float, rate_hz: float) -> tuple[KneeStep, Setting]:
-    """Measure with so many sources."""
+    """Measure with `sources` sources."""
     tallies, observer = [Tally(stream.width / stream.height) for _ in range(sources)], Observer()
     with RtspServer(stream) as server, edge_sdk.open(server.views(sources), bundle, rate_hz=rate_hz) as unit:
         collect(unit, tallies, observer, seconds)
@@ -118,7 +120,7 @@ HEAD = (
 
 
 def row(step: KneeStep) -> str:
-    """A row of the table."""
+    """The step as a row of the table."""
     age = [_number(value) for value in (step.age.p50_ms, step.age.p95_ms, step.age.p99_ms, step.age.max_ms)]
     cells = [str(step.sources), *age, f"{step.fresh:.1%}", str(step.missed_rounds), _number(step.student_p50_ms)]
     cells += [f"{step.own_cores:.2f}", f"{step.server_cores:.2f}"]

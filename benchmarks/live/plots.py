@@ -1,6 +1,7 @@
 """The live benchmarks as pictures: a histogram of ages, the knee over the number of sources, memory over reconnects.
 
-They take plain numbers, so that a benchmark is its own module and this one the only user of matplotlib beside it.
+The functions take plain numbers, so that the benchmarks stay independent and only this module of the live benchmarks
+uses matplotlib.
 """
 
 from __future__ import annotations

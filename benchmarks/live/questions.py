@@ -1,4 +1,4 @@
-"""A reasoner that never rests beside what is measured: clip after clip, each asked everything, in its own process."""
+"""Keep a reasoner busy during a measurement: clip after clip, with all questions for each, in its own process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PICTURES = 4
 
 
 class Questioned(Value, frozen=True, kw_only=True):
-    """What a reasoner did meanwhile: `cores` is its process's share of one core, `priority` and `threads` as set."""
+    """A reasoner's work during a measurement: `cores` is its CPU use in cores; `priority` and `threads` as set."""
 
     bundle_sha256: str
     profile: str
@@ -34,7 +34,7 @@ class Questioned(Value, frozen=True, kw_only=True):
 
 @dataclass
 class Busy:
-    """The work of one thread that asks; `begin` starts counting anew."""
+    """The work of one thread that asks questions; `begin` resets the counts."""
 
     process: ReasonerProcess
     frames_of_a_clip: int
@@ -45,12 +45,12 @@ class Busy:
     _since: tuple[float, float] = (0.0, 0.0)
 
     def begin(self) -> None:
-        """Count from here."""
+        """Reset the counts and the time."""
         self.frames = self.answers = 0
         self._since = time.monotonic(), cpu_s(self.process.pid or 0)
 
     def told(self) -> Questioned:
-        """What was done since `begin`. Raises what ended the work, and `RuntimeFailure` where there was none."""
+        """The work since `begin`. Raises the error that ended the work, and `RuntimeFailure` where no work was done."""
         if self.error is not None:
             raise self.error
         if not self.frames:
@@ -93,7 +93,7 @@ class Busy:
 
 @contextmanager
 def asking(bundle: Bundle, frames: int, settings: ReasonerSettings | None = None) -> Iterator[Busy]:
-    """Inside, the reasoner of `bundle` works without a pause on clips of `frames`; it has opened already."""
+    """Keep the reasoner of `bundle`, already opened, busy with clips of `frames` frames while the context is open."""
     with ReasonerProcess(bundle, settings) as process:
         process.begin().close()
         busy = Busy(process, frames)

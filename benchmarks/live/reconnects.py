@@ -1,11 +1,12 @@
-"""A camera that is killed and comes back, again and again: does memory grow, is it live each time, how soon.
+"""Kill and restart a camera again and again: check that memory does not grow, and how soon sources are live again.
 
     python -m edge_sdk.benchmarks.live.reconnects --count 1000 --out DIR
 
-Several sources watch one server, so each kill is as many reconnects; and since a source that fails again at once waits
-ever longer, all are left in peace for a while now and then. The slope is fitted over the second half of the run as the
-median of the slopes of all pairs, which single steps of the allocator do not bend. All of GStreamer, the sources'
-threads and their rings are inside; the student is not. Arenas of `malloc` are limited as in `edge-sdk run`.
+Several sources watch one server, so each kill causes as many reconnects as there are sources. A source that fails soon
+after a reconnect waits longer each time, so all sources get a pause regularly. The slope is fitted over the second half
+of the run as the median of the slopes of all pairs, which is robust to single steps of the allocator. The measurement
+includes GStreamer, the sources' threads and their rings, but not the student. Arenas of `malloc` are limited as in
+`edge-sdk run`.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ from edge_sdk.console import run_script
 from edge_sdk.errors import EdgeError, SourceError
 from edge_sdk.types import Value
 
-# Small pictures: what may leak does not depend on their size, and the count matters.
+# Small pictures: leaks do not depend on their size, and the number of reconnects matters.
 STREAM = Stream(width=320, height=192, rate_hz=15.0, kbit_s=300)
 TARGET_KB = 1.0
 RECONNECT_S = 20.0
-# A source that was live for 10 s starts with short waits again; one that is not, waits long after two minutes of it.
+# A source that was live for 10 s starts with short waits again; after two minutes without that its waits are long.
 CYCLES_IN_A_ROW, REST_S = 20, 11.0
-# Points to which the memory curve is thinned for the median of slopes, whose cost grows with their square.
+# Points to which the memory curve is thinned for the median of slopes, whose cost is quadratic in their number.
 FIT_POINTS = 400
 
 
 class ReconnectRun(Value, frozen=True, kw_only=True):
-    """One run. `states` counts the changes into each state; `live_again` is from the server's start to all being live.
+    """One run. `states` counts the changes into each state; `live_again` is the time from server start to all live.
 
-    `slope_kb` is growth of the resident set per reconnect (1 KB = 1,024 bytes) over the second half, `heap_slope_kb`
-    that of what `malloc` has given; `resident_kb` and `heap_kb` have one value a kill.
+    `slope_kb` is the growth of the resident set per reconnect (1 KB = 1,024 bytes) over the second half,
+    `heap_slope_kb` the growth of memory allocated by `malloc`; `resident_kb` and `heap_kb` have one value per kill.
     """
 
     schema: int = 1
@@ -79,7 +80,7 @@ def slope_of(values: Sequence[float]) -> float:
 
 
 def wait_for(sources: Sequence[LiveSource], *, live: bool, timeout_s: float = RECONNECT_S) -> float:
-    """Read frames until all sources are live, or none is; returns the seconds. Raises `SourceError` when late."""
+    """Read frames until all sources are live, or none is; returns the seconds. Raises `SourceError` on time-out."""
     begin_s = time.monotonic()
     while any((source.state == "live") != live for source in sources):
         rest(sources, 0.02)
@@ -90,7 +91,7 @@ def wait_for(sources: Sequence[LiveSource], *, live: bool, timeout_s: float = RE
 
 
 def rest(sources: Sequence[LiveSource], seconds: float) -> None:
-    """Take frames, as a unit does, and nothing else."""
+    """Only take frames, as a unit does, for some seconds."""
     until_s = time.monotonic() + seconds
     while True:
         for source in sources:
@@ -101,12 +102,12 @@ def rest(sources: Sequence[LiveSource], seconds: float) -> None:
 
 
 def held() -> tuple[int, int]:
-    """Threads and open files of this process."""
+    """Number of threads and of open files of this process."""
     return len(list(Path("/proc/self/task").iterdir())), len(list(Path("/proc/self/fd").iterdir()))
 
 
 def run_reconnects(count: int, sources: int = 1, live: LiveSettings | None = None) -> ReconnectRun:
-    """Kill and restart the server until there were `count` reconnects of `sources` sources together.
+    """Kill and restart the server until `sources` sources have made `count` reconnects in all.
 
     Raises `SourceError` when a source does not come back.
     """
@@ -148,7 +149,7 @@ def run_reconnects(count: int, sources: int = 1, live: LiveSettings | None = Non
 
 
 class _Notes:
-    """What was seen after each kill."""
+    """The measurements after each kill."""
 
     def __init__(self) -> None:
         self.resident_kb: list[float] = []
@@ -168,7 +169,7 @@ class _Notes:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; returns the exit code, 1 where memory grows more than it may."""
+    """Run from the command line; returns the exit code, 1 where memory grows more than allowed."""
     parser = argparse.ArgumentParser(prog="reconnects", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--sources", type=int, default=4, help="sources that watch the server that is killed")

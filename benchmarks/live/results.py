@@ -1,4 +1,4 @@
-"""What the live benchmarks have in common: quantiles of ages, the conditions of a run, where results go."""
+"""Shared parts of the live benchmarks: quantiles of ages, the conditions of a run, writing of results."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Ages(Value, frozen=True, kw_only=True):
 
 
 class Setting(Value, frozen=True, kw_only=True):
-    """Where and on what it was measured. `server_cores` is what the server took of the same machine, in cores."""
+    """Machine and software of a measurement. `server_cores` is the server's CPU use on the same machine, in cores."""
 
     started_utc: str
     commit: str | None
@@ -66,7 +66,7 @@ class Setting(Value, frozen=True, kw_only=True):
 
 
 class Observer:
-    """Watches machine, server and this process from its making until `setting` is asked for."""
+    """Watch machine, server and this process from construction until `setting` is called."""
 
     def __init__(self) -> None:
         self._watch = Watch()
@@ -74,11 +74,11 @@ class Observer:
         self._begin = cpu_s(os.getpid())
 
     def look(self) -> None:
-        """Read the machine's state, when a second has passed."""
+        """Read the machine's state if a second has passed."""
         self._watch.look()
 
     def setting(self, stream: Stream, bundle_sha256: str | None, server_cores: float | None) -> Setting:
-        """What was seen. Ask when server and reasoner have ended: then the kernel counts them as this process."""
+        """The observed setting. Call it after server and reasoner have ended: then they count as this process."""
         wall_s = (datetime.now(timezone.utc) - self._started).total_seconds()
         state = self._watch.state(open_runtime(DEFAULT_RUNTIME).describe())
         return Setting(
@@ -106,7 +106,7 @@ def ages_of(values_ms: Sequence[float]) -> Ages:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds that a process has used so far, 0 where it is gone or cannot be asked (proc(5), /proc/PID/stat)."""
+    """CPU seconds used by a process so far, 0 where it is gone or cannot be read (proc(5), /proc/PID/stat)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -115,9 +115,9 @@ def cpu_s(pid: int) -> float:
 
 
 def resident_kb() -> float:
-    """Resident set of this process in 1,024 bytes (proc(5), /proc/PID/statm), after free pages were given back.
+    """Resident set of this process in 1,024 bytes (proc(5), /proc/PID/statm), after free pages are returned.
 
-    An allocator keeps some of what was freed for later, in one arena a few threads; that is no growth.
+    The allocator keeps some freed memory in its arenas for reuse, which must not count as growth.
     """
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)
@@ -126,7 +126,7 @@ def resident_kb() -> float:
 
 
 def heap_kb() -> float | None:
-    """What `malloc` has given and not got back, in 1,024 bytes (mallinfo(3)); None where the C library does not say."""
+    """Memory in use from `malloc`, in 1,024 bytes (mallinfo(3)); None where the C library does not report it."""
     if not hasattr(_LIBC, "mallinfo2"):
         return None
     _LIBC.mallinfo2.restype = _Mallinfo
@@ -135,5 +135,5 @@ def heap_kb() -> float | None:
 
 
 def write_result(result: Value, path: Path) -> None:
-    """Write `result` as JSON that people can read, too."""
+    """Write `result` as indented JSON."""
     write_bytes(path, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")

@@ -1,6 +1,6 @@
-"""The RTSP server of tests and benchmarks as a process of its own: started, told what to do wrong, killed, restarted.
+"""Control the RTSP server of tests and benchmarks as a separate process: start, make misbehave, kill, restart.
 
-The server is `camera.py`; it shares no process with what is measured, so it can be stopped as a camera can.
+The server is `camera.py`; it shares no process with what is measured, so it can fail like a real camera.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from edge_sdk.types import Value
 Codec = Literal["h264", "h265", "mjpeg", "vp8"]
 
 _PROGRAM = "edge_sdk.benchmarks.live.camera"
-# At how many further addresses the one camera can be seen.
+# Number of additional addresses of the one camera.
 VIEWS = 64
-# Below what Linux and macOS give to connections and to port 0 (`ip_local_port_range`): while a camera is away for a
-# while, nobody is given its port by chance.
+# Below the ports that Linux and macOS assign to connections and to port 0 (`ip_local_port_range`), so that no other
+# program gets a camera's port while the camera is down.
 PORTS = range(20_000, 30_000)
 
 
 class Stream(Value, frozen=True, kw_only=True):
-    """What the server sends. `port` 0 takes a free one; with a `user` it asks for the password, in either method."""
+    """Settings of the stream. `port` 0 takes a free port; with a `user` it asks for the password, basic or digest."""
 
     codec: Codec = "h264"
     width: int = 1280
@@ -47,7 +47,7 @@ class Stream(Value, frozen=True, kw_only=True):
 
 
 def own_port() -> int:
-    """A free port of 127.0.0.1 to which one can come back. Raises `ConfigError` where a hundred are taken."""
+    """A free port of 127.0.0.1 that a server can use again. Raises `ConfigError` after a hundred taken ports."""
     for port in random.SystemRandom().sample(PORTS, 100):
         with socket.socket() as trial, suppress(OSError):
             trial.bind(("127.0.0.1", port))
@@ -65,16 +65,16 @@ class RtspServer:
 
     @property
     def pid(self) -> int:
-        """Of the server's process."""
+        """Id of the server's process."""
         return self._process.pid
 
     @property
     def uri(self) -> str:
-        """Where the stream is, with the credentials that the stream began with."""
+        """Address of the stream, with the credentials of its settings."""
         return self.uri_as(self.stream.user, self.stream.password)
 
     def uri_as(self, user: str, password: str) -> str:
-        """Where the stream is, for someone with these credentials; an empty `user` has none."""
+        """Address of the stream with these credentials; without any for an empty `user`."""
         login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
         return f"rtsp://{login}127.0.0.1:{self.stream.port}/camera"
 
@@ -90,21 +90,21 @@ class RtspServer:
         self._answer()
 
     def stop(self) -> None:
-        """Stop the process as it stands; its connections stay open and say nothing (SIGSTOP)."""
+        """Freeze the process (SIGSTOP); its connections stay open and silent."""
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let it go on after `stop` (SIGCONT)."""
+        """Let the process continue after `stop` (SIGCONT)."""
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it without a word to its clients (SIGKILL)."""
+        """Kill the process without notice to its clients (SIGKILL)."""
         self._process.kill()
         with suppress(BrokenPipeError):
             self._process.communicate()
 
     def restart(self, stream: Stream | None = None) -> None:
-        """Kill it and start again on the same port, with another stream where one is given."""
+        """Kill the server and start it again on the same port, with another stream where one is given."""
         self.kill()
         self.stream = msgspec.structs.replace(stream or self.stream, port=self.stream.port)
         self._process = self._start()
@@ -132,7 +132,7 @@ class RtspServer:
         return self._process
 
     def _answer(self) -> dict[str, str]:
-        """The server's next line: what it has to say. Raises `ConfigError` for a complaint or silence."""
+        """The server's next line. Raises `ConfigError` for an error message, or where the server has ended."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         found: dict[str, str] = json.loads(line) if line else {"error": "it has ended; see its messages above"}

@@ -1,7 +1,7 @@
-"""The time at which a picture was drawn, written into its pixels: it survives encoding and scaling, headers do not.
+"""The time at which a picture was drawn, written into its pixels, which survive encoding and scaling, unlike headers.
 
-A grid of big blocks in the upper half, one bit each: 32 bits of time and a CRC-8 of them. A picture that is half of one
-time and half of another, or a smeared one, reads as None and is counted as such, never as an age.
+A grid of big blocks in the upper half, one bit each, holds 32 bits of time and a CRC-8 of them. A smeared picture, or a
+mixture of two pictures, reads as None and is counted as unreadable, never as an age.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ Luma = NDArray[np.uint8]
 ROWS, COLUMNS = 4, 10
 TIME_BITS = 32  # of 0.1 ms: the count begins again after 4.97 days
 TICK_NS = 100_000
-DARK, BRIGHT = 40, 210  # studio range: neither is clipped on the way
-# A block whose mean lies this near the middle is no bit.
+DARK, BRIGHT = 40, 210  # within the studio range, so that neither is clipped
+# A block whose mean is within MARGIN of MIDDLE is not a readable bit.
 MIDDLE, MARGIN = 125, 30
 _BITS = ROWS * COLUMNS
 _WRAP = 1 << TIME_BITS
@@ -56,7 +56,7 @@ def age_ms(ticks: int, now_ns: int) -> float:
 
 
 def _content(luma: Luma, aspect: float) -> Luma:
-    """The picture between the black borders of its letterbox."""
+    """The picture without the black borders of its letterbox."""
     height, width = luma.shape[:2]
     if width > height * aspect:
         inner, outer = round(height * aspect), width
@@ -66,7 +66,7 @@ def _content(luma: Luma, aspect: float) -> Luma:
 
 
 def _word(ticks: int) -> int:
-    """Time and check bits: CRC-8 with polynomial x^8 + x^2 + x + 1, begun at 0xFF so that darkness is no time."""
+    """Time and check bits: CRC-8 with polynomial x^8 + x^2 + x + 1, starting at 0xFF so that black is no valid time."""
     check = 0xFF
     for byte in ticks.to_bytes(TIME_BITS // 8, "big"):
         check ^= byte

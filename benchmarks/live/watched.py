@@ -1,4 +1,4 @@
-"""A live source being read as a unit reads it, and all that it said and showed, for benchmarks and tests to judge."""
+"""Read a live source like a unit, and record its states and frames for benchmarks and tests to judge."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sight(NamedTuple):
 
 
 class Watched:
-    """Wraps a source; `wait` and its kin let time pass. `aspect` is that of the camera. Not for two threads at once."""
+    """Wrap a source; the `wait` methods let time pass. `aspect` is the camera's aspect ratio. Not thread-safe."""
 
     def __init__(self, source: LiveSource, aspect: float = 16 / 9) -> None:
         self.source = source
@@ -62,7 +62,7 @@ class Watched:
             time.sleep(POLL_S)
 
     def wait_until(self, condition: Callable[[], bool], seconds: float) -> float:
-        """Until `condition` holds; returns the seconds it took. Raises `SourceError` when it does not in time."""
+        """Wait until `condition` holds; returns the seconds. Raises `SourceError` if it does not hold in time."""
         begin_s = time.monotonic()
         while True:
             self.look()
@@ -78,13 +78,13 @@ class Watched:
             time.sleep(POLL_S)
 
     def wait_for(self, state: str, seconds: float) -> SourceChange:
-        """Until the source enters `state` anew; returns how it did. Raises `SourceError` when it does not."""
+        """Wait until the source enters `state` again; returns the change. Raises `SourceError` on time-out."""
         seen = len(self.changes)
         self.wait_until(lambda: state in self.states[seen:], seconds)
         return next(change for change in self.changes[seen:] if change.state == state)
 
     def wait_live(self, seconds: float) -> float:
-        """Until it is live and shows a picture drawn after this call; returns the seconds. Raises `SourceError`."""
+        """Wait until live with a picture drawn after this call; returns the seconds. Raises `SourceError` if late."""
         begin_s, seen = time.monotonic(), len(self.sights)
         return self.wait_until(
             lambda: self.source.state == "live" and any((each.drawn_s or 0) > begin_s for each in self.sights[seen:]),
@@ -92,7 +92,7 @@ class Watched:
         )
 
     def longest_pause_s(self) -> float:
-        """Between two frames that were taken one after the other."""
+        """The longest time between two successive frames, in seconds."""
         return max((after.at_s - before.at_s for before, after in pairwise(self.sights)), default=0.0)
 
 

@@ -1,9 +1,9 @@
 """The decoder as a torch module with the inputs and outputs of its graphs: their eager reference.
 
-A Qwen2.5 that knows nothing of tokens or of growing caches: embeddings come from outside, and the cache is a fixed
-number of slots that the caller hands out (see `decoder_io`). It computes in either dialect. The native one writes its
-keys and values into the cache and attends all of it. The decomposed one takes the scores of cached and of new slots
-apart and joins them before the softmax, so that the cache is only read and a runtime copies single rows.
+A Qwen2.5 without tokens or growing caches: embeddings are inputs, and the cache has a fixed number of slots that the
+caller assigns (see `decoder_io`). It computes in either dialect. The native dialect writes new keys and values into the
+cache and attends all of it. The decomposed dialect computes the scores of cached and of new slots separately and joins
+them before the softmax, so that the graph only reads the cache and a runtime copies only the new rows.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Pair = tuple[Tensor, Tensor]
 def text_rope(config: TextConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines of every position, `[max_positions, head_dim / 2]`, float32.
 
-    Tables, because angles reach tens of thousands of radians, where a device's fast cosine is no longer one.
+    Tables, because angles reach tens of thousands of radians, where a device's fast cosine is wrong.
     """
-    cpu = torch.device("cpu")  # also where modules are laid out without memory
+    cpu = torch.device("cpu")  # even inside `torch.device("meta")`
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=cpu) / config.head_dim
     positions = torch.arange(config.max_positions, dtype=torch.float32, device=cpu)
     angles = positions[:, None] * config.rope_theta**-exponents
@@ -38,7 +38,7 @@ def text_rope(config: TextConfig) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class TextStep:
-    """What all layers of one call share; `bias` is 0 where a token may attend and the type's lowest value elsewhere."""
+    """Inputs that all layers of a call share; `bias` is 0 where a token may attend, else the type's lowest value."""
 
     dialect: Dialect
     cos: Tensor
@@ -48,7 +48,7 @@ class TextStep:
 
     @classmethod
     def of(cls, feeds: Mapping[str, Tensor], rope: Pair, dialect: Dialect) -> TextStep:
-        """The step of a call by its inputs; `rope` are the tables of `text_rope`."""
+        """The step for a call with the inputs `feeds`; `rope` are the tables of `text_rope`."""
         dtype, positions = feeds["embeds"].dtype, feeds["position_ids"]
         device = positions.device
         return cls(
@@ -60,7 +60,7 @@ class TextStep:
         )
 
     def attend(self, query: Tensor, new: Pair, past: Pair) -> tuple[Tensor, Pair]:
-        """The result, and what goes to the cache: the whole of it or `new`, by the dialect."""
+        """The attention result and the cache output: the whole cache (native) or `new` (decomposed)."""
         if self.dialect == "native":
             key, value = (kept.index_copy(2, self.slots, rows) for kept, rows in zip(past, new, strict=True))
             return attend_grouped(query, key, value, self.bias), (key, value)
@@ -69,7 +69,7 @@ class TextStep:
     def _joined(self, query: Tensor, new: Pair, past: Pair) -> Tensor:
         group, slots = query.shape[1] // new[0].shape[1], past[0].shape[2]
         keys, values = ([part.repeat_interleave(group, 1) for part in parts] for parts in zip(past, new, strict=True))
-        # What the cache holds in the slots of this call is dead.
+        # Mask the cached values in this call's slots: `new` replaces them.
         cached = self.bias.index_fill(3, self.slots, torch.finfo(self.bias.dtype).min)
         biases = (cached, self.bias.index_select(3, self.slots))
         scores = [query @ key.mT + bias for key, bias in zip(keys, biases, strict=True)]
@@ -80,8 +80,8 @@ class TextStep:
 def attend_grouped(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     """Attention of `query [1, heads, q, n]` over `key` and `value [1, kv_heads, slots, n]`, without all scores at once.
 
-    On CUDA the one kernel of float32 with a mask takes as many heads of keys as of queries; otherwise torch would hold
-    the scores of every head, 11 GB for 10,000 tokens of the 7B.
+    On CUDA the only float32 kernel with a mask needs as many key heads as query heads, so keys and values are repeated.
+    Otherwise torch would hold the scores of every head, 11 GB for 10,000 tokens of the 7B.
     """
     if query.is_cuda:
         group = query.shape[1] // key.shape[1]
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One layer on `x [1, q, hidden]` and the keys and values that it has cached."""
+    """One decoder layer, computing on `x [1, q, hidden]` and the layer's cached keys and values."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class DecoderLayer(nn.Module):
             self.add_module(linear, nn.Linear(*sizes, bias=linear in ("q", "k", "v")))
 
     def forward(self, x: Tensor, step: TextStep, past: Pair, lora: Mapping[str, Pair]) -> tuple[Tensor, Pair]:
-        """The next `x`, and keys and values as `step.attend` leaves them; `past` and `lora` are this layer's."""
+        """The next `x`, and the cache output of `step.attend`; `past` and `lora` are this layer's."""
         y = self.norm1(x)
         query, key, value = (self._heads(self._linear(part, y, lora)) for part in ("q", "k", "v"))
         new = (turn(key, step.cos, step.sin), value)

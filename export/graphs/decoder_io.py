@@ -1,9 +1,9 @@
 """Names, shapes and state of the decoder's inputs and outputs: one contract for the module, the graphs and a device.
 
 The cache has a fixed number of slots. A call of q tokens writes the slots `write_index .. write_index + q`, and `mask`
-says for each of its tokens which slots it may attend; `mask[..., write_index:write_index + q]` speaks of the call's own
-tokens. q is padded to what the runtime was built for: a padded row attends slot `write_index` alone, and its slot is
-dead until it is overwritten; so a prefix leaves q slots free.
+tells for each of its tokens which slots it may attend; `mask[..., write_index:write_index + q]` covers the call's own
+tokens. q is padded to what the runtime was built for: a padded row attends only slot `write_index`, and no token may
+attend the row's own slot until it is overwritten. So a prefix must leave q slots free.
 
 LoRA matrices are in the order of multiplication, x·a·b, with the adapter's scale already in b.
 """
@@ -21,7 +21,7 @@ _SLOT_AXIS = 2
 
 
 class DecoderForm(Value, frozen=True, kw_only=True):
-    """Which of the decoder's graphs: its dialect, slots of the cache, element type, and LoRA inputs.
+    """Form of one of the decoder's graphs: dialect, cache slots, element type, and LoRA inputs.
 
     `lora_rank` is the rank of the LoRA inputs, 0 for a graph without; `lora_linears` are the linears that have them.
     """
@@ -39,7 +39,7 @@ class DecoderForm(Value, frozen=True, kw_only=True):
 
 
 def linear_sizes(config: TextConfig) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of each of a layer's linears."""
+    """Number of inputs and of outputs of each of a layer's linears."""
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     return {
         "q": (config.hidden, queries),
@@ -99,7 +99,7 @@ def decoder_outputs(config: TextConfig, form: DecoderForm) -> tuple[TensorSpec, 
 
 
 def decoder_state(config: TextConfig, dialect: Dialect) -> tuple[StateSpec, ...]:
-    """How the cache goes from call to call."""
+    """The cache's outputs paired with the inputs that they feed in the next call."""
     return tuple(
         StateSpec(
             input=past,

@@ -1,4 +1,4 @@
-"""Which operators a dialect is written in."""
+"""Choose the operators of a dialect."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from edge_sdk.types import Dialect
 
 
 def operators(dialect: Dialect, weights: WeightFile) -> Operators:
-    """A graph without nodes, to be built in `dialect`."""
+    """An empty graph builder for `dialect`."""
     return NativeOperators(weights) if dialect == "native" else PlainOperators(weights)

@@ -1,7 +1,7 @@
-"""A part of the model as a torch module, filled from a checkpoint one tensor at a time.
+"""Build a part of the model as a torch module, filled from a checkpoint one tensor at a time.
 
-The module is laid out without memory, so that a part costs its own weights and no more; its parameters carry the
-canonical names behind the part's prefix. Constants such as RoPE's tables are buffers and are made in full at once.
+The module is built on the meta device, so that a part takes only the memory of its own weights. Its parameters have
+the canonical names after the part's prefix. Constants such as RoPE's tables are buffers and are allocated immediately.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ M = TypeVar("M", bound=nn.Module)
 
 @runtime_checkable
 class RoundedInputs(Protocol):
-    """Weights some of whose products take inputs of 8 bits."""
+    """Weights with some matrices whose inputs are rounded to 8 bits."""
 
     def input_rounding(self, name: str) -> Callable[[Tensor], Tensor] | None:
-        """What rounds the inputs of the matrix `name`; None where they are left as they are."""
+        """The function that rounds the inputs of the matrix `name`; None where they are not rounded."""
 
 
 def load(weights: Weights, prefix: str, build: Callable[[], M], dtype: torch.dtype = torch.float32) -> M:
@@ -43,7 +43,7 @@ def load(weights: Weights, prefix: str, build: Callable[[], M], dtype: torch.dty
 
 
 def round_inputs(module: nn.Module, weights: Weights, prefix: str) -> list[RemovableHandle]:
-    """Have the linears of `module` round their inputs to 8 bits where `weights` say so; what takes that back."""
+    """Make the linears of `module` round their inputs to 8 bits where `weights` say so; returns hooks that undo it."""
     found: list[RemovableHandle] = []
     if isinstance(weights, RoundedInputs):
         for name, linear in module.named_modules():

@@ -1,4 +1,4 @@
-"""An adapter as the values of the decoder's LoRA inputs, so that one set of weights serves every adapter."""
+"""Turn an adapter into values of the decoder's LoRA inputs, so that one set of weights serves every adapter."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from edge_sdk.export.shards import finite
 
 
 def lora_inputs(adapter: Adapter, config: TextConfig, form: DecoderForm) -> Iterator[tuple[str, Tensor]]:
-    """Name and value of each LoRA input of a decoder of `form`, one at a time; the scale is in B.
+    """Yield name and value of each LoRA input of a decoder of `form`; B includes the scale.
 
-    A lower rank than the graph's is filled up with zeros, and what the adapter leaves alone is all zeros. Raises
+    A rank below the graph's is padded with zeros, and linears that the adapter does not adapt get zeros. Raises
     `ConfigError` where the adapter has more than the graph takes, and `CheckpointError` for a value out of range.
     """
     _check(adapter, form)

@@ -1,6 +1,6 @@
-"""Dropout whose masks can be drawn from a seed of their own, whichever thread or process computes them.
+"""Dropout with masks that depend only on a given seed, not on the thread or process that computes them.
 
-torch draws from one generator for all threads, in the order in which they come to it.
+torch's own dropout draws from one generator for all threads, in the order in which they reach it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MASKS = 77
 
 
 class Dropout(nn.Module):
-    """Leaves out a `share` of the values in training, and scales the others up."""
+    """Zero a `share` of the values in training, and scale the others up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Dropout(nn.Module):
         self.masks: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` of any shape; as it is where nothing is left out."""
+        """`x` of any shape, after dropout; unchanged in evaluation mode or with a share of 0."""
         if not self.training or not self.share:
             return x
         if self.masks is None:
@@ -37,7 +37,7 @@ class Dropout(nn.Module):
 
 @contextmanager
 def masks_of(model: nn.Module, key: Sequence[int]) -> Iterator[None]:
-    """Inside, every `Dropout` of `model` draws its masks, in the order of the layers, from the seed `key`."""
+    """Let every `Dropout` of `model` draw its masks from the seed `key`, in the layers' order, inside the context."""
     layers = [module for module in model.modules() if isinstance(module, Dropout)]
     place = next(model.parameters()).device
     seed = int(np.random.default_rng(key).integers(2**63))
@@ -47,6 +47,6 @@ def masks_of(model: nn.Module, key: Sequence[int]) -> Iterator[None]:
     try:
         yield
     finally:
-        # Generators cannot be copied, and models are.
+        # Models get copied, and a generator cannot be.
         for layer in layers:
             layer.masks = None

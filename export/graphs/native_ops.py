@@ -1,4 +1,4 @@
-"""The native dialect: opset 24's own operators for normalisation, RoPE, attention and the cache."""
+"""The native dialect: opset 24's operators for normalisation, RoPE, attention and the cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_sdk.runtime import Array
 
 
 class NativeOperators(Operators):
-    """Steps as single operators."""
+    """The model's steps as single operators."""
 
     def __init__(self, weights: WeightFile) -> None:
         super().__init__(weights, "native")
@@ -34,7 +34,7 @@ class NativeOperators(Operators):
         self._frame = (heads, cos.shape[0], 2 * cos.shape[1])
 
     def turn_frames(self, x: str) -> str:
-        """See `Operators`. Frames are taken as heads, because the operator wants a table for each item of a batch."""
+        """See `Operators`. Frames become heads, because the operator needs one table for each item of a batch."""
         flat = self.reshape(x, 1, -1, *self._frame[1:])
         return self.reshape(self.op("RotaryEmbedding", flat, *self._tables), -1, *self._frame)
 
@@ -52,7 +52,7 @@ class NativeOperators(Operators):
         return self.op("RotaryEmbedding", x, *(self.weight(name) for name in ROPE), "position_ids")
 
     def attend_cache(self, query: str, new: Names, cache: Cache, sizes: Sequence[int]) -> str:
-        """See `Operators`. The new rows go into the cache, all of which is attended."""
+        """See `Operators`. The new rows are written into the cache, and the query attends the whole cache."""
         key, value = (
             self.op("TensorScatter", past, rows, "write_index", output=kept, axis=2, mode="linear")
             for past, rows, kept in zip(cache.past, new, cache.kept, strict=True)

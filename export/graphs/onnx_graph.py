@@ -1,7 +1,7 @@
-"""Builds ONNX graphs node by node: only the operators that are written down, under names that say where they are.
+"""Build ONNX graphs node by node, with exactly the operators asked for and names that show each node's place.
 
-Tracing a module would leave the choice of operators to a tool and its version; the two dialects are a promise about
-exactly that.
+Tracing a module would leave the choice of operators to a tool and its version, and the two dialects promise exactly
+which operators a graph uses.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TYPES: dict[DType, int] = {
 
 @dataclass(frozen=True, eq=False)
 class ModelGraph:
-    """A graph without its weights, and what a manifest says of it."""
+    """A graph without its weights, and the data for its manifest entry."""
 
     model: onnx.ModelProto
     dialect: Dialect
@@ -42,11 +42,11 @@ class ModelGraph:
     state: tuple[StateSpec, ...] = ()
 
     def save(self, path: Path) -> None:
-        """Write the graph; the file that holds its weights belongs beside it."""
+        """Write the graph; its weight file must lie beside it."""
         path.write_bytes(self.model.SerializeToString())
 
     def entry(self, file: str) -> Graph:
-        """The manifest's entry for the graph as `file`."""
+        """The manifest's entry for the graph stored as `file`."""
         return Graph(
             file=file,
             dialects=(self.dialect,),
@@ -58,7 +58,7 @@ class ModelGraph:
 
 
 class GraphBuilder:
-    """Nodes in the order in which they are asked for. `scope` is put before the names of nodes and values."""
+    """Collect nodes in the order of the calls. `scope` is the prefix of the names of nodes and values."""
 
     def __init__(self, weights: WeightFile, dialect: Dialect) -> None:
         self.dtype, self.scope = weights.dtype, ""
@@ -66,13 +66,13 @@ class GraphBuilder:
         self._nodes: list[onnx.NodeProto] = []
         self._initialisers: dict[str, TensorProto] = {}
 
-    # Any, twice: attributes are numbers, words and lists of them, which the onnx package tells apart.
+    # Any, twice: attributes are numbers, strings and lists of them; the onnx package checks which.
     def op(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """A node of one output; returns the output's name, which is `output` where that is given."""
+        """Add a node with one output; returns the output's name, which is `output` where that is given."""
         return self.ops(kind, *inputs, outputs=(output,), **attributes)[0]
 
     def ops(self, kind: str, *inputs: str, outputs: Sequence[str], **attributes: Any) -> list[str]:
-        """A node of several outputs; an empty name in `outputs` is filled in."""
+        """Add a node with several outputs; an empty name in `outputs` is replaced by a generated one."""
         name = f"{self.scope}{kind}.{len(self._nodes)}"
         suffixes = [""] if len(outputs) == 1 else [f".{index}" for index in range(len(outputs))]
         named = [given or name + suffix for given, suffix in zip(outputs, suffixes, strict=True)]
@@ -101,11 +101,11 @@ class GraphBuilder:
         return self._constant(name, np.array(values, np.int64), "int64")
 
     def integer(self, value: int) -> str:
-        """One integer, without a dimension."""
+        """A scalar integer."""
         return self._constant(f"integer.{value}", np.array(value, np.int64), "int64")
 
     def number(self, value: float, dtype: DType | None = None) -> str:
-        """One number, without a dimension, in the graph's element type or in `dtype`."""
+        """A scalar in the graph's element type or in `dtype`."""
         kind = dtype or self.dtype
         return self._constant(f"{kind}.{value:.9g}", np.array(value, np.float64), kind)
 
@@ -120,7 +120,7 @@ class GraphBuilder:
         outputs: Sequence[TensorSpec],
         state: Sequence[StateSpec] = (),
     ) -> ModelGraph:
-        """The graph, its shapes inferred and compared with `outputs` by the onnx package."""
+        """Return the graph; the onnx package infers its shapes and compares them with `outputs`."""
         graph = helper.make_graph(
             self._nodes, name, _values(inputs), _values(outputs), initializer=list(self._initialisers.values())
         )

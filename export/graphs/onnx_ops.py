@@ -1,6 +1,6 @@
-"""The model's larger steps as ONNX nodes: those that both dialects share, and what each dialect must bring.
+"""The model's larger steps as ONNX nodes: those that both dialects share, and those that each dialect must define.
 
-SiLU is Sigmoid and Mul: `Swish` is newer than everything else here.
+SiLU is built from Sigmoid and Mul, because `Swish` is newer than all other operators used here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Names = tuple[str, str]
 
 @dataclass(frozen=True)
 class Cache:
-    """Of one layer: names of the past keys and values, and of the outputs that continue them."""
+    """The cache of one layer: names of the past keys and values, and of the outputs that continue them."""
 
     past: Names
     kept: Names
@@ -28,15 +28,15 @@ class Operators(GraphBuilder, ABC):
 
     @abstractmethod
     def gelu(self, x: str, *, tanh: bool) -> str:
-        """GELU by the error function, or its approximation by tanh."""
+        """Exact GELU (error function), or its tanh approximation."""
 
     @abstractmethod
     def rms_norm(self, x: str, name: str, eps: float) -> str:
-        """x / rms(x) in float32, by the weight `name`, over the last axis."""
+        """x / rms(x) over the last axis, computed in float32, times the weight `name`."""
 
     @abstractmethod
     def begin_frames(self, cos: Array, sin: Array, heads: int) -> None:
-        """Tables `[patches, head_dim / 2]` for the positions of every frame, and how many heads there are."""
+        """Set RoPE's tables `[patches, head_dim / 2]`, which every frame uses, and the number of heads."""
 
     @abstractmethod
     def turn_frames(self, x: str) -> str:
@@ -48,7 +48,7 @@ class Operators(GraphBuilder, ABC):
 
     @abstractmethod
     def begin_text(self, slots: int, head_dim: int) -> None:
-        """What all layers of the decoder share, from the inputs `position_ids`, `mask` and `write_index`."""
+        """Build what all decoder layers share, from the inputs `position_ids`, `mask` and `write_index`."""
 
     @abstractmethod
     def turn_text(self, x: str) -> str:
@@ -56,13 +56,13 @@ class Operators(GraphBuilder, ABC):
 
     @abstractmethod
     def attend_cache(self, query: str, new: Names, cache: Cache, sizes: Sequence[int]) -> str:
-        """Attention of `query [1, heads, q, head_dim]` to the cache and to `new`, and the outputs for the cache.
+        """Attention of `query [1, heads, q, head_dim]` to the cache and to `new`; also adds the cache outputs.
 
-        `sizes` are heads, heads of keys and values, and head_dim.
+        `sizes` are the number of heads, the number of key/value heads, and head_dim.
         """
 
     def linear(self, x: str, name: str, *, bias: bool = True, lora: Names | None = None) -> str:
-        """x·W, with a bias where there is one, and x·a·b of the LoRA inputs where there are some."""
+        """x·W, plus the bias if `bias`, plus x·a·b of the LoRA inputs if `lora` names them."""
         y = self.op("MatMul", x, self.weight(f"{name}.weight"))
         if bias:
             y = self.op("Add", y, self.weight(f"{name}.bias"))
@@ -88,5 +88,5 @@ class Operators(GraphBuilder, ABC):
         return self.reshape(self.op("Transpose", x, perm=[0, 2, 1, 3]), 0, 0, width)
 
     def reshape(self, x: str, *shape: int) -> str:
-        """`x` in another shape; 0 keeps a length, and one length may be -1."""
+        """`x` in another shape; 0 keeps a dimension's length, and one length may be -1."""
         return self.op("Reshape", x, self.integers(*shape))

@@ -1,8 +1,8 @@
-"""The decomposed dialect: the same steps from operators of opset 20 and before.
+"""The decomposed dialect: the same steps from operators of opset 20 and earlier.
 
-The cache is only read. Scores against its slots and against the call's own tokens are taken apart and joined before
-the softmax; the new rows are outputs, which a runtime writes to their slots. Queries that share a head of keys are
-rows of one product, so that keys are never repeated.
+The graph only reads the cache. Scores against its slots and against the call's own tokens are computed separately and
+joined before the softmax. The new rows are outputs, which a runtime writes to their slots. Queries that share a key
+head are rows of one product, so that keys are never repeated.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from edge_sdk.export.graphs.onnx_ops import Cache, Names, Operators
 from edge_sdk.export.graphs.weight_file import ROPE, WeightFile
 from edge_sdk.runtime import Array
 
-# GELU's approximation by tanh: Hendrycks and Gimpel, "Gaussian Error Linear Units" (arXiv:1606.08415), section 2.
+# GELU's tanh approximation: Hendrycks and Gimpel, "Gaussian Error Linear Units" (arXiv:1606.08415), section 2.
 _CUBIC = 0.044715
 _END = 2**63 - 1
 
 
 class PlainOperators(Operators):
-    """Steps from plain arithmetic."""
+    """The model's steps from plain arithmetic."""
 
     def __init__(self, weights: WeightFile) -> None:
         super().__init__(weights, "decomposed")
@@ -73,7 +73,7 @@ class PlainOperators(Operators):
         bias = self.op("Where", "mask", self.number(0.0), lowest)
         count = self.op("Gather", self.op("Shape", "position_ids"), self.integer(1), axis=0)
         own = self.op("Add", "write_index", self.op("Range", self.integer(0), count, self.integer(1)))
-        # What the cache holds in the slots of this call is dead.
+        # Mask the cached values in this call's slots: the new rows replace them.
         dead = self.op("Where", self._is_own(count), lowest, bias)
         self._biases = (dead, self.op("Gather", bias, own, axis=3))
 
@@ -116,7 +116,7 @@ class PlainOperators(Operators):
         return self.op("MatMul", query, self.op("Transpose", key, perm=[0, 1, 3, 2]))
 
     def _slice(self, x: str, start: int, end: int) -> str:
-        """Along the last axis."""
+        """Slice along the last axis."""
         return self.op("Slice", x, self.integers(start), self.integers(end), self.integers(-1))
 
     def _scaled(self, x: str, factor: float) -> str:

@@ -1,4 +1,4 @@
-"""The projector as a torch module: vision tokens to the decoder's embeddings. Each adapter brings one of its own."""
+"""The projector as a torch module: vision tokens to the decoder's embeddings. An adapter may have its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edge_sdk.export.model_config import ProjectorConfig
 
 
 class Projector(nn.Sequential):
-    """`tokens [n, 1152]` to `embeds [n, hidden]`. GELU by the error function, not the tower's approximation by tanh."""
+    """Map `tokens [n, 1152]` to `embeds [n, hidden]`, with exact (erf) GELU, unlike the tower's tanh approximation."""
 
     def __init__(self, config: ProjectorConfig) -> None:
         super().__init__(nn.Linear(config.input, config.output), nn.GELU(), nn.Linear(config.output, config.output))

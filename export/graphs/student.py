@@ -1,17 +1,17 @@
-"""The student as a torch module: the eager reference of the ONNX graph, and what is trained.
+"""The student as a torch module: the network that is trained, and the eager reference of the ONNX graph.
 
-Plain convolutions with ReLU and batch normalisation that folds away: they quantise well and run at full speed on a
-CPU as on TensorRT. Memory is finite by construction (causal convolutions, no recurrence), so a score cannot count the
-seconds of a stream: once the receptive field is full, it is the same whenever the stream began. Two convolutions over
-time look at the grid before it is pooled, because two cars that meet are told from two that pass by where things move.
+Plain convolutions with ReLU, and batch normalisation that folds into them, quantise well and run at full speed on a CPU
+and on TensorRT. Memory is finite by construction (causal convolutions, no recurrence), so a score cannot depend on how
+long a stream has run: once the receptive field is full, the stream's start does not matter. Two convolutions over time
+see the grid before it is pooled, because only where things move distinguishes cars that meet from cars that pass.
 
 Every temporal layer runs in two ways that agree: over a whole window (training), and one frame at a time with an
 explicit state (the graph).
 
 Three maps on the grid (a vehicle is here; it crashes; its crash is foreseeable) are trained from the boxes of rendered
-scenes, where one frame's label says much more than four numbers, and their peaks join the features of the frame; an
-attentive student adds what the grid holds where the maps look. How far each vehicle has moved is trained too and left
-out of the graph: what has learnt to see motion sees it stop.
+scenes, where a frame's boxes tell much more than its four scores. The maps' peaks join the features of the frame; an
+attentive student adds the grid's features where the maps are high. How far each vehicle has moved is also trained, but
+left out of the graph: a network that has learnt to see motion also sees it stop.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAPS = ("vehicle", "crash", "pre_crash")
 # Side of a cell of the grid, pixels.
 CELL = 16
 TAPS = 3
-# Motion planes of rendered and real clips have a third to a half of the spread of luma.
+# The motion planes of rendered and real clips spread a third to a half as far as luma.
 MOTION_START = 3.0
 # About one frame in ten is positive.
 RARE_LOGIT = -2.0
@@ -42,8 +42,8 @@ RARE_LOGIT = -2.0
 class StudentShape(Value, frozen=True, kw_only=True):
     """Widths of the network: the four stages of the picture, the features of a frame, and the temporal dilations.
 
-    With `attentive`, features of the grid at the places of the crash and pre-crash maps join those of the whole grid.
-    `views` are the ways in which the graph looks at each frame; see `views`.
+    With `attentive`, features of the grid where the crash and pre-crash maps are high join those of the whole grid.
+    `views` are the ways in which the graph looks at each frame; see the module `views`.
     """
 
     planes: int = 3
@@ -56,7 +56,7 @@ class StudentShape(Value, frozen=True, kw_only=True):
 
     @property
     def memory_frames(self) -> int:
-        """Frames before the newest one that can still move a score, beside those in the motion planes."""
+        """Number of frames before the newest that can still affect a score, beside those in the motion planes."""
         return (TAPS - 1) * (sum(self.grid_dilations) + sum(self.dilations))
 
 
@@ -79,13 +79,13 @@ class ConvNorm(nn.Module):
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv = fuse_conv_bn_eval(self.conv, self.norm)
             self.norm = nn.Identity()
-            # torch makes the bias of a convolution that had none a constant; training may go on from here.
+            # torch makes the new bias of a bias-free convolution a constant, but training may continue from here.
             if self.conv.bias is not None:
                 self.conv.bias.requires_grad_(self.conv.weight.requires_grad)
 
 
 class Residual(nn.Module):
-    """Two convolutions and a way around them."""
+    """Two convolutions with a skip connection."""
 
     def __init__(self, width: int, second_kernel: int = 3) -> None:
         super().__init__()
@@ -98,10 +98,10 @@ class Residual(nn.Module):
 
 
 class GridMemory(nn.Module):
-    """A residual block that sees the grid now, `dilation` and `2 * dilation` frames ago.
+    """A residual block that sees the grid of the newest frame, and those `dilation` and `2 * dilation` frames ago.
 
     State: the grids of the last `2 * dilation` frames side by side, oldest first, `[n, 2 * dilation * width, h, w]`
-    (four dimensions are what every runtime takes).
+    (four dimensions, because every runtime accepts those).
     """
 
     def __init__(self, width: int, dilation: int) -> None:
@@ -160,7 +160,7 @@ class FeatureMemory(nn.Module):
 
 
 class Student(nn.Module):
-    """Planes in, one logit per frame for each of `SCORES` out. Needs pictures whose sides divide by 32."""
+    """Map planes to one logit per frame for each of `SCORES`. The sides of pictures must be multiples of 32."""
 
     def __init__(self, shape: StudentShape) -> None:
         super().__init__()
@@ -191,19 +191,19 @@ class Student(nn.Module):
         self._begin(stem)
 
     def forward(self, planes: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[n, time, 4]` of windows `[n, time, planes, height, width]`, and what only training looks at.
+        """Logits `[n, time, 4]` of windows `[n, time, planes, height, width]`, and outputs that only training uses.
 
-        That is, on the grid `[n, time, 5, rows, cols]`: the logits of the maps, and how far vehicles have moved.
+        The latter are on the grid, `[n, time, 5, rows, cols]`: the logits of the maps, and how far vehicles have moved.
         """
         return self.read(self.picture(planes.flatten(0, 1)).unflatten(0, planes.shape[:2]))
 
     def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What `forward` gives, from the results of `picture` `[n, time, width, rows, cols]`."""
+        """The results of `forward`, from those of `picture` `[n, time, width, rows, cols]`."""
         pooled, dense = self.gather(x)
         return self.judge(pooled), dense
 
     def gather(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The pooled features of frames `[n, time, k]`, and the second of what `forward` gives."""
+        """The pooled features of frames `[n, time, k]`, and the second result of `forward`."""
         size = x.shape[:2]
         for block in self._grids:
             x = block(x)
@@ -213,7 +213,7 @@ class Student(nn.Module):
         return self._pool(flat, maps).unflatten(0, size), dense.unflatten(0, size)
 
     def survey(self, planes: Tensor) -> Tensor:
-        """Logits `[n, time, 4]` of windows as the graph gives them: the mean over the shape's views."""
+        """Logits `[n, time, 4]` of windows as the graph computes them: the mean over the shape's views."""
         size = planes.shape[:2]
         seen = [look(planes.flatten(0, 1), view).unflatten(0, size) for view in self.shape.views]
         return torch.stack([self(view)[0] for view in seen]).mean(0)
@@ -274,14 +274,14 @@ class Student(nn.Module):
         return self
 
     def drop(self, features: float, memory: float) -> Student:
-        """Leave out that share of a frame's features, and of what the memory adds to them, in training."""
+        """Set the dropout shares for training: of a frame's features, and of what the memory adds to them."""
         self.dropout.share = features
         for layer in self._memories:
             layer.dropout.share = memory
         return self
 
     def _fuse_level(self) -> None:
-        """Give the normalisation of pooled features, x * scale + shift, to the layer after it: W x + b."""
+        """Fold the normalisation of pooled features, x * scale + shift, into the next layer, W x + b."""
         norm = self.level
         if not isinstance(norm, nn.BatchNorm1d) or norm.running_mean is None or norm.running_var is None:
             return
@@ -293,7 +293,7 @@ class Student(nn.Module):
         self.level = nn.Identity()
 
     def _begin(self, stem: ConvNorm) -> None:
-        """Starting weights that save the first epochs: motion is heard beside luma, and every score starts rare."""
+        """Set starting weights that save the first epochs: motion weighs as much as luma, and scores start low."""
         with torch.no_grad():
             stem.conv.weight[:, 1:] *= MOTION_START
             self.head.bias.fill_(RARE_LOGIT)

@@ -1,7 +1,7 @@
 """The student as an ONNX graph of one frame per stream, its state as inputs and outputs.
 
-Only operators that opset 18 already had, so the graph keeps to both dialects. Normalisations are folded into the
-convolutions first, and the reference outputs come from the folded torch module, not from a runtime.
+It uses only operators that opset 18 already had, so the graph belongs to both dialects. Normalisations are folded into
+the convolutions first, and the reference outputs come from the folded torch module, not from a runtime.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STREAMS = "streams"
 
 @dataclass(frozen=True, eq=False)
 class StudentGraph:
-    """The serialised graph, its tensors and state, and one seeded call with the outputs torch gives for it."""
+    """The serialised graph, its tensors and state, and one seeded call with torch's outputs for it."""
 
     onnx: bytes
     inputs: tuple[TensorSpec, ...]
@@ -38,7 +38,7 @@ class StudentGraph:
 
 
 class _Step(nn.Module):
-    """`Student.step` with its states as separate arguments, the form that an exporter takes."""
+    """`Student.step` with its states as separate arguments, as the exporter needs them."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
@@ -51,12 +51,12 @@ class _Step(nn.Module):
 
 
 def export_student(student: Student, height: int, width: int, seed: int = 0) -> StudentGraph:
-    """The graph of `student` for pictures `height` x `width`; the module itself is left as it is."""
+    """Export `student` as a graph for pictures of `height` x `width` pixels; the module is not changed."""
     step = _Step(copy.deepcopy(student).fuse()).eval()
     shapes = [(student.shape.planes, height, width), *student.state_shapes(height, width)]
     names = ["frames", *(f"state.{index}" for index in range(len(shapes) - 1))]
     following = ["scores", *(f"next_{name}" for name in names[1:])]
-    # Values that float16 holds too, so that a bundle's reference is half as large.
+    # Values that float16 can hold, so that a bundle's reference is half as large.
     arguments = [argument.half().float() for argument in _seeded(shapes, seed)]
     with torch.inference_mode():
         outputs = step(*arguments)
@@ -81,7 +81,7 @@ def _specs(names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> tuple[Ten
 def _seeded(shapes: Sequence[tuple[int, ...]], seed: int, streams: int = 1) -> list[Tensor]:
     """Frames in the range of planes, and states that are not negative, as features after a ReLU are.
 
-    Their values are such that float16 holds them, so that a reference file has half the bytes.
+    float16 can hold their values, so that a reference file has half the bytes.
     """
     generator = torch.Generator().manual_seed(seed)
     frames = torch.rand(streams, *shapes[0], generator=generator) * 2 - 1
@@ -90,11 +90,11 @@ def _seeded(shapes: Sequence[tuple[int, ...]], seed: int, streams: int = 1) -> l
 
 
 def _export(step: nn.Module, shapes: Sequence[tuple[int, ...]], names: list[str], outputs: list[str]) -> bytes:
-    # Two streams, because an exporter takes a dimension of length one for a constant.
+    # Two streams, because the exporter treats a dimension of length one as a constant.
     example = _seeded(shapes, seed=0, streams=2)
     streams = torch.export.Dim(STREAMS, min=1, max=64)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The exporter warns of its own calls into torch, and that one axis has one name, as it should.
+        # The exporter warns about its own calls into torch, and that one axis has one name, which is intended.
         warnings.simplefilter("ignore")
         path = Path(folder) / "student.onnx"
         torch.onnx.export(
@@ -117,7 +117,7 @@ def _export(step: nn.Module, shapes: Sequence[tuple[int, ...]], names: list[str]
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop what the exporter noted for debugging: stack traces with this machine's paths."""
+    """Remove the exporter's debugging notes: stack traces with this machine's paths."""
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""

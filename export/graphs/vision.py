@@ -1,7 +1,7 @@
 """The vision tower as a torch module, for frames of one grid: the eager reference of its graphs.
 
-Attention never crosses frames, so frames are a batch of fixed shape without any mask, and a frame can be encoded when
-it arrives. The grid is a constant: its positions become two tables, and no shape is computed when the graph runs.
+Attention never crosses frames, so frames form a batch of fixed shape without a mask, and a frame can be encoded as soon
+as it arrives. The grid is a constant: its positions become two tables, and no shape is computed when the graph runs.
 
 Order of patches, positions and the merge: `image_processing_videollama3.py` and `modeling_videollama3_encoder.py` of
 VideoLLaMA3. Its bilinear halving of the grid is exactly the mean of each 2 x 2 window.
@@ -46,10 +46,12 @@ class Grid(Value, frozen=True, kw_only=True):
 
 
 def grid_rope(config: VisionConfig, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Cosines and sines `[patches, head_dim / 2]`, float32: a quarter of the head turns with the row, then one with
-    the column. Patches are in the model's order: window by window, and by row within each.
+    """Cosines and sines of RoPE, each `[patches, head_dim / 2]`, float32.
+
+    The first `head_dim / 4` angles follow the row, the others the column. Patches are in the model's order: window by
+    window, and by row within each.
     """
-    cpu = torch.device("cpu")  # also where modules are laid out without memory
+    cpu = torch.device("cpu")  # even inside `torch.device("meta")`
     half = config.head_dim // 2
     frequency = config.rope_theta ** -(torch.arange(0, half, 2, dtype=torch.float32, device=cpu) / half)
     rows = torch.arange(grid.rows, device=cpu)[:, None].expand(grid.rows, grid.columns)
@@ -65,7 +67,7 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Vision(nn.Module):
-    """`patches [frames, patches, 588]` to `tokens [frames, patches / 4, 1152]`, before the projector."""
+    """Map `patches [frames, patches, 588]` to `tokens [frames, patches / 4, 1152]`, before the projector."""
 
     def __init__(self, config: VisionConfig, grid: Grid) -> None:
         super().__init__()
@@ -75,7 +77,7 @@ class Vision(nn.Module):
         self.cos, self.sin = grid_rope(config, grid)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Tokens of frames, each by itself."""
+        """Tokens of each frame, which depend on no other frame."""
         x = self.patch_embedding(patches)
         cos, sin = self.cos.to(x.dtype), self.sin.to(x.dtype)
         for layer in self.layers:
@@ -114,6 +116,6 @@ class VisionLayer(nn.Module):
 
 
 def _by_window(places: Tensor) -> Tensor:
-    """A grid's values in the model's order of patches."""
+    """Reorder a grid's values into the model's order of patches."""
     windows: Tensor = places.unflatten(0, (-1, MERGE)).unflatten(2, (-1, MERGE)).transpose(1, 2)
     return windows.flatten()

@@ -14,7 +14,10 @@ FRAMES, TOKENS = "frames", "n"
 
 
 def vision_graph(config: VisionConfig, grid: Grid, weights: WeightFile, dialect: Dialect) -> ModelGraph:
-    """`patches [frames, patches, 588]` to `tokens [frames, patches / 4, 1152]`. Grids share one weight file."""
+    """The graph from `patches [frames, patches, 588]` to `tokens [frames, patches / 4, 1152]`.
+
+    All grids share one weight file.
+    """
     g = operators(dialect, weights)
     cos, sin = grid_rope(config, grid)
     g.begin_frames(cos.numpy(), sin.numpy(), config.heads)
@@ -31,7 +34,7 @@ def vision_graph(config: VisionConfig, grid: Grid, weights: WeightFile, dialect:
 
 
 def projector_graph(config: ProjectorConfig, weights: WeightFile, dialect: Dialect) -> ModelGraph:
-    """`tokens [n, 1152]` to `embeds [n, hidden]`."""
+    """The graph from `tokens [n, 1152]` to `embeds [n, hidden]`."""
     g = operators(dialect, weights)
     inner = g.gelu(g.linear("tokens", "projector.0"), tanh=False)
     product = g.op("MatMul", inner, g.weight("projector.2.weight"))

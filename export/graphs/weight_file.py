@@ -1,11 +1,11 @@
 """The weights of one part of the model in one file, which all of that part's graphs share.
 
-Graphs of either dialect and of any number of slots or grid name the same tensors at the same places, so a bundle holds
-each weight once. Where a tensor lies follows from names and shapes alone: graphs can be made without reading a weight.
+Graphs of either dialect and of any grid or number of slots refer to the same tensors at the same offsets, so a bundle
+holds each weight once. Offsets follow from names and shapes alone: graphs can be made without reading a weight.
 
-A matrix is stored as a product takes it, x·W with W `[inputs, outputs]`, the transpose of a checkpoint's: no graph
-holds a Transpose, and blocks for quantisation lie along the inputs. A head that is the embedding table may be stored as
-that is, `[vocab, hidden]`: the host then reads its rows from this file, and the table needs none of its own.
+A matrix is stored as the product x·W needs it: W `[inputs, outputs]`, the transpose of a checkpoint's. So graphs need
+no Transpose, and quantisation blocks lie along the inputs. A head tied to the embedding table may be stored like the
+table, `[vocab, hidden]`: the host then reads its rows from this file, and the table needs no file of its own.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from edge_sdk.types import DType
 Part = Literal["vision", "projector", "decoder"]
 
 ROPE = ("decoder.rope.cos", "decoder.rope.sin")
-# A page, so that a runtime may map each tensor by itself (ONNX, ExternalData.md).
+# Page size, so that a runtime can memory-map each tensor separately (ONNX, ExternalData.md).
 _ALIGNMENT = 4096
 _BLOCK_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where one tensor lies in the file, and what it is there."""
+    """Where one tensor lies in the file, and how it is stored."""
 
     name: str
     shape: Shape
@@ -47,7 +47,7 @@ class WeightFile:
     """The plan of one part's file.
 
     `location` is the file's name, beside the graphs that use it; a bundle with several projectors gives each its own.
-    `holds_table`: the head is the embedding table, and lies here row by row; asked for, it is so where they are tied.
+    `holds_table`: store a tied head like the embedding table, row by row; False where the model is not tied.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class WeightFile:
         return max(placed.offset + placed.length for placed in self._placed.values())
 
     def write(self, folder: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
-        """Write `folder / location`, one tensor at a time; returns it. `on_progress` is told bytes: done, and in all.
+        """Write `folder / location`, one tensor at a time; returns the path. `on_progress` gets bytes done and in all.
 
         Raises `CheckpointError` for a value that is not finite, or not in the element type.
         """

@@ -1,7 +1,7 @@
-"""What a decoder answers to the questions of clips, greedily: probes go on with it, so that models are compared there.
+"""Greedy answers of a decoder to the questions of clips; they extend the probes, so that models are compared on them.
 
-A layer's weights are read once a token for all clips. States and caches lie on the disk, for each clip and adapter
-4·(hidden + 2·layers·kv_heads·head_dim) bytes a token; what is answered is a few rows and stays in memory.
+A layer's weights are read once per token for all clips. States and caches are on the disk, for each clip and adapter
+4·(hidden + 2·layers·kv_heads·head_dim) bytes per token; the answers are a few rows and stay in memory.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from edge_sdk.export.graphs.loading import load
 from edge_sdk.export.quantise.collect import Source
 from edge_sdk.export.quantise.sequences import Sequence
 
-# Every token of the answers reads all layers once: the first ones say whether there is a crash, or when.
+# Few, because every answer token reads all layers once; the first tokens tell whether there is a crash, or when.
 ANSWER_TOKENS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Where the questions of a sequence are: each row's `branch [n]`, the last row and its position `[questions]`."""
+    """Questions of a sequence: each row's `branch [n]`, each question's last row and its position `[questions]`."""
 
     branch: Tensor
     ends: Tensor
@@ -37,13 +37,13 @@ class Asked:
 
     @classmethod
     def of(cls, sequence: Sequence) -> Asked:
-        """Those of `sequence`, on the CPU."""
+        """Find the questions of `sequence`, which lies on the CPU."""
         numbers = range(1, int(sequence.branch.max()) + 1)
         ends = torch.tensor([int(torch.nonzero(sequence.branch == number)[-1]) for number in numbers])
         return cls(sequence.branch, ends, sequence.positions[ends])
 
     def feeds(self, rows: Tensor, step: int) -> dict[str, Tensor]:
-        """The call that takes in token number `step` of every answer, from 1, `rows [1, questions, hidden]`."""
+        """The call for token number `step`, from 1, of every answer, with `rows [1, questions, hidden]`."""
         count, questions = len(self.branch), len(self.ends)
         own = torch.arange(1, questions + 1)[:, None]
         asked = (self.branch == 0) | (self.branch == own)
@@ -56,7 +56,7 @@ class Asked:
 
 
 class Answering:
-    """The answers of `weights` to the questions of `sources`, each of at most `count` tokens, up to one of `end`.
+    """Answers of `weights` to the questions of `sources`, each at most `count` tokens and ending with one of `end`.
 
     Layers compute on `device`.
     """
@@ -80,9 +80,9 @@ class Answering:
 
     @torch.inference_mode()
     def write(self, folder: Path, work: Path, on_layer: Callable[[int, int], None] | None = None) -> None:
-        """Every source's sequence with its answers, `NAME.safetensors` in `folder`; `work` is an empty folder.
+        """Write every source's sequence with its answers, `NAME.safetensors` in `folder`; `work` is an empty folder.
 
-        `on_layer` is told how many layers of how many have been read.
+        `on_layer` gets the number of layers read and the number in all.
         """
         self._on_layer, self._done = on_layer or self._on_layer, 0
         said = {name: [ids] for name, ids in self._tokens(self._first(work)).items()}
@@ -96,7 +96,7 @@ class Answering:
             Sequence.load(source.path).answered(rows).save(folder / f"{name}.safetensors")
 
     def _first(self, work: Path) -> dict[str, Tensor]:
-        """The last row of every question behind the last layer; what layers have cached is left in `work`."""
+        """The last row of every question after the last layer; the layers' caches are left in `work`."""
         found: dict[str, Tensor] = {}
         device = self._device
         for layer in range(self._text.layers):
@@ -116,7 +116,7 @@ class Answering:
         return found
 
     def _next(self, given: Mapping[str, Tensor], step: int, work: Path) -> dict[str, Tensor]:
-        """What `_first` gives, for token number `step` of every answer, `[1, questions, hidden]` in `given`."""
+        """As `_first`, for token number `step` of every answer, `[1, questions, hidden]` in `given`."""
         states, device = {name: rows.to(self._device) for name, rows in given.items()}, self._device
         for layer in range(self._text.layers):
             module = self._module(layer)
@@ -132,7 +132,7 @@ class Answering:
         return {name: state[0] for name, state in states.items()}
 
     def _past(self, name: str, layer: int, work: Path) -> Pair:
-        """What a layer has cached, with room for another token of every answer."""
+        """A layer's cache, with room for one more token of every answer."""
         held = load_file(_cache(work, name, layer))
         room = empty_layer_cache(self._text, len(self._asked[name].ends), self._device)
         empty = empty_layer_cache(self._text, 0, self._device)
@@ -142,7 +142,7 @@ class Answering:
         return key, value
 
     def _tokens(self, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The likeliest tokens `[questions]` behind `states [questions, hidden]`."""
+        """The most likely next tokens `[questions]` after `states [questions, hidden]`."""
         norm = load(self._weights, "decoder.norm.", partial(nn.RMSNorm, self._text.hidden, self._text.eps)).to(
             self._device
         )
@@ -150,7 +150,7 @@ class Answering:
         return {name: each.argmax(1).cpu() for name, each in zip(states, logits, strict=True)}
 
     def _cut(self, ids: Tensor) -> Tensor:
-        """An answer up to its end, which is part of it."""
+        """Cut an answer after its first end token."""
         ends = [place for place, token in enumerate(ids.tolist()) if token in self._end]
         return ids[: ends[0] + 1] if ends else ids
 

@@ -1,9 +1,9 @@
-"""AWQ: inputs that matter are multiplied before their weights are rounded, and divided again where they come from.
+"""AWQ: scale up the weights of the inputs that matter before rounding, and divide those inputs by the same scales.
 
-Lin, Tang, Tang et al.: AWQ (arXiv:2306.00978), section 3.2: s = s_x^a, s_x the mean magnitude of each input, and the a
-that costs a product least, which a grid finds. The cost follows from the gram of the inputs exactly, so that no
-activation is kept. Where a product's inputs come from is a norm's weight, or the linear before: there the division
-costs nothing, and graphs stay as they are.
+Lin, Tang, Tang et al.: AWQ (arXiv:2306.00978), section 3.2: s = s_x^a, where s_x is the mean magnitude of each input,
+and a grid search finds the a with the smallest error of the product. The error follows exactly from the inputs' gram,
+so that no activation is kept. The division is folded into whatever produces the inputs, a norm's weight or the linear
+before: it costs nothing there, and graphs do not change.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from edge_sdk.export.quantise.rounding import restored, rounded, scales_of
 
 # The paper's grid of exponents.
 _STEPS = 20
-# Outputs of a matrix that the search looks at, evenly spaced: every output rounds by itself, and all of the 7B's
-# would take ten minutes a layer.
+# Number of outputs of a matrix that the search uses, evenly spaced. Each output rounds independently of the others,
+# and all outputs of the 7B would take ten minutes per layer.
 _OUTPUTS = 512
 _SMALLEST = 1e-4
 
@@ -32,11 +32,11 @@ def awq_scales(
     formats: Mapping[str, Format],
     dtype: torch.dtype,
 ) -> Tensor:
-    """What to multiply each input by, float32 `[inputs]`, for `matrices [inputs, outputs]` that share their inputs.
+    """Scales of each input's weights, float32 `[inputs]`, for `matrices [inputs, outputs]` that share their inputs.
 
-    `gram` is XᵀX and `magnitude` the mean of |x| of each input. All ones where nothing is better; those of `matrices`
-    without a format count for nothing. Scales are powers of what float16 holds well: the geometric mean of the largest
-    and the smallest is 1.
+    `gram` is XᵀX and `magnitude` the mean of |x| of each input. The scales are all ones where nothing is better;
+    `matrices` without a format are ignored. The geometric mean of the largest and the smallest scale is 1, which keeps
+    scales in float16's range.
     """
     looked_at = {name: _some(matrix) for name, matrix in matrices.items() if name in formats}
     best, least = torch.ones(len(magnitude), device=magnitude.device), float("inf")
@@ -57,14 +57,14 @@ def _candidate(magnitude: Tensor, exponent: float) -> Tensor:
 
 
 def _some(matrix: Tensor) -> tuple[Tensor, float]:
-    """Evenly spaced outputs of a matrix, and for how many each of them stands."""
+    """Evenly spaced outputs of a matrix, and how many outputs each of them represents."""
     step = -(-matrix.shape[1] // _OUTPUTS)
     some = matrix[:, ::step]
     return some, matrix.shape[1] / some.shape[1]
 
 
 def _change(matrix: Tensor, scales: Tensor, form: Format, dtype: torch.dtype) -> Tensor:
-    """By how much the weights differ once they are multiplied, rounded, and divided again."""
+    """The change of the weights after they are multiplied by `scales`, rounded, and divided again."""
     wide = matrix.float() * scales[:, None]
     steps = scales_of(wide, form, dtype)
     return (restored(rounded(wide, steps, form), steps, form) - wide) / scales[:, None]

@@ -1,4 +1,4 @@
-"""Statistics of a decoder's activations on clips: sequences clip by clip, then layer by layer, each step kept."""
+"""Collect statistics of a decoder's activations on clips: sequences clip by clip, then layer by layer, as stages."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from edge_sdk.files import atomic_folder
 
 # Embeddings of one token as stored, with its position and branch.
 _TOKENS_A_CLIP = 10_000
-# One clip in so many is kept out of the statistics, to compare models on; at most so many.
+# One clip in `_PROBE_SHARE` is held out of the statistics, to compare models on, and at most `MOST_PROBES` clips.
 _PROBE_SHARE, MOST_PROBES = 4, 8
 
 
@@ -81,7 +81,7 @@ class Calibration:
         self._plan = open_plan(order, LanguagePlan)
         stages = {stage.name: stage for stage in language_stages(order, self._plan)}
         self._text = stages[TEXT_STAGE]
-        # Prompts and adapters that are switched on go into what is seen, as weights do; graphs do not.
+        # Activations depend on weights, prompts and the adapters beside the weights, but not on graphs.
         parts = {name: each.inputs for name, each in stages.items() if name != "graphs"}
         ways = {"profile": profile, "frames": frames, "device": device_name(device)}
         self._inputs: Inputs = parts | quantise_code() | ways | seen_through(self._plan.component(), profile)
@@ -90,7 +90,7 @@ class Calibration:
         self._device = device
 
     def run(self, out: Path, work: Path, add: Sequence[Path]) -> Index:
-        """Write the statistics to `out`, with those in `add` added up. Raises as `toolchain.calibrating.calibrate`."""
+        """Write the statistics to `out`, plus those in `add`. Raises as `toolchain.calibrating.calibrate`."""
         check_folders(out, work)
         begun = self._index()
         self._check_added(begun, add)
@@ -110,7 +110,7 @@ class Calibration:
         return index
 
     def _index(self) -> Index:
-        """What is told before a token has been seen."""
+        """The index as far as it is known before any token has been computed."""
         plan, clips = self._plan, [clip for _, clip in self._clips]
         text, chosen, held_out = plan.checkpoint.config.text, probe_numbers(clips), probe_count(len(clips)) > 0
         model = plan.component().model
@@ -155,12 +155,12 @@ class Calibration:
     def _collected(
         self, store: StageStore, folders: Mapping[str, Path], begun: Index, out: Path, room: Callable[..., None]
     ) -> Index:
-        """Write the statistics of sequences to `out`; they lie in `folders` by their clips. `room` checks the disk."""
+        """Write the statistics of the sequences in `folders`, by clip, to `out`. `room` checks the disk."""
         plan, layers, answered = self._plan, dict[str, list[Path]](), dict[str, Path]()
         learnt, probed = ([folders[clip.sha256] for clip in each] for each in (begun.clips, begun.probes))
         sources = {key: self._sources(key, learnt, "{number:05}.{name}") for key in plan.decoders}
         tokens = {key: sum(_tokens(each.path) for each in sources[key].values()) for key in plan.decoders}
-        # The states in front of a layer and those behind it.
+        # The states before a layer and those after it are on the disk together.
         room(beside_bytes=2 * 4 * begun.hidden * max(tokens.values()))
         with Progress("layers", quiet=self._quiet) as progress:
             for key in plan.decoders:
@@ -191,7 +191,7 @@ class Calibration:
         return Collection(key, self._weights(key), sources, self._seen(begun), self._device)
 
     def _sources(self, key: str, folders: Sequence[Path], form: str) -> dict[str, Source]:
-        """The sequences in `folders` as each adapter of the decoder `key` has them, named as `form` says."""
+        """The sequences in `folders` for each adapter of the decoder `key`, named by the format string `form`."""
         plan = self._plan
         users = [name for name, decoder in plan.decoder_of.items() if decoder == key]
         beside = {name: plan.adapters.get(name) if key not in plan.adapters else None for name in users}
@@ -204,7 +204,7 @@ class Calibration:
     def _answered(
         self, store: StageStore, key: str, asked: dict[str, Source], inputs: Inputs, progress: Progress
     ) -> Path:
-        """The folder of the stage with the sequences `asked` of a decoder, each with its answers."""
+        """Make the stage with the sequences `asked` of a decoder, extended by their answers; returns its folder."""
 
         def make(draft: Path, on_bytes: OnBytes) -> None:
             caches = draft / "caches"
@@ -228,12 +228,12 @@ class Calibration:
 
 
 def probe_count(clips: int) -> int:
-    """How many of so many clips are held out: an even number, 0 where that would leave too few to learn from."""
+    """How many of `clips` clips are held out: an even number, 0 where too few would be left for the statistics."""
     return min(MOST_PROBES, 2 * (clips // (2 * _PROBE_SHARE)))
 
 
 def probe_numbers(clips: Sequence[Clip]) -> list[int]:
-    """Numbers of the clips to compare models on: those that are held out, or all where none can be.
+    """Numbers of the clips to compare models on: the held-out clips, or all clips where none can be held out.
 
     They are balanced like the list that they come from: both views, and crashes as well as other clips.
     """

@@ -1,6 +1,6 @@
-"""Which matrices stay in more bits: greedily, by the KL divergence that each byte saves.
+"""Choose greedily which matrices stay in more bits, by the KL divergence that each extra byte saves.
 
-Parts are added up and scaled so that all of them together make what was measured of all together.
+The costs of single matrices are scaled so that their sum equals the cost measured for all of them together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MB = 1e6
 
 @dataclass(frozen=True)
 class Step:
-    """A matrix in more bits: what KL is left of it then, and how many bytes more than in its fewest bits."""
+    """A matrix in more bits: the KL that remains, and the bytes beyond its size in the fewest bits."""
 
     bits: int
     kl: float
@@ -27,7 +27,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A matrix in its fewest bits costs `kl`; `steps` are what it may be stored in instead, bits rising."""
+    """A matrix that costs `kl` in its fewest bits; `steps` are the alternatives, in order of rising bits."""
 
     name: str
     kl: float
@@ -36,7 +36,7 @@ class Candidate:
 
 @dataclass
 class Picked:
-    """Candidates that stay higher, by name, and what all of them together cost."""
+    """The step of each candidate that stays in more bits, by name, and the total cost of all candidates."""
 
     kl: float
     size_bytes: int
@@ -44,10 +44,10 @@ class Picked:
 
 
 def pick(candidates: Sequence[Candidate], size_bytes: int, max_kl: float | None, budget_bytes: float | None) -> Picked:
-    """What to keep: as little as brings KL to `max_kl`, or as much as `budget_bytes` hold where no KL is asked for.
+    """Choose what to keep: the least that brings KL to `max_kl`, or without `max_kl` the most that fits `budget_bytes`.
 
-    `size_bytes` are those of everything in its fewest bits. Raises `ConfigError` with the numbers where a budget is too
-    small for that, or nothing meets both limits.
+    `size_bytes` is the size of everything in its fewest bits. Raises `ConfigError` with the numbers where the budget is
+    below that size, or nothing meets both limits.
     """
     check_budget(size_bytes, budget_bytes)
     found = _greedy(candidates, size_bytes, max_kl, budget_bytes)
@@ -63,9 +63,9 @@ def pick(candidates: Sequence[Candidate], size_bytes: int, max_kl: float | None,
 
 
 def check_budget(size_bytes: int, budget_bytes: float | None) -> None:
-    """Raise `ConfigError` where the fewest bits alone, `size_bytes`, are beyond the budget."""
+    """Raise `ConfigError` where the size in the fewest bits, `size_bytes`, already exceeds the budget."""
     if budget_bytes is not None and budget_bytes < size_bytes:
-        least_mb = math.ceil(100 * size_bytes / _MB) / 100  # up, so that what is told is enough
+        least_mb = math.ceil(100 * size_bytes / _MB) / 100  # rounded up, so that the stated budget is enough
         raise ConfigError(
             f"--budget-mb {budget_bytes / _MB:g}: the decoder takes at least {least_mb:,.2f} MB by this recipe; give "
             "at least that, or a recipe of fewer bits"
@@ -73,7 +73,7 @@ def check_budget(size_bytes: int, budget_bytes: float | None) -> None:
 
 
 def reasons(candidates: Sequence[Candidate], found: Picked, max_kl: float | None) -> Iterator[Kept]:
-    """Why each of them stays, the dearest first."""
+    """Why each chosen candidate stays in more bits, the most costly first."""
     chosen = [each for each in candidates if each.name in found.steps]
     limit = max_kl if max_kl is not None else sum(each.kl for each in candidates)
     for each in sorted(chosen, key=lambda each: each.kl, reverse=True):
@@ -109,7 +109,7 @@ def _offer(moves: list[tuple[float, int, int]], number: int, each: Candidate, pl
 
 
 def _gain(each: Candidate, place: int) -> tuple[float, int]:
-    """What a step saves over the one before, and how many bytes more it takes."""
+    """The KL that a step saves over the step before it, and the extra bytes that it takes."""
     kl, taken = (each.steps[place - 1].kl, each.steps[place - 1].more_bytes) if place else (each.kl, 0)
     step = each.steps[place]
     return kl - step.kl, step.more_bytes - taken

@@ -1,7 +1,7 @@
-"""From a recipe and limits to the recipe that meets them: sensitivity on the calibration's probes, and a choice by it.
+"""Find a recipe that meets given limits: measure sensitivity on the calibration's probes, and choose by it.
 
-The decoder is first made as the recipe says, in the work folder that the bundle is made in afterwards: what does not
-change by the choice is not made twice.
+The decoder is first made by the recipe as given, in the work folder in which the bundle is made afterwards, so that
+stages that the choice does not change are made only once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from edge_sdk.export.stage_store import Stage, StageStore
 
 _FULL = 16
 _MB = 1e6
-# Choices that are measured before it is said that none was found.
+# Number of choices that are measured before giving up.
 _ROUNDS = 5
 
 
@@ -40,7 +40,7 @@ MakePlan = Callable[[QuantiseRecipe], tuple[QuantisedPlan, Sequence[Stage]]]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a choice must meet: KL in nats a token on the probes, and 10^6 bytes of the decoders' files; None: any."""
+    """Limits of a choice: KL on the probes, nats per token, and the decoders' files, 10^6 bytes; None: no limit."""
 
     max_kl: float | None = None
     budget_mb: float | None = None
@@ -53,7 +53,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Found:
-    """The recipe that is to be followed, and what led to it."""
+    """The recipe to follow, and the measurements that led to it."""
 
     recipe: QuantiseRecipe
     sensitivity: tuple[Sensitivity, ...]
@@ -61,9 +61,9 @@ class Found:
 
 
 def find(make_plan: MakePlan, recipe: QuantiseRecipe, store: StageStore, limits: Limits | None, quiet: bool) -> Found:
-    """Measure the sensitivity of every layer by `recipe` and, with `limits`, choose what stays high.
+    """Measure every layer's sensitivity to `recipe` and, with `limits`, choose what stays in more bits.
 
-    Raises `ConfigError` for statistics without probes and limits that nothing meets.
+    Raises `ConfigError` for statistics without probes and for limits that nothing meets.
     """
     plan, stages = make_plan(recipe)
     stored = stored_decoders(plan, stages, store, quiet)
@@ -76,7 +76,7 @@ def find(make_plan: MakePlan, recipe: QuantiseRecipe, store: StageStore, limits:
 
 
 def stored_decoders(plan: QuantisedPlan, stages: Sequence[Stage], store: StageStore, quiet: bool) -> dict[str, Weights]:
-    """The decoders of `plan` as their files have them, which are made where they are not there."""
+    """The decoders of `plan` as stored in their files; missing files are made."""
     with Progress("decoder", quiet=quiet) as progress:
         made = list(decoder_stages(stages, plan))
         for number, stage in enumerate(made):
@@ -87,7 +87,7 @@ def stored_decoders(plan: QuantisedPlan, stages: Sequence[Stage], store: StageSt
 
 
 def _written(make_plan: MakePlan, recipe: QuantiseRecipe, store: StageStore, quiet: bool) -> AnswerChange:
-    """What the files cost that a bundle of `recipe` will hold."""
+    """Measure what the files of a bundle made by `recipe` cost in accuracy."""
     plan, stages = make_plan(recipe)
     stored = stored_decoders(plan, stages, store, quiet)
     exact = {key: methods.weights for key, methods in plan.methods.items()}
@@ -111,7 +111,7 @@ def check(plan: QuantisedPlan, limits: Limits | None) -> None:
 
 
 def files_bytes(plan: QuantisedPlan, recipe: QuantiseRecipe) -> int:
-    """Bytes of the decoders' files of `plan` by another recipe."""
+    """Bytes that the decoders' files of `plan` take by another recipe."""
     layers, dtype = plan.checkpoint.config.text.layers, plan.recipe.dtype
     formats, rounded = recipe.formats(layers), recipe.rounded_inputs(layers)
     files = (
@@ -122,7 +122,7 @@ def files_bytes(plan: QuantisedPlan, recipe: QuantiseRecipe) -> int:
 
 
 def sensitivity_inputs(plan: QuantisedPlan, key: str, stages: Sequence[Stage]) -> Inputs:
-    """What the costs of the decoder `key` follow from: its weights, the adapters beside them, what the tower sees."""
+    """All that the costs of the decoder `key` depend on: its weights, their adapters, and what the tower sees."""
     names = {stage.name for stage in decoder_stages(stages, plan) if stage.name.startswith(part_name(key))}
     names |= {f"lora.{adapter}" for adapter, decoder in plan.decoder_of.items() if decoder == key} | {SEEN_STAGE}
     return {stage.name: dict(stage.inputs) for stage in stages if stage.name in names}
@@ -146,7 +146,7 @@ class _Choosing:
         store: StageStore,
         written: Callable[[QuantiseRecipe], AnswerChange],
     ) -> None:
-        """`written` measures the files of another recipe, which take the place of those of `stored`."""
+        """`written` measures the files of another recipe, which replace those of `stored`."""
         self._plan, self._stored, self._sensitivity, self._store = plan, stored, sensitivity, store
         self._written = written
         self._together = joined([each.together for each in sensitivity])
@@ -154,10 +154,11 @@ class _Choosing:
         self._size_bytes = files_bytes(plan, plan.quantise)
 
     def run(self, limits: Limits) -> Found:
-        """Choose, measure the choice, and choose more where parts add up to less than the whole.
+        """Choose, measure the choice, and choose more where the parts' costs add up to less than the measured whole.
 
-        First with matrices raised beside those that are stored already, which costs little; when that meets the limit,
-        by what will be written, where AWQ and GPTQ go by the formats of all that share inputs.
+        A choice is first measured with matrices raised beside those already stored, which is cheap. When that meets
+        the limit, the files to be written are measured: there AWQ and GPTQ depend on the formats of all matrices that
+        share inputs.
         """
         aim, budget_bytes = limits.max_kl, None if limits.budget_mb is None else limits.budget_mb * _MB
         recipe, measured, written = self._plan.quantise, self._together, False
@@ -167,7 +168,7 @@ class _Choosing:
             except ConfigError as error:
                 if not done:
                     raise
-                raise self._missed(limits, done, measured, recipe) from error  # the aim is not what was asked for
+                raise self._missed(limits, done, measured, recipe) from error  # it names the aim, not the limit
             recipe, measured = self._recipe(picked), self._together
             if picked.steps and not written:
                 measured = self._measured(picked)
@@ -179,7 +180,7 @@ class _Choosing:
         raise self._missed(limits, _ROUNDS, measured, recipe)
 
     def _missed(self, limits: Limits, choices: int, measured: AnswerChange, recipe: QuantiseRecipe) -> ConfigError:
-        """Choices that parts said would do, and that do not as a whole."""
+        """The error for choices that were predicted to meet the limit and did not when measured."""
         asked = "" if limits.max_kl is None else f"--max-kl {limits.max_kl:g}: "
         number = "1 choice was" if choices == 1 else f"{choices} choices were"
         return ConfigError(
@@ -201,7 +202,7 @@ class _Choosing:
         )
 
     def _scaled(self) -> Iterator[Candidate]:
-        """Every matrix in few bits, its costs the mean over decoders, so scaled that they add up to the whole."""
+        """Every quantised matrix with its mean cost over the decoders, scaled so that costs add up to the whole."""
         parts = [
             {linear_name(layer.layer, lin): cost for layer in each.layers for lin, cost in layer.linears.items()}
             for each in self._sensitivity
@@ -210,7 +211,7 @@ class _Choosing:
         alone = sum(cost.kl for part in parts for cost in part.values()) + sum(e.head_kl for e in self._sensitivity)
         scale = self._together.mean_kl / (alone + tower) if alone + tower > 0 else 0.0
         if tower:
-            yield Candidate(VISION, scale * tower, ())  # no choice about the decoder takes it away
+            yield Candidate(VISION, scale * tower, ())  # no choice about the decoder reduces this cost
         for name, form in self._plan.formats.items():
             if name == HEAD:
                 kl, higher = scale * sum(each.head_kl for each in self._sensitivity), None
@@ -226,7 +227,7 @@ class _Choosing:
             yield Candidate(name, kl, (*steps, Step(_FULL, 0.0, self._bytes(name, _FULL) - own)))
 
     def _bytes(self, name: str, bits: int) -> int:
-        """Of one matrix in all decoders."""
+        """Bytes of one matrix in all decoders."""
         plan = self._plan
         outputs, inputs = plan.checkpoint.spec(source_name(plan.checkpoint, name)).shape
         shape, dtype = (int(inputs), int(outputs)), plan.recipe.dtype
@@ -264,9 +265,9 @@ def _within(measured: AnswerChange, limits: Limits) -> bool:
 
 
 class Raised(ChangedWeights):
-    """`stored` with some matrices in more bits, to the nearest, or as `exact` has them; their inputs stay whole.
+    """`stored` with some matrices rounded to nearest in more bits, or exact as in `exact`; their inputs are unrounded.
 
-    Keeps to `Weights`, and to `RoundedInputs`.
+    Implements `Weights` and `RoundedInputs`.
     """
 
     def __init__(self, stored: Weights, exact: Weights, bits: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""From a clip's pictures to what the decoder is given: the device's own sampling, picture and prompt, in float32."""
+"""Turn a clip's pictures into the decoder's inputs, with the device's own sampling, pictures and prompt, in float32."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from edge_sdk.reasoning.vision_input import VisionInput
 
 
 class ClipReader:
-    """Makes sequences of clips; `folder` holds the tokenizer and the prompts at their paths in a bundle.
+    """Make sequences from clips; `folder` holds the tokenizer and the prompts at their paths in a bundle.
 
-    `frames` is the most that is taken of a clip, None for as many as the profile has. The vision tower and projectors
+    `frames` is the most frames taken from a clip, None for the profile's number. The vision tower and projectors
     compute on `device`.
     """
 
@@ -52,9 +52,9 @@ class ClipReader:
         self._asked = json.loads((folder / self._language.prompts).read_text(encoding="utf-8"))
 
     def write(self, clip: Path, folder: Path) -> None:
-        """A file for each adapter in `folder`, one of the vision tower's maxima, and one of what it was given.
+        """Write to `folder` a file for each adapter, one of the vision tower's maxima, and one of the tower's inputs.
 
-        Raises `ConfigError` for one without pictures, and as `open_source`.
+        Raises `ConfigError` for a clip without pictures, and as `open_source`.
         """
         shown = list(read_clip(clip, plan_clip(clip, self._profile)))
         if not shown:
@@ -97,7 +97,7 @@ class ClipReader:
 
 # Any: JSON values, which go into a stage's inputs.
 def seen_through(language: Language, profile: str) -> dict[str, Any]:
-    """All beside weights and text that decides how a clip's pictures are given to the tower. Raises `ConfigError`."""
+    """All settings, apart from weights and text, of how the tower gets a clip's pictures. Raises `ConfigError`."""
     chosen = _profile(language, profile)
     return {
         "pictures": {

@@ -1,6 +1,6 @@
-"""Activations layer by layer: each layer is read once for all sequences, whose states lie on the disk in between.
+"""Collect activations layer by layer: each layer is read once for all sequences, with states on the disk in between.
 
-A layer is a stage; see `layer_runs`.
+Each layer is one stage; see `layer_runs`.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from edge_sdk.export.quantise.statistics import Sums, layer_file, widths
 from edge_sdk.export.stage_store import OnBytes, Stage, StageStore
 from edge_sdk.files import atomic_folder
 
-# The linear whose inputs are those of a group.
+# The linear whose inputs represent a group, whose linears share their inputs.
 _FIRST = {"qkv": "q", "o": "o", "mlp": "gate", "down": "down"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A sequence's file and the adapter that is switched on beside the weights, if any."""
+    """A sequence's file and the adapter that is applied beside the weights, if any."""
 
     path: Path
     adapter: Adapter | None = None
 
 
 class Collection:
-    """The statistics of one decoder: its `weights`, and the `sources` that it is given. Layers compute on `device`."""
+    """Statistics of one decoder: its `weights`, and the `sources` that it is fed. Layers compute on `device`."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class Collection:
         self._device = device
 
     def run(self, store: StageStore, on_layer: OnBytes) -> list[Path]:
-        """Make the stages that are not there yet; the folders with each layer's file. `on_layer` is told how many."""
+        """Make the missing stages; returns the folder of each layer's file. `on_layer` gets the number done."""
         return run_layers(store, self.stages(store), partial(self._states, store), on_layer)
 
     def stages(self, store: StageStore) -> list[Stage]:
-        """One for each layer."""
+        """The stages, one for each layer."""
         return [self._stage(store, layer) for layer in range(self._weights.config.text.layers)]
 
     def _stage(self, store: StageStore, layer: int) -> Stage:
@@ -76,7 +76,7 @@ class Collection:
 
     @torch.inference_mode()
     def _computed(self, store: StageStore, layer: int, sums: Sums) -> Iterator[tuple[str, Tensor]]:
-        """Every sequence behind the layer."""
+        """Every sequence's states after the layer; the layer's inputs go into `sums`."""
         text, device = self._weights.config.text, self._device
         cos, sin = text_rope(text)
         rope = (cos.to(device), sin.to(device))
@@ -96,7 +96,7 @@ class Collection:
 
 @contextmanager
 def _watched(module: nn.Module, sums: Sums) -> Iterator[None]:
-    """Take in the inputs of the module's linears."""
+    """Add the inputs of the module's linears to `sums` while the context is open."""
 
     def taker(group: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def take(linear: nn.Module, given: tuple[Tensor, ...]) -> None:

@@ -1,6 +1,6 @@
-"""A decoder's weights as files: one for each layer, so that a long run goes on behind the last layer it finished.
+"""A decoder's weights as files, one for each layer, so that a long run resumes after the last finished layer.
 
-What lies outside the layers (positions, the last norm, the head) is a file of its own.
+The weights outside the layers (positions, the last norm, the head) have a separate file.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ InputScales = Callable[[int, str], Tensor]
 
 
 def linear_name(layer: int, linear: str) -> str:
-    """The weight of one of a layer's linears."""
+    """Name of the weight of one of a layer's linears."""
     return f"decoder.layers.{layer}.{linear}.weight"
 
 
 def matrix_names(layers: int) -> tuple[str, ...]:
-    """Every matrix that may be stored in few bits: the linears of all layers, and the head."""
+    """Every matrix that may be quantised: the linears of all layers, and the head."""
     return (*(linear_name(layer, linear) for layer in range(layers) for linear in LINEARS), HEAD)
 
 
 class DecoderFiles:
-    """The files of one decoder. `formats` names what is stored in few bits; the rest keeps the element type `dtype`.
+    """The files of one decoder. `formats` names the quantised matrices; the rest has the element type `dtype`.
 
-    `stem` begins the files' names. `solver` works out the matrices of the layers; None rounds to the nearest, as the
-    head always is. `rounded` are matrices whose inputs are of 8 bits, by `input_scales`.
+    `stem` begins the files' names. `solver` computes the numbers of the layers' matrices; None rounds to nearest, as is
+    always done for the head. `rounded` are matrices whose inputs are rounded to 8 bits, with `input_scales`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class DecoderFiles:
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
-        """Every file; a layer's number is its place."""
+        """Every file; the index of a layer's file is the layer's number."""
         return (*self.layers, self.ends)
 
     @property

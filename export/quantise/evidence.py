@@ -1,7 +1,7 @@
-"""What few bits cost: the error of every matrix and of every graph, and how far the answers moved.
+"""The cost of quantisation: the error of every matrix and of every graph, and the change of the answers.
 
-Matrices are compared by their products where a calibration has seen their inputs: an error in a weight that meets
-nothing costs nothing. Answers are those of the references' clip, each step given the same token before it.
+Matrices are compared by their products where a calibration has recorded their inputs: an error in a weight whose input
+is always zero costs nothing. Answers are those to the references' clip, with the same tokens fed to both models.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _BLOCK_VALUES = 1 << 26
 def matrix_error(
     decoder: str, name: str, form: Format, exact: Weights, stored: Weights, gram: Tensor | None
 ) -> MatrixError:
-    """The error of one matrix of `stored`, a block of outputs at a time; `gram` is that of its inputs.
+    """The error of one matrix of `stored`, computed block by block of outputs; `gram` is the gram of its inputs.
 
-    It is worked out where `gram` lies.
+    It is computed on the device of `gram`.
     """
     wanted, found = exact.tensor(source_name(exact, name)), stored.tensor(name)
     sums, device = np.zeros(4), CPU if gram is None else gram.device
@@ -80,7 +80,10 @@ def joined(parts: Sequence[AnswerChange]) -> AnswerChange:
 def evidence_of(
     matrices: Iterator[MatrixError], found: Measured, exact: Measured, outputs: Collection[str]
 ) -> Evidence:
-    """All of it, from what the quantised and the exact model gave for the same inputs; `outputs` are compared."""
+    """All evidence, from the results of the quantised and the exact model for the same inputs.
+
+    `outputs` are the names of the outputs to compare.
+    """
     graphs = {
         name: compare(value, exact.graphs[name].outputs[output]).relative_error
         for name, values in found.graphs.items()
@@ -95,12 +98,12 @@ def evidence_of(
 
 
 def tokens_of(answers: Mapping[str, Answer]) -> dict[str, Array]:
-    """The tokens that each adapter's answer was given, for another model to be given too."""
+    """The tokens that were fed for each adapter's answer, to feed to another model."""
     return {name: answer.case.tokens for name, answer in answers.items()}
 
 
 def write_evidence(folder: Path, evidence: Evidence) -> None:
-    """Write it to its place below `folder`."""
+    """Write `evidence` to its place below `folder`."""
     write_bytes(folder / EVIDENCE, msgspec.json.format(msgspec.json.encode(evidence)) + b"\n")
 
 

@@ -1,11 +1,11 @@
-"""A model whose linears' inputs are multiplied, with what is before them divided by the same: what AWQ rounds.
+"""A model whose linears' weights are multiplied by scales, and whose inputs are divided by them: what AWQ rounds.
 
-The inputs of q, k and v come from a norm, as do those of gate and up; those of down are gate and up multiplied. So the
-division goes into a norm's weight, or into up's outputs, and the model computes what it did. Those of o are left alone:
-several heads of queries share one of values, and one scale would have to serve them all.
+The inputs of q, k and v come from a norm, as do those of gate and up; those of down are gate times up. So the division
+goes into a norm's weight, or into up's outputs, and the model's results do not change. The inputs of o are left alone:
+several query heads share one value head, and one scale would have to serve them all.
 
-LoRA matrices that stay beside the weights see the multiplied inputs too: A is multiplied like the weight, and the B of
-up is divided like its outputs.
+LoRA matrices that stay beside the weights get the divided inputs too: A is multiplied like the weight, and the B of up
+is divided like its outputs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TENSOR = re.compile(r"decoder\.layers\.(\d+)\.(\w+)\.weight")
 
 
 class FoldedWeights(ChangedWeights):
-    """`weights` with `scales` folded in, float32 where they are. Keeps to `Weights`."""
+    """`weights` with `scales` folded in; the tensors concerned are float32. Implements `Weights`."""
 
     def __init__(self, weights: Weights, scales: Scales) -> None:
         super().__init__(weights)
@@ -54,7 +54,7 @@ class FoldedWeights(ChangedWeights):
 
 
 class FoldedAdapter(Adapter):
-    """An adapter for `FoldedWeights` that stays beside them."""
+    """An adapter that is applied beside `FoldedWeights`."""
 
     def __init__(self, adapter: Adapter, scales: Scales) -> None:
         vars(self).update(vars(adapter))

@@ -1,6 +1,6 @@
-"""How a matrix is stored in few bits: whole numbers, and scales that turn them back into weights.
+"""How a quantised matrix is stored: numbers of few bits, and scales that turn them back into weights.
 
-Symmetric only: no zero points, which TensorRT does not take for INT4, and which cost a subtraction a weight elsewhere.
+Symmetric only: TensorRT does not accept zero points for INT4, and elsewhere they cost one subtraction per weight.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SCALE_BYTES: dict[DType, int] = {"float16": 2, "float32": 4}
 
 
 class Format(Value, frozen=True, kw_only=True):
-    """Numbers of `bits`; each `block` inputs of an output share a scale, all of them where it is 0.
+    """Numbers of `bits`; each `block` inputs of an output share a scale, all inputs where `block` is 0.
 
     ONNX `DequantizeLinear`: with a `block_size` along axis 0, or along axis 1 with a scale for each output.
     """

@@ -1,4 +1,4 @@
-"""GPTQ: weights are rounded in turn, and those not yet rounded take up the error where it hurts least.
+"""GPTQ: round weights in turn, and adjust the weights not yet rounded to compensate for the error.
 
 Frantar, Ashkboos, Hoefler, Alistarh: GPTQ (arXiv:2210.17323), algorithm 1. A matrix is `[inputs, outputs]` here, so its
 rows are the paper's columns. The paper's Hessian is 2·XᵀX; the factor cancels out.
@@ -14,13 +14,13 @@ from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.rounding import scales_of
 from edge_sdk.export.quantise.stored_file import Numbers
 
-# The paper's: this share of the mean diagonal is added to all of it.
+# The paper's damping: this share of the diagonal's mean is added to the diagonal.
 DAMPING = 0.01
-# Rows that are rounded before the rest is told (the paper's B); every size of a block divides it.
+# Rows that are rounded before the remaining rows are updated (the paper's B); every block size divides it.
 _STRIDE = 128
-# Beyond so many inputs a factorisation in float64 would take gigabytes.
+# Above this number of inputs a factorisation in float64 would take gigabytes.
 _EXACT_INPUTS = 6144
-# Of the inverse at a time; the rows below them are zeros, so that this halves the work too.
+# Columns of the inverse computed at a time; the rows below them are zeros, so that this also halves the work.
 _COLUMNS = 2048
 
 
@@ -29,9 +29,9 @@ def gptq(
 ) -> Numbers:
     """Whole numbers int8 `[inputs, outputs]` and scales in `dtype` of `matrix`, by `gram`, XᵀX `[inputs, inputs]`.
 
-    `ordered`: inputs with the most energy first, their scales those of the weights as they were. Otherwise in turn, and
-    a block's scales are those of its weights when it is reached. Raises `ConfigError` for a gram that is not finite, or
-    cannot be factorised.
+    `ordered`: round inputs with the most energy first, with scales from the original weights. Otherwise inputs are
+    rounded in turn, and a block's scales come from its weights when it is reached. Raises `ConfigError` for a gram that
+    is not finite or cannot be factorised.
     """
     scales = scales_of(matrix, form, dtype)
     device = matrix.device
@@ -59,15 +59,15 @@ def gptq(
 
 
 def output_error(change: Tensor, gram: Tensor) -> float:
-    """The squared error of a product, over the rows that `gram` sums up, for a matrix changed by `change`."""
+    """The squared error of a product, over all rows summed in `gram`, for a matrix changed by `change`."""
     return float(((gram @ change) * change).sum(dtype=torch.float64))
 
 
 def _factor(gram: Tensor, damping: float) -> Tensor:
-    """U, upper, with UᵀU the inverse of the damped gram; float32.
+    """U, upper triangular float32, with UᵀU the inverse of the damped gram.
 
-    The Cholesky factor of the gram with its order reversed, reversed again, is an upper M with M·Mᵀ the gram; U is its
-    inverse. So no inverse of the gram is formed, which the paper's own factorisation goes through.
+    Reverse the gram's order, take its Cholesky factor and reverse that: the result is an upper triangular M with M·Mᵀ
+    the gram, and U is its inverse. This avoids the gram's inverse, which the paper's own factorisation computes.
     """
     if not bool(torch.isfinite(gram).all()):
         raise ConfigError("activation statistics hold NaN or infinity; calibrate again, with other clips if need be")
@@ -81,7 +81,7 @@ def _factor(gram: Tensor, damping: float) -> Tensor:
         raise ConfigError("activation statistics cannot be factorised; calibrate on more clips, or with more damping")
     upper = lower.flip(0, 1)
     del lower
-    # Columns in a few goes: a whole identity beside the factor would be another gram of memory.
+    # A few columns at a time: a whole identity beside the factor would take as much memory as another gram.
     found = torch.empty(upper.shape, device=upper.device)
     for start in range(0, len(upper), _COLUMNS):
         stop = min(start + _COLUMNS, len(upper))

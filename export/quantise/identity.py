@@ -1,4 +1,4 @@
-"""Which model statistics are of: digests of what its weights and adapters hold, wherever their files lie."""
+"""Identify the model that statistics belong to, by digests of its weights and adapters, wherever their files lie."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from edge_sdk.export.layouts import LINEARS
 from edge_sdk.export.shards import TensorFile, open_file, open_weights
 from edge_sdk.types import Value
 
-# Training changes every tensor from its first values on, so the beginning of each tells models apart: 45 MB of a 7B.
+# Training changes a tensor's first values too, so the start of each tensor distinguishes models: 45 MB of a 7B.
 _SAMPLE_VALUES = 32_768
 _SHOWN = 12
 
 
 class Identity(Value, frozen=True, kw_only=True):
-    """A model by its folder's name, and SHA-256 of its `weights` and of each of its `adapters` by name.
+    """A model's folder name, and the SHA-256 of its `weights` and of each of its `adapters` by name.
 
-    `weights` is empty where that is not known, as of statistics without it.
+    `weights` is empty where the digest is unknown, as for statistics that do not record it.
     """
 
     model: str
@@ -33,13 +33,13 @@ class Identity(Value, frozen=True, kw_only=True):
 
     @property
     def known(self) -> bool:
-        """Whether it can be held against another."""
+        """Whether this identity can be compared with another."""
         return bool(self.weights)
 
     def check(self, given: Identity, folder: Path) -> None:
-        """Raise `ConfigError` unless the statistics in `folder`, which are of this, are of the model `given` too.
+        """Raise `ConfigError` unless `given` is the model of the statistics in `folder`, which is this one.
 
-        Adapters that are not given do not count. Nothing is told of one that is not known.
+        Adapters that are not given are ignored. An identity that is not known passes.
         """
         if not (self.known and given.known):
             return
@@ -96,6 +96,6 @@ def _adapter_digest(adapter: Adapter, layers: int) -> str:
 
 
 def _add(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
-    """Take in a tensor by name, type, number of values and its first ones."""
+    """Add a tensor to the digest: its name, type, number of values and first values."""
     values = tensor.reshape(-1)[:_SAMPLE_VALUES].contiguous().view(torch.uint8).numpy()
     digest.update(f"{name}\0{tensor.dtype}\0{tensor.numel()}\0".encode() + values.tobytes())

@@ -1,7 +1,7 @@
-"""Stages that follow each other layer by layer, with states on the disk between them.
+"""Run stages layer by layer, with states on the disk between them.
 
-The states in front of a layer are removed only when what it gives stands, so that a stopped run goes on at the layer
-that it was in.
+The states before a layer are removed only when the layer's stage is complete, so that a stopped run resumes at the
+layer that it was in.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from edge_sdk.export.stage_store import OnBytes, Stage, StageStore
 def run_layers(
     store: StageStore, stages: Sequence[Stage], states: Callable[[int], Path], on_layer: OnBytes, *, keep: bool = False
 ) -> list[Path]:
-    """Make the stages that are not there yet, one for each layer; their folders. `on_layer` is told how many are done.
+    """Make the missing stages, one for each layer; returns all folders. `on_layer` gets the number of layers done.
 
-    `states(n)` is the folder with the states in front of layer n, which stage n - 1 leaves. `keep`: those behind the
-    last layer are left, and where they are gone every layer is made again.
+    `states(n)` is the folder with the states before layer n, which stage n - 1 writes. `keep`: the states after the
+    last layer are kept, and where they are missing every layer is made again.
     """
     begin = _begin(store, stages, states, keep)
     for layer, stage in enumerate(stages):
@@ -33,7 +33,7 @@ def run_layers(
 
 
 def _begin(store: StageStore, stages: Sequence[Stage], states: Callable[[int], Path], keep: bool) -> int:
-    """The first layer to make: all of them where the states in front of it are gone."""
+    """The first layer to make; layer 0 where the states before the first missing layer are gone."""
     done = [store.receipt(stage) is not None for stage in stages]
     first = done.index(False) if False in done else len(done)
     if first == 0 or (first == len(done) and not keep):

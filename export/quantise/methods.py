@@ -1,4 +1,4 @@
-"""A recipe's methods on one decoder: AWQ's scales of each layer, and GPTQ's numbers of each matrix."""
+"""Apply a recipe's methods to one decoder: the scales of each layer (AWQ, smooth), and GPTQ's numbers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _LINEAR = re.compile(r"decoder\.layers\.(\d+)\.(\w+)\.weight")
 
 
 class Methods:
-    """What `recipe` does to the decoder `key` of `weights`, by `statistics` of its activations.
+    """The methods of `recipe` for the decoder `key` of `weights`, using `statistics` of its activations.
 
-    `folders` are those of the stages that hold each layer's scales, which need not be there before they are asked for.
+    `folders` are the stages' folders with each layer's scales; they need not exist until the scales are requested.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Methods:
         statistics: Statistics | None,
         device: torch.device = CPU,
     ) -> None:
-        """Scales and numbers are worked out on `device`, and given on the CPU."""
+        """Scales and numbers are computed on `device` and returned on the CPU."""
         self._plain, self._recipe, self._key, self._formats = weights, recipe, key, formats
         self._dtype, self._folders, self._statistics = dtype, folders, statistics
         self._inputs = recipe.rounded_inputs(weights.config.text.layers)
@@ -56,21 +56,21 @@ class Methods:
 
     @property
     def scaled(self) -> bool:
-        """Whether inputs are multiplied before their weights are rounded."""
+        """Whether weights are multiplied by scales before they are rounded."""
         return self._recipe.scaling != "none" and self._statistics is not None
 
     @cached_property
     def weights(self) -> Weights:
-        """What is rounded: the model itself, or with scales folded in."""
+        """The weights to be rounded: the model's own, or with scales folded in."""
         return FoldedWeights(self._plain, self.scales) if self.scaled else self._plain
 
     @property
     def solver(self) -> Solver | None:
-        """How the layers' numbers are worked out; None for the nearest."""
+        """The function that computes the layers' numbers; None for rounding to nearest."""
         return self._solve if self._recipe.rounding == "gptq" and self._statistics is not None else None
 
     def scales(self, layer: int, group: str) -> Tensor | None:
-        """What a layer's inputs of a group are multiplied by; None where they are left alone."""
+        """Scales by which the weights of a group's inputs are multiplied in a layer; None where there are none."""
         if not self.scaled or group not in FOLDED:
             return None
         if self._held[0] != layer:
@@ -78,7 +78,7 @@ class Methods:
         return self._held[1][group]
 
     def write_scales(self, layer: int, folder: Path) -> None:
-        """Work out the scales of a layer and write them to `folder`. Raises `ConfigError` for bad statistics."""
+        """Compute the scales of a layer and write them to `folder`. Raises `ConfigError` for bad statistics."""
         found = {}
         for group in FOLDED:
             seen = self._seen(layer, group)
@@ -89,12 +89,12 @@ class Methods:
             elif self._inputs.keys() & matrices.keys():
                 found[group] = smooth_scales(matrices.values(), seen.largest, self._recipe.migration)
             else:
-                # Inputs that stay float have no spread to be rid of, which would only make weights harder to round.
+                # Inputs that stay float gain nothing from smoothing, which would only make weights harder to round.
                 found[group] = torch.ones(len(seen.largest), device=CPU)
         save_file({group: scales.cpu() for group, scales in found.items()}, folder / SCALES)
 
     def input_scale(self, layer: int, group: str) -> Tensor:
-        """The one scale of a group's inputs in 8 bits. Raises `ConfigError` without statistics."""
+        """The single scale for a group's 8-bit inputs. Raises `ConfigError` without statistics."""
         names = [linear_name(layer, linear) for linear, each in GROUPS.items() if each == group]
         (highest, *others) = {
             Format(bits=8, number=kind).highest for name, kind in self._inputs.items() if name in names
@@ -105,7 +105,7 @@ class Methods:
         return input_scale(largest, self.scales(layer, group), self._dtype, highest)
 
     def gram(self, name: str) -> Tensor | None:
-        """XᵀX of the inputs of a matrix as it is rounded, on the device; None for one whose inputs were not seen."""
+        """XᵀX of a matrix's inputs, after scaling, on the device; None where its inputs were not recorded."""
         found = _LINEAR.fullmatch(name)
         if self._statistics is None or found is None:
             return None
@@ -114,7 +114,7 @@ class Methods:
         return folded_gram(self._seen(layer, group).gram, None if scales is None else scales.to(self._device))
 
     def _solve(self, name: str, matrix: Tensor, form: Format) -> Numbers:
-        """By GPTQ, unless the nearest costs no more on the calibration set."""
+        """Round by GPTQ, unless rounding to nearest costs no more on the calibration set."""
         gram = self.gram(name)
         if gram is None:
             raise ConfigError(f"{name}: {_NEEDED}")
@@ -124,7 +124,7 @@ class Methods:
 
         def cost(each: Numbers) -> float:
             found = output_error(restored(each[0], each[1], form) - matrix.float(), gram)
-            return found if math.isfinite(found) else math.inf  # nothing is above or below NaN, so it would win
+            return found if math.isfinite(found) else math.inf  # NaN compares false with everything, so it would win
 
         numbers, scales = min(tried, key=cost)
         return numbers.cpu(), scales.cpu()

@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle in few bits: an export whose decoder is rounded layer by layer."""
+"""Export a checkpoint to a quantised bundle, whose decoder is rounded layer by layer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_quantise(
     check_clips(recipe, given=bool(clips))
     place = work_folder(out, work)
     if student:
-        student_part(student)  # refused before hours of work, and read again when the bundle is written
+        student_part(student)  # refuse a bad bundle before hours of work; it is read again when the bundle is written
     seen = Statistics(statistics) if statistics else None
     if seen and not seen.index.identity.known:
         warn([f"{seen.folder} does not say which weights it is of: that it is of these is not checked"])
@@ -76,7 +76,7 @@ def _check_calibration(recipe: QuantiseRecipe, statistics: Path | None) -> None:
 
 
 def check_clips(recipe: QuantiseRecipe, *, given: bool) -> None:
-    """Raise `ConfigError` unless clips are given where `recipe` trains on them, and nowhere else."""
+    """Raise `ConfigError` unless clips are given exactly if `recipe` trains on them."""
     if recipe.recover and not given:
         raise ConfigError(
             "this recipe trains LoRA inputs on what clips are answered; give a folder of clips with --clips, or take a "

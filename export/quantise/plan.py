@@ -1,4 +1,4 @@
-"""What a quantised bundle will hold: an export's plan with the decoders' weights in few bits."""
+"""Plan a quantised bundle: an export's plan with quantised decoder weights."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored
 from edge_sdk.export.quantise.statistics import Statistics, probe_file
 
-# The stage with what a tower in few bits makes of the calibration's probes.
+# The stage with the outputs of a quantised tower for the calibration's probes.
 SEEN_STAGE = f"{VISION}.probes"
 
 
 class QuantisedPlan(LanguagePlan):
-    """The parts of one order; `files` and `methods` are those of each of `decoders`.
+    """The parts of one order; `files` and `methods` have an entry for each of `decoders`.
 
-    Adapters that stay beside a decoder with folded scales are folded too; `unfolded` are all as they were.
-    `beside_exact` are folded but not recovered: with them and its exact weights a decoder computes what it did.
+    Adapters that stay beside a decoder with folded scales are folded too; `unfolded` are all adapters unchanged.
+    `beside_exact` are folded but not recovered: with them and its exact weights a decoder gives the original results.
     """
 
-    # A head in few bits is no table.
+    # A quantised head cannot serve as the embedding table.
     _HEAD_AS_TABLE = False
 
     def __init__(
@@ -64,10 +64,10 @@ class QuantisedPlan(LanguagePlan):
         recovered: Mapping[str, RecoveredLora] | None = None,
         device: torch.device = CPU,
     ) -> None:
-        """`work` is where stages will lie, `statistics` those of a calibration for a recipe that needs one.
+        """`work` is the folder of the stages, `statistics` come from a calibration, for a recipe that needs one.
 
-        `sensitivity` and `choice` are what led to the recipe, for its evidence. Statistics are put to use on `device`.
-        `recovered` are the LoRA matrices of adapters that were trained on beside what is stored.
+        `sensitivity` and `choice` are what led to the recipe, for its evidence. Methods that use statistics compute on
+        `device`. `recovered` are the LoRA matrices of adapters that were trained further beside the stored weights.
         Raises as `LanguagePlan`, and `ConfigError` for a recipe or statistics that do not fit the model.
         """
         super().__init__(order, checkpoint, adapters, pixels)
@@ -98,15 +98,15 @@ class QuantisedPlan(LanguagePlan):
         self.few_vision = FewVision(checkpoint, recipe, statistics, dtype) if recipe.vision.format() else None
 
     def restored(self, key: str, folders: Mapping[str, Path]) -> Weights:
-        """The model whose decoder is the files of `key`, which lie in `folders` by their locations."""
+        """The model with the decoder from the files of `key`; `folders` maps each file's location to its folder."""
         return RestoredWeights(self.methods[key].weights, self.files[key].places, self.formats, folders, self.rounded)
 
     def with_vision(self, weights: Weights, folders: Mapping[str, Path]) -> Weights:
-        """`weights` with the vision tower as it is stored, which is all of it where the recipe leaves it as it is."""
+        """`weights` with the vision tower as stored; `weights` themselves if the recipe does not quantise the tower."""
         return self.few_vision.restored(weights, folders) if self.few_vision else weights
 
     def probes(self, key: str) -> list[Probe]:
-        """The calibration's probes as the adapters of the decoder `key` have them, with what is beside its weights."""
+        """The calibration's probes for the adapters of the decoder `key`, each with its adapter beside the weights."""
         if self.statistics is None:
             return []
         users = [name for name, decoder in self.decoder_of.items() if decoder == key]
@@ -125,11 +125,11 @@ class QuantisedPlan(LanguagePlan):
 
     @property
     def sees_probes(self) -> bool:
-        """Whether the probes are looked at by a tower in few bits, for which their pictures must have been kept."""
+        """Whether a quantised tower sees the probes, for which the calibration must have kept their pictures."""
         return self.few_vision is not None and self.statistics is not None and has_pictures(self.statistics)
 
     def tower_change(self, folders: Mapping[str, Path]) -> TowerChange:
-        """What the tower that is stored in `folders` makes of the probes. Raises `ConfigError` without statistics."""
+        """How the tower stored in `folders` changes the probes. Raises `ConfigError` without statistics."""
         if self.statistics is None:
             raise ConfigError("a tower is held against another on clips that a calibration has kept; give --statistics")
         tuned = {name: self.unfolded.get(name) for name in self.decoder_of}
@@ -137,7 +137,7 @@ class QuantisedPlan(LanguagePlan):
         return TowerChange(self.statistics, self.component(), self.with_vision(self.checkpoint, folders), weights)
 
     def matrix_errors(self, restored: Mapping[str, Weights], tower: Weights) -> Iterator[MatrixError]:
-        """The error of every matrix in few bits: of decoders whose stored weights are `restored`, and of `tower`."""
+        """The error of every quantised matrix: of decoders whose stored weights are `restored`, and of `tower`."""
         for key, methods in self.methods.items():
             for name, form in self.formats.items():
                 yield matrix_error(key, name, form, methods.weights, restored[key], methods.gram(name))
@@ -163,17 +163,17 @@ class QuantisedPlan(LanguagePlan):
         return msgspec.structs.replace(super().component(), quantisation=few)
 
     def _other_numbers(self) -> dict[str, Number]:
-        """Those of head, tower and exceptions as the manifest names them, where most linears have another."""
+        """Number types of head, tower and exceptions, by their manifest keys, where they differ from the linears'."""
         usual = self.quantise.linears.format()
         others = [form for name, form in self.formats.items() if name != HEAD and form != usual]
-        others.sort(key=lambda form: form.number != "fp8")  # one that needs a newer GPU counts for all of them
+        others.sort(key=lambda form: form.number != "fp8")  # fp8, which needs a newer GPU, stands for all exceptions
         parts = {"head": self.formats.get(HEAD), "vision": self.quantise.vision.format()}
         found = parts | {"exception": others[0] if others else None}
         kinds = {f"{part}_number": form.number for part, form in found.items() if form}
         return {name: kind for name, kind in kinds.items() if kind != _number(usual)}
 
     def _others_of_4_bits(self) -> bool:
-        """Whether exceptions have 4 bits where most linears have more."""
+        """Whether exceptions have 4 bits while most linears have more."""
         four = any(form.bits == 4 for name, form in self.formats.items() if name != HEAD)
         return four and self.quantise.linears.bits != 4
 
@@ -201,7 +201,7 @@ def _number(form: Format | None) -> Number:
 
 
 def part_name(decoder: str) -> str:
-    """What the stages and files of a decoder are called."""
+    """The base name of a decoder's stages and files."""
     return "decoder" if decoder == BASE else f"decoder.{decoder}"
 
 

@@ -1,6 +1,6 @@
-"""Pictures of the clips that a calibration keeps, so that a proof can begin where a device does: at the vision tower.
+"""Pictures of the clips that a calibration keeps, so that a proof can start where a device does: at the vision tower.
 
-Beside them lies what a sequence needs to be given other tokens of the same pictures.
+The files also hold what is needed to replace a sequence's vision tokens by another tower's tokens for the pictures.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ ERRORS = "errors.json"
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """What the tower is given of one clip, and what becomes of it.
+    """The tower's inputs for one clip, and where its outputs go.
 
-    `patches [frames, patches, values]` are uint8 on a grid of `size` (rows, columns). Of their tokens those of `keep
-    [frames, tokens]` go on, to the rows `places [kept]` of a sequence; `tokens [kept, width]` float32 are those that
-    the tower gives in full weights.
+    `patches [frames, patches, values]` are uint8 on a grid of `size` (rows, columns). The tokens selected by `keep
+    [frames, tokens]` become the rows `places [kept]` of a sequence. `tokens [kept, width]` float32 are the outputs of
+    the tower with unquantised weights.
     """
 
     patches: Tensor
@@ -42,16 +42,16 @@ class Pictures:
     tokens: Tensor
 
     def save(self, path: Path) -> None:
-        """Write them to `path`."""
+        """Write the pictures to `path`."""
         save_file(vars(self), path)
 
     @classmethod
     def load(cls, path: Path) -> Pictures:
-        """What `save` has written."""
+        """Read what `save` has written."""
         return cls(**load_file(path))
 
     def seen_by(self, tower: Weights, language: Language) -> Tensor:
-        """Tokens `[kept, width]` that another tower gives."""
+        """Tokens `[kept, width]` that another tower gives for the same pictures."""
         rows, columns = (int(length) for length in self.size)
         given = torch.from_numpy(normalised(self.patches.numpy(), language.pixel_mean, language.pixel_std))
         return encode(tower, [(Grid(rows=rows, columns=columns), given)], lambda: None)[0][self.keep]
@@ -63,13 +63,13 @@ def pictures_file(number: int) -> str:
 
 
 def has_pictures(statistics: Statistics) -> bool:
-    """Whether there are probes, and pictures of all of them."""
+    """Whether there are probes, each with its pictures."""
     names = [pictures_file(number) for number in range(len(statistics.index.probes))]
     return bool(names) and all((statistics.folder / name).is_file() for name in names)
 
 
 class TowerChange:
-    """What another `tower` makes of the probes of `statistics`; `tuned` are the weights of each adapter's projector."""
+    """How another `tower` changes the probes of `statistics`; `tuned` are the weights of each adapter's projector."""
 
     def __init__(
         self, statistics: Statistics, language: Language, tower: Weights, tuned: Mapping[str, Weights]
@@ -77,7 +77,7 @@ class TowerChange:
         self._statistics, self._language, self._tower, self._tuned = statistics, language, tower, tuned
 
     def write(self, folder: Path, on_clip: Callable[[int], object]) -> TowerError:
-        """Every adapter's sequences with what this tower sees, below `folder`; and how far off that is."""
+        """Write every adapter's sequences with this tower's tokens below `folder`; returns the error of the tower."""
         probes = len(self._statistics.index.probes)
         tokens, embeds = _Sums(), {name: _Sums() for name in self._tuned}
         frames = 0
@@ -101,7 +101,7 @@ class TowerChange:
 
 
 class _Sums:
-    """Squares over parts of one whole."""
+    """Sums of squares over parts of one whole."""
 
     def __init__(self) -> None:
         self._error = self._whole = 0.0
@@ -111,5 +111,5 @@ class _Sums:
         self._whole += float(exact.double().square().sum())
 
     def error(self) -> float:
-        """Root mean square of the difference, relative to that of what is exact."""
+        """Root mean square of the difference, relative to that of the exact values."""
         return float((self._error / self._whole) ** 0.5) if self._whole > 0 else 0.0

@@ -1,8 +1,8 @@
-"""Probes through a decoder, layer by layer, by several models at once: what few bits do to the logits.
+"""Run probes through several models at once, layer by layer, to measure how quantisation changes the logits.
 
-The models are the exact one, the one in few bits, and where asked for each of its layers alone in few bits between
-exact ones, and its vision tower alone in front of them. A layer's weights are read once for all of them and all probes;
-states lie on the disk in between.
+The models are the exact one and the quantised one. On request there are also models with a single quantised layer
+between exact ones, and one with only a quantised vision tower. A layer's weights are read once for all models and all
+probes; states are on the disk in between.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from edge_sdk.export.quantise.sequences import Sequence as Tokens
 from edge_sdk.files import atomic_folder
 
 EXACT, TOGETHER, HEAD_ALONE, TOWER_ALONE = "exact", "together", "head", "tower"
-# The last tokens of each question, or of a prefix without questions, where a calibration has kept no answers.
+# Without kept answers, this many last tokens of each question (or of a prefix without questions) are compared.
 ROWS = 8
-# What may be kept where fewer bits cost too much.
+# The alternative format for linears in fewer bits that cost too much.
 HIGHER = Format(bits=8)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A sequence's file, and the adapter that is switched on beside the weights, if any.
+    """A sequence's file, and the adapter that is applied beside the weights, if any.
 
-    `seen` is the file of the same clip as a vision tower in few bits sees it, None where the tower is as it was.
-    `recovered` is the adapter as it was trained on beside the stored weights, None where it was not.
+    `seen` is the file of the same clip as a quantised vision tower sees it, None where the tower is not quantised.
+    `recovered` is the adapter after further training beside the stored weights, None where there was none.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Probe:
 
     @property
     def beside_stored(self) -> Adapter | None:
-        """The adapter that is switched on beside the stored weights."""
+        """The adapter that is applied beside the stored weights."""
         return self.recovered or self.adapter
 
 
 class Probing:
-    """The models of one run: `exact`, and `stored` in few bits. `alone`: each of its layers by itself, too.
+    """The models of one run: `exact`, and the quantised `stored`. `alone`: also each quantised part by itself.
 
     Layers compute on `device`.
     """
@@ -81,7 +81,7 @@ class Probing:
 
     @torch.inference_mode()
     def layer(self, index: int, before: Path, after: Path) -> None:
-        """From the states in front of a layer to those behind it; `before` need not be there for the first."""
+        """Compute the states after a layer from those before it; `before` need not exist for the first layer."""
         exact, stored = (self._module(weights, index) for weights in (self._exact, self._stored))
         with atomic_folder(after, overwrite=True) as draft:
             for probe in self._probes:
@@ -98,11 +98,11 @@ class Probing:
     def errors(
         self, index: int, before: Path, after: Path, formats: Mapping[str, Format]
     ) -> dict[str, dict[int, float]]:
-        """By linear and bits: the error of what the layer adds to its input with that linear alone in few bits.
+        """By linear and bits: the error of what the layer adds to its input when only that linear is quantised.
 
-        Relative, a root mean square over all probes' tokens; its inputs are rounded where the stored model's are.
-        `formats` are those of linears in few bits; where those are fewer than 8, the linear rounded to the nearest in
-        8 is tried too.
+        The error is relative, a root mean square over all probes' tokens. A linear's inputs are rounded where the
+        stored model's are. `formats` are those of the quantised linears; a linear with fewer than 8 bits is also tried
+        in 8 bits, rounded to nearest.
         """
         exact, stored = (self._module(weights, index) for weights in (self._exact, self._stored))
         found: dict[str, dict[int, float]] = {}
@@ -129,7 +129,7 @@ class Probing:
 
     @torch.inference_mode()
     def changes(self, states: Path) -> dict[str, AnswerChange]:
-        """Every model's next-token distributions against the exact one's, from the states behind the last layer."""
+        """Compare every model's next-token distributions with the exact model's, from states after the last layer."""
         norm = load(self._exact, "decoder.norm.", partial(nn.RMSNorm, self._text.hidden, self._text.eps)).to(
             self._device
         )
@@ -147,7 +147,7 @@ class Probing:
         return {name: joined(each) for name, each in parts.items()}
 
     def _names(self, layer: int) -> list[str]:
-        """The models whose states lie in front of a layer."""
+        """The models that have states before a layer."""
         tower = [TOWER_ALONE] if self._alone and any(probe.seen for probe in self._probes) else []
         return [EXACT, TOGETHER, *tower, *((lone(each) for each in range(layer)) if self._alone else ())]
 
@@ -180,7 +180,7 @@ class Probing:
 def measure_together(
     exact: Weights, stored: Weights, probes: Sequence[Probe], states: Path, device: torch.device = CPU
 ) -> AnswerChange:
-    """`stored` against `exact` on `probes`; states lie in folders whose names begin as `states`, until it is done."""
+    """Compare `stored` with `exact` on `probes`; meanwhile states lie in folders whose names begin with `states`."""
     probing, layers = Probing(exact, stored, probes, alone=False, device=device), exact.config.text.layers
     sides = [states.with_name(f"{states.name}.{side}") for side in (0, 1)]
     try:
@@ -193,17 +193,17 @@ def measure_together(
 
 
 def compared(probes: Sequence[Probe]) -> Compared:
-    """What of `probes` is compared: tokens of answers, unless one of them has none."""
+    """The part of `probes` that is compared: their answers, or their questions where a probe has no answers."""
     return "answers" if all(Tokens.load(probe.path).rows is not None for probe in probes) else "questions"
 
 
 def lone(layer: int) -> str:
-    """Name of the model with one layer alone in few bits."""
+    """Name of the model in which only this layer is quantised."""
     return f"{layer:02}"
 
 
 def wanted_rows(tokens: Tokens) -> Tensor:
-    """Places behind which tokens of answers come, else those of the last `ROWS` tokens of every question."""
+    """Rows that predict the tokens of answers; without answers, the last `ROWS` rows of every question."""
     if tokens.rows is not None:
         return tokens.rows
     branch = tokens.branch
@@ -212,7 +212,7 @@ def wanted_rows(tokens: Tokens) -> Tensor:
 
 
 def nearest(weight: Tensor, form: Format) -> Tensor:
-    """A linear's weight `[outputs, inputs]` as it is read back after rounding to the nearest, float32."""
+    """A linear's weight `[outputs, inputs]` after rounding to nearest and dequantising, float32."""
     matrix = weight.t()
     scales = scales_of(matrix, form, torch.float32)
     return restored(rounded(matrix, scales, form), scales, form).t()

@@ -1,6 +1,6 @@
-"""What is stored in how many bits, and how it is worked out: settings from a recipe's TOML file.
+"""Settings of a quantisation from a recipe's TOML file: the bits of each part, and the rounding methods.
 
-A recipe names the export recipe that it builds on, so that one word orders a whole bundle for a target.
+A recipe names the export recipe that it builds on, so that one name orders a whole bundle for a target.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Scaling = Literal["none", "awq", "smooth"]
 
 
 class Storage(Value, frozen=True, kw_only=True):
-    """Bits of a weight, 16 for the element type of the graphs, and how many inputs share a scale; see `Format`.
+    """Bits of a weight (16: the graphs' element type), and how many inputs share a scale; see `Format`.
 
-    `activations` are the bits of what the weight is multiplied with; `number` is that of both, where they are few.
+    `activations` are the bits of the weight's inputs; `number` is the number type of weights and inputs of few bits.
     """
 
     bits: Literal[4, 8, 16] = 16
@@ -46,7 +46,7 @@ class Storage(Value, frozen=True, kw_only=True):
             )
 
     def format(self) -> Format | None:
-        """The format, None for a matrix that stays as it is. Raises `ConfigError`."""
+        """The format, None for a matrix that is not quantised. Raises `ConfigError`."""
         if self.bits == _AS_IT_IS:
             return None
         bits: Bits = 4 if self.bits == 4 else 8
@@ -54,7 +54,7 @@ class Storage(Value, frozen=True, kw_only=True):
 
 
 class Otherwise(Value, frozen=True, kw_only=True):
-    """Linears that are stored otherwise: of these layers, or of all where none is named."""
+    """Linears that are stored differently, in the named layers, or in all layers where none is named."""
 
     linears: tuple[str, ...]
     layers: tuple[int, ...] = ()
@@ -69,10 +69,10 @@ class Otherwise(Value, frozen=True, kw_only=True):
 
 
 class Recover(Value, frozen=True, kw_only=True):
-    """How LoRA inputs are trained on beside the base in few bits, see `recovery.training`.
+    """How LoRA inputs are trained further beside the quantised base; see `recovery.training`.
 
-    At most `clips` are answered by the exact model, `answer_tokens` of each answer at most; each of `steps` takes
-    `batch` of them, with AdamW at `rate`, drawn by `seed`.
+    The exact model answers at most `clips` clips, with at most `answer_tokens` tokens per answer. Each of `steps`
+    trains on `batch` of them, drawn by `seed`, with AdamW at the learning rate `rate`.
     """
 
     clips: int = 400
@@ -91,11 +91,12 @@ class Recover(Value, frozen=True, kw_only=True):
 class QuantiseRecipe(Value, frozen=True, kw_only=True):
     """Settings of a quantisation.
 
-    `linears` is for the seven linears of every layer, `head` for the head; `exceptions` override both their ways, the
-    last that fits. `rounding`: to the nearest, or by GPTQ, which makes whole numbers alone; `scaling`: AWQ multiplies
-    what matters before it is rounded, `smooth` moves the spread of activations into weights, a share of `migration` of
-    it (SmoothQuant). Both of the latter, and 8-bit activations, need statistics of a calibration. `vision` is for the
-    linears of the vision tower. `recover`: train LoRA inputs on beside what was rounded; None leaves them as they are.
+    `linears` is for the seven linears of every layer, `head` for the head, `vision` for the vision tower's linears.
+    `exceptions` override `linears`; the last one that fits counts. `rounding`: to nearest, or by GPTQ, which computes
+    only integers. `scaling`: AWQ scales up the weights of the inputs that matter before rounding (and divides the
+    inputs); `smooth` moves the share `migration` of the activations' spread into the weights (SmoothQuant). GPTQ, both
+    kinds of scaling and 8-bit activations need a calibration's statistics. `recover`: train LoRA inputs further beside
+    the rounded weights; None leaves them unchanged.
     """
 
     name: str = ""
@@ -123,28 +124,28 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
 
     @property
     def calibrated(self) -> bool:
-        """Whether statistics are needed."""
+        """Whether the recipe needs a calibration's statistics."""
         stored = [self.linears, self.vision, *(each.storage for each in self.exceptions)]
         rounded = any(storage.activations < _AS_IT_IS for storage in stored)
         return rounded or self.rounding != "nearest" or self.scaling != "none"
 
     def rounded_inputs(self, layers: int) -> dict[str, Number]:
-        """The decoder's matrices whose inputs are of 8 bits, and of which numbers."""
+        """The decoder's matrices whose inputs are rounded to 8 bits, and their number type."""
         stored = dict(self._storage(layers))
         return {name: storage.number for name, storage in stored.items() if storage.activations < _AS_IT_IS}
 
     @property
     def precisions(self) -> frozenset[Precision]:
-        """What a target must compute beyond floating point: products of 8-bit inputs, E4M3 and 4 bits wherever."""
+        """What a target must support beyond floating point: products of 8-bit inputs, any E4M3 or 4-bit weight."""
         stored = [self.linears, self.head, self.vision, *(each.storage for each in self.exceptions)]
         few = [each for each in stored if each.bits < _AS_IT_IS]
         products = {_PRECISIONS[each.number] for each in few if each.activations < _AS_IT_IS or each.number == "fp8"}
         return frozenset(products | {_FOUR_BITS for each in few if each.bits == 4})
 
     def formats(self, layers: int) -> dict[str, Format]:
-        """The format of each matrix that does not stay as it is, for a decoder of so many layers.
+        """The format of each quantised matrix, for a decoder of `layers` layers.
 
-        Raises `ConfigError` for an exception about a layer that is not there.
+        Raises `ConfigError` for an exception that names a layer the decoder does not have.
         """
         stored = dict(self._storage(layers))
         return {name: form for name, storage in stored.items() if (form := storage.format())}
@@ -163,5 +164,5 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
 
 
 def load_quantise_recipe(name: str | Path) -> QuantiseRecipe:
-    """The recipe called `name` among those of the package, or the file at a path. Raises `ConfigError`."""
+    """Load the packaged recipe called `name`, or the file at a path. Raises `ConfigError`."""
     return find_recipe(name, "*.toml", RECIPES).read(QuantiseRecipe)

@@ -1,6 +1,6 @@
-"""A model with the weights that its quantised files stand for: what the graphs compute with, as a checkpoint.
+"""A model with the dequantised weights of its files: the weights that the graphs compute with, as a checkpoint.
 
-References are computed from it, so that a graph which a compiler got wrong is told from one that was rounded.
+References are computed from it, so that a compiler's fault in a graph is not mistaken for the effect of rounding.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _PIECE_BYTES = 1 << 27
 
 
 class RestoredWeights:
-    """`weights` with the tensors of some files in place of its own. Keeps to `Weights`, and to `RoundedInputs`.
+    """`weights` with the tensors of some files in place of its own. Implements `Weights` and `RoundedInputs`.
 
-    `folders` say where each file lies, by its location. The head, which a file holds apart, is a tensor of its own here
-    also where the model ties it to the embedding table. Matrices are in the element type of their scales, as a graph
-    has them behind `DequantizeLinear`.
+    `folders` maps each file's location to its folder. A head in one of the files is a separate tensor here, even where
+    the model ties it to the embedding table. Matrices have the element type of their scales, like the output of
+    `DequantizeLinear` in a graph.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class RestoredWeights:
         folders: Mapping[str, Path],
         inputs: Mapping[str, Number] | None = None,
     ) -> None:
-        """`inputs` are matrices whose inputs are of 8 bits, and of which numbers."""
+        """`inputs` are the matrices whose inputs are rounded to 8 bits, with their number type."""
         self._weights, self._places, self._formats, self._folders = weights, places, formats, folders
         self._inputs = inputs or {}
         text = msgspec.structs.replace(weights.config.text, tied=weights.config.text.tied and HEAD not in places)
@@ -54,7 +54,7 @@ class RestoredWeights:
         return names if HEAD in names or HEAD not in self._places else (*names, HEAD)
 
     def spec(self, name: str) -> TensorSpec:
-        """Shape and element type of the tensor that was stored; see `Weights`."""
+        """Shape and element type of the original tensor; see `Weights`."""
         return self._weights.spec(source_name(self._weights, name))
 
     def tensor(self, name: str) -> Tensor:

@@ -1,7 +1,7 @@
-"""A graph of plain weights turned to weights in few bits: a `DequantizeLinear` before each product, and nothing else.
+"""Rewrite a graph of plain weights for quantised weights: a `DequantizeLinear` before each product, and nothing else.
 
-A compiler joins the two: ONNX Runtime to `MatMulNBits`, TensorRT to a weight-only product. What is not stored in few
-bits keeps its initialiser and is read from its new place.
+A compiler fuses the two nodes: ONNX Runtime to `MatMulNBits`, TensorRT to a weight-only product. A weight that is not
+quantised keeps its initialiser and is read from its new place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge_sdk.export.graphs.onnx_graph import ModelGraph
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.stored_file import Place, StoredType, scale_name
 
-# INT4 came to ONNX with this opset; the decomposed dialect's operators are the same in it but for their types.
+# The first opset with INT4; the decomposed dialect's operators differ in it only by their types.
 INT4_OPSET = 21
 _TYPES: dict[StoredType, int] = {
     "float32": TensorProto.FLOAT,
@@ -28,7 +28,7 @@ _TYPES: dict[StoredType, int] = {
 
 
 def with_stored(graph: ModelGraph, places: Mapping[str, Place], formats: Mapping[str, Format]) -> ModelGraph:
-    """`graph` reading every weight from `places`; those that `formats` names are dequantised where they are used.
+    """Return `graph` reading every weight from `places`; weights in `formats` are dequantised where they are used.
 
     Raises `KeyError` for a weight that `places` does not have.
     """
@@ -49,7 +49,7 @@ def with_stored(graph: ModelGraph, places: Mapping[str, Place], formats: Mapping
 
 
 def _nodes(nodes: Iterable[NodeProto], formats: Mapping[str, Format]) -> Iterator[NodeProto]:
-    """The nodes in their order, each weight's own before the first that takes it."""
+    """The nodes in their order, with each weight's `DequantizeLinear` before the first node that uses it."""
     begun: set[str] = set()
     for node in nodes:
         for index, name in enumerate(node.input):
@@ -71,12 +71,12 @@ def _dequantise(name: str, form: Format) -> NodeProto:
 
 
 def result_name(name: str) -> str:
-    """The value of the matrix `name` behind its `DequantizeLinear`."""
+    """Name of the value of the matrix `name` after its `DequantizeLinear`."""
     return f"{name}.restored"
 
 
 def initialiser(place: Place) -> TensorProto:
-    """A tensor of a weight file, which lies beside the graph."""
+    """The initialiser for a tensor of a weight file, which lies beside the graph."""
     part = place.part
     tensor = TensorProto(name=part.name, data_type=_TYPES[part.type], dims=part.shape)
     tensor.data_location = TensorProto.EXTERNAL

@@ -1,8 +1,8 @@
-"""Rounding to the nearest, packing, and the way back: the arithmetic that every method shares.
+"""Round to nearest, pack, and reverse both: the arithmetic that every method shares.
 
-A scale is rounded to its stored type before anything is divided by it, so that what is stored is what was measured.
-Blocks use the lowest number too, -8 of 4 bits: where a block's largest weight is negative its step is an eighth finer
-than by the highest alone.
+A scale is rounded to its stored type before it divides anything, so that the stored weights are the measured ones.
+Blocks also use the lowest number, -8 for 4 bits: where a block's largest weight is negative, its step is an eighth
+finer than with the highest number alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edge_sdk.export.quantise.formats import Format
 
 
 def scales_of(matrix: Tensor, form: Format, dtype: torch.dtype) -> Tensor:
-    """Scales of `matrix [inputs, outputs]`, as `Format.scale_shape` has them: its extremes become the extremes.
+    """Scales of `matrix [inputs, outputs]`, shaped as `Format.scale_shape`: they map its extremes to the format's.
 
     A block of zeros has the scale 1. Raises `CheckpointError` where a scale does not fit `dtype`.
     """
@@ -28,9 +28,9 @@ def scales_of(matrix: Tensor, form: Format, dtype: torch.dtype) -> Tensor:
 
 
 def rounded(matrix: Tensor, scales: Tensor, form: Format) -> Tensor:
-    """Numbers, int8 `[inputs, outputs]`: nearest, ties to even as ONNX has them, kept within the format.
+    """Numbers, int8 `[inputs, outputs]`: rounded to nearest, ties to even as in ONNX, clamped to the format's range.
 
-    Those of fp8 are the bits of `torch.float8_e4m3fn`.
+    For fp8 they are the bits of `torch.float8_e4m3fn`.
     """
     steps = _blocks(matrix.float(), form) / _beside(scales, form)
     if form.number == "fp8":
@@ -39,15 +39,15 @@ def rounded(matrix: Tensor, scales: Tensor, form: Format) -> Tensor:
 
 
 def restored(numbers: Tensor, scales: Tensor, form: Format) -> Tensor:
-    """The weights that numbers stand for, float32 `[inputs, outputs]`."""
+    """The weights that `numbers` represent, float32 `[inputs, outputs]`."""
     values = numbers.contiguous().view(torch.float8_e4m3fn) if form.number == "fp8" else numbers
     return (_blocks(values.float(), form) * _beside(scales, form)).reshape(numbers.shape)
 
 
 def packed(numbers: Tensor, form: Format) -> Tensor:
-    """Bytes as ONNX stores them, row by row; of 4 bits the first of two is in the lower half (onnx.proto, INT4).
+    """Bytes as ONNX stores them, row by row; of two 4-bit numbers the first is in the lower half (onnx.proto, INT4).
 
-    An odd count of 4-bit numbers ends with half a byte of zeros, so pieces of a matrix join only where each is even.
+    An odd count of 4-bit numbers ends with half a byte of zeros, so pieces of a matrix need even counts to be joined.
     """
     flat = numbers.contiguous().flatten().view(torch.uint8)
     if form.bits == 8:

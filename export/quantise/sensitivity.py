@@ -1,8 +1,8 @@
-"""How much each layer, and each linear in it, costs when it alone is in few bits: measured on probes, layer by layer.
+"""Measure on probes, layer by layer, what each layer and each of its linears costs when only it is quantised.
 
-The KL divergence of the logits is measured for each layer alone. A layer's linears share it by the squared error that
-each of them makes at the layer's output: KL is of second order in what changes, and errors of different matrices are
-about uncorrelated. States take 4·hidden bytes a token, probe and layer on the disk.
+The KL divergence of the logits is measured for each layer alone. It is divided among the layer's linears by the squared
+error that each makes at the layer's output, because KL is of second order in the change and the errors of different
+matrices are nearly uncorrelated. States take 4·hidden bytes on the disk per token, probe and layer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Errors = dict[str, dict[int, float]]
 
 
 class SensitivityRun:
-    """One decoder's: `exact` weights, those that are `stored`, and the `probes` that both are given."""
+    """A run for one decoder, with its `exact` and its `stored` weights, and the `probes` that both compute."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class SensitivityRun:
         self._probing = Probing(exact, stored, probes, alone=True, device=device)
 
     def run(self, store: StageStore, on_layer: OnBytes) -> Sensitivity:
-        """Make the stages that are not there yet, in `store`."""
+        """Make the missing stages in `store`; returns the sensitivity."""
         states = self._states(store)
         stages = [self._stage(layer, states) for layer in range(self._layers)]
         stages[-1] = self._last(stages[-1], states)
@@ -80,7 +80,7 @@ class SensitivityRun:
         return Stage(name, self._inputs | {"layer": layer}, _STAGE_BYTES, make)
 
     def _last(self, stage: Stage, states: Callable[[int], Path]) -> Stage:
-        """The last layer's stage, which looks at the logits too while the states behind it are there."""
+        """The last layer's stage, which also measures the logits, while the states after the layer exist."""
 
         def make(draft: Path, on_bytes: OnBytes) -> None:
             stage.make(draft, on_bytes)

@@ -1,6 +1,6 @@
-"""Sequences to calibrate on, as files: what the decoder is given for one clip, with every question behind one prefix.
+"""Sequences to calibrate on, as files: the decoder's inputs for one clip, with all questions after one prefix.
 
-Questions are branches, each of which sees the prefix and itself, so that a clip is computed once for all of them.
+Each question is a branch that attends the prefix and itself, so that a clip is computed once for all questions.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from edge_sdk.export.graphs.decoder import Pair
 
 @dataclass(frozen=True, eq=False)
 class Sequence:
-    """`embeds [n, hidden]` float32, `positions [n]` and `branch [n]` int64: 0 for the prefix, 1, 2 ... behind it.
+    """`embeds [n, hidden]` float32, `positions [n]` and `branch [n]` int64: 0 for the prefix, 1, 2 ... for questions.
 
-    `rows` are the places behind which tokens of answers come; None where questions have no answers.
+    `rows` are the rows that predict the tokens of answers; None where questions have no answers.
     """
 
     embeds: Tensor
@@ -30,7 +30,7 @@ class Sequence:
 
     @classmethod
     def of(cls, prefix: Tensor, questions: list[Tensor]) -> Sequence:
-        """The prefix `[n, hidden]`, and each question's rows `[m, hidden]` at the positions behind it."""
+        """Join the prefix `[n, hidden]` and each question's rows `[m, hidden]`, at the positions after the prefix."""
         parts = [prefix, *questions]
         begin = [0, *(len(prefix) for _ in questions)]
         return cls(
@@ -40,11 +40,11 @@ class Sequence:
         )
 
     def with_rows(self, places: Tensor, rows: Tensor) -> Sequence:
-        """The same with `rows [k, hidden]` at `places [k]`, as another vision tower would give them."""
+        """A copy with `rows [k, hidden]` at `places [k]`, such as the outputs of another vision tower."""
         return replace(self, embeds=self.embeds.index_copy(0, places, rows))
 
     def answered(self, answers: list[Tensor]) -> Sequence:
-        """The same with the rows `[m, hidden]` of an answer behind each question: all of its tokens but the last."""
+        """A copy with an answer's rows `[m, hidden]` after each question: all of the answer's tokens but the last."""
         parts = [self.embeds[self.branch == number] for number in range(len(answers) + 1)]
         asked = [torch.cat(each) for each in zip(parts[1:], answers, strict=True)]
         found = Sequence.of(parts[0], asked)
@@ -52,21 +52,21 @@ class Sequence:
         return replace(found, rows=torch.cat(ends))
 
     def save(self, path: Path) -> None:
-        """Write it to `path`."""
+        """Write the sequence to `path`."""
         save_file({name: tensor for name, tensor in vars(self).items() if tensor is not None}, path)
 
     @classmethod
     def load(cls, path: Path) -> Sequence:
-        """What `save` has written."""
+        """Read what `save` has written."""
         return cls(**load_file(path))
 
     def to(self, device: torch.device) -> Sequence:
-        """The same on `device`."""
+        """A copy on `device`."""
         rows = None if self.rows is None else self.rows.to(device)
         return Sequence(self.embeds.to(device), self.positions.to(device), self.branch.to(device), rows)
 
     def call(self, past: list[Pair]) -> Call:
-        """All of it as one call of the decoder, whose cache `past` has as many slots."""
+        """The whole sequence as one call of the decoder, whose cache `past` has as many slots as there are rows."""
         count, device = len(self.embeds), self.embeds.device
         earlier = torch.ones(count, count, dtype=torch.bool, device=device).tril()
         mask = earlier & ((self.branch == 0) | (self.branch == self.branch[:, None]))

@@ -1,4 +1,4 @@
-"""The stages of a quantised bundle: those of an export, with a stage for each layer of a decoder in place of one."""
+"""The stages of a quantised bundle: those of an export, with one stage per decoder layer instead of per decoder."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from edge_sdk.export.references import SEED, write_measured
 from edge_sdk.export.stage_store import OnBytes, Stage
 from edge_sdk.files import sha256_of, write_bytes
 
-# ONNX Runtime on a CPU rounds the rows that meet a few-bit matrix to 8 bits, a scale for each block.
+# Wide, because ONNX Runtime on a CPU rounds the inputs of a quantised matrix to 8 bits, with a scale for each block.
 TOLERANCE = 0.1
 
 
 def quantised_stages(order: Order, plan: QuantisedPlan, work: Path) -> list[Stage]:
-    """Every stage, the references last; `work` is the folder in which each will have one of its name."""
+    """Every stage, the references last; each stage will have a folder of its name in `work`."""
     settings = quantise_code() | {"quantise": msgspec.to_builtins(plan.quantise)} | _seen(plan)
     keys = {part_name(key): key for key in plan.decoders}
     exact = list(language_stages(order, plan))
-    # What stays beside scaled weights is scaled too, by what those weights are.
+    # LoRA matrices beside scaled weights are scaled too, so they depend on those weights.
     scaled = BASE in plan.methods and plan.methods[BASE].scaled
     beside = {"base": next(each.inputs for each in exact if each.name == part_name(BASE))} if scaled else {}
     stages: list[Stage] = []
@@ -65,7 +65,7 @@ def quantised_stages(order: Order, plan: QuantisedPlan, work: Path) -> list[Stag
 
 
 def decoder_stages(stages: Sequence[Stage], plan: QuantisedPlan) -> Iterator[Stage]:
-    """Those of `stages` that make what is measured on probes: the decoders' weights, and a tower with what it sees."""
+    """The `stages` whose results are measured on probes: the decoders' weights, and a quantised tower's outputs."""
     names = {file.location.removesuffix(".weights") for files in plan.files.values() for file in files.files}
     scales = {scales_stage(key, n) for key in plan.decoders for n in range(plan.checkpoint.config.text.layers)}
     tower = {VISION, SEEN_STAGE} if plan.sees_probes else set()
@@ -84,7 +84,7 @@ def _channel_stages(plan: QuantisedPlan) -> Iterator[Stage]:
 
 
 def _decoder_stages(plan: QuantisedPlan, key: str, inputs: Inputs) -> Iterator[Stage]:
-    """A layer depends on its own formats alone, so that a choice about others leaves it standing."""
+    """The stages of a decoder; a layer's depend only on its own formats, so that other choices do not affect it."""
     methods, text = plan.methods[key], plan.checkpoint.config.text
     ways = msgspec.to_builtins(plan.quantise)
     how = {key: ways[key] for key in ("rounding", "scaling", "migration")} | _seen(plan)
@@ -112,13 +112,13 @@ def _formats(plan: QuantisedPlan, prefix: str) -> Inputs:
 
 
 def _seen(plan: QuantisedPlan) -> Inputs:
-    """What only a calibrated recipe follows from; without statistics nothing but the CPU computes."""
+    """Inputs that only a calibrated recipe depends on; without statistics only the CPU computes."""
     if plan.statistics is None:
         return {}
     return {"statistics": plan.statistics.identity(), "device": device_name(plan.device)}
 
 
-# Functions of their own: each stage keeps the layer and the file that it was made with.
+# Separate functions, so that each stage captures its own layer and file, and not a loop's last ones.
 def _scaler(methods: Methods, layer: int) -> Callable[[Path, OnBytes], None]:
     return lambda draft, on_bytes: methods.write_scales(layer, draft)
 
@@ -132,7 +132,7 @@ def _writer(file: StoredFile) -> Callable[[Path, OnBytes], None]:
 
 
 def _seen_stage(plan: QuantisedPlan, stages: Sequence[Stage], work: Path) -> Stage:
-    """The calibration's probes as the stored tower sees them, and how far off that is."""
+    """The stage with the calibration's probes as the stored tower sees them, and with the tower's error."""
     named = {stage.name: stage.inputs for stage in stages if stage.name.split(".")[0] in (VISION, "projector")}
     clips = len(plan.statistics.index.probes) if plan.statistics else 0
     size = sum(probe.path.stat().st_size for key in plan.decoders for probe in plan.probes(key))
@@ -146,12 +146,12 @@ def _seen_stage(plan: QuantisedPlan, stages: Sequence[Stage], work: Path) -> Sta
 
 
 def _vision_folders(work: Path) -> dict[str, Path]:
-    """Where the tower's file lies among the stages in `work`, by its location."""
+    """The folder of the tower's file among the stages in `work`, by the file's location."""
     return {f"{VISION}.weights": work / VISION / FOLDER}
 
 
 def _reference_stage(plan: QuantisedPlan, stages: Sequence[Stage], work: Path) -> Stage:
-    """References by the weights as they are stored, whatever rounding has cost; and what it has cost."""
+    """The stage of the references, computed with the stored weights, and of the evidence of what rounding costs."""
 
     def make(draft: Path, on_bytes: OnBytes) -> None:
         def on_progress(begin: float, done: int, total: int, what: str) -> None:
@@ -215,7 +215,7 @@ def _tower_error(plan: QuantisedPlan, work: Path) -> TowerError | None:
 
 
 def _hashes(plan: QuantisedPlan, work: Path) -> Iterator[tuple[str, str]]:
-    """SHA-256 of the weights in few bits and of recovered LoRA matrices, by their paths in the bundle."""
+    """SHA-256 of the quantised weights and of recovered LoRA matrices, by their paths in the bundle."""
     for key in plan.decoders:
         for location, folder in sorted(folders_of(plan, key, work).items()):
             yield f"{FOLDER}/{location}", sha256_of(folder / location)
@@ -227,5 +227,5 @@ def _hashes(plan: QuantisedPlan, work: Path) -> Iterator[tuple[str, str]]:
 
 
 def folders_of(plan: QuantisedPlan, key: str, work: Path) -> dict[str, Path]:
-    """Where the weight files of the decoder `key` lie among the stages in `work`, by their locations."""
+    """The folders of the decoder `key`'s weight files among the stages in `work`, by the files' locations."""
     return {file.location: work / file.location.removesuffix(".weights") / FOLDER for file in plan.files[key].files}

@@ -1,7 +1,7 @@
-"""What a calibration has seen of a decoder's activations: sums over tokens, so that calibrations can be added up.
+"""Statistics of a decoder's activations in a calibration: sums over tokens, so that calibrations can be added up.
 
-A file for each layer holds, for every group of linears that share their inputs: the gram XᵀX, which both AWQ's cost and
-GPTQ's corrections follow from, the sum of |x|, and the largest |x|. Everything is float32.
+A file for each layer holds, for every group of linears that share their inputs: the gram XᵀX, from which AWQ's cost and
+GPTQ's corrections are computed, the sum of |x|, and the largest |x|. Everything is float32.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GROUPS = ("qkv", "o", "mlp", "down")
 
 
 class Clip(Value, frozen=True, kw_only=True):
-    """One clip that was seen: its file's name and SHA-256, and what its label says, None without one."""
+    """One clip of a calibration: its file's name and SHA-256, and the facts of its label, None without a label."""
 
     name: str
     sha256: str
@@ -40,11 +40,11 @@ class Clip(Value, frozen=True, kw_only=True):
 
 
 class Index(Value, frozen=True, kw_only=True):
-    """What the files are of: a model's name and shape, `tokens` by decoder, and the clips.
+    """Origin of the statistics: the model's name and shape, `tokens` by decoder, and the clips.
 
     `probes` are clips whose sequences are kept, to compare models on; `held_out`: none of them is among `clips`.
-    `device` is what they were computed on, or several where they were added up. `weights` and `adapters` are digests
-    of what was calibrated, see `identity`; without them nothing but shapes tells whether a model is that one.
+    `device` is the device that computed, or several where statistics were added up. `weights` and `adapters` are
+    digests of the calibrated model, see `identity`; without them only shapes show whether a model is the same.
     """
 
     schema: int = SCHEMA
@@ -62,12 +62,12 @@ class Index(Value, frozen=True, kw_only=True):
 
     @property
     def identity(self) -> Identity:
-        """Which model they are of."""
+        """The model that the statistics belong to."""
         return Identity(model=self.model, weights=self.weights, adapters=self.adapters)
 
 
 class Group(NamedTuple):
-    """Of one group: `gram [n, n]`, and `magnitude [n]`, the mean of |x|, and `largest [n]`."""
+    """Statistics of one group: `gram [n, n]`, `magnitude [n]` (the mean of |x|), and `largest [n]` (of |x|)."""
 
     gram: Tensor
     magnitude: Tensor
@@ -75,15 +75,15 @@ class Group(NamedTuple):
 
 
 def widths(text: TextConfig) -> dict[str, int]:
-    """How many inputs each group has."""
+    """Number of inputs of each group."""
     return {"qkv": text.hidden, "o": text.heads * text.head_dim, "mlp": text.hidden, "down": text.intermediate}
 
 
 class Sums:
-    """Sums of one layer's groups, in the making."""
+    """Accumulator for the sums of one layer's groups."""
 
     def __init__(self, text: TextConfig, device: torch.device = CPU) -> None:
-        """On `device` until they are saved."""
+        """Start with zeros; the sums stay on `device` until they are saved."""
         self._held: dict[str, Tensor] = {}
         for group, width in widths(text).items():
             self._held[f"{group}.gram"] = torch.zeros(width, width, device=device)
@@ -91,14 +91,14 @@ class Sums:
             self._held[f"{group}.largest"] = torch.zeros(width, device=device)
 
     def add(self, group: str, x: Tensor) -> None:
-        """Take in `x [tokens, n]`."""
+        """Add the inputs `x [tokens, n]` of a group."""
         rows, held = x.float(), self._held
         held[f"{group}.gram"].addmm_(rows.T, rows)
         held[f"{group}.magnitude"] += rows.abs().sum(0)
         held[f"{group}.largest"] = torch.maximum(held[f"{group}.largest"], rows.abs().amax(0))
 
     def save(self, path: Path) -> None:
-        """Write them to `path`. Raises `ConfigError` for NaN or infinity."""
+        """Write the sums to `path`. Raises `ConfigError` for NaN or infinity."""
         for name, tensor in self._held.items():
             if not bool(torch.isfinite(tensor).all()):
                 raise ConfigError(
@@ -122,13 +122,13 @@ class Statistics:
             ) from error
 
     def identity(self) -> dict[str, list[int]]:
-        """What stands for the content of the files: sizes and times of change."""
+        """Fingerprint of the files without reading them: sizes and modification times."""
         return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(self.folder.iterdir())}
 
     def check(self, text: TextConfig, decoder_of: Mapping[str, str], given: Callable[[], Identity]) -> None:
-        """Raise `ConfigError` unless they are of a model of this shape, which is `given`, and of what it is used with.
+        """Raise `ConfigError` unless the statistics are of the model `given`, of its shape `text`, and of its adapters.
 
-        `decoder_of` are the adapters with the decoder that each uses; `given` is asked for when the shape is right.
+        `decoder_of` maps each adapter to its decoder; `given` is only called if the shape is right.
         """
         expected, found = ((each.layers, each.hidden, each.intermediate) for each in (text, self.index))
         if expected != found:
@@ -182,12 +182,12 @@ def layer_file(decoder: str, layer: int) -> str:
 
 
 def probe_file(number: int, adapter: str) -> str:
-    """Name of the file with a probe's sequence as an adapter has it."""
+    """Name of the file with a probe's sequence for an adapter."""
     return f"probe.{number:02}.{adapter}.safetensors"
 
 
 def check_addable(first: Index, others: Sequence[Statistics]) -> None:
-    """Raise `ConfigError` unless `others` are of the model and adapters of `first`, and each clip is in one of all."""
+    """Raise `ConfigError` unless `others` are of the model and adapters of `first`, and no clip is in two of them."""
     for part in others:
         for key in ("model", "layers", "hidden", "intermediate"):
             if getattr(part.index, key) != getattr(first, key):
@@ -204,7 +204,7 @@ def check_addable(first: Index, others: Sequence[Statistics]) -> None:
 
 
 def merge_statistics(folders: Sequence[Path], out: Path) -> Index:
-    """Add up statistics of the same model in `folders` and write them to `out`; probes are those of the first.
+    """Add up statistics of the same model in `folders` and write them to `out`, with the probes of the first folder.
 
     Raises `ConfigError` for statistics of different models, for a clip that is in several, or when `out` exists.
     """
@@ -216,7 +216,7 @@ def merge_statistics(folders: Sequence[Path], out: Path) -> Index:
     seen = {clip.sha256 for clip in clips}
     held_out = first.held_out and seen.isdisjoint(clip.sha256 for clip in first.probes)
     devices = " and ".join(dict.fromkeys(part.index.device for part in parts))
-    # Of a sum with a part of which it is not known, it is not known.
+    # The identity of a sum is known only if the identity of every part is known.
     known = all(part.index.identity.known for part in parts)
     told = {"weights": first.weights, "adapters": first.adapters} if known else {"weights": "", "adapters": {}}
     index = msgspec.structs.replace(first, tokens=tokens, clips=tuple(clips), held_out=held_out, device=devices, **told)

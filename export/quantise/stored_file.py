@@ -1,7 +1,7 @@
-"""A weight file whose matrices may be in few bits: where each tensor lies, and writing it a piece at a time.
+"""A weight file whose matrices may be quantised: plan where each tensor lies, and write it piece by piece.
 
 Like `graphs.weight_file` it is planned from names and shapes alone, so that graphs of every dialect and any number of
-slots are made without reading a weight, and all of them name the same bytes.
+slots are made without reading a weight, and all of them refer to the same bytes.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from edge_sdk.types import DType
 
 StoredType = Literal["float32", "float16", "int8", "int4", "fp8"]
 BITS: dict[StoredType, int] = {"float32": 32, "float16": 16, "int8": 8, "int4": 4, "fp8": 8}
-# A page, so that a runtime may map each tensor by itself (ONNX, ExternalData.md).
+# Page size, so that a runtime can memory-map each tensor separately (ONNX, ExternalData.md).
 _ALIGNMENT = 4096
 _PIECE_BYTES = 1 << 28
-# Of float32 that are rounded at a time: small enough for an allocator to hand out the same memory again.
+# Bytes of float32 rounded at a time: few enough that the allocator reuses the same memory.
 _ROUNDED_BYTES = 1 << 24
 
 Numbers = tuple[Tensor, Tensor]
@@ -47,23 +47,23 @@ class Part:
 
     @property
     def size_bytes(self) -> int:
-        """Its length in the file."""
+        """The tensor's length in the file."""
         return -(-torch.Size(self.shape).numel() * BITS[self.type] // 8)
 
 
 class Source(Protocol):
-    """What gives some of a file's tensors."""
+    """A source of some of a file's tensors."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """The tensors, in the order in which they lie."""
 
     def pieces(self) -> Iterator[tuple[str, Tensor]]:
-        """A tensor's name and its next bytes, uint8, until all are given."""
+        """Yield a tensor's name and its next bytes, uint8, until all tensors are complete."""
 
 
 class Plain:
-    """A tensor in the graph's own element type. `read` gives it in its shape in the graph."""
+    """A tensor in the graph's element type. `read` returns it in the shape that it has in the graph."""
 
     def __init__(self, name: str, shape: Shape, dtype: DType, read: Callable[[], Tensor]) -> None:
         self._name, self._read, self._dtype = name, read, dtype
@@ -80,7 +80,7 @@ class Plain:
 
 
 class Nearest:
-    """A matrix `[inputs, outputs]`, every weight rounded to the nearest; it is never whole in memory."""
+    """A matrix `[inputs, outputs]` with every weight rounded to nearest; its numbers are never in memory whole."""
 
     def __init__(self, name: str, shape: Shape, form: Format, dtype: DType, read: Callable[[], Tensor]) -> None:
         self._name, self._form, self._dtype, self._read = name, form, dtype, read
@@ -91,7 +91,7 @@ class Nearest:
         matrix, form = self._read(), self._form
         scales = scales_of(matrix, form, getattr(torch, self._dtype))
         yield scale_name(self._name), scales.contiguous().view(torch.uint8).flatten()
-        step = form.block or 2  # an even number of rows: halves of bytes never cross a piece
+        step = form.block or 2  # an even number of rows, so that no byte is split between pieces
         rows = max(1, _ROUNDED_BYTES // (4 * matrix.shape[1] * step)) * step
         for start in range(0, len(matrix), rows):
             block = scales[start // form.block : (start + rows) // form.block] if form.block else scales
@@ -99,7 +99,7 @@ class Nearest:
 
 
 class Solved:
-    """A matrix `[inputs, outputs]` whose whole numbers a method works out, all at once."""
+    """A matrix `[inputs, outputs]` whose numbers a method computes all at once."""
 
     def __init__(self, name: str, shape: Shape, form: Format, dtype: DType, solve: Callable[[], Numbers]) -> None:
         self._name, self._form, self._solve = name, form, solve
@@ -113,7 +113,7 @@ class Solved:
 
 
 def matrix_parts(name: str, shape: Shape, form: Format, dtype: DType) -> tuple[Part, ...]:
-    """Scales and whole numbers of a matrix. Raises `ConfigError` where the format's blocks do not fill it."""
+    """Scales and numbers of a matrix. Raises `ConfigError` where the format's blocks do not fill the matrix."""
     kind: StoredType = "float16" if dtype == "float16" else "float32"
     number: StoredType = "fp8" if form.number == "fp8" else "int4" if form.bits == 4 else "int8"
     return Part(scale_name(name), kind, form.scale_shape(name, shape)), Part(name, number, shape)
@@ -141,7 +141,7 @@ class StoredFile:
         return max(place.offset + place.part.size_bytes for place in self.places.values())
 
     def write(self, folder: Path, on_bytes: Callable[[int], None] = lambda done: None) -> Path:
-        """Write `folder / location`; returns it. `on_bytes` is told how many bytes are written."""
+        """Write `folder / location`; returns the path. `on_bytes` gets the number of bytes written."""
         path, written, done = folder / self.location, dict.fromkeys(self.places, 0), 0
         with path.open("wb") as file:
             for source in self._sources:

@@ -1,1 +1,1 @@
-"""Activations in 8 bits: which scale each has, what is moved from them into weights, and how graphs round them."""
+"""Activations in 8 bits: their scales, the smoothing that moves their spread into weights, and rounding in graphs."""

@@ -1,4 +1,4 @@
-"""What a bundle keeps of a calibration: two numbers a channel. Grams stay behind, each as wide as it is long."""
+"""The part of a calibration that a bundle keeps: two numbers per channel. Grams, `[n, n]`, are left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_sdk.export.quantise.statistics import GROUPS, Statistics
 
 
 def write_channels(statistics: Statistics, decoders: Sequence[str], folder: Path) -> None:
-    """Write those of `decoders`, and the vision tower's where the calibration has them, to their place below `folder`.
+    """Write the channels of `decoders`, and of the vision tower if calibrated, to their place below `folder`.
 
     Raises `ConfigError` for a file of statistics that is missing or damaged.
     """

@@ -1,4 +1,4 @@
-"""The vision tower as a quantise recipe has it: its file, its graphs, and the model that they are of."""
+"""The vision tower as quantised by a recipe: its file, its graphs, and the model that they represent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AS_IT_IS = 16
 
 
 class FewVision:
-    """The tower of `checkpoint` in few bits, by the recipe's storage of it; what is rounded is smoothed before."""
+    """The tower of `checkpoint`, quantised as the recipe says; inputs that are rounded are smoothed first."""
 
     def __init__(
         self, checkpoint: Weights, recipe: QuantiseRecipe, statistics: Statistics | None, dtype: DType
@@ -38,19 +38,19 @@ class FewVision:
         self.file = vision_file(self._weights, self._formats, self._rounded, dtype)
 
     def graph(self, plain: ModelGraph) -> ModelGraph:
-        """A graph of the tower that reads the file."""
+        """Rewrite a graph of the tower so that it reads the quantised file."""
         places = self.file.places
         return with_rounded_inputs(with_stored(plain, places, self._formats), places, self._rounded)
 
     def matrix_errors(self, stored: Weights) -> Iterator[MatrixError]:
-        """The error of every matrix in few bits, by a model with the tower as it is `stored`.
+        """The error of every quantised matrix in the model `stored`, which has the tower as stored.
 
-        Against the weights as smoothing leaves them, which give what the checkpoint's give. Calibration keeps no
-        products of the tower's inputs, so the error is that of the weights.
+        It is relative to the smoothed weights, which compute what the checkpoint's compute. Calibration keeps no grams
+        of the tower's inputs, so the error is that of the weights.
         """
         for name, form in self._formats.items():
             yield matrix_error(VISION, name, form, self._weights, stored, None)
 
     def restored(self, weights: Weights, folders: Mapping[str, Path]) -> Weights:
-        """`weights` with the tower as it is stored in `folders`, by the location of its file."""
+        """`weights` with the tower stored in `folders`, which maps its file's location to a folder."""
         return RestoredWeights(weights, self.file.places, self._formats, folders, self._rounded)

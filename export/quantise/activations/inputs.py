@@ -1,7 +1,7 @@
-"""Inputs of products in 8 bits: where their scales are stored, and the pair of operators that rounds them.
+"""8-bit inputs of products: where their scales are stored, and the pair of operators that rounds them.
 
-`QuantizeLinear` and `DequantizeLinear` stand before the product alone: what else takes the same values, such as a LoRA
-matrix, has them whole. A compiler joins the pair with the weight's own to a product of whole numbers.
+`QuantizeLinear` and `DequantizeLinear` are placed only before the product: other users of the same values, such as a
+LoRA matrix, get them unrounded. A compiler fuses the pair and the weight's `DequantizeLinear` into an 8-bit product.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _LINEAR = re.compile(r"(.*)\.(\w+)\.weight")
 
 
 def group_of(linear: str) -> str:
-    """Which inputs a linear takes."""
+    """The group of linears that share a linear's inputs."""
     return GROUPS.get(linear, linear)
 
 
 def input_scale_name(matrix: str) -> str:
-    """Name of the scale of a matrix's inputs: those that share their inputs share it."""
+    """Name of the scale of a matrix's inputs; matrices that share their inputs share the scale."""
     found = _LINEAR.fullmatch(matrix)
     if found is None:
         raise ValueError(f"{matrix} is not the weight of a linear")
@@ -42,7 +42,7 @@ def input_scale_name(matrix: str) -> str:
 
 
 class InputScale:
-    """One number of a weight file, a `Source` of it."""
+    """A `Source` of one scalar of a weight file: an input scale."""
 
     def __init__(self, name: str, dtype: DType, read: Callable[[], Tensor]) -> None:
         kind: StoredType = "float16" if dtype == "float16" else "float32"
@@ -56,7 +56,7 @@ class InputScale:
 
 
 def with_rounded_inputs(graph: ModelGraph, places: Mapping[str, Place], rounded: Mapping[str, Number]) -> ModelGraph:
-    """`graph`, whose weights are stored in few bits already, with the inputs of the matrices `rounded` in 8 bits.
+    """Return `graph`, whose weights are already quantised, with the inputs of the matrices `rounded` in 8 bits.
 
     Raises `KeyError` for a scale that `places` does not have.
     """
@@ -81,7 +81,7 @@ def with_rounded_inputs(graph: ModelGraph, places: Mapping[str, Place], rounded:
 
 
 def _nodes(nodes: Sequence[NodeProto], wanted: Mapping[str, tuple[str, str]]) -> Iterator[NodeProto]:
-    """The nodes in their order, a pair before the first product that takes a value."""
+    """The nodes in their order, with a rounding pair before the first product that uses a value."""
     begun: set[str] = set()
     for node in nodes:
         if node.op_type == "MatMul" and node.input[1] in wanted:

@@ -1,4 +1,4 @@
-"""SmoothQuant: a part of the spread of inputs is moved into the weights, which bear it better.
+"""SmoothQuant: move part of the inputs' spread into the weights, which are easier to quantise.
 
 Xiao et al.: SmoothQuant (arXiv:2211.10438), equation 4: inputs are divided, and weights multiplied, by
 max|X_j|^a / max|W_j|^(1 - a) for each input j. The division goes into what comes before, as AWQ's does.
@@ -16,10 +16,10 @@ _SMALLEST = 1e-5
 
 
 def smooth_scales(matrices: Iterable[Tensor], largest: Tensor, migration: float) -> Tensor:
-    """What to multiply each input's weights by, float32 `[inputs]`, for `matrices [inputs, outputs]` that share inputs.
+    """Scales of each input's weights, float32 `[inputs]`, for `matrices [inputs, outputs]` that share their inputs.
 
     `largest` is the largest |x| of each input, `migration` the paper's a, 0..1. The geometric mean of the largest and
-    the smallest is 1, so that float16 holds what is divided as well as what is multiplied.
+    the smallest scale is 1, so that both the divided and the multiplied values fit float16.
     """
     weights = torch.stack([matrix.float().abs().amax(1) for matrix in matrices]).amax(0)
     scales = largest.float().clamp(min=_SMALLEST) ** migration / weights.clamp(min=_SMALLEST) ** (1 - migration)
@@ -28,9 +28,9 @@ def smooth_scales(matrices: Iterable[Tensor], largest: Tensor, migration: float)
 
 
 def input_scale(largest: Tensor, scales: Tensor | None, dtype: torch.dtype, highest: int = HIGHEST) -> Tensor:
-    """The one scale of a product's inputs, a number of `dtype`: the largest |x| that was seen becomes `highest`.
+    """The single scale of a product's inputs, a scalar of `dtype`: it maps the largest |x| recorded to `highest`.
 
-    `largest [inputs]` is as it was before the inputs are divided by `scales`.
+    `largest [inputs]` was recorded before the inputs are divided by `scales`.
     """
     seen = largest.float() if scales is None else largest.float() / scales
     scale = (seen.max() / highest).to(dtype)

@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from edge_sdk.errors import ConfigError
 
 FILE = "vision.safetensors"
-# The linear whose inputs are those of a group.
+# The linear whose inputs represent a group, whose linears share their inputs.
 _FIRST = {"qkv": "q", "out": "out", "fc1": "fc1", "fc2": "fc2"}
 
 
 class VisionMaxima:
-    """Maxima in the making; `held` has `[inputs]` for each `LAYER.GROUP`."""
+    """Accumulator of maxima; `held` has `[inputs]` for each `LAYER.GROUP`."""
 
     def __init__(self) -> None:
         self.held: dict[str, Tensor] = {}
 
     @contextmanager
     def watch(self, index: int, layer: nn.Module) -> Iterator[None]:
-        """Take in what the linears of layer number `index` are given meanwhile."""
+        """Record the inputs of the linears of layer number `index` while the context is open."""
         hooks = [
             layer.get_submodule(linear).register_forward_pre_hook(self._taker(f"{index:02}.{group}"))
             for group, linear in _FIRST.items()
@@ -38,12 +38,12 @@ class VisionMaxima:
                 hook.remove()
 
     def add(self, name: str, rows: Tensor) -> None:
-        """Take in `rows [n, inputs]`."""
+        """Include `rows [n, inputs]` in the maxima `name`."""
         found = rows.float().abs().amax(0)
         self.held[name] = torch.maximum(self.held[name], found) if name in self.held else found
 
     def save(self, path: Path) -> None:
-        """Write them to `path`. Raises `ConfigError` for NaN or infinity."""
+        """Write the maxima to `path`. Raises `ConfigError` for NaN or infinity."""
         for name, tensor in self.held.items():
             if not bool(torch.isfinite(tensor).all()):
                 raise ConfigError(
@@ -57,7 +57,7 @@ class VisionMaxima:
 
 
 def merge_maxima(parts: Sequence[Path], out: Path) -> None:
-    """Write the largest of the files `parts` to `out`; nothing where a part has none, from before there were any."""
+    """Write the maxima over the files `parts` to `out`; write nothing where one of the files is missing."""
     if not all(part.is_file() for part in parts):
         return
     whole = VisionMaxima()

@@ -1,7 +1,7 @@
-"""The vision tower with linears in 8 bits: what is moved into them, and the file that holds them.
+"""The vision tower with quantised linears: how their inputs are smoothed, and the file that holds them.
 
-Attention, norms and the patch embedding keep the graph's element type. What a norm gives is smoothed into the linears
-behind it; the inputs of `out` and of `fc2`, which come from no norm, are left alone.
+Attention, norms and the patch embedding keep the graph's element type. A norm's outputs are smoothed into the linears
+after it; the inputs of `out` and of `fc2`, which come from no norm, are not smoothed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _TENSOR = re.compile(r"vision\.layers\.(\d+)\.(\w+)\.(weight|bias)")
 
 
 def vision_matrices(layers: int) -> tuple[str, ...]:
-    """Every matrix of the tower that may be stored in few bits."""
+    """Every matrix of the tower that may be quantised."""
     return tuple(f"vision.layers.{layer}.{linear}.weight" for layer in range(layers) for linear in LINEARS)
 
 
 class SmoothVision(ChangedWeights):
-    """`weights` whose vision norms are divided, and the linears behind them multiplied; float32. Keeps to `Weights`.
+    """`weights` with vision norms divided and the linears after them multiplied; float32. Implements `Weights`.
 
-    `maxima` are those of `vision_statistics`; without them nothing is changed.
+    `maxima` come from `vision_statistics`; without them nothing is changed.
     """
 
     def __init__(self, weights: Weights, maxima: Mapping[str, Tensor] | None, migration: float | None) -> None:
@@ -56,9 +56,9 @@ class SmoothVision(ChangedWeights):
         return tensor if scales is None else tensor.float() * scales
 
     def input_scale(self, layer: int, group: str, dtype: torch.dtype, highest: int) -> Tensor:
-        """The scale of a group's inputs, the largest of which becomes `highest`.
+        """The scale of a group's inputs, which maps the largest input to `highest`.
 
-        Raises `ConfigError` without statistics of it.
+        Raises `ConfigError` without statistics of the group.
         """
         return input_scale(self._largest(layer, group), self.scales(layer, group), dtype, highest)
 
@@ -82,7 +82,7 @@ class SmoothVision(ChangedWeights):
 def vision_file(
     weights: SmoothVision, formats: Mapping[str, Format], rounded: Mapping[str, Number], dtype: DType
 ) -> StoredFile:
-    """The tower's file; `formats` names what is stored in few bits, `rounded` whose inputs are too."""
+    """The tower's file; `formats` names the quantised matrices, `rounded` those whose inputs are quantised too."""
     return StoredFile("vision.weights", _sources(weights, formats, rounded, dtype))
 
 

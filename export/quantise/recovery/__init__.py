@@ -1,1 +1,1 @@
-"""LoRA matrices trained on beside a base in few bits, so that both say what the exact model says."""
+"""Train LoRA matrices further beside a quantised base, so that together they answer like the exact model."""

@@ -1,7 +1,7 @@
-"""What an adapter is recovered on: a clip's questions with the exact model's answers, and what it holds to be next.
+"""Training data for recovery: a clip's questions with the exact model's answers and next-token distributions.
 
-The exact model's next-token distributions are kept as its last normalised states, from which its head gives them again:
-a hidden size a token in place of a vocabulary.
+The distributions are stored as the model's last normalised states, from which its head computes them again: a hidden
+size per token instead of a vocabulary.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from edge_sdk.export.quantise.sequences import Sequence
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """`tokens` with answers behind the questions, and of every row of an answer the exact `states [rows, hidden]`.
+    """`tokens` with answers after the questions, and the exact `states [rows, hidden]` of every row of an answer.
 
-    `lengths [questions]` int64 says how many rows each answer has.
+    `lengths [questions]` int64 is the number of rows of each answer.
     """
 
     tokens: Sequence
@@ -32,20 +32,20 @@ class Lesson:
     lengths: Tensor
 
     def save(self, path: Path) -> None:
-        """Write it to `path`."""
+        """Write the lesson to `path`."""
         held = {name: each for name, each in vars(self.tokens).items() if each is not None}
         save_file({**held, "states": self.states.contiguous(), "lengths": self.lengths}, path)
 
     @classmethod
     def load(cls, path: Path) -> Lesson:
-        """What `save` has written."""
+        """Read what `save` has written."""
         held = load_file(path)
         states, lengths = held.pop("states"), held.pop("lengths")
         return cls(Sequence(**held), states, lengths)
 
 
 class Teacher:
-    """The exact model: `weights` whole on `device`, ending answers with one of `end`, at most `most` tokens each."""
+    """The exact model, all `weights` on `device`; answers end with one of `end` and have at most `most` tokens."""
 
     def __init__(self, weights: Weights, device: torch.device, end: tuple[int, ...], most: int) -> None:
         self._model, self._end, self._most = WholeDecoder(weights, device), end, most
@@ -53,7 +53,7 @@ class Teacher:
 
     @torch.inference_mode()
     def lesson(self, asked: Sequence, lora: LayerPairs) -> Lesson:
-        """What the model with `lora` answers to the questions of `asked`, greedily, and how sure it is."""
+        """The model's greedy answers, with `lora`, to the questions of `asked`, and the states of its distributions."""
         said = self._model.answer(asked, lora, self._table, self._end, self._most)
         tokens = asked.answered([self._table[ids[:-1]] for ids in said])
         lengths = torch.tensor([len(ids) for ids in said])

@@ -1,4 +1,4 @@
-"""An adapter whose LoRA matrices were trained on beside a base in few bits, and the file that they lie in."""
+"""An adapter whose LoRA matrices were trained further beside a quantised base, and the file that holds them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge_sdk.export.quantise.recovery.whole_decoder import LayerPairs
 
 @dataclass(frozen=True)
 class RecoveredLora:
-    """The file of `save_pairs`, its SHA-256, and how it came about."""
+    """The file of `save_pairs`, its SHA-256, and the record of its training."""
 
     file: Path
     sha256: str
@@ -25,7 +25,7 @@ class RecoveredLora:
 
 
 class RecoveredAdapter(Adapter):
-    """`adapter` with the matrices in `file`, in which the scale is in B."""
+    """`adapter` with the matrices in `file`, whose B includes the scale."""
 
     def __init__(self, adapter: Adapter, file: Path) -> None:
         vars(self).update(vars(adapter))

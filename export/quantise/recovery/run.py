@@ -1,6 +1,6 @@
-"""Recovering a bundle's LoRA inputs before it is written: clips are answered, then each adapter is trained on.
+"""Recover a bundle's LoRA inputs before it is written: answer clips, then train each adapter further.
 
-Clips are stages, and training saves its state, so that a run that was stopped goes on where it was.
+Each clip is a stage, and training saves its state, so that a stopped run resumes where it was.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from edge_sdk.export.stage_store import OnBytes, Stage, StageStore
 from edge_sdk.files import sha256_of, write_bytes
 
 LEAST_CLIPS = 8
-# One clip in so many is not trained on: what was gained is measured there.
+# One clip in this many is held out of training, to measure the gain on.
 _KEPT_SHARE = 8
 # Embeddings of one token as stored, with its position and branch.
 _ROWS_A_CLIP = 10_000
@@ -105,7 +105,7 @@ class _Run:
         return found
 
     def _lessons(self) -> list[Path]:
-        """The folders with each clip's lessons, made where they are not there."""
+        """The folders with each clip's lessons; missing ones are made."""
         text = next(stage for stage in self._stages if stage.name == TEXT_STAGE)
         if self._store.receipt(text) is None:
             self._store.make(text, lambda done: None)
@@ -122,7 +122,7 @@ class _Run:
         def make(draft: Path, on_bytes: OnBytes) -> None:
             answering.write(path, draft)
 
-        # What the exact model is asked and says: its weights, adapters and questions, in no way what was rounded.
+        # Lessons depend on the exact model's weights, adapters and questions, and not on what was rounded.
         parts = {each.name: each.inputs for each in self._stages if each.name in self._exact_parts()}
         ways = {"clip": clip.sha256, "answer_tokens": self._recover.answer_tokens, "device": self._device_name}
         ways |= self._seen
@@ -188,7 +188,7 @@ class _Run:
         return [lora_pairs(adapter, layer) for layer in range(self._plan.checkpoint.config.text.layers)]
 
     def _state(self, name: str) -> Path:
-        """Where training keeps what it needs to go on."""
+        """Path of the state from which training resumes."""
         return self._store.folder / f"recover.{name}.pt"
 
     @property
@@ -197,19 +197,19 @@ class _Run:
 
 
 def lessons_profile(plan: QuantisedPlan) -> str:
-    """In which profile a lesson shows its clip."""
+    """The vision profile in which lessons show their clips."""
     return plan.recipe.profiles[0]
 
 
 class _Answering:
-    """Makes a clip's lessons; the exact decoder is loaded for the first that is not there."""
+    """Make clips' lessons; the exact decoder is only loaded when a lesson is missing."""
 
     def __init__(self, plan: QuantisedPlan, text: Path, recover: Recover) -> None:
         self._plan, self._recover = plan, recover
         self._reader = ClipReader(plan, text, lessons_profile(plan), None, plan.device)
 
     def write(self, clip: Path, folder: Path) -> None:
-        """A lesson for each adapter of the plan in `folder`."""
+        """Write to `folder` a lesson on `clip` for each adapter of the plan."""
         seen = folder / "seen"
         seen.mkdir()
         self._reader.write(clip, seen)

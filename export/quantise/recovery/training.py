@@ -1,9 +1,9 @@
-"""LoRA matrices trained on beside a base in few bits, until both say what the exact model says.
+"""Train LoRA matrices further beside a quantised base, so that together they answer like the exact model.
 
-The loss is the KL divergence of next-token distributions from the exact model's, on the tokens of its own answers:
-distillation with soft targets (Hinton et al., arXiv:1503.02531) into the adapter of a quantised base, which QLoRA
-(arXiv:2305.14314) showed to make up for 4 bits. The base is frozen, so a bundle's weights stay as they were measured.
-Every answer counts the same, however long it is: a time's few digits as much as a sentence.
+The loss is the KL divergence of next-token distributions from the exact model's, on the tokens of the exact model's
+answers: distillation with soft targets (Hinton et al., arXiv:1503.02531) into the adapter of a quantised base, which
+QLoRA (arXiv:2305.14314) showed to make up for 4 bits. The base is frozen, so a bundle's weights stay as measured. Every
+answer has the same weight, whatever its length: the few digits of a time count as much as a sentence.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SAVE_EVERY = 25
 
 @dataclass(frozen=True, eq=False)
 class Recovery:
-    """One adapter's run: `stored` in few bits, and `head [vocab, hidden]` of the exact model, both on one device."""
+    """One adapter's run: the quantised `stored`, and `head [vocab, hidden]` of the exact model, both on one device."""
 
     stored: WholeDecoder
     head: Tensor
@@ -44,10 +44,10 @@ class Recovery:
         identity: str,
         on_step: Callable[[int, float], None],
     ) -> LayerPairs:
-        """Train a copy of `begun` on the files of `lessons`, each step on `batch` of them; the trained matrices.
+        """Train a copy of `begun` on the files of `lessons`, `batch` of them per step; returns the trained matrices.
 
-        `saved` keeps the state of a run of this `identity`, and one that is there is gone on from. `on_step` is told
-        the steps that are done and the loss of the last.
+        `saved` is the file with the state of a run of this `identity`; a run resumes from it. `on_step` gets the number
+        of steps done and the loss of the last step.
         """
         device = self.head.device
         pairs = [{name: (_copy(a, device), _copy(b, device)) for name, (a, b) in layer.items()} for layer in begun]
@@ -92,14 +92,14 @@ class Recovery:
 
 
 def drawn(recover: Recover, count: int, step: int) -> Iterator[int]:
-    """Which of `count` lessons a step takes: all of them once in an order of the seed, then in another, and so on."""
+    """Numbers of the lessons, of `count`, that a step uses; each pass visits all lessons once in a new seeded order."""
     for place in range(step * recover.batch, (step + 1) * recover.batch):
         turn = torch.Generator().manual_seed(1_000_003 * recover.seed + place // count)
         yield int(torch.randperm(count, generator=turn)[place % count])
 
 
 def share_of_rate(step: int, steps: int) -> float:
-    """Of the rate at a step: a linear beginning, then half a cosine to zero."""
+    """Share of the learning rate at a step: a linear warm-up, then half a cosine down to zero."""
     warm = max(1.0, _WARM_UP * steps)
     past = max(0.0, (step - warm) / max(1.0, steps - warm))
     return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * past))
@@ -115,7 +115,7 @@ def _save(path: Path, identity: str, trained: Sequence[Tensor], optimiser: torch
 
 
 def _restored(path: Path, identity: str, trained: Sequence[Tensor], optimiser: torch.optim.Optimizer) -> int:
-    """The step to go on with: 0 where nothing was saved, or what was is of another run."""
+    """Restore the saved state; returns the next step, 0 where nothing was saved or the state is another run's."""
     if not path.is_file():
         return 0
     held = torch.load(path, map_location=trained[0].device, weights_only=True)

@@ -1,7 +1,7 @@
-"""A decoder with all of its layers in memory: what answers the clips to recover on, and what gradients go through.
+"""A decoder with all its layers in memory, which answers the clips for recovery and passes gradients.
 
-Weights are float32 and frozen. A layer's activations are computed again on the way back, so that memory holds the rows
-between layers and one layer's activations.
+Weights are float32 and frozen. The backward pass computes a layer's activations again, so that memory holds only the
+rows between layers and one layer's activations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LayerPairs = Sequence[Mapping[str, Pair]]
 
 
 class WholeDecoder:
-    """The decoder of `weights` on `device`, its head among it."""
+    """The decoder of `weights` on `device`, including its head."""
 
     def __init__(self, weights: Weights, device: torch.device) -> None:
         """Raises `CheckpointError` for weights that are not finite."""
@@ -63,7 +63,7 @@ class WholeDecoder:
     def answer(self, tokens: Tokens, lora: LayerPairs, table: Tensor, end: Collection[int], most: int) -> list[Tensor]:
         """The greedy answer to each question of a sequence, ids `[at most `most`]` int64 up to one of `end`.
 
-        `table [vocab, hidden]` has the tokens' rows. All answers go on together until the last has ended.
+        `table [vocab, hidden]` has the tokens' embeddings. All answers continue together until the last has ended.
         """
         asked, given = Asked.of(tokens), tokens.to(self._device)
         caches = [empty_layer_cache(self._text, len(given.embeds), self._device) for _ in self._layers]
@@ -105,6 +105,6 @@ def _first_of(layer: DecoderLayer) -> Callable[[Tensor, TextStep, Pair, Mapping[
 
 
 def _cut(ids: Tensor, end: Collection[int]) -> Tensor:
-    """An answer up to its end, which is part of it."""
+    """Cut an answer after its first end token."""
     ends = torch.nonzero(torch.isin(ids, torch.tensor(sorted(end))))
     return ids[: int(ends[0]) + 1] if len(ends) else ids

@@ -2,5 +2,5 @@
 
 import os
 
-# See `edge_sdk.runtimes`: ONNX Runtime tells its maker of its use, unless told not to before it is imported.
+# See `edge_sdk.runtimes`: ONNX Runtime sends usage telemetry unless this is set before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""What 8 bits cost a student on clips that nothing was chosen on, and how long a frame takes before and after."""
+"""The cost of 8 bits for a student on held-out clips, and the time of a frame before and after quantisation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def held_out_scores(
 
 
 def frame_times_ms(models: Sequence[ModelProto], graph: Graph, clip: SeenClip) -> list[float]:
-    """Median milliseconds of one frame on one thread, of each model, taken by turns."""
+    """Median milliseconds of one frame on one thread for each model; the models take turns."""
     loops = [FrameLoop(model, graph) for model in models]
     given = [dict(feeds) for feeds, _ in loops[0].walk(clip)]
     taken: list[list[float]] = [[] for _ in models]

@@ -54,7 +54,7 @@ def read_clips(
 class FrameLoop:
     """A student's graph on ONNX Runtime, one thread, frame by frame with its states carried along.
 
-    `wanted` are further values of the graph that are handed out; `plainly` runs every operator as it is written.
+    `wanted` are further values of the graph to return; `plainly` runs every operator as written, without fusion.
     """
 
     def __init__(self, model: ModelProto, graph: Graph, wanted: Sequence[str] = (), *, plainly: bool = False) -> None:
@@ -74,7 +74,7 @@ class FrameLoop:
         }
 
     def walk(self, clip: SeenClip) -> Iterator[tuple[Mapping[str, Floats], Mapping[str, Floats]]]:
-        """For every frame of `clip` from its first: what the graph is given, and what it gives."""
+        """Yield the graph's inputs and outputs for every frame of `clip`, from the first."""
         state = {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
         for planes in clip.planes():
             feeds = {FRAMES_INPUT: planes[None], **state}
@@ -83,7 +83,7 @@ class FrameLoop:
             state = {name: found[output] for name, output in self._state.items()}
 
     def run(self, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
-        """One call."""
+        """Run the graph once on `feeds`."""
         return dict(zip(self._names, self._native.run(self._names, dict(feeds)), strict=True))
 
     def scores(self, clips: Sequence[SeenClip]) -> Floats:

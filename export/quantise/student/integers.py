@@ -1,13 +1,12 @@
 """A student's graph with `QuantizeLinear` and `DequantizeLinear` around its layers, for TensorRT and for a CPU.
 
-TensorRT takes signed numbers without a zero point only, and its parser reads unsigned ones as if they were signed.
-ONNX Runtime computes behind a ReLU in whole numbers only where the lowest number is zero: there unsigned ones, with the
-same scale. So a bundle holds both graphs over one file of weights, and they differ in the type of zero points: the same
-scores, but where a value is beyond what calibration has seen.
+TensorRT accepts only signed numbers with a zero point of 0, and its parser reads unsigned numbers as signed ones. ONNX
+Runtime computes with integers after a ReLU only where the lowest number is zero, which needs unsigned numbers with the
+same scale. So a bundle holds both graphs over one file of weights. They differ in the type of zero points and give the
+same scores, except where a value is beyond the calibrated range.
 
-Within what calibration has seen the unsigned numbers are at most 127, too, so that the products of CPUs without VNNI,
-which add two of them in 16 bits (`vpmaddubsw`), do not overflow. Beyond it they go up to 255, and such a sum may be cut
-off.
+Within the calibrated range the unsigned numbers are also at most 127, so that the products of CPUs without VNNI, which
+add two of them in 16 bits (`vpmaddubsw`), do not overflow. Beyond it numbers reach 255, and such a sum may saturate.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Ranges = Mapping[str, tuple[float, float]]
 
 
 def with_integers(model: ModelProto, layers: Sequence[Layer], ranges: Ranges, *, unsigned: bool) -> ModelProto:
-    """A copy of `model` whose `layers` have 8-bit weights and activations; its inputs and outputs are as they were.
+    """A copy of `model` whose `layers` have 8-bit weights and activations; its inputs and outputs are unchanged.
 
     With `unsigned`, values that are never negative are rounded to uint8, for ONNX Runtime on a CPU; else all to int8.
     """
@@ -91,7 +90,7 @@ def _kind(name: str, ranges: Ranges, unsigned: bool) -> type[np.uint8 | np.int8]
 
 
 def _stored(weights: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    """Weights `[outputs, ...]` as int8 with a scale for each output: its largest becomes the highest number."""
+    """Weights `[outputs, ...]` as int8 with a scale per output, which maps its largest weight to the highest number."""
     for name, weight in weights.items():
         largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)))
         scale = np.where(largest > 0, largest / HIGHEST, 1.0).astype(np.float32)

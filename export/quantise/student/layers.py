@@ -1,7 +1,7 @@
-"""Which layers of a student's graph can be of 8 bits, and which values stand at their ends.
+"""Find the layers of a student's graph that can be in 8 bits, and the values at their ends.
 
-Those are the convolutions over pictures whose results pass a ReLU, alone or behind a residual sum: nearly all of the
-arithmetic. What looks over time (one-dimensional), the maps that are pooled, and the linear head stay in float32.
+These are the convolutions over pictures whose results pass a ReLU, directly or after a residual sum: nearly all of the
+arithmetic. One-dimensional convolutions over time, the pooled maps, and the linear head stay in float32.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _PICTURE_DIMENSIONS = 4
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution by its node's name: its input and its weight, and the values that it gives.
+    """One convolution, by its node's name: its input, its weight and its results.
 
-    `ends` are what must be rounded for a runtime to compute in whole numbers: the ReLU's result, and before a residual
-    sum the convolution's own too.
+    `ends` are the values that must be rounded for a runtime to compute with integers: the ReLU's result, and before a
+    residual sum also the convolution's own result.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Layer:
 
 
 def student_layers(model: ModelProto) -> tuple[Layer, ...]:
-    """Every layer that can be of 8 bits, in their order.
+    """Every layer that can be in 8 bits, in the graph's order.
 
     Raises `ConfigError` for a graph that is quantised already, or has no such layer.
     """
@@ -47,14 +47,14 @@ def student_layers(model: ModelProto) -> tuple[Layer, ...]:
 
 
 def rounded_values(layers: Sequence[Layer]) -> tuple[str, ...]:
-    """Every value that is rounded where `layers` are of 8 bits, each once, in a fixed order."""
+    """Every value that is rounded where `layers` are in 8 bits, each once, in a fixed order."""
     return tuple(dict.fromkeys(name for layer in layers for name in (layer.source, *layer.ends)))
 
 
 def joined_values(model: ModelProto, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Values of `names` that are laid side by side, and the result: they must share a scale.
+    """Groups of values in `names` that are concatenated, with the result: each group must share a scale.
 
-    What a state holds was rounded a frame before; with the same scale, rounding it again changes nothing.
+    A state's values were rounded one frame earlier; with the same scale, rounding them again changes nothing.
     """
     for node in model.graph.node:
         if node.op_type == "Concat" and node.output[0] in names:

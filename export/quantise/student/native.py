@@ -14,13 +14,13 @@ from onnxruntime.quantization.calibrate import HistogramCollector
 from edge_sdk.runtime import Array
 
 _FATAL_ONLY = 4
-# Entropy looks for a cut at every one of them, and 8 bits with a sign have so many steps above zero.
+# The entropy method tries a cut at every bin; signed 8-bit numbers have 128 steps above zero.
 _BINS, _STEPS = 2048, 128
 
 
 # Any: onnxruntime ships no types.
 def open_session(model: ModelProto, *, plainly: bool = False) -> Any:
-    """A session of one thread; `plainly` runs every operator as it is written, no two of them joined."""
+    """A session with one thread; `plainly` runs every operator as written, without fusion."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, _FATAL_ONLY
     if plainly:
@@ -29,7 +29,7 @@ def open_session(model: ModelProto, *, plainly: bool = False) -> Any:
 
 
 class Histograms:
-    """Histograms of values, and where a method would cut them."""
+    """Histograms of values, and the limits at which a method would cut them."""
 
     def __init__(self, method: Literal["percentile", "entropy"], percentile: float) -> None:
         self._native = HistogramCollector(
@@ -42,17 +42,17 @@ class Histograms:
         )
 
     def add(self, values: Mapping[str, Array]) -> None:
-        """Take in float32 values by name."""
+        """Add float32 values by name."""
         with _silence():
             self._native.collect(dict(values))
 
     def limits(self) -> dict[str, tuple[float, float]]:
-        """The lowest and highest that count, by name."""
+        """The lowest and the highest value of the method's range, by name."""
         with _silence():
             found = self._native.compute_collection_result()
         return {name: (float(each[0]), float(each[1])) for name, each in found.items()}
 
 
 def _silence() -> contextlib.AbstractContextManager[Any]:
-    """Its collectors print what they do."""
+    """Silence stdout, because ONNX Runtime's collectors print their progress."""
     return contextlib.redirect_stdout(io.StringIO())

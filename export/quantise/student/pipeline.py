@@ -1,4 +1,4 @@
-"""From a bundle and clips to a bundle whose student is of 8 bits: ranges, layers, two graphs, references, evidence."""
+"""Make a bundle with an 8-bit student from a bundle and clips: ranges, layers, two graphs, references, evidence."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from edge_sdk.toolchain.quantising_student import StudentQuantiseReport
 from edge_sdk.verify.reference_files import reference_bytes
 
 CPU = ".cpu"
-# Where a sum falls halfway between two numbers, kernels that add in another order round it to the other one.
+# Where a sum falls halfway between two numbers, kernels with another order of addition may round it the other way.
 MAX_RELATIVE_ERROR = 0.1
 
 
 @dataclass(frozen=True)
 class _Made:
-    """The layers of 8 bits, their ranges, and what was found on the way."""
+    """The layers in 8 bits, their ranges, and what was measured on the way."""
 
     model: ModelProto
     layers: tuple[Layer, ...]
@@ -119,7 +119,7 @@ def _write(
     held_out: Sequence[LabelledClip],
     quiet: bool,
 ) -> Bundle:
-    """The bundle with both graphs; with `held_out`, it is scored before it is written to `out` with what was found."""
+    """Write the bundle with both graphs to `out`; with `held_out`, score it first and include the results."""
     old, graph = bundle.manifest, bundle.manifest.graphs[student.graph]
     gone = graph_files(bundle, student.graphs)
     graphs, files = _graphs(student.graph, graph, made, _reference_inputs(made.model, graph, clip))
@@ -139,7 +139,7 @@ def _write(
             language=old.language,
             demo=old.demo,
             provenance=old.provenance | provenance,
-            # The same clips give the same bytes: nothing here says when.
+            # The old time is kept, so that the same clips give the same bytes.
             created_utc=old.created_utc,
         )
 
@@ -152,7 +152,7 @@ def _write(
 
 
 def _told(bundle: Bundle, student: Student, evidence: StudentEvidence, stored: dict[str, bytes]) -> StudentEvidence:
-    """`evidence` with what it was before in `bundle`, and of which graphs and weights `stored` it now is."""
+    """`evidence` with sizes before and after, and with digests of the graphs and weights `stored` it belongs to."""
     return msgspec.structs.replace(
         evidence,
         float_activation_bytes=graph_work(bundle.graph(student.graph)[1]).activation_bytes,
@@ -164,7 +164,7 @@ def _told(bundle: Bundle, student: Student, evidence: StudentEvidence, stored: d
 def _graphs(
     name: str, graph: Graph, made: _Made, inputs: dict[str, Floats]
 ) -> tuple[dict[str, Graph], dict[str, bytes]]:
-    """Both graphs' entries, and their files: the graphs, the weights that they share, and a reference of each."""
+    """Both graphs' manifest entries, and their files: the graphs, their shared weights, and a reference for each."""
     names = {name: False, name + CPU: True}
     models = {key: with_integers(made.model, made.layers, made.ranges, unsigned=each) for key, each in names.items()}
     place = posixpath.dirname(graph.file)
@@ -186,7 +186,7 @@ def _graphs(
 
 
 def _reference_inputs(model: ModelProto, graph: Graph, clip: SeenClip) -> dict[str, Floats]:
-    """What the student is given in the middle of a clip, as numbers that float16 holds."""
+    """The student's inputs in the middle of a clip, as numbers that float16 can hold."""
     given = [feeds for feeds, _ in FrameLoop(model, graph).walk(clip)]
     return {name: array.astype(np.float16).astype(np.float32) for name, array in given[len(given) // 2].items()}
 

@@ -1,4 +1,4 @@
-"""What range of each value counts: from its histogram over clips, by ONNX Runtime's own calibration methods."""
+"""Find the range of each value from its histogram over clips, by ONNX Runtime's own calibration methods."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edge_sdk.export.quantise.student.native import Histograms
 from edge_sdk.export.quantise.student.recipe import Method, StudentRecipe
 
 Found = dict[str, tuple[float, float]]
-# Frames of one clip look alike: every fifth says as much in a fifth of the time.
+# Frames of one clip look alike: every fifth frame tells as much in a fifth of the time.
 _STRIDE = 5
 
 
 def calibrated_ranges(
     model: ModelProto, graph: Graph, clips: Sequence[SeenClip], values: Sequence[str], recipe: StudentRecipe
 ) -> dict[Method, Found]:
-    """Lowest and highest of each of `values` that counts, by each method of the recipe.
+    """The range, lowest and highest, of each of `values`, by each method of the recipe.
 
     Raises `ConfigError` for a value that is not finite.
     """
@@ -63,12 +63,12 @@ def _check(name: str, array: Floats) -> None:
 
 
 def _within(extremes: tuple[float, float], limits: tuple[float, float]) -> tuple[float, float]:
-    """A method's limits, which never leave what was seen: a value that is never negative stays so."""
+    """A method's limits, clipped to the observed extremes, so that a value that is never negative stays so."""
     return max(limits[0], extremes[0]), min(limits[1], extremes[1])
 
 
 def _shared(model: ModelProto, ranges: Found) -> Found:
-    """The widest range for all values that are laid side by side."""
+    """Give all values that are concatenated the widest of their ranges."""
     found = dict(ranges)
     for _ in range(2):  # a value may stand in two joins
         for names in joined_values(model, list(found)):

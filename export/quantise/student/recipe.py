@@ -1,4 +1,4 @@
-"""How a student is brought to 8 bits: settings from a recipe's TOML file."""
+"""Settings of a student's quantisation to 8 bits, from a recipe's TOML file."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Method = Literal["max", "percentile", "entropy"]
 class StudentRecipe(Value, frozen=True, kw_only=True):
     """Settings of a student's quantisation.
 
-    `methods` are the ways to choose an activation's range that are tried; the one whose scores differ least on the
-    calibration clips, in the worse of both graphs, is taken. Layers go back to float32, the most sensitive first, until
-    the mean difference of the scores (probabilities, 0..1) is at most `max_score_error`; `float_layers` are there from
-    the start.
+    `methods` are the methods to try for choosing an activation's range. The one whose scores differ least on the
+    calibration clips, in the worse of the two graphs, is used. Layers return to float32, the most sensitive first,
+    until the mean difference of the scores (probabilities, 0..1) is at most `max_score_error`; `float_layers` are in
+    float32 from the start.
     """
 
     part: Literal["student"]

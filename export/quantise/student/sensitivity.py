@@ -1,4 +1,4 @@
-"""How much each layer's rounding moves the scores, and which layers therefore stay in float32."""
+"""Measure how much each layer's rounding changes the scores, and choose the layers that stay in float32."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from edge_sdk.export.quantise.student.recipe import StudentRecipe
 
 
 class Trial:
-    """A student on clips, beside which versions of it are put: `exact` are its own scores."""
+    """A student on clips, with which rounded versions of it are compared: `exact` are its own scores."""
 
     def __init__(self, model: ModelProto, graph: Graph, clips: Sequence[SeenClip]) -> None:
         self.model, self._graph, self._clips = model, graph, clips
         self.exact: Floats = FrameLoop(model, graph).scores(clips)
 
     def error(self, layers: Sequence[Layer], ranges: Ranges, *, unsigned: bool = True) -> float:
-        """Mean difference of the scores, over frames and scores, where `layers` are of 8 bits."""
+        """Mean difference of the scores, over frames and scores, where `layers` are in 8 bits."""
         made = with_integers(self.model, layers, ranges, unsigned=unsigned)
         return float(np.abs(FrameLoop(made, self._graph).scores(self._clips) - self.exact).mean())
 
     def worst(self, layers: Sequence[Layer], ranges: Ranges) -> float:
-        """The larger error of the two graphs, whose scores differ where values are cut off."""
+        """The larger error of the two graphs, whose scores differ where values are clipped."""
         return max(self.error(layers, ranges, unsigned=each) for each in (False, True))
 
 
@@ -39,10 +39,10 @@ def choose_layers(
     recipe: StudentRecipe,
     on_layer: Callable[[int, int], object],
 ) -> tuple[tuple[Layer, ...], tuple[LayerChoice, ...]]:
-    """The layers that become 8 bits, and what was found of each.
+    """The layers to round to 8 bits, and the measurements of each layer.
 
-    The most sensitive go back to float32, one after the other, until the scores differ by no more than the recipe
-    allows; none may be left.
+    The most sensitive layers return to float32, one after the other, until the scores differ by no more than the recipe
+    allows; possibly none is left in 8 bits.
     """
     errors = {}
     for done, layer in enumerate(layers):

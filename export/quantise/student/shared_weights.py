@@ -1,4 +1,4 @@
-"""The weights of several graphs in one file beside them: those of the same name are the same numbers, held once."""
+"""Store the weights of several graphs in one file beside them; weights of the same name are equal and stored once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
 
-# What is smaller stays in the graph: scales, shapes.
+# Smaller tensors, such as scales and shapes, stay in the graph.
 _LEAST_BYTES = 1024
 _ALIGNMENT = 4096
 
