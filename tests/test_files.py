@@ -192,14 +192,14 @@ def test_the_old_folder_comes_back_when_the_last_rename_fails(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
     monkeypatch.setattr(files, "_exchange", lambda a, b: False)
-    real = os.rename
+    real = Path.rename
 
-    def fail_for_the_stage(source: Path, target: Path) -> None:
-        if ".tmp-" in Path(source).name:
+    def fail_for_the_stage(source: Path, target: Path) -> Path:
+        if ".tmp-" in source.name:
             raise error
-        real(source, target)
+        return real(source, target)
 
-    monkeypatch.setattr(os, "rename", fail_for_the_stage)
+    monkeypatch.setattr(Path, "rename", fail_for_the_stage)
     with pytest.raises(error), atomic_folder(tmp_path / "out", overwrite=True) as stage:
         (stage / "new").touch()
     assert names(tmp_path / "out") == ["old"]

@@ -28,6 +28,7 @@ from edge_sdk.reasoning.cache.calls import CallShape
 from edge_sdk.reasoning.clip import Clip
 from edge_sdk.reasoning.patches import Pixels
 from edge_sdk.reasoning.reasoner import Reasoner
+from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Session
 from edge_sdk.tasks import TASK_IDS
 
@@ -147,6 +148,8 @@ def test_questions_that_do_not_fit_together_are_asked_one_after_the_other(speake
 
 
 def test_a_budget_that_is_too_small_is_refused_before_anything_is_opened(speaker: ToySpeaker) -> None:
+    if "native" not in open_runtime("ort").dialects:
+        pytest.skip("this onnxruntime runs no native graphs, whose bytes are counted here: they came with 1.25")
     smallest = budget_of(speaker, 160)
     message = (
         f"expected a memory budget of at least {ceil(smallest)} MB, for weights and caches of 160 slots, found 1.0 MB"
