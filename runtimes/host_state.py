@@ -55,7 +55,8 @@ class HostState(StateLayout):
 
     def read(self, name: str) -> Array:
         """Return a copy of the state input `name` as the next call will see it."""
-        return self.front(self.entry(name), self.phase).copy()
+        value: Array = self.front(self.entry(name), self.phase).copy()
+        return value
 
     def write(self, name: str, value: Array) -> None:
         """Replace the state input `name`. Raises `RuntimeFailure` for another shape or dtype."""

@@ -115,7 +115,7 @@ def _smoothed(velocity: Floats) -> Floats:
     """Velocities with the yaw rate averaged over the past `SMOOTH_S`."""
     count = max(round(SMOOTH_S / RECORD_S), 1)
     sums = np.cumsum(np.concatenate([np.repeat(velocity[:1, 2], count), velocity[:, 2]]))
-    smooth = velocity.copy()
+    smooth: Floats = velocity.copy()
     smooth[:, 2] = (sums[count:] - sums[:-count]) / count
     return smooth
 

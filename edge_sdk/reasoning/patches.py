@@ -39,7 +39,8 @@ def normalised(patches: Pixels, mean: tuple[float, float, float], std: tuple[flo
     frames, count, values = patches.shape
     shares = patches.reshape(frames, count, len(mean), -1).astype(np.float32) / np.float32(255)
     centred = shares - np.array(mean, np.float32)[:, None]
-    return (centred / np.array(std, np.float32)[:, None]).reshape(frames, count, values)
+    scaled: Values = centred / np.array(std, np.float32)[:, None]
+    return scaled.reshape(frames, count, values)
 
 
 def kept_tokens(patches: Values, compression: Compression | None) -> NDArray[np.bool_]:

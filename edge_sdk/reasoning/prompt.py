@@ -66,7 +66,8 @@ class Prompt:
 
     def header(self) -> Ids:
         """Return the ids before the first frame, int64 `[n]`."""
-        return self._header.copy()
+        ids: Ids = self._header.copy()
+        return ids
 
     def frame(self, frame: PromptFrame, *, first: bool) -> Ids:
         """Return the ids of one frame, int64 `[n]`; the last `frame.tokens` are placeholders for the picture."""

@@ -159,7 +159,8 @@ def pixels(sample: Gst.Sample) -> NDArray[np.uint8]:
     shape = size if step == 1 else (*size, step)
     strides = (stride, 1) if step == 1 else (stride, step, 1)
     with mapped(buffer) as data:
-        return np.ndarray(shape, np.uint8, data, offset, strides).copy()
+        copied: NDArray[np.uint8] = np.ndarray(shape, np.uint8, data, offset, strides).copy()
+        return copied
 
 
 @contextmanager
