@@ -29,7 +29,9 @@ app = typer.Typer(
 )
 scenes_app = typer.Typer(no_args_is_help=True, help="Rendered traffic scenes with labels from physics.")
 distil_app = typer.Typer(no_args_is_help=True, help="Train the models that run on the device.")
-bundle_app = typer.Typer(no_args_is_help=True, help="Look into a bundle, or copy it with another part.")
+bundle_app = typer.Typer(
+    no_args_is_help=True, help="Inspect, check, score or sign a bundle, or copy it with one part replaced."
+)
 bench_app = typer.Typer()
 app.add_typer(scenes_app, name="scenes")
 app.add_typer(distil_app, name="distil")
