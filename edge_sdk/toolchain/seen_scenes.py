@@ -12,28 +12,22 @@ from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
 from edge_sdk.registry import open_room
 
+# The generator's name of a family, and seeds of it.
+_Seeds = tuple[str, range | frozenset[int]]
+
 
 def trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledClip]:
     """Return the `clips` that its student was tuned on, or whose seed and family its recipes name for training."""
     chosen, marks = list(_chosen(bundle)), frozenset(clips_seen(bundle))
 
-    def seen(clip: LabelledClip) -> bool:
-        record = clip.record
-        by_seed = record and any(record.generator == name and record.seed in seeds for name, seeds in chosen)
-        return bool(by_seed) or (bool(marks) and mark_of(clip) in marks)
-
-    return [clip for clip in clips if seen(clip)]
+    return [clip for clip in clips if _is_among(clip, chosen) or (marks and mark_of(clip) in marks)]
 
 
 def language_trained_on(bundle: Bundle, clips: Sequence[LabelledClip]) -> list[LabelledClip]:
     """Return the `clips` that the recipes of its video LLM, and of those it was trained from, name for training."""
     chosen = list(_chosen_for_language(bundle))
 
-    def seen(clip: LabelledClip) -> bool:
-        record = clip.record
-        return record is not None and any(record.generator == name and record.seed in seeds for name, seeds in chosen)
-
-    return [clip for clip in clips if seen(clip)]
+    return [clip for clip in clips if _is_among(clip, chosen)]
 
 
 def refuse_seen(bundle: Bundle, clips: Sequence[LabelledClip]) -> None:
@@ -46,7 +40,12 @@ def refuse_seen(bundle: Bundle, clips: Sequence[LabelledClip]) -> None:
         )
 
 
-def _chosen(bundle: Bundle) -> Iterator[tuple[str, frozenset[int]]]:
+def _is_among(clip: LabelledClip, chosen: Sequence[_Seeds]) -> bool:
+    record = clip.record
+    return record is not None and any(record.generator == name and record.seed in seeds for name, seeds in chosen)
+
+
+def _chosen(bundle: Bundle) -> Iterator[_Seeds]:
     families, choice = open_room("calibration.scenes.families"), open_room("calibration.scenes.choice")
     for recipe in _recipes(bundle):
         try:
@@ -60,7 +59,7 @@ def _chosen(bundle: Bundle) -> Iterator[tuple[str, frozenset[int]]]:
                     yield family.generator, frozenset(choice.choose_seeds(first, count, rest.get("of", "any")))
 
 
-def _chosen_for_language(bundle: Bundle) -> Iterator[tuple[str, range | frozenset[int]]]:
+def _chosen_for_language(bundle: Bundle) -> Iterator[_Seeds]:
     families, known = open_room("calibration.scenes.families"), bundle.manifest.provenance.get("language")
     while isinstance(known, dict):
         try:

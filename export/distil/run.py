@@ -13,11 +13,16 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from edge_sdk.errors import RuntimeFailure
 from edge_sdk.export.distil.evaluate import Metrics
 from edge_sdk.export.distil.recipe import Recipe
+from edge_sdk.export.gradients import check_finite
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.state_file import save_state
+
+_REMEDY = (
+    "lower the recipe's learning_rate, or turn off its bfloat16, and run again: a changed recipe is trained from the "
+    "beginning"
+)
 
 
 @dataclass
@@ -48,11 +53,7 @@ class Run:
         the resulting weights.
         """
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
-        if not norm.isfinite():
-            raise RuntimeFailure(
-                f"expected finite gradients, found a norm of {float(norm)} at step {self.step + 1}; lower the recipe's "
-                "learning_rate, or turn off its bfloat16, and run again: a changed recipe is trained from the beginning"
-            )
+        check_finite(norm, self.step, _REMEDY)
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.average.update_parameters(self.model)

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_sdk.errors import ConfigError, RuntimeFailure
+from edge_sdk.errors import ConfigError
+from edge_sdk.export.gradients import check_finite
 from edge_sdk.export.mini.libraries import library
 from edge_sdk.export.mini.recipe import Stage
 from edge_sdk.export.state_file import save_state
@@ -29,6 +30,10 @@ Batch = Mapping[str, Tensor]
 # (step, numbers of the step's examples that are this process's own) -> what the learner takes
 Draw = Callable[[int, Sequence[int]], Batch]
 _PATIENCE = timedelta(days=1)
+_REMEDY = (
+    'lower the stage\'s learning_rate, or set precision = "no", and run again: a changed stage is trained from the '
+    "beginning"
+)
 # (done, total, note)
 Report = Callable[[int, int, str], object]
 
@@ -102,7 +107,8 @@ def run_stage(
         batch = {name: value.to(accelerator.device) for name, value in draw(step, list(share)).items()}
         loss = trained(batch) * weight
         accelerator.backward(loss)
-        _check_finite(accelerator.clip_grad_norm_(trained.parameters(), stage.clip_norm), step)
+        norm = accelerator.clip_grad_norm_(trained.parameters(), stage.clip_norm)
+        check_finite(norm, step, _REMEDY)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = stage.learning_rate * _share_of_rate(stage, step)
@@ -137,15 +143,6 @@ def check_together(accelerator: Any, begin: int, name: str) -> None:
         raise ConfigError(
             f"expected processes that learn the same from the same clips, found {len(set(marks))} kinds of them, "
             f"{name} here; all machines of a run need the same recipe, clips and bundles"
-        )
-
-
-def _check_finite(norm: Tensor, step: int) -> None:
-    """Raise `RuntimeFailure` before any weight changes: a checkpoint must not hold values that are not finite."""
-    if not norm.isfinite():
-        raise RuntimeFailure(
-            f"expected finite gradients, found a norm of {float(norm)} at step {step + 1}; lower the stage's "
-            'learning_rate, or set precision = "no", and run again: a changed stage is trained from the beginning'
         )
 
 

@@ -14,7 +14,7 @@ from edge_sdk.capture.redaction import redact_typed
     ("text", "shown"),
     [
         ("rtsp:/bob:pw@cam/s: expected a text file", "rtsp:/***@cam/s: expected a text file"),
-        ("/work/rtsp:/bob:pw@cam/s: not a folder", "/work/rtsp:/***@cam/s: not a folder"),
+        ("/data/rtsp:/bob:pw@cam/s: not a folder", "/data/rtsp:/***@cam/s: not a folder"),
         ("No such command 'rtsp://bob:pw@cam/s'.", "No such command 'rtsp://***@cam/s'."),
         ("extra argument(s) (rtsp://bob:pw@cam/s)", "extra argument(s) (rtsp://***@cam/s)"),
         ("No such option: --rtsp://bob:pw@cam", "No such option: --rtsp://***@cam"),
