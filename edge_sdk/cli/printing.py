@@ -7,10 +7,10 @@ its reader is gone or its disk is full, is pointed at the null device. A run tha
 from __future__ import annotations
 
 import os
-import queue
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
@@ -39,41 +39,50 @@ class Printer:
         self.dropped = 0
         self.failure: OSError | None = None
         self._stream, self._turn = stream, turn
+        self._given_up = False
         self._fd = _number(stream)
-        self._waiting: queue.Queue[str | None] = queue.Queue(ROOM)
+        self._waiting: deque[str | None] = deque()
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="edge-sdk printing", daemon=True)
         self._thread.start()
 
     @property
     def idle(self) -> bool:
         """Whether no text waits."""
-        return self._waiting.empty()
+        return not self._waiting
 
     def put(self, text: str | None) -> None:
         """Queue `text`; the oldest that waits makes room for it. None is the end."""
-        if self._waiting.full():
-            with suppress(queue.Empty):
-                self._waiting.get_nowait()
+        with self._changed:
+            if len(self._waiting) == ROOM:
+                self._waiting.popleft()
                 self.dropped += 1
-        self._waiting.put_nowait(text)
+            self._waiting.append(text)
+            self._changed.notify()
 
     def finish(self, timeout_s: float) -> None:
         """Write what waits; after `timeout_s`, give it up and point the stream at the null device."""
         self.put(None)
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self.dropped += self._waiting.qsize()  # the end among them stands for the text that is being written
+            self.dropped += len(self._waiting)  # the end among them stands for the text that is being written
+            self._given_up = True
             silence(self._stream)
 
     def _work(self) -> None:
-        while (text := self._waiting.get()) is not None:
-            if self.failure is None:
+        while (text := self._next()) is not None:
+            if self.failure is None and not self._given_up:
                 try:
                     with self._turn:
                         self._write(text)
                 except OSError as error:
                     self.failure = error
                     silence(self._stream)
+
+    def _next(self) -> str | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting)
+            return self._waiting.popleft()
 
     def _write(self, text: str) -> None:
         if self._fd is None:
@@ -82,7 +91,8 @@ class Printer:
             return
         # Not through the stream: its lock, held by a write that hangs, would hang the interpreter's end too.
         data = text.encode(self._stream.encoding, ESCAPE)
-        while data:
+        # Once given up, the number of the file may soon be another file's.
+        while data and not self._given_up:
             data = data[_written(self._fd, data) :]
 
 

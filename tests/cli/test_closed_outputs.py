@@ -71,7 +71,7 @@ def test_a_reader_that_goes_costs_no_clip(tmp_path: Path) -> None:
         watching(process.stdout)
         process.stdout.close()
         process.send_signal(signal.SIGUSR1)
-        until(lambda: saved_in(folder), 20.0)
+        until(lambda: saved_in(folder) and "events are saved" in log.read_text(), 20.0)
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 3
     assert {event["state"] for event in saved_in(folder)} == {"closed"}
@@ -171,6 +171,22 @@ def test_the_end_waits_no_longer_than_it_says() -> None:
         print("goes to the null device", file=sink, flush=True)
         whole = [line for line in source if line.endswith("\n")]
     assert len(whole) + printer.dropped in (2 * ROOM, 2 * ROOM + 1), "the line under way may end yet"
+
+
+def test_what_was_given_up_goes_into_no_file_that_is_opened_later() -> None:
+    """The number of a closed file is the next one's, and a write that hung may go on when its reader does."""
+    with piped() as (source, sink), piped() as (later, other):
+        printer = Printer(sink, threading.Lock())
+        printer.put("x" * 1_000_000 + "\n")
+        printer.put("y\n")
+        time.sleep(0.2)
+        printer.finish(0.1)
+        os.dup2(other.fileno(), sink.fileno())
+        assert len(source.read()) == 1_000_001
+        time.sleep(0.2)
+        for each in (sink, other):
+            each.close()
+        assert later.read() == ""
 
 
 def test_a_healthy_reader_gets_every_byte_at_once() -> None:
