@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from statistics import fmean
@@ -15,6 +16,8 @@ from edge_sdk.hardware import Draw, read_draw
 
 IDLE_S = 2.0
 INTERVAL_S = 0.1
+# Each interval is drawn from this share of it upward: a fixed one would read a camera's rate at the same phase.
+SHORTEST, LONGEST = 0.5, 1.5
 
 
 class _Reading(NamedTuple):
@@ -23,7 +26,7 @@ class _Reading(NamedTuple):
 
 
 class Meter:
-    """Read the board's power ten times a second, and the machine's state once a second, in a separate thread.
+    """Read the board's power about ten times a second, and the machine's state once a second, in a separate thread.
 
     A separate thread, because a reading between two frames finds the GPU idle, and a slow one delays the next frame.
     """
@@ -44,7 +47,8 @@ class Meter:
         self._thread.join()
 
     def _read(self) -> None:
-        while not self._ended.wait(INTERVAL_S):
+        drawn = random.Random(0)
+        while not self._ended.wait(INTERVAL_S * drawn.uniform(SHORTEST, LONGEST)):
             self._watch.look()
             if self.idle and (draw := read_draw()) and draw.rail == self.idle.rail:
                 self._readings.append(_Reading(time.perf_counter_ns(), draw))

@@ -7,6 +7,7 @@ fewer samples the percentile is withheld, not estimated.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -45,19 +46,26 @@ class Limits(NamedTuple):
     min_samples: int
 
     def check(self) -> None:
-        """Raise `ConfigError` for limits that measure nothing."""
-        if self.warmup_s < 0 or self.duration_s < 0 or self.min_samples < 1:
-            raise ConfigError(f"expected warm-up and duration of at least 0 s and one sample, found {self}")
+        """Raise `ConfigError` for limits that measure nothing or never end."""
+        finite = math.isfinite(self.warmup_s) and math.isfinite(self.duration_s)
+        if not finite or self.warmup_s < 0 or self.duration_s < 0 or self.min_samples < 1:
+            raise ConfigError(
+                "expected a warm-up and a duration in seconds, finite and at least 0, and one sample or more; found "
+                f"warm-up {self.warmup_s:g} s, duration {self.duration_s:g} s, {self.min_samples} samples"
+            )
 
 
 # Processes a frame and returns the instants (ns) at which it began and at which each stage ended.
 Step = Callable[[int], tuple[int, ...]]
 
 
-def measure(step: Step, stages: tuple[str, ...], limits: Limits) -> Samples:
+def measure(
+    step: Step, stages: tuple[str, ...], limits: Limits, restart: Callable[[int], None] = lambda number: None
+) -> Samples:
     """Call `step(0), step(1), …` back to back; samples of the warm-up are thrown away.
 
-    `step` returns 1 + len(`stages`) instants: begin, end of the first stage, …, end of the last.
+    `step` returns 1 + len(`stages`) instants: begin, end of the first stage, …, end of the last. `restart` is called
+    after the warm-up with the number of the first sample, so that a schedule can begin there.
     """
     limits.check()
     number = 0
@@ -66,6 +74,7 @@ def measure(step: Step, stages: tuple[str, ...], limits: Limits) -> Samples:
     while time.perf_counter() < warm_until_s or number == 0:
         step(number)
         number += 1
+    restart(number)
     until_s = time.perf_counter() + limits.duration_s
     while time.perf_counter() < until_s or len(rows) < limits.min_samples:
         rows.append(step(number))

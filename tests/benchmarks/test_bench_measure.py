@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -67,7 +68,18 @@ def test_the_withheld_are_named() -> None:
     assert withheld(662) is None
 
 
-@pytest.mark.parametrize("limits", [Limits(-1, 1, 1), Limits(0, -1, 1), Limits(0, 0, 0)])
-def test_limits_that_measure_nothing_are_refused(limits: Limits) -> None:
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(-1, 1, 1),
+        Limits(0, -1, 1),
+        Limits(0, 0, 0),
+        Limits(math.nan, 1, 1),
+        Limits(math.inf, 1, 1),
+        Limits(0, math.nan, 1),
+        Limits(0, math.inf, 1),
+    ],
+)
+def test_limits_that_measure_nothing_or_never_end_are_refused(limits: Limits) -> None:
     with pytest.raises(ConfigError, match="warm-up"):
         measure(step, ("a", "b"), limits)

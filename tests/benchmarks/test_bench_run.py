@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +18,7 @@ from edge_sdk.benchmarks.pipeline import FileTimes, decode_only_s, time_file
 from edge_sdk.benchmarks.report import read_report, read_samples
 from edge_sdk.benchmarks.run import run_bench
 from edge_sdk.bundle import default_bundle, open_bundle
-from edge_sdk.errors import SourceError, UnknownNameError
+from edge_sdk.errors import ConfigError, SourceError, UnknownNameError
 from edge_sdk.hardware import observe
 
 
@@ -43,6 +45,16 @@ def test_a_run_writes_its_numbers_raw_values_and_conditions(tmp_path: Path) -> N
 def test_an_unknown_scenario_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="scenario 'soak'"):
         run_bench(tmp_path / "no bundle", scenario="soak")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"warmup_s": math.nan}, {"duration_s": math.inf}, {"scenario": "paced", "fps": math.inf}],
+    ids=["warm-up", "duration", "fps"],
+)
+def test_numbers_that_never_end_are_refused_before_anything_is_opened(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="finite"):
+        run_bench(tmp_path / "no bundle", **wrong)
 
 
 def test_load_of_others_is_seen_and_told() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -51,11 +52,43 @@ def test_paced_charges_a_late_answer_to_the_frames_behind_it() -> None:
     assert found.latency[-1] - found.latency[0] > 0.9 * 11 * 10e6
 
 
+class ColdStudent(SleepyStudent):
+    """Its first call takes a second, as where kernels are loaded on first use."""
+
+    def step(self) -> NDArray[np.float32]:
+        if len(self.seen) == 1:
+            time.sleep(1.0)
+        return super().step()
+
+
+def test_the_backlog_of_a_slow_first_call_is_not_measured() -> None:
+    """Fifty pictures a second queue up behind that call; the warm-up ends while most of them wait."""
+    found = run_scenario("paced", ColdStudent(0.0, 0.01), PICTURES, Limits(0.1, 0.0, 12), fps=50.0)
+    assert np.median(found.latency) < 0.1e9
+    assert found.stages["wait"][0] < 0.1e9
+
+
+@pytest.mark.parametrize("poll_s", [0.0, 0.15])
+def test_a_wait_is_slept_up_to_the_part_that_polls(poll_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep, slept = time.sleep, list[float]()
+
+    def remember(seconds: float) -> None:
+        slept.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", remember)
+    found = run_scenario("paced", SleepyStudent(0.0, 0.0), PICTURES, Limits(0.0, 0.0, 4), fps=5.0, poll_s=poll_s)
+    assert np.all(found.stages["wait"] >= 0)
+    assert max(slept) <= 0.2 - poll_s
+    assert max(slept) > 0.1 - poll_s
+
+
 def test_unusable_scenarios_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="paced, single"):
         run_scenario("burst", SleepyStudent(0, 0), PICTURES, Limits(0, 0, 1), fps=1.0)
-    with pytest.raises(ConfigError, match="above 0"):
-        run_scenario("paced", SleepyStudent(0, 0), PICTURES, Limits(0, 0, 1), fps=0.0)
+    for fps in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ConfigError, match="above 0, and a finite number"):
+            run_scenario("paced", SleepyStudent(0, 0), PICTURES, Limits(0, 0, 1), fps=fps)
 
 
 def test_pictures_move_and_repeat_with_the_seed() -> None:

@@ -8,14 +8,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_sdk.benchmarks import energy
+from edge_sdk.benchmarks import energy, run
 from edge_sdk.benchmarks.conditions import Watch
 from edge_sdk.benchmarks.energy import Meter
 from edge_sdk.benchmarks.measure import Samples
 from edge_sdk.benchmarks.report import read_report, table
 from edge_sdk.benchmarks.run import run_bench
 from edge_sdk.bundle import default_bundle
-from edge_sdk.hardware import read_draw
+from edge_sdk.hardware import Draw, read_draw
 
 MONITOR = "sys/class/hwmon/hwmon1"
 
@@ -76,6 +76,47 @@ def test_a_run_on_a_board_says_what_it_drew(board: Path, tmp_path: Path) -> None
     assert "| J/frame |" in told
     assert "4.00 W at VDD_IN, idle 4.00 W; " in told
     assert msgspec.json.decode(path.read_bytes())["energy"]["rail"] == "VDD_IN"
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_no_power_is_spent_on_polling_where_power_is_measured(
+    board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitored: bool
+) -> None:
+    """The wait for a picture ends in a sleep, and only elsewhere with a loop that reads the clock."""
+    if monitored:
+        drawing(board, 800)
+    monkeypatch.setattr(run, "SLEEP_SLACK_S", 0.15)
+    sleep, slept = time.sleep, list[float]()
+
+    def remember(seconds: float) -> None:
+        slept.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", remember)
+    run_bench(
+        default_bundle(), runtime="null", scenario="paced", fps=5.0, warmup_s=0.0, duration_s=0.5, min_samples=1,
+        out=tmp_path / "out",
+    )  # fmt: skip
+    assert (max(slept) > 0.1) == monitored
+
+
+def test_power_is_not_read_at_a_fixed_rate(board: Path) -> None:
+    """Readings at the rate of a camera would all fall into the same part of a frame."""
+    drawing(board, 800)
+    at_ns: list[int] = []
+
+    def read() -> Draw | None:
+        at_ns.append(time.perf_counter_ns())
+        return read_draw(board)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(energy, "INTERVAL_S", 0.1)
+        with Meter(Watch()):
+            patched.setattr(energy, "read_draw", read)
+            time.sleep(1.5)
+    apart_s = np.diff(at_ns) / 1e9
+    assert apart_s.size >= 5
+    assert apart_s.max() - apart_s.min() > 0.02
 
 
 def test_without_a_monitor_nothing_is_waited_for_or_told(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
