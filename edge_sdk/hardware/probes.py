@@ -4,7 +4,8 @@ A sensor that cannot be read is None, never an error: boards, containers and vir
 Every reader takes the root of the file system, so a folder can stand for a board.
 
 Sources: Linux kernel documentation (`admin-guide/pm/cpufreq`, `driver-api/thermal/sysfs-api`, `devfreq` ABI,
-`filesystems/proc`); Jetson Linux Developer Guide, "Platform Power and Performance" (nvpmodel).
+`filesystems/proc`) and, for the counts of throttling, its `arch/x86/kernel/cpu/mce/therm_throt.c`; Jetson Linux
+Developer Guide, "Platform Power and Performance" (nvpmodel).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from edge_sdk.types import Value
 
 ROOT = Path("/")
 
-_GPU_CLOCK = re.compile(r"gpu|\.g[av]\d+b")
+_GPU_CLOCK = re.compile(r"gpu(?!-nvd)|\.g[av]\d+b")
 # Name, size and use of a line of /proc/swaps, KiB.
 _SWAP = re.compile(r"(\S+)\s+\S+\s+(\d+)\s+(\d+)")
 _DRIVER = re.compile(r"Kernel Module\D*?(?:x86_64|aarch64)?\s+(\d+\.[\d.]+)")
@@ -48,7 +49,9 @@ class Machine(Value, frozen=True, kw_only=True):
 class Conditions(Value, frozen=True, kw_only=True):
     """Properties that change, at one instant.
 
-    `cpu_mhz` is the current clock of the slowest core, `cpu_limit_mhz` the highest clock that any core may reach.
+    `cpu_mhz` is the current clock of the slowest core, `cpu_fastest_mhz` that of the fastest, and `cpu_limit_mhz` the
+    highest clock that any core may reach. `gpu_mhz` and `gpu_limit_mhz` are those of a Jetson's GPU. `cpu_throttles`
+    counts since boot how often an Intel CPU was throttled by heat, over all cores.
     `clocks_locked` says that no core may change its clock. `temperatures_c` has the thermal zones that can be read, by
     type, and `power_w` the rails that a power monitor reads, by name.
     """
@@ -63,6 +66,10 @@ class Conditions(Value, frozen=True, kw_only=True):
     temperatures_c: dict[str, float]
     swap_free_mb: float | None = None
     power_w: dict[str, float] = msgspec.field(default_factory=dict)
+    cpu_fastest_mhz: float | None = None
+    cpu_throttles: float | None = None
+    gpu_limit_mhz: float | None = None
+    gpu_clocks_locked: bool | None = None
 
 
 def identify(root: Path = ROOT) -> Machine:
@@ -85,12 +92,18 @@ def observe(root: Path = ROOT) -> Conditions:
     clocks = root / "sys/devices/system/cpu"
     lowest = [read_number(path) for path in sorted(clocks.glob("cpu[0-9]*/cpufreq/scaling_min_freq"))]
     highest = [read_number(path) for path in sorted(clocks.glob("cpu[0-9]*/cpufreq/scaling_max_freq"))]
+    cpu_mhz = _cpu_mhz(root)
+    gpu_lowest, gpu_highest = _gpu_mhz(root, "min_freq"), _gpu_mhz(root, "max_freq")
     return Conditions(
-        cpu_mhz=_cpu_mhz(root),
+        cpu_mhz=min(cpu_mhz, default=None),
+        cpu_fastest_mhz=max(cpu_mhz, default=None),
         cpu_limit_mhz=_scaled(max(_known(highest), default=None), 1e-3),
         clocks_locked=lowest == highest if lowest and None not in lowest else None,
         governor=read_text(clocks / "cpu0/cpufreq/scaling_governor"),
-        gpu_mhz=_gpu_mhz(root),
+        cpu_throttles=_cpu_throttles(clocks),
+        gpu_mhz=_gpu_mhz(root, "cur_freq"),
+        gpu_limit_mhz=gpu_highest,
+        gpu_clocks_locked=None if gpu_lowest is None or gpu_highest is None else gpu_lowest == gpu_highest,
         power_mode=_power_mode(root),
         memory_available_mb=_memory_mb(root, "MemAvailable"),
         swap_free_mb=_swap_free_mb(root),
@@ -164,17 +177,24 @@ def _l4t(root: Path) -> str | None:
     return f"{found.group(1)}.{found.group(2)}" if found else None
 
 
-def _cpu_mhz(root: Path) -> float | None:
+def _cpu_mhz(root: Path) -> list[float]:
+    """Read the current clock of each core whose clock can be read."""
     current = root / "sys/devices/system/cpu"
     khz = _known(read_number(path) for path in current.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
     if khz:
-        return min(khz) / 1e3
+        return [each / 1e3 for each in khz]
     text = read_text(root / "proc/cpuinfo") or ""
-    return min((float(mhz) for mhz in re.findall(r"^cpu MHz\s*:\s*(\d+\.?\d*)", text, re.MULTILINE)), default=None)
+    return [float(mhz) for mhz in re.findall(r"^cpu MHz\s*:\s*(\d+\.?\d*)", text, re.MULTILINE)]
 
 
-def _gpu_mhz(root: Path) -> float | None:
-    clocks = sorted((root / "sys/class/devfreq").glob("*/cur_freq"))
+def _cpu_throttles(cpus: Path) -> float | None:
+    counts = _known(read_number(path) for path in cpus.glob("cpu[0-9]*/thermal_throttle/*_throttle_count"))
+    return sum(counts) if counts else None
+
+
+def _gpu_mhz(root: Path, name: str) -> float | None:
+    """Read the file `name` of the GPU's clock; Thor's clock of the video engines is left out."""
+    clocks = sorted((root / "sys/class/devfreq").glob(f"*/{name}"))
     hz = _known(read_number(path) for path in clocks if _GPU_CLOCK.search(path.parent.name))
     return _scaled(min(hz, default=None), 1e-6)
 

@@ -32,6 +32,8 @@ def jetson(tmp_path: Path) -> Path:
         "proc/swaps": "Filename Type Size Used Priority\n"
         "/dev/zram0 partition 3000000 0 5\n/swap file 4200000 200000 -2\n",
         "sys/class/devfreq/17000000.gpu/cur_freq": "306000000\n",
+        "sys/class/devfreq/17000000.gpu/min_freq": "306000000\n",
+        "sys/class/devfreq/17000000.gpu/max_freq": "624750000\n",
         "sys/class/devfreq/154c0000.nvenc/cur_freq": "1000000\n",
         "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
         "sys/class/thermal/thermal_zone0/temp": "48218\n",
@@ -62,10 +64,13 @@ def test_a_jetson_is_described(jetson: Path) -> None:
 def test_the_conditions_of_a_jetson(jetson: Path) -> None:
     assert observe(jetson) == Conditions(
         cpu_mhz=960.0,
+        cpu_fastest_mhz=1728.0,
         cpu_limit_mhz=1728.0,
         clocks_locked=False,
         governor="schedutil",
         gpu_mhz=306.0,
+        gpu_limit_mhz=624.75,
+        gpu_clocks_locked=False,
         power_mode="MAXN_SUPER",
         memory_available_mb=5120.0,
         swap_free_mb=4096.0,
@@ -76,7 +81,24 @@ def test_the_conditions_of_a_jetson(jetson: Path) -> None:
 def test_locked_clocks(jetson: Path) -> None:
     for core in (0, 1):
         put(jetson, f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_min_freq", "1728000")
-    assert observe(jetson).clocks_locked is True
+    now = observe(jetson)
+    assert (now.clocks_locked, now.gpu_clocks_locked) == (True, False)
+    put(jetson, "sys/class/devfreq/17000000.gpu/min_freq", "624750000")
+    assert observe(jetson).gpu_clocks_locked is True
+
+
+def test_the_clock_of_thor_s_video_engines_is_not_that_of_its_gpu(tmp_path: Path) -> None:
+    for name, mhz in (("gpu-gpc-0", 1575), ("gpu-nvd-0", 300)):
+        put(tmp_path, f"sys/class/devfreq/{name}/cur_freq", f"{mhz}000000")
+    assert observe(tmp_path).gpu_mhz == 1575.0
+
+
+def test_throttling_by_heat_is_counted_over_the_cores(tmp_path: Path) -> None:
+    for core, (own, package) in enumerate([(2, 1), (0, 1)]):
+        folder = f"sys/devices/system/cpu/cpu{core}/thermal_throttle"
+        put(tmp_path, f"{folder}/core_throttle_count", f"{own}\n")
+        put(tmp_path, f"{folder}/package_throttle_count", f"{package}\n")
+    assert observe(tmp_path).cpu_throttles == 4
 
 
 def test_a_power_mode_without_a_name(jetson: Path) -> None:
@@ -97,7 +119,7 @@ def test_a_desktop(tmp_path: Path) -> None:
     machine, now = identify(tmp_path), observe(tmp_path)
     assert (machine.cpu_model, machine.board) == ("Some CPU @ 2 GHz", "Maker Box 1")
     assert machine.nvidia_driver == "550.54.15"
-    assert (now.cpu_mhz, now.power_mode) == (1200.0, "balanced")
+    assert (now.cpu_mhz, now.cpu_fastest_mhz, now.power_mode) == (1200.0, 2600.5, "balanced")
 
 
 def silent(machine: Machine, now: Conditions) -> None:
