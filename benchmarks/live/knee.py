@@ -16,27 +16,38 @@ from pathlib import Path
 import edge_sdk
 from edge_sdk.benchmarks.live.ages import RATE_HZ, WARM_UP_S, Tally, collect
 from edge_sdk.benchmarks.live.plots import draw_knee
-from edge_sdk.benchmarks.live.results import Ages, Observer, Setting, ages_of, cpu_s, write_result
-from edge_sdk.benchmarks.live.server import RtspServer, Stream
+from edge_sdk.benchmarks.live.results import (
+    LEAST_FRESH,
+    Ages,
+    Observer,
+    Setting,
+    ages_of,
+    check_length,
+    cpu_s,
+    worst_of,
+    write_result,
+)
+from edge_sdk.benchmarks.live.server import VIEWS, RtspServer, Stream
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.console import run_script
 from edge_sdk.errors import ConfigError, EdgeError
 from edge_sdk.types import Value
 
 LIMIT_P95_MS = 200.0
-# A round without a new frame counts as dropped; a camera at 30 pictures a second has six pictures for each round.
-LEAST_FRESH = 0.99
 
 
 class KneeStep(Value, frozen=True, kw_only=True):
     """The measurement of one number of sources.
 
-    `fresh` is the share of due rounds in which the worst source had a new frame; `other_cores` is the CPU use, in
-    cores, of unrelated programs meanwhile.
+    `age` has each quantile of the source where it is greatest, with one age per due round (`AgeRun.shown`). `each` has
+    those of every source. Ages of a round are not independent, so sources are not pooled. `fresh` is the share of due
+    rounds in which the worst source had a new frame; `other_cores` is the CPU use, in cores, of unrelated programs
+    meanwhile.
     """
 
     sources: int
     age: Ages
+    each: tuple[Ages, ...]
     fresh: float
     missed_rounds: int
     unreadable: int
@@ -50,7 +61,7 @@ class KneeStep(Value, frozen=True, kw_only=True):
 class KneeRun(Value, frozen=True, kw_only=True):
     """All steps. `knee` is the largest number of sources up to which every step kept up, 0 for none."""
 
-    schema: int = 1
+    schema: int = 2
     name: str = "sources at 720p30"
     rate_hz: float
     seconds: float
@@ -71,15 +82,16 @@ def knee_of(steps: Sequence[KneeStep]) -> int:
     return knee
 
 
-def judge(tallies: Sequence[Tally], due: float, missed: int, setting: Setting) -> KneeStep:
+def judge(tallies: Sequence[Tally], due: float, setting: Setting) -> KneeStep:
     """Evaluate one step from its tallies, one per source; `due` is the number of rounds that were due."""
-    age = ages_of([value for tally in tallies for value in tally.ages_ms])
-    fresh = min((len(tally.ages_ms) + tally.unreadable) / due for tally in tallies)
+    each = tuple(ages_of(tally.shown_ms) for tally in tallies)
+    age, fresh = worst_of(each), min(tally.fresh(due) for tally in tallies)
     return KneeStep(
         sources=len(tallies),
         age=age,
-        fresh=min(1.0, fresh),
-        missed_rounds=missed,
+        each=each,
+        fresh=fresh,
+        missed_rounds=max(tally.missed for tally in tallies),
         unreadable=sum(tally.unreadable for tally in tallies),
         student_p50_ms=ages_of([value for tally in tallies for value in tally.student_ms]).p50_ms,
         own_cores=setting.own_cores,
@@ -91,18 +103,24 @@ def judge(tallies: Sequence[Tally], due: float, missed: int, setting: Setting) -
 
 def run_step(stream: Stream, bundle: Bundle, sources: int, seconds: float, rate_hz: float) -> tuple[KneeStep, Setting]:
     """Measure with `sources` sources."""
-    tallies, observer = [Tally(stream.width / stream.height) for _ in range(sources)], Observer()
+    aspect, observer = stream.width / stream.height, Observer()
+    tallies = [Tally(aspect, 1e3 / rate_hz) for _ in range(sources)]
     with RtspServer(stream) as server, edge_sdk.open(server.views(sources), bundle, rate_hz=rate_hz) as unit:
         collect(unit, tallies, observer, seconds)
-        server_cores, missed = cpu_s(server.pid) / (WARM_UP_S + seconds), unit.missed_rounds
+        server_cores = cpu_s(server.pid) / (WARM_UP_S + seconds)
     setting = observer.setting(server.stream, bundle.sha256, server_cores)
-    return judge(tallies, seconds * rate_hz, missed, setting), setting
+    return judge(tallies, seconds * rate_hz, setting), setting
 
 
 def run_knee(stream: Stream, bundle: Bundle, most: int, seconds: float, rate_hz: float) -> KneeRun:
-    """Add sources until one step does not keep up, or `most` are reached. Raises `ConfigError` for less than one."""
-    if most < 1:
-        raise ConfigError(f"expected at least 1 source, found {most}")
+    """Add sources until one step does not keep up, or `most` are reached.
+
+    Raises `ConfigError` for less than one source or more than the camera has views, and for steps too short for a p95.
+    """
+    if not 1 <= most <= VIEWS:
+        raise ConfigError(f"expected 1 to {VIEWS} sources, found {most}")
+    check_length(seconds, rate_hz)
+    print(HEAD)
     steps: list[KneeStep] = []
     for sources in range(1, most + 1):
         step, setting = run_step(stream, bundle, sources, seconds, rate_hz)
@@ -114,7 +132,7 @@ def run_knee(stream: Stream, bundle: Bundle, most: int, seconds: float, rate_hz:
 
 
 HEAD = (
-    "| sources | age p50 ms | p95 | p99 | max | fresh | missed | student ms | cores | server | others | keeps up |\n"
+    "| sources | worst p50 ms | p95 | p99 | max | fresh | missed | student ms | cores | server | others | keeps up |\n"
     "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"
 )
 
@@ -133,7 +151,7 @@ def _number(value: float | None) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; returns the exit code."""
+    """Run from the command line; returns the exit code, 1 where not even one source keeps up."""
     parser = argparse.ArgumentParser(prog="knee", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--most", type=int, default=8, help="sources at which to stop in any case")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each step after its warm-up")
@@ -141,7 +159,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle", type=Path, help="bundle folder; the demo bundle by default")
     parser.add_argument("--out", type=Path, default=Path("out/live"))
     chosen = parser.parse_args(arguments)
-    print(HEAD)
     try:
         run = run_knee(Stream(rate_hz=RATE_HZ), open_bundle(chosen.bundle), chosen.most, chosen.seconds, chosen.rate)
     except EdgeError as error:
@@ -159,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen.out / "knee.png",
     )
     print(f"knee: {run.knee}; validity: {'; '.join(run.setting.validity) or 'nothing to note'}")
-    return 0
+    return 0 if run.knee else 1
 
 
 if __name__ == "__main__":

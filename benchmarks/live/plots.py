@@ -23,7 +23,7 @@ def draw_ages(title: str, ages_ms: Sequence[float], marks_ms: dict[str, float], 
     for number, (name, value) in enumerate(marks_ms.items()):
         style = ":" if name == "target" else "--"
         axes.axvline(value, color=f"C{number + 1}", ls=style, label=f"{name} {value:.1f} ms")
-    axes.set(xlabel="ms from drawing in the camera to the student's scores", ylabel="frames", title=title)
+    axes.set(xlabel="ms from drawing in the camera to the student's scores", ylabel="due rounds", title=title)
     axes.legend()
     _save(figure, out)
 
@@ -40,8 +40,8 @@ def draw_knee(
     """Age and the share of rounds with a fresh frame over the number of sources, written to `out` as PNG."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(sources, p95_ms, "o-", color="#d03030", label="age p95")
-    axes.plot(sources, p50_ms, "o-", color="#3060c0", label="age p50")
+    axes.plot(sources, p95_ms, "o-", color="#d03030", label="age p95, worst source")
+    axes.plot(sources, p50_ms, "o-", color="#3060c0", label="age p50, worst source")
     axes.axhline(limit_ms, color="#d03030", ls=":", label=f"limit {limit_ms:g} ms")
     axes.set(xlabel="sources", ylabel="ms", title=title, xticks=list(sources), yscale="log")
     axes.legend(loc="upper left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -13,13 +14,17 @@ import numpy as np
 
 from edge_sdk.benchmarks.conditions import TICK_S, Watch, commit, validity
 from edge_sdk.benchmarks.live.server import Stream
-from edge_sdk.benchmarks.measure import percentiles
+from edge_sdk.benchmarks.measure import NEEDED, percentiles
 from edge_sdk.benchmarks.report import MachineState
+from edge_sdk.errors import ConfigError
 from edge_sdk.files import write_bytes
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
 from edge_sdk.types import Value
 
 _LIBC = ctypes.CDLL(None)
+# The least share of rounds with a new frame: at ten rounds a second a camera has three pictures for each of them.
+LEAST_FRESH = 0.99
+_LONGEST_S, _MOST_HZ = 24 * 3600.0, 1000.0
 
 
 class _Mallinfo(ctypes.Structure):
@@ -103,6 +108,37 @@ def ages_of(values_ms: Sequence[float]) -> Ages:
         p99_ms=told["p99"],
         max_ms=max(values_ms, default=None),
     )
+
+
+def worst_of(sources: Sequence[Ages]) -> Ages:
+    """Each quantile of the source where it is greatest; null where a source has too few frames for it."""
+    assert sources
+    return Ages(
+        count=min(each.count for each in sources),
+        p50_ms=_greatest([each.p50_ms for each in sources]),
+        p95_ms=_greatest([each.p95_ms for each in sources]),
+        p99_ms=_greatest([each.p99_ms for each in sources]),
+        max_ms=_greatest([each.max_ms for each in sources]),
+    )
+
+
+def _greatest(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
+
+
+def check_length(seconds: float, rate_hz: float) -> None:
+    """Raise `ConfigError` for a rate or a length out of range, and for one with too few rounds for a p95."""
+    if not 0 < rate_hz <= _MOST_HZ:
+        raise ConfigError(f"expected a rate above 0 and up to {_MOST_HZ:g} rounds a second, found {rate_hz:g}")
+    # One round more, because the first or the last one may fall just outside the time.
+    rounds = math.ceil(NEEDED["p95"] / LEAST_FRESH) + 1
+    least_s = math.ceil(rounds / rate_hz * 10) / 10
+    if not least_s <= seconds <= _LONGEST_S:
+        raise ConfigError(
+            f"expected {least_s:g} to {_LONGEST_S:g} s at {rate_hz:g} rounds a second, because a p95 needs {rounds} "
+            f"rounds; found {seconds:g} s"
+        )
 
 
 def cpu_s(pid: int) -> float:
