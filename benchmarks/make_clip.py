@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from edge_sdk.errors import ConfigError, MissingDependencyError, SourceError
+from edge_sdk.console import run_script
+from edge_sdk.errors import ConfigError, EdgeError, MissingDependencyError, SourceError
 from edge_sdk.files import atomic_path
 
 LAUNCH = "gst-launch-1.0"
@@ -49,27 +52,32 @@ def make_clip(path: Path, seconds: float = 60.0) -> Path:
     `SourceError` with their messages when they cannot encode.
     """
     if not 0.1 <= seconds <= 3600:
-        raise ConfigError(f"seconds must be 0.1..3600, got {seconds}")
+        raise ConfigError(f"seconds must be 0.1..3600, found {seconds}")
     words = clip_text(seconds).split()
     with atomic_path(path) as stage:
         words.insert(words.index("name=out") + 1, f"location={stage}")
         try:
             done = subprocess.run([LAUNCH, "-q", *words], capture_output=True, text=True, check=False)
         except FileNotFoundError as error:
-            raise MissingDependencyError(f"{LAUNCH} is not here; run: sudo apt-get install -y {PACKAGES}") from error
+            raise MissingDependencyError(f"{LAUNCH} is missing; run: sudo apt-get install -y {PACKAGES}") from error
         if done.returncode != 0:
             raise SourceError(f"{LAUNCH} could not make {path}: {done.stderr.strip()[-500:]}")
     return path
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description="make the video of the capture benchmark")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="make-clip", description="make the video of the capture benchmark")
     parser.add_argument("path", type=Path)
     parser.add_argument("--seconds", type=float, default=60.0)
-    options = parser.parse_args()
-    make_clip(options.path, options.seconds)
+    options = parser.parse_args(arguments)
+    try:
+        make_clip(options.path, options.seconds)
+    except EdgeError as error:
+        print(f"make-clip: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.benchmarks.make_clip import make_clip
+from edge_sdk.benchmarks.make_clip import main, make_clip
 from edge_sdk.capture import CaptureSettings, open_source
 from edge_sdk.errors import ConfigError
 
@@ -28,4 +28,15 @@ def test_the_clip_is_1080p30_h264_high_at_8_mbit_per_second(tmp_path: Path) -> N
 def test_a_length_out_of_range_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"0.1..3600"):
         make_clip(tmp_path / "clip.mp4", seconds=0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seconds", ["0", "inf", "nan"])
+def test_the_command_line_refuses_such_a_length_in_one_line(
+    seconds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "clip.mp4"), "--seconds", seconds]) == ConfigError.exit_code
+    told = capsys.readouterr().err
+    assert told.startswith("make-clip: seconds must be 0.1..3600, found ")
+    assert told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
