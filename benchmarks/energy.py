@@ -16,7 +16,7 @@ from edge_sdk.hardware import Draw, read_draw
 
 IDLE_S = 2.0
 INTERVAL_S = 0.1
-# Each interval is drawn from this share of it upward: a fixed one would read a camera's rate at the same phase.
+# Factors between which each interval is drawn: readings at a fixed rate would always hit the same part of a frame.
 SHORTEST, LONGEST = 0.5, 1.5
 
 

@@ -22,7 +22,11 @@ SCHEMA = 1
 
 
 class Subject(Value, frozen=True, kw_only=True):
-    """The measured model and runtime. `precision` is that of each part, in the words of `plan`."""
+    """The measured model and runtime. `precision` is that of each part, in the words of `plan`.
+
+    Where an engine was opened, `engine_sha256` is the hash of its file, and the precision of `engine` is that of its
+    record: the types of its inputs, and `tf32` where it may multiply in TF32.
+    """
 
     model: str
     bundle_sha256: str
@@ -33,6 +37,7 @@ class Subject(Value, frozen=True, kw_only=True):
     batch: int
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    engine_sha256: str | None = None
 
 
 class Spread(Value, frozen=True, kw_only=True):
@@ -43,14 +48,31 @@ class Spread(Value, frozen=True, kw_only=True):
 
 
 class Span(Value, frozen=True, kw_only=True):
-    """Reading before and after the run; null where the sensor gives no reading."""
+    """Reading before and after the run, and the highest during it; null where the sensor gives no reading."""
 
     start: float | None
     end: float | None
+    max: float | None = None
+
+
+class Quota(Value, frozen=True, kw_only=True):
+    """The CPU limit of the container or service, in cores, and what it did during the run.
+
+    The run was held back in `held_back` periods, for `held_back_s` seconds over all cores.
+    """
+
+    cores: float
+    held_back: int
+    held_back_s: float
 
 
 class MachineState(Value, frozen=True, kw_only=True):
-    """The machine and its state during the run. `other_cores` is the use by other processes meanwhile, in cores."""
+    """The machine and its state during the run; what an older version did not record is null.
+
+    `cpu_mhz` is the clock of the slowest core, `cpu_fastest_mhz` that of the fastest. `gpu` and `gpu_driver` are those
+    of a run on a GPU, and `clocks_locked` then covers its clocks too; `gpu_clocks_locked` covers them alone. A null
+    `throttled` means that throttling cannot be seen. `other_cores` is the use by other processes meanwhile, in cores.
+    """
 
     target: str
     os: str
@@ -71,6 +93,11 @@ class MachineState(Value, frozen=True, kw_only=True):
     throttled: tuple[str, ...] | None
     load_1min: float | None
     other_cores: float | None
+    cpu_fastest_mhz: Spread | None = None
+    gpu: str | None = None
+    gpu_driver: str | None = None
+    gpu_clocks_locked: bool | None = None
+    cpu_quota: Quota | None = None
 
 
 class Method(Value, frozen=True, kw_only=True):
@@ -102,7 +129,11 @@ class LatencyMs(Value, frozen=True, kw_only=True, rename={"p99_9": "p99.9"}):
 
 
 class MemoryMb(Value, frozen=True, kw_only=True):
-    """MB are 10^6 bytes. `peak_process` is the largest resident set so far; `engine_on_disk` the graph's file."""
+    """MB are 10^6 bytes. `peak_process` is the largest resident set so far.
+
+    `available_drop` is how far the machine's available memory fell from before the model was opened to the lowest
+    reading while it was open. `engine_on_disk` is the engine, or where none is built the graph with its weight files.
+    """
 
     peak_process: float | None
     available_drop: float | None
@@ -200,13 +231,14 @@ def conditions(report: Report) -> str:
     machine, method, subject = report.machine, report.method, report.subject
     paced = "" if method.fps is None else f" at {method.fps:g} fps"
     threads = f"{method.threads} thread{'s' * (method.threads != 1)}" if method.threads else "the runtime's own threads"
+    gpu = f"{machine.gpu}, driver {machine.gpu_driver}; " if machine.gpu else ""
     energy = report.energy
     drawn = f"{energy.mean_w:.2f} W at {energy.rail}, idle {energy.idle_w:.2f} W; " if energy else ""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
         f"{method.scenario}{paced}, {method.duration_s:.0f} s after {method.warmup_s:g} s warm-up, "
         f"n = {method.samples}, {threads}; {machine.cpu_model or 'unknown CPU'}, {machine.cores} cores, {machine.os}; "
-        f"{drawn}{versions}; commit {subject.commit or 'unknown'}, bundle {subject.bundle_sha256[:12]}. "
+        f"{gpu}{drawn}{versions}; commit {subject.commit or 'unknown'}, bundle {subject.bundle_sha256[:12]}. "
         f"Inside the time: {', '.join(method.inside)}; outside: capture, decoding. "
         f"Validity: {'; '.join(report.validity) or 'nothing to note'}."
     )

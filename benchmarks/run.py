@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_sdk.benchmarks.conditions import Watch, commit, validity
+from edge_sdk.benchmarks.conditions import DIRTY, Watch, validity
 from edge_sdk.benchmarks.energy import Meter
 from edge_sdk.benchmarks.measure import TIMER, Limits, Samples, median_ms, percentiles, withheld
-from edge_sdk.benchmarks.report import LatencyMs, Method, Report, Subject, write_report
+from edge_sdk.benchmarks.report import LatencyMs, Method, Report, write_report
 from edge_sdk.benchmarks.scenarios import (
     SLEEP_SLACK_S,
     STAGES,
@@ -20,8 +20,8 @@ from edge_sdk.benchmarks.scenarios import (
     moving_pictures,
     run_scenario,
 )
+from edge_sdk.benchmarks.subject import model_bytes, on_gpu, subject_of, used_versions
 from edge_sdk.bundle import Bundle, open_bundle
-from edge_sdk.hardware.bundled import student_precision
 from edge_sdk.perception.recogniser import Recogniser, student_of
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
 from edge_sdk.runtime import SessionOptions
@@ -51,26 +51,32 @@ def run_bench(
     limits.check()
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     student = student_of(opened)
+    pictures = moving_pictures(student.height, student.width)
+    # Before the model is opened, so that the memory that it takes is seen.
+    watch = Watch(gpu=on_gpu(runtime, device))
     recogniser = Recogniser(opened, runtime, options=SessionOptions(threads=threads, device=device))
     try:
-        pictures = moving_pictures(student.height, student.width)
-        watch, started = Watch(), datetime.now(timezone.utc)
+        started = datetime.now(timezone.utc)
         with Meter(watch) as meter:
             # Polling the clock takes power, which must not count as that of the student.
             poll_s = 0.0 if meter.idle else SLEEP_SLACK_S
             samples = run_scenario(known, recogniser, pictures, limits, fps=fps, poll_s=poll_s)
+        state = watch.state(used_versions(open_runtime(runtime).describe(), device), samples.span_ns)
+        memory = watch.memory(model_bytes(opened.graph(student.graph_on(runtime, device))[1], recogniser))
     finally:
         recogniser.close()
     ran_on = runtime if device == "cpu" else f"{runtime}-{device}"
     stem = f"{started:%Y-%m-%dT%H%M%S}-{opened.manifest.name}-{ran_on}-{known}"
-    state = watch.state(open_runtime(runtime).describe())
+    subject = subject_of(opened, recogniser, ran_on)
     notes = [*validity(state), *filter(None, [withheld(samples.latency.size)])]
+    if (subject.commit or "").endswith(DIRTY):
+        notes.append(f"commit {subject.commit}: the code that ran differs from it")
     report = Report(
-        subject=_subject(opened, ran_on),
+        subject=subject,
         machine=state,
         method=_method(known, samples, limits, threads, fps, started),
         latency_ms=latency_ms(samples, fps if known == "paced" else None),
-        memory_mb=watch.memory(opened.graph(student.graph_on(runtime, device))[1]),
+        memory_mb=memory,
         energy=meter.energy(samples),
         validity=tuple(notes),
         raw=f"{stem}.samples.npz",
@@ -91,20 +97,6 @@ def latency_ms(samples: Samples, fps: float | None) -> LatencyMs:
         mean=float(np.mean(samples.latency)) / 1e6,
         by_stage_p50=median_ms(samples.stages),
         late_share=None if fps is None else late_share(samples, fps),
-    )
-
-
-def _subject(bundle: Bundle, runtime: str) -> Subject:
-    student = student_of(bundle)
-    graph, _ = bundle.graph(student.graph)
-    return Subject(
-        model=f"{bundle.manifest.name} {bundle.manifest.version}",
-        bundle_sha256=bundle.sha256,
-        commit=commit(Path(__file__).parent),
-        runtime=runtime,
-        precision={"student": student_precision(student)},
-        input_shape={spec.name: spec.shape for spec in graph.inputs[:1]},
-        batch=1,
     )
 
 
