@@ -2,6 +2,9 @@
 
 Latencies of neighbouring frames are similar, so a plain bootstrap would give too narrow intervals; blocks of frames are
 drawn instead. A gate fails when the difference exceeds its limit and the whole interval lies on the slow side.
+
+The interval covers the frames within the two runs only. Repeated runs also differ by heat, memory layout and other
+load, which one pair cannot show.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.benchmarks.differences import differences
 from edge_sdk.benchmarks.measure import NEEDED
 from edge_sdk.benchmarks.report import Report, read_report, read_samples
 from edge_sdk.errors import ConfigError
@@ -22,12 +26,19 @@ from edge_sdk.types import Value
 DEFAULT_GATES = ("p50:3%", "p95:5%")
 ROUNDS = 1000
 SEED = 0
+SCOPE = (
+    "The intervals cover 95 % of what chance among the frames of this pair of runs explains, not what differs from run "
+    "to run: repeat both, in turn, before you trust a small change."
+)
 
 _GATE = re.compile(r"(p50|p90|p95|p99):(\d+(?:\.\d+)?)%")
 
 
 class Change(Value, frozen=True, kw_only=True):
-    """One percentile in both runs. `relative` is new / old - 1, with its bootstrap 95 % interval `lo`..`hi`."""
+    """One percentile in both runs. `relative` is new / old - 1.
+
+    `lo`..`hi` is its bootstrap 95 % interval over the frames of this pair of runs.
+    """
 
     percentile: str
     old_ms: float
@@ -54,14 +65,14 @@ class Comparison(Value, frozen=True, kw_only=True):
             f"({each.lo:+.1%} to {each.hi:+.1%}), allowed {each.limit:+.1%}: {'ok' if each.ok else 'SLOWER'}"
             for each in self.changes
         ]
-        return "\n".join([*lines, *(f"not the same: {difference}" for difference in self.differences)])
+        return "\n".join([*lines, *(f"not the same: {difference}" for difference in self.differences), SCOPE])
 
 
 def compare(old: Path, new: Path, fail: Sequence[str] = DEFAULT_GATES) -> Comparison:
     """Compare two reports by the gates `fail`, such as `p50:3%`; none given means the default ones.
 
-    Raises `ConfigError` for gates or files that cannot be read, scenarios that differ, or a percentile for which
-    either run has too few samples.
+    Raises `ConfigError` for gates or files that cannot be read, scenarios or inputs that differ, or a percentile for
+    which either run has too few samples.
     """
     reports = read_report(old), read_report(new)
     first, second = (_milliseconds(path, report) for path, report in zip((old, new), reports, strict=True))
@@ -76,25 +87,19 @@ def compare(old: Path, new: Path, fail: Sequence[str] = DEFAULT_GATES) -> Compar
     )
 
 
-def differences(old: Report, new: Report) -> tuple[str, ...]:
-    """Conditions that differ between two runs, in words."""
-    pairs = {
-        "target": (old.machine.target, new.machine.target),
-        "CPU": (old.machine.cpu_model, new.machine.cpu_model),
-        "power mode": (old.machine.power_mode, new.machine.power_mode),
-        "clocks locked": (old.machine.clocks_locked, new.machine.clocks_locked),
-        "runtime": (old.subject.runtime, new.subject.runtime),
-        "bundle": (old.subject.bundle_sha256[:12], new.subject.bundle_sha256[:12]),
-        "threads": (old.method.threads, new.method.threads),
-        "versions": (old.machine.versions, new.machine.versions),
-    }
-    return tuple(f"{name}: {before} and {after}" for name, (before, after) in pairs.items() if before != after)
-
-
 def _check_alike(old: Report, new: Report) -> None:
-    before, after = (old.method.scenario, old.method.fps), (new.method.scenario, new.method.fps)
-    if before != after:
-        raise ConfigError(f"these runs cannot be compared: scenario and fps are {before} and {after}")
+    before, after = (
+        {
+            "scenario": each.method.scenario,
+            "fps": each.method.fps,
+            "input shape": each.subject.input_shape,
+            "batch": each.subject.batch,
+        }
+        for each in (old, new)
+    )
+    unlike = [f"{name} is {before[name]} and {after[name]}" for name in before if before[name] != after[name]]
+    if unlike:
+        raise ConfigError(f"these runs cannot be compared: {', '.join(unlike)}; measure both in the same way")
 
 
 def _milliseconds(path: Path, report: Report) -> NDArray[np.float64]:

@@ -3,17 +3,20 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
 from edge_sdk.benchmarks.compare import compare
+from edge_sdk.benchmarks.differences import differences
 from edge_sdk.benchmarks.measure import Samples
 from edge_sdk.benchmarks.report import (
     MachineState,
     MemoryMb,
     Method,
+    Quota,
     Report,
     Span,
     Spread,
@@ -49,22 +52,40 @@ MACHINE = MachineState(
 )
 
 
+SUBJECT = Subject(
+    model="m",
+    bundle_sha256="ab" * 32,
+    commit=None,
+    runtime="ort",
+    precision={"frames": "float32"},
+    input_shape={"frames": ("streams", 3)},
+    batch=1,
+)
+NOTHING: dict[str, Any] = {}
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a report of log-normal latencies around `median_ms`."""
+    """Write a report of log-normal latencies around `median_ms`; `machine` and `subject` replace fields of theirs."""
 
-    def make(stem: str, median_ms: float, n: int = 700, scenario: str = "single", threads: int = 1) -> Path:
+    def make(
+        stem: str,
+        median_ms: float,
+        n: int = 700,
+        scenario: str = "single",
+        threads: int = 1,
+        warmup_s: float = 1.0,
+        machine: dict[str, Any] = NOTHING,
+        subject: dict[str, Any] = NOTHING,
+    ) -> Path:
         rng = np.random.default_rng(len(stem) + round(median_ms * 100))
         latency = (median_ms * 1e6 * np.exp(rng.normal(0, 0.05, n))).astype(np.int64)
         samples = Samples(np.cumsum(latency), latency, {"run": latency})
         report = Report(
-            subject=Subject(
-                model="m", bundle_sha256="ab" * 32, commit=None, runtime="ort", precision={"frames": "float32"},
-                input_shape={"frames": ("streams", 3)}, batch=1,
-            ),
-            machine=MACHINE,
+            subject=msgspec.structs.replace(SUBJECT, **subject),
+            machine=msgspec.structs.replace(MACHINE, **machine),
             method=Method(
-                scenario=scenario, fps=None, warmup_s=1, duration_s=60.0, samples=n, threads=threads, timer="t",
+                scenario=scenario, fps=None, warmup_s=warmup_s, duration_s=60.0, samples=n, threads=threads, timer="t",
                 inside=("run",), started_utc="2026-01-01T00:00:00Z",
             ),
             latency_ms=latency_ms(samples, None),
@@ -120,8 +141,74 @@ def test_percentiles_without_samples_and_other_scenarios_are_refused(write: Writ
         compare(few, few, fail=("max:3%",))
 
 
+@pytest.mark.parametrize(
+    ("subject", "said"),
+    [
+        ({"input_shape": {"frames": ("streams", 4)}}, r"input shape is \{'frames': \('streams', 3\)\} and .*4"),
+        ({"batch": 2}, "batch is 1 and 2; measure both in the same way"),
+    ],
+)
+def test_runs_on_other_inputs_are_refused(write: Write, subject: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compare(write("old", 8.0), write("new", 8.0, subject=subject))
+
+
 def test_conditions_that_differ_are_told(write: Write) -> None:
-    assert compare(write("one", 8.0), write("two", 8.0, threads=2)).differences == ("threads: 1 and 2",)
+    found = compare(write("one", 8.0), write("two", 8.0, threads=2, warmup_s=0.5), fail=("p50:3%",))
+    assert found.differences == ("threads: 1 and 2", "warm-up: 1 s and 0.5 s")
+    assert "not the same: threads: 1 and 2" in str(found)
+    # Nothing in the numbers can show what differs from run to run.
+    assert "frames of this pair of runs" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        ({"os": "Ubuntu"}, "system: Debian and Ubuntu"),
+        ({"kernel": "7"}, "kernel: 6 and 7"),
+        ({"l4t": "36.4.3"}, "L4T: not recorded and 36.4.3"),
+        ({"cores": 4}, "cores: 2 and 4"),
+        ({"governor": "schedutil"}, "governor: not recorded and schedutil"),
+        ({"clocks_locked": True}, "clocks locked: not recorded and yes"),
+        ({"throttled": ()}, "throttled: not recorded and no"),
+        ({"throttled": ("CPU clock was down to 1 of 2 MHz",)}, "throttled: not recorded and CPU clock was down to"),
+        ({"other_cores": 0.05}, "other load: 0.4 cores and none"),
+        ({"cpu_mhz": Spread(min=900, p50=900)}, "CPU clock: not recorded and 900 MHz"),
+        ({"gpu_mhz": Spread(min=300, p50=900)}, "GPU clock: not recorded and 900 MHz"),
+        ({"gpu": "Orin"}, "GPU: not recorded and Orin"),
+        ({"gpu_driver": "540.4.0"}, "GPU driver: not recorded and 540.4.0"),
+        ({"cpu_quota": Quota(cores=0.5, held_back=0, held_back_s=0)}, "CPU limit: not recorded and 0.5 cores"),
+        ({"versions": {"edge-sdk": "0", "onnxruntime": "1"}}, "version of onnxruntime: not recorded and 1"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_machine_in_another_state_is_told(write: Write, new: dict[str, Any], said: str) -> None:
+    told = differences(read_report(write("one", 8.0)), read_report(write("two", 8.0, machine=new)))
+    assert len(told) == 1
+    assert told[0].startswith(said)
+
+
+def test_another_engine_of_the_same_bundle_is_told(write: Write) -> None:
+    old = write("one", 8.0, subject={"engine_sha256": "12" * 32})
+    other = {"engine_sha256": "34" * 32, "precision": {"frames": "float16"}}
+    told = differences(read_report(old), read_report(write("two", 8.0, subject=other)))
+    assert told == ("engine: 121212121212 and 343434343434", "precision: frames float32 and frames float16")
+
+
+def test_a_clock_read_at_another_moment_is_the_same_clock(write: Write) -> None:
+    old = write("one", 8.0, machine={"cpu_mhz": Spread(min=900, p50=2596.1)})
+    new = write("two", 8.0, machine={"cpu_mhz": Spread(min=300, p50=2580.0)})
+    assert differences(read_report(old), read_report(new)) == ()
+
+
+def test_reports_of_an_older_version_are_compared() -> None:
+    """They lack the fields that came later."""
+    folder = Path(__file__).parents[2] / "benchmarks" / "results"
+    old = next((folder / "2026-11-22").glob("*-single.json"))
+    new = next((folder / "2026-11-29").glob("*-single.json"))
+    told = compare(old, new, fail=("p50:3%",)).differences
+    assert "kernel: 6.18.44-fc-v657 and 6.18.44-fc-v509" in told
+    assert any(line.startswith("bundle: ") for line in told)
 
 
 def test_a_report_is_json_with_units_and_withheld_percentiles(write: Write) -> None:
