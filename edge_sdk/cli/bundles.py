@@ -20,7 +20,7 @@ def bundle_show(
 ) -> None:
     """Print what the bundle holds, and what quantisation cost it."""
     from edge_sdk.bundle import open_bundle
-    from edge_sdk.bundle.show import describe as describe_bundle
+    from edge_sdk.cli.bundle_text import describe as describe_bundle
 
     opened = open_bundle(bundle)
     if picture:

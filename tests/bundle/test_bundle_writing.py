@@ -12,7 +12,7 @@ from toy_bundle import STUDENT, files, write
 
 from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.bundle.manifest import DemoClip, OperatingPoint
-from edge_sdk.bundle.show import describe
+from edge_sdk.cli.bundle_text import describe
 from edge_sdk.errors import (
     BundleChangedFileError,
     BundleKeyError,

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save
 from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.bundle.activations import ACTIVATIONS, read_activations
 from edge_sdk.bundle.manifest_language import Language
-from edge_sdk.bundle.show import describe
+from edge_sdk.cli.bundle_text import describe
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.export import device as devices

@@ -25,8 +25,8 @@ from toy_tokenizer import write_checkpoint_files
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import Language
-from edge_sdk.bundle.show import describe
 from edge_sdk.bundle.student_part import student_part
+from edge_sdk.cli.bundle_text import describe
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.peak_memory import PeakMemory
 from edge_sdk.hardware import find_target

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from edge_sdk.bundle import Bundle, rewrite
 from edge_sdk.bundle.proof import EVIDENCE, SCORES, read_proof, require_evidence
-from edge_sdk.bundle.show import describe
 from edge_sdk.cli.app import app
+from edge_sdk.cli.bundle_text import describe
 from edge_sdk.cli.explain import explain
 from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.files import sha256_of

@@ -16,8 +16,8 @@ from quantise_cases import optimised, run_plainly
 from student_cases import HEIGHT, WIDTH, make_scenes, rounded_in_torch, small_bundle, small_student
 
 from edge_sdk.bundle import Bundle, rewrite
-from edge_sdk.bundle.show import describe as describe_bundle
 from edge_sdk.bundle.student_part import student_part
+from edge_sdk.cli.bundle_text import describe as describe_bundle
 from edge_sdk.cli.models import quantise
 from edge_sdk.errors import ConfigError, EngineError
 from edge_sdk.export.parser_check import check_decomposed
