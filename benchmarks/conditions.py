@@ -22,6 +22,7 @@ from edge_sdk.benchmarks.throttling import Seen, throttled
 from edge_sdk.hardware import Conditions, Machine, identify, jetpack_of, observe, target_of
 from edge_sdk.hardware.cpu_quota import CpuQuota, cpu_quota
 from edge_sdk.hardware.cuda import find_cuda_device
+from edge_sdk.hardware.nvml import CardClock, card_clock
 
 INTERVAL_S = 1.0
 # Use of the CPU by other processes is noted if it exceeds this many cores.
@@ -41,6 +42,12 @@ class Reading(NamedTuple):
     seen: Conditions
     usage: tuple[float, float, float] | None
     quota: CpuQuota | None
+    card: CardClock | None = None
+
+    @property
+    def gpu_mhz(self) -> float | None:
+        """The clock of the Jetson's GPU or of the graphics card."""
+        return self.card.mhz if self.card else self.seen.gpu_mhz
 
 
 class Watch:
@@ -51,15 +58,15 @@ class Watch:
 
     def __init__(self, *, gpu: bool = False) -> None:
         self.machine: Machine = identify()
-        self.readings: list[Reading] = [_read()]
         self._gpu = gpu
+        self.readings: list[Reading] = [_read(gpu)]
         self._load_1min = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         self._next_s = time.perf_counter() + INTERVAL_S
 
     def look(self) -> None:
         """Read again if a second has passed."""
         if time.perf_counter() >= self._next_s:
-            self.readings.append(_read())
+            self.readings.append(_read(self._gpu))
             self._next_s = time.perf_counter() + INTERVAL_S
 
     def state(self, versions: Mapping[str, str], span_ns: tuple[int, int] | None = None) -> MachineState:
@@ -68,7 +75,7 @@ class Watch:
         Clocks, throttling and the highest temperature are those of the readings within `span_ns`, the measured time;
         without it, of all that `look` took. Counters are read at the readings around that time.
         """
-        self.readings.append(_read())
+        self.readings.append(_read(self._gpu))
         begin, inside, end = _span(self.readings, span_ns)
         first, last, seen = self.readings[0].seen, self.readings[-1].seen, [each.seen for each in inside]
         jetpack = jetpack_of(self.machine.l4t) if self.machine.l4t else None
@@ -90,10 +97,16 @@ class Watch:
             versions={"edge-sdk": edge_sdk.__version__, "python": sys.version.split()[0]} | dict(versions),
             cpu_mhz=_spread([each.cpu_mhz for each in seen]),
             cpu_fastest_mhz=_spread([each.cpu_fastest_mhz for each in seen]),
-            gpu_mhz=_spread([each.gpu_mhz for each in seen]),
+            gpu_mhz=_spread([each.gpu_mhz for each in inside]),
             temperature_c=Span(start=_hottest(first), end=_hottest(last), max=_highest(map(_hottest, seen))),
             throttled=throttled(
-                Seen([each.seen for each in self.readings], begin.seen, seen, end.seen),
+                Seen(
+                    [each.seen for each in self.readings],
+                    begin.seen,
+                    seen,
+                    end.seen,
+                    [each.card for each in inside if each.card],
+                ),
                 self.machine.arch,
                 gpu=self._gpu,
             ),
@@ -164,8 +177,10 @@ def _git(folder: Path, *words: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _read() -> Reading:
-    return Reading(time.perf_counter_ns(), observe(), _usage(), cpu_quota())
+def _read(gpu: bool) -> Reading:
+    seen = observe()
+    card = card_clock() if gpu and seen.gpu_mhz is None else None
+    return Reading(time.perf_counter_ns(), seen, _usage(), cpu_quota(), card)
 
 
 def _span(readings: Sequence[Reading], span_ns: tuple[int, int] | None) -> tuple[Reading, Sequence[Reading], Reading]:

@@ -1,15 +1,18 @@
 """What slowed a run down by heat, power or governor, as far as the machine shows it.
 
 A clock below its limit was throttled, or scaled by a governor that found too little work; both make a run slower. On
-CPUs that boost, the clock also falls as more cores work, so there only the kernel's counts of throttling are used.
+CPUs that boost, the clock also falls as more cores work, so there only the kernel's counts of throttling are used. A
+graphics card boosts too, and says itself what slows it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from edge_sdk.hardware import Conditions
+from edge_sdk.hardware.nvml import CardClock
 
 # A clock below this share of its limit was throttled or scaled.
 CLOCK_SHARE = 0.9
@@ -17,12 +20,16 @@ BOOSTING = frozenset({"x86_64", "AMD64", "i686"})
 
 
 class Seen(NamedTuple):
-    """The machine's conditions: all that were read, and those within the measured time and around it."""
+    """The machine's conditions: all that were read, and those within the measured time and around it.
+
+    `cards` are the readings of a graphics card within the measured time; empty on a Jetson.
+    """
 
     everything: Sequence[Conditions]
     begin: Conditions
     inside: Sequence[Conditions]
     end: Conditions
+    cards: Sequence[CardClock] = ()
 
 
 def throttled(seen: Seen, arch: str, *, gpu: bool) -> tuple[str, ...] | None:
@@ -52,6 +59,10 @@ def _cpu_slowed(seen: Seen) -> str | None:
 
 
 def _gpu_slowed(seen: Seen) -> str | None:
+    if seen.cards:
+        reasons = Counter(reason for card in seen.cards for reason in card.slowed_by)
+        told = (f"{reason} in {count} of {len(seen.cards)} readings" for reason, count in reasons.items())
+        return f"GPU slowed down by {', by '.join(told)}" if reasons else ""
     limits = (each.gpu_limit_mhz for each in seen.everything)
     return _slowed("GPU", limits, (each.gpu_mhz for each in seen.inside))
 

@@ -16,6 +16,7 @@ from edge_sdk.benchmarks.throttling import Seen, throttled
 from edge_sdk.hardware import observe
 from edge_sdk.hardware.cpu_quota import cpu_quota
 from edge_sdk.hardware.cuda import CudaDevice
+from edge_sdk.hardware.nvml import CardClock
 
 GPU = "sys/class/devfreq/17000000.gpu"
 ORIN = CudaDevice(name="Orin", sm=87, multiprocessors=8, driver="12.6", memory_mb=8000.0, integrated=True)
@@ -123,6 +124,30 @@ def test_the_clocks_of_cpus_that_boost_say_nothing(board: Board) -> None:
     assert throttled(Seen([before], before, [slow], before), "x86_64", gpu=False) == ()
     told = throttled(Seen([before, after], before, [slow], after), "x86_64", gpu=False)
     assert told == ("CPU throttled by heat: the kernel's counts rose by 2",)
+
+
+@pytest.mark.parametrize(
+    ("slowed_by", "said"),
+    [
+        ([(), ()], None),
+        ([("heat",), ("heat", "its power limit")], "by heat in 2 of 2 readings, by its power limit in 1 of 2 readings"),
+    ],
+)
+def test_a_graphics_card_says_what_slows_it(
+    board: Board, monkeypatch: pytest.MonkeyPatch, slowed_by: list[tuple[str, ...]], said: str | None
+) -> None:
+    """Its clock of 300 MHz says nothing, because cards boost; it says itself what slows it, here within the run."""
+    told = [("idle",), *slowed_by, ("idle",)]
+    monkeypatch.setattr(conditions, "card_clock", lambda: CardClock(300.0, told.pop(0)))
+    for path in board.root.glob(f"{GPU}/*"):
+        path.unlink()
+    watch = Watch(gpu=True)
+    watch.machine = msgspec.structs.replace(watch.machine, arch="aarch64")
+    for _ in slowed_by:
+        watch.look()
+    state = watch.state({})
+    assert state.throttled == ((f"GPU slowed down {said}",) if said else ())
+    assert state.gpu_mhz.p50 == 300
 
 
 def locked(board: Board, *, gpu: bool) -> MachineState:
