@@ -85,6 +85,7 @@ class Reasoner:
             max_memory_mb=max_memory_mb,
             whole=max_frames is not None,
             on_device=runtime in PACKAGES or self._options.device != "cpu",
+            is_built=self._is_built,
         )
         with ExitStack() as stack:
             self._vision = self._open(self._language.profiles[self.profile].graphs[self._fit.dialect])
@@ -136,7 +137,7 @@ class Reasoner:
         `UnknownNameError` for an unknown profile, and `BundleError` for one without vision in the opened dialect.
         """
         if self._clip:
-            raise ConfigError("a clip is open already, and there is room for one; close it first")
+            raise ConfigError("a clip is open already, and only one can be open; close it first")
         name = self.profile if profile is None else _profile(self._language, profile)
         if name != self._vision_of:
             graph = self._language.profiles[name].graphs.get(self._fit.dialect)
@@ -171,6 +172,9 @@ class Reasoner:
     def _open(self, name: str) -> Session:
         graph, path = self._bundle.graph(name)
         return self._runtime.open(path, graph, self._options)
+
+    def _is_built(self, name: str) -> bool:
+        return self._runtime.why_unbuilt(self._bundle.graph(name)[1], self._options) is None
 
     def _needs(self, prompt: Prompt, frames: int, questions: Mapping[str, Ids]) -> Need:
         """Return the slots for a whole clip of `frames` with all its questions and answers, and with only one."""
@@ -212,7 +216,9 @@ class Reasoner:
 
 def _language(bundle: Bundle) -> Language:
     if bundle.manifest.language is None:
-        raise BundleError(f"the bundle {bundle.manifest.name!r} has no language model, so it cannot be asked anything")
+        raise BundleError(
+            f"the bundle {bundle.manifest.name!r} has no language model, so it answers no questions; give another"
+        )
     return bundle.manifest.language
 
 
