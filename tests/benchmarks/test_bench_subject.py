@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_sdk.benchmarks import conditions, run, subject
+from edge_sdk.benchmarks.conditions import Watch
 from edge_sdk.benchmarks.report import Report, read_report
 from edge_sdk.benchmarks.run import run_bench
 from edge_sdk.benchmarks.subject import PROVIDERS, model_bytes, on_gpu, used_versions
@@ -83,6 +84,18 @@ def test_memory_is_compared_with_that_before_the_model_was_opened(
     monkeypatch.setattr(run, "Recogniser", Large)
     monkeypatch.setattr(conditions, "observe", look)
     assert bench(tmp_path).memory_mb.available_drop == 2000.0
+
+
+def test_the_lowest_reading_is_what_the_model_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    free_mb = [5000.0, 3000.0, 3500.0]
+    monkeypatch.setattr(conditions, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(
+        conditions, "observe", lambda: msgspec.structs.replace(observe(), memory_available_mb=free_mb.pop(0))
+    )
+    watch = Watch()
+    watch.look()
+    watch.state({})
+    assert watch.memory(1_000_000).available_drop == 2000.0
 
 
 def test_the_providers_are_those_that_compute(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def test_an_idle_core_is_not_throttling(board: Board) -> None:
 
 
 def test_a_limit_that_heat_lowered_is_not_the_limit(board: Board) -> None:
-    watch = watched(board, [(2200, 2200)])
+    """As on a board that became hot in the warm-up: the kernel shows the lower limit for the whole measured time."""
+    watch = watched(board, [])
     board.limit(1100)
     board.clocks(1100, 1100)
     watch.look()
