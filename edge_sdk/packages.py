@@ -10,7 +10,9 @@ import re
 import sys
 from importlib.util import find_spec
 
-_BINDINGS = "cuda-bindings>=12.8,<13"
+# 12.9 contains CUDA Runtime 12.9, for which the driver of JetPack 6 (Python 3.10, CUDA 12.6) may be too old; 12.8
+# contains none and calls the driver directly.
+_BINDINGS = "cuda-bindings>=12.8,<12.9" if sys.version_info < (3, 11) else "cuda-bindings>=12.8,<13"
 _GSTREAMER = {
     "linux": ("PyGObject>=3.42,<3.52",),
     "darwin": ("gstreamer-python", "gstreamer-bundle"),
@@ -54,7 +56,7 @@ def extra_of(module: str) -> str | None:
 def missing(package: str, extra: str) -> str:
     """The message for a top-level `package` of an extra that could not be imported, or only in part."""
     if find_spec(package) is not None:
-        return f"the installed package {package!r} lacks a part; take a newer one: {pip_install(extra)} --upgrade"
+        return f"the installed package {package!r} is incomplete or too old; run: {pip_install(extra)} --upgrade"
     return f"this needs the package {package!r}, which is not installed; run: {pip_install(extra)}"
 
 

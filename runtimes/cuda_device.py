@@ -1,7 +1,8 @@
 """The CUDA device: the runtimes make every CUDA call here, through NVIDIA's package `cuda-bindings`.
 
 All calls are to the CUDA Runtime API. Versions 12.8 to 13 of the package agree on every function called here. The SDK
-installs 12.9 because it runs on the drivers of both CUDA 12 and CUDA 13.
+installs 12.9 because it runs on the drivers of both CUDA 12 and CUDA 13, but 12.8 for Python 3.10: 12.9 contains CUDA
+Runtime 12.9, for which JetPack 6's driver of CUDA 12.6 may be too old, and 12.8 contains none.
 """
 
 from __future__ import annotations

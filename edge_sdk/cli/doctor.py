@@ -20,13 +20,13 @@ from edge_sdk import __version__
 from edge_sdk.bundle import default_bundle, open_bundle
 from edge_sdk.capture.codecs import CODECS
 from edge_sdk.capture.platforms import LIVE_CODECS, choose, choose_encoder
-from edge_sdk.engine.tensorrt_library import Flavour, open_tensorrt
+from edge_sdk.engine.tensorrt_library import PACKAGES, Flavour, open_tensorrt
 from edge_sdk.errors import EdgeError
 from edge_sdk.hardware import CPU, identify, observe, target_of, whole_draw
 from edge_sdk.hardware.cgroup import memory_room_mb
 from edge_sdk.hardware.cuda import cuda_device
 from edge_sdk.packages import pip_install
-from edge_sdk.registry import DEFAULT_RUNTIME, RUNTIMES, open_runtime
+from edge_sdk.registry import DEFAULT_RUNTIME, RUNTIMES, open_room, open_runtime
 from edge_sdk.types import Value
 
 Status = Literal["ok", "missing", "note"]
@@ -114,9 +114,20 @@ def _native() -> _Finding:
 def _runtime(name: str) -> _Finding:
     try:
         described = open_runtime(name).describe()
+        if name in PACKAGES:
+            _call_cuda()
     except EdgeError as error:
         return _refused(error, "missing" if name == DEFAULT_RUNTIME else "note")
     return _Finding("ok", _joined(f"{key} {value}" for key, value in described.items() if key != "runtime"))
+
+
+def _call_cuda() -> None:
+    """Allocate one byte on the device, which loads the CUDA Runtime and fails if the driver is too old for it.
+
+    Importing `cuda-bindings` succeeds with any driver.
+    """
+    cuda = open_room("runtimes.cuda_device").open_cuda()
+    cuda.free(cuda.allocate(1))
 
 
 def _cuda() -> _Finding:

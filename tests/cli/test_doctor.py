@@ -16,6 +16,7 @@ import edge_sdk
 from edge_sdk import __version__
 from edge_sdk.bundle import write_bundle
 from edge_sdk.cli.doctor import Check, examine
+from edge_sdk.hardware.cuda import find_cuda_device
 
 EXTRAS = "gi mujoco matplotlib onnx onnxruntime safetensors torch"
 
@@ -46,6 +47,23 @@ def test_cuda_and_tensorrt_are_there_or_say_what_to_do(here: dict[str, Check]) -
         assert "no CUDA driver" in here["CUDA device"].found
         assert "install NVIDIA's driver" in here["CUDA device"].fix
         assert here["runtime trt"].status == here["runtime rtx"].status == "note"
+
+
+def test_a_driver_that_is_too_old_for_the_bindings_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board of doubles, but the real CUDA bindings: without a driver they refuse as they do with an old one."""
+    pytest.importorskip("tensorrt_rtx", reason="its enumerations stand for TensorRT's")
+    pytest.importorskip("cuda.bindings", reason="extra [tensorrt] is not installed")
+    if find_cuda_device() is not None:
+        pytest.skip("there is a CUDA device here")
+    from host_board import ORIN_NX, Board
+
+    old = msgspec.structs.replace(ORIN_NX, driver="12.6")
+    Board(monkeypatch, old)
+    monkeypatch.setattr("edge_sdk.runtimes.cuda_errors.find_cuda_device", lambda: old)
+    check = found(examine())["runtime trt"]
+    assert check.status == "note"
+    assert "cudaErrorInsufficientDriver (35); the driver is for CUDA 12.6" in check.found
+    assert check.fix.startswith("pip install 'cuda-bindings<12.9'")
 
 
 def test_where_live_video_is_decoded_is_said_with_the_reason(here: dict[str, Check]) -> None:

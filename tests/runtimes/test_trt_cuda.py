@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from edge_sdk.errors import MissingDependencyError, RuntimeFailure
-from edge_sdk.hardware.cuda import find_cuda_device
+from edge_sdk.hardware.cuda import CudaDevice, find_cuda_device
 from edge_sdk.runtimes.cuda_device import CudaRuntime, open_cuda
-from edge_sdk.runtimes.cuda_errors import cuda_error
+from edge_sdk.runtimes.cuda_errors import cuda_error, insufficient_driver
 from edge_sdk.runtimes.device_state import row_copies
 from edge_sdk.tensors import append_rows
 
@@ -71,12 +73,12 @@ def test_every_code_has_its_place_in_the_error_tree(api: Any) -> None:
         ("cudaErrorMemoryAllocation", RuntimeFailure, r"5\.0 MB more were asked for; close other programs"),
         ("cudaErrorInsufficientDriver", MissingDependencyError, "older than cuda-bindings"),
         ("cudaErrorNoDevice", MissingDependencyError, "no device"),
-        ("cudaErrorDevicesUnavailable", MissingDependencyError, "another program holds the GPU"),
+        ("cudaErrorDevicesUnavailable", MissingDependencyError, "another program uses the GPU"),
         ("cudaErrorStubLibrary", MissingDependencyError, "a stub of libcuda"),
         ("cudaErrorInvalidDevice", MissingDependencyError, "CUDA_VISIBLE_DEVICES"),
         ("cudaErrorSystemDriverMismatch", MissingDependencyError, "of different versions"),
         ("cudaErrorNoKernelImageForDevice", RuntimeFailure, "edge-sdk build"),
-        ("cudaErrorIllegalAddress", RuntimeFailure, "restart the program"),
+        ("cudaErrorIllegalAddress", RuntimeFailure, "restart it"),
         ("cudaErrorLaunchFailure", RuntimeFailure, "edge-sdk verify"),
         ("cudaErrorStreamCaptureInvalidated", RuntimeFailure, "could not be captured"),
         ("cudaErrorStreamCaptureUnsupported", RuntimeFailure, "could not be captured"),
@@ -87,6 +89,20 @@ def test_the_codes_mean_what_the_words_say(api: Any, name: str, kind: type[Excep
     code = getattr(api.cudaError_t, name)
     with pytest.raises(kind, match=words):
         raise cuda_error("cudaMalloc", int(code), name, asked=5_000_000)
+
+
+@pytest.mark.parametrize(
+    ("driver", "words"),
+    [
+        ("12.6", r"for CUDA 12\.6, .*in cuda-bindings 12\.9\.10; run: pip install 'cuda-bindings<12\.9'.*cuda-compat"),
+        ("11.4", r"for CUDA 11\.4, .*flash JetPack 6 or later$"),
+        (None, "there is no driver, or it is older than cuda-bindings 12.9.10: install NVIDIA's driver"),
+    ],
+)
+def test_a_driver_that_is_too_old_is_named_beside_the_bindings(driver: str | None, words: str) -> None:
+    orin = CudaDevice(name="Orin", sm=87, multiprocessors=8, driver="", memory_mb=8000.0, integrated=True)
+    device = None if driver is None else replace(orin, driver=driver)
+    assert re.search(words, insufficient_driver(device, "12.9.10"))
 
 
 SHAPES = [
