@@ -27,8 +27,8 @@ DEFAULT_GATES = ("p50:3%", "p95:5%")
 ROUNDS = 1000
 SEED = 0
 SCOPE = (
-    "The intervals cover 95 % of what chance among the frames of this pair of runs explains, not what differs from run "
-    "to run: repeat both, in turn, before you trust a small change."
+    "The 95 % intervals cover chance among the frames within this pair of runs, not what differs from run to run: "
+    "repeat both in turn before you trust a small change."
 )
 
 _GATE = re.compile(r"(p50|p90|p95|p99):(\d+(?:\.\d+)?)%")

@@ -36,7 +36,7 @@ def _words(report: Report) -> Words:
         "power mode": machine.power_mode,
         "governor": machine.governor,
         "clocks locked": _yes(machine.clocks_locked),
-        "throttled": None if machine.throttled is None else "; ".join(machine.throttled) or "no",
+        "throttled": "cannot be seen" if machine.throttled is None else "; ".join(machine.throttled) or "no",
         "other load": _load(machine.other_cores),
         "runtime": subject.runtime,
         "bundle": subject.bundle_sha256[:12],

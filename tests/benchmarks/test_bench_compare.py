@@ -158,7 +158,7 @@ def test_conditions_that_differ_are_told(write: Write) -> None:
     assert found.differences == ("threads: 1 and 2", "warm-up: 1 s and 0.5 s")
     assert "not the same: threads: 1 and 2" in str(found)
     # Nothing in the numbers can show what differs from run to run.
-    assert "frames of this pair of runs" in str(found)
+    assert "frames within this pair of runs" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_conditions_that_differ_are_told(write: Write) -> None:
         ({"cores": 4}, "cores: 2 and 4"),
         ({"governor": "schedutil"}, "governor: not recorded and schedutil"),
         ({"clocks_locked": True}, "clocks locked: not recorded and yes"),
-        ({"throttled": ()}, "throttled: not recorded and no"),
-        ({"throttled": ("CPU clock was down to 1 of 2 MHz",)}, "throttled: not recorded and CPU clock was down to"),
+        ({"throttled": ()}, "throttled: cannot be seen and no"),
+        ({"throttled": ("CPU clock was down to 1 of 2 MHz",)}, "throttled: cannot be seen and CPU clock was down to"),
         ({"other_cores": 0.05}, "other load: 0.4 cores and none"),
         ({"cpu_mhz": Spread(min=900, p50=900)}, "CPU clock: not recorded and 900 MHz"),
         ({"gpu_mhz": Spread(min=300, p50=900)}, "GPU clock: not recorded and 900 MHz"),
