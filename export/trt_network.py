@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_sdk.bundle.manifest import Graph
 from edge_sdk.engine.shapes import ShapeProfile, input_shapes
-from edge_sdk.engine.tensorrt_library import TensorRT, problem_log, problems
+from edge_sdk.engine.tensorrt_library import ProblemLog, TensorRT, problem_log, problems
 from edge_sdk.errors import ConfigError, EngineError
 
 # Head sizes for which TensorRT has fused attention kernels.
@@ -23,26 +23,33 @@ _FUSED_HEADS = range(16, 257, 8)
 # Any, here and below: the packages ship no types.
 @dataclass(frozen=True)
 class Network:
-    """A parsed graph. The builder and the parser are kept alive, because the network depends on them."""
+    """A parsed graph. The builder and the parser are kept alive, because the network depends on them.
+
+    `strict` is the number of attention layers that may only be built with a fused kernel.
+    """
 
     builder: Any
     native: Any
     parser: Any
-    log: Any
+    log: ProblemLog
+    strict: int
 
 
-def parse(tensorrt: TensorRT, path: Path) -> Network:
-    """Parse the ONNX file at `path`. Raises `EngineError` with the parser's own words."""
+def parse(tensorrt: TensorRT, path: Path, *, slow_attention: bool = False) -> Network:
+    """Parse the ONNX file at `path`; with `slow_attention`, no attention layer needs a fused kernel.
+
+    Raises `EngineError` with the parser's own words.
+    """
     module, log = tensorrt.module, problem_log(tensorrt)
-    builder = module.Builder(log)
+    builder = module.Builder(log.logger)
     native = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = module.OnnxParser(native, log)
+    parser = module.OnnxParser(native, log.logger)
     if not parser.parse_from_file(str(path)):
         reasons = [str(parser.get_error(index)) for index in range(parser.num_errors)]
         told = "; ".join(reasons) or problems(log)
         raise EngineError(f"TensorRT {tensorrt.version} cannot parse {path}: {told}; {_remedy(tensorrt)}")
-    _allow_slow_attention(module, native)
-    return Network(builder=builder, native=native, parser=parser, log=log)
+    strict = _allow_slow_attention(module, native, everywhere=slow_attention)
+    return Network(builder=builder, native=native, parser=parser, log=log, strict=strict)
 
 
 def add_profiles(network: Network, config: Any, graph: Graph, profiles: Sequence[ShapeProfile]) -> None:
@@ -84,12 +91,13 @@ def _remedy(tensorrt: TensorRT) -> str:
     return f"it reads {tensorrt.dialect} graphs: export the bundle with that dialect"
 
 
-def _allow_slow_attention(module: Any, native: Any) -> None:
-    """Let attention without a fused kernel (float32, unusual head sizes) be built from smaller steps.
+def _allow_slow_attention(module: Any, native: Any, *, everywhere: bool) -> int:
+    """Let attention without a fused kernel (float32, unusual head sizes) be built from smaller steps, or all of it.
 
-    All other attention stays strict, so that a slow decoder is refused at build time (TensorRT, "Multi-Head Attention
-    Fusion": float16 and bfloat16, heads of 16 to 256 in multiples of 8).
+    All other attention stays strict, so that a slow decoder is not built unnoticed (TensorRT, "Multi-Head Attention
+    Fusion": float16 and bfloat16, heads of 16 to 256 in multiples of 8). Returns the number of strict layers.
     """
+    strict = 0
     kind = getattr(module.LayerType, "ATTENTION_INPUT", None)
     for index in range(native.num_layers if kind is not None else 0):
         layer = native.get_layer(index)
@@ -97,6 +105,9 @@ def _allow_slow_attention(module: Any, native: Any) -> None:
             continue
         query = layer.get_input(0)
         fused = query.dtype != module.float32 and query.shape[-1] in _FUSED_HEADS
-        if not fused:
-            layer.__class__ = module.IAttentionInputLayer  # how the package casts a layer to its kind
-            layer.attention.decomposable = True
+        if fused and not everywhere:
+            strict += 1
+            continue
+        layer.__class__ = module.IAttentionInputLayer  # how the package casts a layer to its kind
+        layer.attention.decomposable = True
+    return strict

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge_sdk.bundle.manifest import Graph
-from edge_sdk.engine.tensorrt_library import TensorRT, problems, short_of_memory
+from edge_sdk.engine.tensorrt_library import ProblemLog, TensorRT, problems, short_of_memory
 from edge_sdk.errors import EngineError, RuntimeFailure
 from edge_sdk.runtimes.cuda_errors import MORE_MEMORY
 from edge_sdk.tensors import describe, numpy_dtype
@@ -35,7 +35,7 @@ _DTYPES = {
 
 
 class Loaded(NamedTuple):
-    """An engine and the logger that keeps its errors; `label` names the engine in error messages.
+    """An engine and the log of TensorRT's errors; `label` names the engine in error messages.
 
     `sha256` is the hash of the engine's file; None for an engine that was never in a file.
     """
@@ -44,18 +44,18 @@ class Loaded(NamedTuple):
     tensorrt: TensorRT
     # Any: the packages ship no types.
     engine: Any
-    log: Any
+    log: ProblemLog
     sha256: str | None = None
 
 
 # Any: the packages ship no types.
-def deserialize(path: Path, tensorrt: TensorRT, log: Any, where: str) -> Any:
+def deserialize(path: Path, tensorrt: TensorRT, log: ProblemLog, where: str) -> Any:
     """Load the engine from the file at `path`, which is mapped rather than read so that memory holds it only once.
 
     `where` describes the GPU for error messages. Raises `RuntimeFailure` if the engine does not fit in the free memory,
     and `EngineError` if TensorRT refuses it for another reason, each with TensorRT's message and a remedy.
     """
-    runtime = tensorrt.module.Runtime(log)
+    runtime = tensorrt.module.Runtime(log.logger)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
@@ -80,7 +80,9 @@ def check_tensors(label: str, graph: Graph, engine: Any) -> None:
         there = sorted(name for name in names if engine.get_tensor_mode(name).name == mode)
         declared = sorted(spec.name for spec in specs)
         if there != declared:
-            raise RuntimeFailure(f"{label}: the manifest declares the {kind}s {declared}, the engine has {there}")
+            raise RuntimeFailure(
+                f"{label}: the manifest declares the {kind}s {declared}, but the engine has {there}; build it again"
+            )
         for spec in specs:
             _check_tensor(label, kind, spec, engine)
 

@@ -67,6 +67,7 @@ class Lane:
 
         Raises `RuntimeFailure` if TensorRT refuses the lengths or infers other output shapes than the manifest's.
         """
+        self._loaded.log.restart()
         if self._dims != dims:
             self._shape(graph, dims, addresses)
         captured = self._graphs.pop(addresses, 0) or self._capture(addresses)
@@ -91,7 +92,9 @@ class Lane:
         for spec in graph.inputs:
             if -1 in tuple(self._loaded.engine.get_tensor_shape(spec.name)):
                 shape = shape_of(spec, dims)
-                self._must(self._context.set_input_shape(spec.name, shape), f"it takes no {spec.name!r} of {shape}")
+                self._must(
+                    self._context.set_input_shape(spec.name, shape), f"it rejects {spec.name!r} of shape {shape}"
+                )
         self._bind(addresses)  # shape inference reads the tensors whose values set shapes
         unknown = self._context.infer_shapes()
         self._must(not unknown, f"it does not know the shapes of {unknown}")
@@ -124,7 +127,7 @@ class Lane:
             return
         self._bound = ()
         for name, address in addresses:
-            self._must(self._context.set_tensor_address(name, address), f"it takes no address for {name!r}")
+            self._must(self._context.set_tensor_address(name, address), f"it rejects the address of {name!r}")
         self._bound = addresses
 
     def _execute(self) -> None:
@@ -132,9 +135,7 @@ class Lane:
 
     def _must(self, done: bool, otherwise: str) -> None:
         if not done:
-            told = _told(self._loaded)
-            self._loaded.log.problems.clear()
-            raise RuntimeFailure(f"{self._loaded.label}: TensorRT refuses a call: {otherwise}: {told}")
+            raise RuntimeFailure(f"{self._loaded.label}: TensorRT refuses a call: {otherwise}: {_told(self._loaded)}")
 
 
 def _why_uncaptured(loaded: Loaded) -> str:
@@ -159,6 +160,6 @@ def create_context(loaded: Loaded, how: Any, scratch: int, size_bytes: int) -> A
     """
     context = loaded.engine.create_execution_context(how)
     if context is None:
-        raise RuntimeFailure(f"{loaded.label}: TensorRT makes no execution context: {_told(loaded)}")
+        raise RuntimeFailure(f"{loaded.label}: TensorRT cannot create an execution context: {_told(loaded)}")
     context.set_device_memory(scratch, size_bytes)
     return context

@@ -79,9 +79,9 @@ class _Zeros:
 
 
 # Any: what TensorRT's objects would be.
-def _parse(tensorrt: TensorRT, path: Path) -> Any:
+def _parse(tensorrt: TensorRT, path: Path, *, slow_attention: bool = False) -> Any:
     builder = SimpleNamespace(build_serialized_network=lambda network, config: config.blueprint)
-    return SimpleNamespace(builder=builder, native=None, log=None)
+    return SimpleNamespace(builder=builder, native=None, log=None, strict=0)
 
 
 def _config(job: Any, network: Any, progress_monitor: Any) -> Any:

@@ -57,7 +57,7 @@ def valid(order: Order, lines: Lines) -> Iterator[Row]:
     if engine is None:
         raise EngineError(f"there is no engine to ask about in {_cache(order).folder}")
     module, log = tensorrt.module, problem_log(tensorrt)
-    runtime = module.Runtime(log)
+    runtime = module.Runtime(log.logger)
     verdict, bits = runtime.get_engine_validity(engine.read_bytes())
     known = module.EngineInvalidityDiagnostics.__members__
     flags = ", ".join(name for name, flag in known.items() if int(flag) & int(bits)) or "none"

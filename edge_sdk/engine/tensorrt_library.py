@@ -7,8 +7,10 @@ shared parts are here: which package is installed, its version, and its log.
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 from importlib import import_module
+from threading import Lock
 from typing import Any, Literal
 
 from edge_sdk.errors import MissingDependencyError
@@ -22,11 +24,16 @@ Flavour = Literal["trt", "rtx"]
 # Messages of TensorRT's allocator, of CUDA and of C++ in TensorRT's log (NVIDIA/TensorRT, issue 840).
 _NO_MEMORY = re.compile(r"out ?of ?memory|could not be allocated|bad_alloc", re.IGNORECASE)
 
+_KEPT_ERRORS = 100
+
 # flavour -> package, and how to install it
 PACKAGES: dict[Flavour, tuple[str, str]] = {
     "trt": ("tensorrt", "on a Jetson it comes with JetPack (python3-libnvinfer), elsewhere: pip install tensorrt"),
     "rtx": ("tensorrt_rtx", f"run: {pip_install('rtx')}"),
 }
+# Any: the packages ship no types. Their class ILogger -> the one logger and the errors that it was given.
+_LOGGERS: dict[Any, tuple[Any, _Kept]] = {}
+_LOGGERS_LOCK = Lock()
 
 
 @dataclass(frozen=True)
@@ -77,29 +84,80 @@ def runtime_dialects(runtime: str) -> tuple[Dialect, ...]:
     return open_runtime(runtime).dialects
 
 
-# Any: the class derives from a class of the package, which ships no types.
-def problem_log(tensorrt: TensorRT) -> Any:
-    """Return a logger that prints nothing and keeps errors in its list `problems`, for use in exceptions."""
-    base = tensorrt.module.ILogger
+class ProblemLog:
+    """The errors that a TensorRT package logs from the making of this object, or its last `restart`, on.
 
-    class ProblemLog(base):  # type: ignore[misc, valid-type]  # a class of a package without types
+    Errors of other threads in the meantime are among them, because TensorRT has one logger for the whole process.
+    Create TensorRT's objects with `logger`.
+    """
+
+    # Any: the packages ship no types.
+    def __init__(self, logger: Any, kept: _Kept) -> None:
+        self.logger, self._kept = logger, kept
+        self._begin = kept.count
+
+    @property
+    def problems(self) -> list[str]:
+        """The errors, oldest first; the last ones if they are very many."""
+        return self._kept.since(self._begin)
+
+    def restart(self) -> None:
+        """Forget the errors so far."""
+        self._begin = self._kept.count
+
+
+class _Kept:
+    """The last errors of one package, and how many there were in all."""
+
+    def __init__(self) -> None:
+        self._lock, self._last = Lock(), deque[str](maxlen=_KEPT_ERRORS)
+        self.count = 0
+
+    def add(self, message: str) -> None:
+        with self._lock:
+            self._last.append(message)
+            self.count += 1
+
+    def since(self, count: int) -> list[str]:
+        with self._lock:
+            new = min(self.count - count, len(self._last))
+            return list(self._last)[len(self._last) - new :]
+
+
+def problem_log(tensorrt: TensorRT) -> ProblemLog:
+    """Return a log of the errors of `tensorrt` from here on, for use in exceptions; nothing is printed.
+
+    TensorRT uses the first logger that it is given for the whole process, and the logger must outlive all objects that
+    use it. So each package gets one logger, which is never released.
+    """
+    base = tensorrt.module.ILogger
+    with _LOGGERS_LOCK:
+        if base not in _LOGGERS:
+            _LOGGERS[base] = _logger(base)
+        logger, kept = _LOGGERS[base]
+    return ProblemLog(logger, kept)
+
+
+# Any: the class derives from a class of the package, which ships no types.
+def _logger(base: Any) -> tuple[Any, _Kept]:
+    kept = _Kept()
+
+    class Logger(base):  # type: ignore[misc, valid-type]  # a class of a package without types
         def __init__(self) -> None:
             super().__init__()
-            self.problems: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (base.Severity.ERROR, base.Severity.INTERNAL_ERROR):
-                self.problems.append(message.strip())
+                kept.add(message.strip())
 
-    return ProblemLog()
+    return Logger(), kept
 
 
-def problems(log: Any) -> str:
-    """Return the errors kept by a logger of `problem_log`, in one line."""
+def problems(log: ProblemLog) -> str:
+    """Return the errors in `log`, in one line."""
     return "; ".join(log.problems) or "it gave no reason"
 
 
-# Any: the packages ship no types.
-def short_of_memory(log: Any) -> bool:
-    """Return whether a logger of `problem_log` kept an error about memory that could not be allocated."""
+def short_of_memory(log: ProblemLog) -> bool:
+    """Return whether `log` has an error about memory that could not be allocated."""
     return _NO_MEMORY.search("; ".join(log.problems)) is not None

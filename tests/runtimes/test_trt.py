@@ -294,7 +294,7 @@ X = spec("x", ("streams", 3))
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ([X], r"inputs \['x'\], the engine has \['total', 'x'\]"),
+        ([X], r"inputs \['x'\], but the engine has \['total', 'x'\]"),
         ([X, spec("total", ("streams", 3), "float16")], r"'total' as float16.*float32 \[-1, 3\].*edge-sdk build"),
         ([X, spec("total", ("streams", 4))], r"'total' as float32 \[streams, 4\]"),
         ([X, spec("total", (3,))], r"'total' as float32 \[3\]"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,7 @@ from host_cuda import HostCuda
 from host_engine import HostEngine
 from trt_doubles import ANY, WIDTH, module, normal
 
-from edge_sdk.engine.tensorrt_library import TensorRT, problem_log
+from edge_sdk.engine.tensorrt_library import TensorRT, problem_log, problems
 from edge_sdk.errors import EngineError, RuntimeFailure
 from edge_sdk.runtimes.trt import TrtSession
 from edge_sdk.runtimes.trt_engine import Loaded, deserialize
@@ -71,8 +73,8 @@ def test_a_context_that_does_not_fit(
 ) -> None:
     cuda, log = HostCuda(), problem_log(TENSORRT)
     engine = HostEngine(module, running_sum.path, running_sum.graph, (ANY,), cuda)
-    monkeypatch.setattr(engine, "create_execution_context", lambda strategy: complain(log, words))
-    with pytest.raises(RuntimeFailure, match="toy: TensorRT makes no execution context: ") as told:
+    monkeypatch.setattr(engine, "create_execution_context", lambda strategy: complain(log.logger, words))
+    with pytest.raises(RuntimeFailure, match="toy: TensorRT cannot create an execution context: ") as told:
         TrtSession(Loaded("toy", TENSORRT, engine, log), running_sum.graph, cuda)
     assert (ADVICE in str(told.value)) == advised
 
@@ -82,8 +84,40 @@ def test_a_call_that_does_not_fit(running_sum: Any, monkeypatch: pytest.MonkeyPa
     engine = HostEngine(module, running_sum.path, running_sum.graph, (ANY,), cuda)
     session = TrtSession(Loaded("toy", TENSORRT, engine, log), running_sum.graph, cuda)
     feeds = {"x": normal(0, 2, WIDTH), "total": normal(1, 2, WIDTH)}
-    monkeypatch.setattr(engine.contexts[0], "execute_async_v3", lambda stream_handle: complain(log, SHORT[0]))
+    monkeypatch.setattr(engine.contexts[0], "execute_async_v3", lambda stream_handle: complain(log.logger, SHORT[0]))
     with pytest.raises(RuntimeFailure, match=rf"it did not run: .*out of memory\); {ADVICE}$"):
         session.run(feeds)
     monkeypatch.undo()
     assert session.run(feeds)
+
+
+def test_all_objects_of_a_package_have_one_logger(running_sum: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT keeps the first logger for the whole process; what it is told counts for the call that it came with."""
+    first, second = problem_log(TENSORRT), problem_log(TENSORRT)
+    assert first.logger is second.logger
+    alive = weakref.ref(first.logger)
+    complain(first.logger, OTHER)
+    assert problems(second) == problems(first) == OTHER
+    later = problem_log(TENSORRT)
+    assert later.problems == []
+    del first, second
+    gc.collect()
+    assert alive() is later.logger
+
+    cuda = HostCuda()
+    engine = HostEngine(module, running_sum.path, running_sum.graph, (ANY,), cuda)
+    session = TrtSession(Loaded("toy", TENSORRT, engine, later), running_sum.graph, cuda)
+    feeds = {"x": normal(0, 2, WIDTH), "total": normal(1, 2, WIDTH)}
+    complain(later.logger, SHORT[0])  # of another session
+    monkeypatch.setattr(engine.contexts[0], "execute_async_v3", lambda stream_handle: complain(later.logger, OTHER))
+    with pytest.raises(RuntimeFailure, match="it did not run: Error Code 1: Serialization") as told:
+        session.run(feeds)
+    assert SHORT[0] not in str(told.value)
+
+
+def test_very_many_errors_do_not_fill_the_memory() -> None:
+    log = problem_log(TENSORRT)
+    for number in range(10_000):
+        complain(log.logger, str(number))
+    assert log.problems[-1] == "9999"
+    assert len(log.problems) <= 1000

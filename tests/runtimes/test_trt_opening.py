@@ -61,9 +61,9 @@ def cached(toy: Any, engine: bytes, **changes: Any) -> SessionOptions:
 def compiled(toy: Any) -> bytes:
     """A real engine, compiled here."""
     log = problem_log(open_tensorrt("rtx"))
-    builder = module.Builder(log)
+    builder = module.Builder(log.logger)
     network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser, config = module.OnnxParser(network, log), builder.create_builder_config()
+    parser, config = module.OnnxParser(network, log.logger), builder.create_builder_config()
     assert parser.parse_from_file(str(toy.path))
     profile = builder.create_optimization_profile()
     for name in ("x", "total"):
@@ -105,7 +105,7 @@ def test_no_engine_and_no_graph(running_sum: Any, runtime: TrtRuntime, tmp_path:
 
 def test_a_tensorrt_that_does_not_read_the_graph(running_sum: Any) -> None:
     for version, kind, words in (
-        ("10.3.0", RuntimeFailure, r"toy\.onnx keeps to native operators, TensorRT 10\.3\.0 reads decomposed graphs"),
+        ("10.3.0", RuntimeFailure, r"toy\.onnx uses native operators, but TensorRT 10\.3\.0 reads decomposed graphs"),
         ("8.5.2", ConfigError, r"10\.3 or newer is needed, found 8\.5\.2"),
     ):
         runtime = TrtRuntime(TensorRT(flavour="trt", module=module, version=version), ORIN)
