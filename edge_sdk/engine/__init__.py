@@ -4,6 +4,7 @@ The package `export` builds engines and the package `runtimes` loads them.
 """
 
 from edge_sdk.engine.cache import (
+    BUILDER_REVISION,
     KERNELS_SUFFIX,
     EngineCache,
     EngineKey,
@@ -15,6 +16,7 @@ from edge_sdk.engine.cache import (
 )
 
 __all__ = [
+    "BUILDER_REVISION",
     "EngineCache",
     "EngineKey",
     "EngineRecord",

@@ -27,15 +27,21 @@ _DIGEST_LETTERS = 16
 SUFFIX, RECORD_SUFFIX = ".engine", ".json"
 # What TensorRT-RTX compiled on the device when the engine was first used.
 KERNELS_SUFFIX = ".kernels"
+# An engine that gave wrong outputs: kept for a report to NVIDIA, never opened.
+WRONG_SUFFIX = ".wrong"
+
+BUILDER_REVISION = 1
+"""Raise it when the SDK's own build settings change, such as strong typing; engines of other revisions are refused."""
 
 
 _DIFFERENCES = {
     "weights_sha256": "the weights have changed",
-    "flavour": "built by {}, asked of {}",
+    "flavour": "built by runtime {}, needed for {}",
     "version": "built by version {}, here is {}",
     "sm": "built for sm_{}, here is sm_{}",
     "multiprocessors": "built for {} multiprocessors, here are {}: another board, or another power mode",
     "driver": "built under driver {}, here is {}",
+    "revision": "built by revision {} of this SDK's builder, here is {}",
 }
 
 
@@ -45,7 +51,8 @@ class EngineKey(Value, frozen=True, kw_only=True, omit_defaults=True):
     `graph_sha256` is the hash of the ONNX file, `weights_sha256` that of its weight files in order of their names. `sm`
     is the GPU's compute capability, such as 87; None for an engine that its runtime finishes compiling on any GPU.
     `driver` is the version of the CUDA driver and `multiprocessors` the GPU's number of multiprocessors; both are None
-    for an engine built without a GPU. If only `multiprocessors` is None, the count was not recorded.
+    for an engine built without a GPU. If only `multiprocessors` is None, the count was not recorded. `revision` stands
+    for the build settings that are fixed in the SDK; records without it are of the first.
     """
 
     graph: str
@@ -59,6 +66,7 @@ class EngineKey(Value, frozen=True, kw_only=True, omit_defaults=True):
     profiles: tuple[ShapeProfile, ...]
     level: int
     multiprocessors: int | None = None
+    revision: int = 1
 
     @property
     def digest(self) -> str:
@@ -80,6 +88,7 @@ class Wanted(Value, frozen=True, kw_only=True):
     sm: int
     multiprocessors: int
     driver: str
+    revision: int = BUILDER_REVISION
 
     def differences(self, key: EngineKey) -> Iterator[str]:
         """Yield in words why the engine of `key`, built for this graph, cannot be used; nothing if it fits."""
@@ -95,6 +104,7 @@ class EngineRecord(Value, frozen=True, kw_only=True):
 
     `verified`: on this device the engine gave the bundle's reference outputs. `chosen` is higher than that of every
     engine for the same graph that was built or chosen earlier; it is a counter because the clocks of boards jump.
+    `slow_attention`: TensorRT built the graph only with its attention in smaller steps, which is slower.
     """
 
     key: EngineKey
@@ -104,6 +114,7 @@ class EngineRecord(Value, frozen=True, kw_only=True):
     build_s: float
     verified: bool = False
     chosen: int = 0
+    slow_attention: bool = False
 
     @property
     def turn(self) -> tuple[int, str]:
@@ -136,10 +147,19 @@ class EngineCache:
         return path
 
     # bytes or any buffer: TensorRT returns memory of its own.
-    def write(self, key: EngineKey, engine: bytes | memoryview, *, built_utc: str, build_s: float) -> Path:
+    def write(
+        self,
+        key: EngineKey,
+        engine: bytes | memoryview,
+        *,
+        built_utc: str,
+        build_s: float,
+        slow_attention: bool = False,
+    ) -> Path:
         """Write an engine and its record, each completely or not at all, choose it, and return the engine's path.
 
-        An existing engine for `key` is replaced once the new one is on disk; its cached kernels are removed.
+        An existing engine for `key` is replaced once the new one is on disk; its cached kernels and an engine that was
+        set aside are removed.
         """
         path = self._path(key)
         self._sweep()
@@ -148,7 +168,7 @@ class EngineCache:
             digest, size = sha256_of(stage), stage.stat().st_size
             sync(stage)
             # Without a record an engine counts as absent; beside the old engine's record it would count as damaged.
-            for suffix in (RECORD_SUFFIX, KERNELS_SUFFIX):
+            for suffix in (RECORD_SUFFIX, KERNELS_SUFFIX, WRONG_SUFFIX):
                 path.with_suffix(suffix).unlink(missing_ok=True)
         record = EngineRecord(
             key=key,
@@ -157,6 +177,7 @@ class EngineCache:
             built_utc=built_utc,
             build_s=build_s,
             chosen=self._next_turn(key),
+            slow_attention=slow_attention,
         )
         self._write_record(path, record)
         return path
@@ -175,11 +196,16 @@ class EngineCache:
         if record is not None:
             self._write_record(path, msgspec.structs.replace(record, verified=True))
 
-    def remove(self, key: EngineKey) -> None:
-        """Delete the engine for `key` and the files beside it, its record first."""
+    def set_aside(self, key: EngineKey) -> Path:
+        """Rename the engine for `key` so that nothing opens it, delete the files beside it, and return its new path."""
         path = self._path(key)
-        for suffix in (RECORD_SUFFIX, KERNELS_SUFFIX, SUFFIX):
+        for suffix in (RECORD_SUFFIX, KERNELS_SUFFIX):
             path.with_suffix(suffix).unlink(missing_ok=True)
+        return path.replace(path.with_suffix(WRONG_SUFFIX))
+
+    def record(self, key: EngineKey) -> EngineRecord | None:
+        """Return the record of the engine for `key`; None if there is none."""
+        return self._record(self._path(key))
 
     def records(self) -> Iterator[EngineRecord]:
         """Yield the record of every engine that has a matching one, in order of file names."""
@@ -237,7 +263,7 @@ class EngineCache:
         if not is_plain_name(key.graph):
             raise EngineError(
                 f"expected a graph's name of letters, digits, '.', '_' and '-', found {key.graph!r}; an engine's file "
-                "is called after its graph, so give the graph another name"
+                "is named after its graph, so give the graph another name"
             )
         return self.folder / _file_name(key)
 

@@ -5,13 +5,13 @@ This module opens the export room by name; on a board, that room does not need t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from edge_sdk.bundle import Bundle, open_bundle
-from edge_sdk.console import Progress, say
+from edge_sdk.console import Progress, say, warn
 from edge_sdk.engine import EngineCache, EngineKey, default_cache
 from edge_sdk.engine.shapes import Limits
 from edge_sdk.engine.tensorrt_library import Flavour, open_tensorrt
@@ -22,7 +22,7 @@ from edge_sdk.hardware.precision import require_sm
 from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import Value
-from edge_sdk.verify.graphs import check_graph, reference_case
+from edge_sdk.verify.graphs import OutputCheck, check_graph, reference_case
 
 _PER_MILLE = 1000
 # 10^18 bytes: TensorRT counts bytes in 63 bits.
@@ -57,7 +57,7 @@ class BuildOptions(Value, frozen=True, kw_only=True):
             )
         if self.graphs and self.slots:
             raise ConfigError(
-                "--graph names the very graphs to build, so that --slots chooses nothing; leave one of them out"
+                "--graph already names the graphs to build, so --slots has no effect; leave one of the two out"
             )
 
 
@@ -73,7 +73,10 @@ class Place(Value, frozen=True, kw_only=True):
 
 
 class BuiltEngine(Value, frozen=True, kw_only=True):
-    """One engine. If `cached`, it existed and `build_s` is 0. `verified` is None if nothing could be compared."""
+    """One engine. If `cached`, it existed and `build_s` is 0. `verified` is None if nothing could be compared.
+
+    `slow_attention`: no fused attention kernel could be used, so the engine is slower than it should be.
+    """
 
     graph: str
     file: str
@@ -81,6 +84,7 @@ class BuiltEngine(Value, frozen=True, kw_only=True):
     build_s: float
     cached: bool
     verified: bool | None = None
+    slow_attention: bool = False
 
 
 class BuildReport(Value, frozen=True, kw_only=True):
@@ -105,7 +109,7 @@ def build(
     """Build engines of `bundle` for this device or, with TensorRT-RTX, for `target`, and compare them on this device.
 
     Raises `MissingDependencyError` without TensorRT, or without a GPU if one is needed; `EngineError` for a graph that
-    cannot be built, and for engines whose outputs differ from the bundle's references, which are then removed;
+    cannot be built, and for engines whose outputs differ from the bundle's references, which are then set aside;
     `ConfigError` for a target that does not support the bundle's number formats; `RuntimeFailure` for a full disk.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
@@ -164,28 +168,43 @@ def _compared(
     engines: tuple[BuiltEngine, ...],
     keys: Mapping[str, EngineKey],
 ) -> tuple[BuiltEngine, ...]:
-    right = {graph: _is_right(bundle, flavour, store, graph, key) for graph, key in keys.items()}
+    failed = {graph: _failed_checks(bundle, flavour, store, graph, key) for graph, key in keys.items()}
+    kept: list[Path] = []
     for graph, key in keys.items():
-        if right[graph]:
+        found = failed[graph]
+        if found:
+            kept.append(store.set_aside(key))
+        elif found is not None:
             store.mark_verified(key)
-        elif right[graph] is False:
-            store.remove(key)
-    wrong = sorted(graph for graph in keys if right[graph] is False)
+    wrong = {graph: found for graph, found in failed.items() if found}
     if wrong:
-        raise EngineError(
-            f"built, but wrong on this device: {', '.join(wrong)} do not give the bundle's reference outputs, "
-            "so their engines were removed; try another --level, another version of TensorRT, or --runtime ort"
-        )
-    return tuple(msgspec.structs.replace(each, verified=right[each.graph]) for each in engines)
+        raise EngineError(_wrong(wrong, kept, tf32=any("tf32" in keys[graph].precision for graph in wrong)))
+    verified = {graph: None if found is None else True for graph, found in failed.items()}
+    return tuple(msgspec.structs.replace(each, verified=verified[each.graph]) for each in engines)
 
 
-def _is_right(bundle: Bundle, flavour: Flavour, store: EngineCache, graph: str, key: EngineKey) -> bool | None:
-    """Whether exactly the engine of `key` gives the bundle's reference outputs; None for a graph without references."""
+def _wrong(failed: Mapping[str, Sequence[OutputCheck]], kept: Sequence[Path], *, tf32: bool) -> str:
+    """The error text for graphs with wrong outputs, whose engines are `kept` where nothing opens them."""
+    measured = "; ".join(str(check) for _, checks in sorted(failed.items()) for check in checks)
+    remedy = "try another --level, another version of TensorRT, or --runtime ort"
+    if tf32:
+        remedy = "--tf32 rounds the factors of float32 products to 10 bits, which may be too coarse here: leave it out"
+    return (
+        f"built, but wrong on this device: {', '.join(sorted(failed))} do not give the bundle's reference outputs "
+        f"({measured}), so their engines were set aside and are not used ({', '.join(str(path) for path in kept)}, to "
+        f"report or delete); {remedy}"
+    )
+
+
+def _failed_checks(
+    bundle: Bundle, flavour: Flavour, store: EngineCache, graph: str, key: EngineKey
+) -> list[OutputCheck] | None:
+    """The outputs that exactly the engine of `key` gets wrong; None for a graph without references."""
     case = reference_case(bundle, graph)
     if case is None:
         return None
     options = SessionOptions(engines=store.folder, engine=key.digest)
-    return all(check.ok for check in check_graph(bundle, graph, case, flavour, options))
+    return [check for check in check_graph(bundle, graph, case, flavour, options) if not check.ok]
 
 
 class _Watcher:
@@ -203,6 +222,9 @@ class _Watcher:
     def progress(self, share: float, phase: str) -> None:
         self._line(round(share * _PER_MILLE), _PER_MILLE, phase)
 
+    def warn(self, text: str) -> None:
+        warn([text])
+
     def end(self) -> None:
         self._line.__exit__(None, None, None)
 
@@ -213,5 +235,6 @@ def describe(report: BuildReport) -> str:
     for each in report.engines:
         how = "from the cache" if each.cached else f"built in {each.build_s:.1f} s"
         checked = {True: ", same as the bundle's reference", None: "", False: ""}[each.verified]
-        lines.append(f"{each.graph}: {each.size_mb:,.1f} MB, {how}{checked}, {each.file}")
+        slow = ", WITHOUT FUSED ATTENTION, so slower" if each.slow_attention else ""
+        lines.append(f"{each.graph}: {each.size_mb:,.1f} MB, {how}{checked}{slow}, {each.file}")
     return "\n".join([*lines, *([report.note] if report.note else [])])

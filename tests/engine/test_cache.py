@@ -144,7 +144,7 @@ def test_an_engine_that_was_deleted_by_hand_is_not_there(cache: EngineCache) -> 
         ({"version": "10.16.2"}, "built by version 10.3.0, here is 10.16.2"),
         ({"driver": "13.2"}, "built under driver 12.6, here is 13.2"),
         ({"weights_sha256": "c" * 64}, "the weights have changed"),
-        ({"flavour": "rtx"}, "built by trt, asked of rtx"),
+        ({"flavour": "rtx"}, "built by runtime trt, needed for rtx"),
     ],
 )
 def test_an_engine_for_something_else_says_what_differs(cache: EngineCache, change: dict[str, str], words: str) -> None:
@@ -197,7 +197,7 @@ def test_one_engine_can_be_asked_for(cache: EngineCache) -> None:
     cache.write(other, b"other", built_utc="2026-01-02T00:00:00Z", build_s=1.0)
     for key in (KEY, other):
         assert cache.usable(WANTED, key.digest)[1].key == key
-    cache.remove(other)
+    cache.set_aside(other)
     with pytest.raises(EngineError, match="edge-sdk build"):
         cache.usable(WANTED, other.digest)
     foreign = msgspec.structs.replace(WANTED, sm=110)
@@ -208,7 +208,7 @@ def test_one_engine_can_be_asked_for(cache: EngineCache) -> None:
 @pytest.mark.parametrize("built_on_a_gpu", [True, False])
 def test_an_engine_whose_multiprocessors_were_not_counted(cache: EngineCache, built_on_a_gpu: bool) -> None:
     """One that was built on a GPU is refused with the reason; one for any GPU needs no count and keeps its name."""
-    cache.remove(KEY)
+    cache.set_aside(KEY)
     fields = msgspec.to_builtins(KEY)
     del fields["multiprocessors"]
     if not built_on_a_gpu:
@@ -227,11 +227,32 @@ def test_an_engine_whose_multiprocessors_were_not_counted(cache: EngineCache, bu
         assert cache.usable(WANTED)[0].stem == name
 
 
-def test_a_removed_engine_is_gone_and_a_verified_one_says_so(cache: EngineCache) -> None:
+def test_an_engine_that_was_set_aside_is_kept_but_never_found(cache: EngineCache) -> None:
     cache.mark_verified(KEY)
     assert [record.verified for record in cache.records()] == [True]
-    cache.remove(KEY)
-    assert list(cache.folder.iterdir()) == []
+    path = cache.find(KEY)
+    assert path is not None
+    path.with_suffix(".kernels").write_bytes(b"its kernels")
+    kept = cache.set_aside(KEY)
+    assert kept.read_bytes() == ENGINE
+    assert list(cache.folder.iterdir()) == [kept]
+    assert cache.find(KEY) is None
+    assert list(cache.records()) == []
+    cache.write(KEY, b"another", built_utc="2026-01-02T00:00:00Z", build_s=1.0)
+    assert not kept.exists()
+
+
+def test_an_engine_of_another_builder_is_refused_and_one_without_a_revision_is_of_the_first(cache: EngineCache) -> None:
+    (path,) = cache.folder.glob("*.json")
+    assert "revision" not in json.loads(path.read_text())["key"]
+    assert msgspec.structs.replace(KEY, revision=1).digest == KEY.digest
+    assert cache.usable(WANTED)[1].key.revision == 1
+    later = msgspec.structs.replace(WANTED, revision=2)
+    with pytest.raises(
+        EngineError, match=r"built by revision 1 of this SDK's builder, here is 2\); run: edge-sdk build"
+    ):
+        cache.usable(later)
+    assert cache.find(msgspec.structs.replace(KEY, revision=2)) is None
 
 
 def test_a_record_without_its_engine_or_with_rubbish_is_passed_over(cache: EngineCache) -> None:
@@ -259,7 +280,7 @@ def test_no_engine_is_written_found_or_removed_outside_of_the_cache(
     cache: EngineCache, tmp_path: Path, name: str
 ) -> None:
     key = msgspec.structs.replace(KEY, graph=name)
-    for use in (cache.find, cache.remove, cache.mark_verified):
+    for use in (cache.find, cache.set_aside, cache.record, cache.mark_verified):
         with pytest.raises(EngineError, match=rf"found {name!r}.*another name"):
             use(key)
     with pytest.raises(EngineError, match="another name"):

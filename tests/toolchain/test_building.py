@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -59,16 +60,27 @@ def test_the_engine_that_was_asked_for_last_is_compared_and_opened(
     assert [each.level for each in board.opened] == [3, 5, 3, 3]
 
 
-def test_a_wrong_engine_alone_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_engine_alone_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = Board(monkeypatch)
     assert [built(tmp_path, level=level).verified for level in (3, 5)] == [True, True]
     board.wrong = {5}
     assert built(tmp_path, level=3).verified
     assert levels(tmp_path) == [3, 5]
-    with pytest.raises(EngineError, match="built, but wrong on this device: student do not give"):
+    with pytest.raises(EngineError, match="built, but wrong on this device: student do not give") as told:
         built(tmp_path, level=5)
+    (kept,) = tmp_path.glob("*.wrong")
+    assert str(kept) in str(told.value)
+    # zeros differ from the reference by all of it
+    assert re.search(r"student/\w+: relative error 1, at most [0-9.e-]+ allowed.*try another --level", str(told.value))
     assert levels(tmp_path) == [3]
     open_student(tmp_path)
+
+
+def test_a_wrong_engine_with_rounded_factors_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Board(monkeypatch).wrong = {3}
+    with pytest.raises(EngineError, match=r"--tf32 rounds .*: leave it out$") as told:
+        built(tmp_path, tf32=True)
+    assert "--level" not in str(told.value)
 
 
 def test_limits_that_are_asked_for_again_are_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,4 +145,4 @@ def test_a_workspace_is_some_memory(workspace_mb: str) -> None:
 def test_graphs_and_slots_are_not_asked_for_together() -> None:
     done = CliRunner().invoke(app, ["build", "--graph", "student", "--slots", "64"])
     assert isinstance(done.exception, ConfigError)
-    assert "--slots chooses nothing" in str(done.exception)
+    assert "--slots has no effect" in str(done.exception)
