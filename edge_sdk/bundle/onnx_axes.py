@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_sdk.bundle.onnx_wire import Change, Data, Field, MalformedError, changed, delimited, fields
-from edge_sdk.errors import BundleError
+from edge_sdk.bundle.onnx_file import read_graph
+from edge_sdk.bundle.onnx_wire import Change, Data, Field, changed, delimited, fields, text
 
 _MODEL_GRAPH, _GRAPH_INPUT, _GRAPH_OUTPUT = 7, 11, 12
 _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_NAME = 1, 2, 1, 2, 1, 2
@@ -23,17 +23,15 @@ def with_free_axes(graph: Path, axes: Mapping[str, int], name: str) -> bytes:
 
     `axes` maps a tensor's name to the index of its axis. Raises `BundleError` if the file is not an ONNX protobuf.
     """
-    data, free = graph.read_bytes(), delimited(_DIM_NAME, name.encode())
+    free = delimited(_DIM_NAME, name.encode())
 
     def value(data: Data, field: Field) -> bytes | None:
-        axis = axes.get(_name(data, field))
+        axis = axes.get(text(data, field, _VALUE_NAME))
         return None if axis is None else _below(_SHAPE, _axis(axis, free))(data, field)
 
-    try:
-        changes = {_GRAPH_INPUT: value, _GRAPH_OUTPUT: value}
-        return changed(data, 0, len(data), {_MODEL_GRAPH: lambda data, at: changed(data, at.start, at.end, changes)})
-    except (MalformedError, UnicodeDecodeError) as error:
-        raise BundleError(f"{graph} is not an ONNX file ({error}); export the bundle again") from error
+    inputs_and_outputs = {_GRAPH_INPUT: value, _GRAPH_OUTPUT: value}
+    changes = {_MODEL_GRAPH: lambda data, at: changed(data, at.start, at.end, inputs_and_outputs)}
+    return read_graph(graph, lambda data: changed(data, 0, len(data), changes))
 
 
 _SHAPE = (_VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE)
@@ -58,8 +56,3 @@ def _axis(axis: int, free: bytes) -> Change:
         return changed(data, field.start, field.end, {_SHAPE_DIM: lambda _, dim: free if dim == dims[axis] else None})
 
     return shape
-
-
-def _name(data: Data, value: Field) -> str:
-    found = (each for each in fields(data, value.start, value.end) if each.number == _VALUE_NAME)
-    return "".join(data[each.start : each.end].decode() for each in found)

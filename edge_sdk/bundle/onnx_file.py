@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from edge_sdk.bundle.onnx_wire import Field, MalformedError, fields, integers
+from edge_sdk.bundle.onnx_wire import Data, Field, MalformedError, fields, integers, text
 from edge_sdk.errors import BundleError
 
 # message -> {field number: message it holds}; only what leads to TensorProto.external_data
@@ -43,7 +43,7 @@ def external_locations(graph: Path) -> set[str]:
 
     Raises `BundleError` if the file is not an ONNX protobuf.
     """
-    return _read(graph, lambda data: set(_locations(data, "Model", 0, len(data), 0)), set())
+    return read_graph(graph, lambda data: set(_locations(data, "Model", 0, len(data), 0)))
 
 
 def endless(graph: Path) -> str | None:
@@ -52,55 +52,53 @@ def endless(graph: Path) -> str | None:
     An operator that holds a graph, such as Loop, Scan or If, may repeat it forever. In a chain of n functions that each
     call the next one twice, inlining makes 2^n copies. Raises `BundleError` if the file is not an ONNX protobuf.
     """
-    return _read(graph, lambda data: next(_endless(data), None), None)
+    return read_graph(graph, lambda data: next(_endless(data), None))
 
 
 def weights(graph: Path) -> int:
     """Count the values in an ONNX file's initialisers, whatever their bits. Raises as `external_locations`."""
-    return _read(graph, lambda data: sum(_sizes(data)), 0)
+    return read_graph(graph, lambda data: sum(_sizes(data)))
 
 
 T = TypeVar("T")
 
 
-def _read(graph: Path, found: Callable[[mmap.mmap], T], nothing: T) -> T:
-    """Return `found` of the file's mapped bytes, or `nothing` for an empty file, which cannot be mapped."""
-    if graph.stat().st_size == 0:
-        return nothing
-    with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
+def read_graph(graph: Path, found: Callable[[Data], T]) -> T:
+    """Return `found` of an ONNX file's bytes, which are valid only during the call.
+
+    Raises `BundleError` where `found` raises `MalformedError` or meets text that is no UTF-8.
+    """
+    try:
+        if graph.stat().st_size == 0:  # cannot be mapped
+            return found(b"")
+        with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[_ORT_MARK_AT : _ORT_MARK_AT + len(_ORT_MARK)] == _ORT_MARK:
-                raise MalformedError("it is of ONNX Runtime's own format")
+                raise MalformedError("it is in ONNX Runtime's own format")
             return found(data)
-        except (MalformedError, UnicodeDecodeError) as error:
-            raise BundleError(f"{graph} is not an ONNX file ({error}); export the bundle again") from error
+    except (MalformedError, UnicodeDecodeError) as error:
+        raise BundleError(f"{graph} is not an ONNX file ({error}); export the bundle again") from error
 
 
-def _sizes(data: mmap.mmap) -> Iterator[int]:
+def _sizes(data: Data) -> Iterator[int]:
     """Yield the number of values in each initialiser."""
     for graph in (each for each in fields(data, 0, len(data)) if each.number == _GRAPH):
         for tensor in (each for each in fields(data, graph.start, graph.end) if each.number == _INITIALISER):
             yield math.prod(integers(data, tensor.start, tensor.end, _DIMS))
 
 
-def _endless(data: mmap.mmap) -> Iterator[str]:
+def _endless(data: Data) -> Iterator[str]:
     for part in fields(data, 0, len(data)):
         if part.number == _FUNCTION:
-            yield f"the function {_text(data, part, _FUNCTION_NAME)!r}"
+            yield f"the function {text(data, part, _FUNCTION_NAME)!r}"
         nodes = fields(data, part.start, part.end) if part.number == _GRAPH else ()
         for node in (each for each in nodes if each.number == _NODE):
             attributes = (each for each in fields(data, node.start, node.end) if each.number == _ATTRIBUTE)
             inner = (each for attribute in attributes for each in fields(data, attribute.start, attribute.end))
             if any(each.number in _INNER_GRAPHS for each in inner):
-                yield f"the operator {_text(data, node, _OPERATOR)!r} with a graph inside"
+                yield f"the operator {text(data, node, _OPERATOR)!r} with a graph inside"
 
 
-def _text(data: mmap.mmap, message: Field, number: int) -> str:
-    found = [each for each in fields(data, message.start, message.end) if each.number == number]
-    return data[found[-1].start : found[-1].end].decode() if found else ""
-
-
-def _locations(data: mmap.mmap, message: str, start: int, end: int, depth: int) -> Iterator[str]:
+def _locations(data: Data, message: str, start: int, end: int, depth: int) -> Iterator[str]:
     if depth > _MAX_DEPTH:
         raise MalformedError(f"messages nested deeper than {_MAX_DEPTH}")
     children = _CHILDREN[message]
@@ -112,7 +110,6 @@ def _locations(data: mmap.mmap, message: str, start: int, end: int, depth: int) 
             yield from _locations(data, child, field.start, field.end, depth + 1)
 
 
-def _location_of(data: mmap.mmap, entry: Field) -> Iterator[str]:
-    text = {field.number: data[field.start : field.end] for field in fields(data, entry.start, entry.end)}
-    if text.get(_ENTRY_KEY) == b"location":
-        yield text.get(_ENTRY_VALUE, b"").decode()
+def _location_of(data: Data, entry: Field) -> Iterator[str]:
+    if text(data, entry, _ENTRY_KEY) == "location":
+        yield text(data, entry, _ENTRY_VALUE)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
+_VARINT_BITS = 64
 _TAG_BITS = 32
 
 Data = bytes | mmap.mmap
@@ -46,6 +47,15 @@ def integers(data: Data, start: int, end: int, number: int) -> Iterator[int]:
         while field.number == number and kind in (_VARINT, _BYTES) and position < field.end:
             value, position = _varint(data, position, field.end)
             yield value
+
+
+def text(data: Data, message: Field, number: int) -> str:
+    """Return a text field of `message`: its last one, as protobuf reads it, or "" if there is none.
+
+    Raises `MalformedError`, and `UnicodeDecodeError` where the bytes are no UTF-8.
+    """
+    found = [each for each in fields(data, message.start, message.end) if each.number == number]
+    return data[found[-1].start : found[-1].end].decode() if found else ""
 
 
 def _entries(data: Data, start: int, end: int) -> Iterator[tuple[int, Field]]:
@@ -99,9 +109,11 @@ def _varint(data: Data, position: int, end: int) -> tuple[int, int]:
             raise MalformedError(f"a number is cut off at byte {position}")
         byte = data[position + count]
         value |= (byte & 0x7F) << (7 * count)
+        if byte < 0x80 and value >> _VARINT_BITS:  # some readers drop the higher bits
+            break
         if byte < 0x80:
             return value, position + count + 1
-    raise MalformedError(f"a number of more than {_MAX_VARINT_BYTES} bytes at byte {position}")
+    raise MalformedError(f"a number of more than {_VARINT_BITS} bits at byte {position}")
 
 
 def _encoded(value: int) -> bytes:

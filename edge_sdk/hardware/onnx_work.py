@@ -3,20 +3,27 @@
 Only convolutions and matrix products are counted, each from the shapes of its weights and its output, which the
 exporter writes into the graph. A free dimension counts as 1, so the numbers are those of one stream.
 
-Field numbers: `onnx.proto` of the ONNX project. Wire format: protobuf's encoding page.
+Field numbers: `onnx.proto` of the ONNX project.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_sdk.errors import BundleError
+from edge_sdk.bundle.onnx_file import read_graph
+from edge_sdk.bundle.onnx_wire import Data, Field, MalformedError, fields, integers, text
 
 Shape = tuple[int, ...]
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MODEL_GRAPH = 7
+_GRAPH_NODE, _GRAPH_INITIALISER, _GRAPH_VALUES = 1, 5, (11, 12, 13)
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR = 1, 2, 4
+_TENSOR_DIMS, _TENSOR_NAME = 1, 8
+_VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_LENGTH = 1, 2, 1, 2, 1, 1
+_PRODUCTS = ("Conv", "Gemm", "MatMul")
+_UNPACKED = "DequantizeLinear"
 _VALUE_BYTES = 4
 
 
@@ -35,16 +42,17 @@ class _Node(NamedTuple):
 
 def graph_work(path: Path) -> GraphWork:
     """Count the work of the graph in `path`, with fp32 activations. Raises `BundleError` if it is not an ONNX file."""
-    try:
-        graph = _only(_message(path.read_bytes()), 7)
-        weights = dict(_tensor(field) for field in _all(graph, 5))
-        shapes = dict(_value(field) for number in (11, 12, 13) for field in _all(graph, number))
-        nodes = [_node(field) for field in _all(graph, 1)]
-        # The output of a quantised weight's `DequantizeLinear` has the weight's shape.
-        few = {node.outputs[0]: weights.get(node.inputs[0]) for node in nodes if node.kind == "DequantizeLinear"}
-        weights |= {name: shape for name, shape in few.items() if shape}
-    except (IndexError, UnicodeDecodeError, TypeError, KeyError) as error:
-        raise BundleError(f"{path} is not an ONNX file ({error!r}); export the bundle again") from error
+    return read_graph(path, _work)
+
+
+def _work(data: Data) -> GraphWork:
+    graph = _only(data, Field(0, 0, 0, len(data)), _MODEL_GRAPH)
+    weights = dict(_tensor(data, each) for each in _all(data, graph, _GRAPH_INITIALISER))
+    shapes = dict(_value(data, each) for each in _all(data, graph, *_GRAPH_VALUES))
+    nodes = [_node(data, each) for each in _all(data, graph, _GRAPH_NODE)]
+    # The output of a quantised weight's `DequantizeLinear` has the weight's shape.
+    few = {node.outputs[0]: weights.get(node.inputs[0]) for node in nodes if node.kind == _UNPACKED}
+    weights |= {name: shape for name, shape in few.items() if shape}
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     held = [sum(sizes.get(name, 0) for name in (*node.inputs, *node.outputs)) for node in nodes]
     return GraphWork(
@@ -54,7 +62,7 @@ def graph_work(path: Path) -> GraphWork:
 
 
 def _multiply_adds(node: _Node, weights: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> int:
-    if node.kind not in ("Conv", "Gemm", "MatMul") or node.outputs[0] not in shapes:
+    if node.kind not in _PRODUCTS or node.outputs[0] not in shapes:
         return 0
     result = shapes[node.outputs[0]]
     known = weights.get(node.inputs[1])
@@ -66,84 +74,34 @@ def _multiply_adds(node: _Node, weights: Mapping[str, Shape], shapes: Mapping[st
     return math.prod(result) * left[-1] if left else 0
 
 
-def _message(data: bytes) -> dict[int, list[int | bytes]]:
-    """Read the fields of a message, by number."""
-    fields: dict[int, list[int | bytes]] = {}
-    for number, value in _fields(data):
-        fields.setdefault(number, []).append(value)
-    return fields
+def _all(data: Data, message: Field, *numbers: int) -> list[Field]:
+    return [each for each in fields(data, message.start, message.end) if each.number in numbers]
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    position = 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        kind = tag & 7
-        if kind == _VARINT:
-            value, position = _varint(data, position)
-            yield tag >> 3, value
-            continue
-        if kind == _BYTES:
-            length, position = _varint(data, position)
-        elif kind in (_FIXED64, _FIXED32):
-            length = 8 if kind == _FIXED64 else 4
-        else:
-            raise TypeError(f"wire type {kind}")
-        if position + length > len(data):
-            raise IndexError(f"a field passes the end of its message at byte {position}")
-        yield tag >> 3, data[position : position + length]
-        position += length
+def _only(data: Data, message: Field, number: int) -> Field:
+    found = _all(data, message, number)
+    if not found:
+        raise MalformedError(f"no field {number} between bytes {message.start} and {message.end}")
+    return found[0]
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position
+def _node(data: Data, node: Field) -> _Node:
+    inputs, outputs = (
+        tuple(data[each.start : each.end].decode() for each in _all(data, node, number))
+        for number in (_NODE_INPUT, _NODE_OUTPUT)
+    )
+    kind = text(data, node, _NODE_OPERATOR)
+    if kind in (*_PRODUCTS, _UNPACKED) and (len(inputs) < 2 or not outputs):
+        raise MalformedError(f"an operator {kind} of {len(inputs)} inputs and {len(outputs)} outputs")
+    return _Node(kind, inputs, outputs)
 
 
-def _all(message: Mapping[int, list[int | bytes]], number: int) -> list[bytes]:
-    return [value for value in message.get(number, []) if isinstance(value, bytes)]
+def _tensor(data: Data, tensor: Field) -> tuple[str, Shape]:
+    return text(data, tensor, _TENSOR_NAME), tuple(integers(data, tensor.start, tensor.end, _TENSOR_DIMS))
 
 
-def _only(message: Mapping[int, list[int | bytes]], number: int) -> dict[int, list[int | bytes]]:
-    return _message(_all(message, number)[0])
-
-
-def _text(message: Mapping[int, list[int | bytes]], number: int) -> str:
-    return "".join(value.decode() for value in _all(message, number))
-
-
-def _node(data: bytes) -> _Node:
-    fields = _message(data)
-    inputs, outputs = (tuple(value.decode() for value in _all(fields, number)) for number in (1, 2))
-    return _Node(_text(fields, 4), inputs, outputs)
-
-
-def _tensor(data: bytes) -> tuple[str, Shape]:
-    """Read a tensor's name and shape; dimensions are separate fields, or packed into one field."""
-    fields = _message(data)
-    dims: list[int] = []
-    for value in fields.get(1, []):
-        dims += [value] if isinstance(value, int) else _packed(value)
-    return _text(fields, 8), tuple(dims)
-
-
-def _packed(data: bytes) -> list[int]:
-    values, position = [], 0
-    while position < len(data):
-        value, position = _varint(data, position)
-        values.append(value)
-    return values
-
-
-def _value(data: bytes) -> tuple[str, Shape]:
-    fields = _message(data)
-    tensor = _only(_only(fields, 2), 1)
-    shape = _only(tensor, 2) if 2 in tensor else {}
-    dims = [_message(dim).get(1, [1])[0] for dim in _all(shape, 1)]
-    return _text(fields, 1), tuple(max(1, dim) for dim in dims if isinstance(dim, int))
+def _value(data: Data, value: Field) -> tuple[str, Shape]:
+    tensor = _only(data, _only(data, value, _VALUE_TYPE), _TYPE_TENSOR)
+    dims = [dim for shape in _all(data, tensor, _TENSOR_SHAPE)[:1] for dim in _all(data, shape, _SHAPE_DIM)]
+    lengths = (next(integers(data, dim.start, dim.end, _DIM_LENGTH), 1) for dim in dims)
+    return text(data, value, _VALUE_NAME), tuple(max(1, length) for length in lengths)

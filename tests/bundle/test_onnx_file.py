@@ -175,5 +175,5 @@ def test_onnx_runtimes_own_format_is_refused(tmp_path: Path, read: Callable[[Pat
     path.write_bytes(plain)
     assert not read(path)
     path.write_bytes(b"\x19\x00\x00\x00ORTM\x00")
-    with pytest.raises(BundleError, match=r"toy\.onnx is not an ONNX file \(it is of ONNX Runtime's own format\)"):
+    with pytest.raises(BundleError, match=r"toy\.onnx is not an ONNX file \(it is in ONNX Runtime's own format\)"):
         read(path)

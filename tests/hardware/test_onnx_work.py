@@ -69,3 +69,10 @@ def test_what_is_no_graph(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(BundleError, match=r"graph\.onnx is not an ONNX file"):
         graph_work(path)
+
+
+def test_a_product_without_its_second_input(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x"], ["y"])]
+    path = saved(tmp_path, helper.make_graph(nodes, "toy", [value("x", 1, 3)], [value("y", 1, 3)]))
+    with pytest.raises(BundleError, match="an operator MatMul of 1 inputs and 1 outputs"):
+        graph_work(path)
