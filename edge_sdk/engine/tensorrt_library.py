@@ -142,7 +142,7 @@ def problem_log(tensorrt: TensorRT) -> ProblemLog:
 def _logger(base: Any) -> tuple[Any, _Kept]:
     kept = _Kept()
 
-    class Logger(base):  # type: ignore[misc, valid-type]  # a class of a package without types
+    class Logger(base):  # type: ignore[misc]  # a class of a package without types
         def __init__(self) -> None:
             super().__init__()
 
