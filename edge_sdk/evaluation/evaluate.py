@@ -16,9 +16,6 @@ from edge_sdk.evaluation.samples import TRACKS, Sample
 from edge_sdk.evaluation.scorer import ClipScores, Scorer
 from edge_sdk.evaluation.trivial import constant_interval
 
-GRID_S = 0.1
-NONE = (float("nan"), float("nan"))
-
 
 def evaluate(
     samples: Sequence[Sample],

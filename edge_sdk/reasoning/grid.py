@@ -14,7 +14,7 @@ import math
 from edge_sdk.errors import ConfigError, UnknownNameError
 from edge_sdk.types import Value
 
-TRAINING_BUDGET, EVALUATION_BUDGET = 10_240, 16_384
+TRAINING_BUDGET = 10_240
 # Side in pixels of the window that becomes one token, and the minimum number of windows in a frame.
 WINDOW, SMALLEST_WINDOWS = 28, 16
 
