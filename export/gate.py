@@ -56,7 +56,7 @@ def remembered(
 def compile_gate(onnx_path: Path, graph: Graph, profiles: Sequence[ShapeProfile], sm: int | None = None) -> GateResult:
     """Parse and compile `onnx_path` as a strongly typed network; nothing is kept.
 
-    `graph` is the manifest's entry for it. `profiles` come from `engine_shapes.shape_profiles`, as for a real engine;
+    `graph` is the manifest's entry for it. `profiles` come from `engine.shapes.shape_profiles`, as for a real engine;
     one engine serves all of them with the same weights. `sm` is the target GPU's compute capability times ten, None
     for all GPUs that the compiler serves by default. Raises `EngineError` with the parser's or builder's own words when
     the graph is refused, `ConfigError` for an `sm` that the compiler does not know.
