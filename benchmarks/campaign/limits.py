@@ -13,9 +13,9 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.hardware import TARGETS, Target, find_target, identify, target_of
 from edge_sdk.hardware.cuda import CudaDevice
 from edge_sdk.hardware.roofline import Precision, Rates, Work, decoder_work, rates
+from edge_sdk.hardware.targets import MB_PER_GIB
 from edge_sdk.types import Value
 
-_MB_PER_GIB = 2**30 / 1e6
 # Range of memory sizes that match a target: the driver reserves some, and data sheets round up or down.
 _MEMORY_SHARES = (0.85, 1.1)
 
@@ -98,7 +98,7 @@ def gpu_target(device: CudaDevice) -> Target | None:
     low, high = _MEMORY_SHARES
     for target in TARGETS:
         if target.sm == device.sm and target.memory_gib is not None:
-            share = device.memory_mb / (target.memory_gib.value * _MB_PER_GIB)
+            share = device.memory_mb / (target.memory_gib.value * MB_PER_GIB)
             if low <= share <= high and target.board is None:
                 return target
     return None

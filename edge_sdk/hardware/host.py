@@ -20,6 +20,7 @@ from edge_sdk.bundle.manifest import Graph
 from edge_sdk.errors import MissingDependencyError
 from edge_sdk.hardware.figures import Figure, Target
 from edge_sdk.hardware.probes import Machine, identify
+from edge_sdk.hardware.targets import MB_PER_GIB
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import SessionOptions
 from edge_sdk.types import TensorSpec
@@ -28,7 +29,6 @@ NAME = "this-machine"
 _SIDE = 1536
 _ROWS, _COLUMNS = 16_384, 4_096
 _REPEATS, _LEAST_S = 5, 0.5
-_MB_PER_GIB = 2**30 / 1e6
 # An ONNX file of one MatMul, opset 13, written with the onnx package: `x [m, k]` times `w [k, n]` is `y [m, n]`.
 _PRODUCT = (
     "CAcSADphChEKAXgKAXcSAXkiBk1hdE11bBIHcHJvZHVjdFoVCgF4EhAKDggBEgoKAxIBbQoDEgFrWhUKAXcSEAoOCAESCgoDEgFrCgMSAW5iFQoB"
@@ -63,7 +63,7 @@ def _measured(value: float, how: str) -> Figure:
 def _memory(machine: Machine) -> Figure | None:
     if machine.memory_total_mb is None:
         return None
-    return _measured(machine.memory_total_mb / _MB_PER_GIB, "MemTotal of /proc/meminfo")
+    return _measured(machine.memory_total_mb / MB_PER_GIB, "MemTotal of /proc/meminfo")
 
 
 def _fp32_tops(threads: int) -> tuple[float, str]:

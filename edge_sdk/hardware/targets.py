@@ -12,7 +12,7 @@ from edge_sdk.errors import UnknownNameError
 from edge_sdk.hardware.figures import Figure, Target
 from edge_sdk.hardware.probes import Machine
 
-_MB_PER_GIB = 2**30 / 1e6
+MB_PER_GIB = 2**30 / 1e6
 # The least share of a module's memory that firmware and carve-outs leave: 7.4 of 8 GiB on an Orin Nano, 15.3 of 16 on
 # an Orin NX.
 _LEAST_VISIBLE_SHARE = 0.85
@@ -226,5 +226,5 @@ def target_of(machine: Machine) -> Target:
 def _has_memory(machine: Machine, target: Target) -> bool:
     if machine.memory_total_mb is None or target.memory_gib is None:
         return False
-    share = machine.memory_total_mb / (target.memory_gib.value * _MB_PER_GIB)
+    share = machine.memory_total_mb / (target.memory_gib.value * MB_PER_GIB)
     return _LEAST_VISIBLE_SHARE <= share <= 1.0
