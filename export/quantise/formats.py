@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from edge_sdk.bundle.manifest_language import Number
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.layouts import Shape
 from edge_sdk.types import DType, Value
 
 Bits = Literal[4, 8]
-Number = Literal["int", "fp8"]
 """Whole numbers, or E4M3 of 8 bits (Micikevicius et al., arXiv:2209.05433), which GPUs multiply from SM 89 on."""
 BLOCKS = (16, 32, 64, 128)
 FP8_HIGHEST = 448
@@ -58,7 +58,7 @@ class Format(Value, frozen=True, kw_only=True):
         if self.block and inputs % self.block:
             fits = [str(block) for block in BLOCKS if inputs % block == 0]
             do = f"give block = {' or '.join(fits)}" if fits else "keep it in 8 bits with block = 0, or as it is"
-            raise ConfigError(f"{name}: {inputs} inputs are no whole number of blocks of {self.block}; {do}")
+            raise ConfigError(f"{name}: {inputs} inputs are not a multiple of the block of {self.block}; {do}")
         return (inputs // self.block, outputs) if self.block else (outputs,)
 
     def size_bytes(self, shape: Shape, dtype: DType) -> int:
