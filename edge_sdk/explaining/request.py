@@ -28,6 +28,7 @@ from edge_sdk.explaining.messages import (
     Said,
     Taken,
 )
+from edge_sdk.explaining.sampling import over
 
 # Pictures that may wait in the process: enough that it never waits for the next, few enough to need little memory.
 AHEAD = 4
@@ -96,10 +97,10 @@ class ClipRequest:
         if pixels.nbytes > DATA_LIMIT:
             raise ConfigError(
                 f"expected a picture of at most {DATA_LIMIT // 10**6} MB, found {pixels.shape[1]}x{pixels.shape[0]}; "
-                "make it smaller, the model sees a fraction of it"
+                "scale it down: the model reads a smaller picture"
             )
         self._check_open()
-        self._wait(lambda: self._room > 0 or self._child.ended or _passed(until_s))
+        self._wait(lambda: self._room > 0 or self._child.ended or over(until_s))
         self.check()
         with self._child.news:
             if self._room < 1:
@@ -168,7 +169,7 @@ class ClipRequest:
             if not self._open:
                 return
             self._open = False
-            self._failure = self._failure or Cancelled("this clip was closed while it was worked on")
+            self._failure = self._failure or Cancelled("this clip was closed before its answers were ready")
             self._child.news.notify_all()
         self._child.send(Drop(job=self.number))
         self._release()
@@ -206,7 +207,3 @@ class ClipRequest:
         self._child.wait_for(lambda: self._failure is not None or ready(), until_s)
         if self._failure is not None and not (self._open and ready()):
             raise self._failure
-
-
-def _passed(until_s: float | None) -> bool:
-    return until_s is not None and time.monotonic() >= until_s

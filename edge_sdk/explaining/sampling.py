@@ -68,7 +68,7 @@ def plan_clip(clip: str | Path, profile: VisionProfile, *, until_s: float | None
         for frame in source:
             times_s.append(frame.time_s)
             _check_length(source.info.uri, frame.time_s)
-            if _over(until_s):
+            if over(until_s):
                 whole = False
                 break
         info = source.info
@@ -94,7 +94,7 @@ def read_clip(clip: str | Path, plan: ClipPlan, *, until_s: float | None = None)
         for number, frame in enumerate(source):
             while left and left[-1][0] == number:
                 yield Shown(frame.pixels, left.pop()[1])
-            if not left or (number >= plan.pictures[0] and _over(until_s)):
+            if not left or (number >= plan.pictures[0] and over(until_s)):
                 return
 
 
@@ -102,11 +102,12 @@ def _check_length(uri: str, end_s: float) -> None:
     if end_s > MAX_CLIP_S:
         raise SourceError(
             f"{uri}: expected a clip of at most {MAX_CLIP_S / 3600:g} hours, found time stamps that make it "
-            f"{end_s / 3600:.1f} hours long; cut out what is asked about, or mend its time stamps"
+            f"{end_s / 3600:.1f} hours long; cut out the part to ask about, or correct its time stamps"
         )
 
 
-def _over(until_s: float | None) -> bool:
+def over(until_s: float | None) -> bool:
+    """Whether the moment `until_s` of `time.monotonic()` has passed; None never does."""
     return until_s is not None and time.monotonic() >= until_s
 
 
