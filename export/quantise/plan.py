@@ -131,7 +131,7 @@ class QuantisedPlan(LanguagePlan):
     def tower_change(self, folders: Mapping[str, Path]) -> TowerChange:
         """How the tower stored in `folders` changes the probes. Raises `ConfigError` without statistics."""
         if self.statistics is None:
-            raise ConfigError("a tower is held against another on clips that a calibration has kept; give --statistics")
+            raise ConfigError("towers are compared on clips that a calibration has kept; give --statistics")
         tuned = {name: self.unfolded.get(name) for name in self.decoder_of}
         weights = {name: Merged(self.checkpoint, each) if each else self.checkpoint for name, each in tuned.items()}
         return TowerChange(self.statistics, self.component(), self.with_vision(self.checkpoint, folders), weights)

@@ -112,13 +112,13 @@ class QuantiseRecipe(Value, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.head.activations < _AS_IT_IS:
-            raise ConfigError("head: its inputs stay as they are; leave activations out there")
+            raise ConfigError("head: its inputs are not quantised; leave activations out there")
         if not 0 <= self.migration <= 1:
             raise ConfigError(f"migration must be 0 to 1, found {self.migration:g}")
         stored = [self.linears, *(each.storage for each in self.exceptions)]
         if self.rounding == "gptq" and any(form.number == "fp8" for each in stored if (form := each.format())):
             raise ConfigError(
-                'rounding = "gptq" works out whole numbers, found number = "fp8" in linears or exceptions; give '
+                'rounding = "gptq" computes whole numbers, found number = "fp8" in linears or exceptions; give '
                 'rounding = "nearest" for fp8, or number = "int" for GPTQ'
             )
 
