@@ -13,7 +13,9 @@ from edge_sdk.bundle.onnx_file import external_locations, weights
 from edge_sdk.errors import EngineError, RuntimeFailure
 from edge_sdk.export.stage_store import free_bytes
 from edge_sdk.hardware.cgroup import least_mb, memory_room_mb
-from edge_sdk.hardware.memory import BUILD_BASE_MB, BUILD_BYTES_PER_WEIGHT
+from edge_sdk.hardware.cuda import find_cuda_device
+from edge_sdk.hardware.memory import building_mb
+from edge_sdk.hardware.nvml import card_free_mb
 from edge_sdk.hardware.probes import observe
 
 _MB = 1e6
@@ -23,8 +25,8 @@ _USUAL_WORKSPACE_MB = 1000.0
 
 
 def needed_mb(path: Path) -> float:
-    """Estimated peak memory for building the graph at `path`, 10^6 bytes: a fixed base or a multiple of its weights."""
-    return max(BUILD_BASE_MB.value, BUILD_BYTES_PER_WEIGHT.value * weights(path) / _MB)
+    """Estimated peak memory for building the graph at `path`, 10^6 bytes, from its weights and its files' bytes."""
+    return building_mb(weights(path), _stored_bytes(path))
 
 
 def require_memory(path: Path, *, force: bool = False) -> float:
@@ -40,14 +42,40 @@ def require_memory(path: Path, *, force: bool = False) -> float:
     if room is not None and needed > room:
         raise EngineError(
             f"building {path.name} needs about {needed:,.0f} MB of memory, and the limit of this container or service "
-            f"leaves {room:,.0f} MB; raise it by {needed - room:,.0f} MB, or try all the same with --force"
+            f"leaves {room:,.0f} MB; raise it by {needed - room:,.0f} MB, or build anyway with --force"
         )
     if needed > free:
         raise EngineError(
-            f"building {path.name} needs about {needed:,.0f} MB of memory, and {free:,.0f} MB are free, swap among "
-            f"them; close other programs, add {needed - free:,.0f} MB of swap, or try all the same with --force"
+            f"building {path.name} needs about {needed:,.0f} MB of memory, and {free:,.0f} MB are free, including "
+            f"swap; close other programs, add {needed - free:,.0f} MB of swap, or build anyway with --force"
         )
     return needed
+
+
+def require_card_memory(path: Path, *, force: bool = False) -> None:
+    """Raise `EngineError` if a graphics card has less free memory than the weights of the graph at `path` take.
+
+    A builder that times its kernels holds the weights on the card too, beside its copies in the machine's memory. On
+    boards the two are one.
+    """
+    needed, free = _stored_bytes(path) / _MB, _card_mb()
+    if free is not None and needed > free and not force:
+        raise EngineError(
+            f"building {path.name} needs more than {needed:,.0f} MB of the graphics card's own memory, for the weights "
+            f"alone, and {free:,.0f} MB are free; close other programs on the GPU, or build anyway with --force"
+        )
+
+
+def _card_mb() -> float | None:
+    """Free memory of the first GPU, 10^6 bytes; None without a GPU and for one that shares the machine's memory.
+
+    All of its memory where the driver does not report what is free.
+    """
+    device = find_cuda_device()
+    if device is None or device.integrated:
+        return None
+    free = card_free_mb()
+    return device.memory_mb if free is None else free
 
 
 def require_disk(path: Path, cache: Path, *, force: bool = False) -> None:
@@ -55,18 +83,27 @@ def require_disk(path: Path, cache: Path, *, force: bool = False) -> None:
 
     An engine contains the weights, and the engine that it replaces stays on disk until the new one is complete.
     """
-    files = [path, *(path.parent / name for name in external_locations(path))]
-    needed, free = sum(each.stat().st_size for each in files), free_bytes(cache)
+    needed, free = _stored_bytes(path), free_bytes(cache)
     if needed > free and not force:
         raise RuntimeFailure(
             f"{cache}: the engine of {path.name} takes about {needed / _MB:,.1f} MB, and {free / _MB:,.1f} MB are free "
-            "on this disk; make room, choose another folder with --cache, or try all the same with --force"
+            "on this disk; free some disk space, choose another folder with --cache, or build anyway with --force"
         )
 
 
+def _stored_bytes(path: Path) -> int:
+    """The bytes of the graph at `path` and of its weight files."""
+    files = [path, *(path.parent / name for name in external_locations(path))]
+    return sum(each.stat().st_size for each in files)
+
+
 def workspace_mb(asked_mb: float | None) -> float:
-    """Memory that one kernel may use beside its tensors, 10^6 bytes: `asked_mb`, or a quarter of the free memory."""
+    """Memory that one kernel may use beside its tensors, 10^6 bytes: `asked_mb`, or a quarter of the free memory.
+
+    The free memory is a graphics card's own, where there is one.
+    """
     if asked_mb is not None:
         return asked_mb
-    free = least_mb(observe().memory_available_mb, memory_room_mb())
+    card = _card_mb()
+    free = least_mb(observe().memory_available_mb, memory_room_mb()) if card is None else card
     return _USUAL_WORKSPACE_MB if free is None else free * _WORKSPACE_SHARE

@@ -17,6 +17,7 @@ from edge_sdk.hardware.bundled import model_numbers
 from edge_sdk.hardware.memory import (
     BUILD_BASE_MB,
     BUILD_BYTES_PER_WEIGHT,
+    BUILD_COPIES,
     PROCESS_MB,
     Part,
     RuntimeName,
@@ -25,7 +26,7 @@ from edge_sdk.hardware.memory import (
     rest,
     working_sets,
 )
-from edge_sdk.hardware.numbers import ModelNumbers, widened
+from edge_sdk.hardware.numbers import ModelNumbers, ReasoningNumbers, widened
 from edge_sdk.hardware.precision import computes
 from edge_sdk.hardware.roofline import PRECISIONS, Precision, Stage
 from edge_sdk.hardware.stages import clip_s, stages
@@ -34,15 +35,20 @@ from edge_sdk.types import Dialect, Value
 _MB = 1e6
 # Precisions to try if a model does not fit, the most exact first.
 _SMALLER: tuple[Precision, ...] = ("w8a16", "w4a16")
+_INT8_WEIGHTS = (
+    "engine size with INT8 weights and float inputs: TensorRT may store such weights in 16 bits, as NVIDIA documents "
+    "weight-only quantisation for INT4 alone (docs.nvidia.com/deeplearning/tensorrt/10.11.0, work-quantized-types)"
+)
 
 
 class Plan(Value, frozen=True, kw_only=True):
     """The result of `plan`. Memory is in 10^6 bytes; None if the target claims nothing.
 
     `rest` adds up to `rest_mb`, which is held while nothing runs. `peak_mb` also includes the working set of the stage
-    that needs most. `build_mb` is the peak of building engines, None if none are built. `mapped_mb` stays on disk and
-    is read row by row. `runs` and `builds` say whether `available_mb` is enough, `reasons` why the model would not
-    work, and `advice` what would help. `unverified` names the figures used here that nobody has checked.
+    that needs most, `peak_stage`: "none" with TensorRT, whose sessions hold theirs at rest. `build_mb` is the peak of
+    building engines, None if none are built. `mapped_mb` stays on disk and is read row by row. `runs` and `builds` say
+    whether `available_mb` is enough, `reasons` why the model would not work, and `advice` what would help. `unverified`
+    names the figures used here that nobody has checked.
     """
 
     model: str
@@ -87,9 +93,9 @@ def _plan(numbers: ModelNumbers, target: Target, tensorrt: str | None, threads: 
         numbers = widened(numbers)
     version = (tensorrt or _usual_tensorrt(target)) if runtime == "trt" else None
     dialect: Dialect = dialect_of(version) if version else next(iter(numbers.dialects), "native")
-    held = tuple(rest(numbers, runtime, pinned=runtime == "trt" and target.kind == "jetson"))
+    held = tuple(rest(numbers, runtime, dialect, pinned=runtime == "trt" and target.kind == "jetson"))
     rest_mb = sum(part.mb for part in held)
-    peak_stage, working_mb = max(working_sets(numbers, runtime, dialect), key=lambda each: each[1])
+    peak_stage, working_mb = max(working_sets(numbers, runtime), key=lambda each: each[1])
     peak_mb, building_mb = rest_mb + working_mb, build_mb(numbers) if runtime == "trt" else None
     free_mb = available_mb(target)
     timed = tuple(stages(numbers, target, threads))
@@ -114,7 +120,7 @@ def _plan(numbers: ModelNumbers, target: Target, tensorrt: str | None, threads: 
         runs=None if free_mb is None else peak_mb <= free_mb,
         builds=None if free_mb is None or building_mb is None else building_mb <= free_mb,
         reasons=tuple(reasons),
-        unverified=tuple(_unverified(target, runtime)),
+        unverified=tuple(_unverified(numbers, target, runtime)),
     )
 
 
@@ -147,10 +153,10 @@ def _memory_reasons(peak_mb: float, building_mb: float | None, free_mb: float | 
     if free_mb is None:
         return
     if peak_mb > free_mb:
-        yield f"running needs {peak_mb:,.0f} MB, and {free_mb:,.0f} MB can be had"
+        yield f"running needs {peak_mb:,.0f} MB, and {free_mb:,.0f} MB are available"
     if building_mb is not None and building_mb > free_mb:
         yield (
-            f"building engines needs about {building_mb:,.0f} MB, and {free_mb:,.0f} MB can be had; "
+            f"building engines needs about {building_mb:,.0f} MB, and {free_mb:,.0f} MB are available; "
             f"add {building_mb - free_mb:,.0f} MB of swap, or take a smaller model"
         )
 
@@ -192,7 +198,7 @@ def _advice(
     yield "no precision makes it fit; take a smaller model, fewer slots, or a larger board"
 
 
-def _unverified(target: Target, runtime: RuntimeName) -> Iterator[str]:
+def _unverified(numbers: ModelNumbers, target: Target, runtime: RuntimeName) -> Iterator[str]:
     for name, figure in target.figures().items():
         if not figure.verified:
             yield f"{target.name}.{name} = {figure.value:g} ({figure.source})"
@@ -201,8 +207,16 @@ def _unverified(target: Target, runtime: RuntimeName) -> Iterator[str]:
             ("process", PROCESS_MB["trt"]),
             ("build base", BUILD_BASE_MB),
             ("build bytes a weight", BUILD_BYTES_PER_WEIGHT),
+            ("build copies of the weights", BUILD_COPIES),
         ):
             yield f"{name} = {figure.value:g} ({figure.source})"
+        if numbers.reasoning and _weights_of_8_bits(numbers.reasoning):
+            yield _INT8_WEIGHTS
+
+
+def _weights_of_8_bits(reasoning: ReasoningNumbers) -> bool:
+    """Whether INT8 weights meet inputs in floats."""
+    return "w8a16" in (reasoning.precision, reasoning.vision_precision) or reasoning.head_bits == 8
 
 
 def describe(found: Plan) -> str:
@@ -232,15 +246,16 @@ def _lines(found: Plan) -> Iterator[str]:
 def _memory_lines(found: Plan) -> Iterator[str]:
     yield "memory, MB"
     for part in found.rest:
-        yield f"  {part.name:12}{part.mb:>10,.1f}{'  estimate' if part.estimated else ''}"
-    yield f"  {'at rest':12}{found.rest_mb:>10,.1f}"
-    yield f"  {'peak':12}{found.peak_mb:>10,.1f}  while {found.peak_stage} runs"
+        yield f"  {part.name:18}{part.mb:>10,.1f}{'  estimate' if part.estimated else ''}"
+    yield f"  {'at rest':18}{found.rest_mb:>10,.1f}"
+    when = "no stage needs more" if found.peak_stage == "none" else f"while {found.peak_stage} runs"
+    yield f"  {'peak':18}{found.peak_mb:>10,.1f}  {when}"
     if found.available_mb is not None:
-        yield f"  {'available':12}{found.available_mb:>10,.1f}  estimate"
+        yield f"  {'available':18}{found.available_mb:>10,.1f}  estimate"
     if found.build_mb is not None:
-        yield f"  {'building':12}{found.build_mb:>10,.1f}  estimate"
+        yield f"  {'building':18}{found.build_mb:>10,.1f}  estimate"
     if found.mapped_mb:
-        yield f"  {'on disk':12}{found.mapped_mb:>10,.1f}  embedding table, mapped"
+        yield f"  {'on disk':18}{found.mapped_mb:>10,.1f}  embedding table, mapped"
 
 
 def _time_lines(found: Plan) -> Iterator[str]:
