@@ -6,6 +6,7 @@ This module opens the export room by name; on a board, that room does not need t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -185,7 +186,7 @@ def _compared(
 
 def _wrong(failed: Mapping[str, Sequence[OutputCheck]], kept: Sequence[Path], *, tf32: bool) -> str:
     """The error text for graphs with wrong outputs, whose engines are `kept` where nothing opens them."""
-    measured = "; ".join(str(check) for _, checks in sorted(failed.items()) for check in checks)
+    measured = "; ".join(_worst(checks) for _, checks in sorted(failed.items()))
     remedy = "try another --level, another version of TensorRT, or --runtime ort"
     if tf32:
         remedy = "--tf32 rounds the factors of float32 products to 10 bits, which may be too coarse here: leave it out"
@@ -194,6 +195,12 @@ def _wrong(failed: Mapping[str, Sequence[OutputCheck]], kept: Sequence[Path], *,
         f"({measured}), so their engines were set aside and are not used ({', '.join(str(path) for path in kept)}, to "
         f"report or delete); {remedy}"
     )
+
+
+def _worst(failed: Sequence[OutputCheck]) -> str:
+    """The largest error among a graph's wrong outputs; one that has no value is larger than any."""
+    found = max(failed, key=lambda check: inf if check.relative_error is None else check.relative_error)
+    return str(found) if len(failed) == 1 else f"{found}, and {len(failed) - 1} more outputs"
 
 
 def _failed_checks(
