@@ -12,21 +12,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Graph
-from edge_sdk.engine import EngineCache, EngineKey, graph_hashes
+from edge_sdk.engine import BUILDER_REVISION, EngineCache, EngineKey, graph_hashes
 from edge_sdk.engine.shapes import shape_profiles
-from edge_sdk.engine.tensorrt_library import TensorRT, problems, short_of_memory
+from edge_sdk.engine.tensorrt_library import ProblemLog, TensorRT, problems, short_of_memory
 from edge_sdk.errors import ConfigError, EngineError, UnknownNameError
-from edge_sdk.export.build_monitor import OnProgress, interruptible, monitor
-from edge_sdk.export.build_needs import require_disk, require_memory, workspace_mb
+from edge_sdk.export.build_monitor import OnProgress, Stop, interruptible, monitor
+from edge_sdk.export.build_needs import require_card_memory, require_disk, require_memory, workspace_mb
 from edge_sdk.export.trt_network import Network, add_profiles, compile_for, parse
 from edge_sdk.files import write_bytes
 from edge_sdk.toolchain.building import BuildOptions, BuiltEngine, Place
 
 _MB = 1_000_000
+# In TensorRT's message about an element type that the GPU lacks.
+_WRONG_TYPE = "datatypes"
 
 
 class Watcher(Protocol):
@@ -37,6 +39,9 @@ class Watcher(Protocol):
 
     def progress(self, share: float, phase: str) -> None:
         """`share` of the build, 0 to 1, is done."""
+
+    def warn(self, text: str) -> None:
+        """The engine will be slower than it should be, as `text` says."""
 
     def end(self) -> None:
         """The build has ended, successfully or not."""
@@ -58,12 +63,14 @@ def build_engines(
         found = None if options.rebuild else cache.find(key)
         if found is not None:
             cache.choose(key)
-            yield BuiltEngine(graph=name, file=str(found), size_mb=_size_mb(found), build_s=0.0, cached=True)
+            yield _built(cache, key, found)
             continue
         require_disk(path, cache.folder, force=options.force)
+        if tensorrt.flavour == "trt":
+            require_card_memory(path, force=options.force)
         watcher.begin(name, number, len(names), require_memory(path, force=options.force))
         try:
-            engine = _build(_Job(path, graph, key, tensorrt, cache, options), watcher.progress)
+            engine = _build(_Job(path, graph, key, tensorrt, cache, options), watcher)
         finally:
             watcher.end()
         yield engine
@@ -85,6 +92,7 @@ def engine_key(bundle: Bundle, name: str, tensorrt: TensorRT, place: Place, opti
         precision=_precision(graph, options),
         profiles=shape_profiles(bundle.manifest, name, options.limits),
         level=options.level,
+        revision=BUILDER_REVISION,
     )
 
 
@@ -142,28 +150,74 @@ class _Job:
         return self.cache.folder / f"timings.{self.tensorrt.version}.{gpu}.cache"
 
 
-def _build(job: _Job, on_progress: OnProgress) -> BuiltEngine:
+class _Attempt(NamedTuple):
+    """What a builder made of a network: `engine` is None if it refused."""
+
+    network: Network
+    # Any: the packages ship no types.
+    config: Any
+    engine: Any
+
+
+def _build(job: _Job, watcher: Watcher) -> BuiltEngine:
     began_s, tensorrt = time.monotonic(), job.tensorrt
+    slow = False
     with interruptible() as stop:
-        network = parse(tensorrt, job.path)
-        config = _config(job, network, monitor(tensorrt, stop, on_progress))
-        engine = network.builder.build_serialized_network(network.native, config)
-        if engine is None and not stop.wanted:
-            raise EngineError(_refusal(job, network.log))
+        attempt = _attempt(job, stop, watcher.progress)
+        if attempt.engine is None and not stop.wanted and _may_lack_a_kernel(attempt.network):
+            watcher.warn(_slower(job, attempt.network.log))
+            slow = True
+            del attempt  # its copy of the weights is released before the next is made
+            attempt = _attempt(job, stop, watcher.progress, slow_attention=True)
+        if attempt.engine is None and not stop.wanted:
+            raise EngineError(_refusal(job, attempt.network.log))
     build_s = time.monotonic() - began_s
     built_utc = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    file = job.cache.write(job.key, memoryview(engine), built_utc=built_utc, build_s=build_s)
+    file = job.cache.write(
+        job.key, memoryview(attempt.engine), built_utc=built_utc, build_s=build_s, slow_attention=slow
+    )
     if tensorrt.flavour == "trt":
-        keep_timings(config, job.timings)
-    return BuiltEngine(graph=job.key.graph, file=str(file), size_mb=_size_mb(file), build_s=build_s, cached=False)
+        keep_timings(attempt.config, job.timings)
+    return _built(job.cache, job.key, file, build_s)
 
 
-# Any: the packages ship no types.
-def _refusal(job: _Job, log: Any) -> str:
+def _attempt(job: _Job, stop: Stop, on_progress: OnProgress, *, slow_attention: bool = False) -> _Attempt:
+    network = parse(job.tensorrt, job.path, slow_attention=slow_attention)
+    config = _config(job, network, monitor(job.tensorrt, stop, on_progress))
+    return _Attempt(network, config, network.builder.build_serialized_network(network.native, config))
+
+
+def _may_lack_a_kernel(network: Network) -> bool:
+    """Whether a refused network could be built if its attention needed no fused kernels."""
+    return network.strict > 0 and not short_of_memory(network.log) and _WRONG_TYPE not in problems(network.log)
+
+
+def _slower(job: _Job, log: ProblemLog) -> str:
+    return (
+        f"TensorRT {job.tensorrt.version} cannot build {job.key.graph} with fused attention here: "
+        f"{problems(log)}; it is built once more with attention in smaller steps, which is slower and needs memory for "
+        "the scores; another version of TensorRT may have the kernels"
+    )
+
+
+def _built(cache: EngineCache, key: EngineKey, file: Path, build_s: float | None = None) -> BuiltEngine:
+    """What is reported of the engine in `file`; `build_s` is None for one that was there."""
+    record = cache.record(key)
+    return BuiltEngine(
+        graph=key.graph,
+        file=str(file),
+        size_mb=_size_mb(file),
+        build_s=build_s or 0.0,
+        cached=build_s is None,
+        slow_attention=record is not None and record.slow_attention,
+    )
+
+
+def _refusal(job: _Job, log: ProblemLog) -> str:
     """The error text for a graph that TensorRT does not build, quoting TensorRT's messages from `log`."""
     told = problems(log)
     remedy = "take another --level, another version of TensorRT, or --runtime ort"
-    if "datatypes" in told:
+    if _WRONG_TYPE in told:
         sm = job.key.sm
         where = "some of the GPUs it is for" if sm is None else f"sm_{sm}"
         remedy = f"{where} cannot compute in this element type: export the bundle with --dtype float16"

@@ -1,7 +1,7 @@
-"""The clock of a graphics card and what lowers it, asked of NVIDIA's management library; nothing is changed.
+"""Clock and free memory of a graphics card, and what lowers its clock, asked of NVIDIA's management library.
 
 Constants and signatures: NVML API Reference Guide, `nvml.h`. The calls are older than their names in recent guides,
-which speak of clock events in place of throttling, and recent drivers still have them.
+which speak of clock events in place of throttling, and recent drivers still have them. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -45,6 +45,20 @@ def card_clock(library: str = LIBRARY) -> CardClock | None:
     known = _told(driver, "nvmlDeviceGetClockInfo", card, _SM_CLOCK, ctypes.byref(mhz))
     slowed_by = tuple(words for bit, words in _REASONS.items() if reasons.value & bit)
     return CardClock(float(mhz.value) if known else None, slowed_by)
+
+
+class _Memory(ctypes.Structure):
+    """`nvmlMemory_t`, in bytes."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+def card_free_mb(library: str = LIBRARY) -> float | None:
+    """Return the free memory of the only graphics card in 10^6 bytes; None in the cases of `card_clock`."""
+    opened, memory = _opened(library), _Memory()
+    if opened is None or not _told(opened[0], "nvmlDeviceGetMemoryInfo", opened[1], ctypes.byref(memory)):
+        return None
+    return float(memory.free) / 1e6
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.hardware.nvml import CardClock, card_clock
+from edge_sdk.hardware.nvml import CardClock, card_clock, card_free_mb
 
 SOURCE = r"""
 static int card;
@@ -19,6 +19,12 @@ int nvmlDeviceGetClockInfo(void *handle, int type, unsigned *mhz)
 {
     *mhz = type == 1 ? 1980 : 1;
     return handle == &card ? CLOCK : 2;
+}
+struct memory { unsigned long long total, free, used; };
+int nvmlDeviceGetMemoryInfo(void *handle, struct memory *memory)
+{
+    memory->total = 24000000000ull, memory->free = 5000000000ull, memory->used = 19000000000ull;
+    return handle == &card ? 0 : 2;
 }
 #ifdef REASONS
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *reasons)
@@ -65,3 +71,8 @@ def test_no_answer_is_none(tmp_path: Path, values: dict[str, int]) -> None:
 
 def test_no_library_is_none() -> None:
     assert card_clock("libnone.so") is None
+
+
+def test_the_free_memory_of_a_card(tmp_path: Path) -> None:
+    assert card_free_mb(library(tmp_path)) == 5000.0
+    assert card_free_mb("libnone.so") is None
