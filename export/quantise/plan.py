@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from edge_sdk.bundle.manifest_language import Language, Quantisation
+from edge_sdk.bundle.manifest_language import Language, Number, Quantisation
 from edge_sdk.bundle.proof import EVIDENCE, VISION, Choice, MatrixError, Sensitivity
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.adapters import Adapter, Merged
@@ -24,7 +24,7 @@ from edge_sdk.export.quantise.activations.inputs import with_rounded_inputs
 from edge_sdk.export.quantise.decoder_files import DecoderFiles
 from edge_sdk.export.quantise.evidence import matrix_error
 from edge_sdk.export.quantise.folding import FoldedAdapter
-from edge_sdk.export.quantise.formats import Format, Number
+from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.identity import identity_of
 from edge_sdk.export.quantise.methods import Methods
 from edge_sdk.export.quantise.probe_pictures import TowerChange, has_pictures

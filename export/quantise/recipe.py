@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from edge_sdk.bundle.manifest_language import Number
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.layouts import HEAD, LINEARS
 from edge_sdk.export.quantise.decoder_files import linear_name
-from edge_sdk.export.quantise.formats import Bits, Format, Number
+from edge_sdk.export.quantise.formats import Bits, Format
 from edge_sdk.export.recipe_file import find_recipe
 from edge_sdk.hardware.roofline import Precision
 from edge_sdk.types import Value

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge_sdk.bundle.manifest_language import Number
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.graphs.loading import RoundedInputs, source_name
 from edge_sdk.export.layouts import HEAD
 from edge_sdk.export.quantise.activations.inputs import input_scale_name
-from edge_sdk.export.quantise.formats import Format, Number
+from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.rounding import restored, rounded, unpacked
 from edge_sdk.export.quantise.stored_file import Place, StoredType, scale_name
 from edge_sdk.types import TensorSpec

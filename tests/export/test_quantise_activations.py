@@ -22,7 +22,7 @@ from quantise_cases import DIALECTS, onnx_weights, run_plainly, tiny_weights
 from torch import Tensor, nn
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.bundle.manifest_language import Quantisation
+from edge_sdk.bundle.manifest_language import Number, Quantisation
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.eager import encode
 from edge_sdk.export.graphs.decoder import Decoder
@@ -39,7 +39,7 @@ from edge_sdk.export.quantise.activations.smooth import input_scale, smooth_scal
 from edge_sdk.export.quantise.activations.vision_statistics import FILE, VisionMaxima, merge_maxima, read_maxima
 from edge_sdk.export.quantise.decoder_files import DecoderFiles, matrix_names
 from edge_sdk.export.quantise.folding import FoldedWeights
-from edge_sdk.export.quantise.formats import Format, Number
+from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.recipe import QuantiseRecipe, Storage, load_quantise_recipe
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored
@@ -280,7 +280,7 @@ def test_inputs_of_8_bits_want_weights_of_8_bits(settings: dict[str, Any], said:
 
 def test_recipes_say_what_they_need() -> None:
     few = Storage(bits=8, activations=8)
-    with pytest.raises(ConfigError, match="head: its inputs stay"):
+    with pytest.raises(ConfigError, match="head: its inputs are not quantised"):
         QuantiseRecipe(head=few)
     with pytest.raises(ConfigError, match="migration must be 0 to 1"):
         QuantiseRecipe(migration=1.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from edge_sdk.bundle.manifest_language import Number
 from edge_sdk.bundle.proof import VISION, MatrixError
 from edge_sdk.export.checkpoint import Weights
 from edge_sdk.export.graphs.onnx_graph import ModelGraph
@@ -12,7 +13,6 @@ from edge_sdk.export.quantise.activations.inputs import with_rounded_inputs
 from edge_sdk.export.quantise.activations.vision_statistics import read_maxima
 from edge_sdk.export.quantise.activations.vision_weights import SmoothVision, vision_file, vision_matrices
 from edge_sdk.export.quantise.evidence import matrix_error
-from edge_sdk.export.quantise.formats import Number
 from edge_sdk.export.quantise.recipe import QuantiseRecipe
 from edge_sdk.export.quantise.restored_weights import RestoredWeights
 from edge_sdk.export.quantise.rewrite import with_stored

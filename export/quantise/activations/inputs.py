@@ -15,8 +15,8 @@ import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from torch import Tensor
 
+from edge_sdk.bundle.manifest_language import Number
 from edge_sdk.export.graphs.onnx_graph import ModelGraph
-from edge_sdk.export.quantise.formats import Number
 from edge_sdk.export.quantise.rewrite import initialiser, result_name
 from edge_sdk.export.quantise.stored_file import Part, Place, StoredType
 from edge_sdk.types import DType

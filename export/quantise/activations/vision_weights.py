@@ -13,11 +13,12 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
+from edge_sdk.bundle.manifest_language import Number
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.checkpoint import ChangedWeights, Weights
 from edge_sdk.export.quantise.activations.inputs import InputScale, group_of, input_scale_name
 from edge_sdk.export.quantise.activations.smooth import input_scale, smooth_scales
-from edge_sdk.export.quantise.formats import Format, Number
+from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.stored_file import Nearest, Plain, Source, StoredFile
 from edge_sdk.types import DType
 
