@@ -192,7 +192,7 @@ class TrtRuntime:
             raise RuntimeFailure(f"no graph file at {path}")
         if self._tensorrt.dialect not in graph.dialects:
             raise RuntimeFailure(
-                f"{path.name} keeps to {' and '.join(graph.dialects)} operators, TensorRT {self._tensorrt.version} "
+                f"{path.name} uses {' and '.join(graph.dialects)} operators, but TensorRT {self._tensorrt.version} "
                 f"reads {self._tensorrt.dialect} graphs; open that one, or export the bundle with it"
             )
         engine_path, record = _cache(options).usable(self._wanted(path), options.engine)
