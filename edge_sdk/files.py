@@ -12,6 +12,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -26,6 +27,9 @@ from edge_sdk.errors import ConfigError
 # A full disk or quota: such errors name no file, or one that the caller did not name.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CHUNK_BYTES = 1 << 20
+# A file that is larger does not stay in the page cache of a board whose GPU shares the memory, see `_forget`.
+_LARGE_BYTES = 64 << 20
+_MEMORY_MAY_BE_SHARED = platform.machine() == "aarch64"
 _POSIX = os.name == "posix"
 # Without POSIX, `os.kill(pid, 0)` would end the process: there, a writer that was silent for this long counts as dead.
 _QUIET_S = 300
@@ -174,6 +178,7 @@ def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
+        _forget(file.fileno())
     return digest.hexdigest()
 
 
@@ -184,8 +189,20 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(descriptor)
+        _forget(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _forget(descriptor: int) -> None:
+    """Take the content of a large file out of the page cache where a GPU may share the machine's memory.
+
+    There CUDA counts cached pages as used (MemFree, not MemAvailable): a bundle of gigabytes, hashed before its engines
+    are loaded, would leave them no memory. Elsewhere the cache saves reading the file from the disk a second time.
+    """
+    if _MEMORY_MAY_BE_SHARED and hasattr(os, "posix_fadvise") and os.fstat(descriptor).st_size > _LARGE_BYTES:
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager

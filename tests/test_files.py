@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from edge_sdk.files import (
     atomic_path,
     half_written_files,
     remove_half_written,
+    sha256_of,
+    sync,
     write_bytes,
     write_text,
 )
@@ -326,3 +331,41 @@ def test_a_link_to_a_folder_stays_one_when_the_folder_is_replaced(tmp_path: Path
     assert link.is_symlink()
     assert [path.name for path in (tmp_path / "v2").iterdir()] == ["new"]
     assert {path.name for path in tmp_path.iterdir()} == {"v2", "current"}
+
+
+def cached_pages(path: Path) -> float:
+    """The share of a file's pages that the page cache holds, by the kernel's `mincore`."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as data:
+        pages = (ctypes.c_ubyte * -(-len(data) // mmap.PAGESIZE))()
+        first = ctypes.c_char.from_buffer(data)
+        assert ctypes.CDLL(None).mincore(ctypes.byref(first), ctypes.c_size_t(len(data)), pages) == 0
+        del first
+        return sum(page & 1 for page in pages) / len(pages)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what the page cache holds")
+@pytest.mark.parametrize("read", [sync, sha256_of], ids=["written", "hashed"])
+def test_a_large_file_leaves_the_page_cache_where_a_gpu_may_share_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    large, small = tmp_path / "large", tmp_path / "small"
+    monkeypatch.setattr(files, "_MEMORY_MAY_BE_SHARED", False)
+    small.write_bytes(bytes(1 << 20))
+    large.write_bytes(bytes((64 << 20) + 1))
+    for path in (large, small):
+        sync(path)  # a page that is not on the disk stays
+        read(path)
+        assert cached_pages(path) > 0.9
+    with large.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if cached_pages(large) > 0.1:
+        pytest.skip("this file system keeps its files in memory")
+    assert len(large.read_bytes()) > 64 << 20
+    assert cached_pages(large) > 0.9
+    monkeypatch.setattr(files, "_MEMORY_MAY_BE_SHARED", True)
+    for path in (large, small):
+        read(path)
+    assert cached_pages(large) < 0.1
+    assert cached_pages(small) > 0.9
+    monkeypatch.delattr(os, "posix_fadvise")
+    read(large)
