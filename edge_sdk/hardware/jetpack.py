@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from edge_sdk.errors import ConfigError
 from edge_sdk.types import Dialect, Value
 
@@ -52,6 +54,15 @@ JETPACKS: tuple[JetPack, ...] = (
         source="docs.pytorch.org/TensorRT, getting_started/jetpack",
         verified=True,
     ),
+    JetPack(
+        name="6.2.2",
+        l4t="36.5",
+        cuda="12.6",
+        tensorrt="10.3",
+        sm=(87,),
+        source=_NOTES,
+        verified=False,
+    ),
     JetPack(name="7.0", l4t="38.2", cuda="13.0", tensorrt="10.13.3", sm=(110,), source=_NOTES, verified=False),
     JetPack(name="7.1", l4t="38.4", cuda="13.0", tensorrt="10.13.3", sm=(110,), source=_NOTES, verified=False),
     JetPack(name="7.2", l4t="39.2", cuda="13.2", tensorrt="10.16.2", sm=(87, 110), source=_NOTES, verified=False),
@@ -69,14 +80,22 @@ def newest_jetpack(sm: int) -> JetPack | None:
 
 
 def jetpack_of(l4t: str) -> JetPack | None:
-    """Return the release with Jetson Linux `l4t`, such as "36.4.3", or the newest earlier one of the same branch."""
+    """Return the release with Jetson Linux `l4t`, such as "36.4.3", or the newest earlier one of its major version.
+
+    The name of an earlier one says so, such as "6.2.2 or later": its TensorRT may be older than the one installed.
+    None for a major version without a known release, and for one that is older than all of them.
+    """
     found = _numbers(l4t)
-    known = [each for each in JETPACKS if _numbers(each.l4t)[:2] == found[:2] and _numbers(each.l4t) <= found]
-    return max(known, key=lambda each: _numbers(each.l4t), default=None)
+    known = [each for each in JETPACKS if _numbers(each.l4t)[:1] == found[:1] and _numbers(each.l4t) <= found]
+    newest = max(known, key=lambda each: _numbers(each.l4t), default=None)
+    if newest is None or _numbers(newest.l4t) == found:
+        return newest
+    return msgspec.structs.replace(newest, name=f"{newest.name} or later")
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))
+    """Split a version into its numbers, without zeros at its end: 36.5.0 is 36.5."""
+    return tuple(int(part) for part in re.findall(r"\d+", re.sub(r"(\.0+)+$", "", version)))
 
 
 def dialect_of(tensorrt: str) -> Dialect:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.hardware import JETPACKS, TARGETS, dialect_of, newest_jetpack
+from edge_sdk.hardware import JETPACKS, TARGETS, dialect_of, jetpack_of, newest_jetpack
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,8 @@ def test_a_tensorrt_that_cannot_be_used(version: str, message: str) -> None:
 
 def test_releases_are_usable_and_in_order() -> None:
     assert all(dialect_of(jetpack.tensorrt) for jetpack in JETPACKS)
-    assert [float(jetpack.name) for jetpack in JETPACKS] == sorted(float(jetpack.name) for jetpack in JETPACKS)
+    for versions in ([each.name for each in JETPACKS], [each.l4t for each in JETPACKS]):
+        assert versions == sorted(versions, key=lambda version: [int(part) for part in version.split(".")])
     assert all(jetpack.source for jetpack in JETPACKS)
 
 
@@ -45,4 +46,27 @@ def test_every_board_has_a_release_and_no_card_has_one() -> None:
 
 def test_a_board_may_have_had_both_dialects() -> None:
     for_orin = [jetpack for jetpack in JETPACKS if 87 in jetpack.sm]
-    assert [dialect_of(jetpack.tensorrt) for jetpack in for_orin] == ["decomposed", "decomposed", "native"]
+    assert [dialect_of(jetpack.tensorrt) for jetpack in for_orin] == ["decomposed"] * 3 + ["native"]
+
+
+@pytest.mark.parametrize(
+    ("l4t", "name"),
+    [
+        ("36.4.0", "6.1"),
+        ("36.4", "6.1"),
+        ("36.4.3", "6.2"),
+        ("36.4.7", "6.2 or later"),
+        ("36.5", "6.2.2"),
+        ("36.5.0", "6.2.2"),
+        ("36.6.1", "6.2.2 or later"),
+        ("38.4.0", "7.1"),
+        ("39.2", "7.2"),
+        ("39.3", "7.2 or later"),
+        ("36.3.0", None),
+        ("35.6.1", None),
+        ("40.1", None),
+    ],
+)
+def test_a_board_is_named_by_its_jetson_linux(l4t: str, name: str | None) -> None:
+    found = jetpack_of(l4t)
+    assert (found and found.name) == name
