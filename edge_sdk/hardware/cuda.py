@@ -15,9 +15,12 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 _MULTIPROCESSORS = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
 _INTEGRATED = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED
 _NAME_BYTES = 256
+_GROUPS = "on a Jetson check that this user is in the groups video and render: sudo usermod -aG video,render USER"
 _OWN_WORDS = {
-    100: "the driver sees no device: check that NVIDIA's modules are loaded, or that the container was given the GPU",
+    100: "the driver sees no device: check that NVIDIA's modules are loaded, or that the container was given the GPU; "
+    + _GROUPS,
     803: "the driver is older than its CUDA library: restart after the update, or install matching packages",
+    999: f"an unknown error; {_GROUPS}",
 }
 
 
@@ -80,4 +83,4 @@ def _call(driver: ctypes.CDLL, function: str, *arguments: object) -> None:
     code = getattr(driver, function)(*arguments)
     if code:
         told = _OWN_WORDS.get(code, "look the number up as CUresult in cuda.h")
-        raise MissingDependencyError(f"the CUDA driver refuses {function} with error {code}; {told}")
+        raise MissingDependencyError(f"{function} of the CUDA driver failed with error {code}; {told}")

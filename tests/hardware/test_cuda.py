@@ -50,9 +50,15 @@ def test_a_board_is_told_by_its_driver(tmp_path: Path) -> None:
 
 def test_a_driver_without_a_device_says_what_to_do(tmp_path: Path) -> None:
     library = driver(tmp_path, 100)
-    with pytest.raises(MissingDependencyError, match="cuInit with error 100; the driver sees no device"):
+    with pytest.raises(MissingDependencyError, match="cuInit .* with error 100; the driver sees no device"):
         cuda_device(library)
     assert find_cuda_device(library) is None
+
+
+@pytest.mark.parametrize("code", [100, 999])
+def test_a_user_who_may_not_open_the_gpu_is_told_the_groups(tmp_path: Path, code: int) -> None:
+    with pytest.raises(MissingDependencyError, match=rf"error {code}; .*usermod -aG video,render USER"):
+        cuda_device(driver(tmp_path, code))
 
 
 def test_no_driver_is_one_clear_error() -> None:
