@@ -27,12 +27,10 @@ from edge_sdk.hardware.numbers import ReasoningNumbers, widened
 from edge_sdk.perception.recogniser import Recogniser
 from edge_sdk.reasoning.chain import CachedDecoder, Widths
 from edge_sdk.reasoning.embedding import EmbeddingTable
+from edge_sdk.reasoning.tuned import lora_feeds
 from edge_sdk.registry import open_runtime
-from edge_sdk.runtime import Array, Session
-from edge_sdk.tensors import allocate
-from edge_sdk.verify.reference_files import load_inputs
+from edge_sdk.runtime import Session
 
-_PER_CALL = ("embeds", "position_ids", "mask", "write_index", "rows")
 _NS_PER_S = 1e9
 
 
@@ -128,18 +126,13 @@ def _decoder(measured: Measured, session: Session, name: str) -> CachedDecoder:
     if language is None:
         raise BundleError(f"bundle {measured.bundle.manifest.name!r} has no language model")
     state = measured.bundle.manifest.graphs[name].state
-    kept = {entry.input for entry in state}
-    specs = [spec for spec in session.inputs if spec.name not in kept and spec.name not in _PER_CALL]
     lora = first_adapter(language).lora
-    fixed: dict[str, Array] = (
-        load_inputs(measured.bundle.path(lora), specs) if lora else {spec.name: allocate(spec, {}) for spec in specs}
-    )
     return CachedDecoder(
         session,
         state,
         EmbeddingTable.open(measured.bundle.path(language.embedding.file), language.embedding),
         image_token=language.image_token,
-        fixed=fixed,
+        fixed=lora_feeds(measured.bundle.path(lora) if lora else None, session.inputs, state),
         widths=Widths(prefill=measured.order.amounts.chunk, step=1),
     )
 

@@ -19,14 +19,13 @@ from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.reasoning.chain import CachedDecoder, Widths, encode_frames
 from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.reasoning.patches import kept_tokens, normalised
+from edge_sdk.reasoning.tuned import lora_feeds
 from edge_sdk.registry import open_runtime
 from edge_sdk.runtime import Array, Session, SessionOptions
-from edge_sdk.tensors import allocate
 from edge_sdk.types import Dialect, Value
 from edge_sdk.verify.comparison import Comparison, compare
-from edge_sdk.verify.reference_files import ChainCase, load_inputs
+from edge_sdk.verify.reference_files import ChainCase
 
-_PER_CALL = ("embeds", "position_ids", "mask", "write_index", "rows")
 # Shorter than a prompt, so that the prompt takes several calls and the check covers the cache between them.
 WIDTHS = Widths(prefill=96, step=1)
 
@@ -117,13 +116,14 @@ class _Chain:
         """Return the logits `[vocab]` of each step."""
         language, graph = self._language, self._bundle.manifest.graphs[decoder.graph]
         table = EmbeddingTable.open(self._bundle.path(language.embedding.file), language.embedding)
+        lora = self._bundle.path(self._adapter.lora) if self._adapter.lora else None
         with closing(self._open(decoder.graph)) as session:
             loop = CachedDecoder(
                 session,
                 graph.state,
                 table,
                 image_token=language.image_token,
-                fixed=self._fixed(session, {entry.input for entry in graph.state}),
+                fixed=lora_feeds(lora, session.inputs, graph.state),
                 widths=WIDTHS,
             )
             logits = [loop.prefill(case.ids, images)]
@@ -133,13 +133,6 @@ class _Chain:
     def _open(self, name: str) -> Session:
         graph, path = self._bundle.graph(name)
         return self._runtime.open(path, graph, self._options)
-
-    def _fixed(self, session: Session, state: set[str]) -> dict[str, Array]:
-        """Return the adapter's LoRA matrices, or zeros for an adapter without LoRA."""
-        specs = [spec for spec in session.inputs if spec.name not in state and spec.name not in _PER_CALL]
-        if self._adapter.lora is None:
-            return {spec.name: allocate(spec, {}) for spec in specs}
-        return load_inputs(self._bundle.path(self._adapter.lora), specs)
 
 
 def _language(bundle: Bundle) -> Language:
