@@ -11,7 +11,7 @@ import uuid
 from typing import Literal
 
 from edge_sdk.bundle.manifest import OperatingPoint
-from edge_sdk.events.record import CrashTimeline, DeviceState, Event, EventTime, Provenance, State
+from edge_sdk.events.record import CrashTimeline, Event, EventTime, Provenance, State
 
 FOLLOWS: dict[State | None, tuple[State, ...]] = {
     None: ("provisional",),
@@ -54,7 +54,6 @@ class Incident:
         *,
         time: EventTime,
         latency_ms: dict[str, float] | None = None,
-        device: DeviceState | None = None,
         triggered_s: float | None = None,
     ) -> Event:
         """The next revision. Raises `ValueError` for a state that may not follow the current one: a bug, not input."""
@@ -74,7 +73,6 @@ class Incident:
             triggered_s=triggered_s,
             time=time,
             latency_ms=latency_ms,
-            device=device,
             provenance=self._provenance,
         )
 
