@@ -151,10 +151,10 @@ def f1_of(decided: Decided, *, seed: int = 0) -> Measure:
     return measure(f1(np.ones(truth.size)), bootstrap(groups, f1, rounds=ROUNDS, seed=seed))
 
 
-def condition_rows(decided: Decided, *, seed: int = 0) -> tuple[ConditionRow, ...]:
+def condition_rows(decided: Decided) -> tuple[ConditionRow, ...]:
     """A row for each view, light and weather that occurs in the clips; clips without a record are left out."""
     return tuple(
-        ConditionRow(condition=name, yes_f1=_yes_f1(part.labels), row=row_of(part, seed=seed))
+        ConditionRow(condition=name, yes_f1=_yes_f1(part.labels), row=row_of(part, seed=0))
         for name, part in _parts(decided)
     )
 

@@ -76,7 +76,7 @@ def settle(
     settings = msgspec.to_builtins(found) | {key: value for key, value in changes.items() if value not in (None, ())}
     folders = adapter_folders(adapters)
     settled = _checked(settings)
-    _check_adapters(settled, folders, merge, chosen=bool(merge) or settled.switchable)
+    _check_adapters(folders, merge, chosen=bool(merge) or settled.switchable)
     return Order(recipe=settled, checkpoint=str(checkpoint), adapters=folders)
 
 
@@ -100,7 +100,7 @@ def adapter_folders(adapters: tuple[str, ...]) -> dict[str, str]:
                 f"--adapter is NAME=DIR with a NAME of letters, digits, - and _ that is not {BASE!r}; found {text!r}"
             )
         if name in folders:
-            raise ConfigError(f"--adapter {name} is given twice; adapters of one bundle need names of their own")
+            raise ConfigError(f"--adapter {name} is given twice; each adapter of a bundle needs another name")
         folders[name] = folder
     return folders
 
@@ -129,7 +129,7 @@ def _checked(settings: Mapping[str, Any]) -> ExportRecipe:
     for key in ("profiles", "dialects", "slots"):
         values = getattr(recipe, key)
         if not values or len(set(values)) != len(values):
-            raise ConfigError(f"{key} must be at least one, none twice; found {list(values)}")
+            raise ConfigError(f"{key} needs at least one value, and none twice; found {list(values)}")
     if min(recipe.slots) < 1:
         raise ConfigError(f"slots must be at least 1, found {min(recipe.slots)}")
     _check_frame(recipe.profiles[0], max(recipe.slots))
@@ -146,7 +146,7 @@ def _check_frame(profile: str, slots: int) -> None:
         )
 
 
-def _check_adapters(recipe: ExportRecipe, folders: Mapping[str, str], merge: tuple[str, ...], *, chosen: bool) -> None:
+def _check_adapters(folders: Mapping[str, str], merge: tuple[str, ...], *, chosen: bool) -> None:
     if chosen and not folders:
         raise ConfigError("--merge and --switchable need an adapter; give --adapter NAME=DIR")
     if len(folders) > 1 and not chosen:

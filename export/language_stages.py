@@ -45,7 +45,7 @@ def language_stages(order: Order, plan: LanguagePlan) -> Iterator[Stage]:
     for key, decoder in plan.decoders.items():
         name = "decoder" if key == BASE else f"decoder.{key}"
         yield _weight_stage(name, decoder.weights, weights | (_adapter(order, key) if key != BASE else {}))
-    yield _graph_stage(order, plan)
+    yield _graph_stage(plan)
     for name, decoder_key in plan.decoder_of.items():
         if plan.decoders[decoder_key].lora_rank:
             yield _lora_stage(order, plan, name)
@@ -105,7 +105,7 @@ def _weight_stage(name: str, weights: WeightFile, inputs: Inputs) -> Stage:
     return Stage(name, inputs, weights.size_bytes, make)
 
 
-def _graph_stage(order: Order, plan: LanguagePlan) -> Stage:
+def _graph_stage(plan: LanguagePlan) -> Stage:
     decoders = {key: [each.lora_rank, each.lora_linears] for key, each in plan.decoders.items()}
     settings = msgspec.to_builtins(plan.recipe)
     chosen = {key: settings[key] for key in ("profiles", "dialects", "dtype", "slots")}

@@ -50,20 +50,21 @@ class References:
         return cases, replace(language, adapters=adapters)
 
 
-def write_references(
-    weights: Weights, exported: Exported, folder: Path, on_progress: OnProgress, tolerance: float | None = None
-) -> References:
+def write_references(weights: Weights, exported: Exported, folder: Path, on_progress: OnProgress) -> References:
     """Compute and write a file for every graph and every adapter of `exported` below `folder / "reference"`.
 
-    `on_progress` is called with the layers done, the layers in all, and the part. `tolerance` replaces the element
-    type's own for the decoders, for a vision tower that rounds its inputs, and for the answers. Raises
+    `on_progress` is called with the layers done, the layers in all, and the part. Raises
     `CheckpointError` for a tensor with NaN or infinity, and `ConfigError` for a picture too large for a reference file.
     """
-    return write_measured(measure(weights, exported, SEED, on_progress), exported, folder, tolerance)
+    return write_measured(measure(weights, exported, SEED, on_progress), exported, folder)
 
 
 def write_measured(measured: Measured, exported: Exported, folder: Path, tolerance: float | None = None) -> References:
-    """Write what was measured; see `write_references`."""
+    """Write what was measured, as `write_references` does.
+
+    `tolerance` replaces the element type's own for the decoders, for a vision tower that rounds its inputs, and for the
+    answers.
+    """
     usual = TOLERANCES[exported.language.dtype]
     own = {each.graph for decoder in exported.language.decoders.values() for each in decoder.graphs}
     few = exported.language.quantisation

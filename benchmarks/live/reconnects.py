@@ -79,14 +79,16 @@ def slope_of(values: Sequence[float]) -> float:
     return float(np.median((half[at[second]] - half[at[first]]) / (at[second] - at[first])))
 
 
-def wait_for(sources: Sequence[LiveSource], *, live: bool, timeout_s: float = RECONNECT_S) -> float:
+def wait_for(sources: Sequence[LiveSource], *, live: bool) -> float:
     """Read frames until all sources are live, or none is; returns the seconds. Raises `SourceError` on time-out."""
     begin_s = time.monotonic()
     while any((source.state == "live") != live for source in sources):
         rest(sources, 0.02)
-        if time.monotonic() - begin_s > timeout_s:
+        if time.monotonic() - begin_s > RECONNECT_S:
             states = ", ".join(sorted({source.state for source in sources}))
-            raise SourceError(f"after {timeout_s:g} s the sources are {states}; expected {'' if live else 'not '}live")
+            raise SourceError(
+                f"after {RECONNECT_S:g} s the sources are {states}; expected {'' if live else 'not '}live"
+            )
     return time.monotonic() - begin_s
 
 
@@ -106,12 +108,12 @@ def held() -> tuple[int, int]:
     return len(list(Path("/proc/self/task").iterdir())), len(list(Path("/proc/self/fd").iterdir()))
 
 
-def run_reconnects(count: int, sources: int = 1, live: LiveSettings | None = None) -> ReconnectRun:
+def run_reconnects(count: int, sources: int = 1) -> ReconnectRun:
     """Kill and restart the server until `sources` sources have made `count` reconnects in all.
 
     Raises `SourceError` when a source does not come back.
     """
-    settings = CaptureSettings(width=320, height=192, policy="latest", live=live or LiveSettings(pre_roll_s=2.0))
+    settings = CaptureSettings(width=320, height=192, policy="latest", live=LiveSettings(pre_roll_s=2.0))
     observer, notes, begin_s = Observer(), _Notes(), time.monotonic()
     with RtspServer(STREAM) as server, ExitStack() as opened:
         watched = [opened.enter_context(open_live(server.uri, settings)) for _ in range(sources)]

@@ -47,7 +47,6 @@ def prepare(
     *,
     sets: Mapping[str, str],
     seed: int,
-    detail: Detail | None = None,
     repeats: int = 1,
     folds: Mapping[str, int] | None = None,
     progress: Progress | None = None,
@@ -63,7 +62,7 @@ def prepare(
         raise ConfigError("there is no clip to evaluate")
     chosen = one_per_group(clips)
     _refuse_equal_names(chosen)
-    form, tell = detail or Detail(), progress or silent
+    form, tell = Detail(), progress or silent
     for name in ("whole", "windows", "streams"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as scratch:
@@ -93,7 +92,7 @@ def _refuse_equal_names(clips: Sequence[LabelledClip]) -> None:
     for stem, count in Counter(clip.path.stem for clip in clips).items():
         if count > 1:
             raise ConfigError(
-                f"{count} clips are called {stem!r}, and samples are named by that alone; rename all but one of them"
+                f"{count} clips are named {stem!r}, and a sample has only this name; rename all but one of them"
             )
 
 

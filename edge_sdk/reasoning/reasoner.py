@@ -44,17 +44,15 @@ class Reasoner:
         max_memory_mb: float | None = None,
         dialect: Dialect | None = None,
         shape: CallShape | None = None,
-        eval_compat: bool = False,
         max_tokens: int | Mapping[str, int] = ANSWER_TOKENS,
     ) -> None:
         """Open the language model for clips of `profile`, by default the profile with the most frames.
 
         The caches have room for `max_frames` of them, and if this is given, no smaller caches are chosen where the
-        bundle has large enough ones. `dialect` and `shape` default to those that suit the runtime. `eval_compat` asks
-        questions as the reference's evaluation did. `max_tokens` limits answers that are text, for all tasks or by
-        task. Raises `BundleError` for a bundle without a language model or without graphs for this runtime,
-        `ConfigError` if `max_memory_mb` is too small, `UnknownNameError`, `MissingDependencyError` and
-        `RuntimeFailure`.
+        bundle has large enough ones. `dialect` and `shape` default to those that suit the runtime. `max_tokens` limits
+        answers that are text, for all tasks or by task. Raises `BundleError` for a bundle without a language model or
+        without graphs for this runtime, `ConfigError` if `max_memory_mb` is too small, `UnknownNameError`,
+        `MissingDependencyError` and `RuntimeFailure`.
         """
         self._bundle, self._options = bundle, options or SessionOptions()
         self._max_tokens = _limits(max_tokens)
@@ -65,7 +63,7 @@ class Reasoner:
         tokenizer = Tokenizer.open(bundle.path(self._language.tokenizer))
         tokenizer.agree(self._language.image_token, self._language.end_tokens)
         prepare(tokenizer)
-        prompt = Prompt(tokenizer, eval_compat=eval_compat)
+        prompt = Prompt(tokenizer)
         tasks = shared_out(self._language)
         questions = read_questions(
             bundle.path(self._language.prompts), prompt, [t for ts in tasks.values() for t in ts]

@@ -24,9 +24,7 @@ _EXACT_INPUTS = 6144
 _COLUMNS = 2048
 
 
-def gptq(
-    matrix: Tensor, gram: Tensor, form: Format, dtype: torch.dtype, *, ordered: bool = False, damping: float = DAMPING
-) -> Numbers:
+def gptq(matrix: Tensor, gram: Tensor, form: Format, dtype: torch.dtype, *, ordered: bool = False) -> Numbers:
     """Whole numbers int8 `[inputs, outputs]` and scales in `dtype` of `matrix`, by `gram`, XᵀX `[inputs, inputs]`.
 
     `ordered`: round inputs with the most energy first, with scales from the original weights. Otherwise inputs are
@@ -38,7 +36,7 @@ def gptq(
     energy = gram.diagonal().argsort(descending=True, stable=True)
     order = energy if ordered else torch.arange(len(matrix), device=device)
     places = order.tolist()
-    factor = _factor(gram[order][:, order] if ordered else gram, damping)
+    factor = _factor(gram[order][:, order] if ordered else gram)
     work = matrix.float()[order]
     numbers = torch.empty(matrix.shape, dtype=torch.int8, device=device)
     for start in range(0, len(work), _STRIDE):
@@ -63,22 +61,22 @@ def output_error(change: Tensor, gram: Tensor) -> float:
     return float(((gram @ change) * change).sum(dtype=torch.float64))
 
 
-def _factor(gram: Tensor, damping: float) -> Tensor:
+def _factor(gram: Tensor) -> Tensor:
     """U, upper triangular float32, with UᵀU the inverse of the damped gram.
 
     Reverse the gram's order, take its Cholesky factor and reverse that: the result is an upper triangular M with M·Mᵀ
     the gram, and U is its inverse. This avoids the gram's inverse, which the paper's own factorisation computes.
     """
     if not bool(torch.isfinite(gram).all()):
-        raise ConfigError("activation statistics hold NaN or infinity; calibrate again, with other clips if need be")
+        raise ConfigError("activation statistics hold NaN or infinity; calibrate again, if needed with other clips")
     wide = gram.to(torch.float64 if len(gram) <= _EXACT_INPUTS else torch.float32).flip(0, 1)
     del gram
     mean = float(wide.diagonal().mean())
-    wide.diagonal().add_(damping * mean if mean > 0 else 1.0)
+    wide.diagonal().add_(DAMPING * mean if mean > 0 else 1.0)
     lower, failed = torch.linalg.cholesky_ex(wide)
     del wide
     if int(failed):
-        raise ConfigError("activation statistics cannot be factorised; calibrate on more clips, or with more damping")
+        raise ConfigError("activation statistics cannot be factorised; calibrate on more clips")
     upper = lower.flip(0, 1)
     del lower
     # A few columns at a time: a whole identity beside the factor would take as much memory as another gram.
