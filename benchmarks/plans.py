@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_sdk.files import write_json
 from edge_sdk.hardware import find_target
 from edge_sdk.hardware.numbers import MODELS, ModelNumbers
 from edge_sdk.hardware.plan import Plan, describe, plan
@@ -75,7 +76,7 @@ def main() -> None:
     found = plans()
     out.mkdir(parents=True, exist_ok=True)
     (out / "plans.md").write_text(text(found), encoding="utf-8")
-    (out / "plans.json").write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    write_json(out / "plans.json", found)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import edge_sdk
 from edge_sdk import _native
 from edge_sdk.benchmarks.conditions import commit
 from edge_sdk.benchmarks.fold_scorers import FoldScorer
-from edge_sdk.benchmarks.reliability import cross_fitted, draw_reliability, reliability
+from edge_sdk.benchmarks.reliability import cross_fitted, reliability
 from edge_sdk.bundle import Bundle
 from edge_sdk.clips import LabelledClip, read_labels
 from edge_sdk.console import Progress, run_script
@@ -43,7 +43,8 @@ from edge_sdk.evaluation.student import StudentScorer
 from edge_sdk.evaluation.tasks.calibration import Calibration
 from edge_sdk.evaluation.trivial import VERSION, trivial_scorers
 from edge_sdk.evaluation.within_folds import Statistic, ranked_within
-from edge_sdk.files import write_bytes, write_text
+from edge_sdk.files import write_json, write_text
+from edge_sdk.picture import draw_reliability
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
 from edge_sdk.toolchain.seen_scenes import refuse_seen
 from edge_sdk.types import Value
@@ -305,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reliability=reliability_of(subject, samples, folds, chosen.seed),
         skipped=prepared.skipped,
     )
-    write_bytes(chosen.out / "real-clips.json", msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    write_json(chosen.out / "real-clips.json", report, indent=1)
     draw_reliability(report.reliability, chosen.out / "real-clips-reliability.png")
     write_text(
         chosen.out / "real-clips.md", to_markdown(found) + "\n" + gains_markdown(report) + in_folds_markdown(report)

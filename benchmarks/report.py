@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_sdk.benchmarks.measure import Samples
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import atomic_path, write_bytes
+from edge_sdk.files import atomic_path, write_json
 from edge_sdk.types import Value
 
 SCHEMA = 1
@@ -177,7 +177,7 @@ def write_report(report: Report, samples: Samples, folder: Path, stem: str) -> P
     with atomic_path(folder / f"{stem}.samples.npz") as stage:
         np.savez_compressed(stage, begin_ns=samples.begin, latency_ns=samples.latency, **stages)  # type: ignore[arg-type]
     path = folder / f"{stem}.json"
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    write_json(path, report, indent=1)
     return path
 
 

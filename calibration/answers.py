@@ -27,6 +27,7 @@ from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.explaining.clips import nearest_profile
 from edge_sdk.explaining.sampling import plan_clip, read_clip
 from edge_sdk.explaining.settings import language_of
+from edge_sdk.files import check_new
 from edge_sdk.reasoning.answer import Answer, Verdict
 from edge_sdk.reasoning.clip import Clip
 from edge_sdk.reasoning.reasoner import Reasoner
@@ -60,8 +61,7 @@ def calibrate_answers(
     opening and asking the bundle raise.
     """
     language = language_of(bundle)
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    check_new(out)
     clips, truths = _labelled(folder, count)
     judged: dict[str, list[Pair]] = {}
     weights, how = mix_weights(clips), options or SessionOptions(threads=1)

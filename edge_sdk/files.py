@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
 from edge_sdk.errors import ConfigError
 
 # A full disk or quota: such errors name no file, or one that the caller did not name.
@@ -72,6 +74,12 @@ def check_folder(target: Path) -> None:
         raise ConfigError(f"{target} cannot be written to: {place} allows no new files; choose another")
 
 
+def check_new(target: Path) -> None:
+    """Raise `ConfigError` if `target` exists."""
+    if target.exists():
+        raise ConfigError(f"{target} exists already; choose another folder or remove it")
+
+
 def write_bytes(target: Path, data: bytes) -> None:
     """Write `data` to `target`, replacing it whole."""
     with atomic_path(target) as stage:
@@ -81,6 +89,11 @@ def write_bytes(target: Path, data: bytes) -> None:
 def write_text(target: Path, text: str) -> None:
     """Write `text` as UTF-8 to `target`, replacing it whole."""
     write_bytes(target, text.encode())
+
+
+def write_json(target: Path, value: object, *, indent: int = 2) -> None:
+    """Write `value` as indented JSON, with a newline at the end, to `target`, replacing it whole."""
+    write_bytes(target, msgspec.json.format(msgspec.json.encode(value), indent=indent) + b"\n")
 
 
 @contextmanager

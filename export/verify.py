@@ -25,7 +25,7 @@ from edge_sdk.export.exported import Exported
 from edge_sdk.export.layouts import EMBEDDING
 from edge_sdk.export.measure import Measured, OnProgress, measure
 from edge_sdk.export.references import SEED, TOLERANCES
-from edge_sdk.files import write_bytes
+from edge_sdk.files import write_json
 from edge_sdk.reasoning.embedding import EmbeddingTable
 from edge_sdk.registry import DEFAULT_RUNTIME
 from edge_sdk.runtime import SessionOptions
@@ -121,7 +121,7 @@ def verify_against(
         stages=tuple(stages),
     )
     if out:
-        write_bytes(out, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+        write_json(out, report)
     return report
 
 

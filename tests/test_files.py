@@ -19,11 +19,13 @@ from edge_sdk.errors import ConfigError
 from edge_sdk.files import (
     atomic_folder,
     atomic_path,
+    check_new,
     half_written_files,
     remove_half_written,
     sha256_of,
     sync,
     write_bytes,
+    write_json,
     write_text,
 )
 
@@ -369,3 +371,16 @@ def test_a_large_file_leaves_the_page_cache_where_a_gpu_may_share_the_memory(
     assert cached_pages(small) > 0.9
     monkeypatch.delattr(os, "posix_fadvise")
     read(large)
+
+
+def test_json_is_indented_and_ends_with_a_newline(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": [1, 2.5], "c": "é"})
+    assert (tmp_path / "a.json").read_bytes() == '{\n  "b": [\n    1,\n    2.5\n  ],\n  "c": "é"\n}\n'.encode()
+    write_json(tmp_path / "a.json", {"b": 1}, indent=1)
+    assert (tmp_path / "a.json").read_bytes() == b'{\n "b": 1\n}\n'
+
+
+def test_what_exists_is_not_new(tmp_path: Path) -> None:
+    check_new(tmp_path / "new")
+    with pytest.raises(ConfigError, match="exists already; choose another folder or remove it"):
+        check_new(tmp_path)

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from edge_sdk.benchmarks.campaign.order import Amounts
 from edge_sdk.benchmarks.campaign.rows import Row
 from edge_sdk.benchmarks.report import MachineState
 from edge_sdk.cli.doctor import Check
-from edge_sdk.files import write_bytes, write_text
+from edge_sdk.files import write_json, write_text
 from edge_sdk.hardware.cuda import CudaDevice
 from edge_sdk.types import Value
 
@@ -52,7 +50,7 @@ class Campaign(Value, frozen=True, kw_only=True):
 
 def write_campaign(campaign: Campaign, folder: Path) -> None:
     """Write both files, each atomically."""
-    write_bytes(folder / "campaign.json", msgspec.json.format(msgspec.json.encode(campaign), indent=1) + b"\n")
+    write_json(folder / "campaign.json", campaign, indent=1)
     write_text(folder / "campaign.md", "\n".join(_lines(campaign)) + "\n")
 
 

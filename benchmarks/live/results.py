@@ -17,7 +17,7 @@ from edge_sdk.benchmarks.live.server import Stream
 from edge_sdk.benchmarks.measure import NEEDED, percentiles
 from edge_sdk.benchmarks.report import MachineState
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import write_bytes
+from edge_sdk.files import write_json
 from edge_sdk.registry import DEFAULT_RUNTIME, open_runtime
 from edge_sdk.types import Value
 
@@ -172,4 +172,4 @@ def heap_kb() -> float | None:
 
 def write_result(result: Value, path: Path) -> None:
     """Write `result` as indented JSON."""
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    write_json(path, result, indent=1)

@@ -25,7 +25,7 @@ from edge_sdk.calibration.scenes.streams import Rng, stream, uniform
 from edge_sdk.calibration.scenes.truth import scene_truth
 from edge_sdk.clips import SceneRecord, read_record
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import remove_half_written_files, write_bytes
+from edge_sdk.files import remove_half_written_files, write_bytes, write_json
 
 DEFAULT_SIZE = (320, 192)
 DEFAULT_FPS = 10.0
@@ -171,7 +171,7 @@ def render_scene(job: Job) -> SceneRecord:
     table = io.BytesIO()
     np.save(table, np.array(boxes), allow_pickle=False)
     write_bytes(path.with_suffix(".boxes.npy"), table.getvalue())
-    write_bytes(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    write_json(path.with_suffix(".json"), record, indent=1)
     return record
 
 

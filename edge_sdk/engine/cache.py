@@ -20,7 +20,14 @@ from edge_sdk.bundle.onnx_file import external_locations
 from edge_sdk.engine.shapes import ShapeProfile
 from edge_sdk.engine.tensorrt_library import Flavour
 from edge_sdk.errors import BundleError, EngineError
-from edge_sdk.files import atomic_path, is_plain_name, remove_half_written_files, sha256_of, sync, write_bytes
+from edge_sdk.files import (
+    atomic_path,
+    is_plain_name,
+    remove_half_written_files,
+    sha256_of,
+    sync,
+    write_json,
+)
 from edge_sdk.types import Value
 
 _DIGEST_LETTERS = 16
@@ -284,7 +291,7 @@ class EngineCache:
             return None
 
     def _write_record(self, path: Path, record: EngineRecord) -> None:
-        write_bytes(path.with_suffix(RECORD_SUFFIX), msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+        write_json(path.with_suffix(RECORD_SUFFIX), record)
 
 
 def _file_name(key: EngineKey) -> str:

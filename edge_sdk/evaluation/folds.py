@@ -14,7 +14,7 @@ import msgspec
 
 from edge_sdk.clips import LabelledClip
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import write_bytes
+from edge_sdk.files import write_json
 from edge_sdk.types import Value
 
 FILE_NAME = "folds.json"
@@ -33,7 +33,7 @@ class Folds(Value, frozen=True, kw_only=True):
 def write_folds(folder: Path, clips: Iterable[LabelledClip], folds: Mapping[str, int]) -> None:
     """Write `folds.json` for `clips`; `folds` maps each group to its fold."""
     found = Folds(count=max(folds.values()) + 1, clips={clip.path.stem: folds[clip.group] for clip in clips})
-    write_bytes(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    write_json(folder / FILE_NAME, found, indent=1)
 
 
 def read_folds(folder: Path) -> Folds:

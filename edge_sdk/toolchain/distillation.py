@@ -26,7 +26,7 @@ from edge_sdk.clips import (
 )
 from edge_sdk.console import Progress
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import check_folder
+from edge_sdk.files import check_folder, check_new
 from edge_sdk.perception.operating import points_of
 from edge_sdk.registry import open_room
 from edge_sdk.runtime import SessionOptions
@@ -155,8 +155,7 @@ def make_student(
     skipped. Raises `ConfigError` for an unknown recipe, for a `start` that another recipe made, or if `out` exists;
     `MissingDependencyError` for a package that is not installed.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    check_new(out)
     if start is not None:
         ranks.check_alone("of the last stage alone (--from)")
     plan, text = open_room("export.distil.recipe").load_recipe(recipe)
@@ -224,8 +223,7 @@ def tune_student(
     operating point, clips of one recording or equal files on both sides, clips that the teacher has not seen, `level`
     together with a teacher, `unlabelled` without a teacher, or if `out` exists.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    check_new(out)
     if level and teacher is not None:
         raise ConfigError("--level makes other clips, which the teacher has not seen; leave --level or --teacher out")
     ranks.check_alone("on labelled clips")
@@ -275,8 +273,7 @@ def refit(
     `picture` is the file for a reliability diagram. Raises `ConfigError` if `out` exists, for budgets that do not
     increase, and for too few clips.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    check_new(out)
     if picture is not None:
         # Imported here because it needs an optional package, and before scoring so that a missing one is noticed early.
         from edge_sdk.picture import draw_reliability

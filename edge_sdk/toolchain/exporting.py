@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import ConfigError
+from edge_sdk.files import check_new
 from edge_sdk.registry import open_room
 from edge_sdk.types import Value
 
@@ -70,12 +71,11 @@ def work_folder(out: Path, work: Path | None) -> Path:
 
     Raises `ConfigError` if `out` exists, and for a folder that would create `out` before the bundle is written.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    check_new(out)
     place = work or out.with_name(f"{out.name}.work")
     bundle, stages = out.resolve(), place.resolve()
     if bundle in (stages, *stages.parents):
-        raise ConfigError(f"--work {place} is the bundle's own folder, {out}, or lies in it; choose one outside of it")
+        raise ConfigError(f"--work {place} is the bundle's own folder {out}, or inside it; choose one outside it")
     return place
 
 

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.bundle.student_part import student_part
 from edge_sdk.clips import read_scenes
 from edge_sdk.console import Progress, warn
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import write_bytes, write_text
+from edge_sdk.files import check_new, write_json, write_text
 from edge_sdk.registry import open_room
 from edge_sdk.toolchain import ranks
 from edge_sdk.toolchain.exporting import export_bundle
@@ -66,10 +64,9 @@ def make_language(
     missing scenes, or if `out` exists; `BundleError` if `student` or `start` is broken; `MissingDependencyError` for a
     package that is not installed.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    check_new(out)
     if ranks.count() > 1 and not (training and held_out):
-        raise ConfigError("several processes need scenes that are there; render them first and give their folders")
+        raise ConfigError("several processes need rendered scenes; render them first and give their folders")
     plan, text = open_room("export.mini.recipe").load_recipe(recipe)
     begun = None if start is None else open_bundle(start)
     _check(plan, student, begun)
@@ -102,7 +99,7 @@ def make_language(
         scores=scores,
         tables=tables,
     )
-    write_bytes(work / "language.json", msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    write_json(work / "language.json", report, indent=1)
     return report
 
 
@@ -130,8 +127,8 @@ def _check(plan: Any, student: Path | None, start: Bundle | None) -> None:
     shown = open_room("export.export_recipe").load_export_recipe(EXPORT_RECIPE).profiles
     if plan.profile not in shown:
         raise ConfigError(
-            f"recipe {plan.name}: expected the profile that its bundle will show, {' or '.join(shown)}, found "
-            f"{plan.profile}; take that one"
+            f"recipe {plan.name}: expected a profile of the exported bundle, {' or '.join(shown)}, found "
+            f"{plan.profile}; use the expected one"
         )
 
 
@@ -142,11 +139,11 @@ def _warn_of_shared(training: Path, held_out: Path, start: Bundle | None) -> Non
     shared = [clip.group for clip in asked if clip.record and (clip.group, clip.record.generator) in known]
     if shared:
         some = f"{len(shared)} of {len(asked)} scenes of {held_out}, {shared[0]} first"
-        warn([f"{some}, are trained on and judged on: the scores will say little of other scenes"])
+        warn([f"{some}, are used for training and for scoring: the scores say little about other scenes"])
     if start is not None and (seen := language_trained_on(start, asked)):
         some = f"{len(seen)} of {len(asked)} scenes of {held_out}, {seen[0].group} first"
         named = f"the recipes of bundle {start.manifest.name!r} name for training {some}"
-        warn([f"{named}: if it was trained on them, the scores will say little of other scenes"])
+        warn([f"{named}: if it was trained on them, the scores say little about other scenes"])
 
 
 # Any: what another room returns, and see Manifest.provenance.

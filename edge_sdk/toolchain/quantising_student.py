@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_sdk.bundle.student_proof import HeldOut, score_lines
 from edge_sdk.clips import read_scenes
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import sha256_of
+from edge_sdk.files import check_new, sha256_of
 from edge_sdk.registry import open_room
 from edge_sdk.types import Value
 
@@ -53,8 +53,7 @@ def quantise_student(
     exists; `BundleError` for `bundle`; `SourceError` for a clip that cannot be decoded.
     """
     found = open_room("export.quantise.student.recipe").load_student_recipe(recipe)
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    check_new(out)
     chosen = open_room("calibration.activation_clips").choose_clips(clips, count)
     scored = read_scenes(held_out) if held_out else []
     _check_apart({each.sha256 for each in chosen}, [clip.path for clip in scored])
@@ -84,5 +83,5 @@ def describe(report: StudentQuantiseReport) -> str:
 def _check_apart(seen: set[str], scored: Sequence[Path]) -> None:
     if both := [path for path in scored if sha256_of(path) in seen]:
         raise ConfigError(
-            f"{both[0].parent}: {len(both)} of its clips are calibrated on, and would flatter the scores; give others"
+            f"{both[0].parent}: {len(both)} of its clips were used for calibration and cannot be scored; give others"
         )

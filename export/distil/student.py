@@ -39,7 +39,7 @@ from edge_sdk.export.distil.workers import WORKERS, Workers
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.mini.training import leave, processes
 from edge_sdk.export.student_bundle import write_student_bundle
-from edge_sdk.files import write_text
+from edge_sdk.files import check_new, write_json
 
 # (done, total, note)
 Progress = Callable[[int, int, str], object]
@@ -71,11 +71,10 @@ def train(
     """
     cache = open_cache(recipe, teacher)
     if cache is None and not all(clip.labelled for clip in clips):
-        raise ConfigError("expected a teacher, which alone can say what clips without labels show, found none")
+        raise ConfigError("expected a teacher, because some clips have no labels, found none; give --teacher CACHE")
     if not clips or not validation:
         raise ConfigError(f"expected clips on both sides, found {len(clips)} to train on and {len(validation)} to test")
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    check_new(out)
     given = None if start is None else begun(recipe, start)
     report = on_progress or silent
     with processes().main_process_first() if spread(cache) else nullcontext():
@@ -104,7 +103,7 @@ def train(
     model, losses = run.averaged(), run.losses
     scores = [score_clip(model, clip, recipe, recipe.pictures.height, recipe.pictures.width) for clip in held_out]
     metrics = measure(scores, held_out, recipe)
-    write_text(work / "metrics.json", msgspec.json.format(msgspec.json.encode(metrics), indent=1).decode() + "\n")
+    write_json(work / "metrics.json", metrics, indent=1)
     provenance = {
         "recipe": recipe_text,
         "clips_sha256": digest(recipe, [*clips, *further]),
@@ -135,7 +134,7 @@ def begun(recipe: Recipe, start: Bundle) -> Student:
     """
     if recipe.onward is None:
         raise ConfigError(
-            f"recipe {recipe.name!r} has no table [onward], the only stage that goes on from another student; add one, "
+            f"recipe {recipe.name!r} has no table [onward], the only stage that continues another student; add one, "
             "or train without a start"
         )
     student, made_by = load_student(start)

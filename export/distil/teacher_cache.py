@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from edge_sdk.errors import ConfigError
-from edge_sdk.files import write_bytes
+from edge_sdk.files import write_bytes, write_json
 from edge_sdk.types import Value
 
 SCHEMA = 2
@@ -83,7 +83,7 @@ class TeacherCache:
                 )
             return there
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / TEACHER_NAME, msgspec.json.format(msgspec.json.encode(info), indent=1) + b"\n")
+        write_json(folder / TEACHER_NAME, info, indent=1)
         return cls(folder, info)
 
     @classmethod
@@ -93,7 +93,7 @@ class TeacherCache:
             info = msgspec.json.decode((folder / TEACHER_NAME).read_bytes(), type=TeacherInfo)
         except (OSError, msgspec.DecodeError) as error:
             raise ConfigError(
-                f"{folder} is no teacher's cache: {error}; make one with: edge-sdk distil teach"
+                f"{folder} is not a teacher's cache: {error}; make one with: edge-sdk distil teach"
             ) from error
         if info.schema != SCHEMA:
             raise ConfigError(f"{folder}: cache schema {info.schema}, this version reads {SCHEMA}; teach again")
@@ -121,7 +121,7 @@ class TeacherCache:
         try:
             lesson = Lesson(**load(path.read_bytes()))
         except (SafetensorError, TypeError) as error:
-            raise ConfigError(f"{path} is no lesson: {error}; remove it and teach again") from error
+            raise ConfigError(f"{path} is not a lesson: {error}; remove it and teach again") from error
         _check(path, lesson, self.info)
         return lesson
 

@@ -27,6 +27,7 @@ from edge_sdk.export.distil.teacher_targets import Lessons, require_lessons
 from edge_sdk.export.distil.tuning import Tuning, balanced, rehearsed, tuned_recipe
 from edge_sdk.export.graphs.student import Student
 from edge_sdk.export.student_bundle import write_student_bundle
+from edge_sdk.files import check_new
 
 
 def tune(
@@ -56,8 +57,7 @@ def tune(
             f"expected clips on both sides and a crash to train on, found {len(clips)} and {len(validation)} clips, "
             f"{sum(clip.crash for clip in clips)} crashes to train on"
         )
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    check_new(out)
     report = on_progress or silent
     if cache is not None:
         require_lessons(cache, [clip.path for clip in [*clips, *rehearsal, *unlabelled]])
@@ -88,7 +88,7 @@ def open_lessons(plan: Tuning, teacher: Path | None, *, for_unlabelled: bool = F
     """
     if for_unlabelled and teacher is None:
         raise ConfigError(
-            "expected a teacher, which alone can say what clips without labels show, found none; teach them with: "
+            "expected a teacher, because some clips have no labels, found none; teach them with: "
             "edge-sdk distil teach BUNDLE --clips DIR --out CACHE, and give --teacher CACHE"
         )
     return cache_for("of this tuning", plan.teacher is not msgspec.UNSET, teacher)

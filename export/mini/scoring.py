@@ -10,7 +10,7 @@ import msgspec
 from edge_sdk.evaluation.tasks import VideoAnswers
 from edge_sdk.evaluation.tasks.scene_answers import scene_answers
 from edge_sdk.export.mini.material import Material
-from edge_sdk.files import write_bytes
+from edge_sdk.files import write_json
 from edge_sdk.tasks import TASKS, find_task
 
 SOURCE = "rendered"
@@ -30,13 +30,13 @@ def write_annotations(clips: Iterable[Material], path: Path) -> None:
         for clip in clips
         for task, answer in scene_answers(clip.record, clip.truth).items()
     ]
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+    write_json(path, rows, indent=1)
 
 
 def write_predictions(said: Mapping[str, VideoAnswers], path: Path) -> None:
     """Write answers by video, as `edge-sdk evaluate --predictions` reads them."""
     rows = {name: msgspec.to_builtins(row) for name, row in said.items()}
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+    write_json(path, rows, indent=1)
 
 
 def as_row(clip: Material, answers: Mapping[str, str], probability: float | None) -> VideoAnswers:

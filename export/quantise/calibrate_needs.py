@@ -10,6 +10,7 @@ from pathlib import Path
 from edge_sdk.errors import ConfigError
 from edge_sdk.export.export_needs import Needs, check_disk, same_disk
 from edge_sdk.export.stage_store import Stage, StageStore
+from edge_sdk.files import check_new
 
 # Folder in the work folder with this calibration's own statistics, before others are added.
 PART = "statistics"
@@ -17,12 +18,11 @@ PART = "statistics"
 
 def check_folders(out: Path, work: Path) -> None:
     """Raise `ConfigError` where `out` exists, or where it would collide with `work`."""
-    if out.exists():
-        raise ConfigError(f"{out} exists already; choose another folder or remove it")
+    check_new(out)
     result, place = out.resolve(), work.resolve()
     if result == place or result in place.parents or result == place / PART:
         raise ConfigError(
-            f"--work {work}: expected a folder apart from --out {out}, which must not be there until all is done; "
+            f"--work {work}: expected a folder outside --out {out}, which must not exist before the end; "
             "choose another --work"
         )
 

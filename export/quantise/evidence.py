@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from edge_sdk.export.graphs.loading import source_name
 from edge_sdk.export.measure import Answer, Measured
 from edge_sdk.export.quantise.formats import Format
 from edge_sdk.export.quantise.gptq import output_error
-from edge_sdk.files import write_bytes
+from edge_sdk.files import write_json
 from edge_sdk.runtime import Array
 from edge_sdk.verify.comparison import compare
 
@@ -104,7 +103,7 @@ def tokens_of(answers: Mapping[str, Answer]) -> dict[str, Array]:
 
 def write_evidence(folder: Path, evidence: Evidence) -> None:
     """Write `evidence` to its place below `folder`."""
-    write_bytes(folder / EVIDENCE, msgspec.json.format(msgspec.json.encode(evidence)) + b"\n")
+    write_json(folder / EVIDENCE, evidence)
 
 
 def _blocks(matrix: Tensor) -> tuple[Tensor, ...]:

@@ -23,7 +23,7 @@ from edge_sdk.export.model_config import TextConfig
 from edge_sdk.export.quantise.activations.vision_statistics import FILE as VISION
 from edge_sdk.export.quantise.activations.vision_statistics import merge_maxima
 from edge_sdk.export.quantise.identity import Identity
-from edge_sdk.files import atomic_folder, write_bytes
+from edge_sdk.files import atomic_folder, write_json
 from edge_sdk.types import Value
 
 INDEX, SCHEMA = "statistics.json", 1
@@ -193,10 +193,12 @@ def check_addable(first: Index, others: Sequence[Statistics]) -> None:
             if getattr(part.index, key) != getattr(first, key):
                 raise ConfigError(
                     f"{part.folder}: expected statistics of {key} {getattr(first, key)}, found "
-                    f"{getattr(part.index, key)}; merge one model's"
+                    f"{getattr(part.index, key)}; merge statistics of one model only"
                 )
         if part.index.tokens.keys() != first.tokens.keys():
-            raise ConfigError(f"{part.folder}: expected decoders {', '.join(first.tokens)}; merge the same adapters'")
+            raise ConfigError(
+                f"{part.folder}: expected decoders {', '.join(first.tokens)}; merge statistics of the same adapters"
+            )
         part.index.identity.check(first.identity, part.folder)
     seen = [clip.sha256 for index in (first, *(part.index for part in others)) for clip in index.clips]
     if len(set(seen)) != len(seen):
@@ -234,7 +236,7 @@ def merge_statistics(folders: Sequence[Path], out: Path) -> Index:
 
 def write_index(folder: Path, index: Index) -> None:
     """Write the index of a folder."""
-    write_bytes(folder / INDEX, msgspec.json.format(msgspec.json.encode(index)) + b"\n")
+    write_json(folder / INDEX, index)
 
 
 def _added(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

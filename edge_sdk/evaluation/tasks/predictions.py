@@ -13,7 +13,7 @@ import msgspec
 
 from edge_sdk.errors import ConfigError
 from edge_sdk.evaluation.tasks.annotations import video_name
-from edge_sdk.files import write_bytes
+from edge_sdk.files import write_json
 from edge_sdk.tasks import TASK_IDS
 from edge_sdk.types import Value
 
@@ -71,7 +71,7 @@ def read_predictions(path: Path) -> dict[str, VideoAnswers]:
     for key, raw in rows.items():
         name = video_name(key)
         if name in found:
-            raise ConfigError(f"{path}: two videos are called {name!r}; the last part of a path must be its own")
+            raise ConfigError(f"{path}: two videos are named {name!r}; the last part of each path must be unique")
         found[name] = _row(raw, f"{path}, video {name}")
     return found
 
@@ -79,7 +79,7 @@ def read_predictions(path: Path) -> dict[str, VideoAnswers]:
 def write_predictions(path: Path, rows: Mapping[str, VideoAnswers]) -> None:
     """Write answers by video for `read_predictions`; an existing file is replaced atomically."""
     told = {video: _told(msgspec.to_builtins(row)) for video, row in rows.items()}
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(told)) + b"\n")
+    write_json(path, told)
 
 
 def _told(row: dict[str, object]) -> dict[str, object]:
@@ -103,7 +103,7 @@ def _check(row: VideoAnswers, where: str) -> None:
     if row.duration_s is not None and row.duration_s <= 0:
         raise ConfigError(f"{where}: duration_s must be more than 0, found {row.duration_s}")
     if any(alarm < 0 for alarm in row.alarms_s or ()):
-        raise ConfigError(f"{where}: alarms_s must be seconds from 0 on, found {row.alarms_s}")
+        raise ConfigError(f"{where}: alarms_s must be times of at least 0 s, found {row.alarms_s}")
     unknown = [task for task in row.scores if task not in TASK_IDS]
     if unknown:
         raise ConfigError(f"{where}: scores names {unknown[0]!r}; expected one of {', '.join(TASK_IDS)}")
