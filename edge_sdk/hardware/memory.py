@@ -142,16 +142,20 @@ def _prefill_set(reasoning: ReasoningNumbers, fused: bool) -> float:
     return size * (rows + scores) + mask + reasoning.branches * decoder.vocab * _FP32_BYTES
 
 
-def build_mb(numbers: ModelNumbers) -> float:
-    """Estimate the peak memory of building engines, one graph after the other, 10^6 bytes."""
+def build_mb(numbers: ModelNumbers, *, shared: bool) -> float:
+    """Estimate the peak memory of building engines, one graph after the other, 10^6 bytes.
+
+    `shared` says that the device uses the host's memory, where the copies of a graph's files are. A graphics card does
+    not hold them all, so they are left out of its estimate.
+    """
     found = [building_mb(0, 0.0)]
     if numbers.student:
         stored_bytes = numbers.student.weight_bytes
-        found.append(building_mb(stored_bytes // _FP32_BYTES, stored_bytes))
+        found.append(building_mb(stored_bytes // _FP32_BYTES, stored_bytes if shared else 0))
     if numbers.reasoning:
         stored = numbers.reasoning.weight_bytes()
         decoder_bytes = (stored["decoder"] + stored.get("head", 0.0)) / numbers.reasoning.decoders
-        found.append(building_mb(numbers.reasoning.largest_graph_values(), decoder_bytes))
+        found.append(building_mb(numbers.reasoning.largest_graph_values(), decoder_bytes if shared else 0))
     return max(found)
 
 

@@ -96,7 +96,8 @@ def _plan(numbers: ModelNumbers, target: Target, tensorrt: str | None, threads: 
     held = tuple(rest(numbers, runtime, dialect, pinned=runtime == "trt" and target.kind == "jetson"))
     rest_mb = sum(part.mb for part in held)
     peak_stage, working_mb = max(working_sets(numbers, runtime), key=lambda each: each[1])
-    peak_mb, building_mb = rest_mb + working_mb, build_mb(numbers) if runtime == "trt" else None
+    peak_mb = rest_mb + working_mb
+    building_mb = build_mb(numbers, shared=target.kind == "jetson") if runtime == "trt" else None
     free_mb = available_mb(target)
     timed = tuple(stages(numbers, target, threads))
     reasons = [*_dialect_reasons(numbers, runtime, version, dialect), *_memory_reasons(peak_mb, building_mb, free_mb)]

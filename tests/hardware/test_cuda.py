@@ -50,7 +50,7 @@ def test_a_board_is_told_by_its_driver(tmp_path: Path) -> None:
 
 def test_a_driver_without_a_device_says_what_to_do(tmp_path: Path) -> None:
     library = driver(tmp_path, 100)
-    with pytest.raises(MissingDependencyError, match="cuInit .* with error 100; the driver sees no device"):
+    with pytest.raises(MissingDependencyError, match=r"cuInit .* with error 100; the driver sees no device"):
         cuda_device(library)
     assert find_cuda_device(library) is None
 

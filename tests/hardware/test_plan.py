@@ -194,6 +194,8 @@ def test_building_takes_copies_of_wide_weights_and_more_than_that_of_few_bits(
     merged = language("videollama3-7b", precision=precision, adapters=2)  # built one after the other
     found = plan(merged, find_target("agx-orin-64gb"))
     assert found.build_mb == pytest.approx(bytes_a_weight * (6525.288448 + 544.997376))
+    on_a_card = min(bytes_a_weight, 3.5)
+    assert plan(merged, find_target("rtx-4090")).build_mb == pytest.approx(on_a_card * (6525.288448 + 544.997376))
     assert any(each.startswith("build copies of the weights = 3 (assumed, a board") for each in found.unverified)
 
 
