@@ -6,19 +6,15 @@ like a user who calibrates on their own clips.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from edge_sdk.evaluation.rows import Answers
 from edge_sdk.evaluation.tasks.calibration import Calibration, calibration
 from edge_sdk.evaluation.tasks.draws import Draws
-from edge_sdk.files import atomic_path
 
 Floats = NDArray[np.float64]
 # Scores are kept this far from 0 and 1, so that they have a finite logit.
@@ -41,20 +37,3 @@ def cross_fitted(truth: Sequence[bool], score: Sequence[float], fold: Sequence[i
         here = folds == held_out
         said[here] = LogisticRegression(C=np.inf).fit(logit[~here], labels[~here]).predict_proba(logit[here])[:, 1]
     return said
-
-
-def draw_reliability(found: Mapping[str, Calibration], path: Path) -> None:
-    """Write a PNG with a curve for each of `found`: the share of crashes over the predicted probability."""
-    figure = Figure(figsize=(5, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="#999999", lw=1)
-    for name, each in found.items():
-        points = [(bin_.said, bin_.happened) for bin_ in each.bins]
-        label = f"{name}: Brier {each.brier.value:.3f}, ECE {each.ece.value:.3f}"
-        axes.plot(*zip(*points, strict=True), marker="o", ms=4, label=label)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability said", ylabel="share with a crash")
-    axes.legend(fontsize=8, loc="upper left")
-    axes.grid(alpha=0.3)
-    with atomic_path(path) as stage:
-        figure.savefig(stage, dpi=100)

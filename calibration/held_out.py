@@ -81,16 +81,14 @@ class _Seen(NamedTuple):
     budget_per_hour: float | None
 
 
-def judge_fit(
-    student: Student, scored: Sequence[ScoredClip], budgets: Budgets | None = None, folds: int = FOLDS
-) -> HeldOut | None:
+def judge_fit(student: Student, scored: Sequence[ScoredClip], budgets: Budgets | None = None) -> HeldOut | None:
     """Cross-fitted quality of `fit_student` on `scored`; None where a fold would leave too few clips to fit on."""
-    parts = fold_of(scored, folds)
-    if min(_fewest(scored, parts, fold) for fold in range(folds)) < MIN_CLIPS // 2:
+    parts = fold_of(scored, FOLDS)
+    if min(_fewest(scored, parts, fold) for fold in range(FOLDS)) < MIN_CLIPS // 2:
         return None
     raw, said = np.zeros(len(scored)), np.zeros(len(scored))
     seen: dict[str, list[_Seen]] = {}
-    for fold in range(folds):
+    for fold in range(FOLDS):
         fitted, _ = fit_student(
             student, [item for item, part in zip(scored, parts, strict=True) if part != fold], budgets
         )
@@ -107,7 +105,7 @@ def judge_fit(
     return HeldOut(
         clips=len(scored),
         crashes=int(truth.sum()),
-        folds=folds,
+        folds=FOLDS,
         raw=calibration(truth, raw, weighed),
         calibrated=calibration(truth, said, weighed),
         points=tuple(_point_fit(name, clips) for name, clips in seen.items()),

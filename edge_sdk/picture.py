@@ -88,10 +88,11 @@ def draw_reliability(series: Mapping[str, Calibration], out: Path) -> None:
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="#999999", ls="--", lw=1)
-    for (name, found), colour in zip(series.items(), ("#999999", "#d03030", "#3060c0"), strict=False):
+    axes.set_prop_cycle(color=("#999999", "#d03030", "#3060c0", "#309040", "#e0a000", "#8040a0"))
+    for name, found in series.items():
         said, happened = [each.said for each in found.bins], [each.happened for each in found.bins]
         error = "" if found.ece.value is None else f", calibration error {found.ece.value:.3f}"
-        axes.plot(said, happened, marker="o", color=colour, label=f"{name}{error}")
+        axes.plot(said, happened, marker="o", label=f"{name}{error}")
     axes.set(xlabel="score", ylabel="share with a crash", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="upper left", fontsize=8)
     axes.grid(alpha=0.3)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from edge_sdk.benchmarks.fold_scorers import FoldScorer
 from edge_sdk.benchmarks.real_clips import gains_of, in_folds, named, scorers_of
-from edge_sdk.benchmarks.reliability import cross_fitted, draw_reliability, reliability
+from edge_sdk.benchmarks.reliability import cross_fitted, reliability
 from edge_sdk.bundle import Bundle, rewrite, write_bundle
 from edge_sdk.bundle.manifest import Graph, OperatingPoint, Student
 from edge_sdk.bundle.student_origin import CLIPS_SEEN, mark_of
@@ -22,6 +22,7 @@ from edge_sdk.evaluation import ClipScores, Guess, Sample
 from edge_sdk.evaluation.detail import Detail, encode_footage, picture_bytes
 from edge_sdk.evaluation.folds import fold_bundle, write_folds
 from edge_sdk.evaluation.rows import Answers
+from edge_sdk.picture import draw_reliability
 from edge_sdk.types import TensorSpec
 
 SIDE = 32
@@ -98,7 +99,7 @@ def test_a_clip_is_judged_by_the_student_of_its_fold(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.crash.mp4"
         encode_footage(frames, path, Detail())
         assert scorer(path).crash == pytest.approx([expected] * 12)
-    with pytest.raises(ConfigError, match="says nothing of the clip 'c'"):
+    with pytest.raises(ConfigError, match="has no fold for the clip 'c'"):
         scorer(tmp_path / "c.crash.mp4")
 
 

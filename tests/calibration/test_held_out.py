@@ -124,9 +124,17 @@ def test_the_table_has_a_row_a_point_and_the_picture_its_lines(tmp_path: Path) -
     assert all(isinstance(each, ReliabilityBin) for each in judged.raw.bins)
     out = tmp_path / "reliability.png"
     draw_reliability({"as scored": judged.raw, "calibrated": judged.calibrated}, out)
-    with Image.open(out) as picture:
+    assert pixels(out, (0xD0, 0x30, 0x30)) > 50
+    assert pixels(out, (0x30, 0x90, 0x40)) == 0
+    draw_reliability({name: judged.calibrated if name == "d" else judged.raw for name in "abcd"}, out)
+    assert pixels(out, (0x30, 0x90, 0x40)) > 50
+
+
+def pixels(path: Path, colour: tuple[int, int, int]) -> int:
+    """How many pixels of a picture have about this colour."""
+    with Image.open(path) as picture:
         colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)
-    assert (np.abs(colours.astype(int) - [0xD0, 0x30, 0x30]).sum(1) < 30).sum() > 50
+    return int((np.abs(colours.astype(int) - colour).sum(1) < 30).sum())
 
 
 def test_a_bundle_says_what_points_cost_on_clips_held_out() -> None:
