@@ -173,10 +173,9 @@ class Run:
             yield "--quick: too little was measured to be quoted"
         if not self._gpu:
             yield "GPU clocks, temperature and power are not known: nvidia-smi is not here"
-        counts = {len(row.raw_ms): row.what for row in self.rows if row.raw_ms}
-        for count, what in sorted(counts.items()):
-            if note := withheld(count):
-                yield f"{what}: {note}"
+        for row in self.rows:
+            if row.raw_ms and (note := withheld(len(row.raw_ms))):
+                yield f"{row.runtime}, {row.subject}, {row.what}: {note}"
 
 
 def run_campaign(settings: Settings) -> Run:
@@ -217,7 +216,7 @@ def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise ConfigError(f"{path.parent} is no checkpoint: {path.name} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path.parent} is not a checkpoint: {path.name} cannot be read: {error.strerror}") from error
 
 
 def _told(row: Row) -> str:

@@ -32,9 +32,9 @@ class FoldScorer:
             here = self._folds.get(clip.path.stem)
             if here != folds[clip.group]:
                 raise ConfigError(
-                    f"{self._folder} was made of other folds: {clip.path.stem} is in {here} there and in "
+                    f"{self._folder} was made with other folds: {clip.path.stem} is in {here} there and in "
                     f"{folds[clip.group]} of --count {max(folds.values()) + 1} here; give the --count and the labels "
-                    "that the folds were made of"
+                    "that the folds were made with"
                 )
 
     def identity(self) -> str:
@@ -48,7 +48,7 @@ class FoldScorer:
         """Score the sample at `path`, whose name begins with its clip's. Raises `ConfigError` for an unknown clip."""
         clip = clip_stem(path)
         if clip not in self._folds:
-            raise ConfigError(f"{self._folder} says nothing of the clip {clip!r}; make folds of these very clips")
+            raise ConfigError(f"{self._folder} has no fold for the clip {clip!r}; make folds from these clips")
         fold = self._folds[clip]
         if fold not in self._scorers:
             self._scorers[fold] = StudentScorer(Bundle.open(fold_bundle(self._folder, fold)))

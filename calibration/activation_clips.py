@@ -45,7 +45,7 @@ def choose_clips(folder: Path, count: int) -> tuple[ChosenClip, ...]:
     labels without a crash, for copies with different labels, and for a table or record that cannot be read.
     """
     if count < 2:
-        raise ConfigError(f"a calibration needs at least 2 clips, {count} were asked for; give a larger --count")
+        raise ConfigError(f"a calibration needs at least 2 clips, found --count {count}; give a larger one")
     if not folder.is_dir():
         raise ConfigError(f"{folder}: expected a folder of clips, but there is none; check the path")
     clips = _labelled(folder) or [(path, _NO_LABEL) for path in _videos(folder)]
@@ -53,11 +53,11 @@ def choose_clips(folder: Path, count: int) -> tuple[ChosenClip, ...]:
         raise ConfigError(f"{folder}: expected clips ({', '.join(SUFFIXES)}), found none; give a folder with some")
     chosen = tuple(islice(_balanced(folder, clips), count))
     if len(chosen) < 2:
-        raise ConfigError(f"{folder}: one clip alone says too little of what the camera sees; give at least 2")
+        raise ConfigError(f"{folder}: expected at least 2 clips, found 1; give more clips")
     if all(clip.crash is False for clip in chosen):
         raise ConfigError(
-            f"{folder}: no crash among {len(chosen)} labelled clips, and crashes are what the model is asked for; "
-            "add some"
+            f"{folder}: expected at least 1 crash, found none among {len(chosen)} labelled clips; "
+            "add clips with a crash"
         )
     return chosen
 

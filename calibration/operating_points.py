@@ -104,7 +104,7 @@ def fit_operating_point(student: Student, scored: Sequence[ScoredClip]) -> tuple
     peaks = np.array([peak_level(item.scores, frames) for item in scored])
     if not np.ptp(peaks):
         raise ConfigError(
-            f"expected scores that tell crashes from other clips, found {peaks[0]:.3f} for all {len(scored)}: the "
+            f"expected scores that separate crashes from other clips, found {peaks[0]:.3f} for all {len(scored)}: the "
             "student has learnt nothing; train it for longer or on more clips"
         )
     scale, offset = fit_platt(peaks, labels, weights)

@@ -136,8 +136,8 @@ def check_within(clip: LabelledClip, last_s: float) -> None:
     """Raise `ConfigError` if a crash starts more than a second after the clip's last picture, which is at `last_s`."""
     if clip.crash and clip.start_s is not None and clip.start_s > last_s + _PAST_END_S:
         raise ConfigError(
-            f"{clip.path}: expected its crash to start within it, found crash_start_s {clip.start_s:g} where the last "
-            f"picture is at {last_s:.1f} s; write seconds since the clip's first picture, no frame numbers and no "
+            f"{clip.path}: expected its crash to start within it, found crash_start_s {clip.start_s:g}, but the last "
+            f"picture is at {last_s:.1f} s; write seconds since the clip's first picture, not frame numbers and not "
             "times of a longer recording"
         )
 
@@ -254,7 +254,7 @@ def _check_agree(table: Path, lines: Sequence[int], clips: Sequence[LabelledClip
         if (clip.view, clip.crash, clip.start_s, clip.end_s) != (other.view, other.crash, other.start_s, other.end_s):
             raise ConfigError(
                 f"label table {table}: expected one label for {clip.path.name}, found two on lines {before} and "
-                f"{line}; of several crashes in one file label the first, or cut it into clips"
+                f"{line}; if a file has several crashes, label the first, or cut it into clips"
             )
 
 
@@ -311,9 +311,9 @@ def _table_clip(table: Path, line: int, row: dict[str, str | None]) -> LabelledC
     if crash and start_s is None:
         raise ConfigError(f"{where}: field crash_start_s is empty although crash is yes")
     if not crash and (start_s, end_s) != (None, None):
-        raise ConfigError(f"{where}: field crash is no although there is a time of one; leave both times empty")
+        raise ConfigError(f"{where}: field crash is no although a crash time is given; leave both times empty")
     if start_s is not None and end_s is not None and end_s < start_s:
-        raise ConfigError(f"{where}: field crash_end_s {end_s} lies before crash_start_s {start_s}")
+        raise ConfigError(f"{where}: field crash_end_s {end_s} is before crash_start_s {start_s}")
     return LabelledClip(
         path=path,
         view=_choice(row, "view", _VIEW_NAMES, where),
@@ -333,7 +333,7 @@ def _file_beside(table: Path, row: dict[str, str | None], where: str) -> Path:
             f"{where}: field clip is {name}, expected a path below the table's folder; move the clip there, or link it"
         )
     if not (table.parent / name).is_file():
-        raise ConfigError(f"{where}: field clip names {name}, which is not beside the table")
+        raise ConfigError(f"{where}: field clip is {name}, but there is no such file in the table's folder")
     return table.parent / name
 
 

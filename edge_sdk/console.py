@@ -197,7 +197,7 @@ def _of_path(error: OSError) -> str:
     """
     if error.errno in FULL:
         place = f"{os.fsdecode(error.filename)} is not written: " if error.filename else ""
-        return f"{place}{error.strerror}; make room, or write elsewhere"
+        return f"{place}{error.strerror}; free some disk space, or choose another folder"
     if error.errno == errno.ENOMEM and error.filename is None:
         return _memory_ran_out(error)
     if not isinstance(error.filename, (str, bytes)):
@@ -205,5 +205,5 @@ def _of_path(error: OSError) -> str:
     path = Path(os.fsdecode(error.filename))
     if Path(__file__).parent in path.absolute().parents:
         raise error
-    mend = "try again" if error.errno in _PASSING else "give a path that can be used"
+    mend = "try again" if error.errno in _PASSING else "check the path and its permissions"
     return f"{path}: {error.strerror}; {mend}"

@@ -173,7 +173,7 @@ class FileFeeder:
         """The time of the last frame. Raises `ConfigError` if `at_s` is given, because a file has no clock."""
         if at_s is not None:
             raise ConfigError(
-                f"{self.uri} is a file, for which no clock speaks, found at_s={at_s:g}; leave it out: the event is "
+                f"{self.uri} is a file and has no clock, found at_s={at_s:g}; leave it out: the event is "
                 "then at the frame that was read last"
             )
         return last_s
@@ -195,7 +195,7 @@ class FileFeeder:
 
     def clip(self, at_s: float, pre_roll_s: float) -> CodedClip:
         """Raise `ConfigError`, because no units of a file are kept."""
-        raise ConfigError(f"{self.uri} is a file, of which no units are kept; cut the file itself")
+        raise ConfigError(f"{self.uri} is a file, and units are kept only for live sources; cut the file itself")
 
     def close(self) -> None:
         """Close the file."""
@@ -340,4 +340,6 @@ def _with_own_pixels(frame: Frame) -> Frame:
 def _slow(rate_hz: float | None, wanted_hz: float) -> str | None:
     if rate_hz is None or rate_hz >= wanted_hz * (1 - _RATE_SLACK):
         return None
-    return f"it has {rate_hz:g} pictures a second and the student needs {wanted_hz:g}: its scores are no probabilities"
+    return (
+        f"it has {rate_hz:g} pictures a second, but the student needs {wanted_hz:g}: its scores are not probabilities"
+    )

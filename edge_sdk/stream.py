@@ -66,8 +66,8 @@ class OneReader:
     def __enter__(self) -> None:
         if not self._lock.acquire(blocking=False):
             raise ConfigError(
-                "expected one reader of a unit at a time, found another at work; read it in one thread, not from "
-                "`on_round`, and hand on from there what others need"
+                "expected one reader of a unit at a time, found another one; read it in one thread, not from "
+                "`on_round`, and pass results from there to other threads"
             )
 
     def __exit__(self, *_: object) -> None:
@@ -149,11 +149,11 @@ class Stream:
         if state == "live":
             raise SourceError(
                 f"{self.feeder.uri}: no frame has been scored since it went live; read the unit, and trigger "
-                "when one has"
+                "after the next frame"
             )
         lately = "" if state == "ended" else f" without a picture in the last {HISTORY_S:g} s"
         raise SourceError(
-            f"{self.feeder.uri}: expected a source that is live, found it {state}{lately}; `sources` says when it "
+            f"{self.feeder.uri}: expected a live source, found it {state}{lately}; `sources` says when it "
             "shows pictures again"
         )
 
@@ -214,7 +214,7 @@ def sources_of(source: AnySource | Sequence[AnySource]) -> list[AnySource]:
         if names.count(name) > 1:
             raise ConfigError(
                 f"expected live sources of different names, found {name} twice; give each feed a name, as in "
-                "Feed(..., name='rear'), and cameras whose addresses differ in their secrets alone a unit each"
+                "Feed(..., name='rear'), and open a unit for each camera if their addresses differ only in secrets"
             )
     return found
 
@@ -231,7 +231,7 @@ def named_stream(streams: Sequence[Stream], source: AnySource | None) -> Stream:
         raise UnknownNameError("source", shown(str(uri)), known)
     if len(found) > 1:
         raise ConfigError(
-            f"expected a source that only one of {len(streams)} is, found {uri or 'none named'}; name one of "
+            f"expected the name of one of {len(streams)} sources, found {uri or 'none named'}; name one of "
             f"{', '.join(sorted(known))}"
         )
     return found[0]
@@ -245,7 +245,7 @@ def feeder_for(event: Event, streams: Sequence[Stream]) -> Feeder:
     """
     feeder = next((stream.feeder for stream in streams if stream.feeder.uri == event.source), None)
     if feeder is None:
-        raise ConfigError(f"event {event.id} is of {event.source}, which is no source of this unit")
+        raise ConfigError(f"event {event.id} is from {event.source}, which is not a source of this unit")
     if isinstance(feeder, LiveFeeder):
         _refuse_of_another_unit(event, feeder)
     return feeder
@@ -263,7 +263,7 @@ def _refuse_of_another_unit(event: Event, feeder: LiveFeeder) -> None:
     here = "has not begun" if first_s is None else f"began at {first_s:.3f} of time.monotonic()"
     raise ConfigError(
         f"{feeder.uri}: expected an event of this unit, whose timeline {here}, found {event.id}, whose timeline began "
-        f"at {zero.monotonic_s:.3f}: another unit or run has made it; save it and ask about it while that is open, or "
+        f"at {zero.monotonic_s:.3f}: another unit or run made it; save it and ask about it while that unit is open, or "
         "take the clip that was saved with it, as `edge-sdk explain ID.json` does"
     )
 
@@ -287,11 +287,11 @@ def check_live(sources: Sequence[AnySource], rate_hz: float | None, live: LiveSe
         return
     if rate_hz is not None:
         raise ConfigError(
-            f"rate_hz is the rate of live sources, found {rate_hz:g} with files alone, which are read at the student's "
-            "own; leave it out"
+            f"rate_hz is the rate of live sources, found {rate_hz:g} with only files, which are read at the student's "
+            "own rate; leave it out"
         )
     if live is not None:
-        raise ConfigError("live settings are for live sources, found some with files alone; leave them out")
+        raise ConfigError("live settings are for live sources, found only files; leave them out")
 
 
 def feeder_of(

@@ -89,12 +89,12 @@ def state_problem(
     for entry in state:
         problem = _entry_problem(entry, ins, outs)
         if not problem and entry.index in carried:
-            problem = f"its index {entry.index!r} is state itself; expected an input that every call is given"
+            problem = f"its index {entry.index!r} is itself a state; expected an input that is given in every call"
         if problem:
             return f"state {entry.input!r}: {problem}"
     for used in ([entry.input for entry in state], [entry.output for entry in state]):
         if len(set(used)) != len(used):
-            return f"a tensor is the state of two entries: {', '.join(used)}"
+            return f"a tensor is used by two state entries: {', '.join(used)}"
     return None
 
 

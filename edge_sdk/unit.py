@@ -379,7 +379,7 @@ class Unit:
     def _reasoner(self) -> EventExplainer:
         with self._explaining:
             if self._closed:
-                raise ConfigError("this unit was closed; ask about its events before, or open another")
+                raise ConfigError("this unit was closed; ask about its events before you close it, or open another")
             if self._explainer is None:
                 self._explainer = EventExplainer(self.bundle, self._reasoning)
             return self._explainer

@@ -109,5 +109,5 @@ class Section:
     def wrong(self, expected: str, found: object, *, unsupported: bool = False) -> CheckpointError:
         """The error for one key, to be raised by the caller."""
         where = f" (in {self._key.rstrip('.')})" if self._key else ""
-        todo = "this toolchain exports no other" if unsupported else "take the file from the model's own folder"
+        todo = "this toolchain supports no other value" if unsupported else "take the file from the model's own folder"
         return CheckpointError(f"{self.file}{where}: {expected}, found {json.dumps(found, default=str)}; {todo}")

@@ -58,7 +58,7 @@ def check_disk(needs: Needs, work: Path, out: Path) -> None:
         free = free_bytes(folder)
         if needed > free:
             raise ConfigError(
-                f"{folder}: {needed / _MB:,.1f} MB are needed on this disk, {free / _MB:,.1f} MB are free; make room, "
+                f"{folder}: {needed / _MB:,.1f} MB are needed on this disk, {free / _MB:,.1f} MB are free; free space, "
                 f"or choose another disk with {option}"
             )
 

@@ -100,7 +100,7 @@ def adapter_folders(adapters: tuple[str, ...]) -> dict[str, str]:
                 f"--adapter is NAME=DIR with a NAME of letters, digits, - and _ that is not {BASE!r}; found {text!r}"
             )
         if name in folders:
-            raise ConfigError(f"--adapter {name} is given twice; each adapter of a bundle needs another name")
+            raise ConfigError(f"--adapter {name} is given twice; each adapter of a bundle needs its own name")
         folders[name] = folder
     return folders
 

@@ -26,14 +26,14 @@ def check_decomposed(model: ModelProto) -> None:
     constants = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
         for reason in _reasons(node, opset, types, constants):
-            raise EngineError(f"TensorRT 10.3 does not take node {node.name!r} ({node.op_type}): {reason}")
+            raise EngineError(f"TensorRT 10.3 does not accept node {node.name!r} ({node.op_type}): {reason}")
 
 
 def _opset(model: ModelProto) -> int:
     versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     if set(versions) != {"ai.onnx"} or versions["ai.onnx"] < OPSETS.start:
         found = ", ".join(f"{domain} {version}" for domain, version in versions.items())
-        raise EngineError(f"TensorRT 10.3 takes ONNX's own operators of opset {OPSETS.start} and later, found {found}")
+        raise EngineError(f"TensorRT 10.3 reads ONNX's own operators of opset {OPSETS.start} and later, found {found}")
     return int(versions["ai.onnx"])
 
 

@@ -40,7 +40,7 @@ def check_ranges(recipe: Value, ranges: Mapping[str, Range], path: Path) -> None
     for key, allowed in ranges.items():
         for number in _numbers(recipe, key.split(".")):
             if not allowed.holds(number):
-                raise ConfigError(f"recipe {path}: {key} must be {allowed.words}, found {number}; mend it there")
+                raise ConfigError(f"recipe {path}: {key} must be {allowed.words}, found {number}; correct the recipe")
 
 
 # Any: a table, a list of numbers or of tables, or a number.

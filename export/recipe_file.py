@@ -26,7 +26,7 @@ class RecipeFile(NamedTuple):
         except msgspec.ValidationError as error:
             raise ConfigError(f"recipe {self.path} is not usable: {error}") from error
         except msgspec.DecodeError as error:
-            raise ConfigError(f"recipe {self.path} is not TOML: {error}; mend it there") from error
+            raise ConfigError(f"recipe {self.path} is not TOML: {error}; correct the recipe") from error
         except ConfigError as error:
             raise ConfigError(f"recipe {self.path}: {error}") from error
 
@@ -43,4 +43,4 @@ def find_recipe(name: str | Path, pattern: str, folder: Path = RECIPES) -> Recip
         known = ", ".join(sorted(file.stem for file in folder.glob(pattern)))
         raise ConfigError(f"no recipe at {path}; recipes that come with the package: {known}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"recipe {path} is not TOML: {error}; mend it there") from error
+        raise ConfigError(f"recipe {path} is not TOML: {error}; correct the recipe") from error

@@ -166,13 +166,13 @@ def _unpickle(file: Path) -> dict[str, Tensor]:
     if not zipfile.is_zipfile(file):
         raise CheckpointError(
             f"{file}: expected a whole file of torch.save (torch 1.6 or later), found {file.stat().st_size} bytes that "
-            f"are not; {_AGAIN}, or save it anew with a later torch"
+            f"are not; {_AGAIN}, or save it again with a later torch"
         )
     try:
         found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{file}: expected tensors alone, found what only running the file's own code could read; "
+            f"{file}: expected tensors alone, found objects that need the file's own code to read; "
             "take weights from a source that writes safetensors"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, LookupError) as error:

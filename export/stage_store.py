@@ -147,10 +147,10 @@ def disk_errors(what: str, path: Path, needed_bytes: int) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ConfigError(
                 f"{what}: the disk of {path} is full: {needed_bytes / _MB:,.1f} MB are needed there, "
-                f"{free / _MB:,.1f} MB were free before; make room and run the same command again, which goes on where "
+                f"{free / _MB:,.1f} MB were free before; free space and run the command again, which goes on where "
                 "it stopped, or choose another --work or --out"
             ) from error
-        raise ConfigError(f"{what}: {path} cannot be used: {error}; mend that, or choose another folder") from error
+        raise ConfigError(f"{what}: {path} cannot be used: {error}; correct this, or choose another folder") from error
 
 
 def free_bytes(path: Path) -> int:
@@ -218,7 +218,7 @@ def _discard(place: Path) -> None:
     if not place.exists():
         return
     if not (place / RECEIPT).is_file():
-        raise ConfigError(f"{place} is there already and is no stage of an export; choose another --work")
+        raise ConfigError(f"{place} exists already and is not a stage of an export; choose another --work")
     doomed = place.with_name(f"{place.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     place.rename(doomed)
     shutil.rmtree(doomed)

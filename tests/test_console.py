@@ -68,12 +68,12 @@ def script(body: str) -> subprocess.CompletedProcess[str]:
         (
             "open('/nowhere/cameras')",
             2,
-            f"-c: /nowhere/cameras: {os.strerror(errno.ENOENT)}; give a path that can be used\n",
+            f"-c: /nowhere/cameras: {os.strerror(errno.ENOENT)}; check the path and its permissions\n",
         ),
         (
             f"raise OSError({errno.ENOSPC}, 'No space left', 'out.json')",
             3,
-            "-c: out.json is not written: No space left; make room, or write elsewhere\n",
+            "-c: out.json is not written: No space left; free some disk space, or choose another folder\n",
         ),
         (
             f"raise OSError({errno.ESTALE}, 'Stale file handle', '/share/clip.mp4')",

@@ -99,7 +99,8 @@ def test_what_has_lost_the_crash_does_not_replace_what_has_it(
     assert (saver.counts.saved, saver.counts.lost) == (1, 0)
     (said,) = [json.loads(line)["saved"] for line in capsys.readouterr().out.splitlines()]
     assert said["clip"] == msgspec.to_builtins(early.clip) | {"gaps_s": []}
-    assert said["reason"].startswith(f"its clip ends {early.clip.post_s:.1f} s after the crash or trigger, as it was")
+    why = f"its clip ends {early.clip.post_s:.1f} s after the crash or trigger, because it was"
+    assert said["reason"].startswith(why)
     assert complaints == [f"event {closed.id}: {said['reason']}"]
 
 

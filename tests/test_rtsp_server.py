@@ -107,7 +107,7 @@ def test_a_command_that_does_not_exist_is_refused() -> None:
 
 
 def test_a_port_that_is_taken_is_one_error_and_leaves_no_process() -> None:
-    with RtspServer(small()) as server, pytest.raises(ConfigError, match=rf"port {server.stream.port} cannot be had"):
+    with RtspServer(small()) as server, pytest.raises(ConfigError, match=rf"port {server.stream.port} is not free"):
         RtspServer(msgspec.structs.replace(small(), port=server.stream.port))
     # A process or a pipe that stayed behind is a warning here, hence a failure.
     gc.collect()

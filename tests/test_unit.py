@@ -145,7 +145,7 @@ def test_the_operating_point_decides_what_is_an_event(tmp_path: Path) -> None:
 def test_a_file_of_few_pictures_a_second_says_that_its_score_is_no_probability() -> None:
     slow = analyze("test://ball?duration=4&width=320&height=192&rate=2")
     (warning,) = slow.analysis.warnings
-    assert warning == "it has 2 pictures a second and the student needs 10: its scores are no probabilities"
+    assert warning == "it has 2 pictures a second, but the student needs 10: its scores are not probabilities"
     assert not slow.analysis.crash.calibrated
     assert not any(event.calibrated for event in slow.analysis.events)
     assert slow.evidence is None

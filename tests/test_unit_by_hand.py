@@ -98,7 +98,9 @@ def test_where_the_student_sees_nothing_its_low_score_is_told() -> None:
 def test_which_source_is_meant_is_said_or_asked() -> None:
     with Unit([CLIP, SHORT]) as unit:
         next(step for step in unit.steps() if step.stream == 1)
-        with pytest.raises(ConfigError, match=f"only one of 2 is, found none named; name one of {CLIP_URI}, test"):
+        with pytest.raises(
+            ConfigError, match=f"the name of one of 2 sources, found none named; name one of {CLIP_URI}, test"
+        ):
             unit.trigger()
         for wrong in ("front", "rtsp://user:secret@10.0.0.7/1", "push://front"):
             with pytest.raises(UnknownNameError, match=f"unknown source .*; known: {CLIP_URI}, test:") as refused:
@@ -107,7 +109,7 @@ def test_which_source_is_meant_is_said_or_asked() -> None:
         assert unit.trigger(CLIP) == unit.trigger(str(CLIP)) == unit.trigger(CLIP_URI)
     with Unit([SHORT, SHORT]) as unit:
         next(unit.steps())
-        with pytest.raises(ConfigError, match="only one of 2 is, found test:"):
+        with pytest.raises(ConfigError, match="the name of one of 2 sources, found test:"):
             unit.trigger(SHORT)
 
 
@@ -116,10 +118,10 @@ def test_what_has_nothing_to_show_is_refused() -> None:
     with pytest.raises(SourceError, match="no frame has been scored since it went live; read the unit"):
         unit.trigger()
     next(unit.steps())
-    with pytest.raises(ConfigError, match="is a file, for which no clock speaks, found at_s=1; leave it out"):
+    with pytest.raises(ConfigError, match="is a file and has no clock, found at_s=1; leave it out"):
         unit.trigger(at_s=1.0)
     list(unit.steps())
-    with pytest.raises(SourceError, match="expected a source that is live, found it ended"):
+    with pytest.raises(SourceError, match="expected a live source, found it ended"):
         unit.trigger()
     unit.close()
     for _ in range(2):  # the lock is free again
@@ -240,7 +242,7 @@ def test_a_camera_that_dies_closes_it_and_is_no_source_of_another_once_what_it_s
             elif item.state == "backoff":
                 with pytest.raises(
                     SourceError,
-                    match=r"push://front: expected a source that is live, found it (backoff|connecting) without a "
+                    match=r"push://front: expected a live source, found it (backoff|connecting) without a "
                     r"picture in the last 1 s",
                 ):
                     unit.trigger()

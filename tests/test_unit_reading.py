@@ -130,7 +130,7 @@ def test_a_second_reader_at_the_same_time_is_refused_and_the_first_goes_on() -> 
         reader = threading.Thread(target=lambda: frames.extend(unit.frames()))
         reader.start()
         until(unit._reading._lock.locked)
-        with pytest.raises(ConfigError, match="one reader of a unit at a time, found another at work"):
+        with pytest.raises(ConfigError, match="one reader of a unit at a time, found another one"):
             next(unit.steps())
         assert reader.is_alive()
         unit.stop()

@@ -156,7 +156,7 @@ def test_what_cannot_be_saved_is_refused_at_once(tmp_path: Path) -> None:
     file.touch()
     with Unit(CLIP) as unit:
         events = list(unit.events())
-        with pytest.raises(ConfigError, match=r"clip\.mp4 is a file, of which no units are kept"):
+        with pytest.raises(ConfigError, match=r"clip\.mp4 is a file, and units are kept only for live sources"):
             unit.save(events[-1], tmp_path / "folder")
         for state in ("provisional", "rejected"):
             other = msgspec.structs.replace(events[0], state=state)

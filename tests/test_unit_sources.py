@@ -52,16 +52,16 @@ def test_one_of_several_files_that_fails_says_so_when_all_have_ended(monkeypatch
         monkeypatch.setattr(source._player, "pull", fail_later)
         assert list(unit.events()) == []
         failed, whole = unit.sources
-    assert failed.stats.warnings == ("it was given up: the storage hangs",)
+    assert failed.stats.warnings == ("reading was stopped: the storage hangs",)
     assert (whole.state, whole.stats.warnings) == ("ended", ())
 
 
 def test_a_file_has_no_units_to_cut_an_event_from() -> None:
     with Unit([PATTERN, CLIP]) as unit:
         event = next(iter(unit.events({"closed"})))
-        with pytest.raises(ConfigError, match=r"clip\.mp4 is a file, of which no units are kept"):
+        with pytest.raises(ConfigError, match=r"clip\.mp4 is a file, and units are kept only for live sources"):
             unit.clip(event, 5.0)
-        with pytest.raises(ConfigError, match="no source of this unit"):
+        with pytest.raises(ConfigError, match="not a source of this unit"):
             unit.clip(msgspec.structs.replace(event, source="rtsp://elsewhere"), 5.0)
 
 
@@ -118,13 +118,13 @@ def test_states_that_no_event_has_are_refused() -> None:
 
 
 def test_a_rate_of_rounds_is_for_live_sources() -> None:
-    with pytest.raises(ConfigError, match="rate_hz is the rate of live sources, found 5 with files alone"):
+    with pytest.raises(ConfigError, match="rate_hz is the rate of live sources, found 5 with only files"):
         Unit([CLIP, PATTERN], rate_hz=5)
     Unit([Feed("h264"), CLIP], rate_hz=5).close()
 
 
 def test_live_settings_are_for_live_sources() -> None:
-    with pytest.raises(ConfigError, match="live settings are for live sources, found some with files alone"):
+    with pytest.raises(ConfigError, match="live settings are for live sources, found only files"):
         edge_sdk.open([CLIP, PATTERN], live=LiveSettings(pre_roll_s=5.0))
     edge_sdk.open([Feed("h264"), CLIP], live=LiveSettings(pre_roll_s=5.0)).close()
 

@@ -94,7 +94,7 @@ class Lines:
         """Make the rows of every group; rows that cannot be made get the reason."""
         for names, least_s, work in groups:
             missing = list(names)
-            reason = f"it ended without a word about {', '.join(missing)}"
+            reason = f"it ended without a result for {', '.join(missing)}"
             if self.left_s < least_s:
                 reason = f"not begun: it takes at least {least_s:.0f} s, and {max(0.0, self.left_s):.0f} s were left"
             else:

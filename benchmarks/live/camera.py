@@ -148,7 +148,7 @@ class Server:
             factory.set_permissions(permissions())
             self.password(stream.user, stream.password)
         if server.attach(None) == 0:
-            raise OSError(f"port {stream.port} cannot be had")
+            raise OSError(f"port {stream.port} is not free")
         self.port = server.get_bound_port()
         self._camera.start()
 

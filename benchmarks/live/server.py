@@ -52,7 +52,9 @@ def own_port() -> int:
         with socket.socket() as trial, suppress(OSError):
             trial.bind(("127.0.0.1", port))
             return port
-    raise ConfigError(f"the RTSP server: of ports {PORTS.start} to {PORTS.stop - 1}, a hundred tried are all taken")
+    raise ConfigError(
+        f"the RTSP server: a hundred of the ports {PORTS.start} to {PORTS.stop - 1} were tried, all are in use"
+    )
 
 
 class RtspServer:

@@ -103,7 +103,7 @@ def plan_scene(seed: int) -> ScenePlan:
         plan = _attempt(seed, conditions, stream(seed, f"attempt {attempt}"))
         if plan is not None:
             return plan
-    raise EdgeError(f"seed {seed}: no traffic for {conditions} in {_ATTEMPTS} attempts")
+    raise EdgeError(f"seed {seed}: no traffic for {conditions} in {_ATTEMPTS} attempts; use another seed")
 
 
 def _attempt(seed: int, conditions: Conditions, rng: Rng) -> ScenePlan | None:

@@ -24,4 +24,4 @@ def first_plan(
             plan = attempt(seed, conditions, name, stream(seed, f"{family} attempt {turn} {number}"))
             if plan is not None:
                 return plan
-    raise EdgeError(f"seed {seed}: no traffic for {conditions} in {rounds * attempts} attempts")
+    raise EdgeError(f"seed {seed}: no traffic for {conditions} in {rounds * attempts} attempts; use another seed")

@@ -214,7 +214,7 @@ def _resolved(folder: str | Path) -> Path:
     try:
         return Path(os.path.realpath(folder))
     except ValueError as error:
-        raise BundleUnreadableError(f"{str(folder)!r} is not a bundle: {error}; give the folder of one") from error
+        raise BundleUnreadableError(f"{str(folder)!r} is not a bundle: {error}; give the folder of a bundle") from error
 
 
 def _place(target: Path, stage: Path, path: str, source: Path | bytes, link: bool) -> FileEntry:
@@ -261,7 +261,7 @@ def _check_presence(root: Path, manifest: Manifest) -> None:
             raise BundleMissingFileError(f"{root}: {path!r} is in the manifest, but no such file is in the folder")
     for path in sorted(found.keys() - manifest.files.keys() - {SIGNATURE_NAME}):
         raise BundleUnlistedFileError(
-            f"{root}: {path!r} is not in the manifest; remove it, or write the bundle with it"
+            f"{root}: {path!r} is not in the manifest; remove it, or write the bundle again with it"
         )
 
 
@@ -289,7 +289,7 @@ def _check_graphs(root: Path, manifest: Manifest) -> None:
         found = endless(root / graph.file)
         if found:
             raise BundleError(
-                f"{root}: expected a graph of plain operators, found {found} in {graph.file!r}, which need never end; "
+                f"{root}: expected a graph of plain operators, found {found} in {graph.file!r}, which may never end; "
                 "export the graph without it"
             )
         for location in sorted(external_locations(root / graph.file)):

@@ -76,7 +76,9 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(_pem(path), password=None)
     except TypeError as error:  # the library raises it for a key with a password
-        raise ConfigError(f"{path}: expected a key without a password; write one with `openssl pkey -in`") from error
+        raise ConfigError(
+            f"{path}: expected a key without a password, found one with a password; run: openssl pkey -in OLD -out NEW"
+        ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _no_key(path, "private", "openssl genpkey -algorithm ed25519") from error
     if not isinstance(key, Ed25519PrivateKey):
@@ -88,7 +90,7 @@ def _pem(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected a PEM file with an Ed25519 key, which cannot be read: {error}") from error
+        raise ConfigError(f"{path}: expected a PEM file with an Ed25519 key, but it cannot be read: {error}") from error
 
 
 def _no_key(path: Path, kind: str, command: str) -> ConfigError:

@@ -134,7 +134,7 @@ class Student(Value, frozen=True, kw_only=True):
         others = () if self.operating_points is msgspec.UNSET else self.operating_points
         names = [point.name for point in (self.operating_point, *others)]
         if len(set(names)) != len(names):
-            raise ValueError(f"an operating point's name stands twice: {', '.join(names)}")
+            raise ValueError(f"an operating point's name appears twice: {', '.join(names)}")
 
     @property
     def picture_bytes(self) -> int:

@@ -95,10 +95,10 @@ def _check_schema(source: Path, document: Any) -> None:
     if schema > SCHEMA:
         raise BundleSchemaError(
             f"{source}: schema {schema} is newer than this SDK reads (up to {SCHEMA}); install the "
-            "wheel of the SDK that made it, or make the bundle with this one"
+            "wheel of the SDK that made it, or make the bundle with this SDK"
         )
     if schema < 1:
-        raise BundleSchemaError(f"{source}: schema {schema} never existed; the first is 1")
+        raise BundleSchemaError(f"{source}: schema {schema} does not exist, the first is 1; make the bundle again")
 
 
 def check_path(source: Path, where: str, path: str) -> None:
@@ -115,8 +115,7 @@ def check_file_path(source: Path, path: str) -> None:
     check_path(source, "$.files", path)
     if path in (MANIFEST_NAME, SIGNATURE_NAME):
         raise BundlePathError(
-            f"{source}: $.files: {MANIFEST_NAME} cannot vouch for itself or its signature, found {path!r}; remove that "
-            "entry"
+            f"{source}: $.files: {MANIFEST_NAME} cannot list itself or its signature, found {path!r}; remove that entry"
         )
 
 
@@ -128,7 +127,7 @@ def _check_references(source: Path, manifest: Manifest) -> None:
     for name in manifest.graphs:
         if not is_plain_name(name):
             raise BundleNameError(
-                f"{source}: $.graphs: expected names of letters, digits, '.', '_' and '-' behind a first letter or "
+                f"{source}: $.graphs: expected names of letters, digits, '.', '_' and '-' that start with a letter or "
                 f"digit, found {name!r}; give that graph another name"
             )
     for path in manifest.files:
@@ -136,18 +135,18 @@ def _check_references(source: Path, manifest: Manifest) -> None:
     for where, path in _mentioned(manifest):
         check_path(source, where, path)
         if path not in manifest.files:
-            raise BundleKeyError(f"{source}: {where}: {path!r} is not among $.files")
+            raise BundleKeyError(f"{source}: {where}: {path!r} is not in $.files; make the bundle again")
     for name, graph in manifest.graphs.items():
         if not graph.file.endswith(GRAPH_SUFFIX):
             raise BundlePathError(
                 f"{source}: $.graphs.{name}.file: expected a file that ends in {GRAPH_SUFFIX}, found {graph.file!r}; "
-                "a runtime may tell the format by the name, so export the graph as ONNX under such a name"
+                "some runtimes tell the format from the name, so export the graph as ONNX with such a name"
             )
         _check_tensors(f"{source}: $.graphs.{name}", graph)
     for where, name, known in _named(manifest):
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
-            raise BundleKeyError(f"{source}: {where}: nothing is called {name!r} there; known: {listed}")
+            raise BundleKeyError(f"{source}: {where}: unknown name {name!r}; known: {listed}")
     _check_memory(source, manifest)
 
 
@@ -155,15 +154,17 @@ def _read_bounded(source: Path) -> bytes:
     if not source.is_file() or source.is_symlink():
         folder = source.parent
         if not folder.exists():
-            raise BundleUnreadableError(f"{folder} is not a bundle: there is no such folder; give the folder of one")
+            raise BundleUnreadableError(
+                f"{folder} is not a bundle: there is no such folder; give the folder of a bundle"
+            )
         why = "it is a file, and a bundle is a folder"
         if folder.is_dir():
             why = f"it holds no regular file {MANIFEST_NAME}"
-        raise BundleMissingFileError(f"{folder} is not a bundle: {why}; give the folder of one")
+        raise BundleMissingFileError(f"{folder} is not a bundle: {why}; give the folder of a bundle")
     with source.open("rb") as file:
         raw = file.read(MAX_MANIFEST_BYTES + 1)
     if len(raw) > MAX_MANIFEST_BYTES:
-        raise BundleKeyError(f"{source}: larger than the {MAX_MANIFEST_BYTES} bytes a manifest may have")
+        raise BundleKeyError(f"{source}: expected a manifest of at most {MAX_MANIFEST_BYTES} bytes, found more")
     return raw
 
 
@@ -171,7 +172,7 @@ def _parse(source: Path, raw: bytes) -> Any:
     try:
         return json.loads(raw.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise BundleKeyError(f"{source}: not a JSON document that can be read: {error}") from error
+        raise BundleKeyError(f"{source}: expected a JSON document, but it cannot be read: {error}") from error
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
+        raise ValueError(f"the key {twice!r} appears twice in one object")
     return document
 
 
@@ -198,7 +199,7 @@ def _path_problem(path: str) -> str | None:
     if ".." in parts:
         return "leaves the folder"
     if not all(is_plain_name(part) for part in parts):
-        return "has a part that is not of letters, digits, '.', '_' and '-' behind a first letter or digit"
+        return "has a part that is not made of letters, digits, '.', '_' and '-', starting with a letter or digit"
     return None
 
 
@@ -230,7 +231,7 @@ def _check_tensors(where: str, graph: Graph) -> None:
     for kind, specs in (("inputs", graph.inputs), ("outputs", graph.outputs)):
         names = [spec.name for spec in specs]
         if len(set(names)) != len(names):
-            raise BundleKeyError(f"{where}.{kind}: a name stands twice: {', '.join(names)}")
+            raise BundleKeyError(f"{where}.{kind}: a name appears twice: {', '.join(names)}")
     problem = state_problem(graph.inputs, graph.outputs, graph.state)
     if problem:
         raise BundleKeyError(f"{where}.state: {problem}")

@@ -65,7 +65,7 @@ class Pins(NamedTuple):
         if not self.trust.signed(manifest, signature):
             raise BundleError(
                 f"{folder}: expected {SIGNATURE_NAME} to be the signature of this manifest by {self.trust}, found one "
-                "by another key or of another manifest; fetch the bundle again from who signs it, or trust that key"
+                "by another key or of another manifest; fetch the bundle again from its signer, or trust that key"
             )
 
 

@@ -254,7 +254,7 @@ def require_evidence(bundle: Bundle) -> Evidence:
     proof = read_proof(bundle)
     if proof is None or proof.evidence is None:
         raise BundleError(
-            f"{bundle.manifest.name}: expected evidence of few bits, found none; edge-sdk quantise writes it"
+            f"{bundle.manifest.name}: expected proofs of edge-sdk quantise, found none; give a bundle that it wrote"
         )
     return proof.evidence
 

@@ -66,7 +66,7 @@ def with_student(bundle: Bundle, other: Path, out: Path) -> Bundle:
     old, part = current.manifest, student_part(other)
     if old.language is None:
         raise ConfigError(
-            f"{bundle.folder}: expected a bundle with a video LLM, found a student alone; use {other} in its place"
+            f"{bundle.folder}: expected a bundle with a video LLM, found only a student; use {other} instead"
         )
     gone, changed = student_files(current), {} if old.student is None else dict.fromkeys(old.student.graphs)
     files = dict(part.files)
@@ -74,7 +74,7 @@ def with_student(bundle: Bundle, other: Path, out: Path) -> Bundle:
         files = {path: data for path, data in files.items() if path not in (part.demo.video, part.demo.record)}
     kept = {path: current.path(path) for path in old.files if path not in gone}
     if both := sorted(kept.keys() & files.keys()):
-        raise ConfigError(f"{both[0]!r} belongs to the student of {other}, and to something else in {bundle.folder}")
+        raise ConfigError(f"the student of {other} has a file {both[0]!r}, but {bundle.folder} has another one")
     return write_bundle(
         out,
         name=old.name,

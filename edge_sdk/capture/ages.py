@@ -44,7 +44,7 @@ class FrameAges:
     def add(self, age_ms: float) -> None:
         """Take one age. Raises `ValueError` for one that is not finite: a bug, not a slow frame."""
         if not math.isfinite(age_ms):
-            raise ValueError(f"the age of a frame must be a finite number of ms, got {age_ms}")
+            raise ValueError(f"the age of a frame must be a finite number of ms, found {age_ms}")
         with self._lock:
             self._ages_ms[self._count % len(self._ages_ms)] = age_ms
             self._counts[np.searchsorted(self._edges_ms, age_ms, side="right")] += 1

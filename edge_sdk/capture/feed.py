@@ -78,7 +78,7 @@ class Feed:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"a feed's name may hold letters, digits, '.', '_' and '-', found {name!r}")
         if not (math.isfinite(rate_hz) and 0.001 <= rate_hz <= 1000.0):
-            raise ConfigError(f"rate_hz must be 0.001..1000, got {rate_hz}")
+            raise ConfigError(f"rate_hz must be 0.001..1000, found {rate_hz}")
         self._shape = _shape(format, width, height)
         self.source = PushSource(name=name, format=format, width=width, height=height, rate_hz=rate_hz)
         self.pushed = 0
@@ -103,12 +103,12 @@ class Feed:
             _check_time(captured_s)
         with self._lock:
             if self._ended:
-                raise ConfigError(f"{self.source.uri}: nothing can be pushed after end()")
+                raise ConfigError(f"{self.source.uri}: nothing can be pushed after end(); make another feed")
             if captured_s is None:
                 # Taken under the lock, so that stamps are in order when several threads push at the same time.
                 captured_s = max(time.monotonic(), self._last_s)
             if captured_s < self._last_s and self.source.format not in _REORDERED:
-                raise ConfigError(f"{self.source.uri}: captured_s went back from {self._last_s} to {captured_s}")
+                raise ConfigError(f"{self.source.uri}: captured_s must be at least {self._last_s}, found {captured_s}")
             self._last_s = captured_s
             self.pushed += 1
             inlet = self._inlet
@@ -166,15 +166,16 @@ class Feed:
         if isinstance(data, np.ndarray):
             if data.dtype != np.uint8 or data.shape != self._shape:
                 raise ConfigError(
-                    f"{source.uri} takes {_told(self._shape, source.format)}, got an array of {data.dtype} {data.shape}"
+                    f"{source.uri} takes {_told(self._shape, source.format)}, found an array of "
+                    f"{data.dtype} {data.shape}"
                 )
             return data.tobytes()
         packed = bytes(data)
         if self._shape is not None and len(packed) != math.prod(self._shape):
-            raise ConfigError(f"{source.uri} takes {_told(self._shape, source.format)}, got {len(packed)} bytes")
+            raise ConfigError(f"{source.uri} takes {_told(self._shape, source.format)}, found {len(packed)} bytes")
         if self._shape is None and not _begins(source.format, packed):
             raise ConfigError(
-                f"{source.uri} takes {_told(None, source.format)}, got {packed[:8].hex(' ') or 'nothing'} ..."
+                f"{source.uri} takes {_told(None, source.format)}, found {packed[:8].hex(' ') or 'nothing'} ..."
             )
         return packed
 
@@ -205,9 +206,9 @@ def _shape(format: str, width: int | None, height: int | None) -> tuple[int, ...
     if format in ENCODED_FORMATS:
         return None
     if width is None or height is None or not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise ConfigError(f"{format} needs width and height of 1..{MAX_SIDE}, got {width} x {height}")
+        raise ConfigError(f"{format} needs width and height of 1..{MAX_SIDE}, found {width} x {height}")
     if format == "nv12" and (width % 2 or height % 2):
-        raise ConfigError(f"nv12 needs an even width and height, got {width} x {height}: crop a row or column")
+        raise ConfigError(f"nv12 needs an even width and height, found {width} x {height}; crop a row or column")
     return (height, width, 3) if format == "rgb" else (height * 3 // 2, width)
 
 
@@ -221,5 +222,5 @@ def _check_time(captured_s: float) -> None:
     now_s = time.monotonic()
     if not (math.isfinite(captured_s) and 0 <= captured_s <= now_s + _AHEAD_S):
         raise ConfigError(
-            f"captured_s must be on the clock of time.monotonic(), which says {now_s:.3f} now, got {captured_s}"
+            f"captured_s must be on the clock of time.monotonic(), which is at {now_s:.3f} now, found {captured_s}"
         )

@@ -217,7 +217,7 @@ class Health:
         if verdict == "frozen":
             self._stall(same)
         else:
-            self.warnings = (f"{same}, and again after building the source anew: taken for a still scene",)
+            self.warnings = (f"{same}, also after a restart of the source: treated as a still scene",)
 
     def _stall(self, reason: str) -> None:
         self._attempt += 1

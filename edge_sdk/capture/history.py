@@ -52,7 +52,7 @@ class FrameHistory:
         except MemoryError:
             raise ConfigError(
                 f"a history of {settings.frames} frames of {settings.width} x {settings.height} needs "
-                f"{settings.memory_mb:.0f} MB, which is not there; keep fewer seconds or smaller frames"
+                f"{settings.memory_mb:.0f} MB of memory, more than is free; keep fewer seconds or smaller frames"
             ) from None
         # Written once, so that the system assigns the pages here and not some seconds into the drive.
         self._pixels.fill(0)
@@ -77,7 +77,7 @@ class FrameHistory:
         """
         if pixels.shape != self._pixels.shape[1:] or pixels.dtype != np.uint8:
             raise ValueError(
-                f"a frame of this history is uint8 {self._pixels.shape[1:]}, got {pixels.dtype} {pixels.shape}"
+                f"a frame of this history is uint8 {self._pixels.shape[1:]}, found {pixels.dtype} {pixels.shape}"
             )
         if captured_s <= self._newest_s:
             return

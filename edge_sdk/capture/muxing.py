@@ -72,7 +72,7 @@ def mux_text(codec: str, path: Path, step_s: float) -> str:
     known = next(each for each in CODECS if each.name == codec)
     if path.suffix not in _SUFFIXES[codec]:
         endings = " or ".join(_SUFFIXES[codec])
-        raise ConfigError(f"expected a file name that ends in {endings} for {codec}, found {path.name!r}; give that")
+        raise ConfigError(f"expected a file name that ends in {endings} for {codec}, found {path.name!r}; rename it")
     whole = "" if codec == "mjpeg" else ",stream-format=byte-stream,alignment=au"
     # In MP4 the rate says how long the last picture is shown. Without it that is no time, and some players skip it.
     rate = f",framerate={rate_text(1 / step_s)}" if path.suffix == ".mp4" else ""

@@ -62,7 +62,7 @@ def open_live(source: str | Feed, settings: CaptureSettings) -> LiveSource:
     feed = source if isinstance(source, Feed) else None
     parsed = parse_source(source) if isinstance(source, str) else source.source
     if not isinstance(parsed, LiveUri):
-        raise ConfigError(f"{parsed.uri} is no live source: open it with open_source")
+        raise ConfigError(f"{parsed.uri} is not a live source: open it with open_source")
     if settings.policy != "latest":
         raise ConfigError(f"policy {settings.policy!r} is for files; a live source cannot wait: use 'latest'")
     gst = _gst()
@@ -218,4 +218,4 @@ def _check_file(path: str) -> None:
             f"{shown(path)}: cannot be read ({error.strerror}); check its name and permissions"
         ) from error
     if empty:
-        raise SourceError(f"{path}: the file is empty (0 bytes); the recording or copy did not finish")
+        raise SourceError(f"{path}: the file is empty (0 bytes); the recording or copy did not finish; copy it again")

@@ -29,7 +29,7 @@ class Patience:
         """
         self._left = [thread for thread in self._left if thread.is_alive()]
         if len(self._left) >= MOST_LEFT:
-            raise SourceError(f"{len(self._left)} earlier attempts hang in a driver or its service; restart that")
+            raise SourceError(f"{len(self._left)} earlier attempts hang in a driver; restart its service, or reboot")
         job = _Job(work, late)
         thread = threading.Thread(target=job.run, name=f"edge-sdk {what}", daemon=True)
         try:
@@ -41,7 +41,9 @@ class Patience:
         thread.join(self._limit_s)
         if job.abandoned():
             self._left.append(thread)
-            raise SourceError(f"{what} took more than {self._limit_s:g} s: a driver or its service hangs")
+            raise SourceError(
+                f"{what} took more than {self._limit_s:g} s: a driver hangs; restart its service, or reboot"
+            )
         return job.result()
 
 

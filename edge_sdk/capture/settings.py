@@ -27,7 +27,7 @@ MAX_REPEATED_S = 600.0
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, found {value!r}")
 
 
 class HistorySettings(Value, frozen=True, kw_only=True):
@@ -43,10 +43,10 @@ class HistorySettings(Value, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
-            raise ConfigError(f"history size must be 1..{MAX_SIDE} a side, got {self.width} x {self.height}")
+            raise ConfigError(f"history size must be 1..{MAX_SIDE} a side, found {self.width} x {self.height}")
         for name, value, most in (("rate_hz", self.rate_hz, 1000.0), ("keep_s", self.keep_s, 1e6)):
             if not (math.isfinite(value) and 0.001 <= value <= most):
-                raise ConfigError(f"history {name} must be 0.001..{most:g}, got {value}")
+                raise ConfigError(f"history {name} must be 0.001..{most:g}, found {value}")
 
     @property
     def frames(self) -> int:
@@ -87,13 +87,13 @@ class LiveSettings(Value, frozen=True, kw_only=True):
             positive["frozen_timeout_s"] = self.frozen_timeout_s
         for name, value in positive.items():
             if not (math.isfinite(value) and value >= 0.1):
-                raise ConfigError(f"{name} must be at least 0.1 s, got {value}")
+                raise ConfigError(f"{name} must be at least 0.1 s, found {value}")
         _check_choice("protocol", self.protocol, ("tcp", "udp"))
         if self.jitter_ms < 0:
-            raise ConfigError(f"jitter_ms must be 0 or more, got {self.jitter_ms}")
+            raise ConfigError(f"jitter_ms must be 0 or more, found {self.jitter_ms}")
         if not (math.isfinite(self.pre_roll_s) and self.pre_roll_s >= 0 and self.ring_limit_mb > 0):
             found = f"{self.pre_roll_s} and {self.ring_limit_mb}"
-            raise ConfigError(f"pre_roll_s must be 0 or more and ring_limit_mb above 0, got {found}")
+            raise ConfigError(f"pre_roll_s must be 0 or more and ring_limit_mb above 0, found {found}")
 
 
 class CaptureSettings(Value, frozen=True, kw_only=True):
@@ -124,9 +124,9 @@ class CaptureSettings(Value, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
-            raise ConfigError(f"frame size must be 1..{MAX_SIDE} a side, got {self.width} x {self.height}")
+            raise ConfigError(f"frame size must be 1..{MAX_SIDE} a side, found {self.width} x {self.height}")
         if self.rate_hz is not None and not (math.isfinite(self.rate_hz) and 0.001 <= self.rate_hz <= 1000.0):
-            raise ConfigError(f"rate_hz must be 0.001..1000 or None, got {self.rate_hz}")
+            raise ConfigError(f"rate_hz must be 0.001..1000 or None, found {self.rate_hz}")
         _check_choice("pixels", self.pixels, get_args(Pixels))
         _check_choice("policy", self.policy, get_args(Policy))
 

@@ -72,7 +72,7 @@ class Source:
                 self._end()
             raise StopIteration from None
         except SourceError as error:
-            self._warn(f"it was given up: {error}")
+            self._warn(f"reading was stopped: {error}")
             self.close()
             raise SourceError(f"{self.info.uri}: {error}") from error
         except BaseException:

@@ -77,7 +77,7 @@ def run_demo(
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     clip = opened.manifest.demo
     if clip is None:
-        raise BundleError(f"bundle {opened.manifest.name!r} carries no demo clip; use `edge-sdk analyze CLIP`")
+        raise BundleError(f"bundle {opened.manifest.name!r} has no demo clip; use `edge-sdk analyze CLIP`")
     video, truth = opened.path(clip.video), read_record(opened.path(clip.record))
     with AnswersView(asked_of(opened, None)) as view:
         found = analyze(

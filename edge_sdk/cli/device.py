@@ -259,7 +259,7 @@ def verify(
 
     options = SessionOptions(threads=threads, device=device)
     if against is None and (adapter or out or base_projector):
-        raise ConfigError("--adapter, --base-projector and --out belong to a comparison with --against CHECKPOINT")
+        raise ConfigError("--adapter, --base-projector and --out need --against CHECKPOINT; give it, or leave them out")
     opened = open_bundle(bundle, expect=expect, trust=trust)
     if against is None:
         report = verify_bundle(opened, runtime, options)

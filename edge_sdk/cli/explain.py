@@ -111,7 +111,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{shown(str(path))}: expected a file with an event as JSON: {error.strerror}") from error
+        raise ConfigError(
+            f"{shown(str(path))}: expected a file with an event as JSON, but it cannot be read: {error.strerror}"
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: expected a file with an event as JSON, found {error}") from error
 
@@ -130,7 +132,7 @@ def _last_event(text: str, source: str) -> Event:
                     f"{source}: expected an event as `edge-sdk run` prints one, found something else ({error})"
                 ) from error
     raise ConfigError(
-        f"{source}: expected an event as `edge-sdk run` or `analyze --json` prints one, found none; where nothing was "
+        f"{source}: expected an event as `edge-sdk run` or `analyze --json` prints one, found none; if no event was "
         "found in a clip, ask about the clip itself: edge-sdk explain PATH"
     )
 
@@ -157,7 +159,7 @@ def _clip_of(event: Event) -> str:
     uri = event.clip.uri if event.clip is not None else event.source
     if not uri.startswith("file://"):
         raise ConfigError(
-            f"event {event.id} is of {redact(uri)}, whose pictures are gone; name a recorded clip of it, or ask while "
+            f"event {event.id} is of {redact(uri)}, which keeps no pictures; name a recorded clip of it, or ask while "
             "the source is watched, with Unit.explain"
         )
     return uri
@@ -178,7 +180,7 @@ def _found(uri: str, clip: EventClip, told: Path) -> str:
         ) from error
     if digest != clip.sha256:
         raise ConfigError(
-            f"{beside}: expected the clip that {told.name} tells of, of SHA-256 {clip.sha256}, found another, of "
-            f"{digest}, as a power cut may leave it; ask about the clip itself, or copy both files again"
+            f"{beside}: expected the clip that {told.name} names, with SHA-256 {clip.sha256}, found one with "
+            f"{digest}; a power cut may cause this; ask about the clip itself, or copy both files again"
         )
     return beside.absolute().as_uri()

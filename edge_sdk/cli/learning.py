@@ -119,7 +119,7 @@ def scenes_sheet(
     found_clips = {each.path.stem: each for each in read_folder(folder)}
     missing = [name for name in clip or () if name not in found_clips]
     if missing:
-        raise ConfigError(f"{folder} holds no clip called {missing[0]!r}; {len(found_clips)} clips are there")
+        raise ConfigError(f"{folder} has no clip named {missing[0]!r}; it has {len(found_clips)} clips")
     named = [found_clips[name] for name in clip] if clip else list(found_clips.values())
     shown = [each for each in named if kind is None or _of_kind(each, kind)]
     shown = shown if clip else shown[:most]
@@ -171,7 +171,7 @@ def distil_student(
     from edge_sdk.toolchain.distillation import StudentReport, make_student, tune_student
 
     if training is not None and validation is not None:
-        refuse_stray("--training goes on learning from labelled clips", {"--labels": labels})
+        refuse_stray("--training continues training on labelled clips", {"--labels": labels})
         report: StudentReport | None = tune_student(
             start,
             training,
@@ -187,11 +187,11 @@ def distil_student(
         )
     elif (training is None) != (validation is None):
         given, missing = ("--validation", "--training") if training is None else ("--training", "--validation")
-        raise ConfigError(f"{given} needs {missing} beside it: clips to learn from, and others to be calibrated on")
+        raise ConfigError(f"{given} also needs {missing}: clips to train on, and other clips to calibrate on")
     elif not labels or training or validation or rehearse or unlabelled:
         raise ConfigError(
-            "expected --labels, to train on rendered scenes, or --training DIR --validation DIR, to go on learning "
-            "from labelled clips"
+            "expected --labels, to train on rendered scenes, or --training DIR --validation DIR, to continue training "
+            "on labelled clips; found neither"
         )
     else:
         refuse_stray("--labels trains on rendered scenes, which are of one origin", {"--level": level})

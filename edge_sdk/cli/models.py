@@ -178,7 +178,7 @@ def calibrate(
         )
         say(msgspec.json.encode(fitted).decode() if json else describe_answers(fitted))
         return
-    refuse_stray(f"{checkpoint} is a checkpoint without --answers", {"--least": least, "--runtime": runtime})
+    refuse_stray(f"without --answers, {checkpoint} is read as a checkpoint", {"--least": least, "--runtime": runtime})
     from edge_sdk.toolchain.calibrating import calibrate as calibrate_model
     from edge_sdk.toolchain.calibrating import describe as describe_calibration
 

@@ -155,7 +155,7 @@ class Outputs:
             raise self._out.failure
         if self.failures:
             raise RuntimeFailure(
-                f"{'; '.join(self.failures)}; the lines that followed are lost: keep the reader running, or make room"
+                f"{'; '.join(self.failures)}; the lines that followed are lost: keep the reader running, or free space"
             )
 
     def __enter__(self) -> Outputs:

@@ -131,7 +131,7 @@ class EventSaver:
         feeders = [stream.feeder for stream in unit.streams if isinstance(stream.feeder, LiveFeeder)]
         if not feeders:
             raise ConfigError(
-                "--save is for live sources, found files alone, which are recordings already; leave it out"
+                "--save is for live sources, found only files, which are recordings already; leave it out"
             )
         check_folder(saving.folder)
         self._live = {feeder.uri: feeder for feeder in feeders}
@@ -161,7 +161,7 @@ class EventSaver:
         if event.state == "closed":
             self._asked.pop(event.id, None)
             if not self._put(event, self._closed):
-                self._lose(event, f"{self._room} events wait to be written already: the disk is too slow")
+                self._lose(event, f"{self._room} events already wait to be written: the disk is too slow")
         elif event.state in _EARLY:
             # Times may be refined often; each state is saved once.
             asked = self._asked.setdefault(event.id, set())
@@ -278,7 +278,7 @@ class EventSaver:
             return ""
         if not lacks_beginning(self._unit.clip(event, self._saving.settings.pre_roll_s)):
             return ""
-        return f"{_ends(clip)}: when it was closed, the crash or trigger was no longer kept"
+        return f"{_ends(clip)}: when it was closed, the pictures of the crash or trigger were no longer kept"
 
     def _without(self, event: Event, why: str) -> Saved:
         """Return the report for an event whose whole clip was not written."""
@@ -296,7 +296,7 @@ class EventSaver:
         if self._thread.is_alive() and writing is not None and writing.state == "closed":
             left.insert(0, writing)
         for event in left:
-            self._lose(event, f"the disk has not taken it in the {_END_S:g} s after the end")
+            self._lose(event, f"the disk did not write it within {_END_S:g} s after the end")
 
     def _lose(self, event: Event, why: str) -> None:
         self._forget_begun(event.id)
@@ -305,12 +305,12 @@ class EventSaver:
 
 def _ends(clip: EventClip) -> str:
     return (
-        f"its clip ends {clip.post_s:.1f} s after the crash or trigger, as it was written before the event was closed"
+        f"its clip ends {clip.post_s:.1f} s after the crash or trigger, because it was written before the event closed"
     )
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
-        mend = "; make room, or let --save-mb do so" if error.errno in FULL else ""
+        mend = "; free some disk space, or limit saved clips with --save-mb" if error.errno in FULL else ""
         return f"{os.fsdecode(error.filename)}: {error.strerror}{mend}"
     return str(error) if isinstance(error, EdgeError) else f"{type(error).__name__}: {error}"

@@ -33,7 +33,7 @@ def read_sources(path: Path) -> list[str]:
     Warns if every user may read an address that holds a secret. Raises `ConfigError` for a file that cannot be read, is
     not text, or lists nothing.
     """
-    wanted = "expected a text file with a source a line"
+    wanted = "expected a text file with one source per line"
     refuse_address("--sources", path, wanted)
     try:
         with path.open("rb") as file:
@@ -48,8 +48,8 @@ def read_sources(path: Path) -> list[str]:
         raise ConfigError(f"--sources {path}: {wanted} in UTF-8, found byte {data[error.start]:#x}") from error
     found = [line for line in lines if line and not line.startswith("#")]
     if not found:
-        raise ConfigError(f"--sources {path}: {wanted}, found no line with one")
+        raise ConfigError(f"--sources {path}: {wanted}, found no source")
     # Group permissions do not count: on a systemd credential they reflect its access list.
     if mode & stat.S_IRWXO and any(shown(source) != source for source in found):
-        warn([f"{path} holds passwords, and every user may read it: chmod o= {path}"])
+        warn([f"{path} holds passwords, and every user can read it; run: chmod o= {path}"])
     return found

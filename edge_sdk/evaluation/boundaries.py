@@ -76,7 +76,7 @@ def interval_iou(a: ArrayLike, b: ArrayLike) -> Floats:
     """Intersection over union of intervals, float `[n, 2]` each (begin, end); NaN and two empty intervals give 0."""
     first, second = np.asarray(a, np.float64).reshape(-1, 2), np.asarray(b, np.float64).reshape(-1, 2)
     if first.shape != second.shape:
-        raise ConfigError(f"intervals must be two lists of one length, found {len(first)} and {len(second)}")
+        raise ConfigError(f"intervals must be two lists of equal length, found {len(first)} and {len(second)}")
     inner = np.minimum(first[:, 1], second[:, 1]) - np.maximum(first[:, 0], second[:, 0])
     inner = np.maximum(inner, 0.0)
     union = np.diff(first).ravel() + np.diff(second).ravel() - inner
@@ -102,7 +102,7 @@ def best_constant_interval(truth: ArrayLike, step_s: float = 0.1) -> tuple[float
     spans = np.asarray(truth, np.float64).reshape(-1, 2)
     spans = spans[spans[:, 1] > spans[:, 0]]
     if not spans.size:
-        raise ConfigError("a constant interval needs at least one labelled interval of some length to fit")
+        raise ConfigError("a constant interval needs at least one labelled interval longer than 0 s")
     ticks = _worth_trying(spans, np.arange(0.0, float(spans.max()) + step_s, step_s), step_s)
     best, found = -1.0, (0.0, 0.0)
     for place, begin in enumerate(ticks[:-1]):
@@ -166,6 +166,6 @@ def delay(start_s: Sequence[float], alarm_s: Sequence[float | None]) -> Delay:
 def _pair(a: ArrayLike, b: ArrayLike) -> Floats:
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
-        raise ConfigError(f"times must be two lists of one length, found {first.shape} and {second.shape}")
+        raise ConfigError(f"times must be two lists of equal length, found {first.shape} and {second.shape}")
     difference: Floats = first - second
     return difference

@@ -92,7 +92,7 @@ def best_f1(truth: ArrayLike, score: ArrayLike) -> Threshold:
 def _checked(truth: ArrayLike, score: ArrayLike) -> tuple[Bools, Floats]:
     truths, scores = np.asarray(truth, np.bool_), np.asarray(score, np.float64)
     if truths.ndim != 1 or truths.shape != scores.shape:
-        raise ConfigError(f"truth and score must be two lists of one length, found {truths.shape} and {scores.shape}")
+        raise ConfigError(f"truth and score must be two lists of equal length, found {truths.shape} and {scores.shape}")
     if np.isnan(scores).any():
         raise ConfigError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN; leave such items out")
     return truths, scores

@@ -25,7 +25,7 @@ def read_prepared(path: Path) -> Prepared:
         raise ConfigError(f"prepared samples {path} are not readable: {error}; remove the folder") from error
     gone = [str(sample.path) for sample in prepared.samples if not sample.path.is_file()]
     if gone:
-        raise ConfigError(f"{path} names {len(gone)} samples that are gone, {gone[0]} first; remove the folder")
+        raise ConfigError(f"{path} names {len(gone)} samples that do not exist, such as {gone[0]}; remove the folder")
     return prepared
 
 

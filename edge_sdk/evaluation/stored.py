@@ -83,7 +83,7 @@ def _read(store: Path) -> list[StoredLine]:
     try:
         return [msgspec.json.decode(line, type=StoredLine) for line in whole.split(b"\n") if line]
     except msgspec.DecodeError as error:
-        raise ConfigError(f"{store} does not hold scores ({error}); remove it, and they are made again") from error
+        raise ConfigError(f"{store} does not hold scores ({error}); remove it, and run again") from error
 
 
 def _line(scorer: str, sample: str, sha256: str, found: ClipScores) -> StoredLine:

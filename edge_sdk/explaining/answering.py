@@ -55,7 +55,7 @@ class Answering:
                 raise
             taken_mb = opening.budget_mb - left_mb
             raise ConfigError(
-                f"libraries take {ceil(taken_mb)} of {opening.budget_mb:.1f} MB; then: {error}"
+                f"libraries use {ceil(taken_mb)} of {opening.budget_mb:.1f} MB; for the rest: {error}"
             ) from error
         self._model = f"{bundle.manifest.name} {bundle.manifest.version}"
         self._on_chunk = on_chunk
@@ -171,7 +171,7 @@ def _opened(opening: Open) -> Bundle:
     folder = Path(opening.bundle)
     manifest, sha256 = read_manifest(folder)
     if sha256 != opening.sha256:
-        raise BundleError(f"{folder}: the bundle is not what was opened, its manifest has changed; open it again")
+        raise BundleError(f"{folder}: the manifest of the bundle has changed since it was opened; open it again")
     bundle = Bundle(folder=folder, manifest=manifest, sha256=sha256, pinned=opening.pinned)
     if bundle.pinned:
         bundle.check_files()

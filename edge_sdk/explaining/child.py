@@ -32,7 +32,7 @@ _POLL_S = 0.1
 # arrived before it judges the process.
 _SETTLED_S = 1.0
 _WORDS_KEPT = 8
-_AGAIN = "; ask again: it is started anew"
+_AGAIN = "; ask again: it is then restarted"
 _CLOSED = "this program closed it"
 
 # Do not import from the working folder, which may be a checkout without the compiled extension; Python 3.10 has no
@@ -157,15 +157,15 @@ class Child:
     def _check(self, now_s: float, until_s: float | None, *, settled: bool) -> None:
         settings = self._settings
         if until_s is not None and now_s > until_s:
-            self.kill("it did not keep its deadline")
+            self.kill("it missed its deadline")
         elif not settled:
             return
         elif now_s - self._heard_s > settings.silence_s:
-            self.kill(f"it said nothing for {settings.silence_s:g} s")
+            self.kill(f"it sent nothing for {settings.silence_s:g} s")
         elif self.memory_mb is None and now_s - self._moved_s > settings.open_s:
             self.kill(f"its bundle was not open after {settings.open_s:g} s")
         elif self.memory_mb is not None and now_s - self._moved_s > settings.stall_s:
-            self.kill(f"its work stood still for {settings.stall_s:g} s")
+            self.kill(f"its work made no progress for {settings.stall_s:g} s")
 
     def _listen(self) -> None:
         try:
@@ -200,7 +200,7 @@ class Child:
         try:
             code = self._process.wait(_LEAVE_S)
         except subprocess.TimeoutExpired:
-            self.kill("it did not listen any more")
+            self.kill("it no longer responded")
             code = self._process.wait()
         self._threads[1].join(_LEAVE_S)
         how = self._reason or _how(code, self._budget_mb)
@@ -243,8 +243,8 @@ def interpreter() -> str:
     if told in ("", own):
         kind = f"a frozen program, {own!r}" if own else "no sys.executable, as in a program that embeds Python"
         raise MissingDependencyError(
-            f"expected a Python interpreter to start the reasoner's process with, found {kind}; name one of Python "
-            f"{sys.version_info.major}.{sys.version_info.minor} that can import edge_sdk by "
+            f"expected a Python interpreter to start the reasoner's process with, found {kind}; give one of Python "
+            f"{sys.version_info.major}.{sys.version_info.minor} that can import edge_sdk, with "
             "multiprocessing.set_executable(path)"
         )
     return told
@@ -265,10 +265,10 @@ def _start(end: socket.socket) -> subprocess.Popen[bytes]:
 
 def _how(code: int, budget_mb: float | None) -> str:
     if code >= 0:
-        return f"it left with code {code}"
+        return f"it exited with code {code}"
     ended, hint = -code, ""
     if ended == signal.SIGKILL:
-        hint = ", perhaps by the system for want of memory"
+        hint = ", perhaps by the system because memory ran out"
     elif ended == signal.SIGABRT and budget_mb is not None:
         # Libraries abort if an allocation fails where they cannot report it.
         hint = f", perhaps because it needed more than its budget of {budget_mb:.0f} MB"

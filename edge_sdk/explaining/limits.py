@@ -61,7 +61,9 @@ def limit_memory(budget_mb: float | None) -> float | None:
     if hard != resource.RLIM_INFINITY:
         most_mb = min(most_mb, hard / _MB)
     if most_mb <= used_mb:
-        found = f"{most_mb:.1f} MB; raise it" if budget_mb is not None else f"{most_mb:.1f} MB free; make room"
+        found = (
+            f"{most_mb:.1f} MB; raise it" if budget_mb is not None else f"{most_mb:.1f} MB free; close other programs"
+        )
         taken = f"{ceil(used_mb * 10) / 10:.1f} MB that the reasoner's libraries take"
         raise ConfigError(f"expected a memory budget above the {taken}, found {found}")
     resource.setrlimit(resource.RLIMIT_DATA, (int(most_mb * _MB), hard))

@@ -40,7 +40,7 @@ class ReasonerSettings(Value, frozen=True, kw_only=True):
         if self.budget_mb is not None and not self.budget_mb > 0:
             raise ConfigError(f"the memory budget must be above 0 MB, found {self.budget_mb:g}")
         if not 0 <= self.priority <= 19:
-            raise ConfigError(f"the priority must be 0..19, higher being more patient, found {self.priority}")
+            raise ConfigError(f"the priority must be 0..19, where 19 is the lowest priority, found {self.priority}")
         # The process sends a beat every second.
         for name, seconds in (("silence_s", self.silence_s), ("stall_s", self.stall_s), ("open_s", self.open_s)):
             if not seconds >= 5:

@@ -99,7 +99,7 @@ class Recogniser:
             if pushed[stream] and not np.isfinite(row).all():
                 raise RuntimeFailure(
                     f"expected finite scores of the student in runtime {self._runtime!r}, found {row.tolist()} for "
-                    f"stream {stream}: its numbers overflowed, and its memory is lost; start again, and where it "
+                    f"stream {stream}: its numbers overflowed, and its state is lost; start again, and if it "
                     "happens again use another runtime, device or engine"
                 )
 

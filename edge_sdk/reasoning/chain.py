@@ -95,7 +95,7 @@ class CachedDecoder:
         if not len(embeds) or self.used + len(starts) * width > self.slots:
             raise ConfigError(
                 f"expected at least 1 token and room for calls of {width} in {self.slots} slots, found {len(embeds)} "
-                f"tokens behind {self.used}; use a graph with more slots"
+                f"tokens after {self.used} used ones; use a graph with more slots"
             )
         return [self._call(embeds[start : start + width], width) for start in starts][-1]
 

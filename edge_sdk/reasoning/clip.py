@@ -199,7 +199,7 @@ class Clip:
         """
         reader = self._readers.get(task)
         if not isinstance(reader, TimeReader):
-            raise ConfigError(f"no time or interval was asked of this clip by {task!r}; ask it first")
+            raise ConfigError(f"this clip has no time or interval from {task!r} yet; ask this task first")
         return TimeBelief(reader.first_s, tuple(reader.distributions()))
 
     def reset(self) -> None:
@@ -334,7 +334,7 @@ class Clip:
     def _check_frame(self, pixels: Pixels, time_s: float) -> None:
         if self.frames >= self._profile.frames:
             raise ConfigError(
-                f"expected at most {self._profile.frames} frames, which this profile is for, found one more; "
+                f"expected at most {self._profile.frames} frames, the most of this profile, found one more; "
                 "sample the clip, or open a profile of more frames"
             )
         if not math.isfinite(time_s) or (self._times and time_s < self._times[-1]):
@@ -348,7 +348,7 @@ class Clip:
         if self._closed:
             raise ConfigError("this clip is closed; begin another one")
         if self._busy:
-            raise ConfigError("this clip is being asked; read its answers to the end, or close their iterator, first")
+            raise ConfigError("this clip is still answering; read its answers to the end, or close their iterator")
 
     @contextmanager
     def _working(self) -> Iterator[None]:

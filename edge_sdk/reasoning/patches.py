@@ -28,7 +28,7 @@ def patchify(frames: Pixels, patch: int) -> Pixels:
     count, height, width, channels = frames.shape
     window = MERGE * patch
     if height % window or width % window:
-        raise ConfigError(f"expected a picture whose sides divide by {window} pixels, found {width}x{height}")
+        raise ConfigError(f"expected a picture whose sides are multiples of {window} pixels, found {width}x{height}")
     split = frames.reshape(count, height // window, MERGE, patch, width // window, MERGE, patch, channels)
     ordered = split.transpose(0, 1, 4, 2, 5, 7, 3, 6)
     return np.ascontiguousarray(ordered).reshape(count, -1, channels * patch * patch)

@@ -73,7 +73,7 @@ class VisionInput:
             raise ConfigError(f"expected patch and threads of at least 1, std above 0; found {patch}, {threads}, {std}")
         window = MERGE * patch
         if min(size.width, size.height) < 1 or size.width % window or size.height % window:
-            raise ConfigError(f"expected sides that divide by {window} pixels, found {size.width}x{size.height}")
+            raise ConfigError(f"expected sides that are multiples of {window} pixels, found {size.width}x{size.height}")
         self.size, self.patch, self.dtype, self.threads = size, patch, dtype, threads
         self._mean, self._std = mean, std
         self._shape = (size.width * size.height // patch**2, 3 * patch**2)

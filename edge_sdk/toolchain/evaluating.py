@@ -82,7 +82,7 @@ def find_clips(folder: Path, videos: Sequence[str]) -> dict[str, Path]:
         if len(paths) > 1:
             raise ConfigError(f"{video} could be {paths[0]} or {paths[1]}; leave one of them in {folder}")
         if (other := owners.setdefault(paths[0], video)) != video:
-            raise ConfigError(f"{paths[0]} would be both {other} and {video}; add the one that is missing")
+            raise ConfigError(f"{paths[0]} matches both {other} and {video}; add the missing clip")
     return {video: paths[0] for video, paths in found.items()}
 
 

@@ -59,7 +59,9 @@ def add_scores(
     """
     language = bundle.manifest.language
     if language is None or language.quantisation is None:
-        raise BundleError(f"{bundle.manifest.name}: expected a bundle in few bits; make one with edge-sdk quantise")
+        raise BundleError(
+            f"{bundle.manifest.name}: expected a quantised bundle, found full weights; make one with edge-sdk quantise"
+        )
     _check_tasks(bundle, before)
     check_packages()
     scenes = _Scenes.read(clips, count)
@@ -167,7 +169,7 @@ def _check_unseen(bundle: Bundle, hashes: Mapping[str, str]) -> None:
     seen = {clip["sha256"] for each in told for clip in each.get("clips", ())}
     if shared := sorted(name for name, sha256 in hashes.items() if sha256 in seen):
         raise ConfigError(
-            f"{len(shared)} of the clips were calibrated on, such as {shared[0]}; scores say something only of others"
+            f"{len(shared)} of the clips were used for calibration, such as {shared[0]}; give other clips"
         )
 
 
@@ -177,7 +179,7 @@ def _right_answers(folder: Path, scenes: Sequence[LabelledClip]) -> dict[str, di
     for scene in scenes:
         record = scene.record
         if record is None or record.name not in truths:
-            raise ConfigError(f"{scene.path}: no truth of this scene; write them: edge-sdk scenes truth {folder}")
+            raise ConfigError(f"{scene.path}: this scene has no truth; write truths: edge-sdk scenes truth {folder}")
         found[scene.path.name] = scene_answers(record, truths[record.name])
     return found
 

@@ -34,7 +34,7 @@ def refuse_seen(bundle: Bundle, clips: Sequence[LabelledClip]) -> None:
     """Raise `ConfigError` if its student was trained on any of `clips`, on which it is to be judged."""
     if seen := trained_on(bundle, clips):
         raise ConfigError(
-            f"{bundle.folder}: expected a student that has seen none of the clips that it is judged on, found that it "
+            f"{bundle.folder}: expected a student that has seen none of the clips that it is scored on, found that it "
             f"was trained on {len(seen)} of {len(clips)}, {seen[0].path.name} first; take the bundle that it was tuned "
             "from, or other clips"
         )

@@ -24,19 +24,19 @@ def check_sides(
     shared = {clip.group for clip in [*learnt, *unlabelled]} & {clip.group for clip in held_out}
     if shared:
         raise ConfigError(
-            f"{len(shared)} groups are on both sides, {min(shared)!r} first; clips of one recording, and scenes of one "
-            "seed, go to one side only"
+            f"{len(shared)} groups are in both training and held-out clips, such as {min(shared)!r}; put each "
+            "recording and each seed on one side only"
         )
     # The same file may lie on both sides under different names, and with different recordings.
     taught, judged = _by_content(learnt), _by_content(held_out)
     if both := sorted(taught.keys() & judged.keys()):
         raise ConfigError(
-            f"{len(both)} files are on both sides, {taught[both[0]]} is {judged[both[0]]}; leave them out on one"
+            f"{len(both)} files are in training and held-out clips: {taught[both[0]]} is {judged[both[0]]}; remove one"
         )
     nameless, known = _by_content(unlabelled), taught | judged
     if both := sorted(nameless.keys() & known.keys()):
         raise ConfigError(
-            f"{len(both)} clips without labels are among those that have some, {nameless[both[0]]} is "
+            f"{len(both)} clips without labels are also among the labelled clips, {nameless[both[0]]} is "
             f"{known[both[0]]}; leave them out of {where}"
         )
 

@@ -98,7 +98,7 @@ def load_inputs(path: Path, specs: Iterable[TensorSpec]) -> dict[str, Array]:
             held = set(file.keys())
             return {spec.name: file.get_tensor(spec.name) for spec in specs if spec.name in held}
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise BundleError(f"{path} is not a safetensors file that numpy can hold: {error}") from error
+        raise BundleError(f"{path} is not a safetensors file that numpy can read: {error}") from error
 
 
 def widened(inputs: Mapping[str, Array], specs: Iterable[TensorSpec]) -> dict[str, Array]:
@@ -135,4 +135,4 @@ def _load(path: Path) -> dict[str, Array]:
     try:
         return load(data)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise BundleError(f"{path} is not a safetensors file that numpy can hold: {error}") from error
+        raise BundleError(f"{path} is not a safetensors file that numpy can read: {error}") from error

@@ -108,8 +108,8 @@ def _check_made_of(bundle: Path, wanted: str) -> None:
         return
     found = Bundle.open(bundle).manifest.provenance.get(_MADE_OF)
     if found != wanted:
-        other = "was made of other clips or labels, or in another way"
-        what = "does not say of what it was made" if found is None else other
+        other = "was made from other clips or labels, or with other settings"
+        what = "does not say what it was made from" if found is None else other
         raise ConfigError(f"{bundle} {what}; give another --out, or remove the folder")
 
 

@@ -39,7 +39,7 @@ def train_head(
     Returns a run with the losses and metrics of all epochs, the earlier ones first.
     """
     if recipe.head is None or recipe.late is None:
-        raise ConfigError("this recipe has no end; give it a table [head] after [late]")
+        raise ConfigError("this recipe has no last stage; add a table [head] after [late]")
     run = begin(attentive_student(before.averaged(), recipe), recipe, recipe.head.average)
     pooled = [torch.from_numpy(features.pooled(run.averaged(), number)) for number in range(recipe.late.copies)]
     run.losses, run.metrics = list(before.losses), list(before.metrics)
@@ -54,7 +54,7 @@ def train_head(
 def attentive_student(before: Student, recipe: Recipe) -> Student:
     """Add attention to the student; modules trained here start anew, all others keep their weights and are frozen."""
     if recipe.head is None:
-        raise ConfigError("this recipe has no end; give it a table [head]")
+        raise ConfigError("this recipe has no last stage; add a table [head]")
     torch.manual_seed(recipe.seed)
     model = Student(msgspec.structs.replace(before.shape, attentive=True))
     taken = {name: value for name, value in before.state_dict().items() if name.split(".")[0] not in JUDGES}

@@ -51,5 +51,5 @@ def _level(source: Path, target: Path, detail: Detail) -> None:
     frames = decode_footage(source, detail)
     shown = content_frames(frames, detail)
     if shown == 0:
-        raise ConfigError(f"{source} shows nothing but one colour; leave it out of the clips")
+        raise ConfigError(f"{source} shows only one colour; leave it out of the clips")
     encode_footage(frames[:shown], target, detail)

@@ -257,7 +257,7 @@ def _check(recipe: Recipe, path: Path) -> None:
     sizes = [(recipe.pictures.height, recipe.pictures.width), *((stage.height, stage.width) for stage in recipe.stages)]
     for height, width in sizes:
         if height % 32 or width % 32 or height < 32 or width < 32:
-            raise ConfigError(f"recipe {path}: picture sides must divide by 32, found {height}x{width}")
+            raise ConfigError(f"recipe {path}: picture sides must be multiples of 32, found {height}x{width}")
     if not recipe.stages:
         raise ConfigError(f"recipe {path}: expected at least one table [[stages]], found none")
     if recipe.head is not None and recipe.late is None:

@@ -94,7 +94,9 @@ class _Teacher:
     def __init__(self, bundle: Bundle, reasoner: Reasoner, asking: Asking) -> None:
         language = bundle.manifest.language
         if language is None:
-            raise ConfigError(f"bundle {bundle.manifest.name!r} has no language part to teach with")
+            raise ConfigError(
+                f"bundle {bundle.manifest.name!r} has no language part to teach with; give a bundle that has one"
+            )
         self._reasoner, self._asking = reasoner, asking
         self._profile: VisionProfile = language.profiles[reasoner.profile]
         window = 2 * language.patch

@@ -66,7 +66,7 @@ def load_tuning(name: str) -> tuple[Tuning, str]:
 def _check(plan: Tuning, path: Path) -> None:
     check_ranges(plan, TUNING, path)
     if any(side is not None and (side < 32 or side % 32) for side in (plan.height, plan.width)):
-        raise ConfigError(f"recipe {path}: picture sides must divide by 32, found {plan.height}x{plan.width}")
+        raise ConfigError(f"recipe {path}: picture sides must be multiples of 32, found {plan.height}x{plan.width}")
 
 
 def tuned_recipe(base: Recipe, plan: Tuning) -> Recipe:

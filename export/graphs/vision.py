@@ -30,8 +30,8 @@ class Grid(Value, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < MERGE or self.rows % MERGE or self.columns % MERGE:
             raise ConfigError(
-                f"grid {self.rows} x {self.columns}: expected patches down and across in multiples of {MERGE}; "
-                f"choose a picture whose sides divide by {MERGE} patches"
+                f"grid {self.rows} x {self.columns}: expected rows and columns in multiples of {MERGE}; "
+                f"choose a picture whose sides are multiples of {MERGE} patches"
             )
 
     @property

@@ -50,7 +50,7 @@ def check_start(bundle: Bundle | None, recipe: Recipe) -> None:
     if bundle is None:
         if recipe.onward or not recipe.language:
             what = "trains a model further" if recipe.language else "tunes adapters alone"
-            raise ConfigError(f"recipe {recipe.name} {what}; give the bundle whose model that is (--from)")
+            raise ConfigError(f"recipe {recipe.name} {what}; give the bundle to start from with --from")
         return
     sizes, language = recipe.sizes, language_component(bundle)
     tower, decoder = language.vision, language.decoder

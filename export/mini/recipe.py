@@ -186,7 +186,7 @@ def _check(recipe: Recipe, path: Path) -> None:
     sizes = recipe.sizes
     if sizes.hidden % (4 * sizes.heads) or sizes.heads % sizes.kv_heads:
         raise ConfigError(
-            f"recipe {path}: sizes.hidden must divide by 4 x heads (2-D RoPE) and heads by kv_heads, found "
+            f"recipe {path}: sizes.hidden must be a multiple of 4 x heads (2-D RoPE), and heads of kv_heads, found "
             f"{sizes.hidden}, {sizes.heads} and {sizes.kv_heads}"
         )
     if not 2_000 <= sizes.vocabulary <= 4_096:

@@ -136,12 +136,12 @@ def check_together(accelerator: Any, begin: int, name: str) -> None:
     begins, marks = accelerator.gather(torch.tensor([[begin, mark]], device=accelerator.device)).T.tolist()
     if len(set(begins)) > 1:
         raise ConfigError(
-            f"expected processes that go on from the same step, found {sorted(set(begins))}; all machines of a run "
+            f"expected processes that continue from the same step, found {sorted(set(begins))}; all machines of a run "
             "need one work folder that they share"
         )
     if len(set(marks)) > 1:
         raise ConfigError(
-            f"expected processes that learn the same from the same clips, found {len(set(marks))} kinds of them, "
+            f"expected all processes to do the same training on the same clips, found {len(set(marks))} kinds, "
             f"{name} here; all machines of a run need the same recipe, clips and bundles"
         )
 

@@ -133,7 +133,7 @@ class Calibration:
         parts = [Statistics(folder) for folder in add]
         check_addable(begun, parts)
         if unknown := [f"{part.folder}" for part in parts if not part.index.identity.known]:
-            warn([f"{', '.join(unknown)}: of which weights is not said, so it will not be said of the sum either"])
+            warn([f"{', '.join(unknown)}: these do not name their weights, so the merged statistics will not either"])
 
     def _sequences(self, store: StageStore) -> list[Path]:
         reader = ClipReader(self._plan, store.place(self._text), self._profile, self._frames, self._device)

@@ -184,7 +184,7 @@ class _Choosing:
         asked = "" if limits.max_kl is None else f"--max-kl {limits.max_kl:g}: "
         number = "1 choice was" if choices == 1 else f"{choices} choices were"
         return ConfigError(
-            f"{asked}expected a choice of no more KL than that; {number} measured, and the last "
+            f"{asked}expected a choice with at most this KL; {number} measured, and the last "
             f"has {measured.mean_kl:.3g} in {files_bytes(self._plan, recipe) / _MB:,.2f} MB; give that as the limit, "
             "or a recipe of more bits"
         )

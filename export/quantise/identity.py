@@ -45,9 +45,9 @@ class Identity(Value, frozen=True, kw_only=True):
             return
         if self.weights != given.weights:
             raise ConfigError(
-                f"{folder}: these are statistics of {self.model} (weights {self.weights[:_SHOWN]}), given is "
+                f"{folder}: these are statistics of {self.model} (weights {self.weights[:_SHOWN]}), not of "
                 f"{given.model} (weights {given.weights[:_SHOWN]}); calibrate {given.model}, or give the checkpoint "
-                "that they are of"
+                "that was calibrated"
             )
         for name, digest in given.adapters.items():
             found = self.adapters.get(name)
@@ -56,7 +56,7 @@ class Identity(Value, frozen=True, kw_only=True):
                 raise ConfigError(
                     f"{folder}: these are statistics of {self.model} with another adapter {name}: seen was {seen}, "
                     f"given is {digest[:_SHOWN]}; calibrate {given.model} with this {name}, or give the adapter that "
-                    "they are of"
+                    "was calibrated"
                 )
 
 

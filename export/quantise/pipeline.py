@@ -50,7 +50,7 @@ def run_quantise(
         student_part(student)  # refuse a bad bundle before hours of work; it is read again when the bundle is written
     seen = Statistics(statistics) if statistics else None
     if seen and not seen.index.identity.known:
-        warn([f"{seen.folder} does not say which weights it is of: that it is of these is not checked"])
+        warn([f"{seen.folder} does not name its weights: whether it belongs to this checkpoint is not checked"])
     found, recovered = Found(recipe, (), None), dict[str, RecoveredLora]()
     make_plan = partial(_staged, order, place, seen, device)
     if recipe.recover:
@@ -79,7 +79,7 @@ def check_clips(recipe: QuantiseRecipe, *, given: bool) -> None:
     """Raise `ConfigError` unless clips are given exactly if `recipe` trains on them."""
     if recipe.recover and not given:
         raise ConfigError(
-            "this recipe trains LoRA inputs on what clips are answered; give a folder of clips with --clips, or take a "
+            "this recipe trains LoRA inputs on answers about clips; give a folder of clips with --clips, or take a "
             "recipe without [recover]"
         )
     if given and not recipe.recover:

@@ -281,7 +281,7 @@ def test_an_engine_that_is_refused_does_not_keep_the_others_from_being_built(
         (["--runtimes", "tensorflow"], "unknown runtime 'tensorflow'"),
         (["--target", "abacus"], "unknown target 'abacus'"),
         (["--bundle", "nowhere"], "nowhere"),
-        (["--checkpoint", "nowhere"], "nowhere is no checkpoint"),
+        (["--checkpoint", "nowhere"], "nowhere is not a checkpoint"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_at_once(words: list[str], says: str, tmp_path: Path, capsys: Any) -> None:

@@ -253,7 +253,7 @@ COUNTED = [
         ),
         (
             lambda d: d["graphs"]["student"].update(inputs=COUNTED_IN, outputs=COUNTED_OUT, state=COUNTED),
-            ["$.graphs.student.state", "state 'past'", "its index 'at' is state itself", "that every call is given"],
+            ["$.graphs.student.state", "state 'past'", "'at' is itself a state", "given in every call"],
         ),
     ],
 )
@@ -334,16 +334,16 @@ def test_nesting_of_any_depth_opens_or_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (b"", ["not a JSON document"]),
-        (b"{", ["not a JSON document"]),
+        (b"", ["expected a JSON document, but it cannot be read"]),
+        (b"{", ["expected a JSON document, but it cannot be read"]),
         (b"[]", ["expected a JSON object, found list"]),
         (b'{"schema": 1, "name": "\xe9"}', ["utf-8"]),
         (b'{"schema": 1, "name": "a", "name": "b"}', ["'name'", "twice"]),
         (b'{"schema": 1, "provenance": {"a": {"b": 1, "b": 2}}}', ["'b'", "twice"]),
         (b'{"schema": 1, "provenance": {"f1": NaN}}', ["NaN"]),
-        (b'{"schema": ' + b"1" * 5000 + b"}", ["not a JSON document"]),
-        (b'{"schema": 1, "provenance": ' + b"[" * 100_000, ["not a JSON document"]),
-        (b'{"schema": 1, "name": "' + b"a" * (4 << 20) + b'"}', ["larger than"]),
+        (b'{"schema": ' + b"1" * 5000 + b"}", ["expected a JSON document, but it cannot be read"]),
+        (b'{"schema": 1, "provenance": ' + b"[" * 100_000, ["expected a JSON document, but it cannot be read"]),
+        (b'{"schema": 1, "name": "' + b"a" * (4 << 20) + b'"}', ["expected a manifest of at most", "found more"]),
     ],
     ids=["empty", "truncated", "list", "latin-1", "twice", "twice-inside", "nan", "huge-number", "deep", "huge"],
 )

@@ -31,11 +31,11 @@ ODD_NAMES = [".hidden", "a/.hidden", "*", "a*/b", "-x", "_x", "a b", "~", "$HOME
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_a_part_of_a_path_that_is_no_plain_name(folder: Path, tmp_path: Path, name: str) -> None:
-    with pytest.raises(BundlePathError, match=r"external data: .* has a part that is not of letters"):
+    with pytest.raises(BundlePathError, match=r"external data: .* has a part that is not made of letters"):
         write(tmp_path / "other", files=files() | {"graphs/student.onnx": onnx_bytes(name)})
     entry = {"sha256": "0" * 64, "size_bytes": 1}
     edit(folder, lambda document: document["files"].update({name: entry}))
-    refused(folder, BundlePathError, "$.files", repr(name), "has a part that is not of letters")
+    refused(folder, BundlePathError, "$.files", repr(name), "has a part that is not made of letters")
 
 
 @pytest.mark.parametrize("name", ["student.ort", "student.ONNX", "student", "onnx", "student.onnx.ort"])
@@ -93,7 +93,7 @@ def test_a_graph_with_a_graph_inside_need_never_end(tmp_path: Path, node: NodePr
     """The student's, and any other."""
     graph = msgspec.structs.replace(GRAPH, file=f"graphs/{name}.onnx")
     own = files() | {graph.file: toy_with(node)}
-    told = rf"the operator '{node.op_type}' with a graph inside in 'graphs/{name}\.onnx', which need never end"
+    told = rf"the operator '{node.op_type}' with a graph inside in 'graphs/{name}\.onnx', which may never end"
     with pytest.raises(BundleError, match=told):
         write(tmp_path / "toy", graphs={"student": GRAPH, name: graph}, files=own)
     write(tmp_path / "toy", files=files() | {GRAPH.file: toy_with(helper.make_node("Relu", ["s"], ["s3"]))})

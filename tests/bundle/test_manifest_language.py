@@ -112,7 +112,7 @@ def test_a_name_that_nothing_has_is_one_error(whole: Path, path: tuple[str | int
     edit(whole, set_at(*path, value=value))
     name = value[-1] if isinstance(value, list) else value
     where = "$.language." + ".".join(str(key) for key in path if not isinstance(key, int) and key != "graph")
-    refused(whole, BundleKeyError, where.removesuffix(".native"), f"nothing is called {name!r}", "known: ")
+    refused(whole, BundleKeyError, where.removesuffix(".native"), f"unknown name {name!r}", "known: ")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_name_that_nothing_has_is_one_error(whole: Path, path: tuple[str | int
 )
 def test_a_file_that_the_manifest_does_not_list_is_one_error(whole: Path, path: tuple[str, ...]) -> None:
     edit(whole, set_at(*path, value="language/other.bin"))
-    refused(whole, BundleKeyError, f"$.language.{'.'.join(path)}", "'language/other.bin' is not among $.files")
+    refused(whole, BundleKeyError, f"$.language.{'.'.join(path)}", "'language/other.bin' is not in $.files")
     edit(whole, set_at(*path, value="../other.bin"))
     refused(whole, BundlePathError, f"$.language.{'.'.join(path)}", "leaves the folder")
 
@@ -138,7 +138,7 @@ def test_a_file_of_more_inputs_must_be_listed(whole: Path) -> None:
         document["graphs"]["student"]["reference"]["inputs_from"] = "language/other.safetensors"
 
     edit(whole, change)
-    refused(whole, BundleKeyError, "$.graphs.student.reference.inputs_from", "not among $.files")
+    refused(whole, BundleKeyError, "$.graphs.student.reference.inputs_from", "not in $.files")
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

@@ -137,7 +137,7 @@ def test_a_bundle_that_does_not_open_is_not_signed(folder: Path, keys: dict[str,
 def test_the_manifest_does_not_list_its_signature(folder: Path, tmp_path: Path) -> None:
     entry = {"sha256": "0" * 64, "size_bytes": 1}
     edit(folder, lambda document: document["files"].update({"manifest.sig": entry}))
-    refused(folder, BundlePathError, "manifest.sig", "cannot vouch for itself or its signature")
+    refused(folder, BundlePathError, "manifest.sig", "cannot list itself or its signature")
     with pytest.raises(BundlePathError, match=r"manifest\.sig"):
         write(tmp_path / "other", files={"manifest.sig": b"x"})
 

@@ -141,9 +141,9 @@ def test_clips_without_records_are_taken_as_they_are_and_copies_once(tmp_path: P
     ("crashes", "count", "asked", "reason"),
     [
         (0, 0, 8, "expected clips .* found none"),
-        (1, 1, 8, "one clip alone"),
-        (0, 3, 8, "no crash among 3 labelled clips"),
-        (1, 3, 1, "at least 2 clips, 1 were asked for"),
+        (1, 1, 8, "expected at least 2 clips, found 1"),
+        (0, 3, 8, "at least 1 crash, found none among 3 labelled clips"),
+        (1, 3, 1, "at least 2 clips, found --count 1"),
     ],
 )
 def test_too_few_clips_are_one_clear_error(tmp_path: Path, crashes: int, count: int, asked: int, reason: str) -> None:
@@ -160,7 +160,7 @@ def test_copies_do_not_count(tmp_path: Path, labelled: bool) -> None:
         scene(tmp_path / "clips", name, crash=True, content="one clip")
         if not labelled:
             (tmp_path / "clips" / f"{name}.json").unlink()
-    with pytest.raises(ConfigError, match="one clip alone"):
+    with pytest.raises(ConfigError, match="expected at least 2 clips, found 1"):
         choose_clips(tmp_path / "clips", 8)
 
 
@@ -196,7 +196,7 @@ def test_clips_of_a_table_are_balanced_by_crash_and_view(tmp_path: Path) -> None
 
 def test_a_table_without_a_crash_is_refused_and_a_broken_one_named(tmp_path: Path) -> None:
     folder = table(tmp_path / "clips", [(f"{number}.mp4", "dashcam", "no") for number in range(3)])
-    with pytest.raises(ConfigError, match="no crash among 3 labelled clips"):
+    with pytest.raises(ConfigError, match="at least 1 crash, found none among 3 labelled clips"):
         choose_clips(folder, 8)
     (folder / "labels.csv").write_text("clip,view,crash,crash_start_s,crash_end_s,group\n0.mp4,above,no,,,g\n")
     with pytest.raises(ConfigError, match=r"labels.csv, line 2: field view is 'above'"):

@@ -62,7 +62,7 @@ def test_a_small_file_that_claims_a_huge_picture_costs_nothing(studio: Studio, t
     told, peak_mb = ended.stdout.splitlines()
     assert told == (
         f"{path}: expected a video file, but its pictures are 30000 x 30000, above 8192 x 8192; scale them down, or "
-        "mend the file or camera that says so"
+        "correct the file or camera that states this size"
     )
     assert int(peak_mb) < 300  # one picture of that size is 1,350 MB
 

@@ -26,7 +26,7 @@ def test_a_still_scene_is_left_alone(settings: LiveSettings) -> None:
     assert len(owner.starts_s) == 1 + rebuilds
     assert owner.health.state == "live"
     assert len(owner.health.warnings) == rebuilds
-    assert all("taken for a still scene" in text for text in owner.health.warnings)
+    assert all("treated as a still scene" in text for text in owner.health.warnings)
     owner.run("fine", 2.0)
     owner.run("same", 600.0)
     assert len(owner.starts_s) == 1 + 2 * rebuilds, "it has moved: once more"

@@ -83,7 +83,7 @@ def test_without_a_demuxer_the_error_says_which_package(
 ) -> None:
     said = run(OPEN, str(counted_clip("h264.mkv")), **plugins(*SCALING))
     assert said == (
-        "MissingDependencyError no plugin here reads video/x-matroska; "
+        "MissingDependencyError no GStreamer plugin on this machine reads video/x-matroska; "
         "run: sudo apt-get install -y gstreamer1.0-plugins-good"
     )
 

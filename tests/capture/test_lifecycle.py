@@ -240,7 +240,7 @@ def test_an_error_behind_a_queue_is_told_soon_and_as_it_is() -> None:
     with Source(player, info, CaptureSettings(width=32, height=32), ()) as source:
         with pytest.raises(SourceError, match=r"test://broken: .*error.after|Failed after"):
             list(source)
-        assert "it was given up" in source.stats.warnings[-1]
+        assert "reading was stopped" in source.stats.warnings[-1]
     assert time.monotonic() - since_s < STALL_TIMEOUT_S / 2
 
 

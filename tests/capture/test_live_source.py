@@ -228,7 +228,7 @@ def test_a_decoder_that_takes_no_such_stream_gives_way_to_the_next(
         until(shown, 10.0)
         until(lambda: source.info is not None)
         changes, info, stats = source.changes(), source.info, source.stats
-    assert "openh264dec does not take this stream" in changes[1].reason
+    assert "openh264dec does not support the profile or format of this stream" in changes[1].reason
     assert info is not None
     assert info.decoder == "avdec_h264"
     assert stats.warnings == ("openh264dec shows no picture of this h264 stream: avdec_h264 is tried instead",)
@@ -252,7 +252,7 @@ def test_credentials_are_in_nothing_that_a_source_says() -> None:
 @pytest.mark.parametrize(
     ("uri", "error", "says"),
     [
-        ("clip.mp4", ConfigError, "no live source"),
+        ("clip.mp4", ConfigError, "not a live source"),
         ("push", ConfigError, "feed object"),
         ("rstp://camera", UnknownNameError, "rtsp"),
         ("csi://0", MissingDependencyError, "nvarguscamerasrc"),
@@ -345,7 +345,7 @@ def test_ctrl_c_and_a_forgotten_close_end_the_process_at_once(server: RtspServer
         (partial(CaptureSettings, width=32, height=32, pixels="gray"), "pixels must be one of luma, rgb, got 'gray'"),
         (partial(CaptureSettings, width=32, height=32, policy="new"), "policy must be one of every, latest, got 'new'"),
         (partial(LiveSettings, protocol="quic"), "protocol must be one of tcp, udp, got 'quic'"),
-        (partial(LiveSettings, jitter_ms=-5), "jitter_ms must be 0 or more, got -5"),
+        (partial(LiveSettings, jitter_ms=-5), "jitter_ms must be 0 or more, found -5"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(make: Callable[[], object], says: str) -> None:

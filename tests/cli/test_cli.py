@@ -50,7 +50,7 @@ def test_an_output_that_is_full_is_one_line_and_may_have_room_again() -> None:
         command = [sys.executable, "-c", "from edge_sdk.cli.entry import main; main()", "bundle", "show"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert done.returncode == 3
-    assert done.stderr == "edge-sdk: No space left on device; make room, or write elsewhere\n"
+    assert done.stderr == "edge-sdk: No space left on device; free some disk space, or choose another folder\n"
 
 
 def test_a_file_that_may_not_grow_so_large_is_named_and_nothing_of_it_stays(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_file_that_may_not_grow_so_large_is_named_and_nothing_of_it_stays(tmp_
     command = [sys.executable, "-c", code, "scenes", "sheet", str(tmp_path), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert done.stderr.endswith(f"edge-sdk: {out}: File too large; give a path that can be used\n")
+    assert done.stderr.endswith(f"edge-sdk: {out}: File too large; check the path and its permissions\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in folder.iterdir())
 
 
@@ -216,7 +216,7 @@ def test_a_bundle_is_refitted_on_a_label_table_and_used_at_each_point(tmp_path: 
     table, out = tmp_path / "labels.csv", tmp_path / "refitted"
     table.write_text("\n".join(["clip,view,crash,crash_start_s,crash_end_s,group", *rows]))
     refitted = sdk("distil", "refit", str(out), "--clips", str(table), "--picture", "r.png", "--json", cwd=tmp_path)
-    assert "answers were calibrated beside the student's scores as they were" in refitted.stderr
+    assert "answers were calibrated with the student's earlier scores" in refitted.stderr
     report = last_json(refitted)
     assert (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG"
     names = {point["name"] for point in report["operating_points"]}

@@ -77,7 +77,7 @@ def test_a_reader_that_goes_costs_no_clip(tmp_path: Path) -> None:
     assert {event["state"] for event in saved_in(folder)} == {"closed"}
     assert [line for line in log.read_text().splitlines() if "stdout" in line] == [
         "edge-sdk: warning: stdout: Broken pipe; events are saved, but not printed",
-        "edge-sdk: stdout: Broken pipe; the lines that followed are lost: keep the reader running, or make room",
+        "edge-sdk: stdout: Broken pipe; the lines that followed are lost: keep the reader running, or free space",
     ]
 
 

@@ -86,7 +86,7 @@ def test_an_analysis_is_taken_as_a_file_as_text_and_laid_out(analysed: str, tmp_
 def test_a_run_without_an_event_is_refused_in_one_line(tmp_path: Path) -> None:
     text = printed("run", "test://gradient?duration=1", "--json")
     with pytest.raises(
-        ConfigError, match=r"printed\.jsonl: expected an event .* found none; where .* edge-sdk explain PATH$"
+        ConfigError, match=r"printed\.jsonl: expected an event .* found none; if no event was .* edge-sdk explain PATH$"
     ):
         read_subject(saved(tmp_path, text))
     calm = printed("analyze", "test://gradient?duration=1", "--json")

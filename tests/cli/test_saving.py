@@ -166,13 +166,13 @@ def test_options_that_say_nothing_are_refused(tmp_path: Path) -> None:
     file.touch()
     nowhere = "rtsp://127.0.0.1:1/nothing"
     for words, told in (
-        ((nowhere, "--pre-roll", "5"), "without --save nothing is saved; it takes no --pre-roll: leave it out"),
-        ((nowhere, "--ring-mb", "128"), "without --save nothing is saved; it takes no --ring-mb: leave it out"),
+        ((nowhere, "--pre-roll", "5"), "--save nothing is saved; --pre-roll would have no effect: leave it out"),
+        ((nowhere, "--ring-mb", "128"), "--save nothing is saved; --ring-mb would have no effect: leave it out"),
         (
             (nowhere, "--save", str(tmp_path / "a"), "--ring-mb", "0"),
             "--ring-mb must be above 0, found 0; leave it out",
         ),
-        ((str(CLIP), "--save", str(tmp_path / "a")), "--save is for live sources, found files alone"),
+        ((str(CLIP), "--save", str(tmp_path / "a")), "--save is for live sources, found only files"),
         ((nowhere, "--save", str(file)), f"{file} cannot be a folder"),
         ((nowhere, "--save", str(tmp_path / "a"), "--post-roll", "-1"), "post_roll_s must be 0 s or more, found -1"),
         ((nowhere, "--save", str(tmp_path / "a"), "--save-mb", "0"), "limit_mb must be above 0, found 0"),
@@ -249,8 +249,8 @@ def test_a_disk_that_does_not_answer_holds_up_no_frame(
         dead.set()
     assert closed is not None
     assert (saver.counts.saved, saver.counts.lost) == (0, 19)
-    assert sum("16 events wait to be written already: the disk is too slow" in text for text in complaints) == 3
-    assert sum("has not taken it in the 0.3 s after the end" in text for text in complaints) == 16
+    assert sum("16 events already wait to be written: the disk is too slow" in text for text in complaints) == 3
+    assert sum("the disk did not write it within 0.3 s after the end" in text for text in complaints) == 16
     assert len(capsys.readouterr().out.splitlines()) == 19
 
 

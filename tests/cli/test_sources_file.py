@@ -62,8 +62,8 @@ def test_a_password_that_everybody_may_read_is_warned_of(
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("", "found no line with one"),
-        ("# none yet\n\n", "found no line with one"),
+        ("", "found no source"),
+        ("# none yet\n\n", "found no source"),
         (b"\x00\x00\x00 ftypisom", "found something else"),
         (b"rtsp://camera/\xff\n", "found byte 0xff"),
         ("x" * 1_000_001, "found something else"),
@@ -81,7 +81,7 @@ def test_a_list_that_is_not_there_is_a_mistake_in_an_option(tmp_path: Path) -> N
         assert (done.returncode, done.stdout) == (2, "")
         assert (
             done.stderr
-            == f"edge-sdk: --sources {place}: expected a text file with a source a line, found none ({why})\n"
+            == f"edge-sdk: --sources {place}: expected a text file with one source per line, found none ({why})\n"
         )
 
 

@@ -91,7 +91,7 @@ def test_sigusr1_triggers_an_event_on_every_source_that_shows_pictures(tmp_path:
     assert student[-1]["state"] == "closed"
     assert summary["signal"] == "SIGTERM"
     said = log.read_text()
-    assert "no event was triggered: rtsp://127.0.0.1:1/nothing: expected a source that is live, found it" in said
+    assert "no event was triggered: rtsp://127.0.0.1:1/nothing: expected a live source, found it" in said
     assert "secret" not in said
 
 
@@ -121,7 +121,7 @@ def test_warnings_do_not_wait_for_the_end_of_a_run_without_a_status_line() -> No
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=15) == 0
-    assert "it has 5 pictures a second and the student needs 10" in told
+    assert "it has 5 pictures a second, but the student needs 10" in told
     assert "frames" not in told
 
 
@@ -161,7 +161,7 @@ def test_that_program_leaves_with_the_codes_of_run(tmp_path: Path) -> None:
     cameras = tmp_path / "cameras"
     missing = subprocess.run(program_of_the_page(cameras), capture_output=True, text=True, timeout=60, check=False)
     assert (missing.returncode, missing.stdout) == (2, "")
-    assert missing.stderr == f"-c: {cameras}: No such file or directory; give a path that can be used\n"
+    assert missing.stderr == f"-c: {cameras}: No such file or directory; check the path and its permissions\n"
     cameras.write_text(f"{NOWHERE}\n")
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 0)):
         process = subprocess.Popen(

@@ -30,7 +30,7 @@ def test_samples_come_back_and_are_missed_when_gone(tmp_path: Path) -> None:
     write_prepared(tmp_path / "prepared.json", prepared)
     assert read_prepared(tmp_path / "prepared.json") == prepared
     sample.path.unlink()
-    with pytest.raises(ConfigError, match="1 samples that are gone"):
+    with pytest.raises(ConfigError, match="1 samples that do not exist"):
         read_prepared(tmp_path / "prepared.json")
     (tmp_path / "prepared.json").write_text("{}")
     with pytest.raises(ConfigError, match="not readable"):

@@ -78,7 +78,7 @@ def test_clips_that_cannot_be_shown_are_listed_with_the_reason(kit: SimpleNamesp
 
 def test_clips_of_one_name_are_refused_before_any_is_decoded(kit: SimpleNamespace, tmp_path: Path) -> None:
     clips = [kit.labelled(tmp_path / folder / "x.mp4", group=folder) for folder in ("a", "b")]
-    with pytest.raises(ConfigError, match=r"2 clips are called 'x'.*rename"):
+    with pytest.raises(ConfigError, match=r"2 clips are named 'x'.*rename"):
         prepare(clips, tmp_path / "out", sets={}, seed=0)
     assert not (tmp_path / "out").exists()
 

@@ -53,7 +53,7 @@ def test_one_file_may_hold_several_tasks_and_a_question_may_lack_its_tag(tmp_pat
         ({"video": ["a.mp4"]}, "annotation layout"),
         ([{"video": "a.mp4", "conversations": []}], "annotation layout"),
         ([{"video": ["a.mp4"], "conversations": []}], "item 0: expected the path of one video"),
-        ([item("a.mp4", "recognition", "Yes", "<video>\nWhat colour is the car?")], "no task: 'What colour"),
+        ([item("a.mp4", "recognition", "Yes", "<video>\nWhat colour is the car?")], "unknown question 'What colour"),
         ([item("a.mp4", "recognition", "Yes"), item("a.mp4", "recognition", "No")], "'No' here, 'Yes' before"),
         ([], "no question"),
     ],
@@ -66,7 +66,7 @@ def test_other_files_are_refused(content: object, message: str, tmp_path: Path) 
 def test_two_videos_of_one_name_are_refused_and_both_are_named(tmp_path: Path) -> None:
     first, second = item("a.mp4", "recognition", "Yes"), item("a.mp4", "crash_interval", "3.0 - 4.5 seconds")
     first["video"], second["video"] = ["cap/a.mp4"], ["dada/a.mp4"]
-    with pytest.raises(ConfigError, match=r"cap/a\.mp4 and dada/a\.mp4 are two videos"):
+    with pytest.raises(ConfigError, match=r"cap/a\.mp4 and dada/a\.mp4 have the same name"):
         read_annotations(write(tmp_path / "a.json", [first, second]))
     # One path in two spellings is one video.
     first["video"], second["video"] = ["./cap/a.mp4"], ["cap\\a.mp4"]
@@ -100,10 +100,10 @@ def test_missing_files_are_refused(tmp_path: Path) -> None:
     [
         ({"v/a.mp4": {"recognitio": "Yes"}}, "video a.mp4: .*recognitio"),
         ({"v/a.mp4": {"recognition": True}}, "video a.mp4: Expected `str"),
-        ({"v/a.mp4": {}, "w/a.mp4": {}}, "two videos are called 'a.mp4'"),
+        ({"v/a.mp4": {}, "w/a.mp4": {}}, "two videos are named 'a.mp4'"),
         ({"a.mp4": {"crash_probability": 1.5}}, "between 0 and 1, found 1.5"),
         ({"a.mp4": {"duration_s": 0}}, "more than 0"),
-        ({"a.mp4": {"alarms_s": [-1]}}, "seconds from 0 on"),
+        ({"a.mp4": {"alarms_s": [-1]}}, "times of at least 0 s"),
         ({"a.mp4": {"scores": {"caption": {"f1": 1.0}}}}, "scores names 'caption'"),
         ([1, 2], "not a file of answers"),
     ],

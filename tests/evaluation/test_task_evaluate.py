@@ -352,4 +352,4 @@ def test_a_negative_seed_is_refused_in_one_line(files: tuple[Path, Path]) -> Non
     failed = sdk("evaluate", *words, "--seed", "-1")
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr.count("\n") == 1
-    assert "from 0 on, found -1" in failed.stderr
+    assert "of at least 0, found -1" in failed.stderr

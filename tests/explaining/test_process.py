@@ -204,14 +204,14 @@ def test_a_closed_request_stops_the_work_and_wakes_who_waits_for_it(process: Rea
     os.kill(process.pid, signal.SIGSTOP)  # small as the model is, it would be done before anybody can close
     threading.Timer(0.1, request.close).start()
     threading.Timer(0.3, os.kill, (process.pid, signal.SIGCONT)).start()
-    with pytest.raises(Cancelled, match="this clip was closed while it was worked on"):
+    with pytest.raises(Cancelled, match="this clip was closed before its answers were ready"):
         list(said)
     with pytest.raises(ConfigError, match="this clip was closed; begin another"):
         next(request.ask(["recognition"]))
     with begin(process) as between:
         said = between.ask(TASK_IDS)
         next(said)
-    with pytest.raises(Cancelled, match="this clip was closed while it was worked on"):
+    with pytest.raises(Cancelled, match="this clip was closed before its answers were ready"):
         next(said)
     with begin(process) as other:
         assert answers(other, "recognition")
@@ -302,7 +302,7 @@ def test_a_process_that_says_nothing_is_ended(asking: Bundle) -> None:
     with ReasonerProcess(asking, ReasonerSettings(priority=0, silence_s=5)) as process, begin(process) as request:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
-        with pytest.raises(RuntimeFailure, match="said nothing for 5 s"):
+        with pytest.raises(RuntimeFailure, match="sent nothing for 5 s"):
             answers(request)
 
 
@@ -311,7 +311,7 @@ def test_a_process_that_does_not_keep_its_deadline_is_ended(asking: Bundle, monk
     with ReasonerProcess(asking, PLAIN) as process, begin(process) as request:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
-        with pytest.raises(RuntimeFailure, match="did not keep its deadline"):
+        with pytest.raises(RuntimeFailure, match="it missed its deadline"):
             list(request.ask(["recognition"], deadline_s=0.1))
 
 
@@ -356,7 +356,10 @@ def test_a_bundle_that_cannot_answer_or_has_changed_is_refused(asking: Bundle) -
     with pytest.raises(UnknownNameError, match="96f"):
         ReasonerProcess(asking, ReasonerSettings(profile="7f"))
     changed = msgspec.structs.replace(asking, sha256="0" * 64)
-    with ReasonerProcess(changed, PLAIN) as process, pytest.raises(BundleError, match="its manifest has changed"):
+    with (
+        ReasonerProcess(changed, PLAIN) as process,
+        pytest.raises(BundleError, match="manifest of the bundle has changed"),
+    ):
         process.begin()
 
 

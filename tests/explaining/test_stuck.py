@@ -48,7 +48,9 @@ def test_work_that_goes_on_may_take_long_and_work_that_stands_still_is_ended(
             time.sleep(STALL_S + 1)  # a clip that waits for its next picture is not at work
             clip.push(np.zeros_like(PICTURES[0]), 1.0)
             begun_s = time.monotonic()
-            with pytest.raises(RuntimeFailure, match=r"its work stood still for 5 s; ask again: it is started anew"):
+            with pytest.raises(
+                RuntimeFailure, match="its work made no progress for 5 s; ask again: it is then restarted"
+            ):
                 list(clip.ask(["recognition"]))
             assert STALL_S - 2 < time.monotonic() - begun_s < 4 * STALL_S
         with process.begin() as clip:
@@ -61,7 +63,7 @@ def test_a_bundle_that_does_not_come_open_is_given_up(asking: Bundle, monkeypatc
     monkeypatch.setattr(child, "_start", started_with(NEVER_OPEN))
     with ReasonerProcess(asking, ReasonerSettings(priority=0, open_s=6.0)) as process:
         begun_s = time.monotonic()
-        with pytest.raises(RuntimeFailure, match=r"its bundle was not open after 6 s; ask again: it is started anew"):
+        with pytest.raises(RuntimeFailure, match=r"its bundle was not open after 6 s; ask again: it is then restarted"):
             process.begin()
         assert 6.0 < time.monotonic() - begun_s < 20.0
 

@@ -208,7 +208,7 @@ def test_a_live_source_is_refused_before_anything_is_started(asking: Bundle) -> 
 
 def test_an_event_of_a_camera_is_not_a_clip(analysed: dict[str, Any]) -> None:
     event = analysed["events"][0] | {"source": "rtsp://camera/stream"}
-    with pytest.raises(ConfigError, match=r"whose pictures are gone.*Unit.explain"):
+    with pytest.raises(ConfigError, match=r"which keeps no pictures.*Unit.explain"):
         read_subject(json.dumps(event))
 
 
@@ -238,7 +238,7 @@ def test_a_unit_explains_its_file_s_event(asking: Bundle) -> None:
     with Unit(CLIP, asking) as unit:
         event = next(iter(unit.events({"closed"})))
         said = list(unit.explain(event, ["recognition", "crash_interval"]))
-        with pytest.raises(ConfigError, match="no source of this unit"):
+        with pytest.raises(ConfigError, match="not a source of this unit"):
             unit.explain(msgspec.structs.replace(event, source="file:///elsewhere.mp4"))
     with pytest.raises(ConfigError, match="this unit was closed"):
         list(unit.explain(event, ["recognition"]))

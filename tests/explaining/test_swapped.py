@@ -22,7 +22,10 @@ def folder(asking: Bundle, tmp_path: Path) -> Path:
 def test_a_bundle_put_in_its_place_is_refused(asking: Bundle, folder: Path) -> None:
     bundle = open_bundle(folder, expect=asking.sha256)
     rewrite(bundle, folder, version="other", overwrite=True)
-    with ReasonerProcess(bundle, PLAIN) as process, pytest.raises(BundleError, match="its manifest has changed"):
+    with (
+        ReasonerProcess(bundle, PLAIN) as process,
+        pytest.raises(BundleError, match="manifest of the bundle has changed"),
+    ):
         process.begin()
 
 

@@ -217,7 +217,7 @@ def refused(root: Path, out: Path, error: type[Exception], words: str, **setting
 def test_a_work_folder_that_would_make_the_result_exist_is_refused_at_once(
     root: Path, tmp_path: Path, inside: str
 ) -> None:
-    words = "expected a folder apart from --out .*choose another --work"
+    words = "expected a folder outside --out .*choose another --work"
     refused(root, tmp_path / "out", ConfigError, words, work=tmp_path / "out" / inside)
 
 
@@ -297,7 +297,7 @@ def test_statistics_that_do_not_name_their_weights_are_taken_with_a_caution(
     how: dict[str, Any] = QUICK | {"adapters": adapters(root, *NAMES), "switchable": True, "quiet": True}
     recipe = str(root / "small.toml")
     quantise_bundle(root / "base", tmp_path / "bundle", recipe, statistics=tmp_path / "seen", **how)
-    assert "does not say which weights it is of" in capsys.readouterr().err
+    assert "does not name its weights" in capsys.readouterr().err
     tuned = adapters(root, "linguistic")[0], f"perception={root / 'linguistic'}"
     with pytest.raises(ConfigError, match=r"another adapter perception: .*calibrate base with this perception"):
         quantise_bundle(

@@ -124,7 +124,7 @@ def test_the_parser_of_tensorrt_10_3_takes_every_decomposed_graph(tmp_path: Path
 
 def test_it_does_not_take_the_native_ones(exported: Exported) -> None:
     for graph in all_graphs(exported, "native"):
-        with pytest.raises(EngineError, match="does not take node"):
+        with pytest.raises(EngineError, match="does not accept node"):
             check_decomposed(graph.model)
 
 

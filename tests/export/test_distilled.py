@@ -232,7 +232,7 @@ def test_a_teacher_and_a_recipe_belong_together(tmp_path: Path) -> None:
         open_cache(plain, tmp_path)
     with pytest.raises(ConfigError, match="no cache is given"):
         train(toy_recipe(), "", [], [], tmp_path / "out", tmp_path)
-    with pytest.raises(ConfigError, match="no teacher's cache"):
+    with pytest.raises(ConfigError, match="is not a teacher's cache"):
         open_cache(toy_recipe(), tmp_path)
 
 

@@ -202,7 +202,7 @@ def test_a_profile_that_the_bundle_will_not_show_is_refused(made: Made, tmp_path
     assert text.count('profile = "24f"') == 1
     file.write_text(text.replace('profile = "24f"', 'profile = "48f"'), encoding="utf-8")
     scenes = {"training": made.second, "held_out": made.second}
-    with pytest.raises(ConfigError, match="expected the profile that its bundle will show, 24f, found 48f"):
+    with pytest.raises(ConfigError, match="expected a profile of the exported bundle, 24f, found 48f"):
         make_language(str(file), tmp_path / "work", tmp_path / "out", **scenes, quiet=True)
     assert not (tmp_path / "work").exists()
 

@@ -180,7 +180,7 @@ def test_a_limit_that_no_measured_choice_meets_is_refused_with_what_was_found(
     with pytest.raises(ConfigError) as refused:
         quantise(case.root, tmp_path / "out", how, **limits)
     said = str(refused.value)
-    begin = re.escape(f"--max-kl {limit:g}: expected a choice of no more KL than that; ")
+    begin = re.escape(f"--max-kl {limit:g}: expected a choice with at most this KL; ")
     found = re.match(rf"{begin}({choices}) choices? (was|were) measured", said)
     assert found
     assert f"the last has {10 * limit:.3g} in " in said

@@ -236,7 +236,7 @@ def test_what_was_made_of_other_files_is_not_taken_for_finished(tmp_path: Path) 
     [
         (
             "[linears]\nbits = 4\nblock = 128\n",
-            r"32 inputs are no whole number of blocks of 128; give block = 16 or 32",
+            r"32 inputs are not a multiple of the block of 128; give block = 16 or 32",
         ),
         ("[linears]\nbits = 4\nblock = 0\n", "4 bits need a block"),
         ("[linears]\nbits = 5\n", "not usable"),

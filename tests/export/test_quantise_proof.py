@@ -104,9 +104,9 @@ def test_what_a_bundle_said_before_may_be_said_once(few: Bundle, folder: Path) -
 def test_scenes_that_were_calibrated_on_are_refused(few: Bundle, folder: Path, tmp_path: Path) -> None:
     sha256 = sha256_of(folder / "scenes/scene_00000001.mp4")
     seen = rewrite(few, tmp_path / "seen", provenance={"calibration": {"clips": [{"sha256": sha256}]}})
-    with pytest.raises(ConfigError, match=r"1 of the clips were calibrated on, such as scene_00000001\.mp4"):
+    with pytest.raises(ConfigError, match=r"1 of the clips were used for calibration, such as scene_00000001\.mp4"):
         add_scores(seen, seen, folder / "scenes")
-    with pytest.raises(BundleError, match="expected a bundle in few bits"):
+    with pytest.raises(BundleError, match="expected a quantised bundle, found full weights"):
         add_scores(Bundle.open(folder / "plain"), few, folder / "scenes")
 
 
@@ -139,4 +139,4 @@ def test_the_picture_is_drawn_and_full_weights_have_none(few: Bundle, folder: Pa
         assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 20
     result = CliRunner().invoke(app, [*words, str(folder / "plain")])
     assert isinstance(result.exception, BundleError)
-    assert "expected evidence of few bits" in str(result.exception)
+    assert "expected proofs of edge-sdk quantise" in str(result.exception)

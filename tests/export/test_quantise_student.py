@@ -319,10 +319,14 @@ def test_clips_are_refused_in_one_sentence(bundle: Bundle, scenes: Path, tmp_pat
     (tmp_path / "none").mkdir()
     one = make_scenes(tmp_path / "one", 1, crashes=1)
     calm = make_scenes(tmp_path / "calm", 2, crashes=0, seconds=0.2)
-    for folder, words in ((tmp_path / "none", "found none"), (one, "one clip alone"), (calm, "no crash among 2")):
+    for folder, words in (
+        (tmp_path / "none", "found none"),
+        (one, "expected at least 2 clips, found 1"),
+        (calm, "at least 1 crash, found none among 2"),
+    ):
         with pytest.raises(ConfigError, match=words):
             quantise_student(bundle.folder, tmp_path / "out", RECIPE, folder, quiet=True)
-    with pytest.raises(ConfigError, match="3 of its clips are calibrated on"):
+    with pytest.raises(ConfigError, match="3 of its clips were used for calibration"):
         quantise_student(bundle.folder, tmp_path / "out", RECIPE, scenes, held_out=scenes, quiet=True)
     assert not (tmp_path / "out").exists()
 

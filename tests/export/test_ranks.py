@@ -44,5 +44,5 @@ def test_every_process_of_a_run_is_told_when_they_do_not_belong_together(tmp_pat
     for rank in (0, 1):
         together, steps, clips = (tmp_path / f"said-{rank}").read_text().splitlines()
         assert together == "together"
-        assert "expected processes that go on from the same step, found [7, 8]" in steps
-        assert f"found 2 kinds of them, clips-{rank} here" in clips
+        assert "expected processes that continue from the same step, found [7, 8]" in steps
+        assert f"found 2 kinds, clips-{rank} here" in clips

@@ -40,7 +40,7 @@ def test_the_demo_recipe_keeps_training_and_suites_apart() -> None:
         ("seed = 7", "seed = 7\nspeed = 9", "speed"),
         ("seed = 7", "", "seed"),
         ("seed = 7", 'seed = "seven"', "seed"),
-        ("height = 192", "height = 190", "divide by 32"),
+        ("height = 192", "height = 190", "multiples of 32"),
         ("planes = 3", "planes = 4", "planes"),
         ("[pictures]", "[pictures", "not TOML"),
         ("copies = 2", "copies = 0", "copies"),

@@ -118,7 +118,7 @@ def test_a_folder_of_a_stages_name_that_is_no_stage_is_left_alone(tmp_path: Path
     mine = tmp_path / "work" / "weights"
     mine.mkdir(parents=True)
     (mine / "precious").write_text("mine")
-    with StageStore.locked(tmp_path / "work") as store, pytest.raises(ConfigError, match="is no stage"):
+    with StageStore.locked(tmp_path / "work") as store, pytest.raises(ConfigError, match="is not a stage"):
         store.make(stage(), lambda done: None)
     assert (mine / "precious").read_text() == "mine"
 

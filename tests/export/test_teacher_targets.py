@@ -50,7 +50,7 @@ def test_another_teacher_is_refused_and_a_broken_lesson_named(tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"window_s 1.5 there, 2.0 now"):
         TeacherCache.create(tmp_path, msgspec.structs.replace(INFO, window_s=2.0))
     cache.path("a" * 64).write_bytes(b"no lesson")
-    with pytest.raises(ConfigError, match="is no lesson"):
+    with pytest.raises(ConfigError, match="is not a lesson"):
         cache.read("a" * 64)
     cache.write("b" * 64, lesson(yes=np.zeros(2, np.float32)))
     with pytest.raises(ConfigError, match=r"expected yes \[5\], found \[2\]"):

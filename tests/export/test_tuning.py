@@ -284,12 +284,12 @@ def test_every_fold_has_a_student_that_has_not_seen_it(
         trained = [clip for clip in some if assigned[clip.group] != fold]
         assert trained_on(Bundle.open(fold_bundle(tmp_path / "right", fold)), some) == trained
     seen = Bundle.open(fold_bundle(tmp_path / "right", 0))
-    with pytest.raises(ConfigError, match="seen none of the clips that it is judged on"):
+    with pytest.raises(ConfigError, match="seen none of the clips that it is scored on"):
         train_folds(seen, plan, "toy", some, [], 2, work, tmp_path / "twice", quiet)
-    with pytest.raises(ConfigError, match=r"fold-0 was made of other clips or labels, or in another way"):
+    with pytest.raises(ConfigError, match=r"fold-0 was made from other clips or labels, or with other settings"):
         train_folds(start[0], plan, "toy", wrong, [], 2, work, tmp_path / "right", quiet)
     other = msgspec.structs.replace(plan, blend=0.25)
-    with pytest.raises(ConfigError, match=r"fold-0 was made of other"):
+    with pytest.raises(ConfigError, match=r"fold-0 was made from other"):
         train_folds(start[0], other, "toy", some, [], 2, work, tmp_path / "right", quiet)
     assert read_folds(tmp_path / "right").clips == {clip.path.stem: assigned[clip.group] for clip in some}
     train_folds(start[0], plan, "toy", some, [], 2, work, tmp_path / "right", quiet)

@@ -47,4 +47,4 @@ def test_a_manifest_without_further_points_stays_what_it_was() -> None:
 
 def test_a_name_may_not_stand_twice(folder: Path) -> None:
     edit(folder, lambda manifest: manifest["student"].update(operating_points=[{"name": "balanced"}]))
-    refused(folder, BundleKeyError, "stands twice", "balanced")
+    refused(folder, BundleKeyError, "appears twice", "balanced")

@@ -104,7 +104,7 @@ def test_a_frame_too_many_is_refused_and_the_clip_stays(speaker: ToySpeaker, exp
     manifest = msgspec.structs.replace(speaker.bundle.manifest, language=few)
     with Reasoner(msgspec.structs.replace(speaker.bundle, manifest=manifest), max_tokens=TOKENS) as reasoner:
         clip = show(reasoner.begin())
-        with pytest.raises(ConfigError, match="expected at most 5 frames, which this profile is for, found one more"):
+        with pytest.raises(ConfigError, match="expected at most 5 frames, the most of this profile, found one more"):
             clip.push(SHOWN[0], 1.0)
         assert asked(clip) == expected
 
@@ -219,7 +219,7 @@ def test_a_clip_that_is_asked_cannot_be_asked_again_or_shown_more(clip: Clip, ex
     first, second = clip.ask(free=True), clip.ask(free=True)
     next(first)
     for attempt in (lambda: next(second), clip.ask, clip.reset, lambda: clip.push(SHOWN[0], 1.0)):
-        with pytest.raises(ConfigError, match="this clip is being asked; read its answers to the end, or close"):
+        with pytest.raises(ConfigError, match="this clip is still answering; read its answers to the end, or close"):
             attempt()
     first.close()
     assert asked(clip) == expected

@@ -70,7 +70,7 @@ def test_a_recording_that_is_calibrated_on_is_not_learnt_from_without_its_labels
         (tmp_path / folder / name).touch()
         if table or folder != "more":
             (tmp_path / folder / "labels.csv").write_text(f"{head}\n{name},dashcam,no,,,{group}\n")
-    with pytest.raises(ConfigError, match="1 groups are on both sides, 'b' first"):
+    with pytest.raises(ConfigError, match="1 groups are in both training and held-out clips, such as 'b'"):
         tune_with_more(tmp_path)
 
 
@@ -82,7 +82,7 @@ def test_a_file_that_has_labels_elsewhere_is_not_learnt_from_without_them(tmp_pa
         (tmp_path / folder / "labels.csv").write_text(
             f"{head}\n{name}.mp4,,,,,{name}\n" if folder == "more" else f"{head}\n{name}.mp4,dashcam,no,,,{name}\n"
         )
-    with pytest.raises(ConfigError, match=r"1 clips without labels are among those that have some, c\.mp4 is b\.mp4"):
+    with pytest.raises(ConfigError, match=r"1 clips without labels are also among the labelled clips, c\.mp4 is b"):
         tune_with_more(tmp_path)
 
 
@@ -92,7 +92,7 @@ def test_a_file_is_not_learnt_from_and_calibrated_on_under_two_names(tmp_path: P
         (tmp_path / folder / f"{name}.mp4").write_bytes(b"the same")
         table = f"clip,view,crash,crash_start_s,crash_end_s,group\n{name}.mp4,dashcam,no,,,{name}\n"
         (tmp_path / folder / "labels.csv").write_text(table)
-    with pytest.raises(ConfigError, match=r"1 files are on both sides, a\.mp4 is b\.mp4"):
+    with pytest.raises(ConfigError, match=r"1 files are in training and held-out clips: a\.mp4 is b\.mp4"):
         tune_student(None, tmp_path / "own", tmp_path / "held", tmp_path / "out", tmp_path / "work")
 
 
@@ -100,9 +100,9 @@ def test_several_processes_are_refused_where_all_would_do_the_work_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"the last stage alone \(--from\) is the work of one process, found 2"):
+    with pytest.raises(ConfigError, match=r"expected one process to train the last stage alone \(--from\), found 2"):
         make_student("student-demo", tmp_path / "work", tmp_path / "out", start=tmp_path)
-    with pytest.raises(ConfigError, match="on labelled clips is the work of one process, found 2"):
+    with pytest.raises(ConfigError, match=r"expected one process to train .*on labelled clips, found 2"):
         tune_student(None, tmp_path, tmp_path, tmp_path / "out", tmp_path / "work")
 
 

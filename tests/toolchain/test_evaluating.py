@@ -225,10 +225,10 @@ def test_it_takes_one_side_and_whole_folders(annotations: Path, clips: Path, tmp
     for options, told in (
         ((), "found neither"),
         (("--clips", str(clips), "--predictions", str(kept)), "found both"),
-        (("--predictions", str(kept), "--bundle", "b", "--threads", "0"), "it takes no --bundle, --threads"),
+        (("--predictions", str(kept), "--bundle", "b", "--threads", "0"), "--bundle, --threads would have no effect"),
         (("--clips", str(tmp_path)), f"lacks 2 of 2 annotated clips, the first is {CRASH}"),
         (("--clips", str(clips), "--out-predictions", str(kept)), f"found those of no bundle for {CRASH}"),
-        (("--clips", str(clips), "--seed", "-1"), "from 0 on, found -1"),
+        (("--clips", str(clips), "--seed", "-1"), "of at least 0, found -1"),
     ):
         failed = CliRunner().invoke(app, ["evaluate", "--annotations", str(annotations), *options])
         assert isinstance(failed.exception, ConfigError), failed.output
@@ -277,7 +277,7 @@ def test_a_clip_is_found_by_its_name_and_then_by_its_stem(tmp_path: Path) -> Non
     assert {video: path.name for video, path in found.items()} == {"a.mp4": "a.mp4", "b": "b.MKV", "c.1.mp4": "c.1.avi"}
     with pytest.raises(ConfigError, match=r"lacks 1 of 2 annotated clips, the first is z\.mp4"):
         find_clips(tmp_path, ["a.mp4", "z.mp4"])
-    with pytest.raises(ConfigError, match=r"b\.MKV would be both b and b\.mp4"):
+    with pytest.raises(ConfigError, match=r"b\.MKV matches both b and b\.mp4"):
         find_clips(tmp_path, ["b", "b.mp4"])
     (tmp_path / "within").mkdir()
     (tmp_path / "within" / "a.mp4").touch()

@@ -27,12 +27,14 @@ def describe(path: str, timeout_s: float) -> Media:
     container = container_of(kind)
     if container is None:
         raise SourceError(
-            f"it is {kind or 'of a kind that GStreamer does not recognise'}; give one such as H.264 in MP4"
+            f"it is {kind or 'of a kind that GStreamer does not recognise'}; give a video file, such as H.264 in MP4"
         )
     if not container.demuxer:
         return Media(container=kind, tracks=(kind,))
     if Gst.ElementFactory.find(container.demuxer) is None:
-        raise MissingDependencyError(f"no plugin here reads {kind}; run: {install_command(container.package)}")
+        raise MissingDependencyError(
+            f"no GStreamer plugin on this machine reads {kind}; run: {install_command(container.package)}"
+        )
     return Media(container=kind, tracks=_tracks(container.demuxer, path, time.monotonic() + timeout_s))
 
 
@@ -41,7 +43,7 @@ def _tracks(demuxer: str, path: str, deadline_s: float) -> tuple[str, ...]:
     pipeline = launch(f"filesrc name=source ! {demuxer} name=demux", Path(path).absolute().as_uri())
     demux = pipeline.get_by_name("demux")
     if demux is None:
-        raise MissingDependencyError(f"GStreamer made no {demuxer}")
+        raise MissingDependencyError(f"GStreamer cannot make its element {demuxer}; install GStreamer's plugins again")
     demux.connect("pad-added", _discard)
     demux.connect("no-more-pads", _announce)
     try:
@@ -55,7 +57,7 @@ def _tracks(demuxer: str, path: str, deadline_s: float) -> tuple[str, ...]:
             return tuple(kind for pad in demux.srcpads if (kind := _media_of(pad)))
     finally:
         halt(pipeline)
-    raise SourceError("it does not show its tracks in time")
+    raise SourceError("its tracks were not found in time")
 
 
 def _discard(demux: Gst.Element, pad: Gst.Pad) -> None:

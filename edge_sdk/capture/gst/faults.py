@@ -32,9 +32,7 @@ def fault_of(message: Gst.Message, source: LiveUri, decoder: str) -> Fault:
     if answered and isinstance(source, RtspSource):
         return _answered(status, details.get_string("rtsp-status-reason") or "", source)
     if stopped and flow == Gst.FlowReturn.NOT_NEGOTIATED and decoder:
-        return Fault(
-            f"{decoder} does not take this stream: its profile or format is not one of its own", element=decoder
-        )
+        return Fault(f"{decoder} does not support the profile or format of this stream", element=decoder)
     if message.src is None or message.src.get_name() != "source":
         return Fault(f"{element_of(message)} failed: {told}", element=element_of(message))
     code = message.parse_error()[0].code
@@ -66,7 +64,7 @@ def _unheard(message: Gst.Message, code: int, told: str, source: RtspSource) -> 
     if "Parse error" in told_more:
         return f"what answers at {place} does not speak RTSP"
     if "Timeout" in told_more:
-        return f"{place} takes the connection and gives no answer: check the camera, and that RTSP is on that port"
+        return f"{place} accepts the connection but does not answer: check the camera, and that RTSP is on that port"
     if code in (Gst.ResourceError.READ, Gst.ResourceError.WRITE):
         return f"the connection to {place} broke: {told}"
     return f"the camera at {place} does not play: {told}"

@@ -63,7 +63,7 @@ def _check(pipeline: Gst.Pipeline, named: Path, wait_s: float) -> bool:
         number = number or _number_in(details or "")
         raise OSError(number, os.strerror(number), str(named))
     raise SourceError(
-        f"{named} is not written: expected whole units of one codec, and of one size where it is Matroska, found "
+        f"{named} was not written: expected whole units of one codec, and in Matroska also of one size, found "
         f"others ({element_of(message)}: {reason(message)}); take a clip of another time"
     )
 

@@ -97,7 +97,7 @@ def _orientation(pad: Gst.Pad) -> str:
 def _video_info(caps: Gst.Caps | None) -> GstVideo.VideoInfo:
     info = GstVideo.VideoInfo.new_from_caps(caps) if caps is not None else None
     if info is None:
-        raise SourceError("its decoder does not say what its pictures are")
+        raise SourceError("its decoder does not state the format of its pictures")
     return info
 
 
@@ -113,7 +113,7 @@ def times_s(sample: Gst.Sample) -> tuple[float, float]:
     """The sample's stream time (negative before the file's own zero) and the time in its buffer, in seconds."""
     buffer = sample.get_buffer()
     if buffer is None or buffer.pts == Gst.CLOCK_TIME_NONE:
-        raise SourceError("its pictures carry no presentation times; put it into MP4 or Matroska")
+        raise SourceError("its pictures have no presentation times; copy the stream into an MP4 or Matroska file")
     sign, time_ns = sample.get_segment().to_stream_time_full(Gst.Format.TIME, buffer.pts)
     return sign * time_ns / NS, buffer.pts / NS
 

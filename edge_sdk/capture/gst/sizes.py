@@ -63,8 +63,8 @@ def _look(pad: Gst.Pad, probe: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
     if element is None or max(width, height) <= MAX_CODED_SIDE or said.get_name() == "video/x-raw":
         return Gst.PadProbeReturn.OK
     told = (
-        f"its pictures are {width} x {height}, above {MAX_CODED_SIDE} x {MAX_CODED_SIDE}; scale them down, or mend the "
-        "file or camera that says so"
+        f"its pictures are {width} x {height}, above {MAX_CODED_SIDE} x {MAX_CODED_SIDE}; scale them down, or correct "
+        "the file or camera that states this size"
     )
     error = GLib.Error.new_literal(GLib.quark_from_string(_DOMAIN), told, 0)
     element.post_message(Gst.Message.new_error(element, error, ""))

@@ -105,12 +105,14 @@ def read_annotations(path: Path) -> Annotations:
             other = paths.setdefault(video, path_of_video)
             if other != path_of_video:
                 raise ConfigError(
-                    f"{file}: {other} and {path_of_video} are two videos of one name, and answers are found by the "
+                    f"{file}: {other} and {path_of_video} have the same name, and answers are found by the "
                     "name alone; rename one of them"
                 )
             known = truths.setdefault(task, {}).setdefault(video, truth)
             if known.answer != truth.answer:
-                raise ConfigError(f"{file}: {task} of {video} is {truth.answer!r} here, {known.answer!r} before")
+                raise ConfigError(
+                    f"{file}: {task} of {video} is {truth.answer!r} here, {known.answer!r} before; keep one of them"
+                )
             if not known.source:
                 truths[task][video] = truth
     if not truths:
@@ -150,5 +152,5 @@ def _read(file: Path) -> Iterator[tuple[str, str, Truth]]:
 def _task_of(question: str, where: str) -> str:
     plain = question.replace("<video>", "").strip()
     if plain not in _TASK_OF:
-        raise ConfigError(f"{where}: the question is that of no task: {plain[:80]!r}; expected one of edge_sdk.tasks")
+        raise ConfigError(f"{where}: unknown question {plain[:80]!r}; expected one of edge_sdk.tasks")
     return _TASK_OF[plain]

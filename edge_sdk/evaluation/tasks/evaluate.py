@@ -177,7 +177,7 @@ def _calibration(
 
 def _check_seed(seed: int) -> None:
     if seed < 0:
-        raise ConfigError(f"the seed of the bootstrap must be a whole number from 0 on, found {seed}")
+        raise ConfigError(f"the seed of the bootstrap must be a whole number of at least 0, found {seed}")
 
 
 def _records_of(truth: Annotations, folder: Path) -> dict[str, SceneRecord]:

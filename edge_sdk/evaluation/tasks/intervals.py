@@ -22,7 +22,7 @@ def reference_iou(truth: ArrayLike, answer: ArrayLike) -> Floats:
     """
     first, second = (np.sort(np.asarray(spans, np.float64).reshape(-1, 2), axis=1) for spans in (truth, answer))
     if first.shape != second.shape:
-        raise ConfigError(f"intervals must be two lists of one length, found {len(first)} and {len(second)}")
+        raise ConfigError(f"intervals must be two lists of equal length, found {len(first)} and {len(second)}")
     inner = np.maximum(np.minimum(first[:, 1], second[:, 1]) - np.maximum(first[:, 0], second[:, 0]), 0.0)
     hull = np.maximum(first[:, 1], second[:, 1]) - np.minimum(first[:, 0], second[:, 0])
     return np.nan_to_num(ratio(inner, hull))

@@ -169,7 +169,9 @@ def _own(asked: Asked, known: dict[str, Measure]) -> dict[str, Measure]:
     found = {}
     for name in dict.fromkeys(name for scores in asked.own for name in scores):
         if name in known:
-            raise ConfigError(f"scores of {asked.task} may not be called {name!r}, which is computed here")
+            raise ConfigError(
+                f"expected another name for the score {name!r} of {asked.task}: that one is computed here"
+            )
         having = _indices(name in scores for scores in asked.own)
         found[name] = sure(asked.draws.take(having).mean([asked.own[i][name] for i in having]))
     return found

@@ -28,7 +28,7 @@ def scores(truths: Sequence[str], answers: Sequence[str], draws: Draws) -> dict[
     `MissingDependencyError` if a package is not installed.
     """
     if len(truths) != len(answers):
-        raise ConfigError(f"truths and answers must be as many, found {len(truths)} and {len(answers)}")
+        raise ConfigError(f"expected as many truths as answers, found {len(truths)} and {len(answers)}")
     return {name: sure(drawn) for name, drawn in of_sums(draws.total(clip_sums(truths, answers))).items()}
 
 

@@ -217,7 +217,7 @@ class Prefix:
         if not np.isfinite(embeds).all():
             bad = int(embeds.size - np.isfinite(embeds).sum())
             raise RuntimeFailure(
-                f"{bad} of {embeds.size} values for the decoder are not finite; verify the bundle here"
+                f"{bad} of {embeds.size} values for the decoder are not finite; run edge-sdk verify on this device"
             )
         return embeds.astype(self._feeding.dtype, copy=False)
 

@@ -38,7 +38,7 @@ class Scores:
         top = logits.max()
         if not np.isfinite(top):
             raise RuntimeFailure(
-                f"{task}: expected logits of which the largest is a number, found {top}; the decoder's weights or "
+                f"{task}: expected the largest logit to be a finite number, found {top}; the decoder's weights or "
                 "cache are damaged, or its precision overflows: run `edge-sdk verify`"
             )
         self._logits, self._top = logits, top

@@ -49,7 +49,7 @@ class Spelling:
         if missing:
             raise BundleError(
                 f"the tokenizer has no token for {bytes(missing).decode()!r} and cannot spell a time; "
-                "use one of the byte-level kind with all bytes in its vocabulary"
+                "use a byte-level tokenizer with all bytes in its vocabulary"
             )
 
     @classmethod

@@ -37,11 +37,11 @@ def student_layers(model: ModelProto) -> tuple[Layer, ...]:
     Raises `ConfigError` for a graph that is quantised already, or has no such layer.
     """
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
-        raise ConfigError("expected a student in float32, this one is quantised already; give the bundle it is from")
+        raise ConfigError("expected a student in float32, found a quantised one; give the bundle it was made from")
     found = tuple(_layers(model))
     if not found:
         raise ConfigError(
-            "the student has no convolution over pictures behind which a ReLU stands; nothing to quantise"
+            "the student has no convolution over pictures followed by a ReLU; there is nothing to quantise"
         )
     return found
 

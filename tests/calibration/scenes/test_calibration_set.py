@@ -112,5 +112,5 @@ def test_a_set_of_another_generator_is_refused(tmp_path: Path) -> None:
 def test_the_command_takes_nothing_that_would_make_it_another_set(tmp_path: Path) -> None:
     said = sdk("scenes", "render", str(tmp_path / "out"), "--calibration-set", "--count", "3", "--size", "64x64")
     assert said.returncode == 2
-    assert "it takes no --count, --size" in said.stderr
+    assert "--count, --size would have no effect" in said.stderr
     assert not (tmp_path / "out").exists()

@@ -50,7 +50,7 @@ def test_a_sheet_shows_the_clips_that_are_named_also_of_a_table(folder: Path, tm
     assert found["rows"] == ["right"]
     missing = scenes("sheet", str(own), str(tmp_path / "sheet.png"), "--clip", "middle")
     assert missing.returncode == 2
-    assert "no clip called 'middle'; 2 clips are there" in missing.stderr
+    assert "no clip named 'middle'; it has 2 clips" in missing.stderr
 
 
 def test_a_suite_has_its_own_seeds(tmp_path: Path) -> None:

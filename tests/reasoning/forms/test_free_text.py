@@ -111,7 +111,7 @@ def test_a_text_said_with_little_confidence_abstains(tokenizer: Tokenizer) -> No
 @pytest.mark.parametrize("bad", [nan, inf, -inf])
 def test_logits_that_are_no_numbers_fail_with_the_task_s_name(tokenizer: Tokenizer, bad: float) -> None:
     row = np.full(tokenizer.size, bad, np.float32)
-    with pytest.raises(RuntimeFailure, match=r"^cause: expected logits"):
+    with pytest.raises(RuntimeFailure, match=r"^cause: expected the largest logit to be a finite number"):
         TextReader(TASK, tokenizer, context()).read({0: row})
 
 
