@@ -7,6 +7,8 @@ import os
 import weakref
 from collections.abc import Callable
 
+from edge_sdk.errors import ConfigError
+
 # What runtimes have opened in this process.
 _held: weakref.WeakSet[object] = weakref.WeakSet()
 
@@ -24,6 +26,12 @@ def only_here(work: Callable[[], object]) -> Callable[[], None]:
             work()
 
     return guarded
+
+
+def check_here(pid: int) -> None:
+    """Raise `ConfigError` in a process other than `pid`, in which the reasoner that is asked was made."""
+    if os.getpid() != pid:
+        raise ConfigError(f"this reasoner was made in process {pid}, found process {os.getpid()}; make one here")
 
 
 def hold_in_forks(thing: object) -> None:

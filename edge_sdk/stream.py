@@ -243,6 +243,8 @@ def feeder_for(event: Event, streams: Sequence[Stream]) -> Feeder:
     Raises `ConfigError` for an event of a source that is not in `streams`, and for an event that another unit made from
     the same live source: its times mean other pictures here, or none.
     """
+    if not isinstance(event, Event):
+        raise ConfigError(f"expected an Event, found {type(event).__name__}; Event.from_json reads one from JSON")
     feeder = next((stream.feeder for stream in streams if stream.feeder.uri == event.source), None)
     if feeder is None:
         raise ConfigError(f"event {event.id} is from {event.source}, which is not a source of this unit")

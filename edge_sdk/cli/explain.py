@@ -13,7 +13,7 @@ from edge_sdk.bundle import Bundle, open_bundle
 from edge_sdk.capture.uri import FileSource, parse_source, redact, shown
 from edge_sdk.errors import ConfigError
 from edge_sdk.events import Answer, Event, EventClip
-from edge_sdk.explaining import ReasonerSettings, ReasoningReport, Spoken, ask_file, language_of, tasks_of
+from edge_sdk.explaining import ReasonerSettings, ReasoningReport, Spoken, ask_file, evidence_of, language_of, tasks_of
 from edge_sdk.files import sha256_of
 from edge_sdk.types import Value
 
@@ -69,7 +69,7 @@ def explain(
         asked,
         settings=settings,
         events=[event] if event is not None and event.trigger == "student" else None,
-        evidence=event.evidence if event is not None and _own(event, opened) else None,
+        evidence=None if event is None else evidence_of(event, opened),
         deadline_s=deadline_s,
         on_spoken=on_spoken,
     )
@@ -82,11 +82,6 @@ def explain(
         bundle=opened.manifest.name,
         bundle_sha256=opened.sha256,
     )
-
-
-def _own(event: Event, bundle: Bundle) -> bool:
-    """Whether the student of exactly this bundle found the event."""
-    return event.provenance.bundle_sha256 == bundle.sha256
 
 
 def read_subject(what: str) -> Subject:

@@ -3,7 +3,7 @@
 The program's side is light: the model and its libraries are loaded only in the other process.
 """
 
-from edge_sdk.explaining.clips import Explanation, Spoken, answers_of, ask_file, explain_file, tasks_of
+from edge_sdk.explaining.clips import Explanation, Spoken, answers_of, ask_file, evidence_of, explain_file, tasks_of
 from edge_sdk.explaining.live import LiveClip, history_settings
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
@@ -26,6 +26,7 @@ __all__ = [
     "Spoken",
     "answers_of",
     "ask_file",
+    "evidence_of",
     "explain_file",
     "history_settings",
     "language_of",

@@ -20,6 +20,8 @@ _HEAD = struct.Struct("!II")
 _MESSAGE_LIMIT, DATA_LIMIT = 1 << 22, 3 * 16384**2
 # Longer than any machine runs, and still representable as a system timeout.
 _NEVER_S = 1e9
+# A program that keeps SIGPIPE's default would be ended by a send to a process that has died.
+_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class Channel:
@@ -45,9 +47,9 @@ class Channel:
         """Send the encoded message `body`; otherwise as `send`."""
         with self._sending:
             try:
-                self._end.sendall(_HEAD.pack(len(body), len(data)) + body)
+                self._end.sendall(_HEAD.pack(len(body), len(data)) + body, _NO_SIGNAL)
                 if len(data):
-                    self._end.sendall(data)
+                    self._end.sendall(data, _NO_SIGNAL)
             except OSError as error:
                 self.shut()
                 raise BrokenPipeError("the other side of the channel is gone") from error

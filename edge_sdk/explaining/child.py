@@ -6,6 +6,7 @@ thread listens until the connection ends, and then finds out how the process end
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from edge_sdk.explaining.channel import Channel
 from edge_sdk.explaining.messages import Beat, Failed, Message, Open, Opened
 from edge_sdk.explaining.outbox import Outbox
 from edge_sdk.explaining.settings import ReasonerSettings
+from edge_sdk.forks import check_here
 
 # How long the process may take to end when told to, before it is killed.
 _LEAVE_S = 2.0
@@ -52,7 +54,7 @@ class Child:
     """
 
     def __init__(self, opening: Open, settings: ReasonerSettings, on_message: Callable[[Message], None]) -> None:
-        self.news = threading.Condition()
+        self.news, self._parent = threading.Condition(), os.getpid()
         self.memory_mb: float | None = None
         self._settings, self._on_message = settings, on_message
         self._failure: EdgeError | None = None
@@ -64,8 +66,8 @@ class Child:
         self._reason, self._budget_mb = "", opening.budget_mb
         here, there = socket.socketpair()
         try:
-            with there:
-                self._process = _start(there)
+            with there, _above_standard(there) as end:
+                self._process = _start(end)
         except MissingDependencyError:
             here.close()
             raise
@@ -94,6 +96,10 @@ class Child:
     def ended(self) -> bool:
         """Whether the process has ended or failed, so that no more messages will come."""
         return self._failure is not None
+
+    def check_here(self) -> None:
+        """Raise `ConfigError` in a process forked from the one that started this: no thread listens there."""
+        check_here(self._parent)
 
     def failure(self) -> EdgeError | None:
         """Return why the process ended; None while it lives."""
@@ -126,7 +132,7 @@ class Child:
         with self.news:
             while not ready():
                 if self._failure is not None:
-                    raise self._failure
+                    raise self._failure.with_traceback(None)
                 now_s = time.monotonic()
                 if now_s - looked_s > _SETTLED_S:
                     since_s = now_s
@@ -250,6 +256,11 @@ def interpreter() -> str:
     return told
 
 
+def _above_standard(end: socket.socket) -> socket.socket:
+    """Return another socket of `end` above 2: a program without stdin and stdout may have been given their numbers."""
+    return socket.socket(fileno=fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+
+
 def _start(end: socket.socket) -> subprocess.Popen[bytes]:
     """Start a fresh interpreter with `end`, in its own session so that Ctrl-C reaches only the parent."""
     found = [each for each in sys.path if Path(each).is_absolute()]
@@ -264,7 +275,10 @@ def _start(end: socket.socket) -> subprocess.Popen[bytes]:
 
 
 def _how(code: int, budget_mb: float | None) -> str:
-    if code >= 0:
+    if code == 0:
+        # It ends with 0 only when this side tells it to; an ignored SIGCHLD hides the true code.
+        return "how is unknown, perhaps because this program ignores SIGCHLD"
+    if code > 0:
         return f"it exited with code {code}"
     ended, hint = -code, ""
     if ended == signal.SIGKILL:

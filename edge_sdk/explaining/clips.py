@@ -12,7 +12,7 @@ import msgspec
 from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest_language import Language
 from edge_sdk.capture import refuse_live
-from edge_sdk.errors import BundleError
+from edge_sdk.errors import BundleError, ConfigError
 from edge_sdk.events import Answer, Event
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess, while_open
@@ -160,8 +160,11 @@ def nearest_profile(language: Language, own: str, frames: int) -> str:
 def tasks_of(language: Language, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
     """Return the tasks to ask, each once and in the order of `TASKS`: `wanted`, or all that the bundle answers.
 
-    Raises `UnknownNameError` for an unknown task, and `BundleError` for one that no adapter of the bundle answers.
+    Raises `ConfigError` for text or nothing in place of a list, `UnknownNameError` for an unknown task, and
+    `BundleError` for one that no adapter of the bundle answers.
     """
+    if isinstance(wanted, str) or (wanted is not None and not wanted):
+        raise ConfigError(f'expected a list of tasks such as ["cause"], found {wanted!r}; leave it out to ask all')
     able = {task for adapter in language.adapters.values() for task in adapter.tasks}
     if wanted is None:
         return tuple(task.id for task in TASKS if task.id in able)
@@ -169,6 +172,11 @@ def tasks_of(language: Language, wanted: Sequence[str] | None = None) -> tuple[s
     for name in sorted(asked - able):
         raise BundleError(f"this bundle does not answer {name!r}; it answers: {', '.join(sorted(able))}")
     return tuple(task.id for task in TASKS if task.id in asked)
+
+
+def evidence_of(event: Event, bundle: Bundle) -> float | None:
+    """The student's highest score of `event`; None if the student of another bundle gave it."""
+    return event.evidence if event.provenance.bundle_sha256 == bundle.sha256 else None
 
 
 def answers_of(said: Sequence[Spoken]) -> dict[str, Answer]:

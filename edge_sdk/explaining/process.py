@@ -8,6 +8,8 @@ work.
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
 import weakref
@@ -22,7 +24,7 @@ from edge_sdk.explaining.child import Child
 from edge_sdk.explaining.messages import Begin, Message, Open
 from edge_sdk.explaining.request import ClipRequest
 from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_of
-from edge_sdk.forks import only_here
+from edge_sdk.forks import check_here, only_here
 
 
 class ReasonerClosedError(ConfigError):
@@ -58,7 +60,7 @@ class ReasonerProcess:
         self._children: list[Child] = []
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._request: ClipRequest | None = None
-        self._count = 0
+        self._count, self._pid = 0, os.getpid()
         self._finish = weakref.finalize(self, only_here(partial(_close, self._children)))
 
     @property
@@ -85,8 +87,11 @@ class ReasonerProcess:
         `wait_s`, or if the bundle is not open at `until_s` on the monotonic clock; opening then continues. Raises what
         opening the bundle raises: `ConfigError` for a budget that is too small, `MissingDependencyError`,
         `BundleError`, and others. Raises `Cancelled` if the reasoner is closed meanwhile, and `ConfigError` if it was
-        closed before, but see `while_open`.
+        closed before, but see `while_open`, if it was made in another process, and for a `wait_s` of NaN.
         """
+        if math.isnan(wait_s):
+            raise ConfigError("expected wait_s in seconds, found nan; give 0 to wait for nobody")
+        wait_s = min(max(float(wait_s), 0.0), threading.TIMEOUT_MAX)
         # Wait before taking a turn, so that a caller who gives up while the bundle opens delays nobody.
         self._living().wait_open(until_s)
         if until_s is not None:
@@ -124,6 +129,7 @@ class ReasonerProcess:
 
     def _living(self) -> Child:
         """Return the process, restarted if it has died."""
+        check_here(self._pid)
         with self._lock:
             if not self._finish.alive:
                 raise ReasonerClosedError("this reasoner was closed; make another")

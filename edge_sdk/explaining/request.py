@@ -99,6 +99,7 @@ class ClipRequest:
                 f"expected a picture of at most {DATA_LIMIT // 10**6} MB, found {pixels.shape[1]}x{pixels.shape[0]}; "
                 "scale it down: the model reads a smaller picture"
             )
+        time_s = float(time_s)  # NumPy's own floats cannot be sent
         self._check_open()
         self._wait(lambda: self._room > 0 or self._child.ended or over(until_s))
         self.check()
@@ -115,7 +116,7 @@ class ClipRequest:
     def check(self) -> None:
         """Raise the error that ended the clip or its process, if either has ended."""
         if failure := self._failure or self._child.failure():
-            raise failure
+            raise failure.with_traceback(None)
 
     def ask(
         self,
@@ -133,24 +134,27 @@ class ClipRequest:
         of the source's first decoded frame, from which the times of answers count. `events` are the student's events of
         the clip, the last revision of each, None if it did not watch. `evidence` is the student's highest score of the
         whole clip, None if it must not be used in answers. An answer comes again if a later one contradicts it. Raises
-        `ConfigError` while an earlier question is not fully answered, and the error that ended the clip.
+        `ConfigError` while an earlier question is not fully answered and for a deadline that is NaN, and the error that
+        ended the clip.
         """
+        check_deadline(deadline_s)
+        deadline_s, evidence = (None if each is None else float(each) for each in (deadline_s, evidence))
         self._check_open()
         if self._asked:
             raise ConfigError(f"this clip is being asked for {self._asked}; read the answers to their end, or close it")
         until_s = None if deadline_s is None else time.monotonic() + deadline_s + GRACE_S
-        self._asked = ", ".join(tasks)
         seen = None if events is None else tuple(events)
         self._child.send(
             Ask(
                 job=self.number,
                 tasks=tuple(tasks),
                 deadline_s=deadline_s,
-                zero_s=zero_s,
+                zero_s=float(zero_s),
                 events=seen,
                 evidence=evidence,
             )
         )
+        self._asked = ", ".join(tasks)
         while True:
             self._wait(lambda: bool(self._items), until_s)
             item = self._items.popleft()
@@ -199,6 +203,7 @@ class ClipRequest:
             self._failure = error_of(message)
 
     def _check_open(self) -> None:
+        self._child.check_here()
         if not self._open:
             raise ConfigError("this clip was closed; begin another")
 
@@ -206,4 +211,4 @@ class ClipRequest:
         """Wait until `ready` is true. Raises the error that ended the clip, `Cancelled` if it was closed."""
         self._child.wait_for(lambda: self._failure is not None or ready(), until_s)
         if self._failure is not None and not (self._open and ready()):
-            raise self._failure
+            raise self._failure.with_traceback(None)

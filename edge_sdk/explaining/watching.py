@@ -13,7 +13,7 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.capture import LiveSettings
 from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.events import Event
-from edge_sdk.explaining.clips import answers_of, explain_file, tasks_of
+from edge_sdk.explaining.clips import answers_of, evidence_of, explain_file, tasks_of
 from edge_sdk.explaining.live import LiveClip, history_settings
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess, while_open
@@ -110,7 +110,7 @@ class EventExplainer:
         deadline_s: float | None,
     ) -> Iterator[Piece | Reply | ReasoningReport]:
         # The student may have seen nothing of an event triggered by hand; that is no evidence against a crash.
-        seen, score = [event] if event.trigger == "student" else None, event.evidence
+        seen, score = [event] if event.trigger == "student" else None, evidence_of(event, self.process.bundle)
         if not isinstance(feeder, LiveFeeder):
             return explain_file(
                 self.process, feeder.uri, tasks, events=seen, evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S

@@ -18,7 +18,7 @@ def count() -> int:
 def check_alone(what: str) -> None:
     """Raise `ConfigError` if several processes were started to train `what`, which is the work of one."""
     if count() > 1:
-        raise ConfigError(f"expected one process to train {what}, found {count()}; run it without a launcher")
+        raise ConfigError(f"expected one process for the training {what}, found {count()}; run it without a launcher")
 
 
 # Any: a context of accelerate.

@@ -164,10 +164,10 @@ def test_the_ring_takes_no_more_memory_than_it_may(tmp_path: Path) -> None:
 def test_options_that_say_nothing_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    nowhere = "rtsp://127.0.0.1:1/nothing"
+    nowhere, unsaved = "rtsp://127.0.0.1:1/nothing", "without --save nothing is saved"
     for words, told in (
-        ((nowhere, "--pre-roll", "5"), "--save nothing is saved; --pre-roll would have no effect: leave it out"),
-        ((nowhere, "--ring-mb", "128"), "--save nothing is saved; --ring-mb would have no effect: leave it out"),
+        ((nowhere, "--pre-roll", "5"), f"{unsaved}; --pre-roll would have no effect: leave it out"),
+        ((nowhere, "--ring-mb", "128"), f"{unsaved}; --ring-mb would have no effect: leave it out"),
         (
             (nowhere, "--save", str(tmp_path / "a"), "--ring-mb", "0"),
             "--ring-mb must be above 0, found 0; leave it out",

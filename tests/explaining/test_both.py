@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 from command_line import last_json, sdk
 from demo_pictures import CLIP
@@ -83,3 +84,14 @@ def _fused(alone: Answer, score: float) -> float:
     own = (math.log(yes / (1 - yes)) - fit.offset) / fit.scale
     odds = both.scale * own + both.student_weight * math.log(score / (1 - score)) + both.offset
     return 1 / (1 + math.exp(-abs(odds)))
+
+
+def test_the_score_of_another_bundle_s_student_says_nothing() -> None:
+    """Such a score, of no crash at all, would outvote the model; as with `edge-sdk explain` the model is alone."""
+    with Unit(CLIP, reasoning=PROMPT) as unit:
+        event = [found for step in unit.steps() for found in step.events if found.state == "closed"][-1]
+        change = msgspec.structs.replace
+        other = change(event, score=0.01, provenance=change(event.provenance, bundle_sha256="0" * 64))
+        own, foreign = _recognition(unit, event), _recognition(unit, other)
+    assert (own.value, own.with_student) == (True, True)
+    assert (foreign.value, foreign.with_student) == (True, False)

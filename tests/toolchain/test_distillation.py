@@ -82,7 +82,7 @@ def test_a_file_that_has_labels_elsewhere_is_not_learnt_from_without_them(tmp_pa
         (tmp_path / folder / "labels.csv").write_text(
             f"{head}\n{name}.mp4,,,,,{name}\n" if folder == "more" else f"{head}\n{name}.mp4,dashcam,no,,,{name}\n"
         )
-    with pytest.raises(ConfigError, match=r"1 clips without labels are also among the labelled clips, c\.mp4 is b"):
+    with pytest.raises(ConfigError, match=r"clips without labels are also among the labelled clips, c\.mp4 is b\.mp4"):
         tune_with_more(tmp_path)
 
 
@@ -100,9 +100,10 @@ def test_several_processes_are_refused_where_all_would_do_the_work_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"expected one process to train the last stage alone \(--from\), found 2"):
+    said = "expected one process for the training "
+    with pytest.raises(ConfigError, match=rf"{said}of the last stage alone \(--from\), found 2"):
         make_student("student-demo", tmp_path / "work", tmp_path / "out", start=tmp_path)
-    with pytest.raises(ConfigError, match=r"expected one process to train .*on labelled clips, found 2"):
+    with pytest.raises(ConfigError, match=f"{said}on labelled clips, found 2"):
         tune_student(None, tmp_path, tmp_path, tmp_path / "out", tmp_path / "work")
 
 
