@@ -343,7 +343,10 @@ def test_ctrl_c_and_a_forgotten_close_end_the_process_at_once(server: RtspServer
     ("make", "says"),
     [
         (partial(CaptureSettings, width=32, height=32, pixels="gray"), "pixels must be one of luma, rgb, found 'gray'"),
-        (partial(CaptureSettings, width=32, height=32, policy="new"), "policy must be one of every, latest, found 'new'"),
+        (
+            partial(CaptureSettings, width=32, height=32, policy="new"),
+            "policy must be one of every, latest, found 'new'",
+        ),
         (partial(LiveSettings, protocol="quic"), "protocol must be one of tcp, udp, found 'quic'"),
         (partial(LiveSettings, jitter_ms=-5), "jitter_ms must be 0 or more, found -5"),
     ],

@@ -194,14 +194,14 @@ def test_a_camera_that_changes_its_size_stays_one_file(tmp_path: Path) -> None:
 def test_what_cannot_be_a_file_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     jpegs, h264 = clip_of("mjpeg"), clip_of("h264")
     for clip, name, told in (
-        (jpegs, "clip.mp4", r"expected a file name that ends in \.mkv for mjpeg, found 'clip\.mp4'; give that"),
+        (jpegs, "clip.mp4", r"expected a file name that ends in \.mkv for mjpeg, found 'clip\.mp4'; rename it"),
         (h264, "clip.avi", r"ends in \.mp4 or \.mkv for h264, found 'clip\.avi'"),
         (h264.until(0.0), "clip.mp4", "expected units to write, found a clip without any"),
     ):
         with pytest.raises(ConfigError, match=told):
             clip.save(tmp_path / name)
     mistaken = whole(jpegs.units, "h265")
-    with pytest.raises(SourceError, match=r"clip\.mp4 is not written: expected whole units of one codec.*take a clip"):
+    with pytest.raises(SourceError, match=r"clip\.mp4 was not written: expected whole units of one codec.*take a clip"):
         mistaken.save(tmp_path / "clip.mp4")
     assert list(tmp_path.iterdir()) == []
 
