@@ -120,7 +120,7 @@ def test_a_crash_behind_the_end_of_its_clip_is_refused() -> None:
     )
     check_within(clip, 9.0)
     check_within(replace(clip, crash=False, start_s=None), 0.0)
-    with pytest.raises(ConfigError, match=r"found crash_start_s 126 where the last picture is at 9\.0 s"):
+    with pytest.raises(ConfigError, match=r"found crash_start_s 126, but the last picture is at 9\.0 s"):
         check_within(replace(clip, start_s=126.0), 9.0)
 
 

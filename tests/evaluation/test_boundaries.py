@@ -140,7 +140,7 @@ def test_delay_is_over_caught_crashes_and_recall_over_all() -> None:
 
 
 def test_lists_of_two_lengths_are_refused() -> None:
-    with pytest.raises(ConfigError, match="one length"):
+    with pytest.raises(ConfigError, match="equal length"):
         boundaries.start_error([1.0, 2.0], [1.0])
-    with pytest.raises(ConfigError, match="one length"):
+    with pytest.raises(ConfigError, match="equal length"):
         boundaries.interval_iou([(0.0, 1.0)], [])

@@ -55,7 +55,7 @@ def test_one_class_is_undefined_not_zero() -> None:
 
 
 def test_bad_scores_are_refused() -> None:
-    with pytest.raises(ConfigError, match="one length"):
+    with pytest.raises(ConfigError, match="equal length"):
         metrics.roc_auc([True, False], [0.1])
     with pytest.raises(ConfigError, match="1 of 2 scores are NaN"):
         metrics.roc_auc([True, False], [0.1, float("nan")])

@@ -270,7 +270,7 @@ def test_statistics_of_another_model_of_the_same_shape_are_refused(folder: Path,
     write_index(found.folder, told)
     Statistics(found.folder).check(text, users, lambda: asked)
     write_index(found.folder, msgspec.structs.replace(told, weights="a" * 64))
-    words = r"statistics of tiny \(weights a{12}\), given is new \(weights b{12}\); calibrate new, or"
+    words = r"statistics of tiny \(weights a{12}\), not of new \(weights b{12}\); calibrate new, or"
     with pytest.raises(ConfigError, match=words):
         Statistics(found.folder).check(text, users, lambda: asked)
     write_index(found.folder, msgspec.structs.replace(told, adapters={"linguistic": "c" * 64}))

@@ -239,7 +239,7 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_blocks_that_do_not_fill_a_matrix_are_refused_with_those_that_would() -> None:
     weights = tiny_weights(inner=80)
-    with pytest.raises(ConfigError, match=r"layers\.0\.down\.weight: 80 inputs .* blocks of 32; give block = 16"):
+    with pytest.raises(ConfigError, match=r"layers\.0\.down\.weight: 80 inputs .* block of 32; give block = 16"):
         DecoderFiles(weights, "float16", w4_formats(weights))
 
 
