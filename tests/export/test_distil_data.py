@@ -87,7 +87,7 @@ def test_an_empty_clip_is_named(tmp_path: Path) -> None:
 def test_a_crash_that_a_label_puts_behind_the_clip_is_refused(tmp_path: Path) -> None:
     [listed] = clips(tmp_path, "5 a")
     late = replace(listed, crash=True, start_s=12.0)
-    with pytest.raises(ConfigError, match=r"0\.mp4: expected its crash to start within it, found crash_start_s 12 "):
+    with pytest.raises(ConfigError, match=r"0\.mp4: expected its crash to start within it, found crash_start_s 12, "):
         load_clips([late], tmp_path / "cache", PICTURES, read=CountingReader())
 
 

@@ -265,7 +265,7 @@ def test_calls_of_any_width_give_the_same_and_leave_room(ready: Ready, tmp_path:
         assert (loop.used, loop.slots) == (42, 64)
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], atol=1e-4)
-    with pytest.raises(ConfigError, match="64 slots, found 40 tokens behind 42"):
+    with pytest.raises(ConfigError, match="64 slots, found 40 tokens after 42"):
         loop.prefill(ids, images)
     with pytest.raises(ConfigError, match="at least 1 token"):
         loop.prefill(ids[:0], images)
