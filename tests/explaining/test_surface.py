@@ -155,7 +155,11 @@ def test_a_bundle_without_a_language_part_says_what_to_do(clip: Path) -> None:
         (("analyze", str(CLIP), "--profile", "7f"), 2, "unknown profile '7f'"),
         (("analyze", str(CLIP), "--memory-mb", "-1"), 2, "above 0"),
         (("analyze", "x.mp4", "--task", "cause", "--no-reasoning"), 2, "--task would have no effect: leave it out"),
-        (("analyze", "x.mp4", "--deadline-s", "1", "--no-reasoning"), 2, "--deadline-s would have no effect: leave it out"),
+        (
+            ("analyze", "x.mp4", "--deadline-s", "1", "--no-reasoning"),
+            2,
+            "--deadline-s would have no effect: leave it out",
+        ),
         (("analyze", "rtsp://user:secret@127.0.0.1:1/nothing"), 2, "watch it with `edge-sdk run`"),
         (("explain", "rtsp://user:secret@127.0.0.1:1/nothing"), 2, "rtsp://127.0.0.1:1/nothing: expected a file"),
     ],
