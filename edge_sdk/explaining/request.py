@@ -140,6 +140,7 @@ class ClipRequest:
         check_deadline(deadline_s)
         deadline_s, evidence = (None if each is None else float(each) for each in (deadline_s, evidence))
         self._check_open()
+        self.check()
         if self._asked:
             raise ConfigError(f"this clip is being asked for {self._asked}; read the answers to their end, or close it")
         until_s = None if deadline_s is None else time.monotonic() + deadline_s + GRACE_S
