@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.capture import FrameHistory
-from edge_sdk.errors import SourceError
+from edge_sdk.errors import EdgeError, SourceError
 from edge_sdk.events import CrashTimeline
 from edge_sdk.types import Estimate
 
@@ -22,6 +23,7 @@ AFTER_S, _AFTER_SHARE = 1.5, 0.25
 _LATE_FRAMES = 2
 # Frames copied out of the history at once; nobody can push to it meanwhile.
 _BATCH = 8
+_POLL_S = 0.05
 _GONE = "the frames of this event are no longer kept; ask sooner, or keep more seconds of frames"
 
 
@@ -58,19 +60,19 @@ class KeptFrames:
     """Up to `most` frames of an event from `history`, in order; `frames` only grows.
 
     The frames are consecutive if they are taken in time; frames that the history has already dropped are left out. Two
-    threads may call `take`.
+    threads may call `take`. `first_s` is the capture time of the source's first frame on the monotonic clock.
     """
 
     def __init__(self, history: FrameHistory, first_s: float, timeline: CrashTimeline, most: int) -> None:
-        """Choose where to begin; `first_s` is the capture time of the source's first frame on the monotonic clock."""
+        """Choose where to begin; no frame is copied yet."""
         rate_hz = history.settings.rate_hz
         self.frames: list[KeptFrame] = []
-        self._history, self._most = history, most
+        self.history, self.first_s, self._most = history, first_s, most
         self._lasts_s = (most - 1) / rate_hz
         self._from_s = first_s + begins_s(timeline, self._lasts_s)
         crash = timeline.crash_start or timeline.pre_crash_start
         self._latest_s = math.inf if crash is None else first_s + crash.hi + _LATE_FRAMES / rate_hz
-        self._first_s, self._lock = first_s, threading.Lock()
+        self._lock, self._stopped = threading.Lock(), threading.Event()
 
     @property
     def full(self) -> bool:
@@ -84,7 +86,7 @@ class KeptFrames:
             return True
         # A start that is refined afterwards may be a little later and still be covered.
         slack_s = min(AFTER_S, _AFTER_SHARE * self._lasts_s) / 2
-        return self._from_s >= self._first_s + _least_s(crash, self._lasts_s) - slack_s
+        return self._from_s >= self.first_s + _least_s(crash, self._lasts_s) - slack_s
 
     def take(self) -> None:
         """Copy the frames that have come. Raises `SourceError` if the remaining frames begin after the crash."""
@@ -94,9 +96,9 @@ class KeptFrames:
                 if count <= 0:
                     return
                 found = (
-                    self._history.since(self.frames[-1].number + 1, count)
+                    self.history.since(self.frames[-1].number + 1, count)
                     if self.frames
-                    else self._history.window(self._from_s, count)
+                    else self.history.window(self._from_s, count)
                 )
                 if not len(found.pixels):
                     return
@@ -106,7 +108,22 @@ class KeptFrames:
                 numbers = range(found.first, found.next)
                 self.frames += [KeptFrame(*each) for each in zip(found.pixels, stamps, numbers, strict=True)]
 
-    def check(self) -> None:
-        """Raise `SourceError` if there is no frame."""
+    def keep(self) -> None:
+        """Copy the frames that have come. Raises `SourceError` if none is left that shows the crash."""
+        self.take()
         if not self.frames:
             raise SourceError(_GONE)
+
+    def follow(self) -> None:
+        """Copy frames as they come, on a separate thread, until there are enough of them or `stop` is called."""
+        threading.Thread(target=self._follow, name="edge-sdk frames of an event", daemon=True).start()
+
+    def stop(self) -> None:
+        """End what `follow` began; the frames copied so far stay."""
+        self._stopped.set()
+
+    def _follow(self) -> None:
+        with suppress(EdgeError):  # whoever asks gets it
+            self.take()
+            while not self.full and not self._stopped.wait(_POLL_S):
+                self.take()

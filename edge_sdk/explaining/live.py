@@ -2,8 +2,8 @@
 
 Work begins when the event is provisional, so that little is left to do when someone asks about it. The work may be in
 vain: the event may be rejected, another event may occupy the reasoner, or the process may die. None of this is an error
-until someone asks; then work starts over. A separate thread copies the frames out of the history from the start, so
-that a bundle that takes a minute to open, or a reasoner slower than the camera, still finds them all.
+until someone asks; then work starts over, on the frames that `KeptFrames` has copied meanwhile. So a bundle that takes
+a minute to open, or a reasoner slower than the camera, still finds them all.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from edge_sdk.bundle.manifest_language import VisionProfile
-from edge_sdk.capture import FrameHistory, HistorySettings
+from edge_sdk.capture import HistorySettings
 from edge_sdk.errors import EdgeError, RuntimeFailure
-from edge_sdk.events import CrashTimeline, Event
+from edge_sdk.events import Event
 from edge_sdk.explaining.kept import KeptFrames
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess
@@ -36,14 +36,12 @@ def history_settings(profile: VisionProfile) -> HistorySettings:
 
 
 class LiveClip:
-    """The frames of one event, at most as many as the profile has, shown to the reasoner."""
+    """The frames of one event, shown to the reasoner. For another question, make another clip of the same frames."""
 
-    def __init__(
-        self, process: ReasonerProcess, history: FrameHistory, first_s: float, timeline: CrashTimeline
-    ) -> None:
-        """Prepare the clip; `first_s` is the capture time of the source's first frame on the monotonic clock."""
-        self._process, self._history, self._first_s = process, history, first_s
-        self._kept = KeptFrames(history, first_s, timeline, process.language.profiles[process.profile].frames)
+    def __init__(self, process: ReasonerProcess, kept: KeptFrames) -> None:
+        """Prepare the clip; nothing is shown yet."""
+        self.kept = kept
+        self._process = process
         self._stopped, self._dropped = threading.Event(), False
         self._deadline = Deadline(None)
         self._request: ClipRequest | None = None
@@ -51,19 +49,9 @@ class LiveClip:
         self._pushed = 0
 
     def follow(self) -> None:
-        """Keep frames and show them to the reasoner as they come, on separate threads, until `ask` or `drop`."""
-        threading.Thread(target=self._keep, name="edge-sdk frames of an event", daemon=True).start()
+        """Show frames to the reasoner as they are kept, on a separate thread, until `ask` or `drop`."""
         self._thread = threading.Thread(target=self._follow, name="edge-sdk reasoning", daemon=True)
         self._thread.start()
-
-    def keep(self) -> None:
-        """Copy the available frames of the event. Raises `SourceError` if those of the crash are gone."""
-        self._kept.take()
-        self._kept.check()
-
-    def shows(self, timeline: CrashTimeline) -> bool:
-        """Return whether the frames last until the crash of `timeline` is visible; see `KeptFrames.shows`."""
-        return self._kept.shows(timeline)
 
     def ask(
         self,
@@ -82,8 +70,8 @@ class LiveClip:
         self._deadline = deadline = Deadline(deadline_s)
         try:
             ended = self._stop(deadline.left_s())
-            request = self._whole(self._history.next, deadline.within_s(wait_s)) if ended else self._as_it_is()
-            zero_s = self._first_s - self._kept.frames[0].captured_s
+            request = self._whole(self.kept.history.next, deadline.within_s(wait_s)) if ended else self._as_it_is()
+            zero_s = self.kept.first_s - self.kept.frames[0].captured_s
             yield from request.ask(tasks, deadline_s=deadline.left_s(), zero_s=zero_s, events=events, evidence=evidence)
             if request.report is not None:
                 yield request.report
@@ -111,17 +99,11 @@ class LiveClip:
         self._dropped = True
         raise RuntimeFailure("the reasoner was not ready before the deadline; ask again later, or give it more time")
 
-    def _keep(self) -> None:
-        with suppress(EdgeError):  # `ask` raises it again
-            self._kept.take()
-            while not self._kept.full and not self._stopped.wait(_POLL_S):
-                self._kept.take()
-
     def _follow(self) -> None:
         try:
             request = self._begin(0.0, Deadline(None))
-            while not self._stopped.wait(_POLL_S) and not (self._kept.full and self._pushed == len(self._kept.frames)):
-                self._extend(request, self._history.next)
+            while not self._stopped.wait(_POLL_S) and not (self.kept.full and self._pushed == len(self.kept.frames)):
+                self._extend(request, self.kept.history.next)
         except EdgeError:
             self._dropped = True
         if self._dropped:
@@ -129,7 +111,7 @@ class LiveClip:
 
     def _whole(self, end: int, wait_s: float) -> ClipRequest:
         """Return a request with all frames before the number `end`: the following thread's, or else a new one."""
-        self.keep()  # before the time it may take to wait for a turn and open the model
+        self.kept.keep()  # before the time it may take to wait for a turn and open the model
         if self._request is not None:
             with suppress(EdgeError):
                 self._extend(self._request, end)
@@ -141,14 +123,15 @@ class LiveClip:
         return request
 
     def _begin(self, wait_s: float, deadline: Deadline) -> ClipRequest:
-        size = self._history.settings.width, self._history.settings.height
+        settings = self.kept.history.settings
+        size = settings.width, settings.height
         self._request = request = self._process.begin(source=size, wait_s=wait_s, until_s=deadline.until_s)
         self._pushed = 0
         return request
 
     def _extend(self, request: ClipRequest, end: int) -> None:
         """Push the frames before the number `end` that were not pushed yet, at least one; stops early when told to."""
-        frames = self._kept.frames
+        frames = self.kept.frames
         while self._pushed < len(frames) and (not self._pushed or frames[self._pushed].number < end):
             frame = frames[self._pushed]
             time_s = frame.captured_s - frames[0].captured_s

@@ -19,7 +19,7 @@ class ReasonerSettings(Value, frozen=True, kw_only=True):
     on opening, within the machine and within its container. `priority` is added to the process's niceness. The process
     is killed if it says nothing for `silence_s`, if its bundle is not open after `open_s`, or if a single run of a
     graph takes longer than `stall_s`. `profile` names the bundle's vision profile; None means the one with the most
-    frames.
+    frames. `events_kept` is the number of events of live sources whose frames stay in memory for later questions.
     """
 
     runtime: str = DEFAULT_RUNTIME
@@ -27,6 +27,7 @@ class ReasonerSettings(Value, frozen=True, kw_only=True):
     device: str = "cpu"
     engines: Path | None = None
     profile: str | None = None
+    events_kept: int = 2
     budget_mb: float | None = None
     priority: int = 10
     silence_s: float = 60.0
@@ -39,6 +40,10 @@ class ReasonerSettings(Value, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.budget_mb is not None and not self.budget_mb > 0:
             raise ConfigError(f"the memory budget must be above 0 MB, found {self.budget_mb:g}")
+        if not self.events_kept >= 1:
+            raise ConfigError(
+                f"the number of events whose frames are kept must be at least 1, found {self.events_kept}"
+            )
         if not 0 <= self.priority <= 19:
             raise ConfigError(f"the priority must be 0..19, where 19 is the lowest priority, found {self.priority}")
         # The process sends a beat every second.

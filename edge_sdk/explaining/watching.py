@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from edge_sdk.capture import LiveSettings
 from edge_sdk.errors import ConfigError, SourceError
 from edge_sdk.events import Event
 from edge_sdk.explaining.clips import answers_of, evidence_of, explain_file, tasks_of
+from edge_sdk.explaining.kept import KeptFrames
 from edge_sdk.explaining.live import LiveClip, history_settings
 from edge_sdk.explaining.messages import Piece, ReasoningReport, Reply
 from edge_sdk.explaining.process import ReasonerProcess, while_open
@@ -29,7 +31,8 @@ class EventExplainer:
     """The reasoner of a unit. The unit's loop calls `notice`, which never waits; any thread may ask.
 
     A question has priority over work that nobody has asked for: all other events being followed are dropped, and no
-    event is followed until the question is answered.
+    event is followed until the question is answered. The frames of the last `settings.events_kept` events stay in
+    memory, whether or not the reasoner has seen them, so that they can be asked about later and again.
     """
 
     def __init__(self, bundle: Bundle, settings: ReasonerSettings) -> None:
@@ -38,6 +41,8 @@ class EventExplainer:
         # Re-entrant, because the garbage collector may close an abandoned question on a thread that holds the lock.
         self._lock = threading.RLock()
         self._following: dict[str, LiveClip] = {}
+        self._kept: OrderedDict[str, KeptFrames] = OrderedDict()
+        self._events_kept = settings.events_kept
         self._questions = 0
         self._pid = os.getpid()
 
@@ -45,11 +50,15 @@ class EventExplainer:
         """Handle a revision of an event: follow its frames when it is provisional, drop them when it is rejected."""
         if event.state == "rejected":
             with self._lock:
-                clip = self._following.pop(event.id, None)
+                clip, kept = self._following.pop(event.id, None), self._kept.pop(event.id, None)
             if clip is not None:
                 clip.drop()
+            if kept is not None:
+                kept.stop()
         elif event.state == "provisional" and isinstance(feeder, LiveFeeder) and feeder.history is not None:
-            self._follow(event.id, self._clip(event, feeder))
+            kept = self._frames(event, feeder)
+            self._remember(event.id, kept)
+            self._follow(event.id, LiveClip(self.process, kept))
 
     def explain(
         self, event: Event, feeder: Feeder, tasks: Sequence[str] | None, deadline_s: float | None
@@ -72,6 +81,9 @@ class EventExplainer:
         """End the work and the process; does nothing in a process forked from this one."""
         if os.getpid() == self._pid:
             self._give_up()
+            with self._lock:
+                while self._kept:
+                    self._kept.popitem()[1].stop()
             self.process.close()
 
     @contextmanager
@@ -119,25 +131,49 @@ class EventExplainer:
         return clip.ask(tasks, events=seen, evidence=score, deadline_s=deadline_s, wait_s=QUEUE_S)
 
     def _best(self, event: Event, feeder: LiveFeeder, followed: LiveClip | None) -> LiveClip:
-        """Return the clip followed since the first sign, unless it ends before the crash and later frames are kept."""
-        if followed is not None and followed.shows(event.happened):
-            return followed
-        clip = self._clip(event, feeder)
-        if followed is not None:
-            try:
-                clip.keep()
-            except SourceError:
-                return followed
-            followed.drop()
-        return clip
+        """Return a clip of the frames kept since the first sign, unless they end before the crash and later ones exist.
 
-    def _clip(self, event: Event, feeder: LiveFeeder) -> LiveClip:
+        It is `followed` if that has shown these frames already.
+        """
+        with self._lock:
+            kept = self._kept.get(event.id)
+        if kept is None or not kept.shows(event.happened):
+            later = self._frames(event, feeder)
+            try:
+                later.keep()
+            except SourceError:
+                if kept is None:
+                    raise
+            else:
+                kept = later
+        self._remember(event.id, kept)
+        if followed is not None and followed.kept is kept:
+            return followed
+        if followed is not None:
+            followed.drop()
+        return LiveClip(self.process, kept)
+
+    def _remember(self, event: str, kept: KeptFrames) -> None:
+        """Keep these frames and those still to come for later questions; those asked for least recently are dropped."""
+        with self._lock:
+            before = self._kept.pop(event, None)
+            self._kept[event] = kept
+            dropped = [] if before is None or before is kept else [before]
+            while len(self._kept) > self._events_kept:
+                dropped.append(self._kept.popitem(last=False)[1])
+        for each in dropped:
+            each.stop()
+        if before is not kept:
+            kept.follow()
+
+    def _frames(self, event: Event, feeder: LiveFeeder) -> KeptFrames:
         if feeder.history is None or feeder.first_s is None:
             raise ConfigError(
                 f"{feeder.uri} keeps no frames to reason about; open the unit with reasoning=ReasonerSettings(), or "
                 "give live=LiveSettings(history=...)"
             )
-        return LiveClip(self.process, feeder.history, feeder.first_s, event.happened)
+        most = self.process.language.profiles[self.process.profile].frames
+        return KeptFrames(feeder.history, feeder.first_s, event.happened, most)
 
 
 def with_frames_kept(live: LiveSettings, explainer: EventExplainer) -> LiveSettings:

@@ -16,6 +16,7 @@ from edge_sdk.capture import FrameHistory, HistorySettings
 from edge_sdk.errors import RuntimeFailure, SourceError
 from edge_sdk.events import CrashTimeline
 from edge_sdk.explaining import LiveClip
+from edge_sdk.explaining.kept import KeptFrames
 from edge_sdk.types import Estimate
 
 PROFILE = VisionProfile(frames=12, rate_hz=10.0, width=28, height=28, graphs={})
@@ -83,13 +84,23 @@ def show(kept: FrameHistory, number: int) -> None:
     kept.push(np.full((4, 4, 3), number, np.uint8), FIRST_S + number / 10)
 
 
+def live(reasoner: Listener, history: FrameHistory, timeline: CrashTimeline = TIMELINE) -> LiveClip:
+    kept = KeptFrames(history, FIRST_S, timeline, PROFILE.frames)
+    return LiveClip(reasoner, kept)  # type: ignore[arg-type]
+
+
+def follow(clip: LiveClip) -> None:
+    clip.kept.follow()
+    clip.follow()
+
+
 def ask(clip: LiveClip) -> None:
     list(clip.ask(["cause"], events=[], deadline_s=None, wait_s=1.0))
 
 
 def test_frames_begin_before_the_event_and_end_with_the_profile() -> None:
     listener = Listener()
-    ask(LiveClip(listener, history(30), FIRST_S, TIMELINE))  # type: ignore[arg-type]
+    ask(live(listener, history(30)))
     (request,) = listener.begun
     assert request.shown == list(range(5, 17))
     np.testing.assert_allclose(request.times_s, np.arange(12) / 10, atol=1e-9)
@@ -100,8 +111,8 @@ def test_frames_begin_before_the_event_and_end_with_the_profile() -> None:
 
 def test_work_begins_at_once_and_goes_on_with_what_comes() -> None:
     kept, listener = history(10), Listener()
-    clip = LiveClip(listener, kept, FIRST_S, TIMELINE)  # type: ignore[arg-type]
-    clip.follow()
+    clip = live(listener, kept)
+    follow(clip)
     while not listener.begun:
         pass
     assert listener.begun[0].enough.wait(5)
@@ -114,11 +125,12 @@ def test_work_begins_at_once_and_goes_on_with_what_comes() -> None:
 
 def test_frames_that_were_lost_on_the_way_are_skipped_not_repeated() -> None:
     kept, listener = history(10, keep_s=1.0), Listener()
-    clip = LiveClip(listener, kept, FIRST_S, TIMELINE)  # type: ignore[arg-type]
-    clip.follow()
+    clip = live(listener, kept)
+    follow(clip)
     while not listener.begun:
         pass
     assert listener.begun[0].enough.wait(5)
+    clip.kept.stop()
     clip._stopped.set()
     for number in range(10, 40):
         show(kept, number)
@@ -130,7 +142,7 @@ def test_a_deadline_counts_from_the_question() -> None:
     """What is left of it is for the answers; when nothing is, one frame is all that is looked at."""
     for deadline_s, shown in ((60.0, 12), (0.0, 1)):
         listener = Listener()
-        clip = LiveClip(listener, history(30), FIRST_S, TIMELINE)  # type: ignore[arg-type]
+        clip = live(listener, history(30))
         list(clip.ask(["cause"], events=[], deadline_s=deadline_s, wait_s=1.0))
         (request,) = listener.begun
         assert len(request.shown) == shown
@@ -165,16 +177,16 @@ class Crowded(Taken):
 
 def test_a_deadline_is_kept_by_what_follows_a_reasoner_that_opens_or_works_for_longer() -> None:
     slow = Slow()
-    clip = LiveClip(slow, history(30), FIRST_S, TIMELINE)  # type: ignore[arg-type]
-    clip.follow()
+    clip = live(slow, history(30))
+    follow(clip)
     with pytest.raises(RuntimeFailure, match="not ready before the deadline; ask again later"):
         list(clip.ask(["cause"], events=[], deadline_s=0.1, wait_s=1.0))
     slow.opened.set()
     assert clip._thread is not None
     clip._thread.join(60)
     assert all(request.closed for request in slow.begun), "its turn is given back"
-    clip = LiveClip(slow, history(30), FIRST_S, TIMELINE)  # type: ignore[arg-type]
-    clip.follow()
+    clip = live(slow, history(30))
+    follow(clip)
     while not (slow.begun[1:] and slow.begun[1].shown):
         time.sleep(0.01)
     list(clip.ask(["cause"], events=[], deadline_s=0.1, wait_s=1.0))
@@ -184,16 +196,16 @@ def test_a_deadline_is_kept_by_what_follows_a_reasoner_that_opens_or_works_for_l
 
 def test_a_busy_reasoner_is_asked_again_when_the_question_comes() -> None:
     listener = Listener(busy=True)
-    clip = LiveClip(listener, history(30), FIRST_S, TIMELINE)  # type: ignore[arg-type]
-    clip.follow()
+    clip = live(listener, history(30))
+    follow(clip)
     ask(clip)
     assert listener.begun[0].shown == list(range(5, 17))
 
 
 def test_a_dropped_event_lets_go_and_one_without_frames_says_so() -> None:
     listener = Listener()
-    clip = LiveClip(listener, history(10), FIRST_S, TIMELINE)  # type: ignore[arg-type]
-    clip.follow()
+    clip = live(listener, history(10))
+    follow(clip)
     while not listener.begun:
         pass
     clip.drop()
@@ -201,16 +213,16 @@ def test_a_dropped_event_lets_go_and_one_without_frames_says_so() -> None:
     clip._thread.join(5)
     assert listener.begun[0].closed
     with pytest.raises(SourceError, match="the frames of this event are no longer kept"):
-        ask(LiveClip(listener, history(0), FIRST_S, TIMELINE))  # type: ignore[arg-type]
+        ask(live(listener, history(0)))
 
 
 @pytest.mark.parametrize("follows", [False, True])
 def test_an_event_whose_frames_are_gone_is_not_answered_from_others(follows: bool) -> None:
     """The crash began at 5.5 s at the latest; of 10 s the last three are kept."""
     listener = Listener()
-    clip = LiveClip(listener, history(100), FIRST_S, TIMELINE)  # type: ignore[arg-type]
+    clip = live(listener, history(100))
     if follows:
-        clip.follow()
+        follow(clip)
     with pytest.raises(SourceError, match=r"no longer kept; ask sooner, or keep more seconds of frames"):
         ask(clip)
     assert all(request.closed and not request.shown for request in listener.begun)
@@ -219,15 +231,15 @@ def test_an_event_whose_frames_are_gone_is_not_answered_from_others(follows: boo
 
 def test_an_event_of_which_the_beginning_is_gone_is_answered_from_the_rest() -> None:
     listener = Listener()
-    ask(LiveClip(listener, history(85), FIRST_S, TIMELINE))  # type: ignore[arg-type]
+    ask(live(listener, history(85)))
     assert listener.begun[0].shown == list(range(55, 67))
 
 
 def test_frames_are_kept_while_the_reasoner_opens_and_while_it_is_slow() -> None:
     """Of three seconds one is kept by the source: what came in time is shown all the same."""
     slow, kept = Slow(), history(10, keep_s=1.0)
-    clip = LiveClip(slow, kept, FIRST_S, TIMELINE)  # type: ignore[arg-type]
-    clip.follow()
+    clip = live(slow, kept)
+    follow(clip)
     for number in range(10, 30):
         until(partial(came, clip, number - 1))
         show(kept, number)
@@ -247,7 +259,7 @@ def test_frames_that_are_asked_about_are_there_when_the_turn_comes() -> None:
             return super().begin(source=source, wait_s=wait_s, until_s=until_s)
 
     late = Late()
-    ask(LiveClip(late, kept, FIRST_S, TIMELINE))  # type: ignore[arg-type]
+    ask(live(late, kept))
     assert late.begun[0].shown == list(range(5, 17))
 
 
@@ -257,11 +269,11 @@ def test_the_crash_is_among_the_frames_however_long_after_its_first_sign(crash_s
     crash = Estimate(t=crash_s, lo=crash_s - 0.1, hi=crash_s)
     seen = CrashTimeline(pre_crash_start=TIMELINE.pre_crash_start, crash_start=crash)
     listener, kept = Listener(), history(100, keep_s=10.0)
-    begun = LiveClip(listener, kept, FIRST_S, TIMELINE)  # type: ignore[arg-type]
-    assert begun.shows(TIMELINE)
-    assert not begun.shows(seen)
-    whole = LiveClip(listener, kept, FIRST_S, seen)  # type: ignore[arg-type]
-    assert whole.shows(seen)
+    begun = live(listener, kept)
+    assert begun.kept.shows(TIMELINE)
+    assert not begun.kept.shows(seen)
+    whole = live(listener, kept, seen)
+    assert whole.kept.shows(seen)
     ask(whole)
     assert listener.begun[0].shown == list(range(first, first + 12))
     assert listener.begun[0].shown[-1] / 10 >= crash_s + 0.2
@@ -271,14 +283,14 @@ def test_the_crash_is_among_the_frames_however_long_after_its_first_sign(crash_s
 def test_a_start_that_is_told_more_exactly_costs_no_new_beginning(later_s: float, kept: bool) -> None:
     """Of frames that last 1.1 s a crash that is a tenth later than was thought still shows."""
     crash = Estimate(t=6.0, lo=5.9, hi=6.0)
-    clip = LiveClip(Listener(), history(100, keep_s=10.0), FIRST_S, CrashTimeline(crash_start=crash))  # type: ignore[arg-type]
+    clip = live(Listener(), history(100, keep_s=10.0), CrashTimeline(crash_start=crash))
     refined = Estimate(t=crash.t + later_s, lo=crash.lo + later_s, hi=crash.hi + later_s)
-    assert clip.shows(CrashTimeline(crash_start=refined)) is kept
+    assert clip.kept.shows(CrashTimeline(crash_start=refined)) is kept
 
 
 def came(clip: LiveClip, number: int) -> bool:
-    frames = clip._kept.frames
-    return clip._kept.full or bool(frames and frames[-1].number == number)
+    frames = clip.kept.frames
+    return clip.kept.full or bool(frames and frames[-1].number == number)
 
 
 def until(ready: Callable[[], object]) -> None:

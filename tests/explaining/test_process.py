@@ -19,6 +19,7 @@ import pytest
 from asking_bundles import watching
 from changed_worker import started_with
 from numpy.typing import NDArray
+from pushing import until
 
 from edge_sdk.bundle import Bundle
 from edge_sdk.capture import FrameHistory, HistorySettings
@@ -44,6 +45,7 @@ from edge_sdk.explaining import (
     clips,
     explain_file,
 )
+from edge_sdk.explaining.kept import KeptFrames
 from edge_sdk.explaining.sampling import Shown, read_clip
 from edge_sdk.reasoning.answer import Answer as Spoken
 from edge_sdk.reasoning.reasoner import Reasoner
@@ -152,16 +154,14 @@ def test_frames_that_are_kept_are_begun_with_anew_where_the_process_has_died(pro
     kept = FrameHistory(HistorySettings(width=90, height=60, rate_hz=10.0, keep_s=3.0))
     for number in range(6):
         kept.push(PICTURES[number % len(PICTURES)], 100.0 + number / 10)
-    clip = LiveClip(process, kept, 100.0, CrashTimeline(crash_start=Estimate(t=0.3, lo=0.2, hi=0.4)))
+    clip = LiveClip(process, KeptFrames(kept, 100.0, CrashTimeline(crash_start=Estimate(t=0.3, lo=0.2, hi=0.4)), 24))
+    clip.kept.keep()
     clip.follow()
-    deadline_s = time.monotonic() + 60
-    while clip._pushed < 6 and time.monotonic() < deadline_s:
-        time.sleep(0.01)
+    until(lambda: clip._pushed == 6, 60.0)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     assert clip._request is not None
-    while not clip._request._child.ended and time.monotonic() < deadline_s:
-        time.sleep(0.01)
+    until(lambda child=clip._request._child: child.ended, 60.0)
     *_, reply, report = clip.ask(["recognition"], events=[], deadline_s=None, wait_s=60.0)
     assert isinstance(reply, Reply)
     assert isinstance(report, ReasoningReport)

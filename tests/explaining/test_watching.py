@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -29,16 +30,22 @@ TURN_S = 10.0
 
 @pytest.fixture(scope="module")
 def feeder() -> Iterator[LiveFeeder]:
+    with camera(5.0) as shown:
+        yield shown
+
+
+@contextmanager
+def camera(keep_s: float) -> Iterator[LiveFeeder]:
     """A source that has shown a few pictures, all of them kept."""
-    kept = HistorySettings(width=64, height=48, rate_hz=30.0, keep_s=5.0)
+    kept = HistorySettings(width=64, height=48, rate_hz=30.0, keep_s=keep_s)
     feed = Feed("rgb", width=64, height=48, rate_hz=30)
     with open_live(feed, wanted(history=kept)) as source:
-        camera = LiveFeeder(source, FrameAges(), 0.1)
+        shown = LiveFeeder(source, FrameAges(), 0.1)
         for number in range(FRAMES):
             taken(feed, np.full(SIZE, 40 * number, np.uint8))
             until(lambda count=number + 1: source.history is not None and source.history.next >= count)
-        until(camera.take)
-        yield camera
+        until(shown.take)
+        yield shown
 
 
 @pytest.fixture
@@ -47,6 +54,15 @@ def explainer(asking: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Event
     made = EventExplainer(asking, ReasonerSettings(priority=0))
     yield made
     made.close()
+
+
+def gone_by(feeder: LiveFeeder) -> None:
+    """Let the source show so much that nothing from before a minute is left."""
+    history = feeder.history
+    assert history is not None
+    assert feeder.first_s is not None
+    for number in range(history.settings.frames):
+        history.push(np.zeros(SIZE, np.uint8), feeder.first_s + 100 + number / 30)
 
 
 def answered(explainer: EventExplainer, feeder: Feeder, name: str) -> bool:
@@ -66,9 +82,9 @@ def test_of_an_event_by_hand_the_frames_about_its_trigger_are_shown(
     """Its timeline is null. What is kept begins four seconds before one trigger, and ends long before the other."""
     early, late = (
         msgspec.structs.replace(
-            event("m", "closed"), timeline=CrashTimeline(), trigger="manual", triggered_s=triggered_s
+            event(name, "closed"), timeline=CrashTimeline(), trigger="manual", triggered_s=triggered_s
         )
-        for triggered_s in (0.1, 60.0)
+        for name, triggered_s in (("early", 0.1), ("late", 60.0))
     )
     *_, whole = explainer.explain(early, feeder, ["recognition"], None)
     assert isinstance(whole, Event)
@@ -83,6 +99,45 @@ def test_a_question_goes_before_another_camera_s_event(explainer: EventExplainer
     follow(explainer, feeder, "b")
     assert answered(explainer, feeder, "a")
     assert not explainer._following
+
+
+def test_events_are_asked_about_again_after_their_source_has_forgotten_them(explainer: EventExplainer) -> None:
+    """The first was no longer followed once the second was provisional."""
+    with camera(1.0) as feeder:
+        follow(explainer, feeder, "a")
+        follow(explainer, feeder, "b")
+        gone_by(feeder)
+        for name in ("a", "b", "a"):
+            assert answered(explainer, feeder, name)
+        with pytest.raises(SourceError, match="the frames of this event are no longer kept"):
+            answered(explainer, feeder, "c")
+
+
+def test_the_events_asked_about_last_are_kept_and_rejected_ones_are_not(explainer: EventExplainer) -> None:
+    with camera(1.0) as feeder:
+        for name in ("a", "b", "c", "d"):
+            follow(explainer, feeder, name)
+            if name == "b":
+                assert answered(explainer, feeder, "a")
+            if name == "c":
+                assert answered(explainer, feeder, "a")
+        explainer.notice(event("d", "rejected"), feeder)
+        gone_by(feeder)
+        assert answered(explainer, feeder, "a")
+        for name in ("b", "c", "d"):
+            with pytest.raises(SourceError, match="the frames of this event are no longer kept"):
+                answered(explainer, feeder, name)
+
+
+def test_an_event_that_comes_while_somebody_asks_keeps_its_frames(explainer: EventExplainer) -> None:
+    with camera(1.0) as feeder:
+        said = explainer.explain(event("a", "closed"), feeder, ["prevention"], None)
+        next(said)
+        explainer.notice(event("b"), feeder)
+        until(lambda: explainer._kept["b"].frames)
+        gone_by(feeder)
+        assert isinstance(list(said)[-1], Event)
+        assert answered(explainer, feeder, "b")
 
 
 def test_a_file_s_question_does_too(explainer: EventExplainer, feeder: LiveFeeder, clip: Path) -> None:
