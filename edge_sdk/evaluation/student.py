@@ -11,6 +11,7 @@ from edge_sdk.bundle import Bundle
 from edge_sdk.bundle.manifest import Student
 from edge_sdk.evaluation.scorer import ClipScores, Guess
 from edge_sdk.events import Event
+from edge_sdk.perception.boundaries import CENTROID_FRAMES, END_FLOOR, estimate, heat_peak
 from edge_sdk.perception.recogniser import student_of
 
 
@@ -50,7 +51,27 @@ def guess_of(event: Event) -> Guess | None:
 
 
 def hottest_starts(found: AnalysedClip, student: Student) -> list[Guess]:
-    """Return guesses at the frames with the highest start heat, hottest first, for clips without an event."""
-    delay_s = student.heat_delay_frames / student.rate_hz
-    rows = sorted(found.scores, key=lambda row: row.start, reverse=True)
-    return [Guess(start_s=max(0.0, row.time_s - delay_s)) for row in rows]
+    """Return guesses at the frames with the highest start heat, hottest first, for clips without an event.
+
+    Like an event, each ends at the clear peak of the end heat after it, or else with the clip.
+    """
+    rows, end = found.scores, student.operating_point.crash_end
+    if not rows:
+        return []
+    delay_s, over_s = student.heat_delay_frames / student.rate_hz, rows[-1].time_s + 1 / student.rate_hz
+    heat = [(row.time_s - delay_s, row.end) for row in rows]
+    # For each frame, the one with the highest end heat from there on.
+    highest = list(range(len(heat)))
+    for number in reversed(range(len(heat) - 1)):
+        if heat[highest[number + 1]][1] > heat[number][1]:
+            highest[number] = highest[number + 1]
+
+    def guess(number: int) -> Guess:
+        after = number + 1
+        top = highest[min(after, len(heat) - 1)]
+        peak_s = heat_peak(heat[max(after, top - CENTROID_FRAMES) : top + CENTROID_FRAMES + 1], END_FLOOR)
+        start_s = max(0.0, heat[number][0])
+        end_s = over_s if peak_s is None else estimate(peak_s, end, over_s).t
+        return Guess(start_s=start_s, end_s=max(end_s, start_s))
+
+    return [guess(number) for number in sorted(range(len(rows)), key=lambda each: -rows[each].start)]

@@ -12,11 +12,14 @@ from edge_sdk.events.record import CrashTimeline
 from edge_sdk.types import Estimate
 
 HEAT_FLOOR = 0.05
+# A crash whose cars drive on, or leave the picture, has no moment of its end: the highest end heat is then a bump that
+# may lie anywhere. On rendered crashes, the fall of the scores tells the end better than heat below this.
+END_FLOOR = 0.5
 CENTROID_FRAMES = 3
 
 
-def heat_peak(heat: Sequence[tuple[float, float]]) -> float | None:
-    """Time of the highest heat, refined by the centroid of its neighbours; None below `HEAT_FLOOR`.
+def heat_peak(heat: Sequence[tuple[float, float]], floor: float = HEAT_FLOOR) -> float | None:
+    """Time of the highest heat, refined by the centroid of its neighbours; None if it is below `floor`.
 
     `heat` is pairs of a time in seconds and the heat at that time, in order of time.
     """
@@ -24,7 +27,7 @@ def heat_peak(heat: Sequence[tuple[float, float]]) -> float | None:
         return None
     times_s, values = (np.asarray(column, np.float64) for column in zip(*heat, strict=True))
     top = int(values.argmax())
-    if values[top] < HEAT_FLOOR:
+    if values[top] < floor:
         return None
     near = slice(max(0, top - CENTROID_FRAMES), top + CENTROID_FRAMES + 1)
     return float(np.average(times_s[near], weights=values[near]))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from edge_sdk.bundle.manifest import OperatingPoint, Student
 from edge_sdk.errors import BundleError
 from edge_sdk.events.record import CrashTimeline, State
-from edge_sdk.perception.boundaries import CENTROID_FRAMES, estimate, heat_peak, in_order, widened
+from edge_sdk.perception.boundaries import CENTROID_FRAMES, END_FLOOR, estimate, heat_peak, in_order, widened
 from edge_sdk.types import Estimate
 
 COLUMNS = ("crash", "pre_crash", "start", "end")
@@ -257,9 +257,9 @@ class Timeline:
         return zip(self._heat_s, self._history, strict=True)
 
     def _end(self, now_s: float) -> float:
-        """Peak of the end heat since the start; without one, when the score fell, or `now_s` if it has not."""
+        """Peak of the end heat since the start; without a clear one, when the score fell, or `now_s` if it has not."""
         start_s = self._coarse_start_s if self._start_s is None else self._start_s
-        peak_s = heat_peak([(at_s, f.end) for at_s, f in self._heat() if at_s > start_s])
+        peak_s = heat_peak([(at_s, f.end) for at_s, f in self._heat() if at_s > start_s], END_FLOOR)
         if peak_s is not None:
             return peak_s
         return max(start_s, now_s if self._quiet_since_s is None else self._quiet_since_s)
