@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -183,13 +183,14 @@ class Unit:
 
     def explain(
         self, event: Event, tasks: Sequence[str] | None = None, *, deadline_s: float | None = None
-    ) -> Iterator[Piece | Reply | ReasoningReport | Event]:
+    ) -> Generator[Piece | Reply | ReasoningReport | Event, None, None]:
         """Ask the video LLM `tasks`, by default all, about an event of this unit; yield text as it is generated.
 
         A file is sampled whole. For a live source, the frames from `explaining.kept.BEFORE_S` before the event are
         taken at the first `next`, as far as they have come, so ask about a closed event. A task may yield two `Reply`
         items: the later one counts, and reports that another answer contradicts it. The last item is the event with
-        its answers. At `deadline_s`, counted from the first `next`, answers are given as far as they went. Raises
+        its answers. At `deadline_s`, counted from the first `next`, answers are given as far as they went. Closing the
+        generator gives the question up, in the thread that reads it. Raises
         `BundleError` for a bundle without a language part, `UnknownNameError` for an unknown task, `ConfigError` for an
         event of another source or unit and for a deadline that is not a number, `SourceError` if the event's frames are
         gone, `RuntimeFailure` if the reasoner's process dies or gets no turn in time (it can then be asked again), and

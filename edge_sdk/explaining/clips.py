@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -101,14 +101,15 @@ def explain_file(
     evidence: float | None = None,
     deadline_s: float | None = None,
     wait_s: float = 0.0,
-) -> Iterator[Spoken]:
+) -> Generator[Spoken, None, None]:
     """Yield answers to `tasks` about the whole of `clip`, their text as it comes, and at the end a report.
 
-    Times of answers count from the first decoded frame, like the student's. A clip with fewer frames than the
-    reasoner's profile is shown in the best-fitting profile of the same rate, unless a profile was chosen. For `events`,
-    `evidence` and `wait_s` see `ClipRequest.ask` and `ReasonerProcess.begin`. `deadline_s` includes waiting, opening
-    the model and reading the clip. After it, no further frame is shown, and answers are returned as far as they went;
-    if by then the turn has not come or the model is not open, that is an error.
+    Closing the generator gives the question up. Times of answers count from the first decoded frame, like the
+    student's. A clip with fewer frames than the reasoner's profile is shown in the best-fitting profile of the same
+    rate, unless a profile was chosen. For `events`, `evidence` and `wait_s` see `ClipRequest.ask` and
+    `ReasonerProcess.begin`. `deadline_s` includes waiting, opening the model and reading the clip. After it, no further
+    frame is shown, and answers are returned as far as they went; if by then the turn has not come or the model is not
+    open, that is an error.
 
     Raises `ConfigError` for a live source, before anything is started, `Cancelled` if the reasoner is closed meanwhile,
     and what the two methods above and opening the file raise.
@@ -135,7 +136,7 @@ def _explain(
     watched: _Watched,
     deadline: Deadline,
     wait_s: float = 0.0,
-) -> Iterator[Spoken]:
+) -> Generator[Spoken, None, None]:
     plan, until_s = view.plan, deadline.until_s
     size = (plan.info.width, plan.info.height)
     with process.begin(profile=view.profile, source=size, wait_s=deadline.within_s(wait_s), until_s=until_s) as request:

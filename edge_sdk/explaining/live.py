@@ -9,7 +9,7 @@ a minute to open, or a reasoner slower than the camera, still finds them all.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 
 from edge_sdk.bundle.manifest_language import VisionProfile
@@ -61,7 +61,7 @@ class LiveClip:
         evidence: float | None = None,
         deadline_s: float | None,
         wait_s: float,
-    ) -> Iterator[Piece | Reply | ReasoningReport]:
+    ) -> Generator[Piece | Reply | ReasoningReport, None, None]:
         """Yield answers about the frames that have come; times of answers count from the source's first frame.
 
         For `deadline_s` see `explain_file`. Raises `SourceError` if the frames of the crash are gone, and what

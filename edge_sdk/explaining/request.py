@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -126,7 +126,7 @@ class ClipRequest:
         zero_s: float = 0.0,
         events: Sequence[Event] | None = None,
         evidence: float | None = None,
-    ) -> Iterator[Piece | Reply]:
+    ) -> Generator[Piece | Reply, None, None]:
         """Ask `tasks`; yield text as it comes and each answer when it is complete. At the end, `report` is set.
 
         Answers that are incomplete after `deadline_s` are returned as far as they went, with `abstain` set; pictures

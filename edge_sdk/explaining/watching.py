@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -62,7 +62,7 @@ class EventExplainer:
 
     def explain(
         self, event: Event, feeder: Feeder, tasks: Sequence[str] | None, deadline_s: float | None
-    ) -> Iterator[Piece | Reply | ReasoningReport | Event]:
+    ) -> Generator[Piece | Reply | ReasoningReport | Event, None, None]:
         """Yield answers about `event` of `feeder`, a report of their cost, and at the end the event with its answers.
 
         Raises `ConfigError` for a live source that keeps no frames and for a deadline that is NaN, `Cancelled` if this
@@ -120,7 +120,7 @@ class EventExplainer:
         followed: LiveClip | None,
         tasks: Sequence[str],
         deadline_s: float | None,
-    ) -> Iterator[Piece | Reply | ReasoningReport]:
+    ) -> Generator[Piece | Reply | ReasoningReport, None, None]:
         # The student may have seen nothing of an event triggered by hand; that is no evidence against a crash.
         seen, score = [event] if event.trigger == "student" else None, evidence_of(event, self.process.bundle)
         if not isinstance(feeder, LiveFeeder):

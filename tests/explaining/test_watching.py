@@ -156,6 +156,18 @@ def test_nothing_is_followed_while_somebody_asks(explainer: EventExplainer, feed
     assert list(explainer._following) == ["c"]
 
 
+def test_a_question_that_is_closed_leaves_the_reasoner_to_the_next(
+    explainer: EventExplainer, feeder: LiveFeeder, clip: Path
+) -> None:
+    with open_source(str(clip), CaptureSettings(width=32, height=32)) as source:
+        for camera in (feeder, FileFeeder(source, 10.0)):
+            said = explainer.explain(event("a", "closed"), camera, None, None)
+            next(said)
+            said.close()
+            explainer.process.begin(wait_s=0.0).close()
+    assert answered(explainer, feeder, "a")
+
+
 def test_questions_may_be_asked_while_the_loop_goes_on(explainer: EventExplainer, feeder: LiveFeeder) -> None:
     over = threading.Event()
 
