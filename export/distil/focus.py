@@ -1,4 +1,4 @@
-"""Training windows around incidents: more from the clips that a student still gets wrong, and some enlarged.
+"""Training windows around incidents: more of the kinds of clip that students get wrong, and some enlarged.
 
 A window that begins anywhere shows mostly ordinary traffic, which is learnt first. What remains to be learnt is how
 vehicles meet, seen from the roadside and from a car that is not involved.

@@ -1,4 +1,4 @@
-"""The last stage of a training run: the finished student keeps learning, mostly from what it still gets wrong.
+"""The last stage of a training run: the finished student keeps learning, mostly from the kinds of clip it gets wrong.
 
 Normalisations are folded, so a step costs less and does not depend on the statistics of a small batch. The learning
 rate is constant and falls only in the last part (Zhai et al. 2022, Hu et al. 2024). A recipe with another number of
