@@ -24,10 +24,15 @@ RUNTIMES: dict[str, tuple[str, str]] = {
 DEFAULT_RUNTIME = "ort"
 
 
-def open_runtime(name: str) -> Runtime:
-    """The runtime called `name`. Raises `UnknownNameError`, or `MissingDependencyError` with what to install."""
+def check_runtime(name: str) -> None:
+    """Raise `UnknownNameError` for a runtime that does not exist, whether or not its packages are installed."""
     if name not in RUNTIMES:
         raise UnknownNameError("runtime", name, list(RUNTIMES))
+
+
+def open_runtime(name: str) -> Runtime:
+    """The runtime called `name`. Raises `UnknownNameError`, or `MissingDependencyError` with what to install."""
+    check_runtime(name)
     module_name, extra = RUNTIMES[name]
     try:
         module = import_module(module_name)

@@ -25,6 +25,7 @@ from edge_sdk.explaining.messages import Begin, Message, Open
 from edge_sdk.explaining.request import ClipRequest
 from edge_sdk.explaining.settings import ReasonerSettings, language_of, profile_of
 from edge_sdk.forks import check_here, only_here
+from edge_sdk.registry import check_runtime
 
 
 class ReasonerClosedError(ConfigError):
@@ -49,10 +50,11 @@ class ReasonerProcess:
         """Check the settings; no process is started yet.
 
         Caches are chosen for clips of `max_frames`, None for the number of the profile; of a longer clip they hold as
-        much as fits. Raises `BundleError` for a bundle without a language part, and `UnknownNameError` for a profile
-        that the bundle does not have.
+        much as fits. Raises `BundleError` for a bundle without a language part, and `UnknownNameError` for a runtime
+        that does not exist and a profile that the bundle does not have.
         """
         self.settings = settings or ReasonerSettings()
+        check_runtime(self.settings.runtime)
         self.bundle, self.language = bundle, language_of(bundle)
         self.profile = profile_of(self.language, self.settings)
         # Always a number, so that caches too small for the clip are refused at once instead of late in the clip.

@@ -15,7 +15,7 @@ import pytest
 from demo_pictures import CLIP
 
 from edge_sdk.bundle import Bundle
-from edge_sdk.errors import ConfigError, RuntimeFailure
+from edge_sdk.errors import ConfigError, RuntimeFailure, UnknownNameError
 from edge_sdk.explaining import ReasonerProcess, ReasonerSettings, Reply, tasks_of
 from edge_sdk.unit import Unit
 
@@ -27,7 +27,7 @@ PROGRAM = """
 import os, signal, sys, time
 import numpy as np
 from edge_sdk.bundle import open_bundle
-from edge_sdk.errors import ConfigError, RuntimeFailure
+from edge_sdk.errors import ConfigError, RuntimeFailure, UnknownNameError
 from edge_sdk.explaining import ReasonerProcess, ReasonerSettings, Reply
 
 def asks(process):
@@ -171,3 +171,9 @@ def test_one_failure_raised_again_and_again_keeps_one_traceback(process: Reasone
                 list(request.ask(["recognition"]))
             depths.append(len(traceback.extract_tb(failed.value.__traceback__)))
     assert len(set(depths[1:])) == 1
+
+
+def test_a_runtime_that_does_not_exist_is_refused_before_the_camera_is_opened(asking: Bundle) -> None:
+    """Not hours later, when somebody asks for the first time."""
+    with pytest.raises(UnknownNameError, match="unknown runtime 'abacus'; known: null, ort"):
+        Unit("rtsp://127.0.0.1:9/none", asking, reasoning=ReasonerSettings(runtime="abacus"))

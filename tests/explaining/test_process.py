@@ -318,7 +318,6 @@ def test_a_process_that_does_not_keep_its_deadline_is_ended(asking: Bundle, monk
     ("settings", "error", "words"),
     [
         (ReasonerSettings(priority=0, budget_mb=10), ConfigError, "reasoner's libraries take, found 10.0 MB"),
-        (ReasonerSettings(priority=0, runtime="abacus"), UnknownNameError, "unknown runtime 'abacus'"),
         (ReasonerSettings(priority=0, runtime="trt"), MissingDependencyError, "tensorrt"),
     ],
 )
