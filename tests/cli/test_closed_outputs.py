@@ -55,7 +55,7 @@ def watching(lines: TextIO) -> list[dict[str, Any]]:
 
 def saved_in(folder: Path) -> list[dict[str, Any]]:
     """The events by hand in `folder` whose clips are there too; the student may see others in what the camera draws."""
-    found = [json.loads(path.read_text()) for path in folder.glob("*.json")] if folder.is_dir() else []
+    found = [json.loads(path.read_text()) for path in folder.glob("[!.]*.json")] if folder.is_dir() else []
     return [event for event in found if event["trigger"] == "manual" and event["clip"] is not None]
 
 
