@@ -57,7 +57,7 @@ def explainer(asking: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Event
 
 
 def gone_by(feeder: LiveFeeder) -> None:
-    """Let the source show so much that nothing from before a minute is left."""
+    """Let the source show so much that nothing of its first minute is left."""
     history = feeder.history
     assert history is not None
     assert feeder.first_s is not None

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
+from timeline_student import DELAY, POINT, RATE_HZ, student
 
-from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
 from edge_sdk.perception.timeline import FrameScores, Timeline
 
-RATE_HZ, DELAY = 10.0, 5
 START_S, FALL_S, LENGTH_S = 3.0, 6.0, 10.0
-STUDENT = Student(
-    rate_hz=RATE_HZ,
-    height=192,
-    width=320,
-    lags=(1, 3),
-    scores=("crash", "pre_crash", "start", "end"),
-    heat_delay_frames=DELAY,
-    operating_point=OperatingPoint(
-        provisional=0.35,
-        confirm=0.5,
-        release=0.2,
-        confirm_frames=1,
-        crash_start=Residual(lo_s=-0.3, hi_s=0.4),
-        crash_end=Residual(lo_s=-0.5, hi_s=0.5),
-    ),
-)
+# A running mean of one frame falls with the scores.
+STUDENT = student(msgspec.structs.replace(POINT, confirm_frames=1))
 
 
 def end_s(heat: float, at_s: float, fall_s: float = FALL_S) -> float:

@@ -6,24 +6,13 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from timeline_student import DELAY, POINT, RATE_HZ, student
 
 from edge_sdk.bundle.manifest import OperatingPoint, Residual, Student
 from edge_sdk.errors import BundleError
 from edge_sdk.events import FOLLOWS
 from edge_sdk.perception.boundaries import estimate, heat_peak
 from edge_sdk.perception.timeline import HISTORY_S, FrameScores, Timeline, TimelineUpdate
-
-RATE_HZ = 10.0
-DELAY = 5
-POINT = OperatingPoint(
-    provisional=0.35,
-    confirm=0.5,
-    release=0.2,
-    confirm_frames=3,
-    crash_start=Residual(lo_s=-0.3, hi_s=0.4),
-    crash_end=Residual(lo_s=-0.5, hi_s=0.5),
-    pre_crash_start=Residual(lo_s=-0.6, hi_s=0.2),
-)
 
 # Whose fits pull the boundaries across each other.
 CROSSING = msgspec.structs.replace(
@@ -33,18 +22,6 @@ CROSSING = msgspec.structs.replace(
     crash_end=Residual(shift_s=-0.4, lo_s=-0.1, hi_s=0.1),
 )
 TIGHT = msgspec.structs.replace(POINT, crash_start=Residual(lo_s=-0.05, hi_s=0.05))
-
-
-def student(point: OperatingPoint = POINT) -> Student:
-    return Student(
-        rate_hz=RATE_HZ,
-        height=192,
-        width=320,
-        lags=(1, 3),
-        scores=("crash", "pre_crash", "start", "end"),
-        heat_delay_frames=DELAY,
-        operating_point=point,
-    )
 
 
 def bump(times: NDArray[np.float64], centre_s: float) -> NDArray[np.float64]:
